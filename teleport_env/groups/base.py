@@ -1,0 +1,106 @@
+"""Groups and their elements, batched.
+
+A group here is what a symmetry needs of it: an identity, a product, an inverse, and for Lie groups a way from the flat
+coordinates ``xi`` of the Lie algebra, which searches and policies move in, to an element and back. ``xi = 0`` is always
+the identity. A group knows nothing of weights or losses.
+
+Elements of a batch of ``B`` are one tensor with leading axis ``B``:
+
+* matrix groups: ``(B, k, k)``;
+* the diagonal group (positive scaling): its diagonal, ``(B, k)``;
+* permutations: the image of every index, ``(B, k)`` int64;
+* a product of groups: a tuple with one such tensor a factor.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from teleport_env.random import Streams
+
+Element: TypeAlias = "Tensor | tuple[Tensor, ...]"
+
+
+def map_element(function: Callable[..., Tensor], *elements: Element) -> Element:
+    """Apply ``function`` to the tensors of one or several elements, factor by factor for a product group."""
+    if isinstance(elements[0], tuple):
+        return tuple(function(*parts) for parts in zip(*elements, strict=True))
+    return function(*elements)
+
+
+def select(element: Element, rows: Tensor) -> Element:
+    """The elements of some rows; ``rows``: an index ``(R,)`` or mask ``(B,)``."""
+    return map_element(lambda part: part[rows], element)
+
+
+def where(mask: Tensor, chosen: Element, other: Element) -> Element:
+    """Row by row ``chosen`` where ``mask`` ``(B,)`` bool is true, ``other`` elsewhere."""
+    return map_element(
+        lambda a, b: torch.where(mask.reshape(-1, *([1] * (a.ndim - 1))), a, b),
+        chosen,
+        other,
+    )
+
+
+class Group(ABC):
+    """A group whose elements come in batches.
+
+    Attributes:
+        name: The field's name of the group, such as ``"SO(2)"``.
+        dim: Dimension of the Lie algebra, the length of ``xi``; 0 for a discrete group.
+        exp_flops: Floating-point operations of one ``exp``, for the ledger; 0 where it is elementwise.
+    """
+
+    name: str
+    dim: int
+    exp_flops: float = 0.0
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the group has a Lie algebra to move in."""
+        return self.dim > 0
+
+    @abstractmethod
+    def identity(self, count: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Element:
+        """``count`` copies of the neutral element."""
+
+    @abstractmethod
+    def compose(self, second: Element, first: Element) -> Element:
+        """The product ``second . first``: as an action, ``first`` is done first."""
+
+    @abstractmethod
+    def inverse(self, element: Element) -> Element:
+        """The inverse; rows without one (numerically singular) come back as NaN, the other rows never notice."""
+
+    @abstractmethod
+    def exp(self, xi: Tensor) -> Element:
+        """The exponential of ``xi`` ``(B, dim)``; twice differentiable everywhere, ``xi = 0`` included.
+
+        Raises:
+            TypeError: The group is discrete.
+        """
+
+    def retract(self, xi: Tensor) -> Element:
+        """A cheap stand-in for ``exp`` that agrees with it to first order at 0 and is an exact group element."""
+        return self.exp(xi)
+
+    @abstractmethod
+    def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Element:
+        """A random element a row: for compact groups uniform (Haar) at ``scale = 1``, else ``exp`` of a normal ``xi``.
+
+        Args:
+            streams: One stream a row.
+            scale: How far from the identity; 0 is the identity.
+        """
+
+    @abstractmethod
+    def as_matrices(self, element: Element) -> Element:
+        """The element as ``(B, k, k)`` matrices (a tuple of them for a product)."""
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, dim {self.dim}>"

@@ -1,0 +1,101 @@
+"""What everything costs.
+
+Compute is counted, not guessed, in one unit: the **gradient evaluation**, one loss and its gradient on a run's current
+data. The prices of the other evaluations are the field's usual ratios of arithmetic (Griewank and Walther, *Evaluating
+Derivatives*, 2008: a gradient costs three to four forward passes, a Hessian-vector product twice a gradient).
+
+Matrix work (products, solves, factorizations, exponentials) is charged by its floating-point operations over those of
+one gradient of the same problem. Work linear in the number of parameters is free, as the update of the optimizer itself
+is: an addition of two vectors is not what a budget is about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+FORWARD = 1.0 / 3.0
+GRADIENT = 1.0
+HESSIAN_VECTOR = 2.0
+
+
+@dataclass
+class Counts:
+    """What a piece of work evaluated; every field is ``(B,)`` float64, or a float that holds for every run.
+
+    Attributes:
+        forward: Forward passes alone (a loss without its gradient).
+        gradient: Loss-and-gradient evaluations.
+        hessian_vector: Hessian-vector products.
+        flops: Floating-point operations of matrix work outside these evaluations.
+    """
+
+    forward: Tensor | float = 0.0
+    gradient: Tensor | float = 0.0
+    hessian_vector: Tensor | float = 0.0
+    flops: Tensor | float = 0.0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def cost(self, gradient_flops: float) -> Tensor | float:
+        """The price in gradient evaluations, ``(B,)`` or a float; ``gradient_flops``: flops of one gradient."""
+        evaluations = FORWARD * self.forward + GRADIENT * self.gradient + HESSIAN_VECTOR * self.hessian_vector
+        return evaluations + self.flops / gradient_flops
+
+
+class Ledger:
+    """The account of ``B`` runs since their last reset.
+
+    Args:
+        count: Number of runs ``B``.
+        gradient_flops: Floating-point operations of one loss-and-gradient evaluation of one run.
+        device: Where the account is kept.
+
+    Attributes:
+        cost: ``(B,)`` float64, gradient evaluations spent.
+        counts: The evaluations behind it, each ``(B,)`` float64.
+    """
+
+    def __init__(self, count: int, gradient_flops: float, device: torch.device | str = "cpu") -> None:
+        if not gradient_flops > 0:
+            raise ValueError(f"gradient_flops must be positive, got {gradient_flops}")
+        self.gradient_flops = float(gradient_flops)
+        self.cost = torch.zeros(count, dtype=torch.float64, device=device)
+        self.counts = Counts(*(torch.zeros(count, dtype=torch.float64, device=device) for _ in fields(Counts)))
+
+    def charge(self, rows: Tensor | None, counts: Counts) -> None:
+        """Book ``counts`` for ``rows``: an index ``(R,)``, a boolean mask ``(B,)``, or None for every run.
+
+        With a mask, per-run counts are ``(B,)`` and those outside the mask are ignored; with an index they are ``(R,)``.
+        """
+        self._book(self.cost, rows, counts.cost(self.gradient_flops))
+        for field in fields(Counts):
+            amount = getattr(counts, field.name)
+            if isinstance(amount, Tensor) or amount != 0:
+                self._book(getattr(self.counts, field.name), rows, amount)
+
+    @staticmethod
+    def _book(account: Tensor, rows: Tensor | None, amount: Tensor | float) -> None:
+        if rows is None:
+            account += amount
+        elif rows.dtype == torch.bool:
+            # multiplication by the mask would turn an infinite amount outside it into NaN
+            account += torch.where(rows, amount, torch.zeros((), dtype=account.dtype, device=account.device))
+        else:
+            account[rows] += amount
+
+    def clear(self, mask: Tensor) -> None:
+        """Set the account of the runs in ``mask`` ``(B,)`` bool to zero."""
+        for account in (self.cost, *(getattr(self.counts, f.name) for f in fields(Counts))):
+            account.masked_fill_(mask, 0.0)
+
+    def snapshot(self) -> tuple[Tensor, ...]:
+        return tuple(a.clone() for a in (self.cost, *(getattr(self.counts, f.name) for f in fields(Counts))))
+
+    def restore(self, saved: tuple[Tensor, ...]) -> None:
+        self.cost.copy_(saved[0])
+        for field, value in zip(fields(Counts), saved[1:], strict=True):
+            getattr(self.counts, field.name).copy_(value)

@@ -1,0 +1,314 @@
+"""A loss with its symmetries, and the distribution its instances come from.
+
+A `Problem` is stateless. What differs between runs (the start, a curvature, data, targets, the order of mini-batches) is
+an `Instance`, a record of tensors with leading axis ``B``: ``B`` runs are ``B`` rows, and a row's numbers never depend on
+its neighbours.
+
+Searches and optimizers reach a loss through an `Evaluator` only, which counts what they evaluate.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from teleport_env.ledger import Counts
+from teleport_env.random import Streams, fold_in, key_of
+from teleport_env.symmetries.base import Symmetry
+
+SPLITS = ("paper", "train", "validation", "test")
+
+Batch: TypeAlias = "Tensor | None"
+"""The examples of the current mini-batch, ``(B, n)`` int64 indices into the problem's training set; None: all of them."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """``B`` instances of a problem.
+
+    Attributes:
+        start: ``(B, P)``, where the runs begin.
+        tensors: Named tensors with leading axis ``B``.
+        shared: What all rows have in common, such as a data set; never indexed by row. Tensors in it are moved between
+            devices and precisions with the rest.
+        ids: ``(B,)`` int64; which instance of its split a row is.
+    """
+
+    start: Tensor
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    ids: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.start.ndim != 2:
+            raise ValueError(f"start must have shape (B, P), got {tuple(self.start.shape)}")
+        for name, tensor in self.tensors.items():
+            if tensor.shape[:1] != self.start.shape[:1]:
+                raise ValueError(
+                    f"tensor {name!r} of the instance has shape {tuple(tensor.shape)}; its leading axis must be "
+                    f"B = {self.start.shape[0]}. What all rows share belongs into `shared`"
+                )
+
+    def __len__(self) -> int:
+        return self.start.shape[0]
+
+    def __getitem__(self, name: str) -> Any:
+        """A tensor of the rows, or else a shared object, by name."""
+        if name in self.tensors:
+            return self.tensors[name]
+        return self.shared[name]
+
+    def select(self, rows: Tensor) -> Instance:
+        """Some rows; ``rows``: an index ``(R,)`` or mask ``(B,)``."""
+        return replace(
+            self,
+            start=self.start[rows],
+            tensors={name: tensor[rows] for name, tensor in self.tensors.items()},
+            ids=None if self.ids is None else self.ids[rows],
+        )
+
+    def repeat(self, times: int) -> Instance:
+        """Every row ``times`` times in a row: row ``i`` becomes rows ``i * times, ..., (i + 1) * times - 1``."""
+        return self.select(torch.arange(len(self), device=self.start.device).repeat_interleave(times))
+
+    def put(self, rows: Tensor, other: Instance) -> None:
+        """Overwrite ``rows`` (an index or mask) by ``other``, in place."""
+        self.start[rows] = other.start
+        for name, tensor in self.tensors.items():
+            tensor[rows] = other.tensors[name]
+        if self.ids is not None and other.ids is not None:
+            self.ids[rows] = other.ids
+
+    def clone(self) -> Instance:
+        return replace(
+            self,
+            start=self.start.clone(),
+            tensors={name: tensor.clone() for name, tensor in self.tensors.items()},
+            ids=None if self.ids is None else self.ids.clone(),
+        )
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Instance:
+        """Floating-point tensors in ``dtype``, everything on ``device``."""
+
+        def move(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+
+        return Instance(
+            move(self.start),
+            {name: move(tensor) for name, tensor in self.tensors.items()},
+            {name: move(value) for name, value in self.shared.items()},
+            None if self.ids is None else self.ids.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What an environment uses where its user says nothing.
+
+    Attributes:
+        optimizer: Name of the update rule.
+        learning_rate: Its base learning rate.
+        searches: The menu of the schedule mode, names or dicts.
+        symmetry: Name of the symmetry that acts; None: the problem's first.
+        budget: Gradient evaluations an episode may spend.
+        tolerance: Loss at which a run has converged.
+        steps_per_action: Gradient steps that one step action takes.
+        group_scale: Length of ``xi`` at the corner of a group action, an angle or a logarithm.
+        dtype: Precision.
+    """
+
+    optimizer: str = "gd"
+    learning_rate: float = 1e-3
+    searches: tuple[Any, ...] = ("gradient_ascent",)
+    symmetry: str | None = None
+    budget: float = 100.0
+    tolerance: float = 1e-12
+    steps_per_action: int = 1
+    group_scale: float = 1.0
+    dtype: torch.dtype = torch.float64
+
+
+class Problem(ABC):
+    """A batched loss, its symmetries and its instances.
+
+    A user's own problem defines `sample`, `loss` and, where it has any, `symmetries`; everything else has a default.
+    Gradients come from autograd unless `loss_and_gradient` is overridden.
+    """
+
+    name: str = ""
+
+    # -- what a problem must say ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        """Draw ``count`` instances in float64 on the generator's device.
+
+        Args:
+            generator: ``count`` streams; row ``i`` of the result may use row ``i`` of its draws only.
+            count: ``B``.
+            split: ``"paper"``, ``"train"``, ``"validation"`` or ``"test"``. Different splits are given different streams,
+                so a problem may draw all of them alike; ``"paper"`` is the publication's own start where there is one.
+        """
+
+    @abstractmethod
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """The loss ``(B,)`` at ``params`` ``(B, P)``, differentiable, each row from its own row of everything."""
+
+    # -- what it may say -----------------------------------------------------------------------------------------------
+
+    @property
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        """Names to symmetries, the default first; may be empty."""
+        return {}
+
+    def defaults(self, split: str = "train") -> Defaults:
+        """Settings for environments of this problem."""
+        return Defaults()
+
+    def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
+        """Loss ``(B,)`` and gradient ``(B, P)``, without a graph."""
+        with torch.enable_grad():
+            w = params.detach().requires_grad_(True)
+            loss = self.loss(w, instance, batch)
+            # rows are independent, so the gradient of the sum is every row's own gradient
+            (gradient,) = torch.autograd.grad(loss.sum(), w)
+        return loss.detach(), gradient
+
+    def minimum(self, instance: Instance) -> Tensor | None:
+        """The minimiser ``(B, P)``, where it is known."""
+        return None
+
+    def num_instances(self, split: str) -> int | None:
+        """How many instances a split has; None: as many as there are 53-bit integers."""
+        return None
+
+    def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
+        """Floating-point operations of one loss-and-gradient evaluation of one run, the ledger's unit."""
+        return 6.0 * instance.start.shape[1]
+
+    # -- mini-batches --------------------------------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int | None:
+        """Examples in a mini-batch; None: the problem has no mini-batches."""
+        return None
+
+    def num_examples(self, instance: Instance) -> int:
+        """Size of the training set that mini-batches are drawn from."""
+        raise NotImplementedError(f"{type(self).__name__} has no mini-batches")
+
+    def evaluate(self, params: Tensor, instance: Instance) -> dict[str, Tensor]:
+        """Measurements that no budget pays for, each ``(B,)``: ``loss`` on the whole training set, and where there is a
+        validation set ``validation_loss`` and ``validation_accuracy``."""
+        with torch.no_grad():
+            return {"loss": self.loss(params, instance)}
+
+    # -- what follows --------------------------------------------------------------------------------------------------
+
+    def instances(
+        self,
+        ids: Tensor,
+        split: str,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> Instance:
+        """The instances with the given ids ``(B,)`` of a split: the same numbers whoever asks, alone or in a batch.
+
+        Raises:
+            ValueError: The split is unknown or an id lies outside it.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(map(repr, SPLITS))}")
+        limit = self.num_instances(split)
+        if limit is not None and bool(((ids < 0) | (ids >= limit)).any()):
+            raise ValueError(
+                f"instance_id {ids.tolist()} is outside split {split!r} of {self.name}, whose ids are 0..{limit - 1}"
+            )
+        ids = ids.to("cpu", torch.int64)
+        streams = Streams(fold_in(ids, key_of(f"{self.name}/{split}")))
+        drawn = replace(self.sample(streams, len(ids), split), ids=ids)
+        return drawn.to(dtype, device)
+
+
+class Evaluator:
+    """The loss of ``R`` runs on their current data, every call counted.
+
+    Args:
+        problem: The problem.
+        instance: ``R`` instances.
+        batch: The current mini-batch of each, or None.
+    """
+
+    def __init__(self, problem: Problem, instance: Instance, batch: Batch = None) -> None:
+        self.problem = problem
+        self.instance = instance
+        self.batch = batch
+        self.counts = Counts()
+
+    def __len__(self) -> int:
+        return len(self.instance)
+
+    def charge(self, counts: Counts) -> None:
+        """Count work done elsewhere; each count a float, or ``(R,)``."""
+        self.counts = self.counts + counts
+
+    def loss(self, params: Tensor, where: Tensor | None = None) -> Tensor:
+        """One forward pass at ``params`` ``(R, P)``, or at ``(R, K, P)`` for ``K`` candidates a run: ``(R,)``, ``(R, K)``.
+
+        Args:
+            where: ``(R,)`` bool; the other rows are neither evaluated nor charged, and come back as NaN.
+        """
+        if where is not None and not bool(where.all()):
+            out = params.new_full(params.shape[:-1], torch.nan)
+            rows = where.nonzero().squeeze(1)
+            if len(rows):
+                out[rows] = self._call(params[rows], rows, gradient=False)[0]
+            self.charge(Counts(forward=where.to(torch.float64) * self._candidates(params)))
+            return out
+        self.charge(Counts(forward=self._candidates(params)))
+        return self._call(params, None, gradient=False)[0]
+
+    def loss_and_gradient(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and gradient at ``params`` ``(R, P)`` or ``(R, K, P)``: ``(R,)`` and ``(R, P)``, or with the axis ``K``."""
+        self.charge(Counts(gradient=self._candidates(params)))
+        loss, gradient = self._call(params, None, gradient=True)
+        assert gradient is not None
+        return loss, gradient
+
+    def hessian_vector(self, params: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss ``(R,)``, gradient ``(R, P)`` and Hessian times ``vector`` ``(R, P)`` at ``params`` ``(R, P)``.
+
+        Charged as one gradient and one Hessian-vector product.
+        """
+        self.charge(Counts(gradient=1.0, hessian_vector=1.0))
+        with torch.enable_grad():
+            w = params.detach().requires_grad_(True)
+            loss = self.problem.loss(w, self.instance, self.batch)
+            (gradient,) = torch.autograd.grad(loss.sum(), w, create_graph=True)
+            (product,) = torch.autograd.grad((gradient * vector.detach()).sum(), w)
+        return loss.detach(), gradient.detach(), product
+
+    @staticmethod
+    def _candidates(params: Tensor) -> float:
+        return float(params.shape[1]) if params.ndim == 3 else 1.0
+
+    def _call(self, params: Tensor, rows: Tensor | None, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        instance = self.instance if rows is None else self.instance.select(rows)
+        batch = self.batch if rows is None or self.batch is None else self.batch[rows]
+        shape = params.shape
+        if params.ndim == 3:
+            instance = instance.repeat(shape[1])
+            batch = None if batch is None else batch.repeat_interleave(shape[1], dim=0)
+            params = params.reshape(-1, shape[-1])
+        if gradient:
+            loss, grad = self.problem.loss_and_gradient(params, instance, batch)
+            return loss.reshape(shape[:-1]), grad.reshape(shape)
+        with torch.no_grad():
+            return self.problem.loss(params, instance, batch).reshape(shape[:-1]), None

@@ -1,0 +1,210 @@
+"""Finding the group element of a teleport.
+
+A search is given where ``R`` runs stand (`Start`) and answers where each should be moved (`Found`). It may evaluate what it
+likes through ``start.evaluator``, which counts it; for linear actions it need not evaluate anything, because loss and
+gradient after the move are known from before (see `teleport_env.symmetries.base`).
+
+Three rules hold for every search, and `Search.find` enforces them around the subclass's `Search.propose`:
+
+1. **A teleport keeps the loss.** A candidate whose loss differs by more than `Search.loss_tolerance` is rejected
+   (except for the published first-order variant, whose leak is being studied).
+2. **A teleport improves the search's objective**, or the run stays where it is.
+3. **A run that fails harms nobody.** A non-finite candidate (a singular element, an overflow) rejects that run alone and
+   says so in `Found.status`.
+
+Whether it moves or not, a run pays for what was evaluated on its behalf.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Element
+from teleport_env.ledger import Counts
+from teleport_env.problems.base import Batch, Evaluator, Instance, Problem
+from teleport_env.random import Streams
+from teleport_env.symmetries.base import Symmetry
+
+if TYPE_CHECKING:
+    from teleport_env.searches.objectives import Objective
+
+
+class Status(IntEnum):
+    """What became of a run's last teleport action."""
+
+    NONE = 0  # no teleport yet
+    MOVED = 1
+    NO_GAIN = 2  # no candidate improved the objective
+    LOSS_MOVED = 3  # the best candidate did not keep the loss
+    NOT_FINITE = 4  # the search ended in numbers that are not finite
+    NOT_PAID = 5  # the remaining budget could not pay for it
+
+
+@dataclass
+class Start:
+    """Where ``R`` runs stand when a search begins.
+
+    Attributes:
+        params: ``(R, P)``.
+        loss: ``(R,)``, on the evaluator's data.
+        gradient: ``(R, P)``, of the same.
+        learning_rate: ``(R,)``, the rate that the next gradient step would use.
+        symmetry: The action to search over.
+        evaluator: The loss of these runs, counted.
+        streams: Random numbers, one stream a run.
+        batches: For searches over several mini-batches: given an offset ``b``, the examples ``(R, n)`` of the run's
+            ``b``-th coming mini-batch (0: the current one); None where the problem has no mini-batches.
+    """
+
+    params: Tensor
+    loss: Tensor
+    gradient: Tensor
+    learning_rate: Tensor
+    symmetry: Symmetry
+    evaluator: Evaluator
+    streams: Streams
+    batches: BatchSource | None = None
+
+    @property
+    def instance(self) -> Instance:
+        return self.evaluator.instance
+
+    @property
+    def batch(self) -> Batch:
+        return self.evaluator.batch
+
+    def __len__(self) -> int:
+        return self.params.shape[0]
+
+
+class BatchSource(ABC):
+    """Gives mini-batches by their offset from the current one."""
+
+    @abstractmethod
+    def __call__(self, offset: int) -> Tensor:
+        """Examples ``(R, n)`` int64."""
+
+
+@dataclass
+class Candidate:
+    """One proposed point a run.
+
+    Attributes:
+        params: ``(R, P)``.
+        loss: ``(R,)`` at ``params``; equal to the start's where it was carried over by an exact linear action.
+        gradient: ``(R, P)`` at ``params``, evaluated or carried over.
+        score: ``(R,)`` the objective there, larger is better; None: the search has no objective and any kept loss will do.
+        start_score: ``(R,)`` the objective at the start, compared with ``score``.
+        element: The element that moved them, where the search knows one; for actions that move data.
+        rate_factor: ``(R,)`` by which the learning rate is multiplied if the move is accepted, or None.
+    """
+
+    params: Tensor
+    loss: Tensor
+    gradient: Tensor
+    score: Tensor | None = None
+    start_score: Tensor | None = None
+    element: Element | None = None
+    rate_factor: Tensor | None = None
+
+
+@dataclass
+class Found:
+    """The answer of a search.
+
+    Attributes:
+        params: ``(R, P)``; a rejected run's are its start's.
+        loss: ``(R,)`` at ``params``.
+        gradient: ``(R, P)`` at ``params``.
+        moved: ``(R,)`` bool.
+        status: ``(R,)`` int64 of `Status`.
+        loss_change: ``(R,)``: the loss of the proposed point over the start's, minus one: the invariance error on the data
+            the search used, whether accepted or not; 0 where the loss was carried over, 0 where nothing was proposed.
+        rate_factor: ``(R,)``, 1 where the rate stays.
+        element: As in `Candidate`; rows that did not move are not to be read.
+    """
+
+    params: Tensor
+    loss: Tensor
+    gradient: Tensor
+    moved: Tensor
+    status: Tensor
+    loss_change: Tensor
+    rate_factor: Tensor
+    element: Element | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(ABC):
+    """How the element of a teleport is found; settings only, immutable, and a dict away from JSON.
+
+    Attributes:
+        objective: Name of what to improve (see `teleport_env.searches.objectives`).
+        loss_tolerance: Largest relative change of the loss a move may make; None: 1e-6 in float64, 1e-4 in float32.
+        resets_optimizer: Whether a teleport by this search clears the optimizer's state, whatever the environment's
+            ``on_teleport`` says.
+    """
+
+    objective: str = "gradient_norm"
+    loss_tolerance: float | None = None
+    resets_optimizer: bool = False
+
+    kind: ClassVar[str]
+    """The name of the search in dicts, ``{"search": kind, ...}``."""
+
+    @abstractmethod
+    def propose(self, start: Start) -> Candidate:
+        """The best candidate of each run; the subclass's whole work."""
+
+    @abstractmethod
+    def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
+        """The most that one teleport by this search can cost a run, before it is made; floats."""
+
+    def check(self, problem: Problem, symmetry: Symmetry) -> None:
+        """Raise ValueError, with what to use instead, where this search cannot serve that symmetry or objective."""
+
+    def find(self, start: Start) -> Found:
+        """Search from ``start`` and keep what the three rules at the head of this module allow."""
+        proposed = self.propose(start)
+        tolerance = self.loss_tolerance
+        if tolerance is None:
+            tolerance = 1e-6 if start.loss.dtype == torch.float64 else 1e-4
+        change = (proposed.loss - start.loss) / start.loss.abs().clamp_min(torch.finfo(start.loss.dtype).tiny)
+        finite = (
+            torch.isfinite(proposed.loss)
+            & torch.isfinite(proposed.params).all(dim=1)
+            & torch.isfinite(proposed.gradient).all(dim=1)
+        )
+        kept = change.abs() <= tolerance if start.symmetry.keeps_loss else torch.ones_like(finite)
+        if proposed.score is None or proposed.start_score is None:
+            improved = torch.ones_like(finite)
+        else:
+            improved = proposed.score > proposed.start_score
+        moved = finite & kept & improved
+
+        status = torch.full_like(moved, int(Status.MOVED), dtype=torch.int64)
+        status = torch.where(improved, status, int(Status.NO_GAIN))
+        status = torch.where(kept, status, int(Status.LOSS_MOVED))
+        status = torch.where(finite, status, int(Status.NOT_FINITE))
+
+        column = moved[:, None]
+        factor = torch.ones_like(start.learning_rate)
+        if proposed.rate_factor is not None:
+            usable = moved & torch.isfinite(proposed.rate_factor) & (proposed.rate_factor > 0)
+            factor = torch.where(usable, proposed.rate_factor, factor)
+        return Found(
+            params=torch.where(column, proposed.params, start.params),
+            loss=torch.where(moved, proposed.loss, start.loss),
+            gradient=torch.where(column, proposed.gradient, start.gradient),
+            moved=moved,
+            status=status,
+            loss_change=torch.nan_to_num(change, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf),
+            rate_factor=factor,
+            element=proposed.element,
+        )

@@ -1,0 +1,131 @@
+"""How a group moves the weights of a loss and leaves the loss where it is.
+
+A symmetry of a loss ``L`` is a group action ``w -> g.w`` with ``L(g.w) = L(w)`` (Zhao et al., NeurIPS 2022, eq. 2). It
+carries a group, the action, and a sentence that says when the invariance is exact: for some actions always, for others
+only on the data that the action was built from.
+
+Two facts make teleports cheap, and a symmetry that can offer them does:
+
+1. **The gradient after the move is known from the gradient before.** Differentiating ``L(g.w) = L(w)`` in ``w`` gives
+   ``grad L(g.w) = J^-T grad L(w)`` with ``J`` the Jacobian of ``w -> g.w``. For actions that are linear in ``w`` this is
+   a few matrix products (`gradient_after`), and no loss is evaluated.
+2. **The ascent direction of the gradient norm needs no Hessian.** Invariance gives ``<grad L(w), X(w)> = 0`` for every
+   field ``X`` of the action; differentiating that along the gradient gives ``grad' H X = -<grad, DX[grad]>``. The right
+   side contains derivatives of the *action* alone (`ascent_direction`).
+
+Linear actions on pairs of weight matrices, ``(V, U) -> (g V, U g^-1)``, also show their pairs (`pairs`), on which
+closed-form searches work: the gradient norm is then a function of two small Gram matrices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Element, Group
+
+if TYPE_CHECKING:  # problems lie to the right of symmetries: only their type is named here
+    from teleport_env.problems.base import Batch, Instance
+
+
+class Pair(NamedTuple):
+    """Two matrices between which a hidden space of width ``k`` lies, views into a flat vector.
+
+    Attributes:
+        lower: ``(B, k, m)``, moved by ``g`` from the left (a bias is its last column).
+        upper: ``(B, p, k)``, moved by ``g^-1`` from the right.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+
+class Symmetry(ABC):
+    """A group action on the parameters of a loss.
+
+    Attributes:
+        name: What a user types for ``symmetry=``.
+        group: The group that acts.
+        exact_when: One sentence: under which condition the loss is kept.
+        data_dependent: The action is built from the current data (it then is exact on that data only).
+        keeps_loss: False for the published first-order variant alone, whose leak is part of a result: searches then do
+            not reject a candidate because its loss moved.
+        linear: ``w -> g.w`` is linear in ``w``, and `gradient_after` needs no loss.
+        move_flops: Floating-point operations of the matrix work of one action on one run, for the ledger.
+        gradient_flops: The same of one `gradient_after`.
+    """
+
+    name: str
+    group: Group
+    exact_when: str
+    data_dependent: bool = False
+    keeps_loss: bool = True
+    linear: bool = False
+    move_flops: float = 0.0
+    gradient_flops: float = 0.0
+
+    @abstractmethod
+    def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """Move the parameters.
+
+        Args:
+            g: A batch of ``B`` elements of ``group``.
+            params: ``(B, P)``.
+            instance: ``B`` instances.
+            batch: The examples of the current mini-batch, where the problem has mini-batches; else None.
+
+        Returns:
+            ``g.w`` ``(B, P)``, a new tensor, differentiable in ``g`` and ``params``. A row that cannot be moved (a singular
+            element) is NaN and leaves the others alone.
+        """
+
+    def move_data(self, g: Element, data: Tensor, instance: Instance) -> Tensor:
+        """Move the inputs ``(B, ...)`` of the model, for actions on weights *and* data (Algorithm 3); here unchanged.
+
+        An agent that teleports with such a symmetry composes the moves of all its teleports, and at inference a new input
+        goes through the composition before it meets the weights.
+        """
+        return data
+
+    @property
+    def moves_data(self) -> bool:
+        """Whether `move_data` does anything."""
+        return type(self).move_data is not Symmetry.move_data
+
+    def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
+        """``grad L(g.w) = J^-T grad L(w)`` ``(B, P)`` for a linear action.
+
+        Raises:
+            NotImplementedError: The action is not linear.
+        """
+        raise NotImplementedError(f"{self.name} is not linear in the parameters: evaluate the gradient at g.w instead")
+
+    def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
+        """The pairs of matrices, lowest first, that a linear action moves, as views of ``vector`` ``(B, P)``.
+
+        ``vector`` is the parameters or their gradient. An empty list where the action is not one on pairs.
+        """
+        return []
+
+    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """The gradient of ``xi -> |grad L(exp(xi).w)|^2`` at ``xi = 0``, ``(B, group.dim)``, without a Hessian.
+
+        It is ``-2 <grad, D X_i(w)[grad]>`` for the field ``X_i`` of the i-th coordinate (head of this module). Right only
+        where the action keeps the loss on a neighbourhood of ``w``, not merely at ``w``. This version differentiates
+        the action; a symmetry with a closed form overrides it.
+        """
+        gradient = gradient.detach()
+        with torch.enable_grad():
+            xi = params.new_zeros(params.shape[0], self.group.dim, requires_grad=True)
+            w = params.detach().clone().requires_grad_(True)
+            moved = self.act(self.group.exp(xi), w, instance, batch)
+            # s = <grad, exp(xi).w>; its derivative in w along grad, then in xi, is <grad, D X_i[grad]>.
+            (pulled,) = torch.autograd.grad((moved * gradient).sum(), w, create_graph=True)
+            (direction,) = torch.autograd.grad((pulled * gradient).sum(), xi)
+        return -2.0 * direction
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} of {self.group!r}>"
