@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,9 +30,6 @@ from teleport_env.ledger import Counts
 from teleport_env.problems.base import Batch, Evaluator, Instance, Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
-
-if TYPE_CHECKING:
-    from teleport_env.searches.objectives import Objective
 
 
 class Status(IntEnum):
@@ -166,7 +163,7 @@ class Search(ABC):
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         """The most that one teleport by this search can cost a run, before it is made; floats."""
 
-    def check(self, problem: Problem, symmetry: Symmetry) -> None:
+    def check(self, problem: Problem, symmetry: Symmetry) -> None:  # noqa: B027 (most searches serve every symmetry)
         """Raise ValueError, with what to use instead, where this search cannot serve that symmetry or objective."""
 
     def find(self, start: Start) -> Found:
