@@ -1,0 +1,150 @@
+"""Feed-forward networks over a flat parameter vector, batched over runs.
+
+A network of ``B`` runs is one tensor ``(B, P)``. `Layers` says where the matrices lie in it, `FeedForward` adds the
+activation and where the data comes from. Symmetries and problems share both, so that they agree on the layout.
+
+Every matrix product is a `product`, with the runs as its batch axis: ``B`` never becomes a dimension of a matrix product,
+whose blocking, and with it the last bit, would then depend on how many runs share the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from teleport_env.symmetries.activations import Activation
+
+if TYPE_CHECKING:
+    from teleport_env.problems.base import Batch, Instance
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right`` for ``(B, m, k)`` and ``(B, k, n)``, each row the same bits alone and among others (float64, CPU).
+
+    A 3-D ``bmm``, also with expanded operands (stride 0 along ``B``), except where it, or its gradient, is a
+    matrix-vector product in disguise: that one takes another path through BLAS when ``B`` is 1, and is written as an
+    elementwise product and a sum.
+    """
+    if left.shape[2] == 1:
+        return left * right
+    if right.shape[2] == 1:
+        return (left * right.mT).sum(2, keepdim=True)
+    return torch.bmm(left, right)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The flat layout of a chain of layers.
+
+    Layer ``l`` is a matrix ``(widths[l + 1], widths[l])``, with a bias ``(widths[l + 1], widths[l] + 1)`` whose last column
+    is the bias. The matrices are stored row by row, one layer after the other, the lowest first.
+
+    Attributes:
+        widths: Width of the input, of every hidden layer, and of the output.
+        bias: Whether the layers have one.
+    """
+
+    widths: tuple[int, ...]
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise ValueError(f"widths must be at least two positive integers (input, ..., output), got {self.widths}")
+
+    @property
+    def count(self) -> int:
+        """Number of weight matrices."""
+        return len(self.widths) - 1
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers; empty for a single matrix."""
+        return self.widths[1:-1]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and columns of every matrix, bias column included."""
+        return [(out, into + self.bias) for into, out in zip(self.widths, self.widths[1:], strict=False)]
+
+    @property
+    def num_params(self) -> int:
+        """``P``."""
+        return sum(rows * columns for rows, columns in self.shapes)
+
+    def weights(self, vector: Tensor) -> list[Tensor]:
+        """The matrices ``(B, out, in + bias)`` in ``vector`` ``(B, P)``, the lowest first, as views.
+
+        Raises:
+            ValueError: The vector has another length.
+        """
+        if vector.ndim != 2 or vector.shape[1] != self.num_params:
+            raise ValueError(
+                f"a network of widths {self.widths} {'with' if self.bias else 'without'} bias has "
+                f"(B, {self.num_params}) parameters, got {tuple(vector.shape)}"
+            )
+        parts = vector.split([rows * columns for rows, columns in self.shapes], dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def flatten(self, weights: Sequence[Tensor]) -> Tensor:
+        """The vector ``(B, P)`` of the matrices; the inverse of `weights`."""
+        if len(weights) != self.count:
+            raise ValueError(f"a network of widths {self.widths} has {self.count} matrices, got {len(weights)}")
+        return torch.cat([matrix.flatten(1) for matrix in weights], dim=1)
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """A network whose last layer is linear and whose other layers end in an activation.
+
+    Attributes:
+        layers: Layout of the parameters.
+        activation: Of the hidden layers.
+        inputs: ``(instance, batch) -> (B, widths[0], n)``, the current data, one column an example. Data that all runs
+            share may come back expanded (stride 0 along the runs).
+    """
+
+    layers: Layers
+    activation: Activation
+    inputs: Callable[[Instance, Batch], Tensor]
+
+    def forward(self, params: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs ``(B, widths[-1], n)`` at ``params`` ``(B, P)`` on ``inputs`` ``(B, widths[0], n)``."""
+        return self.layer_values(params, inputs)[1][-1]
+
+    def layer_values(self, params: Tensor, inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """What goes into every layer ``(B, in, n)`` and comes out of it before the activation ``(B, out, n)``.
+
+        The inputs are without the row of ones that a bias multiplies (`augmented`).
+        """
+        values = [inputs]
+        outputs: list[Tensor] = []
+        for index, weight in enumerate(self.layers.weights(params)):
+            outputs.append(self.apply(weight, values[-1]))
+            if index + 1 < self.layers.count:
+                values.append(self.activation(outputs[-1]))
+        return values, outputs
+
+    def apply(self, weight: Tensor, value: Tensor) -> Tensor:
+        """One layer before its activation: ``weight`` ``(B, out, in + bias)`` on ``value`` ``(B, in, n)``."""
+        if self.layers.bias:
+            return product(weight[:, :, :-1], value) + weight[:, :, -1:]
+        return product(weight, value)
+
+    def augmented(self, value: Tensor) -> Tensor:
+        """A layer's input as its matrix sees it: with a row of ones below it if there is a bias."""
+        if not self.layers.bias:
+            return value
+        return torch.cat([value, value.new_ones(value.shape[0], 1, value.shape[2])], dim=1)
+
+    def forward_flops(self, examples: int) -> float:
+        """Floating-point operations of one forward pass of one run: a product and a sum a weight and example."""
+        return 2.0 * examples * self.layers.num_params
+
+    def gradient_flops(self, examples: int) -> float:
+        """The same of one loss and gradient: the forward pass and two products of its size a layer on the way back."""
+        return 3.0 * self.forward_flops(examples)
