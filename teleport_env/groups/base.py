@@ -47,6 +47,11 @@ def where(mask: Tensor, chosen: Element, other: Element) -> Element:
     )
 
 
+def default_tolerance(part: Tensor) -> float:
+    """How far from exact an element's entries may be by rounding: 1e-10 in float64, 1e-4 in float32."""
+    return 1e-10 if part.dtype == torch.float64 else 1e-4
+
+
 class Group(ABC):
     """A group whose elements come in batches.
 
@@ -101,6 +106,15 @@ class Group(ABC):
     @abstractmethod
     def as_matrices(self, element: Element) -> Element:
         """The element as ``(B, k, k)`` matrices (a tuple of them for a product)."""
+
+    def contains(self, element: Element, tolerance: float | None = None) -> Tensor:
+        """Whether each row lies in the group, ``(B,)`` bool, within ``tolerance``; None: `default_tolerance`.
+
+        This version asks for finite numbers only; a group with a condition on its elements (orthogonal, positive)
+        overrides it, and `teleport_env.groups.laws` then checks that no operation leaves the group.
+        """
+        parts = element if isinstance(element, tuple) else (element,)
+        return torch.stack([torch.isfinite(part).flatten(1).all(dim=1) for part in parts]).all(dim=0)
 
     def __repr__(self) -> str:
         return f"<{self.name}, dim {self.dim}>"

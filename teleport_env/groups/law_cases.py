@@ -1,0 +1,86 @@
+"""What the laws of groups are checked on, and how they answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Element, Group
+from teleport_env.random import Streams, key_of
+
+NEAR = 1e-7
+FAR = 3.0
+
+
+class Verdict(NamedTuple):
+    """Whether a law holds; where it does not, ``reason`` is a sentence with the numbers."""
+
+    ok: bool
+    reason: str = ""
+
+
+HOLDS = Verdict(True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a law is checked on.
+
+    Attributes:
+        group: The group.
+        seed: Where the random elements come from; a case has the same numbers whenever it is asked.
+        count: Number of elements ``B``.
+        tolerance: Largest error, relative to the larger of 1 and the entries of the row, that counts as rounding.
+    """
+
+    group: Group
+    seed: int = 0
+    count: int = 7
+    tolerance: float = 1e-10
+    streams: Streams = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"a law needs at least one element, got count = {self.count}")
+        # row i's numbers do not depend on the count
+        keys = torch.arange(self.count)
+        object.__setattr__(self, "streams", Streams(keys).fork(key_of(f"group laws {self.seed}")))
+
+    def coordinates(self, name: str, length: float = FAR) -> Tensor:
+        """Random ``xi`` ``(B, dim)``; the norm is about 1e-7 with probability 1/3, else uniform up to ``length``."""
+        streams = self.streams.fork(key_of(name))
+        direction = streams.normal((self.group.dim,))
+        direction = direction / direction.square().sum(dim=1, keepdim=True).sqrt()
+        size = streams.uniform(size=(1,))
+        near = streams.uniform(size=(1,)) < 1 / 3
+        return direction * torch.where(near, NEAR * size, length * size)
+
+    def element(self, name: str) -> Element:
+        """Random elements: exponentials of `coordinates`, or samples of a group without an exponential."""
+        if self.group.continuous:
+            return self.group.exp(self.coordinates(name))
+        return self.group.sample(self.streams.fork(key_of(name)))
+
+    def identity(self) -> Element:
+        return self.group.identity(self.count)
+
+    def equal(self, got: Element, wanted: Element, what: str) -> Verdict:
+        """Whether two elements agree within the tolerance; ``what`` opens the reason."""
+        for part, target in zip(parts(got), parts(wanted), strict=True):
+            if part.shape != target.shape:
+                return Verdict(False, f"{what}: shape {tuple(part.shape)} instead of {tuple(target.shape)}")
+            difference = (part - target).to(torch.float64).abs().flatten(1).amax(dim=1)
+            size = target.to(torch.float64).abs().flatten(1).amax(dim=1).clamp_min(1.0)
+            right = difference <= self.tolerance * size  # false for NaN
+            if not bool(right.all()):
+                row = int((~right).nonzero()[0])
+                return Verdict(False, f"{what}: off by {float(difference[row]):.3g} in row {row} of {self.count}")
+        return HOLDS
+
+
+def parts(element: Element) -> tuple[Tensor, ...]:
+    """The tensors of an element: one, or one a factor."""
+    return element if isinstance(element, tuple) else (element,)
