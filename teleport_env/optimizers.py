@@ -1,16 +1,53 @@
-"""Batched update rules. (interfaces; the rules follow)"""
+"""Batched update rules: what one gradient step does to ``B`` runs at once.
+
+A rule is told where the runs stand (`Step`) and answers with new parameters and a new state. It owns nothing: the settings
+of a rule are a frozen dataclass, what it remembers is a dictionary of tensors with leading axis ``B`` that the caller
+keeps, clears row by row and copies for a snapshot. Hence three rules for every rule:
+
+1. **Rows are independent**, bit for bit in float64: a run's numbers depend neither on its neighbours nor on ``B``. Learning
+   rates and step counts are per run, because runs reset at different times and choose their own rates.
+2. **A returned state is new**, and no tensor in it is shared with the old state, the parameters or the gradient: the
+   caller writes into it.
+3. **A run that fails harms nobody.** Non-finite numbers stay in their row, a zero gradient is no step.
+
+The first five rules equal `torch.optim`'s (without weight decay). The line searches pay for what they evaluate through
+`Step.evaluate`, which counts it. `OPTIMIZERS` names all of them; `optimizer_from` builds one from a name or a dict.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
 """What a rule remembers, tensors with leading axis ``B``; empty for plain gradient descent."""
+
+_COLUMNS = 8  # up to so many parameters a dot product is faster as a chain of columns
+_BLOCK = 4096  # longer rows are summed in blocks of so many
+
+
+def row_dot(a: Tensor, b: Tensor) -> Tensor:
+    """``<a_i, b_i>`` for the rows of two ``(B, P)`` tensors, ``(B,)``; the same bits whatever ``B``, layout and threads.
+
+    `Tensor.sum` orders its additions by the memory layout, and at ``B = 1`` shares a long row out among the threads.
+    """
+    count = a.shape[1]
+    if count <= _COLUMNS:
+        total = a[:, 0] * b[:, 0]
+        for column in range(1, count):
+            total = total + a[:, column] * b[:, column]
+        return total
+    product = (a * b).contiguous()
+    if count < 2 * _BLOCK:
+        return product.sum(dim=1)
+    whole = count - count % _BLOCK
+    return product[:, :whole].reshape(len(a), -1, _BLOCK).sum(dim=2).sum(dim=1) + product[:, whole:].sum(dim=1)
 
 
 @dataclass
@@ -50,3 +87,335 @@ class Optimizer(ABC):
     @abstractmethod
     def update(self, step: Step) -> tuple[Tensor, State]:
         """New parameters ``(B, P)`` and new state. Rows outside ``step.mask`` are ignored by the caller."""
+
+
+def _require(holds: bool, setting: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{setting} must be {allowed}, got {value!r}")
+
+
+def _require_decay(setting: str, value: float) -> None:
+    _require(0.0 <= value < 1.0, setting, value, "at least 0 and below 1")
+
+
+def _require_positive(setting: str, value: float) -> None:
+    # zero is no option: a zero gradient would be divided by it
+    _require(0.0 < value < math.inf, setting, value, "a positive number")
+
+
+def _descend(params: Tensor, rate: Tensor, direction: Tensor) -> Tensor:
+    """``params - rate * direction`` for rates ``(B,)``, in one pass."""
+    return torch.addcmul(params, rate[:, None], direction, value=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientDescent(Optimizer):
+    """``w - lr g``."""
+
+    name: ClassVar[str] = "gd"
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        return _descend(step.params, step.learning_rate, step.gradient), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Momentum(Optimizer):
+    """Heavy ball as in `torch.optim.SGD`: ``v' = m v + g``, ``w - lr v'``; Polyak (1964).
+
+    Attributes:
+        momentum: ``m``.
+        nesterov: Step along ``g + m v'`` instead (Sutskever et al., ICML 2013).
+    """
+
+    name: ClassVar[str] = "momentum"
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        _require_decay("momentum", self.momentum)
+
+    def init(self, params: Tensor) -> State:
+        return {"velocity": torch.zeros_like(params)}
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        velocity = torch.add(step.gradient, step.state["velocity"], alpha=self.momentum)
+        direction = torch.add(step.gradient, velocity, alpha=self.momentum) if self.nesterov else velocity
+        return _descend(step.params, step.learning_rate, direction), {"velocity": velocity}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaGrad(Optimizer):
+    """``s' = s + g^2``, ``w - lr g / (sqrt(s') + eps)``, as `torch.optim.Adagrad`; Duchi, Hazan and Singer (JMLR 2011)."""
+
+    name: ClassVar[str] = "adagrad"
+    eps: float = 1e-10
+
+    def __post_init__(self) -> None:
+        _require_positive("eps", self.eps)
+
+    def init(self, params: Tensor) -> State:
+        return {"square_sum": torch.zeros_like(params)}
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        square_sum = torch.addcmul(step.state["square_sum"], step.gradient, step.gradient)
+        return _descend(step.params, step.learning_rate, step.gradient / square_sum.sqrt().add_(self.eps)), {
+            "square_sum": square_sum
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSProp(Optimizer):
+    """``s' = a s + (1 - a) g^2``, ``w - lr g / (sqrt(s') + eps)``, as `torch.optim.RMSprop`; Tieleman and Hinton (2012)."""
+
+    name: ClassVar[str] = "rmsprop"
+    alpha: float = 0.99
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _require_decay("alpha", self.alpha)
+        _require_positive("eps", self.eps)
+
+    def init(self, params: Tensor) -> State:
+        return {"square_mean": torch.zeros_like(params)}
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        square_mean = (step.state["square_mean"] * self.alpha).addcmul_(
+            step.gradient, step.gradient, value=1.0 - self.alpha
+        )
+        return _descend(step.params, step.learning_rate, step.gradient / square_mean.sqrt().add_(self.eps)), {
+            "square_mean": square_mean
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam as `torch.optim.Adam`: Kingma and Ba (ICLR 2015), Algorithm 1, each run with its own bias correction."""
+
+    name: ClassVar[str] = "adam"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _require_decay("beta1", self.beta1)
+        _require_decay("beta2", self.beta2)
+        _require_positive("eps", self.eps)
+
+    def init(self, params: Tensor) -> State:
+        return {"mean": torch.zeros_like(params), "square_mean": torch.zeros_like(params)}
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        gradient = step.gradient
+        mean = (step.state["mean"] * self.beta1).add_(gradient, alpha=1.0 - self.beta1)
+        square_mean = (step.state["square_mean"] * self.beta2).addcmul_(gradient, gradient, value=1.0 - self.beta2)
+        rate = step.learning_rate / self._correction(self.beta1, step)
+        scale = self._correction(self.beta2, step).sqrt()
+        denominator = square_mean.sqrt().div_(scale[:, None]).add_(self.eps)
+        return _descend(step.params, rate, mean / denominator), {"mean": mean, "square_mean": square_mean}
+
+    @staticmethod
+    def _correction(beta: float, step: Step) -> Tensor:
+        """``1 - beta^t`` ``(B,)`` for the update number ``t = count + 1``."""
+        if beta == 0.0:
+            return torch.ones_like(step.learning_rate)
+        # Not beta ** t: a vectorised power differs from a scalar one in the last bit. In float64 at any precision of
+        # the run, because 1 - 0.999 has lost three digits.
+        exponent = (step.count + 1).to(torch.float64) * math.log(beta)
+        return exponent.expm1_().neg_().to(step.params.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polyak(Optimizer):
+    """Polyak's step ``w - min((L - L*) / |g|^2, lr) g``; Polyak (1969), capped as in Loizou et al. (AISTATS 2021).
+
+    The rule finds its own rate. The run's learning rate is the largest that it may take, which keeps it from leaping
+    where the gradient nearly vanishes away from a minimum.
+
+    Attributes:
+        target_loss: ``L*``, the loss at the minimum; a run at or below it takes no step.
+        capped: Whether the learning rate caps the step; False is the classical rule, which ignores the learning rate.
+    """
+
+    name: ClassVar[str] = "polyak"
+    target_loss: float = 0.0
+    capped: bool = True
+
+    def __post_init__(self) -> None:
+        _require(math.isfinite(self.target_loss), "target_loss", self.target_loss, "a finite number")
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        norm2 = row_dot(step.gradient, step.gradient)
+        rate = ((step.loss - self.target_loss).clamp_min_(0.0) / norm2).masked_fill_(norm2 == 0, 0.0)
+        if self.capped:
+            rate = torch.minimum(rate, step.learning_rate)
+        return _descend(step.params, rate, step.gradient), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizedGradient(Optimizer):
+    """``w - lr g / |g|``: every step is as long as the learning rate (Nesterov 1984; Cortes, Automatica 2006)."""
+
+    name: ClassVar[str] = "normalized_gd"
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        # divided by its largest entry first: the square of a small gradient underflows, that of a large one overflows
+        largest = step.gradient.abs().amax(dim=1)
+        unit = step.gradient / largest.masked_fill(largest == 0, 1.0)[:, None]
+        length = row_dot(unit, unit).sqrt().clamp_min_(1.0)  # is at least 1, but for a zero gradient
+        return _descend(step.params, step.learning_rate / length, unit), {}
+
+
+_FACTOR_RANGE = (
+    2.0**-100,
+    2.0**100,
+)  # keeps the factor of a line search from reaching 0 or infinity, which it never left
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineSearch(Optimizer):
+    """Gradient descent that halves its rate until the loss decreases enough; Armijo (1966).
+
+    The first trial is at the learning rate times ``growth`` times the factor accepted last (at the learning rate itself in
+    the beginning); a trial at rate ``t`` is accepted where ``L(w - t d) <= L(w) - armijo t <g, d>`` for the direction
+    ``d``, here ``g``. A run whose search fails takes no step, and its next search goes on from where this one stopped.
+
+    Every trial is a forward pass, evaluated and paid for by the runs still searching. Runs outside the mask, with a zero
+    gradient or with numbers that are not finite do not search and pay nothing.
+
+    Attributes:
+        armijo: Share of the decrease promised by the slope that a trial must keep.
+        growth: How much larger than the last accepted factor the first trial is.
+        max_halvings: After so many halvings the search has failed; it evaluates one trial more than this.
+    """
+
+    name: ClassVar[str] = "gd_line_search"
+    armijo: float = 1e-4
+    growth: float = 2.0
+    max_halvings: int = 20
+
+    def __post_init__(self) -> None:
+        _require(0.0 < self.armijo < 1.0, "armijo", self.armijo, "between 0 and 1")
+        _require(1.0 <= self.growth < math.inf, "growth", self.growth, "a number of at least 1")
+        _require(
+            isinstance(self.max_halvings, int) and self.max_halvings >= 0,
+            "max_halvings",
+            self.max_halvings,
+            "an integer of at least 0",
+        )
+
+    def init(self, params: Tensor) -> State:
+        return {"factor": params.new_full((len(params),), 1.0 / self.growth)}
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        params, factor, _ = self._search(step, step.gradient, row_dot(step.gradient, step.gradient))
+        return params, {"factor": factor}
+
+    def _search(self, step: Step, direction: Tensor, decrease: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Search along ``-direction`` ``(B, P)``.
+
+        Args:
+            decrease: ``<g, direction>`` ``(B,)``, the rate at which the loss falls along it.
+
+        Returns:
+            Parameters ``(B, P)``, factor ``(B,)`` and which runs found a step ``(B,)`` bool.
+        """
+        searching = (decrease > 0) & torch.isfinite(decrease) & torch.isfinite(step.loss)
+        if step.mask is not None:
+            searching = searching & step.mask
+        factor = torch.where(
+            searching, (step.state["factor"] * self.growth).clamp_(*_FACTOR_RANGE), step.state["factor"]
+        )
+        params, found = step.params.clone(), torch.zeros_like(searching)
+        for _ in range(self.max_halvings + 1):
+            if not bool(searching.any()):
+                break
+            rate = step.learning_rate * factor
+            trial = _descend(step.params, rate, direction)
+            # a trial that is not finite compares false, and is halved like any other
+            good = searching & (step.evaluate(trial, searching) <= step.loss - self.armijo * rate * decrease)
+            params = torch.where(good[:, None], trial, params)
+            found = found | good
+            searching = searching & ~good
+            factor = torch.where(searching, 0.5 * factor, factor)
+        return params, factor, found
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumLineSearch(LineSearch):
+    """The line search along the momentum direction ``v' = m v + g``, where that is a descent direction.
+
+    Where it is not, momentum restarts from the gradient (O'Donoghue and Candes, 2015); a run that takes no step forgets it.
+
+    Attributes:
+        momentum: ``m``.
+    """
+
+    name: ClassVar[str] = "momentum_line_search"
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_decay("momentum", self.momentum)
+
+    def init(self, params: Tensor) -> State:
+        return {**super().init(params), "velocity": torch.zeros_like(params)}
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        velocity = torch.add(step.gradient, step.state["velocity"], alpha=self.momentum)
+        decrease = row_dot(step.gradient, velocity)
+        descends = decrease > 0
+        velocity = torch.where(descends[:, None], velocity, step.gradient)
+        decrease = torch.where(descends, decrease, row_dot(step.gradient, step.gradient))
+        params, factor, found = self._search(step, velocity, decrease)
+        return params, {"factor": factor, "velocity": velocity.masked_fill(~found[:, None], 0.0)}
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    rule.name: rule
+    for rule in (
+        GradientDescent,
+        Momentum,
+        AdaGrad,
+        RMSProp,
+        Adam,
+        Polyak,
+        NormalizedGradient,
+        LineSearch,
+        MomentumLineSearch,
+    )
+}
+"""The update rules by name."""
+
+
+def optimizer_from(spec: str | Mapping[str, Any] | Optimizer) -> Optimizer:
+    """The update rule that ``spec`` describes.
+
+    Args:
+        spec: A name in `OPTIMIZERS`, ``{"optimizer": name, **settings}``, or an `Optimizer`, which is returned as it is.
+
+    Raises:
+        TypeError: ``spec`` is none of these.
+        ValueError: An unknown name or setting, or a setting's value that is not allowed.
+    """
+    if isinstance(spec, Optimizer):
+        return spec
+    if isinstance(spec, str):
+        spec = {"optimizer": spec}
+    if not isinstance(spec, Mapping):
+        raise TypeError(
+            f"an optimizer is given by its name, a dict or an Optimizer, got {type(spec).__name__}: {spec!r}"
+        )
+    settings = dict(spec)
+    name = settings.pop("optimizer", None)
+    if not isinstance(name, str) or name not in OPTIMIZERS:
+        known = ", ".join(map(repr, OPTIMIZERS))
+        if name is None:
+            raise ValueError(f"{dict(spec)!r} names no optimizer; add the key 'optimizer' with one of {known}")
+        raise ValueError(f"optimizer {name!r} is unknown; choose one of {known}")
+    allowed = [field.name for field in fields(OPTIMIZERS[name])]  # type: ignore[arg-type]  # each is a dataclass
+    unknown = [key for key in settings if key not in allowed]
+    if unknown:
+        raise ValueError(
+            f"optimizer {name!r} has no setting {', '.join(map(repr, unknown))}; it has {', '.join(allowed) or 'none'}"
+        )
+    return OPTIMIZERS[name](**settings)
