@@ -1,0 +1,224 @@
+"""What a user would take instead of any schedule of gradient descent: SciPy's quasi-Newton and Newton methods.
+
+They play an instance on the same ledger as everyone else. Every evaluation is counted where it happens, at the ledger's
+prices (gradient 1, Hessian-vector product 2), and the next one that the budget cannot pay for ends the run: SciPy's own
+``maxfun`` is checked between iterations only and overshoots by a line search.
+
+SciPy's `minimize` is called with loss and gradient together, as both methods want both at nearly every point. Points that
+it asks for again are remembered and are not evaluated again. For Newton-CG the graph of the gradient is kept at the last
+few points, so that a Hessian-vector product at one of them is one backward pass through it, which is what its price means;
+at a forgotten point the gradient is evaluated, and paid for, anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from teleport_env.ledger import GRADIENT, HESSIAN_VECTOR
+from teleport_env.problems.base import Instance, Problem
+
+REFERENCES = {"l_bfgs": "L-BFGS-B", "newton_cg": "Newton-CG"}
+"""Names of the references -> SciPy's names."""
+
+_REMEMBERED = 4  # points; a line search rarely accepts an older one
+_DIVERGED = -2.0  # orders of magnitude that a diverged run counts as
+_MOST_ITERATIONS = 10**9
+_OPTIONS: dict[str, dict[str, Any]] = {
+    # no stopping rule of SciPy's own before the last digit: the budget and the tolerance are the rules
+    "L-BFGS-B": {"ftol": 0.0, "gtol": 0.0, "maxiter": _MOST_ITERATIONS, "maxfun": _MOST_ITERATIONS},
+    "Newton-CG": {"xtol": 0.0, "maxiter": _MOST_ITERATIONS},
+}
+
+
+class _Finished(Exception):
+    """Raised inside the objective to leave SciPy: the budget is spent, the tolerance met, or the point not finite."""
+
+
+@dataclass
+class _Point:
+    loss: float
+    gradient: NDArray[np.float64]
+    weights: Tensor | None = None  # with `graph`: the leaf and its gradient, still attached
+    graph: Tensor | None = None
+
+
+@dataclass
+class _Counted:
+    """The loss of one instance, every evaluation counted, none made that the budget does not cover."""
+
+    problem: Problem
+    instance: Instance
+    budget: float
+    tolerance: float
+    keep_graph: bool
+    scale: float = 1.0  # what a full-batch evaluation costs in evaluations of the ledger's unit
+    cost: float = 0.0
+    gradients: int = 0
+    products: int = 0
+    best: float = float("inf")
+    best_at: NDArray[np.float64] | None = None
+    start: float | None = None
+    trace: list[tuple[float, float]] = field(default_factory=list)
+    known: OrderedDict[bytes, _Point] = field(default_factory=OrderedDict)
+
+    def pay(self, price: float) -> None:
+        # the tolerance is for sums of prices that are not binary fractions
+        if self.cost + price * self.scale > self.budget * (1 + 1e-12):
+            raise _Finished
+        self.cost += price * self.scale
+
+    def at(self, x: NDArray[np.float64]) -> _Point:
+        key = x.tobytes()
+        if key in self.known:
+            self.known.move_to_end(key)
+            return self.known[key]
+        if not np.isfinite(x).all():
+            raise _Finished
+        self.pay(GRADIENT)
+        self.gradients += 1
+        params = torch.tensor(x, dtype=torch.float64)[None]
+        if self.keep_graph:
+            with torch.enable_grad():
+                weights = params.requires_grad_(True)
+                loss = self.problem.loss(weights, self.instance, None)
+                (graph,) = torch.autograd.grad(loss.sum(), weights, create_graph=True)
+            point = _Point(float(loss.detach()), graph.detach()[0].numpy().copy(), weights, graph)
+        else:
+            loss, gradient = self.problem.loss_and_gradient(params, self.instance, None)
+            point = _Point(float(loss), gradient[0].numpy().copy())
+        self.known[key] = point
+        if len(self.known) > _REMEMBERED:
+            self.known.popitem(last=False)
+        self.record(point.loss, x)
+        return point
+
+    def record(self, loss: float, x: NDArray[np.float64]) -> None:
+        if self.start is None:
+            self.start = loss
+            self.trace.append((0.0, loss))
+        if loss < self.best:
+            self.best, self.best_at = loss, x.copy()
+        self.trace.append((self.cost, self.best))
+        if self.best <= self.tolerance:
+            raise _Finished
+
+    def loss_and_gradient(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        point = self.at(x)
+        return point.loss, point.gradient.copy()
+
+    def hessian_vector(self, x: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        point = self.at(x)
+        assert point.weights is not None
+        assert point.graph is not None
+        self.pay(HESSIAN_VECTOR)
+        self.products += 1
+        if not point.graph.requires_grad:  # the loss is linear here
+            return np.zeros_like(x)
+        (product,) = torch.autograd.grad(
+            (point.graph * torch.from_numpy(vector)[None]).sum(), point.weights, retain_graph=True
+        )
+        return product[0].numpy().copy()
+
+
+def _minimize(method: str, objective: _Counted) -> None:
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise ImportError('reference optimizers need SciPy: pip install "teleport-env[compare]"') from error
+    x = objective.instance.start[0].numpy().copy()
+    extra = {"hessp": objective.hessian_vector} if method == "Newton-CG" else {}
+    try:
+        while True:
+            before = objective.best
+            with np.errstate(all="ignore"):
+                minimize(
+                    objective.loss_and_gradient, x, jac=True, method=method, options=dict(_OPTIONS[method]), **extra
+                )
+            # SciPy gives up on a failed line search; with a fresh memory it may get on, and as long as it does it goes on
+            if objective.best_at is None or not objective.best < before:
+                return
+            x = objective.best_at
+    except _Finished:
+        return
+
+
+def play_reference(
+    name: str, problem: Problem, instance: Instance, budget: float, tolerance: float
+) -> dict[str, NDArray[Any]]:
+    """Play one of `REFERENCES` on every row of ``instance``, in float64 and on the full training set.
+
+    The score is that of the best point evaluated. A problem with mini-batches is charged ``num_examples / batch_size`` for
+    each evaluation of the full set, since the ledger's unit is the gradient of one mini-batch.
+
+    Args:
+        name: ``"l_bfgs"`` or ``"newton_cg"``.
+        problem: The problem.
+        instance: ``B`` instances; each is played by itself, so no row depends on another.
+        budget: Gradient evaluations a row may spend; never exceeded.
+        tolerance: Loss at which a row has converged and stops.
+
+    Returns:
+        Arrays with leading axis ``B``: ``cost``; ``initial_loss``; ``loss``, the best seen; ``gained``, orders of magnitude
+        between them, both floored at the tolerance, or -2 where diverged; ``converged`` and ``diverged`` (the loss is not
+        finite at the very start; later such points are passed over) bool; ``steps``,
+        loss-and-gradient evaluations; ``hessian_products``; ``seconds``; ``params`` ``(B, P)``, the best point; and
+        ``trace_cost``, ``trace_loss`` ``(B, T)``: the best loss after each evaluation, from ``(0, initial_loss)`` on, a
+        shorter row continued by its last value.
+
+    Raises:
+        ValueError: The name is unknown or the budget negative or not finite.
+        ImportError: SciPy is not installed.
+    """
+    if name not in REFERENCES:
+        raise ValueError(f"reference {name!r} is unknown; choose one of {list(REFERENCES)}")
+    if not 0.0 <= budget < float("inf"):
+        raise ValueError(f"budget must be finite and not negative, got {budget}")
+    instance = instance.to(torch.float64, "cpu")
+    scale = 1.0 if problem.batch_size is None else problem.num_examples(instance) / problem.batch_size
+    records: dict[str, list[Any]] = {}
+    for row in range(len(instance)):
+        alone = instance.select(torch.tensor([row]))
+        objective = _Counted(problem, alone, budget, tolerance, keep_graph=name == "newton_cg", scale=scale)
+        begun = time.perf_counter()
+        _minimize(REFERENCES[name], objective)
+        seconds = time.perf_counter() - begun
+        if objective.start is None:  # not even the start could be paid for: a measurement, not an evaluation
+            objective.start = float(problem.evaluate(alone.start, alone)["loss"])
+            objective.trace.append((0.0, objective.start))
+        diverged = not np.isfinite(objective.start)
+        loss = objective.start if diverged else min(objective.best, objective.start)
+        orders = _DIVERGED
+        if not diverged:
+            orders = float(np.log10(max(objective.start, tolerance, 1e-300) / max(loss, tolerance, 1e-300)))
+        record = {
+            "cost": objective.cost,
+            "initial_loss": objective.start,
+            "loss": loss,
+            "gained": orders,
+            "converged": loss <= tolerance,
+            "diverged": diverged,
+            "steps": objective.gradients,
+            "hessian_products": objective.products,
+            "seconds": seconds,
+            "params": alone.start[0].numpy() if objective.best_at is None else objective.best_at,
+            "trace": objective.trace,
+        }
+        for key, value in record.items():
+            records.setdefault(key, []).append(value)
+    traces = records.pop("trace", [])
+    longest = max((len(trace) for trace in traces), default=0)
+    padded = np.array([trace + [trace[-1]] * (longest - len(trace)) for trace in traces]).reshape(
+        len(traces), longest, 2
+    )
+    return {key: np.array(values) for key, values in records.items()} | {
+        "trace_cost": padded[:, :, 0],
+        "trace_loss": padded[:, :, 1],
+    }

@@ -1,0 +1,276 @@
+"""The table of a comparison: one row a problem and agent, from the frame of episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from teleport_env.agents.comparison import statistics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "problem",
+    "agent",
+    "kind",
+    "seed",
+    "instance_id",
+    "split",
+    "budget",
+    "cost",
+    "gained",
+    "initial_loss",
+    "loss",
+    "steps",
+    "teleports",
+    "converged",
+    "diverged",
+    "seconds",
+)
+KINDS = ("fixed", "adaptive", "learned", "control", "reference", "oracle")
+BASELINES = ("fixed", "adaptive", "control")
+PLAIN = "never"
+"""The agent that never teleports: plain descent."""
+
+_PAIR = ["problem", "seed", "instance_id"]
+
+
+def import_pandas() -> Any:
+    """The module pandas.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError('comparisons need pandas: pip install "teleport-env[compare]"') from error
+    return pandas
+
+
+def check_results(results: pd.DataFrame) -> None:
+    """Say what is wrong with a frame of episodes.
+
+    Raises:
+        ValueError: It is empty, lacks a column, has an unknown kind, an agent of two kinds, or a non-finite ``gained``.
+    """
+    missing = [column for column in COLUMNS if column not in results.columns]
+    if missing:
+        raise ValueError(f"results lacks the columns {missing}; it needs {list(COLUMNS)}")
+    if results.empty:
+        raise ValueError("results is empty; play at least one episode")
+    unknown = sorted(set(results["kind"]) - set(KINDS))
+    if unknown:
+        raise ValueError(f"unknown kinds {unknown}; a kind is one of {list(KINDS)}")
+    kinds = results.groupby("agent", sort=False)["kind"].nunique()
+    if (kinds > 1).any():
+        raise ValueError(f"these agents have more than one kind: {kinds[kinds > 1].index.tolist()}")
+    bad = results[~np.isfinite(results["gained"].to_numpy(dtype=np.float64))]
+    if len(bad):
+        row = bad.iloc[0]
+        raise ValueError(
+            f"{len(bad)} episodes have a non-finite `gained`, the first: problem {row['problem']!r}, agent "
+            f"{row['agent']!r}, instance {row['instance_id']}; a diverged run counts as -2"
+        )
+
+
+def best_baseline(results: pd.DataFrame) -> dict[str, str]:
+    """Problem -> its fixed, adaptive or control agent with the highest mean of ``gained``; absent where it has none.
+
+    Chosen on the very episodes that are compared, which favours the baseline.
+    """
+    baselines = results[results["kind"].isin(BASELINES)]
+    means = baselines.groupby(["problem", "agent"], sort=False)["gained"].mean()
+    return {str(problem): str(row.idxmax()[1]) for problem, row in means.groupby("problem", sort=False)}
+
+
+def summary_table(
+    results: pd.DataFrame, *, seed: int = 0, confidence: float = 0.95, resamples: int = 2000, plain: str = PLAIN
+) -> pd.DataFrame:
+    """One row a problem and agent; per problem the schedules first, then references, then oracles, each by falling mean.
+
+    Columns, where ``_low`` and ``_high`` are the ends of an interval and NaN where there is too little to form one:
+
+    * ``problem, agent, kind, n`` (episodes), ``seeds``;
+    * ``iqm, iqm_low, iqm_high, mean`` of the orders of magnitude gained;
+    * ``baseline``: the problem's best baseline by mean; ``difference, difference_low, difference_high``: mean paired
+      difference to it, ``difference_iqm...``: its interquartile mean; NaN for the baseline itself;
+    * ``verdict``: ``win`` (the interval of the mean difference lies above zero), ``loss`` (below), ``undecided``, or
+      ``baseline``, or ``""`` where there is none;
+    * ``plain_difference...``: mean paired difference to plain descent; ``improvement...``: probability of improvement over
+      it, ties half;
+    * ``diverged...``: share with Wilson's interval; ``teleports``, ``cost``, ``seconds``: means;
+    * ``expected_cost``: total cost over the number of runs that converged to the tolerance; inf if none did.
+
+    Intervals are over training seeds and instances (`statistics.crossed_bootstrap`), unadjusted for their number.
+
+    Raises:
+        ValueError: See `check_results`; or agents of one problem did not play the same episodes.
+    """
+    pandas = import_pandas()
+    check_results(results)
+    baselines = best_baseline(results)
+    rows: list[dict[str, Any]] = []
+    for problem, played in results.groupby("problem", sort=False):
+        agents = dict(list(played.groupby("agent", sort=False)))
+        for agent, episodes in agents.items():
+            settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples}
+            row = _measure(episodes, seed, settings)
+            baseline = baselines.get(str(problem))
+            row |= {"problem": problem, "agent": agent, "kind": episodes["kind"].iloc[0], "baseline": baseline or ""}
+            versus = None if baseline in (None, agent) else agents[baseline]
+            row |= _compare(episodes, versus, "difference", seed, settings)
+            row |= _compare(episodes, None if agent == plain else agents.get(plain), "plain_difference", seed, settings)
+            row["verdict"] = (
+                "baseline" if agent == baseline else _verdict(row["difference_low"], row["difference_high"])
+            )
+            rows.append(row)
+    table = pandas.DataFrame(rows)
+    group = table["kind"].map({"reference": 1, "oracle": 2}).fillna(0)
+    problems = {problem: index for index, problem in enumerate(results["problem"].unique())}
+    order = np.lexsort((-table["mean"], group, table["problem"].map(problems)))
+    first = ["problem", "agent", "kind", "n", "seeds", "iqm", "iqm_low", "iqm_high", "mean", "baseline", "verdict"]
+    columns = first + [column for column in table.columns if column not in first]
+    return table.iloc[order][columns].reset_index(drop=True)
+
+
+def _spread(name: str, interval: statistics.Interval) -> dict[str, float]:
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+_UNKNOWN = statistics.Interval(float("nan"), float("nan"), float("nan"))
+
+
+def _measure(episodes: pd.DataFrame, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    gained = episodes["gained"].to_numpy(dtype=np.float64)
+    centre = statistics.Interval(float(statistics.iqm(gained)), float("nan"), float("nan"))
+    if len(gained) > 1:
+        # the same seed for all agents: they are resampled alike, and a row does not depend on who else was played
+        centre = statistics.crossed_bootstrap(
+            gained, episodes["seed"], episodes["instance_id"], rng=np.random.default_rng(seed), **settings
+        )
+    cost = episodes["cost"].to_numpy(dtype=np.float64)
+    reached = np.where(
+        episodes["converged"], cost, np.inf
+    )  # a converged run stops, so its cost is its cost to the target
+    return {
+        "n": len(gained),
+        "seeds": episodes["seed"].nunique(),
+        **_spread("iqm", centre),
+        "mean": float(gained.mean()),
+        **_spread("diverged", statistics.wilson_interval(int(episodes["diverged"].sum()), len(gained))),
+        "teleports": float(episodes["teleports"].mean()),
+        "cost": float(cost.mean()),
+        "expected_cost": statistics.expected_cost_to_target(reached, cost),
+        "seconds": float(episodes["seconds"].mean()),
+    }
+
+
+def _compare(
+    episodes: pd.DataFrame, versus: pd.DataFrame | None, name: str, seed: int, settings: dict[str, Any]
+) -> dict[str, float]:
+    """Paired difference to ``versus`` and, for plain descent, the probability of improvement; NaN where it is None."""
+    difference, centre, better = _UNKNOWN, _UNKNOWN, _UNKNOWN
+    if versus is not None:
+        names = (str(episodes["agent"].iloc[0]), str(versus["agent"].iloc[0]))
+        keys, x, y = statistics.match_pairs(
+            episodes[_PAIR].itertuples(index=False, name=None),
+            episodes["gained"],
+            versus[_PAIR].itertuples(index=False, name=None),
+            versus["gained"],
+            names,
+        )
+        seeds, instances = [key[1] for key in keys], [key[2] for key in keys]
+        wins = statistics.improvement(x, y)
+        if len(x) > 1:
+            units = {"seeds": seeds, "instances": instances, **settings}
+            paired = statistics.paired_difference(x, y, rng=np.random.default_rng(seed), **units)
+            difference, centre = paired.mean, paired.iqm
+            better = statistics.crossed_bootstrap(
+                wins, statistic=statistics.mean, rng=np.random.default_rng(seed), **units
+            )
+        else:
+            difference = centre = _UNKNOWN._replace(estimate=float(x[0] - y[0]))
+            better = _UNKNOWN._replace(estimate=float(wins[0]))
+    if name == "difference":
+        return _spread("difference", difference) | _spread("difference_iqm", centre)
+    return _spread(name, difference) | _spread("improvement", better)
+
+
+def _verdict(low: float, high: float) -> str:
+    if np.isnan(low):
+        return ""
+    return "win" if low > 0 else "loss" if high < 0 else "undecided"
+
+
+def statements(table: pd.DataFrame, kinds: Sequence[str] = ("learned",)) -> list[str]:
+    """Sentences saying where agents of the given kinds won, lost or neither against the best baseline."""
+    sentences = []
+    words = {"win": "wins against", "loss": "loses to", "undecided": "is not separated from"}
+    for row in table[table["kind"].isin(kinds) & table["verdict"].isin(list(words))].itertuples(index=False):
+        sentences.append(
+            f"{row.problem}: {row.agent} {words[row.verdict]} {row.baseline}, the best baseline: "
+            f"{row.difference:+.2f} orders [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
+        )
+    return sentences
+
+
+def below_plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `summary_table` whose agent is significantly below plain descent, the worst first."""
+    return table[table["plain_difference_high"] < 0].sort_values("plain_difference", kind="stable")
+
+
+def oracle_rows(results: pd.DataFrame, agents: Sequence[str] | None = None, name: str = "oracle") -> pd.DataFrame:
+    """Episodes of a hindsight oracle, to be appended to ``results``: per episode the best of some agents.
+
+    What the choice itself would cost (playing them all) is not charged; that is why its kind is ``oracle``.
+
+    Args:
+        agents: Whom it chooses from; None: every agent of kind ``fixed``.
+
+    Raises:
+        ValueError: An agent is unknown, or an episode was not played by all of them.
+    """
+    pandas = import_pandas()
+    if agents is None:
+        agents = [str(agent) for agent in results.loc[results["kind"] == "fixed", "agent"].unique()]
+    unknown = sorted(set(agents) - set(results["agent"]))
+    if unknown or not agents:
+        raise ValueError(f"the oracle cannot choose from {list(agents)}: not among the agents played: {unknown}")
+    chosen = []
+    for problem, played in results[results["agent"].isin(agents)].groupby("problem", sort=False):
+        names = [agent for agent in agents if agent in set(played["agent"])]
+        values = played.pivot(index=["seed", "instance_id"], columns="agent", values="gained")[names]
+        if values.isna().any(axis=None):
+            lacking = values.columns[values.isna().any()].tolist()
+            raise ValueError(f"on {problem!r} the agents {lacking} did not play every episode; an oracle needs all")
+        winner = statistics.oracle(values.to_numpy().T)[1]
+        pick = pandas.MultiIndex.from_arrays(
+            [*(values.index.get_level_values(level) for level in (0, 1)), np.asarray(names, dtype=object)[winner]]
+        )
+        chosen.append(played.set_index(["seed", "instance_id", "agent"]).loc[pick].reset_index())
+    return _relabelled(chosen, results, name)
+
+
+def seed_oracle_rows(results: pd.DataFrame, agent: str, name: str | None = None) -> pd.DataFrame:
+    """Episodes of the oracle over the seeds of one configuration: how much of an oracle is luck.
+
+    Every seed's episode on an instance is replaced by the best seed's, so that pairs still match.
+
+    Raises:
+        ValueError: ``agent`` was not played.
+    """
+    played = results[results["agent"] == agent]
+    if played.empty:
+        raise ValueError(f"agent {agent!r} is not among those played: {sorted(set(results['agent']))}")
+    best = played.loc[played.groupby(["problem", "instance_id"], sort=False)["gained"].idxmax()]
+    spread = played[_PAIR].merge(best.drop(columns="seed"), on=["problem", "instance_id"], how="left")
+    return _relabelled([spread], results, name or f"{agent} (best seed)")
+
+
+def _relabelled(frames: list[pd.DataFrame], results: pd.DataFrame, name: str) -> pd.DataFrame:
+    frame = import_pandas().concat(frames, ignore_index=True)
+    return frame.assign(agent=name, kind="oracle")[list(results.columns)]

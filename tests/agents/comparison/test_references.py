@@ -1,0 +1,210 @@
+"""The SciPy references: evaluations counted exactly, the budget never exceeded, solutions right."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from teleport_env.agents.comparison.references import REFERENCES, play_reference
+from teleport_env.problems.base import Batch, Instance, Problem
+from teleport_env.random import Streams
+
+
+class Bowl(Problem):
+    """``w' A w / 2`` with a random, ill-conditioned A a row; counts its own evaluations, apart from any ledger."""
+
+    name = "Bowl"
+    size = 6
+
+    def __init__(self) -> None:
+        self.losses = 0
+        self.gradients = 0
+        self.points: list[bytes] = []
+
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        basis = torch.linalg.qr(generator.normal((self.size, self.size)))[0]
+        curvature = 10 ** generator.uniform(0.0, 3.0, (self.size,))
+        matrix = (basis * curvature[:, None, :]) @ basis.transpose(1, 2)
+        return Instance(3 * generator.normal((self.size,)), {"matrix": matrix})
+
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        self.losses += 1
+        self.points.append(params.detach().numpy().tobytes())
+        return 0.5 * (params * (instance["matrix"] * params[:, None, :]).sum(2)).sum(1)
+
+    def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
+        self.gradients += 1
+        return super().loss_and_gradient(params, instance, batch)
+
+
+class Valley(Bowl):
+    """Rosenbrock's function, where line searches have something to do."""
+
+    name = "Valley"
+
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        return Instance(generator.uniform(-2.0, 2.0, (2,)))
+
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        self.losses += 1
+        self.points.append(params.detach().numpy().tobytes())
+        x, y = params[:, 0], params[:, 1]
+        return 100 * (x * x - y) ** 2 + (x - 1) ** 2
+
+
+def draw(problem: Problem, count: int = 3) -> Instance:
+    return problem.instances(torch.arange(count), "test")
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts backward passes through a gradient's graph: autograd calls that keep the graph for the next."""
+    calls: list[int] = []
+    original = torch.autograd.grad
+
+    def counting(*arguments: Any, **keywords: Any) -> Any:
+        if keywords.get("retain_graph"):
+            calls.append(1)
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(torch.autograd, "grad", counting)
+    return calls
+
+
+@pytest.mark.parametrize("budget", [0.0, 0.9, 1.0, 2.0, 7.0, 10.5, 40.0, 400.0])
+@pytest.mark.parametrize("kind", [Bowl, Valley])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_cost_is_what_an_independent_counter_sees(
+    name: str, kind: type[Bowl], budget: float, products: list[int]
+) -> None:
+    problem = kind()
+    instance = draw(problem)
+    played = play_reference(name, problem, instance, budget, tolerance=1e-14)
+    evaluations = problem.losses if budget >= 1 else 0  # below one, the start is measured without being paid for
+    assert played["steps"].sum() == evaluations
+    assert played["hessian_products"].sum() == len(products)
+    assert played["cost"].sum() == evaluations + 2 * len(products)
+    assert (played["cost"] <= budget).all()
+    assert (problem.gradients == evaluations) == (name == "l_bfgs" or evaluations == 0)
+    assert (played["loss"] <= played["initial_loss"]).all()
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_budget_is_spent_unless_the_tolerance_is_met(name: str) -> None:
+    played = play_reference(name, Valley(), draw(Valley(), 8), budget=9.0, tolerance=0.0)
+    assert not played["converged"].any()
+    assert (9.0 - played["cost"] < 2.0).all()  # what is left pays for no further product
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("kind", [Bowl, Valley])
+def test_references_solve_what_they_are_made_for(name: str, kind: type[Bowl]) -> None:
+    played = play_reference(name, kind(), draw(kind(), 8), budget=2000.0, tolerance=1e-12)
+    assert played["converged"].all()
+    assert (played["loss"] <= 1e-12).all()
+    np.testing.assert_allclose(played["params"], 1.0 if kind is Valley else 0.0, atol=1e-4)
+    np.testing.assert_allclose(played["gained"], np.log10(played["initial_loss"] / 1e-12), rtol=1e-12)
+
+
+def test_l_bfgs_solves_a_quadratic_to_the_last_digits() -> None:
+    problem = Bowl()
+    played = play_reference("l_bfgs", problem, draw(problem, 5), budget=500.0, tolerance=0.0)
+    assert (played["loss"] < 1e-10 * played["initial_loss"]).all()
+    assert (played["loss"] < 1e-20).all()
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_loss_is_that_of_the_best_point_evaluated(name: str) -> None:
+    problem = Valley()
+    instance = draw(problem, 4)
+    played = play_reference(name, problem, instance, budget=12.0, tolerance=1e-12)
+    again = Valley().loss(torch.from_numpy(played["params"]), instance)
+    np.testing.assert_array_equal(played["loss"], again.numpy())
+    trace = played["trace_loss"]
+    np.testing.assert_array_equal(trace[:, 0], played["initial_loss"])
+    np.testing.assert_array_equal(trace[:, -1], played["loss"])
+    np.testing.assert_array_equal(played["trace_cost"][:, 0], 0.0)
+    assert (np.diff(trace, axis=1) <= 0).all()
+    assert (np.diff(played["trace_cost"], axis=1) >= 0).all()
+    assert (played["trace_cost"][:, -1] <= played["cost"]).all()
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_rows_do_not_depend_on_their_neighbours(name: str) -> None:
+    instance = draw(Bowl(), 4)
+    together = play_reference(name, Bowl(), instance, 15.0, 1e-12)
+    alone = play_reference(name, Bowl(), instance.select(torch.tensor([2])), 15.0, 1e-12)
+    for key in ("loss", "cost", "gained", "params"):
+        np.testing.assert_array_equal(together[key][2], alone[key][0])
+
+
+def test_no_point_is_evaluated_twice_in_a_row() -> None:
+    problem = Valley()
+    play_reference("newton_cg", problem, draw(problem, 1), 200.0, 1e-12)
+    assert all(first != second for first, second in zip(problem.points, problem.points[1:], strict=False))
+
+
+def test_the_iterates_are_scipys_own() -> None:
+    problem = Valley()
+    instance = draw(problem, 1)
+
+    def plain(x: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, gradient = Valley().loss_and_gradient(torch.tensor(x)[None], instance)
+        return float(loss), gradient[0].numpy()
+
+    visited: list[float] = []
+    scipy.optimize.minimize(
+        lambda x: (visited.append(plain(x)[0]), plain(x))[1],
+        instance.start[0].numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxfun": 15},
+    )
+    played = play_reference("l_bfgs", problem, instance, 10.0, 0.0)
+    np.testing.assert_allclose(played["trace_loss"][0, 1:], np.minimum.accumulate(visited[:10]), rtol=1e-12)
+
+
+def test_full_batch_evaluations_of_a_mini_batch_problem_cost_their_size() -> None:
+    class Batched(Bowl):
+        batch_size = 20  # type: ignore[assignment]
+
+        def num_examples(self, instance: Instance) -> int:
+            return 50
+
+    problem = Batched()
+    played = play_reference("l_bfgs", problem, draw(problem, 1), 11.0, 1e-12)
+    assert played["steps"][0] == 4
+    assert played["cost"][0] == 4 * 2.5
+
+
+def test_a_loss_that_is_not_finite_ends_the_row_and_no_other() -> None:
+    class Broken(Bowl):
+        def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+            return super().loss(params, instance, batch) + instance["offset"]
+
+    instance = draw(Bowl(), 3)
+    offset = torch.tensor([0.0, torch.nan, 0.0], dtype=torch.float64)
+    instance = Instance(instance.start, {**instance.tensors, "offset": offset}, ids=instance.ids)
+    played = play_reference("l_bfgs", Broken(), instance, 100.0, 1e-12)
+    assert played["diverged"].tolist() == [False, True, False]
+    assert played["converged"].tolist() == [True, False, True]
+    assert played["gained"][1] == -2.0
+    assert (played["gained"][[0, 2]] > 10).all()
+
+
+def test_errors_name_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Bowl()
+    with pytest.raises(ValueError, match=r"'adam' is unknown; choose one of \['l_bfgs', 'newton_cg'\]"):
+        play_reference("adam", problem, draw(problem), 10.0, 1e-12)
+    for budget in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="budget"):
+            play_reference("l_bfgs", problem, draw(problem), budget, 1e-12)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match=r"teleport-env\[compare\]"):
+        play_reference("l_bfgs", problem, draw(problem), 10.0, 1e-12)
