@@ -215,6 +215,11 @@ def bijective_names() -> list[str]:
     return [function.name for function in _ALL if function.bijective]
 
 
+def homogeneous_names() -> list[str]:
+    """Those of them that commute with positive factors."""
+    return [function.name for function in _ALL if function.homogeneous]
+
+
 def activation(name: str) -> Activation:
     """The activation of that name.
 

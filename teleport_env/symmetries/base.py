@@ -56,6 +56,8 @@ class Symmetry(ABC):
         linear: ``w -> g.w`` is linear in ``w``, and `gradient_after` needs no loss.
         move_flops: Floating-point operations of the matrix work of one action on one run, for the ledger.
         gradient_flops: The same of one `gradient_after`.
+        direction_flops: The same of one `ascent_direction`; None: four times an exponential and a move, which is what
+            differentiating the action twice takes.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Symmetry(ABC):
     linear: bool = False
     move_flops: float = 0.0
     gradient_flops: float = 0.0
+    direction_flops: float | None = None
 
     @abstractmethod
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:

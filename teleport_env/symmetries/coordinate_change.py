@@ -1,0 +1,152 @@
+"""Rotations in the coordinates in which a loss is the squared distance from the origin.
+
+Where ``L(w) = |phi(w)|^2`` for a bijection ``phi``, level sets are spheres in ``u = phi(w)``, and every rotation ``R``
+gives a symmetry ``g.w = phi^-1(R phi(w))`` (Zhao et al., NeurIPS 2022: the ellipse, Rosenbrock's and Booth's function).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups import SO, SO2, Group
+from teleport_env.groups.base import Element
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.networks import product
+
+if TYPE_CHECKING:
+    from teleport_env.problems.base import Batch, Instance
+
+    Coordinates = Callable[[Tensor, Instance], Tensor]
+    Matrix = Callable[[Instance], Tensor]
+
+
+class CoordinateChange(Symmetry):
+    """``g.w = phi^-1(R phi(w))`` for a loss ``L(w) = |phi(w)|^2``.
+
+    Where ``phi`` is affine, ``u = A w + c``, the action is affine too and its Jacobian is ``J = A^-1 R A``; the gradient
+    after a move and the best rotation of all are then closed forms.
+
+    Flops, for ``n > 2``: a move takes ``2 n^2`` for ``R u``, and with ``matrix`` another ``4 n^2`` for ``A w`` and
+    ``A^-1 u``, where ``A^-1`` (or a factorization) is taken as kept by the problem. `gradient_after` factorizes ``A`` and
+    takes ``2/3 n^3 + 6 n^2``. In the plane all of it is a dozen operations, which are free.
+
+    Args:
+        forward: ``phi``: ``(params (B, n), instance) -> u (B, n)``.
+        backward: ``phi^-1``: ``(u (B, n), instance) -> params (B, n)``.
+        dimension: ``n``, at least 2.
+        name: What a user types for ``symmetry=``.
+        matrix: ``instance -> A`` ``(B, n, n)`` where ``phi`` is affine; else None.
+        group: The rotations; by default SO(2) in the plane and SO(n) in space.
+
+    Raises:
+        ValueError: The dimension is below 2.
+    """
+
+    exact_when = "Always: the loss is the squared distance from the origin in the rotated coordinates."
+
+    def __init__(
+        self,
+        forward: Coordinates,
+        backward: Coordinates,
+        dimension: int,
+        *,
+        name: str = "rotation",
+        matrix: Matrix | None = None,
+        group: Group | None = None,
+    ) -> None:
+        if dimension < 2:
+            raise ValueError(f"dimension must be at least 2 for rotations to exist, got {dimension}")
+        self.name = name
+        self.group = group if group is not None else SO2() if dimension == 2 else SO(dimension)
+        self.forward = forward
+        self.backward = backward
+        self.dimension = dimension
+        self.matrix = matrix
+        self.linear = matrix is not None
+        if dimension > 2:
+            self.move_flops = (6.0 if self.linear else 2.0) * dimension**2
+            self.gradient_flops = 2.0 / 3.0 * dimension**3 + 6.0 * dimension**2 if self.linear else 0.0
+
+    def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        rotated = _apply(self._rotation(g), self.forward(params, instance))
+        return self.backward(rotated, instance)
+
+    def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
+        """``J^-T grad = A' R A^-T grad`` ``(B, n)``, where ``phi`` is affine.
+
+        Raises:
+            NotImplementedError: ``phi`` is not affine.
+        """
+        if self.matrix is None:
+            return super().gradient_after(g, gradient, instance)
+        matrix = self.matrix(instance)
+        # Through the transposed solve rather than A^-1, so that an ill-conditioned A costs accuracy once.
+        pulled = torch.linalg.solve_ex(matrix.mT, gradient[:, :, None])[0]
+        return product(matrix.mT, product(self._rotation(g), pulled))[:, :, 0]
+
+    def optimal_element(self, params: Tensor, instance: Instance, maximise: bool = True) -> Tensor:
+        """The rotation ``(B, n, n)`` to the point of the level set with the largest (smallest) gradient norm.
+
+        On the sphere ``|u| = r`` the squared gradient norm is ``|2 A'u|^2``, extremal at ``u = +-r e`` with ``e`` the top
+        (bottom) left singular vector of ``A``. Of the two the nearer one is taken; a run at the minimum stays.
+
+        Args:
+            params: ``(B, n)``.
+            maximise: Whether to maximise or to minimise.
+
+        Raises:
+            NotImplementedError: ``phi`` is not affine: the extremal point has no closed form.
+        """
+        if self.matrix is None:
+            raise NotImplementedError(
+                f"{self.name} is not affine, so its best rotation has no closed form: search a grid of angles instead"
+            )
+        with torch.no_grad():
+            matrix = self.matrix(instance)
+            broken = ~torch.isfinite(matrix).all(2).all(1)
+            # eigh raises for all rows where one is not finite
+            sound = torch.where(broken[:, None, None], torch.eye(self.dimension).to(matrix), matrix)
+            axes = torch.linalg.eigh(product(sound, sound.mT)).eigenvectors
+            axis = axes[:, :, -1 if maximise else 0]
+            axis = torch.where(broken[:, None], torch.full_like(axis, torch.nan), axis)
+            return rotation_between(self.forward(params, instance), axis)
+
+    def _rotation(self, g: Element) -> Tensor:
+        matrices = self.group.as_matrices(g)
+        if isinstance(matrices, tuple):
+            raise TypeError(f"{self.name} is acted on by one rotation a run, got a tuple of {len(matrices)}")
+        return matrices
+
+
+def rotation_between(u: Tensor, axis: Tensor) -> Tensor:
+    """The rotation ``(B, n, n)`` in the plane of ``u`` and ``axis`` that carries ``u`` to the nearer of ``+-|u| axis``.
+
+    Two reflections, first in the hyperplane normal to ``a + b`` and then in that normal to ``b``, with ``a = u / |u|`` and
+    ``b`` the nearer of ``+-axis``: the determinant is +1 and no angle is computed. Since ``a . b >= 0``, ``a + b`` is
+    never short. Vectors that are aligned or opposite already give the identity, and so does ``u = 0``.
+
+    Args:
+        u: ``(B, n)``.
+        axis: ``(B, n)`` of unit length.
+    """
+    length = u.square().sum(1, keepdim=True).sqrt()
+    still = length == 0
+    a = torch.where(still, axis, u / torch.where(still, torch.ones_like(length), length))
+    b = torch.where((a * axis).sum(1, keepdim=True) < 0, -axis, axis)
+    return product(_reflection(b), _reflection(a + b))
+
+
+def _reflection(normal: Tensor) -> Tensor:
+    """``1 - 2 v v' / |v|^2`` ``(B, n, n)`` for ``v`` ``(B, n)``."""
+    outer = normal[:, :, None] * normal[:, None, :]
+    identity = torch.eye(normal.shape[1], dtype=normal.dtype, device=normal.device)
+    return identity - 2.0 * outer / normal.square().sum(1)[:, None, None]
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    """``matrix vector`` ``(B, n)``."""
+    return product(matrix, vector[:, :, None])[:, :, 0]

@@ -1,0 +1,232 @@
+"""The general linear group on the hidden units of a network with a bijective activation.
+
+Between the layers ``V`` and ``U`` of a network stands an activation ``s``, which no general matrix commutes with. On the
+data at hand, a matrix of layer inputs ``h`` ``(m, n)`` with one column an example, the group acts all the same (Zhao et
+al., NeurIPS 2022, eq. 8): the activations ``a = s(V h)`` become ``g a`` if ``V`` is changed so that it sends ``h`` to
+``s^-1(g a)``, and ``U -> U g^-1`` makes up for it. Finding such a ``V`` is a linear system with a solution where the columns
+of ``h`` are linearly independent, which takes ``n <= m`` (a bias's row of ones is part of ``h``). Two solutions:
+
+* ``"residual"``: ``V -> V + (s^-1(g s(V h)) - V h) h^+``, the nearest to ``V``. The identity acts as the identity, and what
+  the batch does not span is left alone.
+* ``"published"``: ``V -> s^-1(g s(V h)) h^+``, the shortest. It agrees on the batch, but it projects ``V`` onto the batch's
+  span: for ``n < m`` not even ``g = 1`` is the identity, and the loss on other data moves.
+
+Several pairs are moved in order, the lowest first, with ``h`` taken from the weights moved so far. Because the action is
+exact, that ``h`` is known without another forward pass: it is ``g a``, and the next layer's output has not changed.
+Composition holds on the weights for one pair, for several on the outputs alone, because the Moore-Penrose inverse is not
+equivariant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups import GL
+from teleport_env.groups.base import Element
+from teleport_env.symmetries.activations import Activation, bijective_names
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.networks import FeedForward, product
+from teleport_env.symmetries.pairs import hidden_group, parts_of
+
+if TYPE_CHECKING:
+    from teleport_env.problems.base import Batch, Instance
+
+FORMS = ("residual", "published")
+
+
+class Factors(NamedTuple):
+    """``h = Q R`` of a layer's inputs ``h`` ``(B, m, n)`` with ``n <= m``.
+
+    Householder's factorization, not Cholesky's of ``h'h``: it keeps the loss to ``eps cond(h)`` instead of
+    ``eps cond(h)^2``, and is as differentiable.
+
+    Attributes:
+        q: ``(B, m, n)``, orthonormal columns.
+        r: ``(B, n, n)``, upper triangular; singular where the columns of ``h`` are linearly dependent, and what is computed
+            from it is then not finite, or so large that no search accepts it.
+    """
+
+    q: Tensor
+    r: Tensor
+
+    @classmethod
+    def of(cls, h: Tensor) -> Factors:
+        return cls(*torch.linalg.qr(h))
+
+    def times_inverse(self, matrix: Tensor) -> Tensor:
+        """``matrix h^+`` ``(B, k, m)`` for ``matrix`` ``(B, k, n)``."""
+        return product(_divide(matrix, self.r), self.q.mT)
+
+    def inverse_times(self, matrix: Tensor) -> Tensor:
+        """``h^+ matrix`` ``(B, n, k)`` for ``matrix`` ``(B, m, k)``."""
+        solution: Tensor = torch.linalg.solve_triangular(self.r, product(self.q.mT, matrix), upper=True)
+        return solution
+
+    def times_inverse_transposed(self, matrix: Tensor) -> Tensor:
+        """``matrix h^+'`` ``(B, k, n)`` for ``matrix`` ``(B, k, m)``."""
+        return self.inverse_times(matrix.mT).mT
+
+
+def _divide(matrix: Tensor, r: Tensor) -> Tensor:
+    """``matrix r^-1`` for an upper triangular ``r``."""
+    solution: Tensor = torch.linalg.solve_triangular(r, matrix, upper=True, left=False)
+    return solution
+
+
+def times_pseudo_inverse(matrix: Tensor, h: Tensor) -> Tensor:
+    """``matrix h^+`` ``(B, k, m)`` for ``matrix`` ``(B, k, n)`` and ``h`` ``(B, m, n)`` of any shape.
+
+    For ``n > m`` this is the least-squares solution, by singular values, so that units that are silent on the whole batch
+    do no harm. Rows with a value that is not finite are NaN.
+    """
+    if h.shape[2] <= h.shape[1]:
+        return Factors.of(h).times_inverse(matrix)
+    broken = ~torch.isfinite(h).all(2).all(1)[:, None, None]
+    # the singular value decomposition raises for all rows where one is not finite
+    inverse = torch.linalg.pinv(torch.where(broken, torch.zeros_like(h), h))
+    return product(matrix, torch.where(broken, torch.full_like(inverse, torch.nan), inverse))
+
+
+def require_bijective(activation: Activation, symmetry: str) -> None:
+    """Raise ValueError where an action through the activation's inverse is asked of one that has none."""
+    if not activation.bijective:
+        other = "'scaling' or 'permutation'" if activation.homogeneous else "'permutation'"
+        raise ValueError(
+            f"{symmetry} needs the inverse of the activation, and {activation.name!r} has none: use the symmetry "
+            f"{other}, or one of the activations {', '.join(map(repr, bijective_names()))}"
+        )
+
+
+def require_form(form: str) -> None:
+    """Raise ValueError for an unknown form."""
+    if form not in FORMS:
+        raise ValueError(f"form {form!r} is unknown; choose one of {', '.join(map(repr, FORMS))}")
+
+
+class HiddenUnits(Symmetry):
+    """``U -> U g^-1``, ``V -> V + (s^-1(g s(V h)) - V h) h^+`` for every hidden layer (head of this module).
+
+    Flops of a move, for a hidden layer of width ``k`` with inputs ``m`` (bias included) and ``p`` units above, on ``n``
+    examples: the forward pass ``2 k m n``, ``g a`` ``2 k^2 n``, the factorization of ``h`` ``4 m n^2``, ``h^+`` applied
+    ``k n^2 + 2 k m n``, the inverse of ``g`` ``2 k^3`` and ``U g^-1`` ``2 p k^2``.
+
+    Args:
+        network: The network, with its inputs.
+        name: What a user types for ``symmetry=``.
+        form: ``"residual"`` or ``"published"``.
+        examples: ``n``, for `move_flops`; by default the most that the action is exact on.
+
+    Raises:
+        ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
+    """
+
+    data_dependent = True
+
+    def __init__(
+        self,
+        network: FeedForward,
+        name: str = "general_linear",
+        form: str = "residual",
+        *,
+        examples: int | None = None,
+    ) -> None:
+        require_bijective(network.activation, name)
+        require_form(form)
+        layers = network.layers
+        self.network = network
+        self.layers = layers
+        self.name = name
+        self.form = form
+        self.group = hidden_group(layers, [GL(width) for width in layers.hidden])
+        self.exact_when = (
+            f"On the batch that the action is built from, if it has at most {self.largest_batch} examples, the narrowest "
+            f"layer input{' and its bias' if layers.bias else ''}, and every layer's inputs have full column rank."
+        )
+        n = self.largest_batch if examples is None else examples
+        self.move_flops = sum(
+            4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * k**3 + 2.0 * p * k * k
+            for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)
+        )
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest number of examples on which the action can be exact."""
+        return min(columns for _, columns in self.layers.shapes[:-1])
+
+    def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """Move the parameters; see the base class. Differentiable twice in ``g`` and ``params`` where it is exact."""
+        parts = parts_of(g, len(self.layers.hidden))
+        inverses = parts_of(self.group.inverse(g), len(parts))
+        network = self.network
+        weights = list(self.layers.weights(params))
+        value = network.inputs(instance, batch)  # input of the current layer, the layers below moved
+        output = network.apply(weights[0], value)  # what it gives before the current pair is moved
+        for index, (part, inverse) in enumerate(zip(parts, inverses, strict=True)):
+            activated = network.activation(output)
+            moved = product(part, activated)
+            target = network.activation.inverse(moved)
+            h = network.augmented(value)
+            if self.form == "residual":
+                lower = weights[index] + times_pseudo_inverse(target - output, h)
+            else:
+                lower = times_pseudo_inverse(target, h)
+            width = self.layers.hidden[index]
+            upper = weights[index + 1]
+            weights[index] = lower
+            weights[index + 1] = torch.cat([product(upper[:, :, :width], inverse), upper[:, :, width:]], dim=2)
+            if index + 1 == len(parts):
+                break
+            if h.shape[2] <= h.shape[1]:
+                # (U g^-1)(g a) = U a: nothing has to be recomputed
+                output = network.apply(upper, activated)
+                value = moved
+            else:
+                value = network.activation(network.apply(lower, value))
+                output = network.apply(weights[index + 1], value)
+        return self.layers.flatten(weights)
+
+    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """The gradient of ``xi -> |grad L(exp(xi).w)|^2`` at ``xi = 0``, ``(B, group.dim)``: see the base class.
+
+        For hidden layer ``l`` twice ``G_(l+1)' G_(l+1) - e_l a._l' + [(d_l M') / s' + d_l z._l s'' / s'^2] a_l'``, where
+        ``z_l``, ``a_l`` are the layer's values, ``d_l = dL/dz_l``, ``e_l = dL/da_l``, dots the tangent along the gradient,
+        and ``M = h^+ h.`` with ``h`` the layer's input. Since ``G_l = d_l h'`` and ``h^+ h = 1``, ``d_l = G_l h^+'`` comes from
+        the gradient: no pass through the loss, only a forward tangent pass through the hidden layers. The gradient must
+        be that of a loss of this network's outputs on this batch, without a penalty on the weights.
+
+        In the published form, and for more examples than the action is exact on, the base class's version is used.
+        There it is an approximation (in the published form exact for a single pair).
+        """
+        network, activation = self.network, self.network.activation
+        with torch.no_grad():
+            value = network.inputs(instance, batch)
+        if self.form != "residual" or value.shape[2] > self.largest_batch:
+            return super().ascent_direction(params, gradient, instance, batch)
+        with torch.no_grad():
+            weights, gradients = self.layers.weights(params), self.layers.weights(gradient)
+            tangent = torch.zeros_like(value)  # of the data
+            directions = []
+            for index, width in enumerate(self.layers.hidden):
+                weight, slope = weights[index], gradients[index]
+                factors = Factors.of(network.augmented(value))
+                # a bias multiplies a constant, whose tangent is 0
+                along = torch.nn.functional.pad(tangent, (0, 0, 0, int(self.layers.bias)))
+                output = network.apply(weight, value)
+                output_tangent = network.apply(slope, value) + product(weight[:, :, : tangent.shape[1]], tangent)
+                first, second = activation.derivative(output), activation.second_derivative(output)
+                activated, activated_tangent = activation(output), first * output_tangent
+
+                backward = factors.times_inverse_transposed(slope)  # d_l
+                error = backward / first  # e_l
+                inner = factors.inverse_times(along)  # M
+                bracket = product(backward, inner.mT) / first + error * output_tangent * second / first
+                upper = gradients[index + 1][:, :, :width]
+                direction = (
+                    product(upper.mT, upper) - product(error, activated_tangent.mT) + product(bracket, activated.mT)
+                )
+                directions.append(2.0 * direction.flatten(1))
+                value, tangent = activated, activated_tangent
+            return torch.cat(directions, dim=1)

@@ -1,0 +1,63 @@
+"""The general linear group between the layers of a linear network, or the factors of a factorization."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups import GL
+from teleport_env.symmetries.networks import Layers, product
+from teleport_env.symmetries.pairs import PairSymmetry, gram_matrices, hidden_group
+
+if TYPE_CHECKING:
+    from teleport_env.problems.base import Batch, Instance
+
+
+class LinearPairs(PairSymmetry):
+    """``(V, U) -> (g V, U g^-1)`` for every hidden space of a chain of linear layers (Zhao et al., 2022, eq. 7).
+
+    Exact for all data. The group is the product of one GL(k) a hidden layer, also where there is only one.
+
+    Flops of a move, a hidden layer of width ``k`` between matrices ``(k, m)`` and ``(p, k)``: the inverse ``2 k^3``, the
+    products ``2 k^2 (m + p)``. `gradient_after` costs the same.
+
+    Args:
+        layers: Layout of the chain.
+        name: What a user types for ``symmetry=``.
+
+    Raises:
+        ValueError: The chain has no hidden layer.
+    """
+
+    exact_when = "Always, on all data: nothing stands between the two matrices of a pair."
+
+    def __init__(self, layers: Layers, name: str = "general_linear") -> None:
+        super().__init__(layers, name, hidden_group(layers, [GL(width) for width in layers.hidden]))
+        self.move_flops = sum(
+            2.0 * width**3 + 2.0 * width**2 * (layers.shapes[index][1] + layers.shapes[index + 1][0])
+            for index, width in enumerate(layers.hidden)
+        )
+        self.gradient_flops = self.move_flops
+
+    def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
+        return product(part, matrix)
+
+    def _right(self, matrix: Tensor, part: Tensor) -> Tensor:
+        return product(matrix, part)
+
+    def _transpose(self, part: Tensor) -> Tensor:
+        return part.mT
+
+    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """``2 (G_U' G_U - G_V G_V')`` a pair, row by row, one after the other: ``(B, group.dim)``.
+
+        The derivative of ``tr(S^-1 A) + tr(S B)`` at ``S = 1`` (`gradient_norm2_after`). Neighbouring pairs share a
+        matrix, but at the identity each pair's derivative leaves the others at rest.
+        """
+        directions = []
+        for pair in self.pairs(gradient.detach(), instance):
+            lower, upper = gram_matrices(pair)
+            directions.append(2.0 * (upper - lower).flatten(1))
+        return torch.cat(directions, dim=1)

@@ -1,0 +1,58 @@
+"""Permutations of the hidden units of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from teleport_env.groups import Permutations
+from teleport_env.symmetries.base import Pair
+from teleport_env.symmetries.networks import Layers
+from teleport_env.symmetries.pairs import PairSymmetry, hidden_group
+
+if TYPE_CHECKING:
+    from teleport_env.problems.base import Batch, Instance
+
+
+class PermutationSymmetry(PairSymmetry):
+    """``V, b -> P V, P b`` and ``U -> U P'``: hidden unit ``i`` takes place ``p[i]``.
+
+    Exact for every activation and all data, and orthogonal: no norm changes, neither of the weights nor of the gradient
+    (Zhao et al., 2022, Cor. 5.2), so a search by gradient norm finds nothing here; a control, and a symmetry for
+    optimizers whose state does not move along. Discrete: searched by sampling.
+
+    Args:
+        layers: Layout of the network.
+        name: What a user types for ``symmetry=``.
+
+    Raises:
+        ValueError: The network has no hidden layer.
+    """
+
+    exact_when = "Always, on all data: an elementwise activation commutes with permutations."
+
+    def __init__(self, layers: Layers, name: str = "permutation") -> None:
+        super().__init__(layers, name, hidden_group(layers, [Permutations(width) for width in layers.hidden]))
+
+    def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
+        # (P V)[p[i]] = V[i], so row j of P V is row p^-1[j] of V
+        source = part.argsort(dim=1)
+        return matrix.gather(1, source[:, :, None].expand_as(matrix))
+
+    def _right(self, matrix: Tensor, part: Tensor) -> Tensor:
+        # column i of U P is column p[i] of U
+        return matrix.gather(2, part[:, None, :].expand_as(matrix))
+
+    def _transpose(self, part: Tensor) -> Tensor:
+        return part.argsort(dim=1)
+
+    def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
+        """Empty: closed-form searches move along a Lie algebra, and this group has none."""
+        return []
+
+    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """Raises NotImplementedError: a discrete group has no directions."""
+        raise NotImplementedError(
+            f"{self.group.name} is discrete and has no direction of ascent: search it by sampling"
+        )

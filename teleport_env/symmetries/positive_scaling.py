@@ -1,0 +1,67 @@
+"""Positive scalings of the hidden units of a network with a homogeneous activation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups import PositiveScaling
+from teleport_env.symmetries.activations import Activation, Identity, homogeneous_names
+from teleport_env.symmetries.networks import Layers
+from teleport_env.symmetries.pairs import PairSymmetry, hidden_group
+
+if TYPE_CHECKING:
+    from teleport_env.problems.base import Batch, Instance
+
+
+class ScalingSymmetry(PairSymmetry):
+    """``V, b -> D V, D b`` and ``U -> U D^-1`` with ``D`` diagonal and positive, one factor a hidden unit.
+
+    Exact for all data because ``s(d z) = d s(z)`` for ``d > 0``. No inverse of a matrix: its arithmetic is linear in the
+    number of parameters, which the ledger does not charge.
+
+    Args:
+        layers: Layout of the network.
+        activation: Of its hidden layers.
+        name: What a user types for ``symmetry=``.
+        unchecked: Accept any activation, to show that the action then does not keep the loss.
+
+    Raises:
+        ValueError: The activation is not homogeneous, or the network has no hidden layer.
+    """
+
+    exact_when = "Always, on all data: a homogeneous activation commutes with positive factors."
+
+    def __init__(
+        self,
+        layers: Layers,
+        activation: Activation = Identity(),  # noqa: B008 (immutable)
+        name: str = "scaling",
+        *,
+        unchecked: bool = False,
+    ) -> None:
+        if not (activation.homogeneous or unchecked):
+            raise ValueError(
+                f"scaling needs a homogeneous activation (one of {', '.join(map(repr, homogeneous_names()))}), got "
+                f"{activation.name!r}: use 'general_linear' or 'permutation' with it"
+            )
+        super().__init__(layers, name, hidden_group(layers, [PositiveScaling(width) for width in layers.hidden]))
+
+    def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
+        return part[:, :, None] * matrix
+
+    def _right(self, matrix: Tensor, part: Tensor) -> Tensor:
+        return matrix * part[:, None, :]
+
+    def _transpose(self, part: Tensor) -> Tensor:
+        return part
+
+    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """``2 (|G_U,i|^2 - |G_V,i|^2)`` a hidden unit ``i``, ``(B, group.dim)``.
+
+        The derivative at ``xi = log d = 0`` of ``sum_i |G_V,i|^2 / d_i^2 + d_i^2 |G_U,i|^2``.
+        """
+        pairs = self.pairs(gradient.detach(), instance)
+        return torch.cat([2.0 * (pair.upper.square().sum(1) - pair.lower.square().sum(2)) for pair in pairs], dim=1)
