@@ -1,0 +1,113 @@
+"""The ledger: prices, whom it charges, and that it forgets and remembers on demand."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from teleport_env.ledger import FORWARD, GRADIENT, HESSIAN_VECTOR, Counts, Ledger
+
+
+def account(count: int = 4, gradient_flops: float = 100.0) -> Ledger:
+    return Ledger(count, gradient_flops)
+
+
+def test_prices() -> None:
+    assert (FORWARD, GRADIENT, HESSIAN_VECTOR) == (1 / 3, 1.0, 2.0)
+    assert Counts(forward=3, gradient=2, hessian_vector=5, flops=50).cost(100.0) == 1 + 2 + 10 + 0.5
+    assert Counts().cost(1.0) == 0.0
+
+
+def test_counts_add_field_by_field_floats_and_tensors_alike() -> None:
+    per_run = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    total = Counts(forward=per_run, flops=3.0) + Counts(forward=1.0, gradient=per_run)
+    assert total.forward.tolist() == [2.0, 3.0]  # type: ignore[union-attr]
+    assert total.gradient.tolist() == [1.0, 2.0]  # type: ignore[union-attr]
+    assert (total.hessian_vector, total.flops) == (0.0, 3.0)
+    assert per_run.tolist() == [1.0, 2.0]
+
+
+def test_everyone_pays() -> None:
+    ledger = account()
+    ledger.charge(None, Counts(gradient=1.0))
+    ledger.charge(None, Counts(forward=torch.tensor([0.0, 3.0, 6.0, 9.0], dtype=torch.float64)))
+    assert ledger.cost.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert ledger.counts.gradient.tolist() == [1.0] * 4  # type: ignore[union-attr]
+
+
+def test_a_mask_charges_its_runs_alone() -> None:
+    ledger = account()
+    mask = torch.tensor([True, False, True, False])
+    ledger.charge(mask, Counts(gradient=torch.tensor([1.0, 10.0, 100.0, 1000.0], dtype=torch.float64)))
+    assert ledger.cost.tolist() == [1.0, 0.0, 100.0, 0.0]
+    ledger.charge(mask, Counts(hessian_vector=1.0, flops=50.0))
+    assert ledger.cost.tolist() == [3.5, 0.0, 102.5, 0.0]
+    assert ledger.counts.flops.tolist() == [50.0, 0.0, 50.0, 0.0]  # type: ignore[union-attr]
+
+
+def test_what_is_outside_a_mask_cannot_spoil_it() -> None:
+    """Regression: multiplying by the mask makes NaN of an infinite amount outside it."""
+    ledger = account(2)
+    amount = torch.tensor([1.0, torch.inf], dtype=torch.float64)
+    ledger.charge(torch.tensor([True, False]), Counts(gradient=amount, flops=torch.tensor([50.0, torch.nan])))
+    assert ledger.cost.tolist() == [1.5, 0.0]
+
+
+def test_an_index_charges_its_runs_in_its_order() -> None:
+    ledger = account()
+    ledger.charge(torch.tensor([3, 1]), Counts(gradient=torch.tensor([5.0, 7.0], dtype=torch.float64)))
+    ledger.charge(torch.tensor([3]), Counts(gradient=1.0))
+    assert ledger.cost.tolist() == [0.0, 7.0, 0.0, 6.0]
+    ledger.charge(torch.tensor([], dtype=torch.int64), Counts(gradient=1.0))
+    assert ledger.cost.tolist() == [0.0, 7.0, 0.0, 6.0]
+
+
+def test_cost_is_the_price_of_the_counts() -> None:
+    ledger = account(3, gradient_flops=8.0)
+    ledger.charge(None, Counts(forward=2.0, flops=4.0))
+    ledger.charge(torch.tensor([True, False, True]), Counts(gradient=3.0, hessian_vector=1.0))
+    ledger.charge(torch.tensor([0]), Counts(flops=12.0))
+    torch.testing.assert_close(ledger.cost, ledger.counts.cost(8.0))
+
+
+def test_accounts_are_double_precision_and_exact_for_a_long_time() -> None:
+    ledger = account(1)
+    assert ledger.cost.dtype == torch.float64
+    ledger.charge(None, Counts(gradient=2.0**40))
+    ledger.charge(None, Counts(gradient=1.0))
+    assert ledger.cost.tolist() == [2.0**40 + 1]
+
+
+def test_clear_resets_the_masked_runs() -> None:
+    ledger = account(3)
+    ledger.charge(None, Counts(1.0, 1.0, 1.0, 1.0))
+    before = ledger.cost.clone()
+    ledger.clear(torch.tensor([False, True, False]))
+    assert ledger.cost.tolist() == [float(before[0]), 0.0, float(before[2])]
+    for field in fields(Counts):
+        assert getattr(ledger.counts, field.name).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_snapshot_is_a_copy_and_restores_everything() -> None:
+    ledger = account(2)
+    ledger.charge(None, Counts(1.0, 2.0, 3.0, 4.0))
+    saved = ledger.snapshot()
+    cost = ledger.cost.tolist()
+    ledger.charge(None, Counts(5.0, 6.0, 7.0, 8.0))
+    assert ledger.cost.tolist() != cost
+    ledger.restore(saved)
+    ledger.charge(None, Counts(gradient=1.0))
+    ledger.restore(saved)  # a snapshot can be restored more than once
+    assert ledger.cost.tolist() == cost
+    assert [getattr(ledger.counts, f.name).tolist() for f in fields(Counts)] == [
+        [1.0] * 2,
+        [2.0] * 2,
+        [3.0] * 2,
+        [4.0] * 2,
+    ]
+
+
+@pytest.mark.parametrize("flops", [0.0, -1.0, float("nan")])
+def test_the_unit_must_be_positive(flops: float) -> None:
+    with pytest.raises(ValueError, match=r"gradient_flops must be positive, got"):
+        Ledger(1, flops)
