@@ -39,8 +39,8 @@ def matrix_exponential(matrix: Tensor) -> Tensor:
     """The exponential of ``(B, n, n)`` matrices, row by row; any number of times differentiable.
 
     The exponential of zero is exactly the identity. The relative error grows as ``eps |A|``, the condition of the problem
-    itself: below 1e-14 for rotations by an angle of ten pi. Rows that are not finite, or whose 1-norm exceeds ``1 / eps`` so that no digit
-    of the result would be right, come back as NaN.
+    itself: below 1e-14 for rotations by an angle of ten pi. Rows that are not finite, or whose 1-norm exceeds
+    ``1 / eps`` so that no digit of the result would be right, come back as NaN.
     """
     count, n, _ = matrix.shape
     squarings, scale = _squarings(matrix.detach())
