@@ -133,5 +133,7 @@ def _flip(matrix: Tensor, columns: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _upper_triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    rows, columns = torch.triu_indices(n, n, offset=1, device=device)
+    # a tensor born in inference mode could never be used by autograd afterwards
+    with torch.inference_mode(False):
+        rows, columns = torch.triu_indices(n, n, offset=1, device=device)
     return rows, columns

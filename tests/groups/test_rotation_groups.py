@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from teleport_env.groups import SO, SO2
+from teleport_env.groups.rotations import _upper_triangle
 from teleport_env.random import Streams
 
 QUARTER = math.pi / 2
@@ -97,3 +98,14 @@ def test_small_scales_stay_near(group: SO2 | SO) -> None:
     distance = (group.sample(streams, scale=1e-3) - group.identity(100)).abs().flatten(1).amax(dim=1)
     assert 1e-5 < float(distance.median()) < 1e-2
     assert torch.equal(group.sample(Streams(torch.arange(5)), scale=3.0), group.sample(Streams(torch.arange(5))))
+
+
+def test_a_first_call_in_inference_mode_leaves_autograd_usable() -> None:
+    """Regression: index tensors cached there cannot be saved for a backward pass."""
+    group = SO(6)
+    xi = torch.zeros(1, group.dim, dtype=torch.float64)
+    _upper_triangle.cache_clear()
+    with torch.inference_mode():
+        group.exp(xi)
+    (gradient,) = torch.autograd.grad(group.exp(xi.requires_grad_(True))[0, 0, 1], xi)
+    assert gradient[0].tolist() == [1.0] + [0.0] * 14
