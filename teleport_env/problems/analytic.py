@@ -1,0 +1,97 @@
+"""What the problems with a closed formula have in common.
+
+Each is ``L(w) = |phi(w)|^2`` with an invertible ``phi``, so that the rotations of ``phi`` are its symmetry, and has one
+published (or fixed) instance beside a distribution of instances whose ranges are its constructor's arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.problems.base import Instance, Problem
+from teleport_env.random import Streams
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.coordinate_change import CoordinateChange
+
+Range = tuple[float, float]
+"""``(low, high)``."""
+
+CHEAP_SEARCHES: tuple[dict[str, Any], ...] = (
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+)
+"""The menu outside the paper's split: searches that cost a few evaluations, because budgets there are short. Random elements
+are judged by the step that follows: the steepest of a few makes the next step of Rosenbrock's function diverge."""
+
+
+def positive_range(name: str, value: Sequence[float], least: float = 0.0) -> Range:
+    """``value`` as a pair of floats, checked: finite, ``low <= high``, both above 0 and not below ``least``.
+
+    Args:
+        name: What the range is called, for the message.
+        value: ``(low, high)``.
+        least: Smallest number allowed, 1 for a condition number.
+
+    Raises:
+        ValueError: It is not such a range.
+    """
+    allowed = f"two finite numbers 0 < low <= high{f', neither below {least:g}' if least > 0 else ''}"
+    if len(value) != 2:
+        raise ValueError(f"{name} must be (low, high), {allowed}; got {value!r}")
+    low, high = float(value[0]), float(value[1])
+    if not (0 < low <= high and low >= least and math.isfinite(high)):
+        raise ValueError(f"{name} must be (low, high), {allowed}; got {value!r}")
+    return low, high
+
+
+def log_uniform(generator: Streams, bounds: Range, size: Sequence[int] = ()) -> Tensor:
+    """``(B, *size)`` float64 whose logarithm is uniform between the logarithms of ``bounds``."""
+    return torch.exp(generator.uniform(math.log(bounds[0]), math.log(bounds[1]), size))
+
+
+def on_circle(generator: Streams, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Two coordinates, each ``(B,)``, of a uniformly random direction times ``radius`` ``(B,)``."""
+    angle = generator.uniform(0.0, 2.0 * math.pi)
+    return radius * torch.cos(angle), radius * torch.sin(angle)
+
+
+def runs_innermost(tensor: Tensor) -> Tensor:
+    """The same ``(B, ...)`` tensor with its leading axis innermost in memory.
+
+    One entry of many runs then lies side by side, which makes elementwise work on columns two to four times faster.
+    """
+    return tensor.movedim(0, -1).contiguous().movedim(-1, 0)
+
+
+class AnalyticProblem(Problem):
+    """A loss ``|phi(w)|^2`` with rotations as its symmetry and one instance in the split ``"paper"``.
+
+    Args:
+        dimension: Number of parameters ``P``.
+        matrix: The linear part of ``phi`` as a function of the instance, where ``phi`` is affine.
+    """
+
+    def __init__(self, dimension: int, matrix: Callable[[Instance], Tensor] | None = None) -> None:
+        self._symmetries = {"rotation": CoordinateChange(self.forward, self.backward, dimension, matrix=matrix)}
+
+    @abstractmethod
+    def forward(self, params: Tensor, instance: Instance) -> Tensor:
+        """The coordinates ``phi(w)`` ``(B, P)`` in which the loss is their squared norm; differentiable."""
+
+    @abstractmethod
+    def backward(self, coordinates: Tensor, instance: Instance) -> Tensor:
+        """The parameters ``(B, P)`` at ``coordinates`` ``(B, P)``, the inverse of `forward`; differentiable."""
+
+    @property
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        return self._symmetries
+
+    def num_instances(self, split: str) -> int | None:
+        return 1 if split == "paper" else None

@@ -1,0 +1,118 @@
+"""Several Rosenbrock valleys at once, joined by one group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+import torch
+from torch import Tensor
+
+from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range, runs_innermost
+from teleport_env.problems.base import Batch, Defaults, Instance
+from teleport_env.problems.rosenbrock import PAPER_CURVATURE, START_X, START_Y
+from teleport_env.random import Streams
+
+
+class RosenbrockND(AnalyticProblem):
+    """The sum of ``N`` Rosenbrock functions in ``2N`` variables, on which a teleport may trade loss between the terms.
+
+    ## Description
+    ``L = sum_i b_i (x_i^2 - y_i)^2 + (x_i - 1)^2`` with minimum 0 where every variable is 1 (the 2N-dimensional form of
+    the test function of Zhao et al., NeurIPS 2022). Parameters are ordered ``x_1, ..., x_N, y_1, ..., y_N``.
+
+    ## Symmetries
+    ``"rotation"``: SO(2N) turns ``(u_1, ..., u_N, v_1, ..., v_N)``, ``u_i = sqrt(b_i) (x_i^2 - y_i)`` and ``v_i = x_i - 1``,
+    whose squared norm is ``L``. Exact everywhere, not linear in the parameters.
+
+    ## Starting State
+    * ``"paper"``: one instance, the two-dimensional experiment in every pair: ``b_i = 100`` from (-1, -1).
+    * ``"train"``, ``"validation"``, ``"test"``: per pair ``b_i`` log-uniform in ``curvature``, ``x_i`` uniform in
+      [-1.5, 0.5] and ``y_i`` in [-2, 0], as in `Rosenbrock`.
+
+    ## Arguments
+    * ``pairs``: ``N``, 1 or more.
+    * ``curvature``: range ``(low, high)`` of ``b_i`` outside the paper's split.
+
+    ## Defaults
+    Gradient descent. ``"paper"``: as `Rosenbrock`. Otherwise the best constant rate for plain descent within 200
+    evaluations on the train split, the tolerance about 12 orders of magnitude below a typical initial loss.
+
+    Raises:
+        ValueError: ``pairs`` is not a positive integer, or ``curvature`` is not a positive range.
+    """
+
+    name = "RosenbrockND"
+
+    def __init__(self, pairs: int = 4, curvature: Sequence[float] = (30.0, 300.0)) -> None:
+        if not isinstance(pairs, int) or pairs < 1:
+            raise ValueError(f"pairs must be a positive integer, got {pairs!r}")
+        self.pairs = pairs
+        self.curvature = positive_range("curvature", curvature)
+        super().__init__(2 * pairs)
+
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        size = (self.pairs,)
+        if split == "paper":
+            curvature = torch.full((count, self.pairs), PAPER_CURVATURE, dtype=torch.float64, device=generator.device)
+            start = torch.full((count, 2 * self.pairs), -1.0, dtype=torch.float64, device=generator.device)
+        else:
+            curvature = log_uniform(generator, self.curvature, size)
+            start = torch.cat((generator.uniform(*START_X, size), generator.uniform(*START_Y, size)), dim=1)
+        return Instance(start, {"curvature": runs_innermost(curvature)})
+
+    @staticmethod
+    def _total(terms: Tensor) -> Tensor:
+        """The sum over pairs of ``(B, N)``, term after term: the order of a reduction would follow the memory layout."""
+        return reduce(add, terms.unbind(1))
+
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        x, y = params[:, : self.pairs], params[:, self.pairs :]
+        r = x * x - y
+        v = x - 1.0
+        return self._total(instance["curvature"] * r * r + v * v)
+
+    def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
+        params = params.detach()
+        x, y = params[:, : self.pairs], params[:, self.pairs :]
+        r = x * x - y
+        v = x - 1.0
+        scaled = instance["curvature"] * r
+        along_y = scaled * -2.0
+        along_x = (v - along_y * x).mul_(2.0)
+        return self._total(scaled.mul_(r).add_(v.mul_(v))), torch.cat((along_x.t(), along_y.t())).t()
+
+    def forward(self, params: Tensor, instance: Instance) -> Tensor:
+        """``(u_1, ..., u_N, v_1, ..., v_N)`` ``(B, 2N)`` with ``L`` its squared norm."""
+        x, y = params[:, : self.pairs], params[:, self.pairs :]
+        return torch.cat((torch.sqrt(instance["curvature"]) * (x * x - y), x - 1.0), dim=1)
+
+    def backward(self, coordinates: Tensor, instance: Instance) -> Tensor:
+        """The parameters ``(B, 2N)`` of ``(u, v)``."""
+        x = coordinates[:, self.pairs :] + 1.0
+        return torch.cat((x, x * x - coordinates[:, : self.pairs] / torch.sqrt(instance["curvature"])), dim=1)
+
+    def defaults(self, split: str = "train") -> Defaults:
+        if split == "paper":
+            ascent = {"search": "gradient_ascent", "steps": 10, "rate": 0.1, "start": "random", "objective": "any"}
+            return Defaults(
+                learning_rate=1e-3,
+                searches=(ascent,),
+                budget=1000 + 10 * (10 * 3 + 2),
+                tolerance=1e-30,
+                group_scale=torch.pi,
+            )
+        return Defaults(
+            learning_rate=6e-4,
+            searches=CHEAP_SEARCHES,
+            budget=200,
+            tolerance=2.5e-10 * self.pairs,
+            group_scale=torch.pi,
+        )
+
+    def minimum(self, instance: Instance) -> Tensor:
+        return torch.ones_like(instance.start)
+
+    def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
+        return 12.0 * self.pairs - 1.0  # the products and sums of `loss_and_gradient`
