@@ -1,0 +1,58 @@
+# Run `make` for the list of targets. Variables, to be set on the command line:
+#   PYTHON     the interpreter that the virtual environment is made with (3.11 or newer)
+#   VENV       where it lies
+#   PIP_FLAGS  more flags for pip; --extra-index-url https://download.pytorch.org/whl/cpu fetches a torch without CUDA
+#   WORKERS    processes that the tests run in
+#   ARGS       more arguments for the script behind a target
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+WORKERS ?= 2
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# One thread a process: the tensors are small, and threads of several test processes would fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help venv compare test test-slow lint clean
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+venv: $(STAMP) ## make .venv with everything in it; does nothing when it is up to date
+
+# torch goes first and with its version fixed: left to the resolver, the newest one can pull in gigabytes.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make venv: there is no '$(PYTHON)'; name an interpreter with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make venv: needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1); name another with PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		echo "Creating $(VENV) with $$($(PYTHON) -V)"; \
+		$(PYTHON) -m venv --clear $(VENV) || { echo "make venv: '$(PYTHON) -m venv' failed; on Debian and Ubuntu install python3-venv" >&2; exit 1; }; }
+	@echo "Installing torch (the largest download)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt torch==2.13.0
+	@echo "Installing teleport-env with the extras compare and dev"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[compare,dev]'
+	@touch $@
+	@echo "$(VENV) is ready: $$($(BIN)/python -c 'import sys, torch; print(f"Python {sys.version.split()[0]}, torch {torch.__version__}")')"
+
+compare: venv ## play learned schedules against fixed ones and write results/compare/report.html
+	$(BIN)/python scripts/compare.py --out results/compare $(ARGS)
+	@echo "The report: $(CURDIR)/results/compare/report.html"
+
+test: lint ## lint, then the tests
+	$(PYTEST) $(ARGS)
+
+test-slow: venv ## the studies that take minutes
+	$(PYTEST) -m slow $(ARGS)
+
+lint: venv ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## remove what building, testing and comparing left behind, but not .venv
+	rm -rf build dist results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +
