@@ -172,6 +172,11 @@ class Problem(ABC):
         """Settings for environments of this problem."""
         return Defaults()
 
+    def searches_for(self, symmetry: str, split: str = "train") -> tuple[Any, ...]:
+        """The menu of teleports for a symmetry that is not the default one."""
+        group = self.symmetries[symmetry].group
+        return ("gradient_ascent",) if group.continuous else ("random",)
+
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         """Loss ``(B,)`` and gradient ``(B, P)``, without a graph."""
         with torch.enable_grad():
@@ -231,9 +236,16 @@ class Problem(ABC):
             raise ValueError(
                 f"instance_id {ids.tolist()} is outside split {split!r} of {self.name}, whose ids are 0..{limit - 1}"
             )
-        ids = ids.to("cpu", torch.int64)
+        ids = ids.to("cpu", torch.int64, copy=True)  # `Instance.put` writes into them
         streams = Streams(fold_in(ids, key_of(f"{self.name}/{split}")))
         drawn = replace(self.sample(streams, len(ids), split), ids=ids)
+        return self.place(drawn, split, dtype, device)
+
+    def place(self, drawn: Instance, split: str, dtype: torch.dtype, device: torch.device | str) -> Instance:
+        """Freshly drawn instances in the precision and on the device of the runs.
+
+        A problem whose rows share much data overrides this to convert the data once and not at every reset.
+        """
         return drawn.to(dtype, device)
 
 
@@ -282,17 +294,18 @@ class Evaluator:
         assert gradient is not None
         return loss, gradient
 
-    def hessian_vector(self, params: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def hessian_vector(self, params: Tensor, vector: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Loss ``(R,)``, gradient ``(R, P)`` and Hessian times ``vector`` ``(R, P)`` at ``params`` ``(R, P)``.
 
-        Charged as one gradient and one Hessian-vector product.
+        Without a ``vector`` it is the gradient just evaluated. Charged as one gradient and one Hessian-vector product.
         """
         self.charge(Counts(gradient=1.0, hessian_vector=1.0))
         with torch.enable_grad():
             w = params.detach().requires_grad_(True)
             loss = self.problem.loss(w, self.instance, self.batch)
             (gradient,) = torch.autograd.grad(loss.sum(), w, create_graph=True)
-            (product,) = torch.autograd.grad((gradient * vector.detach()).sum(), w)
+            along = gradient if vector is None else vector
+            (product,) = torch.autograd.grad((gradient * along.detach()).sum(), w)
         return loss.detach(), gradient.detach(), product
 
     @staticmethod

@@ -1,0 +1,205 @@
+"""Classification of images by a network: what `Digits` and `MNIST` share.
+
+All runs of a problem see the same images, so these live in `Instance.shared`, already in the precision and on the device of
+the runs, and are converted once and not at every reset. A run's own are its start and the order of its mini-batches.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.problems.base import SPLITS, Batch, Instance
+from teleport_env.problems.data import LabelledImages
+from teleport_env.problems.network_problem import NetworkProblem
+from teleport_env.random import Streams, key_of
+from teleport_env.symmetries.activations import LeakyReLU
+from teleport_env.symmetries.activations import activation as activation_named
+from teleport_env.symmetries.networks import FeedForward, Layers
+
+NUM_CLASSES = 10
+_EVALUATION_ELEMENTS = 1 << 24  # bounds the memory of one layer's values over the whole training set
+
+
+def image_inputs(instance: Instance, batch: Batch) -> Tensor:
+    """The images of the mini-batch, or all training images, ``(B, d, n)``, an image a column."""
+    images: Tensor = instance["images"]
+    if batch is None:
+        return images.T.expand(len(instance), -1, -1)
+    return images[batch].transpose(1, 2)
+
+
+class Classification(NetworkProblem):
+    """Cross-entropy of a network's logits, the mean over the mini-batch or the training set.
+
+    Instance tensors: ``order_key`` ``(B,)`` int64, the key of the run's order of mini-batches. Shared: ``images`` ``(N, d)``
+    and ``labels`` ``(N,)`` of the training set, ``validation_images`` and ``validation_labels``.
+
+    Rows are the same bits alone and among others in float64, on mini-batches always; gradients on a whole training set of
+    a thousand images or more with one torch thread only, because a product of a single run is split among threads along
+    its examples.
+
+    Args:
+        pixels: Length ``d`` of an image.
+        hidden: Widths of the hidden layers.
+        batch_size: Examples in a mini-batch; None: every step sees the whole training set.
+        activation: Name of the activation of the hidden layers.
+        bias: Whether the layers have one.
+    """
+
+    def __init__(self, pixels: int, hidden: Sequence[int], batch_size: int | None, activation: str, bias: bool) -> None:
+        if not hidden:
+            raise ValueError("hidden must name the width of at least one hidden layer, got ()")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, or None for the whole training set, got {batch_size}")
+        layers = Layers((pixels, *hidden, NUM_CLASSES), bias=bias)
+        super().__init__(FeedForward(layers, activation_named(activation), image_inputs), batch_size)
+        self._batch_size = batch_size
+        self._forget_images()
+
+    @abstractmethod
+    def read_images(self) -> LabelledImages:
+        """All images of the problem; called once, at the first instance."""
+
+    # -- images --------------------------------------------------------------------------------------------------------
+
+    def _forget_images(self) -> None:
+        self._all_images: LabelledImages | None = None
+        self._shared: dict[tuple[str, torch.dtype, torch.device], dict[str, Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Images are read again rather than sent to every worker process.
+        return {**self.__dict__, "_all_images": None, "_shared": {}}
+
+    def image_rows(self, split: str) -> tuple[Tensor, Tensor]:
+        """Which images a split trains on and which it validates on, int64 indices into `read_images`.
+
+        A fixed random order of the images is cut in three equal pools, one for each of ``"train"``, ``"validation"`` and
+        ``"test"``; ``"paper"`` has them all. The first 80 % of each are trained on.
+        """
+        count = len(self._read())
+        key = torch.tensor([key_of(f"{self.name}/images")])
+        order = Streams(key).permutation(count)[0]
+        if split != "paper":
+            pool = count // 3
+            start = (SPLITS.index(split) - 1) * pool
+            order = order[start : start + pool]
+        cut = len(order) * 4 // 5
+        return order[:cut], order[cut:]
+
+    def _read(self) -> LabelledImages:
+        if self._all_images is None:
+            images = self.read_images()
+            if images.images.shape[1] != self.layers.widths[0]:
+                raise ValueError(
+                    f"images of {images.origin} have {images.images.shape[1]} pixels, {self.name} takes "
+                    f"{self.layers.widths[0]}"
+                )
+            self._all_images = images
+        return self._all_images
+
+    @torch.inference_mode(False)  # kept, and needed for gradients later
+    def _shared_images(self, split: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
+        """`Instance.shared` of a split, the same objects whenever asked."""
+        key = (split, dtype, torch.device(device))
+        if key not in self._shared:
+            source = self._read()
+            training, validation = self.image_rows(split)
+            self._shared[key] = {
+                "images": source.images[training].to(device, dtype),
+                "labels": source.labels[training].to(device),
+                "validation_images": source.images[validation].to(device, dtype),
+                "validation_labels": source.labels[validation].to(device),
+            }
+        return self._shared[key]
+
+    # -- instances -----------------------------------------------------------------------------------------------------
+
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        """Starts: normal weights of variance ``2 / ((1 + slope^2) fan-in)`` (He et al., ICCV 2015; slope: of the leaky ReLU;
+        ``1 / fan-in`` for other activations), biases 0."""
+        activation = self.network.activation
+        gain = 2.0 / (1.0 + activation.slope**2) if isinstance(activation, LeakyReLU) else 1.0
+        weights = []
+        for (out, columns), into in zip(self.layers.shapes, self.layers.widths, strict=False):
+            weight = generator.normal((out, into)) * (gain / into) ** 0.5
+            weights.append(torch.cat([weight, weight.new_zeros(count, out, columns - into)], dim=2))
+        return Instance(
+            self.layers.flatten(weights),
+            {"order_key": generator.bits()},
+            self._shared_images(split, self._read().images.dtype, generator.device),
+        )
+
+    def place(self, drawn: Instance, split: str, dtype: torch.dtype, device: torch.device | str) -> Instance:
+        rows = replace(drawn, shared={}).to(dtype, device)
+        return replace(rows, shared=self._shared_images(split, dtype, device))
+
+    @property
+    def batch_size(self) -> int | None:
+        return self._batch_size
+
+    def num_examples(self, instance: Instance) -> int:
+        return instance["labels"].shape[0]
+
+    def count_examples(self, instance: Instance) -> int:
+        return self.num_examples(instance)
+
+    # -- loss ----------------------------------------------------------------------------------------------------------
+
+    def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        return _cross_entropy(outputs, _labels(instance["labels"], outputs, batch))
+
+    def output_loss_and_gradient(
+        self, outputs: Tensor, instance: Instance, batch: Batch = None
+    ) -> tuple[Tensor, Tensor]:
+        labels = _labels(instance["labels"], outputs, batch)
+        log_partition = torch.logsumexp(outputs, dim=1, keepdim=True)
+        loss = (log_partition - outputs.gather(1, labels)).squeeze(1).mean(dim=1)
+        delta = torch.exp(outputs - log_partition)
+        delta.scatter_add_(1, labels, torch.full_like(log_partition, -1.0))
+        return loss, delta / outputs.shape[2]
+
+    def evaluate(self, params: Tensor, instance: Instance) -> dict[str, Tensor]:
+        """Mean cross-entropy on the whole training and validation sets, and the share of validation images whose largest
+        logit is their label's."""
+        losses, validation_losses, accuracies = [], [], []
+        training = _columns(instance["images"])
+        validation = _columns(instance["validation_images"])
+        widest = max(self.layers.widths[1:])
+        rows_at_once = max(1, _EVALUATION_ELEMENTS // (widest * training.shape[2]))
+        with torch.no_grad():
+            for part in params.split(rows_at_once):
+                outputs = self.network.forward(part, training.expand(len(part), -1, -1))
+                losses.append(_cross_entropy(outputs, _labels(instance["labels"], outputs, None)))
+                outputs = self.network.forward(part, validation.expand(len(part), -1, -1))
+                labels = _labels(instance["validation_labels"], outputs, None)
+                validation_losses.append(_cross_entropy(outputs, labels))
+                right = outputs.argmax(dim=1, keepdim=True) == labels
+                accuracies.append(right.squeeze(1).to(params.dtype).mean(dim=1))
+        return {
+            "loss": torch.cat(losses),
+            "validation_loss": torch.cat(validation_losses),
+            "validation_accuracy": torch.cat(accuracies),
+        }
+
+
+def _columns(images: Tensor) -> Tensor:
+    return images.T.unsqueeze(0)
+
+
+def _labels(labels: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    """Labels of the examples that ``outputs`` ``(B, classes, n)`` belong to, ``(B, 1, n)``."""
+    if batch is None:
+        return labels.expand(outputs.shape[0], 1, -1)
+    return labels[batch].unsqueeze(1)
+
+
+def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the examples of ``-log softmax(outputs)[label]``, ``(B,)``."""
+    chosen = outputs.gather(1, labels).squeeze(1)
+    return (torch.logsumexp(outputs, dim=1) - chosen).mean(dim=1)

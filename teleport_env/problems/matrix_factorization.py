@@ -1,0 +1,108 @@
+"""Low-rank matrix factorization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.problems.base import Batch, Defaults, Instance, Problem
+from teleport_env.problems.network_problem import CLOSED_FORM_MENU
+from teleport_env.random import Streams
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.linear_pair import LinearPairs
+from teleport_env.symmetries.networks import Layers, product
+from teleport_env.symmetries.permutation import PermutationSymmetry
+from teleport_env.symmetries.positive_scaling import ScalingSymmetry
+
+
+class MatrixFactorization(Problem):
+    """Factor a matrix that is exactly of the rank sought.
+
+    ## Description
+    ``L(U, V) = |Y - U V'|^2`` (squared Frobenius norm) with ``Y`` ``(rows, columns)``, ``U`` ``(rows, rank)``, ``V``
+    ``(columns, rank)``. The minimum is 0. The flat parameters are a two-layer chain without bias: first ``V'``, row by
+    row, then ``U``.
+
+    ## Symmetry
+    ``(U, V') -> (U g^-1, g V')`` keeps the loss for every invertible ``g`` and all data: ``general_linear`` (default), its
+    diagonal part ``scaling``, and ``permutation`` of the factors. Gradient flow keeps ``U'U - V'V``; a teleport
+    changes it, and with it the speed.
+
+    ## Starting State
+    ``Y = A B' / sqrt(rank)`` with standard normal ``A`` and ``B``. ``U`` and ``V`` are standard normal times
+    ``rank^(-1/4)``, then imbalanced: factor ``i`` of ``V`` is multiplied by ``exp(z_i)`` and that of ``U`` divided by
+    it, ``z_i`` normal with deviation ``imbalance``. Every split draws alike, from streams of its own (the publication has
+    no such experiment).
+
+    ## Arguments
+    * ``rows``, ``columns``, ``rank``: the sizes.
+    * ``imbalance``: see above; 0 starts with factors of equal size.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    name = "MatrixFactorization"
+
+    def __init__(self, rows: int = 6, columns: int = 5, rank: int = 3, imbalance: float = 0.3) -> None:
+        if not 1 <= rank <= min(rows, columns):
+            raise ValueError(f"rank must be between 1 and min(rows, columns) = {min(rows, columns)}, got {rank}")
+        if not 0.0 <= imbalance < float("inf"):
+            raise ValueError(f"imbalance must be a finite number, 0 or larger, got {imbalance}")
+        self.layers = Layers((columns, rank, rows), bias=False)
+        self.imbalance = imbalance
+
+    @cached_property
+    def _symmetries(self) -> dict[str, Symmetry]:
+        return {
+            "general_linear": LinearPairs(self.layers),
+            "scaling": ScalingSymmetry(self.layers),
+            "permutation": PermutationSymmetry(self.layers),
+        }
+
+    @property
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        return self._symmetries
+
+    def defaults(self, split: str = "train") -> Defaults:
+        return Defaults(
+            learning_rate=0.075,
+            searches=CLOSED_FORM_MENU,
+            symmetry="general_linear",
+            budget=60.0,
+        )
+
+    def searches_for(self, symmetry: str, split: str = "train") -> tuple[Any, ...]:
+        return super().searches_for(symmetry, split) if symmetry == "permutation" else CLOSED_FORM_MENU
+
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        columns, rank, rows = self.layers.widths
+        left, right = generator.normal((rows, rank)), generator.normal((rank, columns))
+        start = self.layers.weights(generator.normal((self.layers.num_params,)) * rank**-0.25)
+        factor = torch.exp(self.imbalance * generator.normal((rank,)))
+        lower, upper = start[0] * factor[:, :, None], start[1] / factor[:, None, :]
+        return Instance(self.layers.flatten([lower, upper]), {"target": product(left, right) * rank**-0.5})
+
+    def _residual(self, params: Tensor, instance: Instance) -> tuple[Tensor, Tensor, Tensor]:
+        lower, upper = self.layers.weights(params)
+        return lower, upper, product(upper, lower) - instance["target"]
+
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        return self._residual(params, instance)[2].square().flatten(1).sum(dim=1)
+
+    def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
+        """With ``R = U V' - Y``: ``dL/dV' = 2 U'R`` and ``dL/dU = 2 R V``."""
+        with torch.no_grad():
+            lower, upper, residual = self._residual(params, instance)
+            twice = 2.0 * residual
+            gradient = [product(upper.transpose(1, 2), twice), product(twice, lower.transpose(1, 2))]
+            return residual.square().flatten(1).sum(dim=1), self.layers.flatten(gradient)
+
+    def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
+        """Three products of the sizes of ``U V'``, a multiplication and an addition each."""
+        columns, rank, rows = self.layers.widths
+        return 6.0 * rows * rank * columns

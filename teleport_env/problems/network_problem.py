@@ -1,0 +1,173 @@
+"""What the losses of feed-forward networks have in common: forward pass, backpropagation, price.
+
+Gradients are written out as backpropagation, which is quicker than autograd, most of all for few runs. The runs are never
+a dimension of a matrix product, so that a row's bits do not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.problems.base import Batch, Defaults, Instance, Problem
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.first_order import FirstOrder
+from teleport_env.symmetries.hidden_units import HiddenUnits
+from teleport_env.symmetries.networks import FeedForward, Layers, product
+from teleport_env.symmetries.pairs import PairSymmetry
+from teleport_env.symmetries.permutation import PermutationSymmetry
+from teleport_env.symmetries.positive_scaling import ScalingSymmetry
+
+CLOSED_FORM_MENU: tuple[dict[str, Any], ...] = (
+    {"search": "closed_form", "objective": "balance_gradient"},
+    {"search": "closed_form", "objective": "balance_weights"},
+    {"search": "normalized_ascent", "steps": 3},
+)
+"""Searches offered by default where the action is linear and its gradient norm a function of two Gram matrices."""
+
+ASCENT_MENU: tuple[dict[str, Any], ...] = (
+    {"search": "normalized_ascent", "steps": 3, "objective": "balance_gradient"},
+    {"search": "normalized_ascent", "steps": 3},
+)
+"""Searches offered by default where the action is not linear: lower, or raise, the gradient norm."""
+
+
+class NetworkProblem(Problem):
+    """A loss of the outputs of a `FeedForward` network.
+
+    A subclass says what the loss of the outputs is, how many examples there are, and draws the instances.
+
+    Args:
+        network: The network, with the function that finds its inputs in an instance.
+        examples: How many examples a gradient sees; None: as many as an action built from them is exact on.
+    """
+
+    def __init__(self, network: FeedForward, examples: int | None = None) -> None:
+        self.network = network
+        self._examples = examples
+
+    @property
+    def layers(self) -> Layers:
+        """Layout of the parameters."""
+        return self.network.layers
+
+    @cached_property
+    def _symmetries(self) -> dict[str, Symmetry]:
+        offered: dict[str, Symmetry] = {}
+        if self.network.activation.bijective:
+            n = self._examples
+            offered["general_linear"] = HiddenUnits(self.network, examples=n)
+            offered["general_linear_published"] = HiddenUnits(
+                self.network, name="general_linear_published", form="published", examples=n
+            )
+            offered["general_linear_first_order"] = FirstOrder(self.network, examples=n)
+        if self.network.activation.homogeneous:
+            offered["scaling"] = ScalingSymmetry(self.layers, self.network.activation)
+        offered["permutation"] = PermutationSymmetry(self.layers)
+        return offered
+
+    @property
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        """What the activation allows: general linear for bijections, scaling for homogeneous functions, permutation."""
+        return self._symmetries
+
+    @property
+    def published_search(self) -> dict[str, Any]:
+        """The publication's ascent, with this problem's rate."""
+        return {"search": "gradient_ascent"}
+
+    def searches_for(self, symmetry: str, split: str = "train") -> tuple[Any, ...]:
+        action = self.symmetries[symmetry]
+        if not action.group.continuous:
+            return super().searches_for(symmetry, split)
+        if not action.keeps_loss:  # the released code moves by 1 + T
+            return ({**self.published_search, "retract": True},)
+        if isinstance(action, PairSymmetry):
+            return CLOSED_FORM_MENU
+        return (self.published_search,) if split == "paper" else ASCENT_MENU
+
+    def _learning_defaults(self, learning_rate: float, **settings: Any) -> Defaults:
+        """Defaults for splits on which schedules are learned: scaling where there is one, because it is exact for all data
+        and its searches are closed forms; else the general linear action."""
+        if self.network.activation.homogeneous:
+            return Defaults(learning_rate=learning_rate, symmetry="scaling", searches=CLOSED_FORM_MENU, **settings)
+        return Defaults(learning_rate=learning_rate, symmetry="general_linear", searches=ASCENT_MENU, **settings)
+
+    @abstractmethod
+    def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """The loss ``(B,)`` of the network's outputs ``(B, widths[-1], n)``, differentiable."""
+
+    @abstractmethod
+    def output_loss_and_gradient(
+        self, outputs: Tensor, instance: Instance, batch: Batch = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same, with its gradient with respect to the outputs ``(B, widths[-1], n)``."""
+
+    @abstractmethod
+    def count_examples(self, instance: Instance) -> int:
+        """Number of training examples."""
+
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        outputs = self.network.forward(params, self.network.inputs(instance, batch))
+        return self.output_loss(outputs, instance, batch)
+
+    def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
+        """Loss ``(B,)`` and gradient ``(B, P)`` by backpropagation."""
+        with torch.no_grad():
+            values, outputs = self.network.layer_values(params, self.network.inputs(instance, batch))
+            loss, delta = self.output_loss_and_gradient(outputs[-1], instance, batch)
+            return loss, self.backward(params, values, outputs, delta)
+
+    def backward(self, params: Tensor, values: list[Tensor], outputs: list[Tensor], delta: Tensor) -> Tensor:
+        """The gradient ``(B, P)`` from the gradient ``delta`` ``(B, widths[-1], n)`` of the outputs.
+
+        ``values`` and ``outputs`` are those of `FeedForward.layer_values`.
+        """
+        weights = self.layers.weights(params)
+        gradients: list[Tensor] = []
+        for index in reversed(range(self.layers.count)):
+            gradient = product(delta, values[index].transpose(1, 2))
+            if self.layers.bias:
+                gradient = torch.cat([gradient, delta.sum(dim=2, keepdim=True)], dim=2)
+            gradients.append(gradient)
+            if index > 0:
+                weight = weights[index][:, :, :-1] if self.layers.bias else weights[index]
+                slope = self.network.activation.derivative(outputs[index - 1])
+                delta = product(weight.transpose(1, 2), delta) * slope
+        return self.layers.flatten(gradients[::-1])
+
+    def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
+        """A multiplication and an addition a weight and example, for the forward pass, for the gradient of the weights, and
+        for that of the layer inputs, which the lowest layer does not need."""
+        examples = self.count_examples(instance) if batch_size is None else batch_size
+        out, into = self.layers.shapes[0]
+        return self.network.gradient_flops(examples) - 2.0 * examples * out * into
+
+
+class SquaredErrorProblem(NetworkProblem):
+    """``L = 0.5 |f(X) - Y|^2``, the sum over outputs and examples; an instance holds its own X and Y.
+
+    Instance tensors: ``inputs`` ``(B, widths[0], n)`` and ``targets`` ``(B, widths[-1], n)``.
+    """
+
+    def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        return 0.5 * (outputs - instance["targets"]).square().flatten(1).sum(dim=1)
+
+    def output_loss_and_gradient(
+        self, outputs: Tensor, instance: Instance, batch: Batch = None
+    ) -> tuple[Tensor, Tensor]:
+        residual = outputs - instance["targets"]
+        return 0.5 * residual.square().flatten(1).sum(dim=1), residual
+
+    def count_examples(self, instance: Instance) -> int:
+        return instance["inputs"].shape[2]
+
+
+def own_inputs(instance: Instance, batch: Batch) -> Tensor:
+    """The inputs of problems whose instances hold their own: the tensor ``inputs`` ``(B, widths[0], n)``."""
+    return instance["inputs"]
