@@ -8,9 +8,9 @@ seed. Two bootstraps follow from that, and they answer different questions:
   as problems, or seeds that each drew their own instances.
 * `crossed_bootstrap` resamples whole seeds and whole instances (Owen, "The pigeonhole bootstrap", Annals of Applied
   Statistics 1, 2007). It is right where the seeds met the *same* instances: an easy instance is easy for all of them, so
-  five seeds on 40 instances are not 200 independent values. Measured there: seeds as strata cover 61 % where they say
-  95 %, crossed 96 %; with seeds that differ a third as much as instances do, 51 and 93 %; as much as instances, 21 and
-  88 % (five seeds are few).
+  five seeds on 40 instances are not 200 independent values. Measured there on 1,500 samples, for intervals that say 95 %:
+  seeds as strata cover 62 %, crossed 95 %; where seeds differ a third as much as instances do, 52 and 94 %; where they
+  differ as much, 25 and 88 %, because five seeds are few.
 
 All intervals are percentile intervals. Values must be finite: a diverged run has a finite score by convention.
 """
@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-_BLOCK = 2_000_000  # numbers a block of resamples may hold at once, 16 MB
+_BLOCK = 200_000  # numbers a block of resamples may hold at once; 1.6 MB stay in the cache
 
 
 class Interval(NamedTuple):
@@ -125,11 +125,14 @@ def iqm(values: ArrayLike, *, axis: int = -1, weights: ArrayLike | None = None) 
     order = np.argsort(array, kind="stable")
     counts = np.asarray(weights, dtype=np.float64)[..., order]
     upto = np.cumsum(counts, axis=-1)
-    total = upto[..., -1:]
+    total = upto[..., -1].copy()
     cut = np.floor(total / 4.0)
-    # how many copies of each value lie between the two cuts
-    kept = np.clip(np.minimum(upto, total - cut) - np.maximum(upto - counts, cut), 0.0, None)
-    return kept @ array[order] / kept.sum(axis=-1)
+    # Copies of value k between the cuts: the increment of the clipped cumulated count. Summed by parts, so that the
+    # increments themselves are never formed.
+    np.clip(upto, cut[..., None], (total - cut)[..., None], out=upto)
+    ordered = array[order]
+    inner = (total - cut) * ordered[-1] - cut * ordered[0] - upto[..., :-1] @ np.diff(ordered)
+    return inner / (total - 2.0 * cut)
 
 
 def stratified_bootstrap(
@@ -172,14 +175,13 @@ def stratified_bootstrap(
     return _percentiles(float(statistic(everything, axis=-1)), samples, confidence)
 
 
-def _unit_counts(units: NDArray[np.intp], rows: int, rng: np.random.Generator) -> Array:
-    """How often each value's unit was drawn, ``(rows, N)`` for unit indices ``(N,)``; 1 where there is one unit only."""
-    count = int(units.max()) + 1
+def _unit_counts(count: int, rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How often each of ``count`` units was drawn, ``(rows, count)``; 1 where there is one unit only."""
     if count == 1:
-        return np.ones((rows, len(units)))
+        return np.ones((rows, 1))
     # n - 1 draws from n units: the resampled mean then has the unbiased variance s^2 / n, which matters for five seeds
     # (McCarthy and Snowden, "The bootstrap and finite population sampling", 1985)
-    return rng.multinomial(count - 1, np.full(count, 1.0 / count), size=rows).astype(np.float64)[:, units]
+    return rng.multinomial(count - 1, np.full(count, 1.0 / count), size=rows).astype(np.float64)
 
 
 def crossed_bootstrap(
@@ -219,11 +221,12 @@ def crossed_bootstrap(
         units.append(index)
     if all(int(index.max()) == 0 for index in units):
         raise ValueError("one seed and one instance give no interval; play at least two instances or two seeds")
+    drawn = [_unit_counts(int(index.max()) + 1, resamples, rng) for index in units]
     samples = []
     block = max(1, _BLOCK // len(array))
     for begin in range(0, resamples, block):
-        rows = min(block, resamples - begin)
-        weights = _unit_counts(units[0], rows, rng) * _unit_counts(units[1], rows, rng)
+        rows = slice(begin, begin + block)
+        weights = drawn[0][rows, units[0]] * drawn[1][rows, units[1]]
         # in a sparse design the drawn seeds may never have met the drawn instances
         samples.append(np.atleast_1d(statistic(array, weights=weights[weights.any(axis=1)])))
     whole = float(np.asarray(statistic(array, weights=np.ones((1, len(array)))))[0])

@@ -122,8 +122,8 @@ def summary_table(
             baseline = baselines.get(str(problem))
             row |= {"problem": problem, "agent": agent, "kind": episodes["kind"].iloc[0], "baseline": baseline or ""}
             versus = None if baseline in (None, agent) else agents[baseline]
-            row |= _compare(episodes, versus, "difference", seed, settings)
-            row |= _compare(episodes, None if agent == plain else agents.get(plain), "plain_difference", seed, settings)
+            row |= _to_baseline(episodes, versus, seed, settings)
+            row |= _to_plain(episodes, None if agent == plain else agents.get(plain), seed, settings)
             row["verdict"] = (
                 "baseline" if agent == baseline else _verdict(row["difference_low"], row["difference_high"])
             )
@@ -169,35 +169,45 @@ def _measure(episodes: pd.DataFrame, seed: int, settings: dict[str, Any]) -> dic
     }
 
 
-def _compare(
-    episodes: pd.DataFrame, versus: pd.DataFrame | None, name: str, seed: int, settings: dict[str, Any]
+def _pairs(episodes: pd.DataFrame, versus: pd.DataFrame) -> tuple[Any, Any, dict[str, Any]]:
+    """Both agents' orders gained on the same episodes, and the units of resampling; ValueError names what is missing."""
+    frames = (episodes, versus)
+    keys = [frame[_PAIR].itertuples(index=False, name=None) for frame in frames]
+    names = (str(episodes["agent"].iloc[0]), str(versus["agent"].iloc[0]))
+    matched, x, y = statistics.match_pairs(keys[0], episodes["gained"], keys[1], versus["gained"], names)
+    return x, y, {"seeds": [key[1] for key in matched], "instances": [key[2] for key in matched]}
+
+
+def _to_baseline(
+    episodes: pd.DataFrame, baseline: pd.DataFrame | None, seed: int, settings: dict[str, Any]
 ) -> dict[str, float]:
-    """Paired difference to ``versus`` and, for plain descent, the probability of improvement; NaN where it is None."""
-    difference, centre, better = _UNKNOWN, _UNKNOWN, _UNKNOWN
-    if versus is not None:
-        names = (str(episodes["agent"].iloc[0]), str(versus["agent"].iloc[0]))
-        keys, x, y = statistics.match_pairs(
-            episodes[_PAIR].itertuples(index=False, name=None),
-            episodes["gained"],
-            versus[_PAIR].itertuples(index=False, name=None),
-            versus["gained"],
-            names,
-        )
-        seeds, instances = [key[1] for key in keys], [key[2] for key in keys]
-        wins = statistics.improvement(x, y)
+    average, centre = _UNKNOWN, _UNKNOWN
+    if baseline is not None:
+        x, y, units = _pairs(episodes, baseline)
+        average = centre = _UNKNOWN._replace(estimate=float(x[0] - y[0]))
         if len(x) > 1:
-            units = {"seeds": seeds, "instances": instances, **settings}
-            paired = statistics.paired_difference(x, y, rng=np.random.default_rng(seed), **units)
-            difference, centre = paired.mean, paired.iqm
-            better = statistics.crossed_bootstrap(
-                wins, statistic=statistics.mean, rng=np.random.default_rng(seed), **units
+            average, centre, _ = statistics.paired_difference(
+                x, y, **units, rng=np.random.default_rng(seed), **settings
             )
-        else:
-            difference = centre = _UNKNOWN._replace(estimate=float(x[0] - y[0]))
-            better = _UNKNOWN._replace(estimate=float(wins[0]))
-    if name == "difference":
-        return _spread("difference", difference) | _spread("difference_iqm", centre)
-    return _spread(name, difference) | _spread("improvement", better)
+    return _spread("difference", average) | _spread("difference_iqm", centre)
+
+
+def _to_plain(
+    episodes: pd.DataFrame, plain: pd.DataFrame | None, seed: int, settings: dict[str, Any]
+) -> dict[str, float]:
+    measured: dict[str, float] = {}
+    for name in ("plain_difference", "improvement"):
+        interval = _UNKNOWN
+        if plain is not None:
+            x, y, units = _pairs(episodes, plain)
+            values = x - y if name == "plain_difference" else statistics.improvement(x, y)
+            interval = _UNKNOWN._replace(estimate=float(values[0]))
+            if len(x) > 1:
+                interval = statistics.crossed_bootstrap(
+                    values, statistic=statistics.mean, rng=np.random.default_rng(seed), **units, **settings
+                )
+        measured |= _spread(name, interval)
+    return measured
 
 
 def _verdict(low: float, high: float) -> str:

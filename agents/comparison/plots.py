@@ -1,0 +1,397 @@
+"""Pictures of a comparison. Every function returns a `matplotlib.figure.Figure` on an Agg canvas and leaves pyplot alone.
+
+An agent keeps one colour and one marker through all pictures of a report (`agent_styles`). Colours are Okabe and Ito's,
+then Tol's muted ones, which stay apart for colour-blind readers; markers and dashes say the same without colour.
+References and oracles are grey and hollow: they are not schedules and compete with nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from teleport_env.agents.comparison import statistics
+from teleport_env.agents.comparison.summary import PLAIN
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_PALETTE = {
+    "learned": ("#D55E00", "#CC3377", "#8E0152"),
+    "plain": ("#111111",),
+    "other": (
+        "#0072B2",
+        "#009E73",
+        "#E69F00",
+        "#56B4E9",
+        "#AA6FC9",
+        "#999933",
+        "#332288",
+        "#44AA99",
+        "#A05195",
+        "#6B4C2A",
+    ),
+    "aside": ("#555555", "#8A8A8A", "#6E6E6E", "#A3A3A3"),
+}
+_MARKERS = {
+    "learned": ("o", "s", "D"),
+    "plain": ("X",),
+    "other": ("^", "v", "s", "D", "P", "<", ">", "p", "h", "d"),
+    "aside": ("o", "s", "D", "^"),
+}
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
+_WIDTH = 10.0  # inches; shown at 1000 pixels a point of type is 1.4 pixels
+_SETTINGS: dict[Any, Any] = {
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.hashsalt": "teleport_env",  # equal figures give equal files
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an agent is drawn everywhere.
+
+    Attributes:
+        aside: A reference or an oracle: hollow marker, thin line.
+        strong: A learned agent or plain descent: thick line, quartile band.
+    """
+
+    color: str
+    marker: str
+    dashes: Any
+    aside: bool
+    strong: bool
+
+    @property
+    def face(self) -> str:
+        return "white" if self.aside else self.color
+
+    def handle(self, line: bool) -> Line2D:
+        """What stands for the agent in a legend."""
+        return Line2D(
+            [],
+            [],
+            color=self.color,
+            linestyle=self.dashes if line else "none",
+            linewidth=self.width,
+            marker=self.marker,
+            markersize=6,
+            markerfacecolor=self.face,
+            markeredgecolor=self.color,
+        )
+
+    @property
+    def width(self) -> float:
+        return 2.3 if self.strong else 1.2 if self.aside else 1.5
+
+
+def agent_styles(results: pd.DataFrame) -> dict[str, Style]:
+    """Agent -> style, from the frame of episodes or its summary; learned agents first, references and oracles last."""
+    order = {"learned": 0, "control": 2, "adaptive": 1, "fixed": 1, "reference": 3, "oracle": 4}
+    kinds = dict(zip(results["agent"], results["kind"], strict=True))
+    used = dict.fromkeys(_PALETTE, 0)
+    styles = {}
+    for agent in sorted(kinds, key=lambda name: (order[kinds[name]], name)):
+        aside = kinds[agent] in ("reference", "oracle")
+        role = "plain" if agent == PLAIN else "aside" if aside else "learned" if kinds[agent] == "learned" else "other"
+        index = used[role]
+        used[role] += 1
+        colors, markers = _PALETTE[role], _MARKERS[role]
+        marker = "*" if kinds[agent] == "oracle" else markers[index % len(markers)]
+        # once the colours run out the dashes change, so that no two agents look the same
+        dashes = _DASHES[(index // len(colors) + (2 if aside else 0)) % len(_DASHES)]
+        styles[agent] = Style(colors[index % len(colors)], marker, dashes, aside, role in ("learned", "plain"))
+    return styles
+
+
+def _plain_text(name: object) -> str:
+    """A name as matplotlib shows it literally: no mathematics, and no underscore that hides it from a legend."""
+    text = str(name).replace("$", r"\$")
+    return " " + text if text.startswith("_") else text
+
+
+def _panels(count: int, height: float, columns: int = 2, **keywords: Any) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(
+        figsize=(_WIDTH, height * rows + 0.9), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    )
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False, **keywords).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
+
+
+def _legend(figure: Figure, styles: Mapping[str, Style], agents: Sequence[str], line: bool) -> None:
+    """One legend below all panels, where it covers nothing."""
+    shown = [agent for agent in styles if agent in set(agents)]
+    columns = max(1, min(5, int(125 // max(len(agent) + 8 for agent in shown)), len(shown)))
+    figure.legend(
+        [styles[agent].handle(line) for agent in shown],
+        [_plain_text(agent) for agent in shown],
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=3.2 if line else 1.5,
+        columnspacing=1.6,
+    )
+
+
+def _names(frame: pd.DataFrame) -> list[Any]:
+    if frame.empty:
+        raise ValueError("there is nothing to draw: the frame has no rows")
+    return list(frame["problem"].unique())
+
+
+def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """Loss against compute, a panel a problem: medians, with the quartile band of learned agents and plain descent.
+
+    Args:
+        curves: Columns ``problem, agent, cost, q25, median, q75``, the latter three log10 of the loss relative to the
+            start.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _panels(len(_names(curves)), 3.1)
+        for axis, (problem, drawn) in zip(axes, curves.groupby("problem", sort=False), strict=True):
+            agents = [agent for agent in styles if agent in set(drawn["agent"])]
+            for index, agent in enumerate(reversed(agents)):  # learned agents on top
+                curve, style = drawn[drawn["agent"] == agent].sort_values("cost"), styles[agent]
+                if style.strong:
+                    axis.fill_between(
+                        curve["cost"], curve["q25"], curve["q75"], color=style.color, alpha=0.15, linewidth=0
+                    )
+                every = max(1, len(curve) // 6)
+                axis.plot(
+                    curve["cost"],
+                    curve["median"],
+                    color=style.color,
+                    linestyle=style.dashes,
+                    linewidth=style.width,
+                    marker=style.marker,
+                    markevery=(index * every // max(1, len(agents)), every),  # so that markers do not pile up
+                    markersize=5,
+                    markerfacecolor=style.face,
+                    markeredgewidth=1,
+                )
+            axis.set_title(_plain_text(problem))
+            axis.set_xlim(drawn["cost"].min(), drawn["cost"].max())
+            axis.set_xlabel("compute (gradient evaluations)")
+            axis.set_ylabel(r"$\log_{10}$ loss / initial loss")
+        _legend(figure, styles, curves["agent"].unique(), line=True)
+    return figure
+
+
+def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Style]) -> Figure:
+    """Single episodes, a row a problem: loss and gradient norm against compute, every teleport marked.
+
+    Args:
+        traces: Mappings with ``problem``, ``agent``, and rows of one length ``cost``, ``loss``, ``grad_norm``, and
+            ``teleports``, the indices into them right after a teleport.
+    """
+    if not traces:
+        raise ValueError("there is nothing to draw: no traces")
+    problems = list(dict.fromkeys(trace["problem"] for trace in traces))
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _panels(2 * len(problems), 2.8)
+        for trace in traces:
+            row, style = problems.index(trace["problem"]), styles[trace["agent"]]
+            cost, marks = np.asarray(trace["cost"], float), np.asarray(trace["teleports"], dtype=int)
+            for axis, key, label in zip(
+                axes[2 * row : 2 * row + 2], ("loss", "grad_norm"), ("loss", "gradient norm"), strict=True
+            ):
+                values = np.asarray(trace[key], float)
+                values = np.where(
+                    np.isfinite(values) & (values > 0), values, np.nan
+                )  # a logarithmic axis has no others
+                axis.plot(cost, values, color=style.color, linestyle=style.dashes, linewidth=style.width)
+                axis.plot(
+                    cost[marks], values[marks], style.marker, color=style.color, markersize=6.5, markeredgecolor="white"
+                )
+                axis.set_yscale("log")
+                axis.set_title(_plain_text(trace["problem"]))
+                axis.set_ylabel(label)
+                axis.set_xlabel("compute (gradient evaluations); markers: right after a teleport")
+        _legend(figure, styles, [trace["agent"] for trace in traces], line=True)
+    return figure
+
+
+def _forest(
+    table: pd.DataFrame, styles: Mapping[str, Style], columns: tuple[str, str, str], label: str, zero: bool
+) -> Figure:
+    """Rows of intervals, a panel a problem; schedules by falling estimate, then references and oracles below a rule."""
+    estimate, low, high = columns
+    most = int(table.groupby("problem", sort=False).size().max())
+    figure, axes = _panels(len(_names(table)), 0.9 + 0.225 * most)
+    for axis, (problem, rows) in zip(axes, table.groupby("problem", sort=False), strict=True):
+        aside = rows["kind"].isin(["reference", "oracle"]).to_numpy()
+        rows = rows.iloc[np.lexsort((-rows[estimate].to_numpy(), aside))]
+        count = int((~aside).sum())
+        places = np.arange(len(rows)) + np.where(np.arange(len(rows)) >= count, 0.6, 0.0)
+        for place, row in zip(places, rows.to_dict("records"), strict=True):
+            style = styles[row["agent"]]
+            axis.plot(
+                [row[low], row[high]],
+                [place, place],
+                color=style.color,
+                linewidth=1.2 if style.aside else 2.0,
+                marker="|",
+                markersize=7,
+                markeredgewidth=1.2,
+                zorder=2,
+            )
+            axis.plot(
+                row[estimate],
+                place,
+                style.marker,
+                color=style.color,
+                markersize=5.5,
+                markerfacecolor=style.face,
+                markeredgecolor=style.color if style.aside else "white",
+                markeredgewidth=1.1 if style.aside else 0.5,
+                zorder=3,
+            )
+        if 0 < count < len(rows):
+            axis.axhline(count - 0.2, color="#777777", linewidth=0.8, linestyle=(0, (4, 3)))
+        if zero:
+            axis.axvline(0.0, color="#333333", linewidth=1.0)
+        axis.set_yticks(places, [_plain_text(agent) for agent in rows["agent"]])
+        for tick, agent in zip(axis.get_yticklabels(), rows["agent"], strict=True):
+            style = styles[agent]
+            tick.set_color("#777777" if style.aside else "#111111")
+            tick.set_fontstyle("italic" if style.aside else "normal")
+            tick.set_fontweight("bold" if style.strong and agent != PLAIN else "normal")
+        axis.tick_params(axis="y", length=0)
+        axis.set_ylim(places[-1] + 0.7, -0.7)
+        axis.grid(visible=False, axis="y")
+        axis.set_title(_plain_text(problem))
+        axis.set_xlabel(label)
+    return figure
+
+
+def gained_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """Interquartile mean of the orders gained with its interval, from `summary.summary_table`."""
+    with matplotlib.rc_context(_SETTINGS):
+        return _forest(
+            table, styles, ("iqm", "iqm_low", "iqm_high"), "orders of magnitude gained (IQM, 95 %)", zero=False
+        )
+
+
+def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """Mean paired difference to each problem's best baseline with its interval and the line of no difference.
+
+    Raises:
+        ValueError: No problem has a baseline and another agent.
+    """
+    compared = table[np.isfinite(table["difference"])]
+    with matplotlib.rc_context(_SETTINGS):
+        columns = ("difference", "difference_low", "difference_high")
+        figure = _forest(compared, styles, columns, "", zero=True)
+        versus = compared.groupby("problem", sort=False)["baseline"].first()
+        for axis, baseline in zip(figure.axes, versus, strict=True):
+            axis.set_xlabel(_plain_text(f"orders gained over {baseline}, the best baseline (95 %)"))
+    return figure
+
+
+def performance_profiles(results: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """The share of runs that gained at least so many orders, a panel a problem (Agarwal et al. 2021, section 4.2)."""
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _panels(len(_names(results)), 3.1)
+        for axis, (problem, played) in zip(axes, results.groupby("problem", sort=False), strict=True):
+            gained = played["gained"].to_numpy()
+            taus = np.linspace(gained.min(), gained.max() + 1e-9, 300)
+            agents = [agent for agent in styles if agent in set(played["agent"])]
+            for index, agent in enumerate(reversed(agents)):
+                style = styles[agent]
+                share = statistics.performance_profile(played.loc[played["agent"] == agent, "gained"], taus)
+                axis.plot(
+                    taus,
+                    share,
+                    color=style.color,
+                    linestyle=style.dashes,
+                    linewidth=style.width,
+                    marker=style.marker,
+                    markevery=(20 + 50 * index // max(1, len(agents)), 50),
+                    markersize=5,
+                    markerfacecolor=style.face,
+                )
+            axis.set_ylim(-0.02, 1.02)
+            axis.set_xlim(taus[0], taus[-1])
+            axis.set_title(_plain_text(problem))
+            axis.set_xlabel(r"orders of magnitude $\tau$")
+            axis.set_ylabel(r"share of runs with gained $\geq \tau$")
+        _legend(figure, styles, results["agent"].unique(), line=True)
+    return figure
+
+
+def gained_against_teleports(results: pd.DataFrame, styles: Mapping[str, Style], episodes: int = 100) -> Figure:
+    """Orders gained against the number of teleports: small dots are episodes, large markers the agents' means.
+
+    Args:
+        episodes: How many episodes of an agent are drawn at most, evenly spaced over its rows; means are over all.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _panels(len(_names(results)), 3.1)
+        for axis, (problem, played) in zip(axes, results.groupby("problem", sort=False), strict=True):
+            agents = [agent for agent in styles if agent in set(played["agent"])]
+            still = [agent for agent in agents if not played.loc[played["agent"] == agent, "teleports"].any()]
+            # those that never teleport would hide each other at zero
+            beside = dict(zip(still, np.linspace(-0.3, 0.3, len(still)) if len(still) > 1 else [0.0], strict=True))
+            for agent in reversed(agents):
+                style, rows = styles[agent], played[played["agent"] == agent]
+                shift = beside.get(agent, 0.0)
+                if not style.aside:
+                    some = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), episodes)).astype(int))]
+                    axis.scatter(
+                        some["teleports"] + shift,
+                        some["gained"],
+                        s=7,
+                        color=style.color,
+                        alpha=0.22,
+                        linewidths=0,
+                        zorder=1,
+                    )
+                axis.plot(
+                    rows["teleports"].mean() + shift,
+                    rows["gained"].mean(),
+                    style.marker,
+                    color=style.color,
+                    markersize=10 if style.strong else 8,
+                    markerfacecolor=style.face,
+                    markeredgecolor=style.color if style.aside else "white",
+                    zorder=3 if style.strong else 2.5,
+                )
+            axis.set_xscale("symlog", linthresh=1.0)
+            most = max(1.0, float(played["teleports"].max()))
+            ticks = [tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= most * 1.3]
+            axis.set_xticks(ticks, [str(tick) for tick in ticks])
+            axis.set_xticks([], minor=True)
+            axis.set_xlim(-0.5, most * 1.3)
+            axis.set_title(_plain_text(problem))
+            axis.set_xlabel("teleports in an episode")
+            axis.set_ylabel("orders of magnitude gained")
+        _legend(figure, styles, results["agent"].unique(), line=False)
+    return figure

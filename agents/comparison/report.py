@@ -1,0 +1,178 @@
+"""Writes a comparison to a folder: the episodes, the settings, the pictures, and one self-contained page."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+
+from teleport_env.agents.comparison import plots, summary
+from teleport_env.agents.comparison.page import Picture, render_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SMALL_SVG = 400_000
+"""Pictures whose SVG is larger, in bytes, are written as PNG alone."""
+
+_PACKAGES = ("teleport-env", "torch", "numpy", "gymnasium", "stable-baselines3", "scipy", "pandas", "matplotlib")
+_FLOATS = ("budget", "cost", "gained", "initial_loss", "loss", "seconds")
+_INTEGERS = ("seed", "instance_id", "steps", "teleports")
+_BOOLEANS = ("converged", "diverged")
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A picture that is still to be drawn; ``name`` is that of its files."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+def _drawings(
+    results: pd.DataFrame, table: pd.DataFrame, curves: pd.DataFrame, traces: Sequence[Mapping[str, Any]]
+) -> list[_Drawing]:
+    styles = plots.agent_styles(results)
+    drawings = []
+    if len(curves):
+        caption = (
+            "Median loss relative to the start against compute. Bands: quartiles over episodes, of learned agents and plain "
+            "descent. Hollow, grey: references."
+        )
+        drawings.append(_Drawing("curves", "Loss against compute", caption, lambda: plots.loss_curves(curves, styles)))
+    caption = (
+        "Interquartile mean of the orders of magnitude gained with its 95 % interval. Below the dashed line: references and "
+        "hindsight oracles, which are no schedules."
+    )
+    drawings.append(_Drawing("gained", "Orders gained", caption, lambda: plots.gained_forest(table, styles)))
+    if table["difference"].notna().any():
+        caption = (
+            "Mean paired difference to the problem's best baseline on the same episodes, with its 95 % interval. Right of "
+            "the line is better. The baseline was chosen on these episodes, which favours it."
+        )
+        drawings.append(
+            _Drawing(
+                "differences", "Against the best baseline", caption, lambda: plots.difference_forest(table, styles)
+            )
+        )
+    caption = (
+        "The share of runs that gained at least so many orders; higher is better. Diverged runs count as -2 orders."
+    )
+    drawings.append(
+        _Drawing("profiles", "Performance profiles", caption, lambda: plots.performance_profiles(results, styles))
+    )
+    caption = (
+        "Orders gained against teleports used. Small dots: single episodes; large markers: means. Agents that never "
+        "teleport stand side by side around zero."
+    )
+    drawings.append(
+        _Drawing(
+            "teleports",
+            "What teleports bought",
+            caption,
+            lambda: plots.gained_against_teleports(results, styles),
+        )
+    )
+    if traces:
+        caption = "Single episodes. A marker stands right after a teleport: the loss stays, the gradient norm jumps."
+        drawings.append(_Drawing("episodes", "Single episodes", caption, lambda: plots.episode_traces(traces, styles)))
+    return drawings
+
+
+def _save(folder: Path, drawing: _Drawing) -> bytes:
+    """Write the PNG and, where small, the SVG; the PNG's bytes."""
+
+    figure = drawing.draw()
+    png, svg = io.BytesIO(), io.BytesIO()
+    # no dates and no program versions: equal results give equal files
+    figure.savefig(png, format="png", metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": "teleport_env"}):
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    (folder / f"{drawing.name}.png").write_bytes(png.getvalue())
+    vector = folder / f"{drawing.name}.svg"
+    vector.unlink(missing_ok=True)
+    if svg.tell() <= SMALL_SVG:
+        vector.write_bytes(svg.getvalue())
+    return png.getvalue()
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that results depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def read_results(path: Path | str) -> pd.DataFrame:
+    """The frame of episodes that `write_report` wrote: the same values to the last bit, the same names.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    # Read as text and converted here: an agent may be called "NA", a diverged run's loss is empty, and whether pandas's own
+    # conversion is exact depends on its version.
+    frame = summary.import_pandas().read_csv(path, dtype="str", keep_default_na=False)
+    for column in frame.columns:
+        if column in _FLOATS:
+            frame[column] = [float(text) if text else math.nan for text in frame[column]]
+        elif column in _INTEGERS:
+            frame[column] = frame[column].astype("int64")
+        elif column in _BOOLEANS:
+            frame[column] = frame[column] == "True"
+    return frame
+
+
+def write_report(
+    folder: Path | str,
+    results: pd.DataFrame,
+    curves: pd.DataFrame,
+    traces: Sequence[Mapping[str, Any]] | None,
+    settings: Mapping[str, Any],
+) -> Path:
+    """Write ``results.csv``, ``settings.json``, the pictures and ``report.html``.
+
+    Args:
+        folder: Made if it does not exist; files of the same names are overwritten.
+        results: One row an episode, columns `summary.COLUMNS`.
+        curves: Columns ``problem, agent, cost, q25, median, q75``; may be empty.
+        traces: Single episodes, see `plots.episode_traces`; or None.
+        settings: What the comparison was run with. ``title`` and ``command`` are shown as such, ``versions`` is filled in,
+            and everything else is listed.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: ``results`` is malformed or pairs are missing (see `summary.summary_table`).
+        ImportError: pandas is not installed.
+    """
+    table = summary.summary_table(results)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {**settings, "versions": {**versions(), **settings.get("versions", {})}}
+    text = json.dumps(settings, indent=2, default=str)
+    settings = json.loads(text)  # what the page shows is what the file says
+    results[list(summary.COLUMNS)].to_csv(folder / "results.csv", index=False)
+    (folder / "settings.json").write_text(text + "\n", encoding="utf-8")
+    pictures = [
+        Picture(drawing.title, drawing.caption, _save(folder, drawing))
+        for drawing in _drawings(results, table, curves, list(traces or ()))
+    ]
+    page = folder / "report.html"
+    page.write_text(render_page(results, table, pictures, settings), encoding="utf-8")
+    return page
