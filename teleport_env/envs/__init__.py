@@ -1,0 +1,18 @@
+"""The two Gymnasium faces of the engine: one run, and many runs in one tensor."""
+
+from teleport_env.envs.episodes import Episodes, describe_status
+from teleport_env.envs.features import FEATURES, Feature, compute_features
+from teleport_env.envs.settings import Settings
+from teleport_env.envs.single import TeleportEnv
+from teleport_env.envs.vector import TeleportVectorEnv
+
+__all__ = [
+    "FEATURES",
+    "Episodes",
+    "Feature",
+    "Settings",
+    "TeleportEnv",
+    "TeleportVectorEnv",
+    "compute_features",
+    "describe_status",
+]

@@ -1,0 +1,74 @@
+"""Losses with their symmetries and the distributions their instances come from.
+
+`PROBLEMS` is the one table of them: environment ids, the documentation's tables and the parametrised tests follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from teleport_env.problems.base import SPLITS, Batch, Defaults, Evaluator, Instance, Problem
+from teleport_env.problems.booth import Booth
+from teleport_env.problems.digits import Digits
+from teleport_env.problems.ellipse import Ellipse
+from teleport_env.problems.linear_network import LinearNetwork
+from teleport_env.problems.matrix_factorization import MatrixFactorization
+from teleport_env.problems.mlp_regression import MLPRegression
+from teleport_env.problems.mnist import MNIST
+from teleport_env.problems.quadratic import Quadratic
+from teleport_env.problems.rosenbrock import Rosenbrock
+from teleport_env.problems.rosenbrock_nd import RosenbrockND
+
+PROBLEMS: dict[str, Callable[..., Problem]] = {
+    "Ellipse": Ellipse,
+    "Quadratic": Quadratic,
+    "Rosenbrock": Rosenbrock,
+    "RosenbrockND": RosenbrockND,
+    "Booth": Booth,
+    "MatrixFactorization": MatrixFactorization,
+    "LinearNetwork": LinearNetwork,
+    "MLPRegression": MLPRegression,
+    "Digits": Digits,
+    "MNIST": MNIST,
+}
+"""Names to what builds them; `teleport_env.register_problem` adds a user's own."""
+
+
+def problem_from(name: str, **settings: Any) -> Problem:
+    """The problem of that name, built with ``settings``.
+
+    Raises:
+        ValueError: There is no such problem, or it does not take these settings.
+    """
+    if name not in PROBLEMS:
+        raise ValueError(
+            f"there is no problem {name!r}; there are {', '.join(PROBLEMS)}. Your own is added by "
+            "teleport_env.register_problem(name, factory)"
+        )
+    try:
+        return PROBLEMS[name](**settings)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be built with {settings}: {error}") from error
+
+
+__all__ = [
+    "MNIST",
+    "PROBLEMS",
+    "SPLITS",
+    "Batch",
+    "Booth",
+    "Defaults",
+    "Digits",
+    "Ellipse",
+    "Evaluator",
+    "Instance",
+    "LinearNetwork",
+    "MLPRegression",
+    "MatrixFactorization",
+    "Problem",
+    "Quadratic",
+    "Rosenbrock",
+    "RosenbrockND",
+    "problem_from",
+]

@@ -40,6 +40,8 @@ class LinearPairs(PairSymmetry):
             for index, width in enumerate(layers.hidden)
         )
         self.gradient_flops = self.move_flops
+        # two Gram matrices a pair: the same products without the inverse
+        self.direction_flops = self.move_flops - sum(2.0 * width**3 for width in layers.hidden)
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         return product(part, matrix)

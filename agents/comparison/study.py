@@ -1,0 +1,256 @@
+"""A whole comparison: tune, play, measure, write.
+
+`Study` is its settings (they become the command line of ``scripts/compare.py``), `run_study` the work. Tasks, one an agent
+and problem, go to processes; each keeps torch to one thread, so that processes and threads do not fight over the cores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from teleport_env.agents.base import AGENTS, Agent, agent_from
+from teleport_env.agents.comparison.play import COLUMNS, Played, curve, draw_instances, play, trace
+from teleport_env.agents.comparison.summary import import_pandas
+from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
+from teleport_env.agents.presets import default_agents
+from teleport_env.agents.schedules import Never
+from teleport_env.envs.settings import Settings
+from teleport_env.optimizers import optimizer_from
+
+REFERENCES = ("L-BFGS", "Newton-CG")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings of a comparison.
+
+    Attributes:
+        problems: Registered names.
+        agents: Names of agents; empty: the roster of each problem.
+        split: Where the played instances come from.
+        instances: How many a problem.
+        seeds: How often each is played, with other random numbers for the searches.
+        budget: Gradient evaluations an episode; None: the problem's default.
+        tuning_instances: Instances of the train split that learning rates are tuned on; 0: the default rates as they are.
+        references: Play SciPy's methods beside the agents.
+        seed: Of the choice of instances.
+        jobs: Processes; -1: one a core.
+        out: Folder for the results.
+    """
+
+    problems: tuple[str, ...] = ("Rosenbrock", "Booth", "MLPRegression", "Digits")
+    agents: tuple[str, ...] = ()
+    split: str = "test"
+    instances: int = 64
+    seeds: int = 2
+    budget: float | None = None
+    tuning_instances: int = 32
+    references: bool = True
+    seed: int = 1
+    jobs: int = -1
+    out: Path = Path("results/compare")
+
+
+def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Make a comparison and write its results; see `Study`.
+
+    Args:
+        study: The settings.
+        report: Called with a line of text now and then.
+
+    Returns:
+        ``results`` (a data frame), ``summary`` (a data frame), ``settings`` (a dict) and ``page`` (the path of the report).
+
+    Raises:
+        ValueError: An unknown problem or agent, before anything is computed.
+    """
+    pandas = import_pandas()
+    from teleport_env.agents.comparison.report import write_report
+    from teleport_env.agents.comparison.summary import summary_table
+
+    began = time.perf_counter()
+    rosters = {problem: _roster(problem, study.agents) for problem in study.problems}
+    report(f"Tuning learning rates on the train split ({study.tuning_instances} instances a problem)")
+    tuned = _tune(study, rosters) if study.tuning_instances else {}
+    report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")
+    tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
+    tasks = [(_play_task, (study, problem, agent, tuned)) for problem in study.problems for agent in rosters[problem]]
+    if study.references:
+        tasks += [(_reference_task, (study, problem, name)) for problem in study.problems for name in REFERENCES]
+    played: dict[tuple[str, str], list[Played]] = {}
+    rows: list[dict[str, Any]] = []
+    for key, found, more in _parallel(tasks, study.jobs, "playing"):
+        if found:
+            played[key] = found
+        rows += more
+    results = pandas.DataFrame(rows, columns=list(COLUMNS))
+    curves, traces = _curves(study, played)
+    settings = {
+        **{f.name: getattr(study, f.name) for f in dataclasses.fields(study)},
+        "out": str(study.out),
+        "versions": versions(),
+        "command": " ".join(["scripts/compare.py", *sys.argv[1:]]),
+        "learning_rates": {f"{p}/{a}": dataclasses.asdict(t) for (p, a), t in tuned.items()},
+        "tuning_runs": sum(t.runs for t in tuned.values()),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    page = write_report(study.out, results, curves, traces, settings)
+    return {"results": results, "summary": summary_table(results), "settings": settings, "page": page}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("teleport-env", "torch", "numpy", "gymnasium", "scipy", "pandas", "scikit-learn", "matplotlib"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _roster(problem: str, names: tuple[str, ...]) -> list[Agent]:
+    Settings.build(problem)  # an unknown problem is told before anything is computed
+    return [agent_from(name) for name in names] if names else default_agents(problem)
+
+
+def _optimizer_of(problem: str, agent: Agent) -> str:
+    spec = agent.environment.get("optimizer")
+    chosen = Settings.build(problem).optimizer if spec is None else optimizer_from(spec)
+    return chosen.name
+
+
+def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str], Tuned]:
+    """First each optimizer alone, over a wide grid; then each agent around its optimizer's best."""
+    alone: dict[tuple[str, str], Agent] = {}
+    for problem, roster in rosters.items():
+        for agent in roster:
+            name = _optimizer_of(problem, agent)
+            environment = {k: v for k, v in agent.environment.items() if k == "optimizer"}
+            alone.setdefault((problem, name), Never(name=f"{name} alone", environment=environment))
+    first = [(_tune_task, (study, problem, agent, None)) for (problem, _), agent in alone.items()]
+    keys = {(problem, agent.name): key for key, agent in alone.items() for problem in [key[0]]}
+    best = {keys[key]: tuned for key, tuned in _parallel(first, study.jobs, "tuning optimizers")}
+    second = []
+    found: dict[tuple[str, str], Tuned] = {}
+    for problem, roster in rosters.items():
+        for agent in roster:
+            base = best[problem, _optimizer_of(problem, agent)]
+            if isinstance(agent, Never):
+                found[problem, agent.name] = base
+            else:
+                second.append((_tune_task, (study, problem, agent, base.rate)))
+    found.update(dict(_parallel(second, study.jobs, "tuning agents")))
+    return found
+
+
+def _tune_task(study: Study, problem: str, agent: Agent, around: float | None) -> tuple[tuple[str, str], Tuned]:
+    torch.set_num_threads(1)
+    if around is None:
+        default = Settings.build(problem).learning_rate
+        # adaptive optimizers measure their rates in parameters, not in gradients: their grid starts elsewhere
+        centre = default if _optimizer_of(problem, agent) not in ("adam", "rmsprop", "adagrad") else 0.05
+        rates = [centre * factor for factor in WIDE]
+    else:
+        rates = [around * factor for factor in NARROW]
+    budget = study.budget
+    tuned = tune_rate(problem, agent, rates, instances=study.tuning_instances, budget=budget)
+    return (problem, agent.name), tuned
+
+
+def _play_task(
+    study: Study, problem: str, agent: Agent, tuned: dict[tuple[str, str], Tuned]
+) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
+    torch.set_num_threads(1)
+    ids = draw_instances(problem, study.split, study.instances, study.seed)
+    rate = tuned.get((problem, agent.name))
+    settings = {} if rate is None else {"learning_rate": rate.rate}
+    played = [
+        play(problem, agent, ids, split=study.split, budget=study.budget, seed=seed, settings=settings)
+        for seed in range(study.seeds)
+    ]
+    return (problem, agent.name), played, [row for p in played for row in p.rows]
+
+
+def _reference_task(
+    study: Study, problem: str, name: str
+) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
+    """SciPy's method on the same instances; it is deterministic, so its one episode stands for every seed."""
+    from teleport_env.agents.comparison.references import play_reference
+
+    torch.set_num_threads(1)
+    settings = Settings.build(problem, split=study.split)
+    made, budget = settings.problem, study.budget or settings.budget
+    ids = draw_instances(problem, study.split, study.instances, study.seed)
+    instance = made.instances(torch.as_tensor(ids), study.split)
+    # these methods need the whole training set; a budget in mini-batch gradients pays for fewer of its gradients
+    unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
+    began = time.perf_counter()
+    found = play_reference(name, made, instance, budget / unit, settings.tolerance)
+    seconds = (time.perf_counter() - began) / len(ids)
+    floor = settings.tolerance
+    rows = [
+        {
+            "problem": problem,
+            "agent": name,
+            "kind": "reference",
+            "seed": seed,
+            "instance_id": int(ids[i]),
+            "split": study.split,
+            "budget": budget,
+            "cost": float(found["cost"][i]) * unit,
+            "gained": float(np.log10(max(found["initial_loss"][i], floor)) - np.log10(max(found["loss"][i], floor))),
+            "initial_loss": float(found["initial_loss"][i]),
+            "loss": float(found["loss"][i]),
+            "steps": 0,
+            "teleports": 0,
+            "converged": bool(found["loss"][i] <= floor),
+            "diverged": False,
+            "seconds": seconds,
+        }
+        for seed in range(study.seeds)
+        for i in range(len(ids))
+    ]
+    return (problem, name), [], rows
+
+
+def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:
+    pandas = import_pandas()
+    frames, traces = [], []
+    for (problem, agent), found in sorted(played.items()):
+        budget = found[0].rows[0]["budget"]
+        frames.append(pandas.DataFrame({"problem": problem, "agent": agent, **curve(found, budget)}))
+        traces.append(trace(found[0], 0, problem, agent))
+    columns = ["problem", "agent", "cost", "q25", "median", "q75"]
+    return (pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=columns)), traces
+
+
+def _parallel(tasks: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int, title: str) -> Iterator[Any]:
+    """Results of the tasks as they come, with a progress bar."""
+    try:
+        from joblib import Parallel, delayed
+        from rich.progress import track
+    except ImportError as error:
+        raise ImportError('comparisons need more packages: pip install "teleport-env[compare]"') from error
+    listed = list(tasks)
+    if not listed:
+        return
+    work = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(delayed(f)(*a) for f, a in listed)
+    yield from track(work, description=title, total=len(listed))
+
+
+def known_agents() -> list[str]:
+    """Names that `Study.agents` may hold."""
+    return sorted(AGENTS)

@@ -1,0 +1,54 @@
+"""Compare teleport schedules: tune, play, write a table and a page.
+
+python scripts/compare.py --problems Rosenbrock Booth --instances 64 --seeds 2 --out results/compare
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from teleport_env.agents.comparison.study import Study, known_agents, run_study
+
+
+def settings() -> Study:
+    default = Study()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", default=list(default.problems), help="registered problems")
+    parser.add_argument("--agents", nargs="+", default=[], help=f"default: each problem's roster; of {known_agents()}")
+    parser.add_argument("--split", default=default.split, choices=["paper", "train", "validation", "test"])
+    parser.add_argument("--instances", type=int, default=default.instances, help="instances a problem")
+    parser.add_argument("--seeds", type=int, default=default.seeds, help="episodes an instance and agent")
+    parser.add_argument("--budget", type=float, help="gradient evaluations an episode; default: the problem's")
+    parser.add_argument("--tuning-instances", type=int, default=default.tuning_instances, help="0: default rates")
+    parser.add_argument("--no-references", dest="references", action="store_false", help="without SciPy's methods")
+    parser.add_argument("--seed", type=int, default=default.seed, help="of the choice of instances")
+    parser.add_argument("--jobs", type=int, default=default.jobs, help="processes; -1: one a core")
+    parser.add_argument("--out", type=Path, default=default.out, help="folder for the results")
+    given = vars(parser.parse_args())
+    return Study(**{**given, "problems": tuple(given["problems"]), "agents": tuple(given["agents"])})
+
+
+def main() -> None:
+    console = Console()
+    study = settings()
+    try:
+        found = run_study(study, console.print)
+    except (ValueError, ImportError) as error:
+        raise SystemExit(f"compare: {error}") from error
+    for problem, part in found["summary"].groupby("problem", sort=False):
+        table = Table(title=f"{problem}, {study.split} split", title_justify="left")
+        columns = [name for name in part.columns if name != "problem"]
+        for name in columns:
+            table.add_column(str(name), justify="left" if name in ("agent", "kind") else "right")
+        for row in part[columns].itertuples(index=False):
+            table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row))
+        console.print(table)
+    console.print(f"{found['settings']['seconds']} s. Open {found['page']}")
+
+
+if __name__ == "__main__":
+    main()

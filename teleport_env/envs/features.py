@@ -1,0 +1,243 @@
+"""What a policy sees: bounded, scale-free features of a run's own numbers.
+
+One table, `FEATURES`, makes the observation space, the vector and the documentation. Each feature is a function of
+`teleport_env.runs.Progress` and of what the run may still spend, never of the environment around it, so that a trained
+schedule can be fed the same numbers in somebody's own training loop.
+
+All features are dimensionless: multiplying a loss by a constant and dividing the learning rate by it changes none but
+``orders_left`` (which measures against an absolute tolerance). Every value is clipped to its bounds, and a diverged run's
+are finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from teleport_env.runs import RATE_RANGE, Progress
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a run may still spend and what things cost, in gradient evaluations.
+
+    Attributes:
+        cost: ``(B,)`` float64, spent so far.
+        budget: What the episode may spend.
+        tolerance: The loss at which a run has converged.
+        cheapest: Price of the cheapest teleport on offer; infinite if there is none.
+    """
+
+    cost: Tensor
+    budget: float
+    tolerance: float
+    cheapest: float
+
+    @property
+    def left(self) -> Tensor:
+        return self.budget - self.cost
+
+
+class Logs(NamedTuple):
+    """Decimal logarithms that several features share, each ``(B,)``."""
+
+    loss: Tensor
+    initial_loss: Tensor
+    grad_norm2: Tensor
+    initial_grad_norm2: Tensor
+    rate: Tensor
+
+
+class Feature(NamedTuple):
+    """One entry of the observation.
+
+    Attributes:
+        name: Its name.
+        low: Lower bound.
+        high: Upper bound.
+        sentence: What it says.
+        compute: The function behind it; ``(B,)``.
+    """
+
+    name: str
+    low: float
+    high: float
+    sentence: str
+    compute: Callable[[Progress, Allowance, Logs], Tensor]
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature(
+        "log_loss",
+        -2.0,
+        2.0,
+        "log10 of the loss over the initial loss, divided by 12",
+        lambda p, a, logs: (logs.loss - logs.initial_loss) / 12.0,
+    ),
+    Feature(
+        "log_grad_norm",
+        -2.0,
+        2.0,
+        "log10 of the gradient norm over its initial value, divided by 6",
+        lambda p, a, logs: (logs.grad_norm2 - logs.initial_grad_norm2) / 12.0,
+    ),
+    Feature(
+        "orders_left",
+        0.0,
+        2.0,
+        "log10 of the loss over the tolerance, divided by 12",
+        lambda p, a, logs: (logs.loss - _log10(a.tolerance)) / 12.0,
+    ),
+    Feature(
+        "loss_drop",
+        -1.0,
+        1.0,
+        "log10 of the loss before over after the last gradient step",
+        lambda p, a, logs: p.last_decrease,
+    ),
+    Feature(
+        "grad_drop",
+        -1.0,
+        1.0,
+        "log10 of the gradient norm before over after the last gradient step",
+        lambda p, a, logs: p.last_grad_decrease,
+    ),
+    Feature(
+        "cosine",
+        -1.0,
+        1.0,
+        "cosine of the gradients before and after the last step; 0 right after a teleport",
+        lambda p, a, logs: p.cosine,
+    ),
+    Feature(
+        "rate_decrease",
+        -2.0,
+        2.0,
+        "log10 of learning rate times squared gradient norm over loss, divided by 2: the relative decrease that the next "
+        "step promises",
+        lambda p, a, logs: 0.5 * (logs.rate + logs.grad_norm2 - logs.loss),
+    ),
+    Feature(
+        "rate_curvature",
+        -1.0,
+        2.0,
+        "learning rate times the curvature along the last step, divided by 2: descent is stable below 1; 0 right after a "
+        "teleport",
+        lambda p, a, logs: 0.5 * p.learning_rate * p.curvature,
+    ),
+    Feature(
+        "alignment",
+        -1.0,
+        1.0,
+        "cosine of the last step and the change of gradient along it: 1 where the gradient is Newton's direction and a "
+        "teleport has nothing to gain (Lemma C.4); 0 right after a teleport",
+        lambda p, a, logs: p.alignment,
+    ),
+    Feature(
+        "rate",
+        -1.0,
+        1.0,
+        "log of the learning rate over its base, in units of its range",
+        lambda p, a, logs: (logs.rate - torch.log10(p.base_rate)) / _log10(RATE_RANGE),
+    ),
+    Feature(
+        "update_norm",
+        -2.0,
+        2.0,
+        "log10 of the last step's length over learning rate and initial gradient norm, divided by 6 (for momentum, of its "
+        "buffer); 0 before the first step",
+        lambda p, a, logs: torch.where(
+            p.steps > 0,
+            (torch.log10(p.update_norm.clamp_min(_tiny(p.loss))) - 0.5 * logs.initial_grad_norm2) / 6.0,
+            0.0,
+        ),
+    ),
+    Feature(
+        "budget_left",
+        0.0,
+        1.0,
+        "share of the budget that is left",
+        lambda p, a, logs: (a.left / a.budget).to(p.loss.dtype),
+    ),
+    Feature(
+        "log_budget_left",
+        0.0,
+        1.0,
+        "log10 of one plus the gradient evaluations left, divided by 4",
+        lambda p, a, logs: (torch.log10(1.0 + a.left.clamp_min(0.0)) / 4.0).to(p.loss.dtype),
+    ),
+    Feature(
+        "price",
+        0.0,
+        1.0,
+        "price of the cheapest teleport over the budget left, at most 1",
+        lambda p, a, logs: (a.cheapest / a.left.clamp_min(1e-9)).to(p.loss.dtype),
+    ),
+    Feature(
+        "since_teleport",
+        0.0,
+        1.0,
+        "log10 of one plus the gradient steps since the last teleport (or the start), divided by 3",
+        lambda p, a, logs: torch.log10(1.0 + p.since_teleport.to(p.loss.dtype)) / 3.0,
+    ),
+    Feature(
+        "teleport_gain",
+        -2.0,
+        2.0,
+        "log10 of the gradient norm after over before the last teleport; 0 if it was refused or there was none",
+        lambda p, a, logs: 0.5 * p.teleport_gain,
+    ),
+    Feature(
+        "teleports",
+        0.0,
+        1.0,
+        "log10 of one plus the number of teleports asked for, divided by 3",
+        lambda p, a, logs: torch.log10(1.0 + p.attempts.to(p.loss.dtype)) / 3.0,
+    ),
+    Feature(
+        "refused",
+        0.0,
+        1.0,
+        "1 if the last teleport asked for was refused, else 0",
+        lambda p, a, logs: (p.status > 1).to(p.loss.dtype),
+    ),
+)
+
+NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+INDEX: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
+"""Where a feature stands in the observation."""
+
+LOW = torch.tensor([feature.low for feature in FEATURES], dtype=torch.float32)
+HIGH = torch.tensor([feature.high for feature in FEATURES], dtype=torch.float32)
+
+
+def _log10(value: float) -> float:
+    return math.log10(max(value, 1e-300))
+
+
+def _tiny(like: Tensor) -> float:
+    return 1e-300 if like.dtype == torch.float64 else 1e-38
+
+
+def compute_features(progress: Progress, allowance: Allowance) -> Tensor:
+    """The observation ``(B, len(FEATURES))`` float32 of every run, finite and within bounds whatever the run's numbers."""
+    tiny = _tiny(progress.loss)
+    logs = Logs(
+        torch.log10(progress.loss.clamp_min(tiny)),
+        torch.log10(progress.initial_loss.clamp_min(tiny)),
+        torch.log10(progress.grad_norm2.clamp_min(tiny)),
+        torch.log10(progress.initial_grad_norm2.clamp_min(tiny)),
+        torch.log10(progress.learning_rate),
+    )
+    # feature by feature into rows, transposed once at the end: stacking along the other axis costs five times as much
+    out = torch.empty(len(FEATURES), len(progress.loss), dtype=torch.float32, device=progress.loss.device)
+    for row, feature in zip(out, FEATURES, strict=True):
+        row.copy_(feature.compute(progress, allowance, logs))
+    low, high = LOW.to(out.device)[:, None], HIGH.to(out.device)[:, None]
+    out = torch.where(torch.isnan(out), high, out)
+    return torch.clamp(out, low, high).t().contiguous()

@@ -1,0 +1,179 @@
+"""`TeleportEnv`: one optimization run as a `gymnasium.Env`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
+from teleport_env.envs.history import History
+from teleport_env.envs.settings import Settings
+from teleport_env.envs.spaces import action_space, observation_space, read_actions
+from teleport_env.random import Streams
+
+
+class TeleportEnv(gym.Env[np.ndarray, Any]):
+    """When, how far and to what end should an optimizer teleport?
+
+    ## Description
+    An episode is one optimization run on one instance of a problem. Each action is either one or more gradient steps or a
+    *symmetry teleport*: the parameters move along the level set of the loss by a group action, ``L(g.w) = L(w)``, to a
+    point from which the following gradient steps go faster (Zhao, Dehmamy, Walters, Yu, "Symmetry Teleportation for
+    Accelerated Optimization", NeurIPS 2022). The run has a budget, counted in gradient evaluations, that steps and
+    teleports alike are paid from.
+
+    ## Action Space
+    | ``action_mode`` | space | meaning |
+    |---|---|---|
+    | ``"schedule"`` | ``Discrete(len(rate_factors) + len(searches))`` | a rate factor and steps, or a teleport |
+    | ``"group"`` | ``Box(-1, 1, (1 + d,))`` | first entry positive: teleport by ``exp(group_scale * xi)``; else step |
+    | ``"hybrid"`` | ``Dict(teleport=Discrete(2), group=Box(-1, 1, (d,)))`` | the same for hand-written agents |
+
+    ## Observation Space
+    ``Box`` of float32: the features of `teleport_env.envs.features.FEATURES` (bounded, scale-free), or with
+    ``observation="params"`` the parameters clipped to 1e6, or both.
+
+    ## Rewards
+    ``"log_decrease"``: ``log10`` of the loss before over after, floored at the tolerance, minus ``cost_weight`` times the
+    cost of the action; the undiscounted return is the orders of magnitude gained. ``"terminal"``: the same sum at the end
+    of the episode, on the whole training set. An episode that diverges returns -2 in all.
+
+    ## Starting State
+    An instance of the ``split`` and its start. ``reset(options={"instance_id": i})`` chooses one, ``options={"params":
+    w}`` another start.
+
+    ## Episode End
+    Terminated when the loss reaches the tolerance or diverges; truncated when the budget is spent.
+
+    ## Arguments
+    See `teleport_env.envs.settings.Settings.build`; the same for `gym.make` and `gym.make_vec`.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(self, name: str = "Rosenbrock", render_mode: str | None = None, **arguments: Any) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
+        self.render_mode = render_mode
+        self.settings = Settings.from_arguments(name, arguments)
+        self.episodes = Episodes(self.settings, 1)
+        self.observation_space = observation_space(self.episodes)
+        self.action_space = action_space(self.settings)
+        self._key: Tensor | None = None
+        self._number = 0  # of the episode since the key was drawn
+        self._started = False
+        self._history = History(self.settings, 1) if render_mode else None
+
+    # -- Gymnasium -----------------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Seeds this and all coming episodes.
+            options: ``instance_id``: the instance to play; ``params``: ``(P,)``, where to start.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        if seed is not None or self._key is None:
+            self._key = first_keys([self.np_random])
+            self._number = 0
+        else:
+            self._number += 1
+        keys = Streams(self._key).fork(self._number).keys
+        ids, params = self.episodes.draw_ids(keys), None
+        if "instance_id" in options:
+            ids = torch.tensor([int(options["instance_id"])], dtype=torch.int64)
+        if "params" in options:
+            params = torch.as_tensor(np.asarray(options["params"]))[None]
+        unknown = set(options) - {"instance_id", "params"}
+        if unknown:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; there are 'instance_id' and 'params'")
+        self.episodes.reset(keys, ids, params=params)
+        self._started = True
+        if self._history:
+            self._history.begin(self.episodes)
+        return self._observation(), self._info(False)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One action; see the class."""
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        if bool(self.episodes.ended):
+            raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
+        mode = self.settings.action_mode
+        if mode == "hybrid" and isinstance(action, dict):
+            batched: Any = {name: np.asarray(value)[None] for name, value in action.items()}
+        else:
+            batched = np.asarray(action)[None]
+        outcome = self.episodes.act(read_actions(self.episodes, batched))
+        terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
+        if self._history:
+            self._history.add(self.episodes)
+        info = self._info(terminated or truncated)
+        return self._observation(), float(outcome.reward), terminated, truncated, info
+
+    def render(self) -> np.ndarray | None:
+        """A picture ``(height, width, 3)`` uint8: for two parameters level sets with the trajectory and the teleports; else
+        loss and gradient norm against compute, teleports marked."""
+        if self._history is None:
+            gym.logger.warn("render() needs render_mode='rgb_array' at make()")
+            return None
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        from teleport_env.envs.rendering import draw
+
+        return draw(self._history, self.episodes, 0)
+
+    # -- beyond Gymnasium ----------------------------------------------------------------------------------------------
+
+    def action_masks(self) -> np.ndarray:
+        """``(actions,)`` bool: what the rest of the budget can pay, for maskable policies."""
+        self._only_schedule()
+        return self.episodes.action_masks()[0].cpu().numpy()
+
+    def _only_schedule(self) -> None:
+        if self.settings.action_mode != "schedule":
+            raise ValueError(f"action masks belong to action_mode='schedule', this is {self.settings.action_mode!r}")
+
+    def snapshot(self) -> EpisodesSnapshot:
+        """The whole state, so that "what if I teleported now?" is two lines: ``s = env.unwrapped.snapshot()``, ...,
+        ``env.unwrapped.restore(s)``."""
+        return self.episodes.snapshot()
+
+    def restore(self, snapshot: EpisodesSnapshot) -> tuple[np.ndarray, dict[str, Any]]:
+        """Go back to a snapshot; returns the observation and info there. A rendered history is not rewound."""
+        self.episodes.restore(snapshot)
+        return self._observation(), self._info(False)
+
+    def measure(self) -> dict[str, float]:
+        """Loss on the whole training set, and validation loss and accuracy where there are any; costs no budget."""
+        return {name: float(value) for name, value in self.episodes.measure().items()}
+
+    @property
+    def params(self) -> np.ndarray:
+        """A copy of the parameters ``(P,)``."""
+        return self.episodes.runs.params[0].cpu().numpy().copy()
+
+    def _observation(self) -> np.ndarray:
+        return self.episodes.observation()[0].cpu().numpy().copy()
+
+    def _info(self, over: bool) -> dict[str, Any]:
+        info = {name: value.item() for name, value in self.episodes.info().items()}
+        if over and self.episodes.measures_apart:
+            info.update(self.measure())
+        return info
+
+
+def first_keys(generators: list[np.random.Generator]) -> Tensor:
+    """The keys ``(B,)`` of the episodes to come, one drawn from each generator."""
+    return torch.tensor([int(g.integers((1 << 63) - 1)) for g in generators], dtype=torch.int64)

@@ -1,0 +1,301 @@
+"""`TeleportVectorEnv`: many optimization runs in one tensor as a `gymnasium.vector.VectorEnv`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
+from teleport_env.envs.history import History
+from teleport_env.envs.settings import OUTPUTS, Settings
+from teleport_env.envs.single import first_keys
+from teleport_env.envs.spaces import action_space, observation_space, read_actions
+from teleport_env.random import Streams, seeds_of_rows
+
+
+@dataclass(frozen=True)
+class VectorSnapshot:
+    """The whole state of a vector environment."""
+
+    episodes: EpisodesSnapshot
+    keys: Tensor
+    numbers: Tensor
+    pending: Tensor
+
+
+class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
+    """``num_envs`` runs of `TeleportEnv` in one tensor; row ``i`` agrees with a single environment bit for bit in float64.
+
+    Action, observation and reward are those of `TeleportEnv`, batched. ``gym.make_vec`` adds no wrapper to an environment
+    of this kind, so this class checks order and actions itself, and the budget ends episodes.
+
+    Args:
+        name: The registered problem.
+        num_envs: Number of runs.
+        autoreset_mode: What happens to a run whose episode is over: ``"NextStep"`` (its next step resets it, action
+            ignored), ``"SameStep"`` (reset at once; the last observation and info are in ``final_obs`` and
+            ``final_info``), or ``"Disabled"`` (it waits, with reward 0, until ``reset(options={"reset_mask": mask})``).
+        output: ``"numpy"``, or ``"torch"``: tensors on ``device`` out, and in where the caller has them.
+        render_mode: None or ``"rgb_array"``.
+        arguments: As for `TeleportEnv`.
+
+    Seeds: ``reset(seed=s)`` gives row ``i`` the seed ``teleport_env.random.seeds_of_rows(s, num_envs)[i]``, with which a
+    single environment plays the same episodes; ``seed=[...]`` gives one a row. ``s`` and ``s + 1`` share no row.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(
+        self,
+        name: str = "Rosenbrock",
+        num_envs: int = 1,
+        *,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        output: str = "numpy",
+        render_mode: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs must be a positive integer, got {num_envs!r}")
+        if output not in OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
+        self.num_envs = num_envs
+        self.autoreset_mode = _autoreset(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.output = output
+        self.render_mode = render_mode
+        self.settings = Settings.from_arguments(name, arguments)
+        self.episodes = Episodes(self.settings, num_envs)
+        self.single_observation_space = observation_space(self.episodes)
+        self.single_action_space = action_space(self.settings)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._keys = torch.zeros(num_envs, dtype=torch.int64)
+        self._numbers = torch.zeros(num_envs, dtype=torch.int64)  # of the episode since the key was drawn
+        self._pending = torch.zeros(num_envs, dtype=torch.bool)  # over, to be reset by the next step
+        self._seeded = False
+        self._started = False
+        self._history = History(self.settings, num_envs) if render_mode else None
+
+    # -- Gymnasium -----------------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes.
+
+        Args:
+            seed: One for all rows (see the class) or one a row.
+            options: ``reset_mask``: ``(num_envs,)`` bool, which rows start anew; ``instance_id``: one or one a row;
+                ``params``: ``(P,)`` or ``(num_envs, P)``. Rows that are not reset ignore theirs.
+        """
+        options = dict(options or {})
+        mask = self._mask(options.pop("reset_mask", None))
+        unknown = set(options) - {"instance_id", "params"}
+        if unknown:
+            raise ValueError(
+                f"unknown reset options {sorted(unknown)}; there are 'reset_mask', 'instance_id' and 'params'"
+            )
+        everyone = torch.ones(self.num_envs, dtype=torch.bool)
+        rows = everyone if mask is None else mask
+        if mask is not None and not self._started:
+            raise gym.error.ResetNeeded("the first reset must start every row: call reset() without reset_mask")
+        fresh = self._seed(seed, rows)
+        self._numbers[rows & ~fresh] += 1
+        self._begin(mask, options)
+        self._started = True
+        return self._observation(), self._info(self.episodes.info(), None)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """One action a row; see `TeleportEnv.step` and ``autoreset_mode``."""
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        episodes, pending = self.episodes, None
+        if bool(self._pending.any()):
+            pending = self._pending.clone()
+            self._numbers[pending] += 1
+            self._begin(pending, {})
+            self._pending[:] = False
+        waiting = None if pending is None else pending.to(self.settings.device)
+        outcome = episodes.act(read_actions(episodes, actions), waiting)
+        over = outcome.ended
+        if self._history:
+            still = (~episodes.ended | over).nonzero().squeeze(1).tolist()
+            self._history.add(episodes, [row for row in still if pending is None or not bool(pending[row])])
+        info = episodes.info()
+        measured = None
+        rows = over.nonzero().squeeze(1)
+        if len(rows) and episodes.measures_apart:
+            measured = episodes.measure(rows)
+        if len(rows) and self.autoreset_mode == AutoresetMode.SAME_STEP:
+            infos = self._same_step(over, rows, info, measured)
+        else:
+            if self.autoreset_mode == AutoresetMode.NEXT_STEP:
+                self._pending = over.cpu()
+            infos = self._info(info, (rows, measured) if measured else None)
+        terminated, truncated = outcome.terminated, outcome.truncated
+        return self._observation(), self._out(outcome.reward), self._out(terminated), self._out(truncated), infos
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """One picture a row, as `TeleportEnv.render`."""
+        if self._history is None:
+            gym.logger.warn("render() needs render_mode='rgb_array' at make_vec()")
+            return None
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        from teleport_env.envs.rendering import draw
+
+        return tuple(draw(self._history, self.episodes, row) for row in range(self.num_envs))
+
+    # -- beyond Gymnasium ----------------------------------------------------------------------------------------------
+
+    def action_masks(self) -> Any:
+        """``(num_envs, actions)`` bool: what the rest of each budget can pay, in the schedule mode."""
+        if self.settings.action_mode != "schedule":
+            raise ValueError(f"action masks belong to action_mode='schedule', this is {self.settings.action_mode!r}")
+        return self._out(self.episodes.action_masks())
+
+    def snapshot(self) -> VectorSnapshot:
+        """The whole state of every row, to be given to `restore`."""
+        return VectorSnapshot(
+            self.episodes.snapshot(), self._keys.clone(), self._numbers.clone(), self._pending.clone()
+        )
+
+    def restore(self, snapshot: VectorSnapshot) -> tuple[Any, dict[str, Any]]:
+        """Go back to a snapshot; returns the observations and infos there."""
+        self.episodes.restore(snapshot.episodes)
+        self._keys, self._numbers = snapshot.keys.clone(), snapshot.numbers.clone()
+        self._pending = snapshot.pending.clone()
+        return self._observation(), self._info(self.episodes.info(), None)
+
+    def measure(self) -> dict[str, Any]:
+        """As `TeleportEnv.measure`, ``(num_envs,)`` each."""
+        return {name: self._out(value) for name, value in self.episodes.measure().items()}
+
+    @property
+    def params(self) -> Any:
+        """A copy of the parameters ``(num_envs, P)``."""
+        return self._out(self.episodes.runs.params)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _mask(self, mask: Any) -> Tensor | None:
+        if mask is None:
+            return None
+        if not isinstance(mask, (np.ndarray, Tensor)):
+            raise TypeError(f"reset_mask must be a numpy array or a tensor, got {type(mask).__name__}")
+        found = torch.as_tensor(mask).cpu()
+        if found.shape != (self.num_envs,) or found.dtype != torch.bool:
+            raise ValueError(
+                f"reset_mask must hold {self.num_envs} bools, got shape {tuple(found.shape)} of {found.dtype}"
+            )
+        if not bool(found.any()):
+            raise ValueError("reset_mask holds no True: there is nothing to reset")
+        return found.clone()
+
+    def _seed(self, seed: int | Sequence[int] | None, rows: Tensor) -> Tensor:
+        """Draw new keys where a seed (or nothing yet) asks for it; returns for which rows."""
+        if seed is None and self._seeded:
+            return torch.zeros(self.num_envs, dtype=torch.bool)
+        if seed is None or isinstance(seed, (int, np.integer)):
+            super().reset(seed=None if seed is None else int(seed))
+            root = self.np_random.integers((1 << 63) - 1) if seed is None else seed
+            seeds = seeds_of_rows(int(root), self.num_envs)
+        else:
+            seeds = [int(value) for value in seed]
+            if len(seeds) != self.num_envs:
+                raise ValueError(f"got {len(seeds)} seeds for {self.num_envs} rows")
+        chosen = rows.nonzero().squeeze(1).tolist()
+        generators = [gym.utils.seeding.np_random(seeds[row])[0] for row in chosen]
+        self._keys[rows] = first_keys(generators)
+        self._numbers[rows] = 0
+        self._seeded = True
+        return rows.clone()
+
+    def _begin(self, mask: Tensor | None, options: dict[str, Any]) -> None:
+        rows = slice(None) if mask is None else mask
+        keys = Streams(self._keys[rows]).fork(self._numbers[rows]).keys
+        ids, params = self.episodes.draw_ids(keys), None
+        if "instance_id" in options:
+            wanted = torch.as_tensor(np.asarray(options["instance_id"])).to(torch.int64)
+            ids = wanted.expand(self.num_envs)[rows].clone()
+        if "params" in options:
+            given = torch.as_tensor(np.asarray(options["params"]))
+            params = given.expand(self.num_envs, given.shape[-1])[rows]
+        device_mask = None if mask is None else mask.to(self.settings.device)
+        self.episodes.reset(keys, ids, device_mask, params)
+        self._pending[rows] = False
+        if self._history:
+            self._history.begin(self.episodes, None if mask is None else mask.nonzero().squeeze(1).tolist())
+
+    def _same_step(
+        self, over: Tensor, rows: Tensor, info: dict[str, Tensor], measured: dict[str, Tensor] | None
+    ) -> dict[str, Any]:
+        """Reset the rows that are over at once; their last observation and info go into the infos."""
+        last = self.episodes.observation()
+        final = {name: value.clone() for name, value in info.items()}
+        mask = over.cpu()
+        self._numbers[mask] += 1
+        self._begin(mask, {})
+        infos = self._info(self.episodes.info(), None)
+        flags = mask.numpy()
+        if self.output == "torch":
+            infos["final_obs"] = last
+        else:
+            observations = np.full(self.num_envs, None, dtype=object)
+            array = last.cpu().numpy()
+            for row in rows.tolist():
+                observations[row] = array[row].copy()
+            infos["final_obs"] = observations
+        infos["final_info"] = self._info(final, (rows, measured) if measured else None, flags)
+        infos["_final_obs"] = infos["_final_info"] = over.clone() if self.output == "torch" else flags.copy()
+        return infos
+
+    def _observation(self) -> Any:
+        return self._out(self.episodes.observation())
+
+    def _out(self, value: Tensor) -> Any:
+        """A copy for the caller: an array, or a tensor."""
+        return value.clone() if self.output == "torch" else value.cpu().numpy().copy()
+
+    def _info(
+        self,
+        info: dict[str, Tensor],
+        measured: tuple[Tensor, dict[str, Tensor]] | None,
+        flags: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        """Gymnasium's vector info: an array a key, and under ``_key`` which rows have it."""
+        infos: dict[str, Any] = {}
+        flags = np.ones(self.num_envs, dtype=bool) if flags is None else flags
+        for name, value in info.items():
+            infos[name] = self._out(value)
+            infos["_" + name] = torch.from_numpy(flags.copy()) if self.output == "torch" else flags.copy()
+        if measured is not None:
+            rows, values = measured
+            present = torch.zeros(self.num_envs, dtype=torch.bool)
+            present[rows.cpu()] = True
+            for name, value in values.items():
+                full = torch.zeros(self.num_envs, dtype=value.dtype, device=value.device)
+                full[rows] = value
+                infos[name] = self._out(full)
+                infos["_" + name] = self._out(present)
+        return infos
+
+
+def _autoreset(mode: str | AutoresetMode) -> AutoresetMode:
+    if isinstance(mode, AutoresetMode):
+        return mode
+    names = {m.value.lower(): m for m in AutoresetMode} | {m.name.lower(): m for m in AutoresetMode}
+    if str(mode).lower() not in names:
+        raise ValueError(f"autoreset_mode must be one of {[m.value for m in AutoresetMode]}, got {mode!r}")
+    return names[str(mode).lower()]

@@ -1,0 +1,58 @@
+"""From the table of problems to ids that Gymnasium knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+from teleport_env.problems import PROBLEMS, Problem
+
+NAMESPACE = "Teleport"
+
+
+def id_of(name: str) -> str:
+    """The environment id of a problem, such as ``"Teleport/Rosenbrock-v0"``."""
+    return f"{NAMESPACE}/{name}-v0"
+
+
+def register_problem(name: str, factory: Callable[..., Problem]) -> str:
+    """Make a problem known by name and give it an environment id.
+
+    Registering the same name again replaces the factory: a notebook's cell may run twice.
+
+    Args:
+        name: Letters, digits and underscores; the id becomes ``Teleport/<name>-v0``.
+        factory: A `Problem` class, or a function that builds one from keyword arguments. It must be importable by name where
+            environments are pickled or made in other processes.
+
+    Returns:
+        The id.
+
+    Raises:
+        ValueError: The name cannot stand in an id.
+    """
+    if not name or not all(letter.isalnum() or letter == "_" for letter in name):
+        raise ValueError(f"a problem's name holds letters, digits and underscores only, got {name!r}")
+    PROBLEMS[name] = factory
+    env_id = id_of(name)
+    if env_id not in gym.registry:  # the id does not change with the factory, and Gymnasium warns of overriding
+        gym.register(
+            id=env_id,
+            entry_point="teleport_env.envs:TeleportEnv",
+            vector_entry_point="teleport_env.envs:TeleportVectorEnv",
+            kwargs={"name": name},
+        )
+    return env_id
+
+
+def register_all() -> None:
+    """Register every built-in problem; done by ``import teleport_env``, harmless when done again."""
+    for name, factory in tuple(PROBLEMS.items()):
+        register_problem(name, factory)
+
+
+def list_ids() -> dict[str, Any]:
+    """Environment ids to problem names."""
+    return {id_of(name): name for name in PROBLEMS}

@@ -1,0 +1,590 @@
+"""The engine: ``B`` optimization runs side by side, each its own problem instance.
+
+A run stands at some parameters and knows the loss and the gradient there on its current data; both are computed once per
+change and kept. It can do two things:
+
+* `Runs.step`: one update of the optimizer, then loss and gradient at the new point (on the next mini-batch where the
+  problem has mini-batches);
+* `Runs.teleport`: a search looks for a group element, and the run moves along its level set if the search finds one that
+  keeps the loss and improves the search's objective. A teleport does not advance the step count. Where the action is
+  linear the new gradient is carried over in closed form and nothing is evaluated.
+
+Both work under a mask, so that some runs step while others teleport and others wait. Everything evaluated is booked in
+`Runs.ledger`. No run's numbers depend on its neighbours or on ``B``, bit for bit in float64; no autograd graph outlives a
+call. The environments, single and vectorised, are two faces of this class.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Element, map_element
+from teleport_env.ledger import FORWARD, GRADIENT, Ledger
+from teleport_env.optimizers import Optimizer, State, Step, optimizer_from, row_dot
+from teleport_env.problems.base import Evaluator, Instance, Problem
+from teleport_env.problems.data import MiniBatches
+from teleport_env.random import Streams, fold_in
+from teleport_env.searches import Search, search_from
+from teleport_env.searches.base import BatchSource, Start, Status
+from teleport_env.searches.given import GivenElement
+from teleport_env.symmetries.base import Symmetry
+
+RATE_RANGE = 1024.0
+"""The learning rate stays within this factor of its base, above and below."""
+
+DIVERGED_ABOVE = 1e6
+"""A run whose loss exceeds its initial loss by this factor has diverged."""
+
+_COLUMNS = 8  # parameters of up to so many are stored column by column
+
+
+@dataclass
+class Progress:
+    """What every run knows of itself; each ``(B,)``. Features and rules are computed from this and nothing else.
+
+    Attributes:
+        loss: Loss on the current data.
+        grad_norm2: Squared norm of the gradient on the current data.
+        initial_loss: Loss after the reset.
+        initial_grad_norm2: Squared gradient norm after the reset.
+        learning_rate: The rate the next step uses.
+        base_rate: The rate at reset.
+        steps: Gradient steps taken.
+        teleports: Teleports that moved.
+        attempts: Teleports asked for, moved or not.
+        last_decrease: ``log10`` of the loss before over after the last gradient step.
+        last_grad_decrease: The same of the gradient norm.
+        cosine: Cosine of the gradients before and after the last step; 0 when there was none since the last teleport.
+        curvature: ``<dw, dg> / |dw|^2`` of the last step: the curvature along it; 0 as above.
+        alignment: ``<dw, dg> / (|dw| |dg|)``: for gradient descent the cosine of the gradient and the Hessian times the
+            gradient, by a finite difference that costs nothing (Lemma C.4: 1 where teleporting has nothing left to gain);
+            0 as above.
+        update_norm: ``|dw| / learning rate`` of the last step: for momentum the norm of its buffer.
+        since_teleport: Gradient steps since the last teleport that moved; since the start if there was none.
+        teleport_gain: ``log10`` of the squared gradient norm after over before the last teleport; 0 if there was none.
+        loss_change: Relative change of the loss by the last teleport.
+        status: `teleport_env.searches.base.Status` of the last teleport, int64.
+        diverged: bool; sticky.
+    """
+
+    loss: Tensor
+    grad_norm2: Tensor
+    initial_loss: Tensor
+    initial_grad_norm2: Tensor
+    learning_rate: Tensor
+    base_rate: Tensor
+    steps: Tensor
+    teleports: Tensor
+    attempts: Tensor
+    last_decrease: Tensor
+    last_grad_decrease: Tensor
+    cosine: Tensor
+    curvature: Tensor
+    alignment: Tensor
+    update_norm: Tensor
+    since_teleport: Tensor
+    teleport_gain: Tensor
+    loss_change: Tensor
+    status: Tensor
+    diverged: Tensor
+
+    _INTEGERS = ("steps", "teleports", "attempts", "since_teleport", "status")
+
+    @classmethod
+    def empty(cls, count: int, dtype: torch.dtype, device: torch.device | str) -> Progress:
+        kinds: dict[str, torch.dtype] = dict.fromkeys(cls._INTEGERS, torch.int64) | {"diverged": torch.bool}
+        return cls(**{f.name: torch.zeros(count, dtype=kinds.get(f.name, dtype), device=device) for f in fields(cls)})
+
+
+@dataclass
+class Snapshot:
+    """The whole state of some runs at one moment; made by `Runs.snapshot`, handed to `Runs.restore`."""
+
+    content: dict[str, Any] = field(repr=False)
+
+
+class Runs:
+    """``B`` runs of one problem.
+
+    Args:
+        problem: The problem.
+        count: ``B``.
+        split: The split its instances come from.
+        optimizer: Name, dict or `Optimizer`: what a step does.
+        learning_rate: Base learning rate.
+        symmetry: Name of one of the problem's symmetries; None: no teleports.
+        searches: The menu of teleports: names, dicts or `Search` objects.
+        on_teleport: ``"keep"`` or ``"reset"``: what becomes of the optimizer's state after a teleport that moved.
+        dtype: Precision of everything but the ledger.
+        device: Where everything is computed.
+
+    Attributes:
+        instance: The ``B`` instances.
+        params: ``(B, P)``.
+        gradient: ``(B, P)``, on the current data.
+        progress: The runs' own numbers.
+        ledger: What they spent.
+        data_element: For symmetries that move data: the composition of all moves so far (Algorithm 3), else None.
+
+    Raises:
+        ValueError: An unknown name, or a search that cannot serve the symmetry.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        count: int,
+        *,
+        split: str = "train",
+        optimizer: str | dict[str, Any] | Optimizer = "gd",
+        learning_rate: float,
+        symmetry: str | None = None,
+        searches: Sequence[str | dict[str, Any] | Search] = (),
+        on_teleport: str = "keep",
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        if not learning_rate > 0 or learning_rate == float("inf"):
+            raise ValueError(f"learning_rate must be a positive number, got {learning_rate}")
+        if on_teleport not in ("keep", "reset"):
+            raise ValueError(f"on_teleport must be 'keep' or 'reset', got {on_teleport!r}")
+        self.problem = problem
+        self.count = count
+        self.split = split
+        self.optimizer = optimizer_from(optimizer)
+        self.base_rate = float(learning_rate)
+        self.symmetry = self._find_symmetry(problem, symmetry)
+        self.searches = tuple(search_from(search) for search in searches)
+        if self.searches and self.symmetry is None:
+            raise ValueError(f"{problem.name} has no symmetry to search over; give searches=()")
+        for search in self.searches:
+            search.check(problem, self._symmetry)
+        self.on_teleport = on_teleport
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self.everyone = torch.ones(count, dtype=torch.bool, device=self.device)
+        self.keys = torch.zeros(count, dtype=torch.int64, device=self.device)
+        self.progress = Progress.empty(count, dtype, self.device)
+        # the rest needs an instance and is made by the first reset
+        self.instance: Instance
+        self.params: Tensor
+        self.gradient: Tensor
+        self.optimizer_state: State = {}
+        self.optimizer_count = torch.zeros(count, dtype=torch.int64, device=self.device)
+        self.ledger: Ledger
+        self.batch: Tensor | None = None
+        self.data_element: Element | None = None
+        self._batches: MiniBatches | None = None
+        self._ready = False
+
+    @staticmethod
+    def _find_symmetry(problem: Problem, name: str | None) -> Symmetry | None:
+        if name is None:
+            return None
+        if name not in problem.symmetries:
+            known = ", ".join(map(repr, problem.symmetries)) or "none"
+            raise ValueError(f"{problem.name} has no symmetry {name!r}; it has {known}")
+        return problem.symmetries[name]
+
+    @property
+    def _symmetry(self) -> Symmetry:
+        if self.symmetry is None:
+            raise ValueError(f"these runs of {self.problem.name} were built without a symmetry: they cannot teleport")
+        return self.symmetry
+
+    # -- beginning -----------------------------------------------------------------------------------------------------
+
+    def reset(self, keys: Tensor, ids: Tensor, mask: Tensor | None = None, params: Tensor | None = None) -> None:
+        """Start new runs.
+
+        Args:
+            keys: ``(R,)`` int64: the key of each new run's random numbers.
+            ids: ``(R,)`` int64: its instance.
+            mask: ``(B,)`` bool, which runs start anew (``R`` of them); None: all.
+            params: ``(R, P)``: where they start; None: where the instances say.
+        """
+        if not self._ready:
+            if mask is not None and not bool(mask.all()):
+                raise RuntimeError("the first reset must start every run: call reset without a mask first")
+            mask = None
+        fresh = self.problem.instances(ids, self.split, self.dtype, self.device)
+        start = fresh.start if params is None else params.to(self.dtype).to(self.device)
+        if start.shape != fresh.start.shape:
+            raise ValueError(f"params must have shape {tuple(fresh.start.shape)}, got {tuple(start.shape)}")
+        # Parameters of small problems are stored column by column: their formulas work on whole columns.
+        start = start.t().contiguous().t() if start.shape[1] <= _COLUMNS else start.clone()
+        rows = slice(None) if mask is None else mask.nonzero().squeeze(1)
+        if mask is None:
+            self.instance = fresh.clone()
+            self.params = start
+            self._prepare()
+        else:
+            self.instance.put(mask, fresh)
+            self.params[rows] = start
+        self.keys[rows] = keys.to(self.device)
+        for name, empty in self.optimizer.init(start).items():
+            self.optimizer_state[name][rows] = empty
+        self.optimizer_count[rows] = 0
+        p = self.progress
+        for f in fields(Progress):
+            getattr(p, f.name)[rows] = 0
+        p.learning_rate[rows] = self.base_rate
+        p.base_rate[rows] = self.base_rate
+        self.ledger.clear(self.everyone if mask is None else mask)
+        if self.data_element is not None:
+            neutral = self._symmetry.group.identity(len(fresh), self.dtype, self.device)
+            self._assign(self.data_element, rows, neutral)
+        self._draw_batches(rows)
+        evaluator = Evaluator(self.problem, fresh, None if self.batch is None else self.batch[rows])
+        loss, gradient = evaluator.loss_and_gradient(start)
+        if mask is None:
+            self.gradient = gradient
+        else:
+            self.gradient[rows] = gradient
+        self.ledger.charge(None if mask is None else mask.nonzero().squeeze(1), evaluator.counts)
+        norm2 = row_dot(gradient, gradient)
+        p.loss[rows] = loss
+        p.initial_loss[rows] = loss
+        p.grad_norm2[rows] = norm2
+        p.initial_grad_norm2[rows] = norm2
+        p.diverged[rows] = ~(torch.isfinite(loss) & torch.isfinite(norm2))
+
+    def _prepare(self) -> None:
+        """Everything whose size depends on the instance."""
+        self.optimizer_state = {name: t.clone() for name, t in self.optimizer.init(self.params).items()}
+        if not self._ready:
+            size = self.problem.batch_size
+            self.ledger = Ledger(self.count, self.problem.gradient_flops(self.instance, size), self.device)
+            if size is not None:
+                self._batches = MiniBatches(self.problem.num_examples(self.instance), size)
+            self._ready = True
+        if self.symmetry is not None and self.symmetry.moves_data:
+            self.data_element = self.symmetry.group.identity(self.count, self.dtype, self.device)
+
+    def _draw_batches(self, rows: Tensor | slice) -> None:
+        """The mini-batch of each run's coming step."""
+        if self._batches is None:
+            return
+        drawn = self._batches.indices(self.instance["order_key"][rows], self.progress.steps[rows])
+        if self.batch is None or isinstance(rows, slice):
+            self.batch = drawn
+        else:
+            self.batch[rows] = drawn
+
+    # -- the two things a run can do -----------------------------------------------------------------------------------
+
+    def step(self, mask: Tensor | None = None, factor: Tensor | None = None, allowance: Tensor | None = None) -> None:
+        """One update of the optimizer.
+
+        Args:
+            mask: ``(B,)`` bool, which runs step; None: all.
+            factor: ``(B,)``: multiplies the runs' learning rates first and for good; None: 1.
+            allowance: ``(B,)``: gradient evaluations that a step may cost, at least 1; a line search stops where the
+                next trial would leave less than the gradient that follows it. None: no limit.
+        """
+        if mask is not None and bool(mask.all()):
+            mask = None
+        if mask is not None and self.params.shape[1] > 64 and not bool(mask.any()):
+            return
+        # A big network is evaluated for the runs that step alone; for a few numbers a run, picking rows costs more.
+        rows = None if mask is None or self.params.shape[1] <= 64 else mask.nonzero().squeeze(1)
+        if rows is not None:
+            picked = [None if value is None else value[rows] for value in (factor, allowance)]
+            self._step_rows(rows, *picked)
+            return
+        p = self.progress
+        if factor is not None:
+            rate = (p.learning_rate * factor).clamp_(self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE)
+            p.learning_rate = rate if mask is None else torch.where(mask, rate, p.learning_rate)
+        evaluator = Evaluator(self.problem, self.instance, self.batch)
+
+        def trial(params: Tensor, where: Tensor) -> Tensor:
+            if allowance is not None:
+                where = where & (FORWARD * (evaluator.counts.forward + 1.0) + GRADIENT <= allowance)
+            return evaluator.loss(params, where)
+
+        moved, state = self.optimizer.update(
+            Step(
+                self.params,
+                p.loss,
+                self.gradient,
+                p.learning_rate,
+                self.optimizer_count,
+                self.optimizer_state,
+                mask,
+                trial,
+            )
+        )
+        steps = p.steps + 1
+        if self._batches is not None:
+            following = self._batches.indices(self.instance["order_key"], steps)
+            after = Evaluator(self.problem, self.instance, following)
+        else:
+            following, after = None, evaluator
+        loss, gradient = after.loss_and_gradient(moved)
+        if after is not evaluator:
+            evaluator.charge(after.counts)
+        self.ledger.charge(mask, evaluator.counts)
+        self._book_step(mask, moved, loss, gradient, state, following)
+
+    def _book_step(
+        self,
+        mask: Tensor | None,
+        moved: Tensor,
+        loss: Tensor,
+        gradient: Tensor,
+        state: State,
+        following: Tensor | None,
+    ) -> None:
+        """Make the results of a step the runs' own, for those in ``mask``."""
+        p = self.progress
+        after = _step_numbers(p, self.params, moved, self.gradient, gradient, loss)
+        if mask is None:
+            self.params, self.gradient, self.optimizer_state = moved, gradient, state
+            self.optimizer_count = self.optimizer_count + 1
+            if following is not None:
+                self.batch = following
+            for name, value in after.items():
+                setattr(p, name, value)
+            return
+        column = mask[:, None]
+        self.params = torch.where(column, moved, self.params)
+        self.gradient = torch.where(column, gradient, self.gradient)
+        self.optimizer_state = {
+            name: torch.where(mask.reshape(-1, *([1] * (new.ndim - 1))), new, self.optimizer_state[name])
+            for name, new in state.items()
+        }
+        self.optimizer_count = self.optimizer_count + mask
+        if following is not None and self.batch is not None:
+            self.batch = torch.where(column, following, self.batch)
+        for name, value in after.items():
+            setattr(p, name, torch.where(mask, value, getattr(p, name)))
+
+    def _step_rows(self, rows: Tensor, factor: Tensor | None, allowance: Tensor | None) -> None:
+        """A step of some runs, evaluated apart from the others."""
+        part = self._select(rows)
+        part.step(None, factor, allowance)
+        self._put(rows, part)
+
+    def teleport(self, which: Tensor) -> None:
+        """Teleport by searches of the menu.
+
+        Args:
+            which: ``(B,)`` int64: index of the search, or -1 for the runs that do nothing.
+        """
+        for index in torch.unique(which).tolist():
+            if index >= 0:
+                self._teleport(self.searches[index], (which == index).nonzero().squeeze(1))
+
+    def move(self, xi: Tensor, mask: Tensor | None = None) -> None:
+        """Teleport by the group element ``exp(xi)``.
+
+        The move is refused (see ``progress.status``) where it is not finite or does not keep the loss.
+
+        Args:
+            xi: ``(B, group.dim)`` algebra coordinates.
+            mask: ``(B,)`` bool, which runs move; None: all.
+        """
+        symmetry = self._symmetry
+        if not symmetry.group.continuous:
+            raise ValueError(f"the group {symmetry.group.name} is discrete: it has no coordinates xi to move by")
+        rows = (self.everyone if mask is None else mask).nonzero().squeeze(1)
+        if len(rows):
+            self._teleport(GivenElement(xi=xi[rows].to(self.dtype)), rows)
+
+    def price(self, search: Search) -> float:
+        """The most that a teleport by ``search`` can cost, in gradient evaluations; call after the first reset."""
+        return float(search.price(self.problem, self._symmetry).cost(self.ledger.gradient_flops))
+
+    def price_of_move(self) -> float:
+        """The same of a move by a given element."""
+        dim = self._symmetry.group.dim
+        return self.price(GivenElement(xi=torch.zeros(1, dim)))
+
+    def refuse(self, mask: Tensor) -> None:
+        """Mark the runs in ``mask`` as having asked for a teleport that the budget cannot pay."""
+        self.progress.status = torch.where(mask, int(Status.NOT_PAID), self.progress.status)
+
+    def _teleport(self, search: Search, rows: Tensor) -> None:
+        p, everyone = self.progress, len(rows) == self.count
+        # Picking every row of a tensor copies it; a whole batch that teleports together is spared that.
+        index: Tensor | slice = slice(None) if everyone else rows
+        instance = self.instance if everyone else self.instance.select(rows)
+        evaluator = Evaluator(self.problem, instance, None if self.batch is None else self.batch[index])
+        source = None
+        if self._batches is not None:
+            source = _ComingBatches(self._batches, instance["order_key"], p.steps[index])
+        start = Start(
+            params=self.params[index],
+            loss=p.loss[index],
+            gradient=self.gradient[index],
+            learning_rate=p.learning_rate[index],
+            symmetry=self._symmetry,
+            evaluator=evaluator,
+            streams=Streams(fold_in(self.keys[index], p.attempts[index])),
+            batches=source,
+        )
+        found = search.find(start)
+        self.ledger.charge(None if everyone else rows, evaluator.counts)
+        norm2 = row_dot(found.gradient, found.gradient)
+        moved = found.moved
+        # the logarithm's argument is clamped so that a zero gradient on either side stays finite
+        gain = torch.log10(norm2.clamp_min(1e-300) / p.grad_norm2[index].clamp_min(1e-300))
+        rate = p.learning_rate[index] * found.rate_factor
+        low, high = self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE
+
+        self.params[index] = found.params
+        self.gradient[index] = found.gradient
+        p.loss[index] = found.loss
+        p.grad_norm2[index] = norm2
+        p.learning_rate[index] = rate.clamp(low, high)
+        p.attempts[index] += 1
+        p.teleports[index] += moved
+        p.status[index] = found.status
+        p.loss_change[index] = found.loss_change
+        p.teleport_gain[index] = torch.where(moved, gain, torch.zeros_like(gain))
+        p.since_teleport[index] = torch.where(moved, 0, p.since_teleport[index])
+        for stale in (p.cosine, p.curvature, p.alignment):  # they speak of the place the run has left
+            stale[index] = torch.where(moved, torch.zeros_like(gain), stale[index])
+        if self.data_element is not None and found.element is not None:
+            self._move_data(found.element, rows, moved)
+        if search.resets_optimizer or self.on_teleport == "reset":
+            self._reset_optimizer(rows[moved])
+
+    def _move_data(self, element: Element, rows: Tensor, moved: Tensor) -> None:
+        """Algorithm 3: the data move with the weights, and the moves are composed for inference."""
+        symmetry, chosen = self._symmetry, rows[moved]
+        element = map_element(lambda part: part[moved], element)
+        inputs = self.instance["inputs"]
+        inputs[chosen] = symmetry.move_data(element, inputs[chosen], self.instance.select(chosen))
+        assert self.data_element is not None
+        before = map_element(lambda part: part[chosen], self.data_element)
+        self._assign(self.data_element, chosen, symmetry.group.compose(element, before))
+
+    @staticmethod
+    def _assign(target: Element, rows: Tensor | slice, value: Element) -> None:
+        def put(part: Tensor, new: Tensor) -> Tensor:
+            part[rows] = new
+            return part
+
+        map_element(put, target, value)
+
+    def _reset_optimizer(self, rows: Tensor) -> None:
+        if len(rows):
+            for name, fresh in self.optimizer.init(self.params[rows]).items():
+                self.optimizer_state[name][rows] = fresh
+            self.optimizer_count[rows] = 0
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """Measurements on the whole training and validation set that no budget pays for; see `Problem.evaluate`."""
+        if rows is None:
+            return self.problem.evaluate(self.params, self.instance)
+        return self.problem.evaluate(self.params[rows], self.instance.select(rows))
+
+    # -- the whole state -----------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the whole state: parameters, data, optimizer, numbers, random streams and ledger."""
+        return Snapshot(
+            {
+                "instance": self.instance.clone(),
+                "params": self.params.clone(),
+                "gradient": self.gradient.clone(),
+                "keys": self.keys.clone(),
+                "batch": None if self.batch is None else self.batch.clone(),
+                "optimizer_state": {name: t.clone() for name, t in self.optimizer_state.items()},
+                "optimizer_count": self.optimizer_count.clone(),
+                "progress": {f.name: getattr(self.progress, f.name).clone() for f in fields(Progress)},
+                "ledger": self.ledger.snapshot(),
+                "data_element": copy.deepcopy(self.data_element),
+            }
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of these runs, or of others built with the same settings and count."""
+        saved = copy.deepcopy(snapshot.content)
+        if len(saved["keys"]) != self.count:
+            raise ValueError(f"the snapshot holds {len(saved['keys'])} runs, these are {self.count}")
+        self.instance = saved["instance"]
+        self._prepare()
+        self.params, self.gradient = saved["params"], saved["gradient"]
+        self.keys, self.batch = saved["keys"], saved["batch"]
+        self.optimizer_state, self.optimizer_count = saved["optimizer_state"], saved["optimizer_count"]
+        self.progress = Progress(**saved["progress"])
+        self.ledger.restore(saved["ledger"])
+        self.data_element = saved["data_element"]
+
+    def _select(self, rows: Tensor) -> Runs:
+        """Some of the runs as runs of their own, to be put back by `_put`."""
+        part = copy.copy(self)
+        part.count = len(rows)
+        part.everyone = self.everyone[rows]
+        part.keys = self.keys[rows]
+        part.instance = self.instance.select(rows)
+        part.params, part.gradient = self.params[rows], self.gradient[rows]
+        part.batch = None if self.batch is None else self.batch[rows]
+        part.optimizer_state = {name: t[rows] for name, t in self.optimizer_state.items()}
+        part.optimizer_count = self.optimizer_count[rows]
+        part.progress = Progress(**{f.name: getattr(self.progress, f.name)[rows] for f in fields(Progress)})
+        part.ledger = Ledger(part.count, self.ledger.gradient_flops, self.device)
+        return part
+
+    def _put(self, rows: Tensor, part: Runs) -> None:
+        """Write back what a step changed."""
+        self.params[rows], self.gradient[rows] = part.params, part.gradient
+        if self.batch is not None and part.batch is not None:
+            self.batch[rows] = part.batch
+        for name, tensor in part.optimizer_state.items():
+            self.optimizer_state[name][rows] = tensor
+        self.optimizer_count[rows] = part.optimizer_count
+        for f in fields(Progress):
+            getattr(self.progress, f.name)[rows] = getattr(part.progress, f.name)
+        self.ledger.charge(rows, part.ledger.counts)
+
+
+class _ComingBatches(BatchSource):
+    """The mini-batches that runs will meet, by their offset from the current one."""
+
+    def __init__(self, batches: MiniBatches, keys: Tensor, steps: Tensor) -> None:
+        self._batches, self._keys, self._steps = batches, keys, steps
+
+    def __call__(self, offset: int) -> Tensor:
+        return self._batches.indices(self._keys, self._steps + offset)
+
+
+def _step_numbers(
+    p: Progress, before: Tensor, after: Tensor, gradient: Tensor, new_gradient: Tensor, loss: Tensor
+) -> dict[str, Tensor]:
+    """The numbers of `Progress` that a gradient step changes, for every run."""
+    norm2 = row_dot(new_gradient, new_gradient)
+    moved, turned = after - before, new_gradient - gradient
+    moved2 = row_dot(moved, moved)
+    turned2 = row_dot(turned, turned)
+    product = row_dot(moved, turned)
+    tiny = 1e-300 if loss.dtype == torch.float64 else 1e-38
+    inner = row_dot(gradient, new_gradient)
+    return {
+        "last_decrease": torch.log10(p.loss.clamp_min(tiny) / loss.clamp_min(tiny)),
+        "last_grad_decrease": 0.5 * torch.log10(p.grad_norm2.clamp_min(tiny) / norm2.clamp_min(tiny)),
+        "cosine": inner / (p.grad_norm2.sqrt() * norm2.sqrt()).clamp_min(tiny),
+        "curvature": product / moved2.clamp_min(tiny),
+        "alignment": product / (moved2.sqrt() * turned2.sqrt()).clamp_min(tiny),
+        "update_norm": moved2.sqrt() / p.learning_rate,
+        "loss": loss,
+        "grad_norm2": norm2,
+        "steps": p.steps + 1,
+        "since_teleport": p.since_teleport + 1,
+        "diverged": p.diverged
+        | ~(torch.isfinite(loss) & torch.isfinite(norm2))
+        | (loss > DIVERGED_ABOVE * p.initial_loss),
+    }

@@ -1,0 +1,240 @@
+"""Ascent on the gradient norm within the group, step by step from where the last step ended.
+
+Each step is re-based: ``xi = 0`` is the point reached so far, so that only first derivatives at the identity are needed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.rotations import SO2
+from teleport_env.ledger import Counts
+from teleport_env.problems.base import Problem
+from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.directions import (
+    DERIVATIVES,
+    ascent_direction,
+    direction_price,
+    relative_direction,
+    relative_price,
+    require_continuous,
+    require_derivative,
+    require_pairs,
+    require_reach,
+    unit,
+    uses_hessian,
+)
+from teleport_env.searches.moves import (
+    Point,
+    along_price,
+    at_start,
+    candidates_at,
+    known,
+    known_price,
+    loss_kept,
+    move_along,
+    random_candidates,
+    random_price,
+    times,
+    verified,
+    verify_price,
+    where_points,
+)
+from teleport_env.searches.objectives import objective_named
+from teleport_env.searches.settings import (
+    kind,
+    require_choice,
+    require_common,
+    require_count,
+    require_flags,
+    require_positive,
+)
+from teleport_env.symmetries.base import Symmetry
+
+
+@kind
+@dataclass(frozen=True, kw_only=True)
+class GradientAscent(Search):
+    """The publication's search: ``T = rate * d |grad L(exp(xi).w)|^2 / d xi``, then ``w <- exp(T).w``, ``steps`` times.
+
+    Zhao et al., NeurIPS 2022, Algorithm 1. The direction needs no Hessian where the action keeps the loss, and the loss is
+    evaluated only where it cannot be carried over. All steps count, the last one too.
+
+    A run whose step ends in numbers that are not finite stays at the point before it and is rejected in the end.
+
+    Attributes:
+        steps: Number of ascent steps.
+        rate: Step size on ``|grad L|^2``; not scale-free, so it is each problem's own.
+        start: ``"identity"``, or ``"random"``: first move by a random element. For SO(2) that is an angle uniform in
+            ``(0, pi * start_scale)``, as published; for other groups ``group.sample(scale=start_scale)``.
+        start_scale: How far the random element lies from the identity.
+        retract: Move by ``group.retract`` in place of ``exp``. (The first-order variant of the publication's networks is
+            ``1 + T`` either way.)
+        derivative: ``"hessian_free"``, ``"double_backward"`` (one gradient and one Hessian-vector product a step, and a last
+            gradient), or ``"auto"``: Hessian-free unless the action does not keep the loss.
+        verify: Spend a forward pass on the loss where it was carried over, and report its real change.
+        objective: ``"gradient_norm"``: stay unless it grew. ``"any"``: move wherever the ascent ended, as published.
+    """
+
+    kind: ClassVar[str] = "gradient_ascent"
+
+    steps: int = 10
+    rate: float = 0.1
+    start: str = "identity"
+    start_scale: float = 1.0
+    retract: bool = False
+    derivative: str = "auto"
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        require_common(self, ("gradient_norm", "any"))
+        require_count(self, "steps")
+        require_positive(self, "rate", "start_scale")
+        require_choice(self, "start", ("identity", "random"))
+        require_choice(self, "derivative", DERIVATIVES)
+        require_flags(self, "retract", "verify")
+
+    def check(self, problem: Problem, symmetry: Symmetry) -> None:
+        require_continuous(self, symmetry)
+        require_derivative(self, symmetry, self.derivative)
+
+    def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
+        evaluates = not uses_hessian(symmetry, self.derivative)
+        step = direction_price(symmetry, self.derivative) + along_price(symmetry, self.retract, gradient=evaluates)
+        counts = times(self.steps, step) + verify_price(symmetry, self.verify)
+        if self.start == "random":
+            counts = counts + random_price(symmetry, 1) + (known_price(symmetry, 1) if evaluates else Counts())
+        return counts if evaluates else counts + Counts(gradient=1.0)
+
+    def propose(self, start: Start) -> Candidate:
+        evaluates = not uses_hessian(start.symmetry, self.derivative)
+        point = at_start(start)
+        failed = ~point.finite
+        for step in range(-1 if self.start == "random" else 0, self.steps):
+            if step < 0:
+                moved = self._random_point(start, evaluates)
+            else:
+                direction = self.rate * ascent_direction(start, point, self.derivative)
+                usable = torch.isfinite(direction).all(dim=1)
+                failed |= ~usable
+                moved = move_along(
+                    start, point, torch.where(usable[:, None], direction, 0.0), self.retract, gradient=evaluates
+                )
+            failed |= ~moved.finite
+            point = where_points(start, ~failed, moved, point)
+        if not evaluates:  # the double backward pass evaluates where each step begins, but not where the last one ends
+            point.loss, point.gradient = start.evaluator.loss_and_gradient(point.params)
+        loss = verified(start, point.loss, point.params, self.verify)
+        loss = torch.where(failed, torch.full_like(loss, torch.nan), loss)
+        candidate = Candidate(point.params, loss, point.gradient, element=point.element)
+        if self.objective != "any":
+            objective = objective_named(self.objective)
+            candidate.score = objective.score(start, point.params, point.gradient)
+            candidate.start_score = objective.start_score(start)
+        return candidate
+
+    def _random_point(self, start: Start, evaluates: bool) -> Point:
+        group = start.symmetry.group
+        if isinstance(group, SO2):
+            angle = start.streams.uniform(0.0, math.pi * self.start_scale, (1,), start.params.dtype)
+            candidates = candidates_at(start, group.exp(angle), 1)
+        else:
+            candidates = random_candidates(start, 1, self.start_scale)
+        params = candidates.params[:, 0]
+        if not evaluates:
+            return Point(params, start.loss, start.gradient, candidates.elements)
+        loss, gradient = known(start, candidates)
+        return Point(params, loss[:, 0], gradient[:, 0], candidates.elements)
+
+
+@kind
+@dataclass(frozen=True, kw_only=True)
+class NormalizedAscent(Search):
+    """A few steps of fixed, shrinking length, each kept only if it helps.
+
+    Step ``i`` is ``radius * decay^i`` long in the direction of the gradient's, so that no rate needs tuning to the loss's
+    scale. A step that is not finite, does not keep the loss, or does not improve the objective is undone, and this run's
+    further steps are ``shrink`` times as long.
+
+    Attributes:
+        steps: Number of steps.
+        radius: Length of the first, in the group's coordinates: an angle, or a logarithm. For ``"relative"`` it is the
+            bound on the eigenvalues of that step's ``log g`` instead.
+        decay: Ratio of a step's length to the one before.
+        shrink: Further ratio after a step that was undone.
+        trust_radius: Bound on the sum of the lengths.
+        retract: Move by ``group.retract`` in place of ``exp``: for matrices a quarter of the work, and to second order the
+            same. It is defined for lengths below 2.
+        derivative: As in `GradientAscent`.
+        verify: As in `GradientAscent`.
+        objective: ``"gradient_norm"`` (ascent), ``"balance_gradient"`` (descent), or ``"relative"``: ascent along
+            ``(B - A) / (A + B)``, for actions on pairs of matrices.
+    """
+
+    kind: ClassVar[str] = "normalized_ascent"
+
+    steps: int = 3
+    radius: float = 0.5
+    decay: float = 0.7
+    shrink: float = 0.5
+    trust_radius: float = 2.0
+    retract: bool = True
+    derivative: str = "auto"
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        require_common(self, ("gradient_norm", "balance_gradient", "relative"))
+        require_count(self, "steps")
+        require_positive(self, "radius", "trust_radius")
+        require_positive(self, "decay", "shrink", most=1.0)
+        require_choice(self, "derivative", DERIVATIVES)
+        require_flags(self, "retract", "verify")
+
+    def check(self, problem: Problem, symmetry: Symmetry) -> None:
+        require_continuous(self, symmetry)
+        require_derivative(self, symmetry, self.derivative)
+        require_reach(self, symmetry, self.retract, min(self.radius, self.trust_radius))
+        if self.objective == "relative":
+            require_pairs(self, problem, symmetry)
+
+    def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
+        relative = self.objective == "relative"
+        direction = relative_price(symmetry) if relative else direction_price(symmetry, self.derivative)
+        step = direction + along_price(symmetry, self.retract)
+        return times(self.steps, step) + verify_price(symmetry, self.verify)
+
+    def propose(self, start: Start) -> Candidate:
+        objective = objective_named(self.objective)
+        point = tried = at_start(start)
+        start_score = score = objective.start_score(start)
+        accepted = torch.zeros_like(score, dtype=torch.bool)
+        length_factor, travelled = torch.ones_like(score), torch.zeros_like(score)
+        for step in range(self.steps):
+            length = (self.radius * self.decay**step * length_factor).minimum(self.trust_radius - travelled)
+            xi = self._direction(start, point) * length[:, None]
+            usable = torch.isfinite(xi).all(dim=1)
+            tried = move_along(start, point, torch.where(usable[:, None], xi, 0.0), self.retract)
+            tried.loss = torch.where(usable, tried.loss, torch.full_like(tried.loss, torch.nan))
+            new_score = objective.score(start, tried.params, tried.gradient)
+            helped = tried.finite & loss_kept(start, tried.loss, self.loss_tolerance) & (new_score > score)
+            point = where_points(start, helped, tried, point)
+            score = torch.where(helped, new_score, score)
+            travelled = torch.where(helped, travelled + length, travelled)
+            length_factor = torch.where(helped, length_factor, self.shrink * length_factor)
+            accepted |= helped
+        # A run without an accepted step proposes its last one, for `find` to say what was wrong with it.
+        point = where_points(start, accepted, point, tried)
+        score = torch.where(accepted, score, objective.score(start, tried.params, tried.gradient))
+        loss = verified(start, point.loss, point.params, self.verify)
+        return Candidate(point.params, loss, point.gradient, score, start_score, element=point.element)
+
+    def _direction(self, start: Start, point: Point) -> Tensor:
+        if self.objective == "relative":
+            return relative_direction(start, point)
+        direction = unit(ascent_direction(start, point, self.derivative))
+        return -direction if self.objective == "balance_gradient" else direction

@@ -1,0 +1,145 @@
+"""Directions in the Lie algebra in which the gradient norm grows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.general_linear import GL
+from teleport_env.groups.scaling import PositiveScaling
+from teleport_env.ledger import Counts
+from teleport_env.problems.base import Problem
+from teleport_env.searches.base import Search, Start
+from teleport_env.searches.moves import Point, element_flops, elements, factors
+from teleport_env.searches.objectives import squared_norm
+from teleport_env.searches.pair_algebra import acts_on_pairs, grams, solve, solve_flops
+from teleport_env.searches.plane_rotation import angle_gradient, pulled_back, turn_flops, turns_in_space
+from teleport_env.symmetries.base import Symmetry
+
+DERIVATIVES = ("auto", "hessian_free", "double_backward")
+
+
+def uses_hessian(symmetry: Symmetry, derivative: str) -> bool:
+    """Whether the direction comes from a double backward pass.
+
+    The Hessian-free form follows from the invariance of the loss, so ``"auto"`` takes it wherever the action keeps it.
+    """
+    return derivative == "double_backward" or (derivative == "auto" and not symmetry.keeps_loss)
+
+
+def direction_price(symmetry: Symmetry, derivative: str) -> Counts:
+    """What `ascent_direction` costs a run."""
+    if uses_hessian(symmetry, derivative):
+        return Counts(gradient=1.0, hessian_vector=1.0, flops=pull_back_flops(symmetry))
+    if turns_in_space(symmetry):
+        return Counts(flops=turn_flops(symmetry))
+    if symmetry.direction_flops is not None:
+        return Counts(flops=symmetry.direction_flops)
+    return Counts(flops=4.0 * (symmetry.group.exp_flops + symmetry.move_flops))
+
+
+def ascent_direction(start: Start, point: Point, derivative: str = "auto") -> Tensor:
+    """``d |grad L(exp(xi).w)|^2 / d xi`` at ``xi = 0``, at any point of the orbit; charged `direction_price`.
+
+    ``(R, group.dim)``, or for rotations in space angle vectors ``(R, P)`` (`plane_rotation`).
+
+    Args:
+        derivative: ``"hessian_free"``: from the action alone (`Symmetry.ascent_direction`). ``"double_backward"``: through
+            the loss, as the publication does; right also where the action does not keep the loss. ``"auto"``: see
+            `uses_hessian`.
+    """
+    symmetry = start.symmetry
+    if uses_hessian(symmetry, derivative):
+        product = start.evaluator.hessian_vector(point.params)[2]
+        return pull_back(start, point.params, 2.0 * product)
+    start.evaluator.charge(direction_price(symmetry, derivative))
+    if turns_in_space(symmetry):
+        return angle_gradient(symmetry, point.params, point.gradient, start.instance)
+    with torch.no_grad():
+        return symmetry.ascent_direction(point.params, point.gradient, start.instance, start.batch).detach()
+
+
+def pull_back_flops(symmetry: Symmetry) -> float:
+    """Floating-point operations of `pull_back` for one run: a move and its way back."""
+    if turns_in_space(symmetry):
+        return 2.0 * turn_flops(symmetry)
+    return 2.0 * (element_flops(symmetry, retract=False) + symmetry.move_flops)
+
+
+def pull_back(start: Start, params: Tensor, covector: Tensor) -> Tensor:
+    """``d <covector, exp(xi).w> / d xi`` at ``xi = 0``, a direction as in `ascent_direction`; charged `pull_back_flops`."""
+    symmetry = start.symmetry
+    start.evaluator.charge(Counts(flops=pull_back_flops(symmetry)))
+    if turns_in_space(symmetry):
+        return pulled_back(symmetry, params, covector, start.instance)
+    with torch.enable_grad():
+        xi = params.new_zeros(len(params), symmetry.group.dim, requires_grad=True)
+        moved = symmetry.act(elements(symmetry, xi), params.detach(), start.instance, start.batch)
+        (direction,) = torch.autograd.grad((moved * covector).sum(), xi)
+    return direction
+
+
+def relative_price(symmetry: Symmetry) -> Counts:
+    """What `relative_direction` costs a run: two Gram matrices a pair, about one move, and their decompositions."""
+    return Counts(
+        flops=symmetry.gradient_flops + sum(solve_flops("relative", factor) for factor in factors(symmetry.group))
+    )
+
+
+def relative_direction(start: Start, point: Point) -> Tensor:
+    """``(B - A) / (A + B)`` of every pair as algebra coordinates ``(R, group.dim)``, eigenvalues in [-1, 1]; charged."""
+    symmetry = start.symmetry
+    start.evaluator.charge(relative_price(symmetry))
+    coordinates = []
+    for factor, pair in zip(factors(symmetry.group), symmetry.pairs(point.gradient, start.instance), strict=True):
+        a, b = grams(pair, diagonal=isinstance(factor, PositiveScaling))
+        # the coordinates of GL are a matrix row by row, those of a scaling the logarithms
+        coordinates.append(solve("relative", a, b, radius=1.0).log_element().flatten(1))
+    return torch.cat(coordinates, dim=1)
+
+
+def unit(direction: Tensor) -> Tensor:
+    """The directions ``(R, d)`` divided by their lengths; zero stays zero. Scaled first: squares of tiny numbers vanish."""
+    tiny = torch.finfo(direction.dtype).tiny
+    scaled = direction / direction.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
+    return scaled / torch.sqrt(squared_norm(scaled))[:, None].clamp_min(tiny)
+
+
+def require_continuous(search: Search, symmetry: Symmetry) -> None:
+    """Raise ValueError for a group without a Lie algebra to move in."""
+    if not symmetry.group.continuous:
+        raise ValueError(
+            f"search {search.kind!r} moves in a Lie algebra, but {symmetry.group.name} of symmetry {symmetry.name!r} is "
+            f"discrete; use the search 'random' or 'random_element'"
+        )
+
+
+def require_reach(search: Search, symmetry: Symmetry, retract: bool, length: float) -> None:
+    """Raise ValueError where the retraction of a step that long is not defined."""
+    matrices = any(isinstance(factor, GL) for factor in factors(symmetry.group))
+    if retract and matrices and length >= 2.0:
+        raise ValueError(
+            f"steps of length {length:g} of search {search.kind!r} are too long for the retraction of "
+            f"{symmetry.group.name}, which is defined below 2; use retract=False or shorter steps"
+        )
+
+
+def require_derivative(search: Search, symmetry: Symmetry, derivative: str) -> None:
+    """Raise ValueError where the Hessian-free direction would be wrong."""
+    if derivative == "hessian_free" and not symmetry.keeps_loss:
+        raise ValueError(
+            f"derivative='hessian_free' of search {search.kind!r} assumes a kept loss, which symmetry {symmetry.name!r} "
+            f"does not keep; use 'auto' or 'double_backward'"
+        )
+
+
+def require_pairs(search: Search, problem: Problem, symmetry: Symmetry) -> None:
+    """Raise ValueError for a symmetry that does not act linearly on pairs of matrices."""
+    if acts_on_pairs(symmetry):
+        return
+    others = [repr(name) for name, other in problem.symmetries.items() if acts_on_pairs(other)]
+    raise ValueError(
+        f"search {search.kind!r} with objective {search.objective!r} needs a general linear or scaling action on pairs of "
+        f"weight matrices, which symmetry {symmetry.name!r} is not; "
+        + (f"use symmetry {' or '.join(others)}" if others else "use another objective, such as 'gradient_norm'")
+    )

@@ -1,0 +1,347 @@
+"""Moving a point along its orbit, and knowing loss and gradient at the other end.
+
+Where the action is linear and keeps the loss, both are carried over from the point before (`gradient_after`), and a move
+costs its matrix work alone; elsewhere the new point is evaluated, at the price of one gradient. All searches move through
+the functions here, so that they charge alike and can price themselves; each names its price beside it.
+
+A search moves by a group element, or along a direction in the algebra. Along a direction, rotations in space need no element
+(`plane_rotation`): there a direction is an angle vector ``(R, P)``, everywhere else coordinates ``xi`` ``(R, group.dim)``.
+
+Composing the elements of successive moves is not charged: only callers whose action moves the data as well read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Element, Group, map_element, where
+from teleport_env.groups.general_linear import GL
+from teleport_env.groups.product import Product
+from teleport_env.groups.rotations import SO
+from teleport_env.ledger import Counts
+from teleport_env.searches.base import Candidate, Start
+from teleport_env.searches.objectives import Objective
+from teleport_env.searches.plane_rotation import random_angles, rotate, turn_flops, turns_in_space
+from teleport_env.symmetries.base import Symmetry
+
+
+@dataclass
+class Point:
+    """Points on the orbits of ``R`` runs.
+
+    Attributes:
+        params: ``(R, P)``.
+        loss: ``(R,)``, evaluated or carried over.
+        gradient: ``(R, P)``, evaluated or carried over.
+        element: What moved them here from the start; None at the start itself, and where a move needs no element.
+    """
+
+    params: Tensor
+    loss: Tensor
+    gradient: Tensor
+    element: Element | None = None
+
+    @property
+    def finite(self) -> Tensor:
+        """``(R,)`` bool."""
+        return (
+            torch.isfinite(self.loss)
+            & torch.isfinite(self.params).all(dim=1)
+            & torch.isfinite(self.gradient).all(dim=1)
+        )
+
+
+def at_start(start: Start) -> Point:
+    """The point where the runs stand, whose loss and gradient are known."""
+    return Point(start.params, start.loss, start.gradient)
+
+
+def carries(symmetry: Symmetry) -> bool:
+    """Whether loss and gradient after a move are known without an evaluation.
+
+    Not for rotations in space, although affine ones could: carrying takes a factorization there, evaluating two products.
+    """
+    exact = symmetry.linear and symmetry.keeps_loss and not symmetry.data_dependent
+    return exact and not turns_in_space(symmetry)
+
+
+def times(number: float, counts: Counts) -> Counts:
+    """``number`` times the work of ``counts``."""
+    return Counts(*(number * getattr(counts, field.name) for field in fields(Counts)))
+
+
+def element_flops(symmetry: Symmetry, retract: bool) -> float:
+    """Floating-point operations of `element_at` for one run."""
+    if not symmetry.keeps_loss:
+        return 0.0
+    return sum(_retract_flops(factor) if retract else factor.exp_flops for factor in factors(symmetry.group))
+
+
+def _retract_flops(group: Group) -> float:
+    if isinstance(group, GL):  # Cayley's form: two inverses, one of them to tell whether it is regular
+        return 4.0 * group.n**3
+    if isinstance(group, SO):  # one factorization, n right sides
+        return 8.0 / 3.0 * group.n**3
+    return group.exp_flops
+
+
+def element_at(start: Start, xi: Tensor, retract: bool = False, copies: int = 1) -> Element:
+    """``exp(xi)``, or with ``retract`` its cheap stand-in; charged `element_flops`.
+
+    The first-order variant, which does not keep the loss, is defined by ``1 + T`` with ``T`` the matrix of ``xi``, and gets
+    that.
+
+    Args:
+        xi: ``(R * copies, group.dim)``.
+    """
+    symmetry = start.symmetry
+    start.evaluator.charge(Counts(flops=copies * element_flops(symmetry, retract)))
+    return elements(symmetry, xi, retract)
+
+
+def elements(symmetry: Symmetry, xi: Tensor, retract: bool = False) -> Element:
+    """`element_at` without a charge, differentiable in ``xi``."""
+    group = symmetry.group
+    if symmetry.keeps_loss:
+        return group.retract(xi) if retract else group.exp(xi)
+    identity = group.identity(len(xi), xi.dtype, xi.device)
+    return map_element(torch.add, identity, _algebra(group, xi))
+
+
+def _algebra(group: Group, xi: Tensor) -> Element:
+    if isinstance(group, Product):
+        return tuple(group.algebra(xi))
+    if isinstance(group, GL):
+        return group.algebra(xi)
+    raise TypeError(f"an action that does not keep the loss needs 1 + T, which {group.name} does not offer; use GL")
+
+
+def factors(group: Group) -> tuple[Group, ...]:
+    """The factors of a product, or the group itself."""
+    return group.factors if isinstance(group, Product) else (group,)
+
+
+def move_price(symmetry: Symmetry, gradient: bool = True) -> Counts:
+    """What one `move` of one run costs; ``gradient``: whether it ends with the gradient known."""
+    if not gradient:
+        return Counts(flops=symmetry.move_flops)
+    if carries(symmetry):
+        return Counts(flops=symmetry.move_flops + symmetry.gradient_flops)
+    return Counts(gradient=1.0, flops=symmetry.move_flops)
+
+
+def move(start: Start, point: Point, g: Element, gradient: bool = True) -> Point:
+    """``g.w`` with loss and gradient there; charged `move_price`.
+
+    Without ``gradient`` loss and gradient are left as they were, for a caller that evaluates later.
+    """
+    symmetry = start.symmetry
+    start.evaluator.charge(Counts(flops=symmetry.move_flops))
+    with torch.no_grad():
+        params = symmetry.act(g, point.params, start.instance, start.batch)
+        loss, slope = point.loss, point.gradient
+        if gradient and carries(symmetry):
+            start.evaluator.charge(Counts(flops=symmetry.gradient_flops))
+            slope = symmetry.gradient_after(g, slope, start.instance)
+        elif gradient:
+            loss, slope = start.evaluator.loss_and_gradient(params)
+        element = g if point.element is None else symmetry.group.compose(g, point.element)
+    return Point(params, loss, slope, element)
+
+
+def along_price(symmetry: Symmetry, retract: bool, gradient: bool = True) -> Counts:
+    """What `move_along` costs a run."""
+    if turns_in_space(symmetry):
+        return Counts(gradient=1.0 if gradient else 0.0, flops=turn_flops(symmetry))
+    return Counts(flops=element_flops(symmetry, retract)) + move_price(symmetry, gradient)
+
+
+def move_along(start: Start, point: Point, direction: Tensor, retract: bool, gradient: bool = True) -> Point:
+    """``exp(direction).w``, or by the retraction; charged `along_price`. ``gradient``: as in `move`."""
+    symmetry = start.symmetry
+    if not turns_in_space(symmetry):
+        return move(start, point, element_at(start, direction, retract), gradient)
+    start.evaluator.charge(Counts(flops=turn_flops(symmetry)))
+    with torch.no_grad():
+        params = rotate(symmetry, point.params, direction, start.instance)
+        if not gradient:
+            return Point(params, point.loss, point.gradient)
+        loss, slope = start.evaluator.loss_and_gradient(params)
+    return Point(params, loss, slope)
+
+
+def random_price(symmetry: Symmetry, count: int) -> Counts:
+    """What `random_candidates` costs a run."""
+    if turns_in_space(symmetry):
+        return Counts(flops=count * turn_flops(symmetry))
+    return Counts(flops=count * (symmetry.group.exp_flops + symmetry.move_flops))
+
+
+@dataclass
+class Candidates:
+    """Several points a run, not yet evaluated.
+
+    Attributes:
+        params: ``(R, K, P)``.
+        elements: The ``R * K`` elements that moved them here from the start, run by run; None where there are none.
+    """
+
+    params: Tensor
+    elements: Element | None
+
+    def element_of(self, index: Tensor) -> Element | None:
+        """The elements of the ``index[i]``-th ``(R,)`` candidate of run ``i``."""
+        if self.elements is None:
+            return None
+        rows = torch.arange(len(index), device=index.device) * self.params.shape[1] + index
+        return map_element(lambda part: part[rows], self.elements)
+
+
+def candidates_at(start: Start, elements: Element, count: int) -> Candidates:
+    """Where ``R * count`` elements take the start, those of run ``i`` at ``i * count, ..., (i + 1) * count - 1``.
+
+    Charged ``count`` moves.
+    """
+    symmetry = start.symmetry
+    start.evaluator.charge(Counts(flops=count * symmetry.move_flops))
+    batch = None if start.batch is None else start.batch.repeat_interleave(count, dim=0)
+    with torch.no_grad():
+        repeated = start.params.repeat_interleave(count, dim=0)
+        params = symmetry.act(elements, repeated, start.instance.repeat(count), batch)
+    return Candidates(params.reshape(len(start), count, -1), elements)
+
+
+def candidates_along(start: Start, directions: Tensor, retract: bool) -> Candidates:
+    """Where ``directions`` ``(R, K, d)`` take the start; charged ``K`` times `along_price` without the gradient."""
+    symmetry, (runs, count, _) = start.symmetry, directions.shape
+    if not turns_in_space(symmetry):
+        return candidates_at(start, element_at(start, directions.flatten(0, 1), retract, copies=count), count)
+    start.evaluator.charge(Counts(flops=count * turn_flops(symmetry)))
+    with torch.no_grad():
+        repeated = start.params.repeat_interleave(count, dim=0)
+        params = rotate(symmetry, repeated, directions.flatten(0, 1), start.instance.repeat(count))
+    return Candidates(params.reshape(runs, count, -1), None)
+
+
+def random_candidates(start: Start, count: int, scale: float) -> Candidates:
+    """Where ``count`` random elements take the start (`Group.sample`); charged `random_price`."""
+    symmetry, dtype = start.symmetry, start.params.dtype
+    if turns_in_space(symmetry):
+        start.evaluator.charge(random_price(symmetry, count))
+        with torch.no_grad():
+            params = []
+            for _ in range(count):
+                angles = random_angles(symmetry, start.params, start.instance, start.streams, scale)
+                params.append(rotate(symmetry, start.params, angles, start.instance))
+        return Candidates(torch.stack(params, dim=1), None)
+    start.evaluator.charge(Counts(flops=count * symmetry.group.exp_flops))
+    drawn = [symmetry.group.sample(start.streams, scale, dtype) for _ in range(count)]
+    stacked = map_element(lambda *parts: torch.stack(parts, dim=1).flatten(0, 1), *drawn)
+    return candidates_at(start, stacked, count)
+
+
+def known_price(symmetry: Symmetry, count: int) -> Counts:
+    """What `known` costs a run."""
+    if carries(symmetry):
+        return Counts(flops=count * symmetry.gradient_flops)
+    return Counts(gradient=float(count))
+
+
+def known(start: Start, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """Losses ``(R, K)`` and gradients ``(R, K, P)`` of the candidates, carried over or evaluated; charged `known_price`."""
+    symmetry, (runs, count, size) = start.symmetry, candidates.params.shape
+    if candidates.elements is None or not carries(symmetry):
+        return start.evaluator.loss_and_gradient(candidates.params)
+    start.evaluator.charge(known_price(symmetry, count))
+    with torch.no_grad():
+        repeated = start.gradient.repeat_interleave(count, dim=0)
+        carried = symmetry.gradient_after(candidates.elements, repeated, start.instance.repeat(count))
+    return start.loss[:, None].expand(runs, count), carried.reshape(runs, count, size)
+
+
+def best(score: Tensor) -> Tensor:
+    """Index ``(R,)`` of the largest score ``(R, K)``, the first among equals (which `argmax` does not promise)."""
+    count = score.shape[1]
+    order = torch.arange(count, device=score.device)
+    return torch.where(score == score.max(dim=1, keepdim=True).values, order, count).min(dim=1).values
+
+
+def best_of(start: Start, candidates: Candidates, objective: Objective, tolerance: float | None = None) -> Candidate:
+    """The best candidate of each run, scored all at once; charged `best_of_price`.
+
+    Candidates that are not finite or do not keep the loss (within ``tolerance``, `Search.loss_tolerance`) rank below all
+    others. A run that has no other gets such a one, and `Search.find` says what was wrong with it.
+    """
+    rows = torch.arange(len(start), device=start.params.device)
+    params = candidates.params
+    if not objective.needs_gradient:  # scored without an evaluation: the winner alone needs one
+        score = objective.score(start, params, None)
+        chosen = best(torch.where(torch.isfinite(params).all(dim=2), score, -torch.inf))
+        winner = Candidates(params[rows, chosen][:, None], candidates.element_of(chosen))
+        losses, gradients = known(start, winner)
+        loss, gradient = losses[:, 0], gradients[:, 0]
+    else:
+        losses, gradients = known(start, candidates)
+        score = objective.score(start, params, gradients)
+        sane = torch.isfinite(params).all(dim=2) & torch.isfinite(gradients).all(dim=2) & torch.isfinite(losses)
+        chosen = best(torch.where(sane & loss_kept(start, losses, tolerance), score, -torch.inf))
+        loss, gradient = losses[rows, chosen], gradients[rows, chosen]
+    return Candidate(
+        params[rows, chosen],
+        loss,
+        gradient,
+        score=score[rows, chosen],
+        start_score=objective.start_score(start),
+        element=candidates.element_of(chosen),
+    )
+
+
+def best_of_price(symmetry: Symmetry, count: int, objective: Objective) -> Counts:
+    """What `best_of` costs a run."""
+    gradients = known_price(symmetry, count if objective.needs_gradient else 1)
+    return gradients + Counts(forward=float((count + 1) * objective.forwards))
+
+
+def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
+    """`Search.find`'s first rule for losses ``(R,)`` or ``(R, K)``, as bool: for searches that need it on the way."""
+    if not start.symmetry.keeps_loss:
+        return torch.ones_like(loss, dtype=torch.bool)
+    if tolerance is None:
+        tolerance = 1e-6 if loss.dtype == torch.float64 else 1e-4
+    before = start.loss.reshape(-1, *([1] * (loss.ndim - 1)))
+    change = (loss - before) / before.abs().clamp_min(torch.finfo(loss.dtype).tiny)
+    return change.abs() <= tolerance
+
+
+def where_points(start: Start, mask: Tensor, chosen: Point, other: Point) -> Point:
+    """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere; a start's element is the identity."""
+    element = None
+    if chosen.element is not None or other.element is not None:
+        identity = start.symmetry.group.identity(len(start), start.params.dtype, start.params.device)
+        element = where(
+            mask,
+            identity if chosen.element is None else chosen.element,
+            identity if other.element is None else other.element,
+        )
+    column = mask[:, None]
+    return Point(
+        torch.where(column, chosen.params, other.params),
+        torch.where(mask, chosen.loss, other.loss),
+        torch.where(column, chosen.gradient, other.gradient),
+        element,
+    )
+
+
+def verified(start: Start, loss: Tensor, params: Tensor, verify: bool) -> Tensor:
+    """The loss ``(R,)`` to report at ``params``: with ``verify``, a forward pass in place of a loss that was carried."""
+    if not verify or not carries(start.symmetry):
+        return loss
+    return start.evaluator.loss(params)
+
+
+def verify_price(symmetry: Symmetry, verify: bool) -> Counts:
+    """What `verified` costs a run."""
+    return Counts(forward=1.0 if verify and carries(symmetry) else 0.0)

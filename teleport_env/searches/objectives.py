@@ -1,0 +1,152 @@
+"""What a teleport is for: scores of the points on a level set, larger is better.
+
+========================  ======================================================  ====================================
+name                      score of a point ``w`` with gradient ``G``              needs
+========================  ======================================================  ====================================
+``gradient_norm``         ``|G|^2``, the publication's                            the gradient there
+``relative``              ``|G|^2``; the name stands for a bounded way to move,   the gradient there
+                          along ``(B - A) / (A + B)`` (`pair_algebra`)
+``balance_gradient``      ``-|G|^2``                                              the gradient there
+``balance_weights``       ``-|w|^2``                                              nothing
+``virtual_step``          ``-L(w - lr G)``                                        the gradient and one forward pass
+``any``                   none: whatever keeps the loss will do                   nothing
+========================  ======================================================  ====================================
+
+The gradient costs an evaluation only where the action is not linear (`teleport_env.searches.moves`). The score of staying
+is needed too; the start's loss and gradient are known, so that it costs one forward pass for ``virtual_step`` and nothing
+for the others.
+
+``balance_weights`` is the sum of the squared Frobenius norms of the layers, each once. Parameters that the action does not
+move add the same constant to every point of the orbit, so the sum runs over all of them. Along an orbit of
+``(V, U) -> (g V, U g^-1)`` it is stationary exactly where ``V V' = U' U``: equal norms on the two sides.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from teleport_env.searches.base import Start
+
+
+def squared_norm(vectors: Tensor) -> Tensor:
+    """``|v|^2`` over the last axis, in the order of a row-major tensor: with ``B = 1`` every layout counts as one, and a
+    sum along another axis than the innermost rounds differently."""
+    vectors = vectors.contiguous()
+    return (vectors * vectors).sum(-1)
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """A score of points, batched over runs and, optionally, candidates.
+
+    Attributes:
+        name: What users write.
+        needs_gradient: Whether the gradient at a point must be known to score it.
+        forwards: Forward passes that the score of one point costs.
+    """
+
+    name: ClassVar[str]
+    needs_gradient: ClassVar[bool] = False
+    forwards: ClassVar[int] = 0
+
+    @abstractmethod
+    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
+        """Scores ``(R,)`` of points ``(R, P)`` or ``(R, K)`` of points ``(R, K, P)``; a NaN comes back as -inf.
+
+        Args:
+            start: Where the runs stand; its evaluator is charged `forwards` a point.
+            params: The points.
+            gradient: The gradient there, of the same shape; None if not `needs_gradient`.
+        """
+
+    def start_score(self, start: Start) -> Tensor:
+        """The score ``(R,)`` of staying; charged `forwards`."""
+        return self.score(start, start.params, start.gradient)
+
+
+def _known(gradient: Tensor | None, name: str) -> Tensor:
+    if gradient is None:
+        raise ValueError(f"objective {name!r} needs the gradient at the points it scores; evaluate or carry it first")
+    return gradient
+
+
+def _ordered(score: Tensor) -> Tensor:
+    """NaN compares false with everything, which would make a finite candidate lose against a start that is worse."""
+    return torch.nan_to_num(score, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
+@dataclass(frozen=True)
+class GradientNorm(Objective):
+    """The squared gradient norm (Zhao et al., NeurIPS 2022, eq. 3)."""
+
+    name = "gradient_norm"
+    needs_gradient = True
+
+    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
+        return _ordered(squared_norm(_known(gradient, self.name)))
+
+
+@dataclass(frozen=True)
+class Relative(GradientNorm):
+    """The same score for searches that move along the bounded direction ``(B - A) / (A + B)``."""
+
+    name = "relative"
+
+
+@dataclass(frozen=True)
+class BalanceGradient(Objective):
+    """Minus the squared gradient norm: a flat point, from which a larger learning rate holds."""
+
+    name = "balance_gradient"
+    needs_gradient = True
+
+    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
+        return _ordered(-squared_norm(_known(gradient, self.name)))
+
+
+@dataclass(frozen=True)
+class BalanceWeights(Objective):
+    """Minus the squared norm of the parameters: equal norms on the two sides of every pair."""
+
+    name = "balance_weights"
+
+    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
+        return _ordered(-squared_norm(params))
+
+
+@dataclass(frozen=True)
+class VirtualStep(Objective):
+    """Minus the loss after one step of gradient descent at the run's learning rate."""
+
+    name = "virtual_step"
+    needs_gradient = True
+    forwards = 1
+
+    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
+        rate = start.learning_rate.reshape(-1, *([1] * (params.ndim - 1))).to(params.dtype)
+        return _ordered(-start.evaluator.loss(params - rate * _known(gradient, self.name)))
+
+
+OBJECTIVES: dict[str, Objective | None] = {
+    objective.name: objective
+    for objective in (GradientNorm(), BalanceGradient(), BalanceWeights(), Relative(), VirtualStep())
+} | {"any": None}
+"""All objectives by name; None for ``"any"``, which scores nothing."""
+
+
+def objective_named(name: str) -> Objective:
+    """The objective of that name.
+
+    Raises:
+        ValueError: The name is unknown, or ``"any"``, which has no score.
+    """
+    objective = OBJECTIVES.get(name)
+    if objective is None:
+        scored = ", ".join(repr(known) for known, value in OBJECTIVES.items() if value is not None)
+        raise ValueError(f"objective {name!r} has no score; choose one of {scored}")
+    return objective

@@ -1,0 +1,193 @@
+"""The best element for one pair of matrices, in closed form.
+
+``(V, U) -> (g V, U g^-1)`` is linear, so with ``S = g'g`` and the gradients ``G_V, G_U`` before the move
+
+    |grad L(g.w)|^2 = tr(S^-1 a) + tr(S b) + rest,    a = G_V G_V',  b = G_U' G_U,
+
+and the squared norm of the weights after the move is the same expression with ``a = U'U`` and ``b = V V'``. Every search
+in a pair is thus about one function ``f(S) = tr(S^-1 a) + tr(S b)`` of a symmetric positive definite ``S``. Elements with
+the same ``S`` differ by a rotation, which changes neither norm: we return the symmetric root ``g = S^(1/2)``, and bound the
+eigenvalues of ``log g`` by the trust radius ``r``, those of ``log S`` by ``2 r``.
+
+* **Minimum** (``balance_gradient``, ``balance_weights``). ``f`` is convex, and stationary where ``S b S = a``, the geometric
+  mean of ``b^-1`` and ``a``. Given the eigenbasis of ``S``, ``f`` separates into ``a_ii exp(-x_i) + b_ii exp(x_i)`` with
+  ``x`` the eigenvalues of ``log S``, so ``x_i = log(a_ii / b_ii) / 2``, clamped to the trust region: the exact minimum where
+  that is inside, and the exact minimum over the box *in this basis* where it is not. It never lies above ``f(1)``,
+  whatever rounding did to the basis. Where ``a`` or ``b`` lacks full rank the infimum lies at infinity and the box decides.
+* **Maximum** (``gradient_norm``). A convex function on the convex set ``exp(-2r) <= S <= exp(2r)`` is largest at an extreme
+  point, ``S = exp(2r) Q + exp(-2r) (1 - Q)`` with an orthogonal projector ``Q``; then
+  ``f = const + 2 sinh(2r) tr(Q (b - a))``, so ``Q`` is the projector on the eigenvectors of ``b - a`` with positive
+  eigenvalues: the *global* maximum in the trust region, ``cosh(2r) tr(a + b) + sinh(2r) |b - a|_nuclear``.
+* **Bounded ascent** (``relative``). ``log g = r c^(-1/2) (b - a) c^(-1/2)`` with ``c = a + b``, whose eigenvalues lie in
+  ``[-r, r]``; elementwise ``log d_i = r (b_i - a_i) / (a_i + b_i)`` for scalings. ``f`` increases along it: its derivative
+  at 0 is not negative, and ``t -> f(exp(t X))`` is convex. Unlike the gradient it does not depend on the loss's scale.
+
+For positive scalings ``S`` is diagonal, ``a`` and ``b`` are vectors, and all of this holds unit by unit; the minimum is then
+exact in the box, and for the weights it is ``d_i = sqrt(|U_i| / |V_i|)``.
+
+Everything is row-independent bit for bit in float64, `torch.linalg.eigh` included: LAPACK takes the matrices one by one
+(measured for k = 1 to 64, one row against seven; tests/searches/test_pair_algebra.py repeats it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Group
+from teleport_env.groups.general_linear import GL
+from teleport_env.groups.scaling import PositiveScaling
+from teleport_env.searches.moves import carries, factors
+from teleport_env.symmetries.base import Pair, Symmetry
+from teleport_env.symmetries.networks import product
+
+PAIR_OBJECTIVES = ("balance_weights", "balance_gradient", "gradient_norm", "relative")
+
+# Multiples of k^3 of what follows for one matrix pair: a symmetric eigendecomposition with vectors takes 9, a product 2, a
+# Cholesky factor 1/3, a triangular solve 1 (Golub and Van Loan, Matrix Computations, 2013).
+_SPECTRUM_FLOPS = {
+    "balance_weights": 1 / 3 + 2 * 2 + 9 + 1 + 2 + 9 + 2 * 2,
+    "balance_gradient": 1 / 3 + 2 * 2 + 9 + 1 + 2 + 9 + 2 * 2,
+    "gradient_norm": 9.0,
+    "relative": 9 + 2 + 2 * 2 + 9,
+}
+_ELEMENT_FLOPS = 2 * 2.0
+
+
+def acts_on_pairs(symmetry: Symmetry) -> bool:
+    """Whether the symmetry is one of `GL` or `PositiveScaling` on pairs of matrices, linear and exact."""
+    return (
+        carries(symmetry)
+        and type(symmetry).pairs is not Symmetry.pairs
+        and all(isinstance(factor, GL | PositiveScaling) for factor in factors(symmetry.group))
+    )
+
+
+@dataclass
+class Spectrum:
+    """A symmetric positive definite ``S = Q diag(exp(x)) Q'`` a row.
+
+    Attributes:
+        log: ``x`` ``(R, k)``.
+        basis: ``Q`` ``(R, k, k)``, or None for a diagonal ``S``.
+    """
+
+    log: Tensor
+    basis: Tensor | None
+
+    def function(self, values: Tensor) -> Tensor:
+        """``Q diag(values) Q'`` ``(R, k, k)``, or ``values`` ``(R, k)`` for a diagonal ``S``."""
+        if self.basis is None:
+            return values
+        return product(self.basis * values[:, None, :], self.basis.mT)
+
+    def element(self) -> Tensor:
+        """``g = S^(1/2)``."""
+        return self.function(torch.exp(0.5 * self.log))
+
+    def inverse(self) -> Tensor:
+        """``g^-1``."""
+        return self.function(torch.exp(-0.5 * self.log))
+
+    def log_element(self) -> Tensor:
+        """``log g``."""
+        return self.function(0.5 * self.log)
+
+
+def grams(pair: Pair, diagonal: bool) -> tuple[Tensor, Tensor]:
+    """``V V'`` and ``U' U`` ``(R, k, k)``, or their diagonals ``(R, k)``, of a pair of weights or of gradients."""
+    if diagonal:
+        return pair.lower.square().sum(dim=2), pair.upper.square().sum(dim=1)
+    return product(pair.lower, pair.lower.mT), product(pair.upper.mT, pair.upper)
+
+
+def solve(objective: str, a: Tensor, b: Tensor, radius: float) -> Spectrum:
+    """The best ``S`` for ``f(S) = tr(S^-1 a) + tr(S b)``: least for the balances, largest otherwise.
+
+    Args:
+        objective: One of `PAIR_OBJECTIVES`.
+        a, b: ``(R, k, k)`` symmetric, positive semidefinite, or their diagonals ``(R, k)`` for scalings.
+        radius: Bound on the eigenvalues of ``log g``.
+
+    Returns:
+        ``S``; a row that is not finite has NaN logarithms and leaves the others alone.
+    """
+    if a.ndim == 2:
+        return Spectrum(_diagonal(objective, a, b, radius), None)
+    if objective == "gradient_norm":
+        return _maximum(a, b, radius)
+    if objective == "relative":
+        return _relative(a, b, radius)
+    return _minimum(a, b, radius)
+
+
+def solve_flops(objective: str, group: Group) -> float:
+    """Floating-point operations of `solve` and of ``g`` and ``g^-1`` for one pair; elementwise work is free."""
+    if isinstance(group, GL):
+        return (_SPECTRUM_FLOPS[objective] + _ELEMENT_FLOPS) * group.n**3
+    return 0.0
+
+
+def _diagonal(objective: str, a: Tensor, b: Tensor, radius: float) -> Tensor:
+    tiny = torch.finfo(a.dtype).tiny
+    if objective == "gradient_norm":
+        return 2.0 * radius * torch.sign(b - a)
+    if objective == "relative":
+        return 2.0 * radius * (b - a) / (a + b).clamp_min(tiny)
+    return (0.5 * (torch.log(a.clamp_min(tiny)) - torch.log(b.clamp_min(tiny)))).clamp(-2.0 * radius, 2.0 * radius)
+
+
+def _size(matrix: Tensor) -> Tensor:
+    """Largest entry of each matrix ``(R, 1, 1)``, to divide by."""
+    return matrix.abs().amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """`torch.linalg.eigh`, which raises for the whole batch if one matrix is not finite; here that row is NaN."""
+    finite = torch.isfinite(matrix).all(dim=2).all(dim=1)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    values, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], matrix, identity))
+    return torch.where(finite[:, None], values, torch.nan), vectors
+
+
+def _maximum(a: Tensor, b: Tensor, radius: float) -> Spectrum:
+    values, basis = _eigh((b - a) / _size(a + b))
+    # Directions in which rounding alone decides the sign have no gradient to gain: leave them where they are.
+    noise = 8.0 * a.shape[-1] * torch.finfo(a.dtype).eps
+    sign = torch.where(values.abs() <= noise, torch.zeros_like(values), torch.sign(values))
+    return Spectrum(2.0 * radius * sign, basis)
+
+
+def _relative(a: Tensor, b: Tensor, radius: float) -> Spectrum:
+    size = _size(a + b)
+    values, vectors = _eigh((a + b) / size)
+    # Where a + b is zero so is b - a; the floor keeps 0 / 0 out and the quotient below 1.
+    floor = 64.0 * torch.finfo(a.dtype).eps
+    root = vectors * torch.rsqrt(values.clamp_min(floor))[:, None, :]
+    # In the eigenbasis of c: c^(-1/2) (b - a) c^(-1/2) = vectors (root' (b - a) root) vectors'.
+    inner, rotation = _eigh(product(root.mT, product((b - a) / size, root)))
+    return Spectrum(2.0 * radius * inner.clamp(-1.0, 1.0), product(vectors, rotation))
+
+
+def _minimum(a: Tensor, b: Tensor, radius: float) -> Spectrum:
+    eps, tiny = torch.finfo(a.dtype).eps, torch.finfo(a.dtype).tiny
+    # The eigenbasis of S does not depend on the scales of a and b, so each is taken in its own.
+    size_a, size_b = _size(a), _size(b)
+    scaled_a, scaled_b = a / size_a, b / size_b
+    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    # With b = K K' and c = K' a K:  S = K^-T c^(1/2) K^-1  solves  S b S = a. The ridge lets a rank-deficient b pass.
+    lower, info = torch.linalg.cholesky_ex(scaled_b + 64.0 * a.shape[-1] * eps * identity)
+    lower = torch.where((info == 0)[:, None, None], lower, torch.nan)
+    values, vectors = _eigh(product(lower.mT, product(scaled_a, lower)))
+    safe = torch.where(torch.isfinite(lower).all(dim=2).all(dim=1)[:, None, None], lower, identity)
+    turned = torch.linalg.solve_triangular(safe.mT, vectors, upper=True)
+    mean = product(turned * torch.sqrt(values.clamp_min(0.0))[:, None, :], turned.mT)
+    certain, basis = _eigh(mean / _size(mean))
+    along_a = (basis * product(scaled_a, basis)).sum(dim=1) + 4.0 * eps
+    along_b = (basis * product(scaled_b, basis)).sum(dim=1) + 4.0 * eps
+    log = torch.log(along_a.clamp_min(tiny)) - torch.log(along_b.clamp_min(tiny))
+    log = log + (torch.log(size_a) - torch.log(size_b))[:, :, 0]
+    log = (0.5 * log).clamp(-2.0 * radius, 2.0 * radius)
+    return Spectrum(torch.where(torch.isfinite(certain), log, torch.nan), basis)
