@@ -58,6 +58,8 @@ class Symmetry(ABC):
         gradient_flops: The same of one `gradient_after`.
         direction_flops: The same of one `ascent_direction`; None: four times an exponential and a move, which is what
             differentiating the action twice takes.
+        direction_exact: False where `ascent_direction` is an approximation although the loss is kept: where exactness
+            matters, differentiate through the loss instead.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Symmetry(ABC):
     move_flops: float = 0.0
     gradient_flops: float = 0.0
     direction_flops: float | None = None
+    direction_exact: bool = True
 
     @abstractmethod
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:

@@ -1,0 +1,301 @@
+"""The laws of a symmetry, each a function that says whether it holds and if not, where.
+
+`symmetry_laws` goes over those that apply to a symmetry; it serves users who write one of their own and the tests of this
+project alike. A law is checked at given parameters on random elements, a third of which lie about 1e-7 from the
+identity. What rounding may do is relative to the largest entry of a row, in float64 unless said otherwise; rows must be
+independent bit for bit.
+
+What is asked of whom:
+
+* Actions on the weights alone: the identity and the composition law, on the weights.
+* Actions built from the data (`Symmetry.data_dependent`): both on the loss. On the weights the identity fails for the
+  published form, and composition for several pairs.
+* The first-order variant (`Symmetry.keeps_loss` false) is no action and keeps no loss: only that its rows are independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Element, map_element, select
+from teleport_env.groups.law_cases import HOLDS, Verdict
+from teleport_env.groups.law_cases import Case as GroupCase
+from teleport_env.symmetries.base import Symmetry
+
+if TYPE_CHECKING:
+    from teleport_env.problems.base import Batch, Instance
+
+    Loss = Callable[[Tensor, Instance, Batch], Tensor]
+    MoveInstance = Callable[[Element, Instance], Instance]
+
+LOSS_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""Largest relative change of the loss that counts as rounding."""
+
+
+@dataclass(frozen=True)
+class SymmetryCase:
+    """What a law is checked on.
+
+    Attributes:
+        symmetry: The symmetry.
+        loss: ``(params, instance, batch) -> (B,)``, differentiable twice.
+        params: ``(B, P)``, generic: not at a minimum.
+        instance: ``B`` instances.
+        batch: The current mini-batch, or None.
+        move_instance: For a symmetry that moves data: the instance with its data moved by an element.
+        seed: Where the random elements come from.
+        length: Largest norm of ``xi``, for non-compact groups.
+    """
+
+    symmetry: Symmetry
+    loss: Loss
+    params: Tensor
+    instance: Instance
+    batch: Batch = None
+    move_instance: MoveInstance | None = None
+    seed: int = 0
+    length: float = 0.5
+
+    @property
+    def count(self) -> int:
+        return self.params.shape[0]
+
+    def element(self, name: str) -> Element:
+        """Random elements in the parameters' precision."""
+        group = self.symmetry.group
+        case = GroupCase(group, self.seed, self.count)
+        drawn = group.exp(case.coordinates(name, self.length)) if group.continuous else case.element(name)
+        return map_element(lambda part: part.to(self.params.dtype) if part.is_floating_point() else part, drawn)
+
+    def identity(self) -> Element:
+        return self.symmetry.group.identity(self.count, self.params.dtype, self.params.device)
+
+    def act(self, g: Element, params: Tensor | None = None, instance: Instance | None = None) -> Tensor:
+        return self.symmetry.act(g, self.params if params is None else params, instance or self.instance, self.batch)
+
+    def moved(self, g: Element, instance: Instance | None = None) -> Instance:
+        """The instance on which the loss after the move is to be taken."""
+        instance = instance or self.instance
+        if not self.symmetry.moves_data:
+            return instance
+        if self.move_instance is None:
+            raise ValueError(f"{self.symmetry.name} moves the data: give move_instance to check it")
+        return self.move_instance(g, instance)
+
+    def value(self, params: Tensor, instance: Instance | None = None) -> Tensor:
+        with torch.no_grad():
+            return self.loss(params, instance or self.instance, self.batch)
+
+    def gradient(self, params: Tensor, instance: Instance | None = None) -> Tensor:
+        """The gradient of the loss ``(B, P)`` at ``params``, by autograd."""
+        with torch.enable_grad():
+            w = params.detach().clone().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.loss(w, instance or self.instance, self.batch).sum(), w)
+        return gradient
+
+
+def agree(got: Tensor, wanted: Tensor, tolerance: float, what: str) -> Verdict:
+    """Whether two tensors ``(B, ...)`` agree to ``tolerance`` times the largest entry of each row of ``wanted``."""
+    if got.shape != wanted.shape:
+        return Verdict(False, f"{what}: shape {tuple(got.shape)} instead of {tuple(wanted.shape)}")
+    difference = (got - wanted).abs().reshape(got.shape[0], -1).amax(dim=1)
+    size = wanted.abs().reshape(got.shape[0], -1).amax(dim=1)
+    error = difference / size.clamp_min(torch.finfo(got.dtype).tiny)
+    right = error <= tolerance  # false for NaN
+    if bool(right.all()):
+        return HOLDS
+    row = int((~right).nonzero()[0])
+    return Verdict(False, f"{what}: relative error {float(error[row]):.3g} in row {row} of {len(error)}")
+
+
+# -- an action ---------------------------------------------------------------------------------------------------------
+
+
+def identity_moves_nothing(case: SymmetryCase) -> Verdict:
+    """``e.w = w``; for actions built from the data ``L(e.w) = L(w)``."""
+    moved = case.act(case.identity())
+    if case.symmetry.data_dependent:
+        return agree(case.value(moved), case.value(case.params), LOSS_TOLERANCE[moved.dtype], "L(e.w) is not L(w)")
+    return agree(moved, case.params, 1e-12 if moved.dtype == torch.float64 else 1e-5, "e.w is not w")
+
+
+def composition_is_kept(case: SymmetryCase) -> Verdict:
+    """``g2.(g1.w) = (g2 g1).w``; for actions built from the data, of the loss."""
+    g1, g2 = case.element("first"), case.element("second")
+    between = case.moved(g1)
+    twice = case.act(g2, case.act(g1), between)
+    both = case.symmetry.group.compose(g2, g1)
+    once = case.act(both)
+    if case.symmetry.data_dependent:
+        tolerance = LOSS_TOLERANCE[once.dtype]
+        return agree(case.value(twice), case.value(once), tolerance, "L(g2.(g1.w)) is not L((g2 g1).w)")
+    tolerance = 1e-11 if once.dtype == torch.float64 else 1e-4
+    return agree(twice, once, tolerance, "g2.(g1.w) is not (g2 g1).w")
+
+
+# -- a symmetry of the loss --------------------------------------------------------------------------------------------
+
+
+def loss_is_kept(case: SymmetryCase) -> Verdict:
+    """``L(g.w) = L(w)``."""
+    g = case.element("g")
+    after = case.value(case.act(g), case.moved(g))
+    return agree(after, case.value(case.params), LOSS_TOLERANCE[after.dtype], "L(g.w) is not L(w)")
+
+
+def loss_is_kept_nearby(case: SymmetryCase) -> Verdict:
+    """The derivative of ``w -> L(g.w)`` is ``grad L(w)``: the loss is kept around ``w`` too, not at ``w`` alone."""
+    g = case.element("g")
+    with torch.enable_grad():
+        w = case.params.detach().clone().requires_grad_(True)
+        (derivative,) = torch.autograd.grad(case.loss(case.act(g, w), case.moved(g), case.batch).sum(), w)
+    return agree(derivative, case.gradient(case.params), 1e-8, "the gradient of L(g.w) in w is not grad L(w)")
+
+
+def gradient_after_is_the_gradient(case: SymmetryCase) -> Verdict:
+    """``gradient_after`` is the gradient of the loss at ``g.w``."""
+    g = case.element("g")
+    predicted = case.symmetry.gradient_after(g, case.gradient(case.params), case.instance)
+    actual = case.gradient(case.act(g), case.moved(g))
+    return agree(predicted, actual, 1e-9, "gradient_after is not grad L(g.w)")
+
+
+def ascent_direction_is_the_derivative(case: SymmetryCase) -> Verdict:
+    """``ascent_direction`` is the derivative of ``|grad L(exp(xi).w)|^2`` at ``xi = 0``, by double backward."""
+    symmetry = case.symmetry
+    direction = symmetry.ascent_direction(case.params, case.gradient(case.params), case.instance, case.batch)
+    with torch.enable_grad():
+        xi = case.params.new_zeros(case.count, symmetry.group.dim, requires_grad=True)
+        g = symmetry.group.exp(xi)
+        moved = case.act(g)
+        losses = case.loss(moved, case.moved(g), case.batch)
+        (gradient,) = torch.autograd.grad(losses.sum(), moved, create_graph=True)
+        (derivative,) = torch.autograd.grad(gradient.square().sum(), xi)
+    return agree(direction, derivative, 1e-9, "ascent_direction is not the derivative of the squared gradient norm")
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def _operations(case: SymmetryCase) -> dict[str, Callable[[Element, Tensor, Tensor], Tensor]]:
+    """What is computed of elements, a gradient and some rows' indices."""
+    symmetry, instance, batch = case.symmetry, case.instance, case.batch
+
+    def chosen(rows: Tensor) -> tuple[Tensor, Instance, Batch]:
+        return case.params[rows], instance.select(rows), None if batch is None else batch[rows]
+
+    def act(g: Element, gradient: Tensor, rows: Tensor) -> Tensor:
+        params, some, examples = chosen(rows)
+        return symmetry.act(g, params, some, examples)
+
+    def after(g: Element, gradient: Tensor, rows: Tensor) -> Tensor:
+        return symmetry.gradient_after(g, gradient, instance.select(rows))
+
+    def direction(g: Element, gradient: Tensor, rows: Tensor) -> Tensor:
+        params, some, examples = chosen(rows)
+        return symmetry.ascent_direction(params, gradient, some, examples)
+
+    operations: dict[str, Callable[[Element, Tensor, Tensor], Tensor]] = {"act": act}
+    if symmetry.linear:
+        operations["gradient_after"] = after
+    if symmetry.group.continuous and symmetry.keeps_loss:
+        operations["ascent_direction"] = direction
+    return operations
+
+
+def rows_are_independent(case: SymmetryCase) -> Verdict:
+    """Every operation gives a row the same numbers, bit for bit, alone and among others."""
+    g, gradient = case.element("g"), case.gradient(case.params)
+    every = torch.arange(case.count, device=case.params.device)
+    for name, operation in _operations(case).items():
+        together = operation(g, gradient, every)
+        for row in range(case.count):
+            only = every[row : row + 1]
+            if not torch.equal(operation(select(g, only), gradient[only], only)[0], together[row]):
+                return Verdict(False, f"{name} gives row {row} other bits alone than among {case.count}")
+    return HOLDS
+
+
+def broken_rows_harm_nobody(case: SymmetryCase) -> Verdict:
+    """An element of zeros or of NaN makes nothing raise, is visible in its row, and leaves the other rows' bits alone."""
+    g, gradient = case.element("g"), case.gradient(case.params)
+    parts = g if isinstance(g, tuple) else (g,)
+    if not all(part.is_floating_point() for part in parts):
+        return HOLDS  # integers cannot be NaN
+    every = torch.arange(case.count, device=case.params.device)
+    spoil = every == 0
+    for value in (torch.nan, 0.0):
+        broken = map_element(
+            lambda part, value=value: part.masked_fill(spoil.reshape(-1, *([1] * (part.ndim - 1))), value), g
+        )
+        for name, operation in _operations(case).items():
+            if name == "ascent_direction":
+                continue  # made without an element
+            try:
+                got = operation(broken, gradient, every)
+            except Exception as error:
+                return Verdict(False, f"{name} raised {type(error).__name__} because of one row of {value}: {error}")
+            if not torch.equal(got[1:], operation(g, gradient, every)[1:]):
+                return Verdict(False, f"{name}: a row of {value} changed other rows")
+            # a rotation of zeros, or the first-order variant's g = 0, is wrong but not singular
+            if value != 0.0 and bool(torch.isfinite(got[0]).all()):
+                return Verdict(False, f"{name} turned a row of {value} into finite numbers")
+    return HOLDS
+
+
+def nothing_is_overwritten(case: SymmetryCase) -> Verdict:
+    """``act`` returns a new tensor of the parameters' shape and precision, and leaves its arguments alone."""
+    before, start = case.params.clone(), case.instance.start.clone()
+    moved = case.act(case.element("g"))
+    if moved.shape != before.shape or moved.dtype != before.dtype:
+        return Verdict(False, f"act gives {moved.dtype} {tuple(moved.shape)} for {before.dtype} {tuple(before.shape)}")
+    moved.add_(1.0)
+    if not (torch.equal(case.params, before) and torch.equal(case.instance.start, start)):
+        return Verdict(False, "act's result shares memory with the parameters or the instance")
+    return HOLDS
+
+
+Law = Callable[[SymmetryCase], Verdict]
+
+
+def laws_of(symmetry: Symmetry) -> list[Law]:
+    """The laws that apply to a symmetry (head of this module)."""
+    laws: list[Law] = [nothing_is_overwritten, rows_are_independent, broken_rows_harm_nobody]
+    if not symmetry.keeps_loss:
+        return laws
+    laws += [identity_moves_nothing, composition_is_kept, loss_is_kept, loss_is_kept_nearby]
+    if symmetry.linear:
+        laws.append(gradient_after_is_the_gradient)
+    if symmetry.group.continuous and symmetry.direction_exact:
+        laws.append(ascent_direction_is_the_derivative)
+    return laws
+
+
+def symmetry_laws(
+    symmetry: Symmetry,
+    loss: Loss,
+    params: Tensor,
+    instance: Instance,
+    batch: Batch = None,
+    move_instance: MoveInstance | None = None,
+    seed: int = 0,
+    length: float = 0.5,
+) -> list[tuple[str, bool, str]]:
+    """Check all laws that apply; for each its name, whether it holds, and if not, why.
+
+    A law whose check raises counts as broken, with the exception as the reason. Arguments: see `SymmetryCase`; float64.
+    """
+    case = SymmetryCase(symmetry, loss, params, instance, batch, move_instance, seed, length)
+    results = []
+    for law in laws_of(symmetry):
+        try:
+            verdict = law(case)
+        except Exception as error:
+            verdict = Verdict(False, f"{type(error).__name__}: {error}")
+        results.append((getattr(law, "__name__", repr(law)), verdict.ok, verdict.reason))
+    return results
