@@ -59,7 +59,6 @@ class _Counted:
     budget: float
     tolerance: float
     keep_graph: bool
-    scale: float = 1.0  # what a full-batch evaluation costs in evaluations of the ledger's unit
     cost: float = 0.0
     gradients: int = 0
     products: int = 0
@@ -70,10 +69,10 @@ class _Counted:
     known: OrderedDict[bytes, _Point] = field(default_factory=OrderedDict)
 
     def pay(self, price: float) -> None:
-        # the tolerance is for sums of prices that are not binary fractions
-        if self.cost + price * self.scale > self.budget * (1 + 1e-12):
+        # a budget converted from another unit may miss a whole number by its last bit
+        if self.cost + price > self.budget * (1 + 1e-12):
             raise _Finished
-        self.cost += price * self.scale
+        self.cost += price
 
     def at(self, x: NDArray[np.float64]) -> _Point:
         key = x.tobytes()
@@ -155,14 +154,15 @@ def play_reference(
 ) -> dict[str, NDArray[Any]]:
     """Play one of `REFERENCES` on every row of ``instance``, in float64 and on the full training set.
 
-    The score is that of the best point evaluated. A problem with mini-batches is charged ``num_examples / batch_size`` for
-    each evaluation of the full set, since the ledger's unit is the gradient of one mini-batch.
+    The score is that of the best point evaluated.
 
     Args:
         name: ``"l_bfgs"`` or ``"newton_cg"``.
         problem: The problem.
         instance: ``B`` instances; each is played by itself, so no row depends on another.
-        budget: Gradient evaluations a row may spend; never exceeded.
+        budget: Gradient evaluations *of the full training set* that a row may spend; never exceeded. On a problem with
+            mini-batches the ledger's unit is the gradient of one of them: divide the budget by
+            ``gradient_flops(instance) / gradient_flops(instance, batch_size)``, and multiply ``cost`` by it.
         tolerance: Loss at which a row has converged and stops.
 
     Returns:
@@ -182,11 +182,10 @@ def play_reference(
     if not 0.0 <= budget < float("inf"):
         raise ValueError(f"budget must be finite and not negative, got {budget}")
     instance = instance.to(torch.float64, "cpu")
-    scale = 1.0 if problem.batch_size is None else problem.num_examples(instance) / problem.batch_size
     records: dict[str, list[Any]] = {}
     for row in range(len(instance)):
         alone = instance.select(torch.tensor([row]))
-        objective = _Counted(problem, alone, budget, tolerance, keep_graph=name == "newton_cg", scale=scale)
+        objective = _Counted(problem, alone, budget, tolerance, keep_graph=name == "newton_cg")
         begun = time.perf_counter()
         _minimize(REFERENCES[name], objective)
         seconds = time.perf_counter() - begun

@@ -143,6 +143,7 @@ def write_report(
     curves: pd.DataFrame,
     traces: Sequence[Mapping[str, Any]] | None,
     settings: Mapping[str, Any],
+    table: pd.DataFrame | None = None,
 ) -> Path:
     """Write ``results.csv``, ``settings.json``, the pictures and ``report.html``.
 
@@ -153,6 +154,7 @@ def write_report(
         traces: Single episodes, see `plots.episode_traces`; or None.
         settings: What the comparison was run with. ``title`` and ``command`` are shown as such, ``versions`` is filled in,
             and everything else is listed.
+        table: `summary.summary_table` of ``results``, where it is at hand; it takes seconds on many episodes.
 
     Returns:
         The path of the page.
@@ -161,7 +163,8 @@ def write_report(
         ValueError: ``results`` is malformed or pairs are missing (see `summary.summary_table`).
         ImportError: pandas is not installed.
     """
-    table = summary.summary_table(results)
+    if table is None:
+        table = summary.summary_table(results)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {**settings, "versions": {**versions(), **settings.get("versions", {})}}

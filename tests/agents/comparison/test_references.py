@@ -170,17 +170,23 @@ def test_the_iterates_are_scipys_own() -> None:
     np.testing.assert_allclose(played["trace_loss"][0, 1:], np.minimum.accumulate(visited[:10]), rtol=1e-12)
 
 
-def test_full_batch_evaluations_of_a_mini_batch_problem_cost_their_size() -> None:
+def test_mini_batches_are_not_played() -> None:
     class Batched(Bowl):
         batch_size = 20  # type: ignore[assignment]
 
-        def num_examples(self, instance: Instance) -> int:
-            return 50
+        def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+            assert batch is None
+            return super().loss(params, instance, batch)
 
     problem = Batched()
-    played = play_reference("l_bfgs", problem, draw(problem, 1), 11.0, 1e-12)
-    assert played["steps"][0] == 4
-    assert played["cost"][0] == 4 * 2.5
+    played = play_reference("l_bfgs", problem, draw(problem, 1), 4.0, 1e-12)
+    assert played["cost"][0] == played["steps"][0] == problem.losses == 4
+
+
+def test_a_budget_from_another_unit_may_miss_a_whole_number_by_its_last_bit() -> None:
+    budget = 3 * (0.1 + 0.2) / 0.3 - 1e-15 * 3
+    assert budget < 3
+    assert play_reference("l_bfgs", Bowl(), draw(Bowl(), 1), budget, 1e-12)["steps"][0] == 3
 
 
 def test_a_loss_that_is_not_finite_ends_the_row_and_no_other() -> None:
