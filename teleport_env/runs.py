@@ -32,7 +32,7 @@ from teleport_env.problems.data import MiniBatches
 from teleport_env.random import Streams, fold_in
 from teleport_env.searches import Search, search_from
 from teleport_env.searches.base import BatchSource, Start, Status
-from teleport_env.searches.given import GivenElement
+from teleport_env.searches.given import GivenElement, coordinates
 from teleport_env.symmetries.base import Symmetry
 
 RATE_RANGE = 1024.0
@@ -390,7 +390,7 @@ class Runs:
         The move is refused (see ``progress.status``) where it is not finite or does not keep the loss.
 
         Args:
-            xi: ``(B, group.dim)`` algebra coordinates.
+            xi: ``(B, d)`` coordinates, see `teleport_env.searches.given.coordinates`.
             mask: ``(B,)`` bool, which runs move; None: all.
         """
         symmetry = self._symmetry
@@ -406,8 +406,7 @@ class Runs:
 
     def price_of_move(self) -> float:
         """The same of a move by a given element."""
-        dim = self._symmetry.group.dim
-        return self.price(GivenElement(xi=torch.zeros(1, dim)))
+        return self.price(GivenElement(xi=torch.zeros(1, coordinates(self._symmetry))))
 
     def refuse(self, mask: Tensor) -> None:
         """Mark the runs in ``mask`` as having asked for a teleport that the budget cannot pay."""

@@ -13,6 +13,7 @@ from teleport_env.optimizers import Optimizer, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.problems.base import SPLITS, Problem
 from teleport_env.searches import Search, search_from
+from teleport_env.searches.given import coordinates
 
 ACTION_MODES = ("schedule", "group", "hybrid")
 OBSERVATIONS = ("features", "params", "both")
@@ -155,9 +156,9 @@ class Settings:
                     f"action_mode={self.action_mode!r} needs a continuous group; symmetry={self.symmetry!r} acts by "
                     f"{group.name}. Use action_mode='schedule' with searches=['random']"
                 )
-            if group.dim > MAX_GROUP_DIM:
+            if self.group_dim > MAX_GROUP_DIM:
                 raise ValueError(
-                    f"action_mode={self.action_mode!r} with symmetry={self.symmetry!r} would have {group.dim} coordinates, "
+                    f"action_mode={self.action_mode!r} with symmetry={self.symmetry!r} would have {self.group_dim} coordinates, "
                     f"more than {MAX_GROUP_DIM}; use symmetry='scaling' or action_mode='schedule'"
                 )
 
@@ -173,7 +174,7 @@ class Settings:
     @property
     def group_dim(self) -> int:
         """Length of ``xi``; 0 without a symmetry."""
-        return 0 if self.symmetry is None else self.problem.symmetries[self.symmetry].group.dim
+        return 0 if self.symmetry is None else coordinates(self.problem.symmetries[self.symmetry])
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ KWARGS: dict[str, Any] = {
     "rate_factors": [1.0, 0.5, 2.0],
     "problem": {"dimension": 4},
     "dtype": "float32",
-    "budget": 20,
+    "budget": 200,
 }
 
 
