@@ -197,7 +197,7 @@ def test_the_first_order_variant_does_not_keep_the_loss() -> None:
 
 @pytest.mark.parametrize("form", ["residual", "published"])
 def test_more_examples_than_units_are_not_exact(form: str) -> None:
-    """REFERENCE: with k = 16 the loss is kept to 1e-16 at n = 16 and moves by 1e-3 at n = 17."""
+    """At n = k the loss is kept to rounding, at n = k + 1 it moves."""
     for examples, kept in ((5, True), (6, False), (12, False)):
         toy = network_toy(
             lambda net: HiddenUnits(net, form=form), network((5, 6, 3), "leaky_relu"), examples, seed=examples
