@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from teleport_env.agents.comparison.study import Study, known_agents, run_study
+from teleport_env.agents.comparison.terminal import tables
 
 
 def settings() -> Study:
@@ -39,13 +39,7 @@ def main() -> None:
         found = run_study(study, console.print)
     except (ValueError, ImportError) as error:
         raise SystemExit(f"compare: {error}") from error
-    for problem, part in found["summary"].groupby("problem", sort=False):
-        table = Table(title=f"{problem}, {study.split} split", title_justify="left")
-        columns = [name for name in part.columns if name != "problem"]
-        for name in columns:
-            table.add_column(str(name), justify="left" if name in ("agent", "kind") else "right")
-        for row in part[columns].itertuples(index=False):
-            table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row))
+    for table in tables(found["summary"], study.split):
         console.print(table)
     console.print(f"{found['settings']['seconds']} s. Open {found['page']}")
 

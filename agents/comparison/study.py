@@ -27,7 +27,8 @@ from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
 
-REFERENCES = ("L-BFGS", "Newton-CG")
+REFERENCES = {"l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
+"""SciPy's methods, by the names of `play_reference` and of the table."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,25 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         "command": " ".join(["scripts/compare.py", *sys.argv[1:]]),
         "learning_rates": {f"{p}/{a}": dataclasses.asdict(t) for (p, a), t in tuned.items()},
         "tuning_runs": sum(t.runs for t in tuned.values()),
+        "tuning": _describe_tuning(study, tuned),
         "seconds": round(time.perf_counter() - began, 1),
     }
-    page = write_report(study.out, results, curves, traces, settings)
-    return {"results": results, "summary": summary_table(results), "settings": settings, "page": page}
+    summary = summary_table(results)
+    page = write_report(study.out, results, curves, traces, settings, table=summary)
+    return {"results": results, "summary": summary, "settings": settings, "page": page}
+
+
+def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
+    if not tuned:
+        return "nothing: every problem's default learning rate"
+    edges = sorted(f"{agent} on {problem}" for (problem, agent), found in tuned.items() if found.at_edge)
+    said = (
+        f"the base learning rate of every agent, on {study.tuning_instances} instances a problem of the train split: first "
+        f"each optimizer without teleports over {len(WIDE)} rates, then each agent over {len(NARROW)} around its "
+        f"optimizer's best; {sum(found.runs for found in tuned.values())} episodes in all. Thresholds and intervals are not "
+        "tuned."
+    )
+    return said + (f" The best lay at an edge of the grid for {', '.join(edges)}." if edges else "")
 
 
 def versions() -> dict[str, str]:
@@ -197,33 +213,36 @@ def _reference_task(
     instance = made.instances(torch.as_tensor(ids), study.split)
     # these methods need the whole training set; a budget in mini-batch gradients pays for fewer of its gradients
     unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
-    began = time.perf_counter()
     found = play_reference(name, made, instance, budget / unit, settings.tolerance)
-    seconds = (time.perf_counter() - began) / len(ids)
-    floor = settings.tolerance
     rows = [
         {
             "problem": problem,
-            "agent": name,
+            "agent": REFERENCES[name],
             "kind": "reference",
             "seed": seed,
             "instance_id": int(ids[i]),
             "split": study.split,
             "budget": budget,
             "cost": float(found["cost"][i]) * unit,
-            "gained": float(np.log10(max(found["initial_loss"][i], floor)) - np.log10(max(found["loss"][i], floor))),
+            "gained": float(found["gained"][i]),
             "initial_loss": float(found["initial_loss"][i]),
             "loss": float(found["loss"][i]),
-            "steps": 0,
+            "steps": int(found["steps"][i]),
             "teleports": 0,
-            "converged": bool(found["loss"][i] <= floor),
-            "diverged": False,
-            "seconds": seconds,
+            "converged": bool(found["converged"][i]),
+            "diverged": bool(found["diverged"][i]),
+            "seconds": float(found["seconds"][i]),
         }
         for seed in range(study.seeds)
         for i in range(len(ids))
     ]
-    return (problem, name), [], rows
+    floor = settings.tolerance
+    orders = (
+        np.log10(np.maximum(found["trace_loss"], floor)) - np.log10(np.maximum(found["initial_loss"], floor))[:, None]
+    )
+    shape = found["trace_cost"].T.shape
+    trail = Played(rows, found["trace_cost"].T * unit, orders.T, np.full(shape, np.nan), np.zeros(shape, dtype=bool))
+    return (problem, REFERENCES[name]), [trail], rows
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:
@@ -232,7 +251,8 @@ def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[
     for (problem, agent), found in sorted(played.items()):
         budget = found[0].rows[0]["budget"]
         frames.append(pandas.DataFrame({"problem": problem, "agent": agent, **curve(found, budget)}))
-        traces.append(trace(found[0], 0, problem, agent))
+        if found[0].rows[0]["kind"] != "reference":
+            traces.append(trace(found[0], 0, problem, agent))
     columns = ["problem", "agent", "cost", "q25", "median", "q75"]
     return (pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=columns)), traces
 
