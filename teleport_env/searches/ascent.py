@@ -19,6 +19,7 @@ from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.directions import (
     DERIVATIVES,
     ascent_direction,
+    compact,
     direction_price,
     relative_direction,
     relative_price,
@@ -26,6 +27,8 @@ from teleport_env.searches.directions import (
     require_derivative,
     require_pairs,
     require_reach,
+    require_resting_data,
+    shortened,
     unit,
     uses_hessian,
 )
@@ -73,6 +76,9 @@ class GradientAscent(Search):
         start: ``"identity"``, or ``"random"``: first move by a random element. For SO(2) that is an angle uniform in
             ``(0, pi * start_scale)``, as published; for other groups ``group.sample(scale=start_scale)``.
         start_scale: How far the random element lies from the identity.
+        trust_radius: Bound on the sum of the steps' lengths for groups that are not compact, where a rate too large ends in
+            elements so ill-conditioned that the loss is lost to rounding; the steps are shortened to it. None: no bound,
+            as published.
         retract: Move by ``group.retract`` in place of ``exp``. (The first-order variant of the publication's networks is
             ``1 + T`` either way.)
         derivative: ``"hessian_free"``, ``"double_backward"`` (one gradient and one Hessian-vector product a step, and a last
@@ -87,6 +93,7 @@ class GradientAscent(Search):
     rate: float = 0.1
     start: str = "identity"
     start_scale: float = 1.0
+    trust_radius: float | None = 5.0
     retract: bool = False
     derivative: str = "auto"
     verify: bool = False
@@ -95,6 +102,8 @@ class GradientAscent(Search):
         require_common(self, ("gradient_norm", "any"))
         require_count(self, "steps")
         require_positive(self, "rate", "start_scale")
+        if self.trust_radius is not None:
+            require_positive(self, "trust_radius")
         require_choice(self, "start", ("identity", "random"))
         require_choice(self, "derivative", DERIVATIVES)
         require_flags(self, "retract", "verify")
@@ -102,6 +111,7 @@ class GradientAscent(Search):
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         require_continuous(self, symmetry)
         require_derivative(self, symmetry, self.derivative)
+        require_resting_data(self, symmetry, self.verify or uses_hessian(symmetry, self.derivative))
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         evaluates = not uses_hessian(symmetry, self.derivative)
@@ -115,6 +125,7 @@ class GradientAscent(Search):
         evaluates = not uses_hessian(start.symmetry, self.derivative)
         point = at_start(start)
         failed = ~point.finite
+        left = self._reach(start)
         for step in range(-1 if self.start == "random" else 0, self.steps):
             if step < 0:
                 moved = self._random_point(start, evaluates)
@@ -122,9 +133,8 @@ class GradientAscent(Search):
                 direction = self.rate * ascent_direction(start, point, self.derivative)
                 usable = torch.isfinite(direction).all(dim=1)
                 failed |= ~usable
-                moved = move_along(
-                    start, point, torch.where(usable[:, None], direction, 0.0), self.retract, gradient=evaluates
-                )
+                direction, left = shortened(torch.where(usable[:, None], direction, 0.0), left)
+                moved = move_along(start, point, direction, self.retract, gradient=evaluates)
             failed |= ~moved.finite
             point = where_points(start, ~failed, moved, point)
         if not evaluates:  # the double backward pass evaluates where each step begins, but not where the last one ends
@@ -137,6 +147,11 @@ class GradientAscent(Search):
             candidate.score = objective.score(start, point.params, point.gradient)
             candidate.start_score = objective.start_score(start)
         return candidate
+
+    def _reach(self, start: Start) -> Tensor:
+        """``(R,)``: how far the steps may go in all."""
+        free = self.trust_radius is None or compact(start.symmetry.group)
+        return torch.full_like(start.loss, math.inf if free else float(self.trust_radius or 0.0))
 
     def _random_point(self, start: Start, evaluates: bool) -> Point:
         group = start.symmetry.group
@@ -198,6 +213,7 @@ class NormalizedAscent(Search):
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         require_continuous(self, symmetry)
         require_derivative(self, symmetry, self.derivative)
+        require_resting_data(self, symmetry, self.verify or uses_hessian(symmetry, self.derivative))
         require_reach(self, symmetry, self.retract, min(self.radius, self.trust_radius))
         if self.objective == "relative":
             require_pairs(self, problem, symmetry)

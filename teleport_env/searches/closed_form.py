@@ -29,8 +29,9 @@ from teleport_env.symmetries.base import Pair, Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
 from teleport_env.symmetries.networks import product
 
-# Of one pair and sweep after the first: the earlier element undone on two Gram matrices, and two products of elements.
-_REVISIT_PRODUCTS = 2 * 2 + 2
+# Of one pair and sweep after the first: the earlier element undone on two Gram matrices, the new one applied to them to
+# see whether it is better, and two products of elements.
+_REVISIT_PRODUCTS = 2 * 2 + 2 * 2 + 2
 
 
 @kind
@@ -145,13 +146,21 @@ class ClosedForm(Search):
         diagonal = isinstance(group, PositiveScaling)
         below, above = grams(pair, diagonal)
         a, b = (above, below) if on_weights else (below, above)  # the coefficients of S^-1 and S
-        if before is not None:  # as they would be with this pair where it started
-            a, b = _between(before[0], a), _between(before[1], b)
-        spectrum = solve(self.objective, a, b, self.trust_radius)
-        element, inverse = spectrum.element(), spectrum.inverse()
-        # from `before` to here, for the lower weights: h = g g_before^-1, and for the upper ones h^-1 from the right
-        forward, backward = element, inverse
-        if before is not None:
+        if before is None:
+            spectrum = solve(self.objective, a, b, self.trust_radius)
+            element, inverse = spectrum.element(), spectrum.inverse()
+            forward, backward = element, inverse
+        else:
+            here = _trace(a) + _trace(b)
+            a, b = _between(before[0], a), _between(before[1], b)  # as they would be with this pair where it started
+            spectrum = solve(self.objective, a, b, self.trust_radius)
+            element, inverse = spectrum.element(), spectrum.inverse()
+            if self.objective in ("balance_weights", "balance_gradient"):
+                # The trust region's minimum is known in one basis only, and may lie above what another sweep found.
+                there = _trace(_between(inverse, a)) + _trace(_between(element, b))
+                worse = there > here
+                element, inverse = _where(worse, before[0], element), _where(worse, before[1], inverse)
+            # from `before` to here, for the lower weights: h = g g_before^-1, and for the upper ones h^-1 from the right
             forward, backward = _product(element, before[1]), _product(before[0], inverse)
         if diagonal:
             left, right = (forward, backward) if on_weights else (backward, forward)
@@ -168,6 +177,15 @@ class ClosedForm(Search):
 def _between(outer: Tensor, inner: Tensor) -> Tensor:
     """``outer inner outer`` for symmetric matrices, or diagonals."""
     return _product(outer, _product(inner, outer))
+
+
+def _where(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    return torch.where(mask.reshape(-1, *([1] * (other.ndim - 1))), chosen, other)
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    """``(R,)`` of matrices ``(R, k, k)``, or of diagonals ``(R, k)``."""
+    return (torch.diagonal(matrix, dim1=1, dim2=2) if matrix.ndim == 3 else matrix).contiguous().sum(dim=1)
 
 
 def _product(first: Tensor, second: Tensor) -> Tensor:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from teleport_env.groups.base import Group
 from teleport_env.groups.general_linear import GL
+from teleport_env.groups.permutations import Permutations
+from teleport_env.groups.rotations import SO, SO2
 from teleport_env.groups.scaling import PositiveScaling
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Search, Start
-from teleport_env.searches.moves import Point, element_flops, elements, factors
+from teleport_env.searches.moves import Point, carries, element_flops, elements, factors
 from teleport_env.searches.objectives import squared_norm
 from teleport_env.searches.pair_algebra import acts_on_pairs, grams, solve, solve_flops
 from teleport_env.searches.plane_rotation import angle_gradient, pulled_back, turn_flops, turns_in_space
@@ -105,6 +108,20 @@ def unit(direction: Tensor) -> Tensor:
     return scaled / torch.sqrt(squared_norm(scaled))[:, None].clamp_min(tiny)
 
 
+def compact(group: Group) -> bool:
+    """Whether every factor is compact: rotations and permutations."""
+    return all(isinstance(factor, SO2 | SO | Permutations) for factor in factors(group))
+
+
+def shortened(direction: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions ``(R, d)`` no longer than ``left`` ``(R,)``, and what is left after them."""
+    size = direction.abs().amax(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
+    length = size * torch.sqrt(squared_norm(direction / size[:, None]))
+    # untouched where it fits, so that the bound costs no rounding
+    factor = torch.where(length > left, left / length, torch.ones_like(length))
+    return direction * factor[:, None], (left - length).clamp_min(0.0)
+
+
 def require_continuous(search: Search, symmetry: Symmetry) -> None:
     """Raise ValueError for a group without a Lie algebra to move in."""
     if not symmetry.group.continuous:
@@ -121,6 +138,16 @@ def require_reach(search: Search, symmetry: Symmetry, retract: bool, length: flo
         raise ValueError(
             f"steps of length {length:g} of search {search.kind!r} are too long for the retraction of "
             f"{symmetry.group.name}, which is defined below 2; use retract=False or shorter steps"
+        )
+
+
+def require_resting_data(search: Search, symmetry: Symmetry, evaluates: bool) -> None:
+    """Raise ValueError where a loss would be evaluated at moved weights on data that did not move along."""
+    if symmetry.moves_data and (evaluates or not carries(symmetry)):
+        raise ValueError(
+            f"search {search.kind!r} with these settings evaluates losses at moved weights, but symmetry {symmetry.name!r} "
+            f"moves the data along with them; use 'gradient_ascent', 'normalized_ascent' or 'random' with objective "
+            f"'gradient_norm', verify=False and derivative='auto', which carry the loss over"
         )
 
 

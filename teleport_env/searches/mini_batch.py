@@ -14,6 +14,7 @@ from teleport_env.ledger import Counts
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.searches.ascent import GradientAscent
 from teleport_env.searches.base import Candidate, Found, Search, Start, Status
+from teleport_env.searches.directions import require_resting_data
 from teleport_env.searches.moves import times
 from teleport_env.searches.settings import kind, require_common, require_count, search_from
 from teleport_env.symmetries.base import Symmetry
@@ -62,6 +63,7 @@ class MiniBatch(Search):
                 f"search {self.kind!r} needs mini-batches, which {problem.name or type(problem).__name__} does not have; "
                 f"use its inner search {self.inner.kind!r} by itself"
             )
+        require_resting_data(self, symmetry, evaluates=True)
         self.inner.check(problem, symmetry)
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:

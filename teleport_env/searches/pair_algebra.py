@@ -133,10 +133,15 @@ def solve_flops(objective: str, group: Group) -> float:
 def _diagonal(objective: str, a: Tensor, b: Tensor, radius: float) -> Tensor:
     tiny = torch.finfo(a.dtype).tiny
     if objective == "gradient_norm":
-        return 2.0 * radius * torch.sign(b - a)
+        return 2.0 * radius * _sign(b - a)
     if objective == "relative":
         return 2.0 * radius * (b - a) / (a + b).clamp_min(tiny)
     return (0.5 * (torch.log(a.clamp_min(tiny)) - torch.log(b.clamp_min(tiny)))).clamp(-2.0 * radius, 2.0 * radius)
+
+
+def _sign(values: Tensor) -> Tensor:
+    """`torch.sign`, which makes a zero of NaN, with NaN kept."""
+    return torch.where(torch.isnan(values), values, torch.sign(values))
 
 
 def _size(matrix: Tensor) -> Tensor:
@@ -156,7 +161,7 @@ def _maximum(a: Tensor, b: Tensor, radius: float) -> Spectrum:
     values, basis = _eigh((b - a) / _size(a + b))
     # Directions in which rounding alone decides the sign have no gradient to gain: leave them where they are.
     noise = 8.0 * a.shape[-1] * torch.finfo(a.dtype).eps
-    sign = torch.where(values.abs() <= noise, torch.zeros_like(values), torch.sign(values))
+    sign = torch.where(values.abs() <= noise, torch.zeros_like(values), _sign(values))
     return Spectrum(2.0 * radius * sign, basis)
 
 

@@ -64,16 +64,21 @@ def angle_gradient(symmetry: CoordinateChange, params: Tensor, gradient: Tensor,
     ``u`` because ``L`` depends on ``|u|`` alone, and ``du``, ``dc`` are the changes along the gradient.
     """
     with torch.enable_grad():
-        at, tangent = torch.func.jvp(lambda w: symmetry.forward(w, instance), (params,), (gradient,))[:2]
+        w = params.detach().requires_grad_(True)
+        at = symmetry.forward(w, instance)
+        # Forward tangent by two backward passes: d phi [grad] is the derivative of <(d phi)' y, grad> in y.
+        y = torch.zeros_like(at, requires_grad=True)
+        (pulled,) = torch.autograd.grad(at, w, y, create_graph=True)
+        (tangent,) = torch.autograd.grad((pulled * gradient).sum(), y)
         u = at.detach().requires_grad_(True)
         (c,) = torch.autograd.grad((symmetry.backward(u, instance) * gradient).sum(), u, create_graph=True)
         change = torch.zeros_like(c)
         if c.requires_grad:  # else phi is affine
-            (found,) = torch.autograd.grad((c * tangent.detach()).sum(), u, allow_unused=True)
+            (found,) = torch.autograd.grad((c * tangent).sum(), u, allow_unused=True)
             change = change if found is None else found
     u, c = u.detach(), c.detach()
     ratio = (c * u).contiguous().sum(dim=1) / squared_norm(u).clamp_min(torch.finfo(u.dtype).tiny)
-    return _tangent(u, 2.0 * (ratio[:, None] * tangent.detach() - change))
+    return _tangent(u, 2.0 * (ratio[:, None] * tangent - change))
 
 
 def pulled_back(symmetry: CoordinateChange, params: Tensor, covector: Tensor, instance: Instance) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
-from teleport_env.searches.directions import require_pairs
+from teleport_env.searches.directions import require_pairs, require_resting_data
 from teleport_env.searches.moves import (
     best_of,
     best_of_price,
@@ -57,6 +57,7 @@ class RandomSampling(Search):
             )
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
+        require_resting_data(self, symmetry, self.verify or self.objective == "virtual_step")
         if self.objective == "relative":
             require_pairs(self, problem, symmetry)
 

@@ -19,6 +19,7 @@ from teleport_env.searches.directions import (
     require_continuous,
     require_derivative,
     require_reach,
+    require_resting_data,
     unit,
 )
 from teleport_env.searches.moves import (
@@ -91,6 +92,7 @@ class VirtualStep(Search):
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         require_continuous(self, symmetry)
         require_derivative(self, symmetry, self.derivative)
+        require_resting_data(self, symmetry, evaluates=True)
         require_reach(self, symmetry, self.retract, max(self.radii))
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:

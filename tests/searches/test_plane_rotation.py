@@ -1,0 +1,91 @@
+"""Moving without a matrix ends where the matrix does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from search_cases import LEARNING_RATES, problem_named, start_of
+
+from teleport_env.groups.rotations import SO
+from teleport_env.random import Streams
+from teleport_env.searches.plane_rotation import angle_gradient, pulled_back, random_angles, rotate
+from teleport_env.symmetries.coordinate_change import CoordinateChange
+
+NAMES = ("RosenbrockND", "Quadratic")
+
+
+def setting(name: str):  # type: ignore[no-untyped-def]
+    problem = problem_named(name)
+    symmetry = problem.symmetries["rotation"]
+    assert isinstance(symmetry, CoordinateChange)
+    start = start_of(problem, symmetry, [0, 1, 2, 3, 4], LEARNING_RATES[name])
+    return problem, symmetry, start
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_angle_vector_is_the_gradient_over_the_group(name: str) -> None:
+    """As the coordinates of the group say it: the same length, and the same point after a move along it."""
+    _, symmetry, start = setting(name)
+    angles = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    xi = symmetry.ascent_direction(start.params, start.gradient, start.instance)
+    torch.testing.assert_close(angles.norm(dim=1), xi.norm(dim=1), rtol=1e-9, atol=0.0)
+    rate = (0.4 / xi.norm(dim=1))[:, None]
+    by_matrix = symmetry.act(symmetry.group.exp(rate * xi), start.params, start.instance)
+    torch.testing.assert_close(rotate(symmetry, start.params, rate * angles, start.instance), by_matrix)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_other_sense_of_rotation_ends_elsewhere(name: str) -> None:
+    _, symmetry, start = setting(name)
+    angles = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    angles = 0.4 * angles / angles.norm(dim=1, keepdim=True)
+    there, back = (rotate(symmetry, start.params, sign * angles, start.instance) for sign in (1.0, -1.0))
+    assert float((there - back).norm(dim=1).min()) > 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_double_backward_direction_agrees(name: str) -> None:
+    _, symmetry, start = setting(name)
+    product = start.evaluator.hessian_vector(start.params)[2]
+    through_loss = pulled_back(symmetry, start.params, 2.0 * product, start.instance)
+    hessian_free = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    scale = through_loss.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(hessian_free / scale, through_loss / scale, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("length", [0.0, 1e-9, 0.3, 3.0, 50.0])
+def test_any_angle_keeps_the_loss(name: str, length: float) -> None:
+    problem, symmetry, start = setting(name)
+    angles = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    angles = length * angles / angles.norm(dim=1, keepdim=True)
+    moved = rotate(symmetry, start.params, angles, start.instance)
+    torch.testing.assert_close(problem.loss(moved, start.instance), start.loss, rtol=1e-11, atol=0.0)
+    if length == 0.0:
+        torch.testing.assert_close(moved, start.params, rtol=1e-13, atol=1e-13)
+
+
+def test_random_rotations_are_uniform_on_the_sphere_and_shrink_with_the_scale() -> None:
+    problem = problem_named("Quadratic")
+    symmetry = problem.symmetries["rotation"]
+    assert isinstance(symmetry, CoordinateChange)
+    assert isinstance(symmetry.group, SO)
+    count = 4000
+    instance = problem.instances(torch.zeros(count, dtype=torch.int64), "train")
+    u = symmetry.forward(instance.start, instance)
+    unit = u / u.norm(dim=1, keepdim=True)
+
+    def turned(scale: float) -> torch.Tensor:
+        streams = Streams.from_seeds(list(range(count)))
+        angles = random_angles(symmetry, instance.start, instance, streams, scale)  # type: ignore[arg-type]
+        moved = symmetry.forward(rotate(symmetry, instance.start, angles, instance), instance)  # type: ignore[arg-type]
+        return moved / moved.norm(dim=1, keepdim=True)
+
+    uniform = turned(1.0)
+    assert float(uniform.mean(dim=0).abs().max()) < 4 / count**0.5
+    second = uniform.T @ uniform / count
+    torch.testing.assert_close(second, torch.eye(5, dtype=second.dtype) / 5, rtol=0.0, atol=0.02)
+    small = turned(0.05)
+    # an element exp of a normal xi of this scale moves u by a normal tangent vector of this deviation, in n - 1 directions
+    assert float((small - unit).square().sum(1).mean()) == pytest.approx(4 * 0.05**2, rel=0.05)
+    assert float((turned(1e-6) - unit).abs().max()) < 1e-5
