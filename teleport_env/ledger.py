@@ -4,9 +4,10 @@ Compute is counted, not guessed, in one unit: the **gradient evaluation**, one l
 data. The prices of the other evaluations are the field's usual ratios of arithmetic (Griewank and Walther, *Evaluating
 Derivatives*, 2008: a gradient costs three to four forward passes, a Hessian-vector product twice a gradient).
 
-Matrix work (products, solves, factorizations, exponentials) is charged by its floating-point operations over those of
-one gradient of the same problem. Work linear in the number of parameters is free, as the update of the optimizer itself
-is: an addition of two vectors is not what a budget is about.
+What a teleport computes beside evaluations (products, solves, factorizations, exponentials, and a symmetry's elementwise
+work on the weights) is charged by its floating-point operations over those of one gradient of the same problem. The
+update of the optimizer itself is free, and so are the few operations by which a change of coordinates comes and goes in
+the plane: there every candidate costs the evaluation that it ends with.
 """
 
 from __future__ import annotations

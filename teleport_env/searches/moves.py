@@ -26,6 +26,7 @@ from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.objectives import Objective
 from teleport_env.searches.plane_rotation import random_angles, rotate, turn_flops, turns_in_space
 from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 
 @dataclass
@@ -62,10 +63,11 @@ def at_start(start: Start) -> Point:
 def carries(symmetry: Symmetry) -> bool:
     """Whether loss and gradient after a move are known without an evaluation.
 
-    Not for rotations in space, although affine ones could: carrying takes a factorization there, evaluating two products.
+    Not for rotations, although affine ones could: carrying solves with ``phi``'s matrix, which takes as much as evaluating
+    the gradient in the plane, and a factorization more in space. A move by a rotation costs one gradient, always.
     """
     exact = symmetry.linear and symmetry.keeps_loss and not symmetry.data_dependent
-    return exact and not turns_in_space(symmetry)
+    return exact and not isinstance(symmetry, CoordinateChange)
 
 
 def times(number: float, counts: Counts) -> Counts:

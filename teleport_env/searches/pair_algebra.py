@@ -124,7 +124,7 @@ def solve(objective: str, a: Tensor, b: Tensor, radius: float) -> Spectrum:
 
 
 def solve_flops(objective: str, group: Group) -> float:
-    """Floating-point operations of `solve` and of ``g`` and ``g^-1`` for one pair; elementwise work is free."""
+    """Floating-point operations of `solve` and of ``g`` and ``g^-1`` for one pair; for scaling ``O(n)``, free."""
     if isinstance(group, GL):
         return (_SPECTRUM_FLOPS[objective] + _ELEMENT_FLOPS) * group.n**3
     return 0.0

@@ -34,6 +34,7 @@ class PermutationSymmetry(PairSymmetry):
 
     def __init__(self, layers: Layers, name: str = "permutation") -> None:
         super().__init__(layers, name, hidden_group(layers, [Permutations(width) for width in layers.hidden]))
+        self.move_flops = self.gradient_flops = float(layers.num_params)  # every weight is copied once
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         # (P V)[p[i]] = V[i], so row j of P V is row p^-1[j] of V

@@ -32,7 +32,6 @@ class ScalingSymmetry(PairSymmetry):
         ValueError: The activation is not homogeneous, or the network has no hidden layer.
     """
 
-    direction_flops = 0.0
     exact_when = "Always, on all data: a homogeneous activation commutes with positive factors."
 
     def __init__(
@@ -49,6 +48,9 @@ class ScalingSymmetry(PairSymmetry):
                 f"{activation.name!r}: use 'general_linear' or 'permutation' with it"
             )
         super().__init__(layers, name, hidden_group(layers, [PositiveScaling(width) for width in layers.hidden]))
+        # No matrix products, but a few operations on every weight: a third of a gradient on four samples, not nothing.
+        self.move_flops = self.gradient_flops = 2.0 * layers.num_params
+        self.direction_flops = 4.0 * layers.num_params  # the sums of squares on both sides of every hidden unit
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         return part[:, :, None] * matrix
