@@ -1,0 +1,62 @@
+"""Policies over the environments: published schedules, adaptive rules, and what they are compared with.
+
+`AGENTS` is the table of names, `agent_from` builds one of them, `default_agents` is a comparison's roster and `paper` gives
+the published experiments. Learned agents are in `teleport_env.agents.learned`, the adapter for stable-baselines3 in
+`teleport_env.agents.sb3`; neither is imported here.
+"""
+
+from teleport_env.agents.base import AGENTS, KINDS, Agent, State, agent_from, feature, register_agent
+from teleport_env.agents.presets import PAPER, Preset, default_agents, paper, reference
+from teleport_env.agents.rules import (
+    AcceptIfBetter,
+    Alignment,
+    MomentumTrigger,
+    RelativeDecrease,
+    Rule,
+    Stall,
+)
+from teleport_env.agents.schedules import (
+    AtSteps,
+    Every,
+    First,
+    Never,
+    RandomElement,
+    RandomTiming,
+    RateAndTeleport,
+    RateWarmupDecay,
+    ResetOptimizer,
+    Schedule,
+    line_search,
+)
+
+__all__ = [
+    "AGENTS",
+    "AcceptIfBetter",
+    "Agent",
+    "Alignment",
+    "AtSteps",
+    "Every",
+    "First",
+    "KINDS",
+    "MomentumTrigger",
+    "Never",
+    "PAPER",
+    "Preset",
+    "RandomElement",
+    "RandomTiming",
+    "RateAndTeleport",
+    "RateWarmupDecay",
+    "RelativeDecrease",
+    "ResetOptimizer",
+    "Rule",
+    "Schedule",
+    "Stall",
+    "State",
+    "agent_from",
+    "default_agents",
+    "feature",
+    "line_search",
+    "paper",
+    "reference",
+    "register_agent",
+]

@@ -1,0 +1,398 @@
+"""Fixed schedules: when to teleport is settled before the run begins.
+
+What a published schedule calls "teleport before step t" is, here and everywhere in this project: *once the run has taken
+exactly t gradient steps, teleport, then take the next step*. The publication counts its steps from 0, so that ``at_steps``
+with ``(99, 199, ...)`` is its "before steps 99, 199, ..." of the Rosenbrock experiment. A teleport is no gradient step.
+
+An agent counts its gradient steps as its step actions times ``steps_per_action``. It asks for each teleport of its schedule
+once: one that is refused is gone, unless ``retry`` is set. It asks for none that the rest of the budget cannot pay, because
+that would end the episode.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from teleport_env.agents.base import KINDS, Agent, State, feature, register_agent
+from teleport_env.envs.features import NAMES
+from teleport_env.random import Streams, fold_in
+
+LONG_AGO = 1 << 40
+"""Gradient steps since the last teleport where there was none."""
+
+_SLACK = 1e-3  # of a gradient step: features are float32
+
+
+def require_count(agent: Agent, name: str, least: int = 1) -> None:
+    """Raise ValueError unless the setting is an integer of at least ``least``."""
+    value = getattr(agent, name)
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} of {type(agent).__name__} must be an integer of at least {least}, got {value!r}")
+
+
+def require_number(agent: Agent, name: str, low: float = -math.inf, high: float = math.inf) -> None:
+    """Raise ValueError unless the setting is a number within bounds (a bound itself is allowed unless infinite)."""
+    value = getattr(agent, name)
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name} of {type(agent).__name__} must be a number in [{low:g}, {high:g}], got {value!r}")
+
+
+def plain_step(agent: Agent) -> int:
+    """The action that steps and leaves the learning rate alone.
+
+    Raises:
+        ValueError: The agent's ``rate_factors`` do not hold 1.0.
+    """
+    factors = [float(factor) for factor in agent.environment.get("rate_factors", (1.0,))]
+    if 1.0 not in factors:
+        raise ValueError(f"{type(agent).__name__} needs 1.0 among its rate_factors to step by, got {tuple(factors)}")
+    return factors.index(1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Never(Agent):
+    """Gradient steps alone: plain descent, or whatever ``environment["optimizer"]`` is without teleports.
+
+    The environment is asked for an empty menu unless it names one.
+    """
+
+    name: str = "never"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "environment", {"searches": [], **self.environment})
+        plain_step(self)
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        return np.full(len(observation), plain_step(self), dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Agent):
+    """What all agents that teleport have in common; a subclass says when in `due`.
+
+    Attributes:
+        which: Index of the search in the menu.
+        steps_per_action: Gradient steps of one step action, also asked of the environment; None: what ``environment`` says,
+            else 1.
+        least_steps: No teleport unless what is left after it pays for so many gradient steps. The agent sees the price of
+            the *cheapest* search of the menu: give it a menu of one where prices differ.
+        retry: Ask once more for a refused teleport, after the next step action.
+    """
+
+    which: int = 0
+    steps_per_action: int | None = None
+    least_steps: int = 1
+    retry: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {self.kind!r}")
+        require_count(self, "which", least=0)
+        require_count(self, "least_steps", least=0)
+        # A setting goes before the environment's entry: dataclasses.replace carries over the latter.
+        environment = {"steps_per_action": 1, **self.wanted(), **self.environment, **self.imposed()}
+        if self.steps_per_action is not None:
+            require_count(self, "steps_per_action")
+            environment["steps_per_action"] = int(self.steps_per_action)
+        object.__setattr__(self, "environment", environment)
+        plain_step(self)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError for a setting that is not allowed."""
+
+    def wanted(self) -> dict[str, Any]:
+        """Keyword arguments of the environment that hold unless ``environment`` has others."""
+        return {}
+
+    def imposed(self) -> dict[str, Any]:
+        """Keyword arguments of the environment that follow from the agent's settings, whatever ``environment`` says."""
+        return {}
+
+    @property
+    def stride(self) -> int:
+        """Gradient steps of one step action."""
+        return int(self.environment["steps_per_action"])
+
+    def initial_state(self, count: int) -> State:
+        """The memory: ``taken`` gradient steps, ``since`` the last teleport asked for, whether the last action ``asked`` for
+        one, and whether one is ``owed``."""
+        return {
+            "taken": np.zeros(count, dtype=np.int64),
+            "since": np.full(count, LONG_AGO, dtype=np.int64),
+            "asked": np.zeros(count, dtype=bool),
+            "owed": np.zeros(count, dtype=bool),
+        }
+
+    @abstractmethod
+    def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        """Which runs ``(B,)`` bool should teleport now; may update its own entries of ``memory``."""
+
+    def step_action(self, memory: State) -> np.ndarray:
+        """The gradient step ``(B,)`` of the runs that do not teleport, an index of ``rate_factors``."""
+        return np.full(len(memory["taken"]), plain_step(self), dtype=np.int64)
+
+    def affordable(self, observation: np.ndarray) -> np.ndarray:
+        """Which runs ``(B,)`` bool can pay for a teleport and ``least_steps`` gradient steps after it."""
+        price = feature(observation, "price").astype(np.float64)
+        left = 10.0 ** (4.0 * feature(observation, "log_budget_left").astype(np.float64)) - 1.0
+        return (price < 1.0) & (left * (1.0 - price) >= self.least_steps - _SLACK)
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        asked = memory["asked"]
+        wants = self.due(observation, memory)
+        if self.retry:
+            refused = feature(observation, "refused") > 0.5
+            memory["owed"] = np.where(asked, refused, memory["owed"])
+            wants = wants | (memory["owed"] & ~asked)
+        teleport = wants & self.affordable(observation)
+        action = np.where(teleport, self.steps + self.which, self.step_action(memory))
+        memory["taken"] = memory["taken"] + np.where(teleport, 0, self.stride)
+        memory["since"] = np.where(teleport, 0, memory["since"] + self.stride)
+        memory["owed"] = memory["owed"] & ~teleport
+        memory["asked"] = teleport
+        return action
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtSteps(Schedule):
+    """The publication's set K: one teleport at each entry of ``at``.
+
+    Attributes:
+        at: Gradient steps taken before each teleport, in ascending order; a number that stands twice is two teleports in a
+            row. With several gradient steps an action, the first count that is not below it.
+    """
+
+    name: str = "at steps"
+    at: tuple[int, ...] = (99, 199, 299, 399, 499, 599, 699, 799, 899, 999)
+
+    def check(self) -> None:
+        object.__setattr__(self, "at", tuple(int(step) for step in self.at))
+        if any(step < 0 for step in self.at) or list(self.at) != sorted(self.at):
+            raise ValueError(f"at of AtSteps must be step counts of at least 0 in ascending order, got {self.at}")
+
+    def initial_state(self, count: int) -> State:
+        return {**super().initial_state(count), "passed": np.zeros(count, dtype=np.int64)}
+
+    def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        times = np.array([*self.at, 2 * LONG_AGO], dtype=np.int64)
+        now = memory["taken"] >= times[memory["passed"]]
+        memory["passed"] = memory["passed"] + now
+        return now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Every(Schedule):
+    """A teleport every ``k`` gradient steps.
+
+    Attributes:
+        k: Gradient steps from one teleport to the next.
+        offset: Gradient steps before the first; 0: the run begins with a teleport.
+    """
+
+    name: str = "every"
+    k: int = 10
+    offset: int = 0
+
+    def check(self) -> None:
+        require_count(self, "k")
+        require_count(self, "offset", least=0)
+
+    def initial_state(self, count: int) -> State:
+        return {**super().initial_state(count), "next": np.full(count, self.offset, dtype=np.int64)}
+
+    def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        now = memory["taken"] >= memory["next"]
+        # the next multiple beyond what was taken: a long action may pass several, which are one teleport
+        following = memory["next"] + self.k * ((memory["taken"] - memory["next"]) // self.k + 1)
+        memory["next"] = np.where(now, following, memory["next"])
+        return now
+
+
+@dataclass(frozen=True, kw_only=True)
+class First(Schedule):
+    """One teleport before each of the first ``k`` gradient steps (or step actions that begin within them)."""
+
+    name: str = "first"
+    k: int = 1
+
+    def check(self) -> None:
+        require_count(self, "k", least=0)
+
+    def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        return ~memory["asked"] & (memory["taken"] < self.k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomTiming(Schedule):
+    """A teleport before each step action with a fixed probability: does it matter *when*?
+
+    Draws are counter-based. A run's key is a hash of ``seed`` and of its episode's first features, so that a run draws the
+    same whether alone or in any row of a batch; two episodes on one instance draw alike.
+
+    Attributes:
+        probability: Of a teleport before a step action.
+        seed: Any integer.
+    """
+
+    name: str = "random timing"
+    probability: float = 0.1
+    seed: int = 0
+
+    def check(self) -> None:
+        require_number(self, "probability", 0.0, 1.0)
+
+    def initial_state(self, count: int) -> State:
+        fresh = {"key": np.zeros(count, dtype=np.int64), "keyed": np.zeros(count, dtype=bool)}
+        return {**super().initial_state(count), **fresh}
+
+    def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        if not memory["keyed"].all():
+            memory["key"] = np.where(memory["keyed"], memory["key"], self._keys(observation))
+            memory["keyed"] = np.ones_like(memory["keyed"])
+        numbers = torch.from_numpy(memory["taken"])
+        drawn = Streams(fold_in(torch.from_numpy(memory["key"]), numbers)).uniform().numpy()
+        return ~memory["asked"] & (drawn < self.probability)
+
+    def _keys(self, observation: np.ndarray) -> np.ndarray:
+        features = np.ascontiguousarray(observation[:, : len(NAMES)], dtype=np.float32)
+        bits = torch.from_numpy(features.view(np.int32).astype(np.int64))
+        keys = Streams.from_seeds([self.seed]).keys.expand(len(bits))
+        for column in bits.unbind(1):
+            keys = fold_in(keys, column)
+        return keys.numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomElement(Every):
+    """`Every` with a random group element that nothing is asked of: does it matter *where to*?"""
+
+    name: str = "random element"
+
+    def wanted(self) -> dict[str, Any]:
+        return {"searches": ["random_element"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetOptimizer(Every):
+    """`Every` that clears the optimizer's state and moves nothing: how much of a teleport's gain is the reset?"""
+
+    name: str = "reset optimizer"
+    kind: str = "control"
+    offset: int = 10
+
+    def wanted(self) -> dict[str, Any]:
+        return {"searches": ["reset_optimizer"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateWarmupDecay(Schedule):
+    """No teleports, a fixed schedule of the learning rate: is it only a learning-rate schedule?
+
+    The rate is multiplied by ``up`` before each step action that begins within the first ``warmup`` gradient steps, and by
+    ``down`` after every ``decay_every`` gradient steps from there on.
+
+    Attributes:
+        up: Factor of the warm-up.
+        warmup: Its length in gradient steps.
+        down: Factor of the decay.
+        decay_every: Gradient steps from one decay to the next; 0: none.
+    """
+
+    name: str = "rate warm-up and decay"
+    kind: str = "control"
+    up: float = 1.2
+    warmup: int = 5
+    down: float = 0.7
+    decay_every: int = 20
+
+    def check(self) -> None:
+        require_count(self, "warmup", least=0)
+        require_count(self, "decay_every", least=0)
+        for name in ("up", "down"):
+            require_number(self, name, 2.0**-10, 2.0**10)
+
+    def wanted(self) -> dict[str, Any]:
+        return {"searches": []}
+
+    def imposed(self) -> dict[str, Any]:
+        return {"rate_factors": (1.0, float(self.up), float(self.down))}
+
+    @property
+    def highest_factor(self) -> float:
+        """The rate over its base at the end of the warm-up."""
+        return float(self.up) ** math.ceil(self.warmup / self.stride)
+
+    def initial_state(self, count: int) -> State:
+        first = np.full(count, self.warmup + self.decay_every, dtype=np.int64)
+        return {**super().initial_state(count), "decay": first if self.decay_every else first + LONG_AGO}
+
+    def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        return np.zeros(len(observation), dtype=bool)
+
+    def step_action(self, memory: State) -> np.ndarray:
+        action = np.where(memory["taken"] < self.warmup, 1, 0)
+        return np.where(memory["taken"] >= memory["decay"], 2, action)
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        action = super().decide(observation, memory)
+        memory["decay"] = memory["decay"] + np.where(action == 2, self.decay_every, 0)
+        return action
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateAndTeleport(RateWarmupDecay):
+    """A fixed schedule of both: flatten by teleports, then stride with a larger rate.
+
+    Attributes:
+        first: One teleport before each of the first so many gradient steps.
+        every: Then one every so many gradient steps; 0: none.
+    """
+
+    name: str = "rate and teleport"
+    kind: str = "fixed"
+    up: float = 1.2
+    warmup: int = 5
+    down: float = 0.7
+    decay_every: int = 20
+    first: int = 3
+    every: int = 20
+
+    def check(self) -> None:
+        super().check()
+        require_count(self, "first", least=0)
+        require_count(self, "every", least=0)
+
+    def wanted(self) -> dict[str, Any]:
+        return {}
+
+    def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        now = memory["taken"] < self.first
+        if self.every:
+            now |= (memory["taken"] > 0) & (memory["since"] >= self.every)
+        return now & ~memory["asked"]
+
+
+def line_search(**settings: Any) -> Never:
+    """Plain descent whose steps search their rate and pay for it: a control, since a teleport is a change of metric."""
+    environment = {"optimizer": "gd_line_search", **settings.pop("environment", {})}
+    return Never(**{"name": "line search", "kind": "control", "environment": environment, **settings})
+
+
+register_agent("never", Never)
+register_agent("at_steps", AtSteps)
+register_agent("every", Every)
+register_agent("first", First)
+register_agent("random_timing", RandomTiming)
+register_agent("random_element", RandomElement)
+register_agent("reset_optimizer", ResetOptimizer)
+register_agent("rate_warmup_decay", RateWarmupDecay)
+register_agent("rate_and_teleport", RateAndTeleport)
+register_agent("line_search", line_search)

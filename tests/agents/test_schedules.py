@@ -1,0 +1,409 @@
+"""Fixed schedules: when exactly they teleport, on made-up observations and in the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import teleport_env  # noqa: F401 (registers the environments)
+from teleport_env.agents import (
+    AGENTS,
+    PAPER,
+    Agent,
+    AtSteps,
+    Every,
+    First,
+    Never,
+    RandomTiming,
+    RateAndTeleport,
+    RateWarmupDecay,
+    agent_from,
+    default_agents,
+    paper,
+)
+from teleport_env.agents.schedules import line_search
+from teleport_env.envs.features import INDEX, NAMES
+from teleport_env.problems import PROBLEMS
+from teleport_env.random import seeds_of_rows
+
+RICH = {"price": 0.01, "log_budget_left": 0.5, "budget_left": 1.0}
+
+
+def observations(count: int, **values: float | np.ndarray) -> np.ndarray:
+    """``(count, F)``: zeros but for the named features; by default there is money for everything."""
+    made = np.zeros((count, len(NAMES)), dtype=np.float32)
+    for name, value in {**RICH, **values}.items():
+        made[:, INDEX[name]] = value
+    return made
+
+
+def actions_of(agent: Agent, length: int, observation: np.ndarray | None = None) -> list[int]:
+    """The actions of one run that always sees the same."""
+    observation = observations(1)[0] if observation is None else observation
+    state, found = None, []
+    for _ in range(length):
+        action, state = agent.predict(observation, state)
+        found.append(int(action))
+    return found
+
+
+def teleports_after(agent: Agent, steps: int) -> list[int]:
+    """The numbers of gradient steps taken at each teleport before ``steps`` of them are taken."""
+    taken, found = 0, []
+    for action in actions_of(agent, 2 * steps):
+        if action >= agent.steps:
+            found.append(taken)
+        else:
+            taken += int(agent.environment["steps_per_action"])
+    return [count for count in found if count < steps]
+
+
+def test_never_only_steps() -> None:
+    assert actions_of(Never(), 5) == [0] * 5
+
+
+def test_at_steps_teleports_once_exactly_so_many_steps_were_taken() -> None:
+    assert teleports_after(AtSteps(at=(0, 3, 4)), 12) == [0, 3, 4]
+    assert teleports_after(AtSteps(at=(2, 2, 5)), 12) == [2, 2, 5]
+
+
+def test_at_steps_with_long_actions_takes_the_first_count_not_below() -> None:
+    assert teleports_after(AtSteps(at=(3, 8), steps_per_action=4), 20) == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("k", "offset", "expected"), [(3, 0, [0, 3, 6, 9]), (4, 2, [2, 6, 10]), (1, 8, [8, 9, 10, 11])]
+)
+def test_every(k: int, offset: int, expected: list[int]) -> None:
+    assert teleports_after(Every(k=k, offset=offset), 12) == expected
+
+
+def test_every_with_actions_longer_than_its_period_teleports_once_an_action() -> None:
+    assert teleports_after(Every(k=3, steps_per_action=4), 16) == [0, 4, 8, 12]
+
+
+def test_first() -> None:
+    assert teleports_after(First(k=3), 12) == [0, 1, 2]
+    assert teleports_after(First(k=0), 12) == []
+    assert teleports_after(First(k=5, steps_per_action=4), 12) == [0, 4]
+
+
+def test_a_refused_teleport_is_gone_unless_retry() -> None:
+    refused = observations(1, refused=1.0)[0]
+    assert actions_of(AtSteps(at=(1,)), 6, refused) == [0, 1, 0, 0, 0, 0]
+    assert actions_of(AtSteps(at=(1,), retry=True), 6, refused) == [0, 1, 0, 1, 0, 1]
+    assert actions_of(AtSteps(at=(1,), retry=True), 6) == [0, 1, 0, 0, 0, 0]
+
+
+def test_no_teleport_that_the_budget_cannot_pay() -> None:
+    agent = Every(k=1, least_steps=3)
+    poor = {"log_budget_left": np.log10(1.0 + 9.0) / 4.0}
+    assert actions_of(agent, 2, observations(1, price=6.0 / 9.0, **poor)[0]) == [1, 0]  # leaves exactly 3
+    assert actions_of(agent, 2, observations(1, price=6.1 / 9.0, **poor)[0]) == [0, 0]
+    assert actions_of(Every(k=1, least_steps=0), 2, observations(1, price=1.0, **poor)[0]) == [0, 0]
+
+
+def test_which_and_rate_factors_choose_the_action() -> None:
+    agent = Every(k=1, which=1, environment={"rate_factors": (0.5, 1.0), "searches": ["random", "virtual_step"]})
+    assert actions_of(agent, 2) == [3, 1]
+
+
+def test_random_timing_is_a_function_of_seed_and_run() -> None:
+    agent = RandomTiming(probability=0.3, seed=5)
+    first, second = observations(2, rate_decrease=np.array([0.1, 0.2]))
+    alone = actions_of(agent, 200, first)
+    assert alone == actions_of(agent, 200, first)
+    assert alone != actions_of(agent, 200, second)
+    assert alone != actions_of(dataclasses.replace(agent, seed=6), 200, first)
+    teleports, steps = alone.count(1), alone.count(0)
+    assert abs(teleports / steps - 0.3) < 0.12
+    assert not any(a == b == 1 for a, b in itertools.pairwise(alone))
+
+
+def test_random_timing_in_a_batch_draws_what_a_run_draws_alone() -> None:
+    agent = RandomTiming(probability=0.4)
+    batch = observations(7, rate_decrease=np.linspace(-1.0, 1.0, 7))
+    state, together = None, []
+    for _ in range(30):
+        action, state = agent.predict(batch, state)
+        together.append(action)
+    for row in range(7):
+        assert [int(action[row]) for action in together] == actions_of(agent, 30, batch[row])
+
+
+def test_warmup_and_decay() -> None:
+    agent = RateWarmupDecay(up=2.0, warmup=3, down=0.5, decay_every=2)
+    assert agent.environment["rate_factors"] == (1.0, 2.0, 0.5)
+    assert actions_of(agent, 9) == [1, 1, 1, 0, 0, 2, 0, 2, 0]
+    assert actions_of(RateWarmupDecay(warmup=2, decay_every=0), 6) == [1, 1, 0, 0, 0, 0]
+    assert RateWarmupDecay(up=2.0, warmup=4, steps_per_action=2).highest_factor == 4.0
+
+
+def test_rate_and_teleport_does_both() -> None:
+    agent = RateAndTeleport(up=2.0, warmup=2, decay_every=0, first=2, every=3)
+    assert actions_of(agent, 11) == [3, 1, 3, 1, 0, 0, 3, 0, 0, 0, 3]
+
+
+def test_settings_go_before_the_environment_and_survive_replace() -> None:
+    agent = RateWarmupDecay(up=2.0)
+    assert dataclasses.replace(agent, up=3.0).environment["rate_factors"] == (1.0, 3.0, agent.down)
+    longer = dataclasses.replace(Every(), steps_per_action=4)
+    assert (longer.environment["steps_per_action"], longer.stride) == (4, 4)
+    assert Every(environment={"steps_per_action": 2}).stride == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("every", {"k": 0}, "k of Every"),
+        ("every", {"k": 2.0}, "k of Every"),
+        ("at_steps", {"at": (5, 3)}, "ascending"),
+        ("random_timing", {"probability": 1.5}, "probability of RandomTiming"),
+        ("every", {"which": -1}, "which of Every"),
+        ("every", {"kind": "best"}, "kind"),
+        ("every", {"environment": {"rate_factors": (0.5, 2.0)}}, "needs 1.0"),
+        ("every", {"period": 3}, "period"),
+        ("nobody", {}, "there is no agent 'nobody'"),
+    ],
+)
+def test_wrong_settings_are_told(name: str, settings: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        agent_from(name, **settings)
+
+
+# -- laws of every agent -----------------------------------------------------------------------------------------------
+
+
+def random_observations(count: int, length: int, seed: int = 0) -> np.ndarray:
+    """``(length, count, F)`` uniform in [-0.5, 0.5], with plausible prices."""
+    made = np.random.default_rng(seed).uniform(-0.5, 0.5, (length, count, len(NAMES))).astype(np.float32)
+    for name, high in (("price", 0.3), ("log_budget_left", 0.6), ("budget_left", 1.0)):
+        made[:, :, INDEX[name]] = high * np.abs(made[:, :, INDEX[name]]) * 2.0
+    made[:, :, INDEX["refused"]] = made[:, :, INDEX["refused"]] > 0.3
+    return made
+
+
+def check_batch(agent: Agent) -> None:
+    """The law that a batch decides as its runs do alone."""
+    seen = random_observations(7, 60)
+    state, together = None, []
+    for observation in seen:
+        action, state = agent.predict(observation, state)
+        assert action.shape == (7,)
+        assert action.dtype == np.int64
+        together.append(action)
+    for row in range(7):
+        state = None
+        for observation, expected in zip(seen[:, row], together, strict=True):
+            action, state = agent.predict(observation, state)
+            assert np.ndim(action) == 0
+            assert action == expected[row]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_batch_decides_as_its_runs_do_alone(name: str) -> None:
+    check_batch(agent_from(name))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Follower(Agent):
+    """Teleports when the mean of all runs' loss is high: breaks the law on purpose."""
+
+    def decide(self, observation: np.ndarray, memory: dict) -> np.ndarray:
+        return np.full(len(observation), observation[:, 0].mean() > 0)
+
+
+def test_a_rule_that_looks_at_its_neighbours_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        check_batch(Follower())
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_state_is_not_touched_and_replays(name: str) -> None:
+    agent = agent_from(name)
+    seen = random_observations(3, 20, seed=1)
+    states, found = [None], []
+    for observation in seen:
+        action, state = agent.predict(observation, states[-1])
+        found.append(action)
+        states.append(state)
+    kept = [{key: value.copy() for key, value in state.items()} for state in states[1:]]
+    for step in (5, 0, 12):
+        action, state = agent.predict(seen[step], states[step])
+        np.testing.assert_array_equal(action, found[step])
+        for key, value in kept[step].items():
+            np.testing.assert_array_equal(state[key], value)
+    for state, copy in zip(states[1:], kept, strict=True):
+        for key, value in copy.items():
+            np.testing.assert_array_equal(state[key], value)
+
+
+def check_episode_start(agent: Agent) -> None:
+    """The law that the start of an episode clears the memory of its row, and of no other."""
+    seen = random_observations(2, 24, seed=2)
+    state = None
+    for observation in seen[:12]:
+        _, state = agent.predict(observation, state)
+    started, undisturbed, fresh = state, state, None
+    for step, observation in enumerate(seen[12:]):
+        action, started = agent.predict(observation, started, np.array([step == 0, False]))
+        other, undisturbed = agent.predict(observation, undisturbed)
+        anew, fresh = agent.predict(observation, fresh)
+        assert action[0] == anew[0]
+        assert action[1] == other[1]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_episode_start_clears_the_memory_of_its_row_alone(name: str) -> None:
+    check_episode_start(agent_from(name))
+
+
+class Unforgetting(First):
+    """Gives the memory back as it was: breaks the law on purpose."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+        return super().predict(observation, state, None, deterministic)
+
+
+def test_an_agent_that_does_not_forget_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        check_episode_start(Unforgetting(k=2))
+
+
+# -- in the environment ------------------------------------------------------------------------------------------------
+
+
+def play_alone(agent: Agent, problem: str, seed: int, most: int = 400) -> list[tuple[int, int, float]]:
+    """Actions, gradient steps and losses of one episode in the single environment."""
+    env = gym.make(f"Teleport/{problem}-v0", **agent.environment)
+    observation, _ = env.reset(seed=seed)
+    state, over, course = None, False, []
+    while not over and len(course) < most:
+        action, state = agent.predict(observation, state)
+        observation, _, terminated, truncated, info = env.step(action)
+        over = terminated or truncated
+        course.append((int(action), info["step"], info["loss"]))
+    assert over
+    return course
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_plays_alike_alone_and_in_a_batch(name: str) -> None:
+    agent = agent_from(name)
+    count = 3
+    env = gym.make_vec(
+        "Teleport/Rosenbrock-v0",
+        num_envs=count,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode="Disabled",
+        **agent.environment,
+    )
+    observation, _ = env.reset(seed=3)
+    state, over = None, np.zeros(count, dtype=bool)
+    courses: list[list[tuple[int, int, float]]] = [[] for _ in range(count)]
+    while not over.all():
+        action, state = agent.predict(observation, state)
+        going = ~over
+        observation, _, terminated, truncated, info = env.step(action)
+        over = terminated | truncated
+        for row in np.flatnonzero(going):
+            courses[row].append((int(action[row]), int(info["step"][row]), float(info["loss"][row])))
+    for row, seed in enumerate(seeds_of_rows(3, count)):
+        assert courses[row] == play_alone(agent, "Rosenbrock", seed)
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if not name.startswith("MNIST")])
+def test_published_teleports_come_before_the_published_steps(name: str) -> None:
+    preset = paper(name)
+    env = preset.make()
+    observation, info = env.reset(seed=0)
+    state, found = None, []
+    while info["step"] < preset.steps:
+        action, state = preset.agent.predict(observation, state)
+        if action == 1:
+            found.append(info["step"])
+        observation, _, terminated, truncated, info = env.step(action)
+        assert not terminated
+        assert not truncated
+    expected = {"Rosenbrock": [99, 199, 299, 399, 499, 599, 699, 799, 899, 999], "Booth": [4]}
+    assert found == expected.get(name, [5])
+    assert info["step"] == preset.steps
+    assert info["teleports"] == len(found)
+
+
+def test_published_booth_run_ends_where_it_did() -> None:
+    """9.45e-4 after ten steps: the loss shrinks by 0.1936 a step once the teleport has found the maximum, g2 = 36 L."""
+    preset = paper("Booth")
+    env = preset.make()
+    observation, info = env.reset(seed=1)
+    state, losses = None, []
+    while info["step"] < preset.steps:
+        action, state = preset.agent.predict(observation, state)
+        observation, _, _, _, info = env.step(action)
+        losses.append(info["loss"])
+    assert losses[3] == pytest.approx(17.95, abs=0.01)
+    assert losses[4] == pytest.approx(17.95, abs=0.01)  # the teleport
+    assert losses[-1] == pytest.approx(9.45e-4, rel=0.02)
+
+
+def test_published_regression_with_the_released_form_ends_where_it_did() -> None:
+    """Mean of the five starts: 25.6 before update 10 and 1.580 after 300 (in float32; one run here has more digits)."""
+    preset = paper("MLPRegression", symmetry="general_linear_first_order")
+    env = gym.make_vec(
+        preset.env_id,
+        num_envs=5,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode="Disabled",
+        **preset.arguments,
+    )
+    observation, info = env.reset(seed=0, options={"instance_id": np.arange(5)})
+    state, losses = None, {}
+    for _ in range(preset.steps + 1):  # all teleport at once, and once
+        action, state = preset.agent.predict(observation, state)
+        observation, _, _, _, info = env.step(action)
+        losses[int(info["step"][0])] = float(info["loss"].mean())
+    assert info["step"].tolist() == [preset.steps] * 5
+    assert losses[10] == pytest.approx(25.6, rel=0.15)
+    assert losses[300] == pytest.approx(1.580, rel=0.03)
+
+
+def test_mnist_preset_has_the_published_schedule() -> None:
+    preset = paper("MNIST", symmetry="scaling")
+    assert preset.agent.at == (2400,)
+    assert preset.steps == 192_000
+    assert preset.arguments["symmetry"] == "scaling"
+    assert preset.arguments["searches"][0]["batches"] == 4
+    with pytest.raises(ValueError, match="there is no published experiment 'Ackley'"):
+        paper("Ackley")
+
+
+def test_line_search_beats_plain_descent_at_a_poor_rate() -> None:
+    poor = {"learning_rate": 1e-5}
+    plain = play_alone(Never(environment=poor), "Rosenbrock", 0)
+    searched = play_alone(line_search(environment=poor), "Rosenbrock", 0)
+    assert searched[-1][2] < 0.5 * plain[-1][2]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_roster(problem: str) -> None:
+    roster = default_agents(problem)
+    names = [agent.name for agent in roster]
+    assert len(set(names)) == len(names)
+    assert names[0] == "never"
+    assert {agent.kind for agent in roster} == {"fixed", "adaptive", "control", "reference"}
+    assert ("reset optimizer" in names) == (PROBLEMS[problem]().defaults("train").optimizer != "gd")
+    assert not any("learning_rate" in agent.environment for agent in roster), "rates are left to tuning"
+
+
+class _WithoutSymmetry(PROBLEMS["Booth"]):  # type: ignore[misc, name-defined]
+    symmetries = {}  # noqa: RUF012 (a stand-in for the property)
+
+
+def test_roster_of_a_problem_without_symmetries_does_not_teleport(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROBLEMS, "Plain", _WithoutSymmetry)
+    assert {agent.kind for agent in default_agents("Plain")} == {"fixed", "control", "reference"}
+    assert all(agent.environment["searches"] == [] for agent in default_agents("Plain"))
