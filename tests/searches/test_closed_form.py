@@ -36,6 +36,25 @@ def test_booth_reaches_its_largest_gradient() -> None:
     assert 36.0 * 0.997 < float(g2(by_grid) / start.loss) <= 36.0 * (1 + 1e-12)
 
 
+def test_the_grid_goes_all_around_the_circle() -> None:
+    """In Rosenbrock's coordinates the two halves of the circle are not alike; the best angle lies in either."""
+    ids, points = list(range(20)), 128
+    angles = torch.arange(1, points + 1, dtype=torch.float64) * (2 * torch.pi / (points + 1))
+    where = []
+    for objective, sign in (("gradient_norm", 1.0), ("balance_gradient", -1.0)):
+        start = start_at("Rosenbrock", "rotation", ids)
+        elements = start.symmetry.group.exp(angles[:, None])
+        found = Grid(points=points, objective=objective).find(start)
+        for row in found.moved.nonzero()[:, 0].tolist():
+            rows = torch.full((points,), row)
+            params = start.symmetry.act(elements, start.params[rows], start.instance.select(rows))
+            gradient = start.evaluator.problem.loss_and_gradient(params, start.instance.select(rows))[1]
+            best = int((sign * gradient.square().sum(1)).argmax())
+            where.append(float(angles[best]))
+            torch.testing.assert_close(found.params[row], params[best])
+    assert min(where) < torch.pi < max(where)
+
+
 def test_booth_reaches_its_smallest_gradient() -> None:
     start = start_at("Booth", "rotation", [0], split="paper")
     found = ClosedForm(objective="balance_gradient").find(start)

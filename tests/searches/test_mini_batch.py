@@ -7,6 +7,7 @@ import torch
 from search_cases import BatchedSquares, Pairings, parts, problem_named, same_bits, start_with_batches
 
 from counting import CountingProblem
+from teleport_env.groups.base import where
 from teleport_env.problems.base import Evaluator
 from teleport_env.searches import MiniBatch, NormalizedAscent, RandomSampling, ResetOptimizer, Start, Status
 
@@ -86,6 +87,28 @@ def test_elements_compose_over_the_accepted_moves() -> None:
     assert isinstance(found.element, torch.Tensor)
     assert isinstance(product, torch.Tensor)
     torch.testing.assert_close(found.element, product)
+
+
+def test_a_rejected_move_leaves_no_trace_in_the_element() -> None:
+    inner = RandomSampling(candidates=1, scale=0.5)
+    found = MiniBatch(batches=4, inner=inner).find(start_with_batches(IDS))
+    start = start_with_batches(IDS)
+    assert start.batches is not None
+    problem, group, params = start.evaluator.problem, start.symmetry.group, start.params
+    product, accepted = group.identity(len(IDS)), []
+    for offset in range(4):
+        evaluator = Evaluator(problem, start.instance, start.batches(offset))
+        loss, gradient = problem.loss_and_gradient(params, start.instance, evaluator.batch)
+        one = inner.find(Start(params, loss, gradient, start.learning_rate, start.symmetry, evaluator, start.streams))
+        assert one.element is not None
+        product = where(one.moved, group.compose(one.element, product), product)
+        params = one.params
+        accepted.append(one.moved)
+    late = torch.stack(accepted)[1:].any(dim=0) & ~accepted[0]
+    assert bool(late.any())  # some runs reject their first move and accept a later one
+    assert isinstance(found.element, torch.Tensor)
+    assert isinstance(product, torch.Tensor)
+    torch.testing.assert_close(found.element[found.moved], product[found.moved])
 
 
 def test_nothing_accepted_is_nothing_moved() -> None:

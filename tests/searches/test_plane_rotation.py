@@ -7,14 +7,16 @@ import torch
 from search_cases import LEARNING_RATES, problem_named, start_of
 
 from teleport_env.groups.rotations import SO
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
+from teleport_env.searches import Start
 from teleport_env.searches.plane_rotation import angle_gradient, pulled_back, random_angles, rotate
 from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 NAMES = ("RosenbrockND", "Quadratic")
 
 
-def setting(name: str):  # type: ignore[no-untyped-def]
+def setting(name: str) -> tuple[Problem, CoordinateChange, Start]:
     problem = problem_named(name)
     symmetry = problem.symmetries["rotation"]
     assert isinstance(symmetry, CoordinateChange)
@@ -77,8 +79,8 @@ def test_random_rotations_are_uniform_on_the_sphere_and_shrink_with_the_scale() 
 
     def turned(scale: float) -> torch.Tensor:
         streams = Streams.from_seeds(list(range(count)))
-        angles = random_angles(symmetry, instance.start, instance, streams, scale)  # type: ignore[arg-type]
-        moved = symmetry.forward(rotate(symmetry, instance.start, angles, instance), instance)  # type: ignore[arg-type]
+        angles = random_angles(symmetry, instance.start, instance, streams, scale)
+        moved = symmetry.forward(rotate(symmetry, instance.start, angles, instance), instance)
         return moved / moved.norm(dim=1, keepdim=True)
 
     uniform = turned(1.0)
