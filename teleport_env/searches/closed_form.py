@@ -1,4 +1,4 @@
-"""The optimum itself, where algebra gives it: no loss and no gradient is evaluated."""
+"""The optimum itself, where algebra gives it: nothing is evaluated to find it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class ClosedForm(Search):
       gradient, which is less than carrying the old one there (`moves.carries`).
     * Pairs of matrices under the general linear group or positive scalings: `teleport_env.searches.pair_algebra` pair by
       pair from the lowest up. Neighbours share a matrix, so a chain is swept several times (Gauss and Seidel); each pair's
-      element is the optimum given the others', within the trust region around where the run stands, and no sweep
-      makes the objective worse. For one pair one sweep is exact.
+      element is the best given the others', within the trust region around where the run stands (what optimum that is,
+      where the region cuts it, stands there), and no sweep makes the objective worse. For one pair one sweep suffices.
 
     Attributes:
         trust_radius: ``r``: the eigenvalues of each pair's ``log g`` stay in ``[-r, r]``.
