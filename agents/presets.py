@@ -218,6 +218,7 @@ for _optimizer in REFERENCES:
 # -- the roster --------------------------------------------------------------------------------------------------------
 
 BEST_SEARCH: dict[str, Any] = {
+    "RosenbrockND": "virtual_step",
     "Ellipse": {"search": "normalized_ascent", "steps": 3},
     "Booth": {"search": "normalized_ascent", "steps": 3},
     "MatrixFactorization": "balance_weights",

@@ -31,7 +31,7 @@ class Rule(Schedule):
     kind: str = "adaptive"
     cooldown: int = 5
     least_steps: int = 3
-    most_price: float = 0.5
+    most_price: float = 1.0
     least_budget: float = 0.0
 
     def check(self) -> None:
