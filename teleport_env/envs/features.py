@@ -216,6 +216,29 @@ LOW = torch.tensor([feature.low for feature in FEATURES], dtype=torch.float32)
 HIGH = torch.tensor([feature.high for feature in FEATURES], dtype=torch.float32)
 
 
+def markdown_table() -> str:
+    """The page ``docs/features.md``: one row a feature, in the order in which they stand in the observation."""
+    rows = [
+        f"| {index} | `{feature.name}` | {feature.low:g} | {feature.high:g} | {feature.sentence} |"
+        for index, feature in enumerate(FEATURES)
+    ]
+    return "\n".join(
+        [
+            "# The observation",
+            "",
+            'With `observation="features"` (the default) an environment shows a `Box` of these float32 numbers. They are '
+            "computed from a run's own losses, gradients and cost, and never from the environment around it, so that a "
+            "schedule can be fed the same numbers in another training loop (`teleport_env.envs.compute_features`). All are "
+            "dimensionless and clipped to their bounds, and those of a diverged run are finite.",
+            "",
+            "| | name | low | high | what it says |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 def _log10(value: float) -> float:
     return math.log10(max(value, 1e-300))
 
