@@ -20,13 +20,13 @@ def tables(summary: pd.DataFrame, split: str) -> Iterator[Table]:
     from rich.table import Table
 
     for problem, part in summary.groupby("problem", sort=False):
-        table = Table(title=f"{problem}, {split} split: orders of magnitude gained", title_justify="left")
+        table = Table(title=f"{problem}, {split} split: orders of magnitude gained", title_justify="left", expand=False)
         table.add_column("agent", no_wrap=True)
-        table.add_column("mean", justify="right")
-        table.add_column("minus best baseline [95 %]", justify="right", no_wrap=True)
-        table.add_column("diverged", justify="right")
-        table.add_column("teleports", justify="right")
-        table.add_column("cost", justify="right")
+        table.add_column("mean", justify="right", no_wrap=True)
+        table.add_column("minus best [95 %]", justify="right", no_wrap=True)
+        table.add_column("div.", justify="right", no_wrap=True)
+        table.add_column("tel.", justify="right", no_wrap=True)
+        table.add_column("cost", justify="right", no_wrap=True)
         before = ""
         for row in part.itertuples(index=False):
             if row.kind in ("reference", "oracle") and before not in ("", row.kind):
@@ -39,7 +39,7 @@ def tables(summary: pd.DataFrame, split: str) -> Iterator[Table]:
 def _cells(row: Any) -> list[str]:
     versus = f"{row.difference:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
     return [
-        row.agent if row.kind not in ("reference", "oracle") else f"{row.agent} ({row.kind})",
+        f"{row.agent} (oracle)" if row.kind == "oracle" else row.agent,
         f"{row.mean:.2f}",
         "best baseline" if row.verdict == "baseline" else versus,
         f"{row.diverged:.0%}",

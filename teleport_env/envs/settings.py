@@ -158,8 +158,8 @@ class Settings:
                 )
             if self.group_dim > MAX_GROUP_DIM:
                 raise ValueError(
-                    f"action_mode={self.action_mode!r} with symmetry={self.symmetry!r} would have {self.group_dim} coordinates "
-                    f"and may have {MAX_GROUP_DIM}; use symmetry='scaling' or action_mode='schedule'"
+                    f"action_mode={self.action_mode!r} with symmetry={self.symmetry!r} would have {self.group_dim} "
+                    f"coordinates and may have {MAX_GROUP_DIM}; use symmetry='scaling' or action_mode='schedule'"
                 )
 
     @classmethod

@@ -46,7 +46,7 @@ class Ellipse(AnalyticProblem):
 
     ## Defaults
     Gradient descent. ``"paper"``: rate 0.05, 10 steps of ascent on the angle. Otherwise the best constant rate for plain
-    descent within 40 evaluations on the train split.
+    descent within 24 evaluations on the train split.
 
     Raises:
         ValueError: ``a`` is below 1, or a range is not a positive range.
@@ -102,7 +102,7 @@ class Ellipse(AnalyticProblem):
         if split == "paper":
             ascent = {"search": "gradient_ascent", "steps": 10, "rate": 1e-3, "start": "random"}
             return Defaults(learning_rate=0.05, searches=(ascent,), budget=40, tolerance=1e-11, group_scale=torch.pi)
-        return Defaults(learning_rate=0.105, searches=CHEAP_SEARCHES, budget=40, tolerance=3e-12, group_scale=torch.pi)
+        return Defaults(learning_rate=0.105, searches=CHEAP_SEARCHES, budget=24, tolerance=3e-12, group_scale=torch.pi)
 
     def minimum(self, instance: Instance) -> Tensor:
         return torch.zeros_like(instance.start)

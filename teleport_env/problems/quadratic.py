@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from teleport_env.problems.analytic import AnalyticProblem, log_uniform, positive_range
+from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range
 from teleport_env.problems.base import Batch, Defaults, Instance
 from teleport_env.random import Streams
 
-SEARCHES = ({"search": "closed_form"}, {"search": "normalized_ascent", "steps": 3}, {"search": "virtual_step"})
+PAPER_SEARCHES = ({"search": "closed_form"}, {"search": "normalized_ascent", "steps": 3}, {"search": "virtual_step"})
 """The menu: the steepest point of the level set is known, so nothing is left to chance."""
 
 
@@ -122,7 +122,8 @@ class Quadratic(AnalyticProblem):
         return torch.sqrt(instance["eigenvalues"])[:, :, None] * instance["basis"].transpose(1, 2)
 
     def defaults(self, split: str = "train") -> Defaults:
-        return Defaults(learning_rate=0.95, searches=SEARCHES, budget=80, tolerance=1e-13, group_scale=torch.pi)
+        searches = PAPER_SEARCHES if split == "paper" else CHEAP_SEARCHES
+        return Defaults(learning_rate=0.95, searches=searches, budget=80, tolerance=1e-13, group_scale=torch.pi)
 
     def minimum(self, instance: Instance) -> Tensor:
         return torch.zeros_like(instance.start)

@@ -40,7 +40,7 @@ class Rosenbrock(AnalyticProblem):
     ## Defaults
     Gradient descent. ``"paper"``: rate 1e-3, 10 steps of ascent on the angle at rate 0.1 from an angle uniform in (0, pi);
     the budget pays for 1000 steps and 10 such teleports, and the tolerance is low enough not to end such a run early.
-    Otherwise rate 6e-4, the best constant one for plain descent within 120 evaluations on the train split; tolerance
+    Otherwise rate 6e-4, the best constant one for plain descent within 80 evaluations on the train split; tolerance
     about 12 orders of magnitude below a typical initial loss.
 
     Raises:
@@ -99,7 +99,7 @@ class Rosenbrock(AnalyticProblem):
                 tolerance=1e-30,
                 group_scale=torch.pi,
             )
-        return Defaults(learning_rate=6e-4, searches=CHEAP_SEARCHES, budget=120, tolerance=2e-10, group_scale=torch.pi)
+        return Defaults(learning_rate=6e-4, searches=CHEAP_SEARCHES, budget=80, tolerance=2e-10, group_scale=torch.pi)
 
     def minimum(self, instance: Instance) -> Tensor:
         return torch.ones_like(instance.start)

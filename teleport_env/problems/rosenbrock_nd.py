@@ -36,7 +36,7 @@ class RosenbrockND(AnalyticProblem):
     * ``curvature``: range ``(low, high)`` of ``b_i`` outside the paper's split.
 
     ## Defaults
-    Gradient descent. ``"paper"``: as `Rosenbrock`. Otherwise the best constant rate for plain descent within 200
+    Gradient descent. ``"paper"``: as `Rosenbrock`. Otherwise the best constant rate for plain descent within 160
     evaluations on the train split, the tolerance about 12 orders of magnitude below a typical initial loss.
 
     Raises:
@@ -104,9 +104,9 @@ class RosenbrockND(AnalyticProblem):
                 group_scale=torch.pi,
             )
         return Defaults(
-            learning_rate=6e-4,
+            learning_rate=4.8e-4,
             searches=CHEAP_SEARCHES,
-            budget=200,
+            budget=160,
             tolerance=2.5e-10 * self.pairs,
             group_scale=torch.pi,
         )

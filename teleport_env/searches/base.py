@@ -8,7 +8,7 @@ Three rules hold for every search, and `Search.find` enforces them around the su
 
 1. **A teleport keeps the loss.** A candidate whose loss differs by more than `Search.loss_tolerance` is rejected
    (except for the published first-order variant, whose leak is being studied).
-2. **A teleport improves the search's objective**, or the run stays where it is.
+2. **A teleport improves the search's objective** by more than rounding, or the run stays where it is.
 3. **A run that fails harms nobody.** A non-finite candidate (a singular element, an overflow) rejects that run alone and
    says so in `Found.status`.
 
@@ -182,7 +182,9 @@ class Search(ABC):
         if proposed.score is None or proposed.start_score is None:
             improved = torch.ones_like(finite)
         else:
-            improved = proposed.score > proposed.start_score
+            # a permutation keeps the gradient norm but for its last bits, which is no improvement
+            rounding = 16.0 * torch.finfo(start.loss.dtype).eps * proposed.start_score.abs()
+            improved = proposed.score > proposed.start_score + torch.nan_to_num(rounding, posinf=0.0)
         moved = finite & kept & improved
 
         status = torch.full_like(moved, int(Status.MOVED), dtype=torch.int64)
