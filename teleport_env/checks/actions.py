@@ -108,7 +108,9 @@ def check_symmetry(
     )
     group = symmetry.group
     if group.dim > LARGEST_GROUP:
-        checks.note(f"the laws of {group.name} were not checked, it has {group.dim} coordinates: call check_group")
+        checks.note(
+            f"the laws of {group.name} were not checked, it has {group.dim} coordinates: try check_group on a smaller one"
+        )
     else:
         check_group(group, seed)
         checks.passed.append(f"laws of the group {group.name}")

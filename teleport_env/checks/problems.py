@@ -70,7 +70,8 @@ def check_problem(problem: str | Problem, count: int = 5) -> Report:
         )
         found = check_symmetry(symmetry, problem, instance, batch=batch)
         checks.passed.append(f"symmetry {name!r}: {len(found.passed)} laws")
-        checks.notes += found.notes
+        for note in found.notes:
+            checks.note(note)
     _check_play(checks, problem, count)
     return checks.report()
 

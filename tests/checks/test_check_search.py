@@ -203,6 +203,27 @@ def test_a_broken_search(search: Any) -> None:
     assert str(caught.value).startswith(f"search {search.__name__} on Products with symmetry 'squeeze': ")
 
 
+class Anonymous(Nearby):
+    """Carries loss and gradient over, and does not say by which element it moved."""
+
+    def propose(self, start: Start) -> Candidate:
+        g = start.symmetry.group.sample(start.streams, self.scale, start.params.dtype)
+        params = start.symmetry.act(g, start.params, start.instance, start.batch)
+        return Candidate(params, start.loss, start.symmetry.gradient_after(g, start.gradient, start.instance))
+
+
+def test_moved_data_need_the_element() -> None:
+    """The engine cannot move the data along with the weights unless it knows by what."""
+    with pytest.raises(CheckFailed, match="'input_transform' moves data, and found.element is None"):
+        check_search(Anonymous(objective="any"), "LinearNetwork", "input_transform")
+    assert check_search(Anonymous(objective="any"), "LinearNetwork", "general_linear").passed
+
+
+def test_one_run_is_too_few() -> None:
+    with pytest.raises(ValueError, match="count must be at least 2"):
+        check_search(Nearby(), Products(), count=1)
+
+
 def test_settings_that_do_not_survive_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "listed_for_tests", Nearby)
 
