@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "$(VENV) is ready: $$($(BIN)/python -c 'import sys, torch; print(f"Python {sys.version.split()[0]}, torch {torch.__version__}")')"
 
-compare: venv ## play learned schedules against fixed ones and write results/compare/report.html
+compare: venv ## tune and play teleport schedules, and write results/compare/report.html
 	$(BIN)/python scripts/compare.py --out results/compare $(ARGS)
 	@echo "The report: $(CURDIR)/results/compare/report.html"
 

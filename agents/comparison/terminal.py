@@ -17,10 +17,14 @@ def tables(summary: pd.DataFrame, split: str) -> Iterator[Table]:
         summary: The table.
         split: Where the instances came from, for the titles.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     for problem, part in summary.groupby("problem", sort=False):
-        table = Table(title=f"{problem}, {split} split: orders of magnitude gained", title_justify="left", expand=False)
+        table = Table(
+            title=f"{problem}, {split} split: orders of magnitude gained", title_justify="left", box=SIMPLE_HEAD
+        )
+        table.pad_edge = False
         table.add_column("agent", no_wrap=True)
         table.add_column("mean", justify="right", no_wrap=True)
         table.add_column("minus best [95 %]", justify="right", no_wrap=True)

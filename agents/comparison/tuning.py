@@ -16,7 +16,7 @@ import numpy as np
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.play import draw_instances, play
 
-WIDE = tuple(2.0**k for k in range(-6, 7))
+WIDE = tuple(2.0**k for k in range(-4, 5))
 """Multiples of the problem's default rate tried for an optimizer without teleports."""
 
 NARROW = (0.25, 0.5, 1.0, 2.0)

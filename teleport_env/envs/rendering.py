@@ -33,9 +33,10 @@ def draw(history: History, episodes: Episodes, row: int) -> np.ndarray:
         _level_sets(figure.add_subplot(), course, episodes, row)
     else:
         _curves(figure.add_subplot(), course, episodes)
+    jumps = sum(course.teleported)
     figure.suptitle(
         f"{episodes.settings.problem.name}: loss {course.loss[-1]:.3g} after {course.cost[-1]:.4g} gradient evaluations, "
-        f"{sum(course.teleported)} teleports",
+        f"{jumps} teleport{'' if jumps == 1 else 's'}",
         fontsize=11,
     )
     canvas.draw()

@@ -1,0 +1,93 @@
+"""One episode, watched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from teleport_env.agents.base import Agent
+from teleport_env.envs import describe_status
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What was seen.
+
+    Attributes:
+        frames: Pictures ``(height, width, 3)`` uint8: the start, each action if they were asked for, and the end.
+        info: The last info.
+        gained: The undiscounted return.
+        name: The agent's.
+    """
+
+    frames: list[np.ndarray]
+    info: dict[str, Any]
+    gained: float
+    name: str
+
+    def __str__(self) -> str:
+        status = describe_status(self.info["teleport_status"])
+        return (
+            f"{self.name} gained {self.gained:.2f} orders of magnitude: loss {self.info['loss']:.4g} after "
+            f"{self.info['step']} gradient steps and {self.info['cost']:.1f} gradient evaluations; teleports: "
+            f"{self.info['teleports']}, the last one asked for: {status}"
+        )
+
+    def save(self, path: Path, frames: int = 60) -> None:
+        """The end as a picture (.png), or the course as an animation (.gif) of at most ``frames`` frames.
+
+        Raises:
+            ValueError: Another ending.
+        """
+        from PIL import Image  # comes with matplotlib
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            Image.fromarray(self.frames[-1]).save(path)
+            return
+        check_ending(path)
+        kept = np.unique(np.linspace(0, len(self.frames) - 1, frames).astype(int))
+        first, *rest = [Image.fromarray(self.frames[i]) for i in kept]
+        first.save(path, save_all=True, append_images=rest, duration=[100] * len(rest) + [1500], loop=0)
+
+
+def check_ending(path: Path) -> None:
+    """Raise ValueError unless the path ends in .png or .gif."""
+    if path.suffix not in (".png", ".gif"):
+        raise ValueError(f"a rollout is saved as .png or .gif, got {str(path)!r}")
+
+
+def roll_out(
+    env: gym.Env[Any, Any],
+    agent: Agent,
+    *,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    steps: int | None = None,
+    animate: bool = False,
+) -> Rollout:
+    """Play one episode.
+
+    Args:
+        env: Made with ``render_mode="rgb_array"``.
+        agent: Who plays.
+        seed: Of the environment.
+        options: For its reset.
+        steps: Stop after so many gradient steps; None: at the episode's end.
+        animate: Keep a frame of every action.
+    """
+    observation, info = env.reset(seed=seed, options=options)
+    frames: list[Any] = [env.render()]
+    state, over, gained = None, False, 0.0
+    while not over and info["step"] != steps:
+        action, state = agent.predict(observation, state, np.array([state is None]))
+        observation, reward, terminated, truncated, info = env.step(int(action))
+        gained, over = gained + float(reward), terminated or truncated
+        if animate:
+            frames.append(env.render())
+    frames.append(env.render())
+    return Rollout(frames, info, gained, agent.name)
