@@ -34,8 +34,8 @@ def settings() -> Study:
 
 def main() -> None:
     console = Console()
-    study = settings()
     try:
+        study = settings()
         found = run_study(study, console.print)
     except (ValueError, ImportError) as error:
         raise SystemExit(f"compare: {error}") from error

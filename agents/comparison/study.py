@@ -26,6 +26,7 @@ from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
+from teleport_env.problems import PROBLEMS
 
 REFERENCES = {"l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
 """SciPy's methods, by the names of `play_reference` and of the table."""
@@ -61,6 +62,13 @@ class Study:
     jobs: int = -1
     out: Path = Path("results/compare")
 
+    def __post_init__(self) -> None:
+        for name, least in (("instances", 1), ("seeds", 1), ("tuning_instances", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not self.problems:
+            raise ValueError(f"problems is empty; name one or more of {', '.join(PROBLEMS)}")
+
 
 def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, Any]:
     """Make a comparison and write its results; see `Study`.
@@ -77,7 +85,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     """
     pandas = import_pandas()
     from teleport_env.agents.comparison.report import write_report
-    from teleport_env.agents.comparison.summary import summary_table
+    from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
     began = time.perf_counter()
     rosters = {problem: _roster(problem, study.agents) for problem in study.problems}
@@ -95,6 +103,16 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
             played[key] = found
         rows += more
     results = pandas.DataFrame(rows, columns=list(COLUMNS))
+    if results["kind"].eq("fixed").any():
+        # in hindsight the best fixed schedule of each episode: what choosing well could be worth
+        results = pandas.concat([results, oracle_rows(results)], ignore_index=True)
+    # tasks end in any order; the files do not depend on it
+    order = {name: i for i, name in enumerate(study.problems)}
+    results = results.sort_values(
+        ["problem", "agent", "seed", "instance_id"],
+        key=lambda c: c.map(order) if c.name == "problem" else c,
+        kind="stable",
+    ).reset_index(drop=True)
     curves, traces = _curves(study, played)
     settings = {
         **{f.name: getattr(study, f.name) for f in dataclasses.fields(study)},

@@ -1,0 +1,114 @@
+"""Paired play, tuning, and a whole study with a tiny budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from teleport_env.agents import Every, Never, agent_from
+from teleport_env.agents.comparison.play import COLUMNS, cost_to_target, curve, draw_instances, play
+from teleport_env.agents.comparison.report import read_results
+from teleport_env.agents.comparison.study import Study, run_study
+from teleport_env.agents.comparison.tuning import tune_rate
+
+
+def test_agents_meet_the_same_instances_and_starts() -> None:
+    ids = draw_instances("Digits", "test", 4, seed=3)
+    a = play("Digits", Never(), ids, split="test", budget=6, seed=0)
+    b = play("Digits", Every(k=2), ids, split="test", budget=6, seed=0)
+    assert [row["instance_id"] for row in a.rows] == [row["instance_id"] for row in b.rows] == ids.tolist()
+    assert [row["initial_loss"] for row in a.rows] == [row["initial_loss"] for row in b.rows]
+    assert set(a.rows[0]) == set(COLUMNS)
+
+
+def test_splits_share_no_instance_and_small_splits_are_played_whole() -> None:
+    drawn = {
+        split: set(draw_instances("Booth", split, 50, seed=1).tolist()) for split in ("train", "validation", "test")
+    }
+    assert all(len(ids) == 50 for ids in drawn.values())
+    assert draw_instances("MLPRegression", "paper", 50, seed=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_gained_is_what_the_environment_says() -> None:
+    ids = draw_instances("Booth", "test", 5, seed=0)
+    played = play("Booth", agent_from("every"), ids, split="test", budget=12)
+    for row in played.rows:
+        assert row["gained"] == pytest.approx(np.log10(row["initial_loss"] / row["loss"]))
+        assert row["cost"] <= 12 + 1e-6
+    assert np.allclose(-played.orders[-1], [row["gained"] for row in played.rows])
+    assert (np.diff(played.cost, axis=0) >= 0).all()
+
+
+def test_diverged_runs_count_as_two_orders_lost() -> None:
+    ids = draw_instances("Booth", "test", 3, seed=0)
+    played = play("Booth", Never(), ids, split="test", budget=60, settings={"learning_rate": 1e3})
+    assert all(row["diverged"] and row["gained"] == -2.0 for row in played.rows)
+    assert np.isfinite(curve([played], 60.0)["median"]).all()
+
+
+def test_cost_to_target() -> None:
+    ids = draw_instances("Booth", "test", 6, seed=0)
+    played = play("Booth", Never(), ids, split="test", budget=24)
+    cost = cost_to_target(played, 2.0)
+    for i, row in enumerate(played.rows):
+        assert np.isinf(cost[i]) == (row["gained"] < 2.0 and not (played.orders[:, i] <= -2.0).any())
+        if np.isfinite(cost[i]):
+            at = np.flatnonzero(played.cost[:, i] == cost[i])[0]
+            assert played.orders[at, i] <= -2.0 < played.orders[at - 1, i]
+
+
+def test_tuning_finds_the_best_rate_tried_on_the_train_split_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from teleport_env.agents.comparison import tuning
+
+    splits = []
+    inner = tuning.play
+
+    def spy(*args: object, **kwargs: object) -> object:
+        splits.append(kwargs["split"])
+        return inner(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuning, "play", spy)
+    tuned = tune_rate("Booth", Never(), [1e-4, 0.1, 10.0], instances=8)
+    assert tuned.rate == 0.1
+    assert not tuned.at_edge
+    assert tuned.runs == 24
+    assert set(splits) == {"train"}
+    assert tune_rate("Booth", Never(), [1e-4, 1e-3], instances=4).at_edge
+
+
+def test_a_whole_study(tmp_path: Path) -> None:
+    study = Study(
+        problems=("Booth",),
+        agents=("never", "every"),
+        instances=4,
+        seeds=2,
+        budget=10.0,
+        tuning_instances=2,
+        jobs=1,
+        out=tmp_path / "study",
+    )
+    found = run_study(study, report=lambda line: None)
+    results = read_results(tmp_path / "study" / "results.csv")
+    assert tuple(results.columns) == COLUMNS
+    names = {"never", "every", "L-BFGS", "Newton-CG", "oracle"}
+    assert set(results["agent"]) == names
+    assert len(results) == len(names) * 4 * 2
+    best = results[results["kind"] == "fixed"].groupby(["seed", "instance_id"])["gained"].max()
+    oracle = results[results["agent"] == "oracle"].set_index(["seed", "instance_id"])["gained"]
+    assert np.allclose(oracle.sort_index(), best.sort_index())
+    assert found["page"].exists()
+    assert found["settings"]["tuning_runs"] > 0
+    again = run_study(study, report=lambda line: None)["results"]
+    same = [column for column in COLUMNS if column != "seconds"]
+    assert again[same].equals(found["results"][same])
+
+
+def test_errors_come_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no problem 'Both'"):
+        run_study(Study(problems=("Booth", "Both"), out=tmp_path))
+    with pytest.raises(ValueError, match="there is no agent 'evry'"):
+        run_study(Study(agents=("evry",), out=tmp_path))
+    with pytest.raises(ValueError, match="instances"):
+        Study(instances=0)
