@@ -1,0 +1,8 @@
+"""Rows about the engine and its environments."""
+
+from __future__ import annotations
+
+from teleport_env.agents.benchmark.rows import Curve, Row
+
+ROWS: list[Row] = []
+CURVES: list[Curve] = []
