@@ -69,6 +69,29 @@ def test_kept_loss_and_gradient_are_those_of_the_parameters(name: str) -> None:
         assert torch.allclose(runs.progress.grad_norm2, norm2, rtol=1e-8)
 
 
+ACTIONS = [(n, s) for n in NAMES for s, action in problem_from(n).symmetries.items() if action.keeps_loss]
+
+
+@pytest.mark.parametrize(("name", "symmetry"), ACTIONS)
+def test_every_symmetry_keeps_the_loss_through_the_engine(name: str, symmetry: str) -> None:
+    """Also of the action that moves the data: the loss on the moved data is the loss before (Algorithm 3)."""
+    runs = build(name, 3, symmetry=symmetry, searches=[{"search": "random_element", "scale": 0.1}])
+    runs.step()
+    data = runs.instance.tensors.get("inputs")
+    before = None if data is None else data.clone()
+    loss = runs.progress.loss.clone()
+    for _ in range(3):
+        runs.teleport(torch.zeros(3, dtype=torch.int64))
+    assert (runs.progress.teleports == 3).all()
+    evaluated, gradient = runs.problem.loss_and_gradient(runs.params, runs.instance, runs.batch)
+    assert torch.allclose(evaluated, loss, rtol=1e-10)
+    assert torch.allclose(runs.gradient, gradient, rtol=1e-7, atol=1e-9 * float(gradient.abs().max()))
+    if runs.data_element is not None and before is not None:
+        assert not torch.allclose(runs.instance["inputs"], before)
+        composed = runs.symmetry.move_data(runs.data_element, before, runs.instance)
+        assert torch.allclose(runs.instance["inputs"], composed, rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["Rosenbrock", "Digits"])
 def test_partial_reset_equals_a_fresh_run(name: str) -> None:
     runs = build(name, 3, optimizer="adam")

@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # A few seconds' worth of the tests, run against the installed wheel.
-QUICK_TESTS = ("groups", "test_optimizers.py")
+QUICK_TESTS = ("groups", "test_optimizers.py", "test_runs.py", "envs/test_episodes.py", "agents/test_schedules.py")
 
 # Files that later versions ship beside the agents' code: trained schedules and their settings.
 POLICY_FILES = ("trained/schedule.pt", "trained/schedule.json")
