@@ -31,7 +31,7 @@ def case() -> tuple[Quadratic, Instance, Tensor]:
     return problem, instance, problem.loss(instance.start, instance)
 
 
-def test_largest_gradient_of_a_level_set(case: tuple[Quadratic, Instance, Tensor]) -> None:
+def test_proposition_c1_largest_gradient_of_a_level_set(case: tuple[Quadratic, Instance, Tensor]) -> None:
     problem, instance, level = case
     top = instance["eigenvalues"][:, 0]
     loss, gradient = problem.loss_and_gradient(steepest(problem, instance, level), instance)
@@ -45,7 +45,7 @@ def test_largest_gradient_of_a_level_set(case: tuple[Quadratic, Instance, Tensor
         assert bool(((problem.loss_and_gradient(moved, instance)[1] ** 2).sum(dim=1) <= squared * (1 + 1e-12)).all())
 
 
-def test_steepest_point_is_the_nearest_to_the_minimum(case: tuple[Quadratic, Instance, Tensor]) -> None:
+def test_proposition_c2_steepest_point_is_the_nearest_to_the_minimum(case: tuple[Quadratic, Instance, Tensor]) -> None:
     problem, instance, level = case
     point = steepest(problem, instance, level)
     distance = (point**2).sum(dim=1)
@@ -53,7 +53,9 @@ def test_steepest_point_is_the_nearest_to_the_minimum(case: tuple[Quadratic, Ins
     assert bool((distance < (instance.start**2).sum(dim=1)).all())
 
 
-def test_descent_stays_on_the_ray_and_shrinks_by_a_constant(case: tuple[Quadratic, Instance, Tensor]) -> None:
+def test_proposition_c3_descent_stays_on_the_ray_and_shrinks_by_a_constant(
+    case: tuple[Quadratic, Instance, Tensor],
+) -> None:
     problem, instance, level = case
     rate, top = 0.3, instance["eigenvalues"][:, 0]
     params = steepest(problem, instance, level)

@@ -1,0 +1,194 @@
+"""Section 5 of Zhao et al. (NeurIPS 2022): when a teleport speeds descent up, and how it relates to Newton's method.
+
+``test_quadratic_propositions.py`` has those that quadratic functions make exact.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from teleport_env.groups.base import Element
+from teleport_env.problems import problem_from
+from teleport_env.problems.base import Instance, Problem
+from teleport_env.random import Streams
+from teleport_env.symmetries.base import Symmetry
+
+COUNT = 6
+
+ACTIONS = (
+    ("Ellipse", "rotation"),
+    ("Booth", "rotation"),
+    ("Rosenbrock", "rotation"),
+    ("RosenbrockND", "rotation"),
+    ("MatrixFactorization", "general_linear"),
+    ("LinearNetwork", "general_linear"),
+    ("LinearNetwork", "scaling"),
+    ("MLPRegression", "general_linear"),
+    ("MLPRegression", "scaling"),
+)
+
+
+def case(name: str, symmetry: str) -> tuple[Problem, Instance, Symmetry, Element]:
+    problem = problem_from(name)
+    instance = problem.instances(torch.arange(COUNT), "test")
+    action = problem.symmetries[symmetry]
+    g = action.group.sample(Streams.from_seeds(range(COUNT)), scale=1.0 if symmetry == "rotation" else 0.15)
+    return problem, instance, action, g
+
+
+def jacobian(action: Symmetry, g: Element, instance: Instance, params: Tensor) -> Tensor:
+    """``J[b, i, j] = d (g.w)_i / d w_j``."""
+    w = params.clone().requires_grad_(True)
+    moved = action.act(g, w, instance)
+    rows = [torch.autograd.grad(moved[:, i].sum(), w, retain_graph=True)[0] for i in range(moved.shape[1])]
+    return torch.stack(rows, dim=1)
+
+
+def predicted(matrix: Tensor, gradient: Tensor) -> Tensor:
+    """``J^-T grad``."""
+    return torch.linalg.solve(matrix.mT, gradient[:, :, None])[:, :, 0]
+
+
+@pytest.mark.parametrize(("name", "symmetry"), ACTIONS)
+def test_proposition_5_1_gradient_after_a_move(name: str, symmetry: str) -> None:
+    """``grad L(g.w) = J^-T grad L(w)``, whatever the action; with J itself, or its transpose alone, it is wrong."""
+    problem, instance, action, g = case(name, symmetry)
+    gradient = problem.loss_and_gradient(instance.start, instance)[1]
+    moved = action.act(g, instance.start, instance)
+    there = problem.loss_and_gradient(moved, instance)[1]
+    matrix = jacobian(action, g, instance, instance.start)
+    torch.testing.assert_close(predicted(matrix, gradient), there, rtol=1e-6, atol=1e-8 * float(there.abs().max()))
+    wrongs = [(matrix @ gradient[:, :, None])[:, :, 0]]
+    if symmetry != "scaling":  # whose J is diagonal
+        wrongs.append(predicted(matrix.mT, gradient))
+    for wrong in wrongs:
+        error = (wrong - there).norm(dim=1) / there.norm(dim=1)
+        assert bool((error > 1e-3).all())
+
+
+@pytest.mark.parametrize(("name", "symmetry"), ACTIONS)
+@pytest.mark.parametrize("rates", ["one", "many"])
+def test_proposition_5_1_a_move_speeds_descent_up_where_the_transported_gradient_is_longer(
+    name: str, symmetry: str, rates: str
+) -> None:
+    """``dL/dt = -|grad|^2`` in the norm of the learning rates, so that a teleport accelerates the flow if and only if
+    ``|J^-T grad L(w)|`` in that norm exceeds ``|grad L(w)|``; measured by a tiny step on both sides."""
+    problem, instance, action, g = case(name, symmetry)
+    size = instance.start.shape[1]
+    rate = torch.ones(size, dtype=torch.float64)
+    if rates == "many":
+        rate = torch.linspace(0.2, 3.0, size, dtype=torch.float64)
+    loss, gradient = problem.loss_and_gradient(instance.start, instance)
+    moved = action.act(g, instance.start, instance)
+    transported = predicted(jacobian(action, g, instance, instance.start), gradient)
+    claimed = (rate * transported**2).sum(dim=1) / (rate * gradient**2).sum(dim=1)
+
+    def decrease(params: Tensor, slope: Tensor) -> Tensor:
+        """Of a step so short that it is the flow, by a central difference."""
+        short = 1e-5 / (rate * slope).norm(dim=1, keepdim=True)
+        up, down = (problem.loss(params + sign * short * rate * slope, instance) for sign in (1.0, -1.0))
+        return (up - down) / (2.0 * short[:, 0])
+
+    there = problem.loss_and_gradient(moved, instance)[1]
+    measured = decrease(moved, there) / decrease(instance.start, gradient)
+    torch.testing.assert_close(measured, claimed, rtol=1e-4, atol=0.0)
+    clear = (claimed - 1.0).abs() > 1e-3
+    assert bool(((measured > 1.0) == (claimed > 1.0))[clear].all())
+
+
+def test_proposition_5_1_has_both_outcomes() -> None:
+    """Otherwise the "if and only if" above would be empty."""
+    faster = 0
+    for name, symmetry in ACTIONS:
+        problem, instance, action, g = case(name, symmetry)
+        gradient = problem.loss_and_gradient(instance.start, instance)[1]
+        there = problem.loss_and_gradient(action.act(g, instance.start, instance), instance)[1]
+        faster += int((there.norm(dim=1) > gradient.norm(dim=1)).sum())
+    assert 5 < faster < COUNT * len(ACTIONS) - 5
+
+
+def orthogonal(seed: int, n: int) -> Tensor:
+    return torch.linalg.qr(Streams.from_seeds([seed]).normal((n, n)))[0]
+
+
+@pytest.mark.parametrize("orthogonal_element", [True, False])
+def test_corollary_5_2_orthogonal_actions_change_nothing(orthogonal_element: bool) -> None:
+    """Where J is orthogonal the gradient keeps its length, and descent from g.w is g of descent from w, step by step."""
+    problem = problem_from("LinearNetwork")
+    instance = problem.instances(torch.arange(COUNT), "test")
+    action = problem.symmetries["general_linear"]
+    parts = []
+    for index, width in enumerate(problem.layers.hidden):  # type: ignore[attr-defined]
+        part = orthogonal(index, width)
+        if not orthogonal_element:
+            part = part + 0.1 * torch.eye(width, dtype=torch.float64)
+        parts.append(part.expand(COUNT, -1, -1).contiguous())
+    g = tuple(parts)
+    here, there = instance.start, action.act(g, instance.start, instance)
+    for _ in range(5):
+        (_, gradient), (_, moved_gradient) = (problem.loss_and_gradient(w, instance) for w in (here, there))
+        same_length = torch.isclose(gradient.norm(dim=1), moved_gradient.norm(dim=1), rtol=1e-11, atol=0.0)
+        same_place = torch.isclose(action.act(g, here, instance), there, rtol=1e-9, atol=1e-11).all(dim=1)
+        if not orthogonal_element:
+            break
+        assert bool((same_length & same_place).all())
+        here, there = here - 0.01 * gradient, there - 0.01 * moved_gradient
+    assert bool(same_length.all()) is orthogonal_element
+
+
+@pytest.mark.parametrize("name", ["LinearNetwork", "MLPRegression", "Digits"])
+def test_corollary_5_2_permutations(name: str) -> None:
+    problem = problem_from(name)
+    instance = problem.instances(torch.arange(COUNT), "test")
+    action = problem.symmetries["permutation"]
+    g = action.group.sample(Streams.from_seeds(range(COUNT)))
+    gradient = problem.loss_and_gradient(instance.start, instance)[1]
+    there = problem.loss_and_gradient(action.act(g, instance.start, instance), instance)[1]
+    torch.testing.assert_close(there.norm(dim=1), gradient.norm(dim=1), rtol=1e-12, atol=0.0)
+    assert not torch.allclose(there, gradient, rtol=1e-3, atol=0.0)
+
+
+def squared_norms_on_level_set(problem: Problem, instance: Instance, level: Tensor, angles: Tensor) -> Tensor:
+    """Squared gradient norms ``(angles,)`` of one instance's level set, walked along by angle."""
+    circle = torch.sqrt(level) * torch.stack((torch.cos(angles), torch.sin(angles)), dim=1)
+    many = instance.repeat(len(angles))
+    points = problem.backward(circle, many)  # type: ignore[attr-defined]
+    return (problem.loss_and_gradient(points, many)[1] ** 2).sum(dim=1)
+
+
+def share_of_the_most(name: str, rate: float, steps: int) -> list[float]:
+    """Of a descent that begins at the longest gradient of its level set: squared gradient norm over the most that its
+    own level set has, at every step."""
+    problem = problem_from(name)
+    instance = problem.instances(torch.zeros(1, dtype=torch.int64), "paper")
+    angles = torch.linspace(0.0, 2.0 * torch.pi, 20001, dtype=torch.float64)
+    level = problem.loss(instance.start, instance)
+    best = angles[squared_norms_on_level_set(problem, instance, level, angles).argmax()]
+    start = torch.sqrt(level) * torch.stack((torch.cos(best), torch.sin(best)))[None]
+    params = problem.backward(start, instance)  # type: ignore[attr-defined]
+    shares = []
+    for _ in range(steps):
+        loss, gradient = problem.loss_and_gradient(params, instance)
+        most = squared_norms_on_level_set(problem, instance, loss, angles).max()
+        shares.append(float((gradient**2).sum() / most))
+        params = params - rate * gradient
+    return shares
+
+
+def test_propositions_5_5_and_5_6_one_teleport_is_enough_on_a_convex_quadratic() -> None:
+    """On Booth's function and the ellipse the run stays at the longest gradient of whatever level set it is on: further
+    teleports have nothing to gain."""
+    for name, rate in (("Booth", 0.03), ("Ellipse", 0.03)):
+        shares = share_of_the_most(name, rate, 12)
+        assert min(shares) > 1.0 - 1e-5
+        assert max(shares) < 1.0 + 1e-5
+
+
+def test_propositions_5_5_and_5_6_one_teleport_is_not_enough_where_the_condition_fails() -> None:
+    """On Rosenbrock's function the path leaves the ridge of longest gradients, which is why the publication teleports
+    ten times there and once on Booth's."""
+    shares = share_of_the_most("Rosenbrock", 1e-4, 12)
+    assert shares[0] > 1.0 - 1e-5
+    assert min(shares) < 0.9
