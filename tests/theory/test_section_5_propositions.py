@@ -80,7 +80,7 @@ def test_proposition_5_1_a_move_speeds_descent_up_where_the_transported_gradient
     rate = torch.ones(size, dtype=torch.float64)
     if rates == "many":
         rate = torch.linspace(0.2, 3.0, size, dtype=torch.float64)
-    loss, gradient = problem.loss_and_gradient(instance.start, instance)
+    _, gradient = problem.loss_and_gradient(instance.start, instance)
     moved = action.act(g, instance.start, instance)
     transported = predicted(jacobian(action, g, instance, instance.start), gradient)
     claimed = (rate * transported**2).sum(dim=1) / (rate * gradient**2).sum(dim=1)
