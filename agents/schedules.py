@@ -255,19 +255,21 @@ class RandomTiming(Schedule):
 
     def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
         if not memory["keyed"].all():
-            memory["key"] = np.where(memory["keyed"], memory["key"], self._keys(observation))
+            memory["key"] = np.where(memory["keyed"], memory["key"], episode_keys(observation, self.seed))
             memory["keyed"] = np.ones_like(memory["keyed"])
         numbers = torch.from_numpy(memory["taken"])
         drawn = Streams(fold_in(torch.from_numpy(memory["key"]), numbers)).uniform().numpy()
         return ~memory["asked"] & (drawn < self.probability)
 
-    def _keys(self, observation: np.ndarray) -> np.ndarray:
-        features = np.ascontiguousarray(observation[:, : len(NAMES)], dtype=np.float32)
-        bits = torch.from_numpy(features.view(np.int32).astype(np.int64))
-        keys = Streams.from_seeds([self.seed]).keys.expand(len(bits))
-        for column in bits.unbind(1):
-            keys = fold_in(keys, column)
-        return keys.numpy()
+
+def episode_keys(observation: np.ndarray, seed: int) -> np.ndarray:
+    """Keys ``(B,)`` int64 of the runs' own random numbers, a hash of ``seed`` and of the first features ``(B, F)``."""
+    features = np.ascontiguousarray(observation[:, : len(NAMES)], dtype=np.float32)
+    bits = torch.from_numpy(features.view(np.int32).astype(np.int64))
+    keys = Streams.from_seeds([seed]).keys.expand(len(bits))
+    for column in bits.unbind(1):
+        keys = fold_in(keys, column)
+    return keys.numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

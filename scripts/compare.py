@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ def settings() -> Study:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", default=list(default.problems), help="registered problems")
     parser.add_argument("--agents", nargs="+", default=[], help=f"default: each problem's roster; of {known_agents()}")
+    parser.add_argument("--policies", nargs="+", type=Path, default=[], help="files that scripts/train.py has written")
     parser.add_argument("--split", default=default.split, choices=["paper", "train", "validation", "test"])
     parser.add_argument("--instances", type=int, default=default.instances, help="instances a problem")
     parser.add_argument("--seeds", type=int, default=default.seeds, help="episodes an instance and agent")
@@ -28,8 +30,8 @@ def settings() -> Study:
     parser.add_argument("--seed", type=int, default=default.seed, help="of the choice of instances")
     parser.add_argument("--jobs", type=int, default=default.jobs, help="processes; -1: one a core")
     parser.add_argument("--out", type=Path, default=default.out, help="folder for the results")
-    given = vars(parser.parse_args())
-    return Study(**{**given, "problems": tuple(given["problems"]), "agents": tuple(given["agents"])})
+    given: dict[str, Any] = vars(parser.parse_args())
+    return Study(**{**given, **{name: tuple(given[name]) for name in ("problems", "agents", "policies")}})
 
 
 def main() -> None:
@@ -37,7 +39,7 @@ def main() -> None:
     try:
         study = settings()
         found = run_study(study, console.print)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, FileNotFoundError) as error:
         raise SystemExit(f"compare: {error}") from error
     for table in tables(found["summary"], study.split):
         console.print(table)

@@ -22,6 +22,8 @@ from teleport_env.agents.base import AGENTS, Agent, agent_from
 from teleport_env.agents.comparison.play import COLUMNS, Played, curve, draw_instances, play, trace
 from teleport_env.agents.comparison.summary import import_pandas
 from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
+from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
@@ -39,6 +41,8 @@ class Study:
     Attributes:
         problems: Registered names.
         agents: Names of agents; empty: the roster of each problem.
+        policies: Files of trained policies, played beside the agents on the problems they were trained on, each with the
+            best fixed schedule that its training found.
         split: Where the played instances come from.
         instances: How many a problem.
         seeds: How often each is played, with other random numbers for the searches.
@@ -52,6 +56,7 @@ class Study:
 
     problems: tuple[str, ...] = ("Rosenbrock", "Booth", "MLPRegression", "Digits")
     agents: tuple[str, ...] = ()
+    policies: tuple[Path, ...] = ()
     split: str = "test"
     instances: int = 64
     seeds: int = 2
@@ -88,7 +93,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
     began = time.perf_counter()
-    rosters = {problem: _roster(problem, study.agents) for problem in study.problems}
+    rosters = {problem: _roster(problem, study) for problem in study.problems}
     report(f"Tuning learning rates on the train split ({study.tuning_instances} instances a problem)")
     tuned = _tune(study, rosters) if study.tuning_instances else {}
     report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")
@@ -117,6 +122,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     settings = {
         **{f.name: getattr(study, f.name) for f in dataclasses.fields(study)},
         "out": str(study.out),
+        "policies": [str(path) for path in study.policies],
         "versions": versions(),
         "command": " ".join(["scripts/compare.py", *sys.argv[1:]]),
         "learning_rates": {f"{p}/{a}": dataclasses.asdict(t) for (p, a), t in tuned.items()},
@@ -155,9 +161,22 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _roster(problem: str, names: tuple[str, ...]) -> list[Agent]:
+def _roster(problem: str, study: Study) -> list[Agent]:
     Settings.build(problem)  # an unknown problem is told before anything is computed
-    return [agent_from(name) for name in names] if names else default_agents(problem)
+    roster = [agent_from(name) for name in study.agents] if study.agents else default_agents(problem)
+    for path in study.policies:
+        policy = LearnedSchedule.load(path)
+        if policy.problems and problem not in policy.problems:
+            continue
+        plan = plan_of(policy)
+        roster += [policy] if plan is None else [policy, plan]
+    names = [agent.name for agent in roster]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"several agents on {problem} are called {', '.join(twice)}; train with --name to tell them apart"
+        )
+    return roster
 
 
 def _optimizer_of(problem: str, agent: Agent) -> str:
@@ -171,6 +190,8 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
     alone: dict[tuple[str, str], Agent] = {}
     for problem, roster in rosters.items():
         for agent in roster:
+            if "learning_rate" in agent.environment:
+                continue  # it was chosen already: on the train split, by the training that made the agent
             name = _optimizer_of(problem, agent)
             environment = {k: v for k, v in agent.environment.items() if k == "optimizer"}
             alone.setdefault((problem, name), Never(name=f"{name} alone", environment=environment))
@@ -181,6 +202,8 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
     found: dict[tuple[str, str], Tuned] = {}
     for problem, roster in rosters.items():
         for agent in roster:
+            if "learning_rate" in agent.environment:
+                continue
             base = best[problem, _optimizer_of(problem, agent)]
             if isinstance(agent, Never):
                 found[problem, agent.name] = base

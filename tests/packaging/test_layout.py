@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Who may import whom: a part imports what stands in its own row or above, never below.
 ORDER = (
-    ("random", "ledger", "groups", "optimizers"),
+    ("arrays", "random", "ledger", "groups", "optimizers", "progress"),
     ("symmetries",),
     ("problems",),
     ("searches",),
@@ -33,7 +33,7 @@ RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 FACADE_IMPORTS, FACADE_IMPORTED = RANK["checks"], RANK["registration"]
 
 # The training library is loaded by these alone: policies run without it.
-TRAINERS = ("teleport_env.agents.sb3", "teleport_env.agents.learned")
+TRAINERS = ("teleport_env.agents.sb3", "teleport_env.agents.learning.training")
 LAZY = ("matplotlib", "scipy", "sklearn", "pandas", "joblib", "rich", "stable_baselines3", "tensorboard", "ray")
 
 

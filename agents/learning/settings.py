@@ -1,0 +1,231 @@
+"""What a training is: a dataclass, and the command line that it makes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from teleport_env.agents.learned import ENVIRONMENT
+from teleport_env.envs.features import INDEX, NAMES
+from teleport_env.envs.settings import Settings
+from teleport_env.searches import to_dict
+
+ALGORITHMS = ("ppo", "a2c")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings of a training.
+
+    A training is a chain of segments. Each begins with fresh episodes and with random numbers that follow from ``seed`` and
+    its own number, so that it depends on the network and the optimizer that it starts from and on nothing else: a training
+    that is cut off and resumed ends where it would have ended anyway.
+
+    Attributes:
+        problem: Registered name.
+        searches: The menu; None: the problem's.
+        rate_factors: Of the step actions; one of them is 1.
+        steps_per_action: Gradient steps of a step action.
+        learning_rate: The base; None: that of the best plan.
+        optimizer: Of the runs; None: the problem's.
+        symmetry: Which group acts; None: the problem's.
+        budget: Gradient evaluations an episode; None: the problem's.
+        features: Inputs of the policy, in this order.
+        algorithm: ``"ppo"`` or ``"a2c"``.
+        decisions: How many in all, of all runs together.
+        runs: Side by side.
+        rollout: Decisions of a run between two updates.
+        segment: Updates between two checkpoints.
+        epochs: Passes over a rollout (PPO).
+        minibatches: A pass is cut into (PPO).
+        step_size: Of Adam; falls linearly, segment by segment, to a tenth.
+        entropy: Weight of the entropy bonus; falls linearly to 0.
+        discount: 1 makes the return the orders of magnitude gained.
+        trace: ``lambda`` of the advantage estimate.
+        reward_scale: Factor of the rewards that the critic learns.
+        hidden: Units of each hidden layer, of the policy and of the critic.
+        plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.
+        warm_start: Clone the best plan before the training.
+        critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
+            knows nothing yet.
+        validation_instances: Of the validation split, on which the best policy is chosen.
+        control: The policy is a control (kind ``"control"`` in tables), such as one without teleports.
+        name: What tables call the policy.
+        seed: Of everything random.
+        tensorboard: Write TensorBoard's files.
+        out: Folder for ``policy.json``, ``checkpoint.json`` and ``training.json``.
+    """
+
+    problem: str = "Rosenbrock"
+    searches: tuple[Any, ...] | None = None
+    rate_factors: tuple[float, ...] = (1.0,)
+    steps_per_action: int = 4
+    learning_rate: float | None = None
+    optimizer: str | None = None
+    symmetry: str | None = None
+    budget: float | None = None
+    features: tuple[str, ...] = NAMES
+    algorithm: str = "ppo"
+    decisions: int = 500_000
+    runs: int = 256
+    rollout: int = 32
+    segment: int = 4
+    epochs: int = 4
+    minibatches: int = 4
+    step_size: float = 1e-3
+    entropy: float = 0.01
+    discount: float = 1.0
+    trace: float = 0.95
+    reward_scale: float = 0.25
+    hidden: tuple[int, ...] = (64, 64)
+    plans: int = 256
+    warm_start: bool = False
+    critic_segments: int = 0
+    validation_instances: int = 256
+    control: bool = False
+    name: str = "learned"
+    seed: int = 0
+    tensorboard: bool = False
+    out: Path = Path("results/train")
+
+    def __post_init__(self) -> None:
+        for name in ("decisions", "runs", "rollout", "segment", "epochs", "minibatches", "validation_instances"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("plans", "critic_segments"):
+            _at_least(name, getattr(self, name), 0)
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}")
+        unknown = [name for name in self.features if name not in INDEX]
+        if unknown or not self.features:
+            raise ValueError(
+                f"features must be some of {', '.join(INDEX)}; unknown: {', '.join(unknown) or 'none given'}"
+            )
+        if 1.0 not in self.rate_factors:
+            raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
+        if self.warm_start and not self.plans:
+            raise ValueError("warm_start clones the best of some plans: plans must be at least 1, got 0")
+        if self.runs * self.rollout % self.minibatches:
+            raise ValueError(
+                f"minibatches must divide the {self.runs * self.rollout} decisions of a rollout, got {self.minibatches}"
+            )
+        if not 0 <= self.discount <= 1 or not 0 <= self.trace <= 1:
+            raise ValueError(f"discount and trace lie between 0 and 1, got {self.discount} and {self.trace}")
+        for name in ("step_size", "reward_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.settings()  # what is wrong with the environment is told before anything is computed
+
+    @property
+    def segments(self) -> int:
+        """How many there are; the last one may take the number of decisions above what was asked."""
+        return math.ceil(self.decisions / (self.runs * self.rollout * self.segment))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the environment is asked for in training and, but for the budget, by the policy."""
+        chosen = {name: getattr(self, name, None) for name in (*ENVIRONMENT, "budget")}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def settings(self, split: str = "train") -> Settings:
+        """The environment's, checked."""
+        return Settings.build(self.problem, split=split, **self.environment)
+
+    def policy_environment(self, learning_rate: float) -> dict[str, Any]:
+        """What the policy asks of its environment: everything that decides what its actions mean, in JSON's types."""
+        settings = self.settings()
+        environment: dict[str, Any] = {
+            "searches": [to_dict(search) for search in settings.searches],
+            "rate_factors": list(settings.rate_factors),
+            "steps_per_action": settings.steps_per_action,
+            "learning_rate": learning_rate,
+        }
+        for name in ("optimizer", "symmetry"):
+            if getattr(self, name) is not None:
+                environment[name] = getattr(self, name)
+        return environment
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings in JSON's types."""
+        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return content
+
+    def same_course(self, other: Mapping[str, Any]) -> bool:
+        """Whether `to_json` of another training describes the same course: where it is written does not matter."""
+        free = ("out", "tensorboard")
+        mine = {name: value for name, value in self.to_json().items() if name not in free}
+        return mine == {name: value for name, value in other.items() if name not in free}
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An option a setting, named like it and with its sentence; what is not given is left out of the result."""
+    sentences = _sentences()
+    hints = typing.get_type_hints(Training)
+    for f in dataclasses.fields(Training):
+        kind, many = _type(hints[f.name])
+        sentence = sentences.get(f.name, "").replace("``", "")
+        if f.default not in (None, NAMES):
+            sentence += f" Default: {f.default}"
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": sentence.replace("%", "%%"), "dest": f.name}
+        if kind is bool:
+            parser.add_argument(_flag(f.name), action=argparse.BooleanOptionalAction, **options)
+        else:
+            parser.add_argument(_flag(f.name), type=kind, nargs="*" if many else None, **options)
+
+
+def from_arguments(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> Training:
+    """The settings: what was given goes before the recipe."""
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return Training(**{**recipe, **tuples})
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _type(hint: Any) -> tuple[Any, bool]:
+    """How to read one word of a setting, and whether there are many words."""
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
+        return (search_of_word if inner is Any else inner), True
+    return hint, False
+
+
+def search_of_word(word: str) -> Any:
+    """A search from a word of the command line: its name, or its dict as JSON.
+
+    Raises:
+        ValueError: JSON that is none.
+    """
+    return json.loads(word) if word.startswith("{") else word
+
+
+def _sentences() -> dict[str, str]:
+    """The sentence of each attribute in the class's docstring."""
+    lines = (Training.__doc__ or "").partition("Attributes:")[2].splitlines()
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        text = line.strip()
+        if line.startswith(" " * 8) and not line.startswith(" " * 9) and ":" in text:
+            name, _, text = text.partition(":")
+        if name:
+            found[name] = f"{found.get(name, '')} {text}".strip()
+    return found

@@ -1,0 +1,38 @@
+"""Train a schedule and keep the best policy; started again with the same settings, it goes on from its checkpoint.
+
+python scripts/train.py --problem Rosenbrock --out results/train/rosenbrock
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
+
+
+def settings() -> Training:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    given = vars(parser.parse_args())
+    return from_arguments(given, recipe(given.get("problem", Training.problem)))
+
+
+def main() -> None:
+    console = Console()
+    try:
+        training = settings()
+        from teleport_env.agents.learning.training import train
+
+        found = train(training, console.print)
+    except (ValueError, ImportError) as error:
+        raise SystemExit(f"train: {error}") from error
+    console.print(
+        f"{found.gained:.2f} orders of magnitude on validation instances. Policy: {training.out / 'policy.json'}"
+    )
+
+
+if __name__ == "__main__":
+    main()

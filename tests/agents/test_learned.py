@@ -1,0 +1,411 @@
+"""A learned schedule plays what its network says; a training learns, and is the same whether cut off or not."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from teleport_env.agents import Agent, agent_from
+from teleport_env.agents.comparison.play import draw_instances, play
+from teleport_env.agents.comparison.study import Study, run_study
+from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.plans import Plan, plan_of, play_plans, search_plans
+from teleport_env.agents.learning.recipes import RECIPES, recipe
+from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
+from teleport_env.agents.learning.training import train
+from teleport_env.agents.policy_file import PolicyFileError, read_policy_file, write_policy_file
+from teleport_env.checks import check_agent
+from teleport_env.envs.features import INDEX, NAMES
+
+MENU = {"searches": ["random", "virtual_step"], "rate_factors": [1.0, 0.5, 2.0]}
+
+
+def network(*widths: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    generator = np.random.default_rng(seed)
+    return tuple(
+        (generator.normal(size=(b, a)).astype(np.float32), generator.normal(size=b).astype(np.float32))
+        for a, b in itertools.pairwise(widths)
+    )
+
+
+def schedule(seed: int = 0, **settings: Any) -> LearnedSchedule:
+    chosen: dict[str, Any] = {"features": NAMES, "environment": MENU, "layers": network(len(NAMES), 16, 5, seed=seed)}
+    return LearnedSchedule(**{**chosen, **settings})
+
+
+def observations(count: int = 9, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, len(NAMES))).astype(np.float32)
+
+
+# -- playing -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"stochastic": True}, {"prices": (1.0, 2.5)}])
+def test_it_is_an_agent_like_all_others(settings: dict[str, Any]) -> None:
+    check_agent(schedule(**settings))
+
+
+def test_the_network_is_the_usual_one() -> None:
+    agent = schedule(layers=network(len(NAMES), 16, 8, 5))
+    (w1, b1), (w2, b2), (w3, b3) = agent.layers
+    seen = observations().astype(np.float64)
+    expected = np.tanh(np.tanh(seen @ w1.T + b1) @ w2.T + b2) @ w3.T + b3
+    np.testing.assert_allclose(agent.logits(observations()), expected, rtol=1e-12)
+    np.testing.assert_array_equal(agent.predict(observations())[0], expected.argmax(axis=1))
+
+
+def test_a_run_decides_alike_alone_and_among_others_bit_for_bit() -> None:
+    agent, seen = schedule(), observations(301)
+    together = agent.logits(seen)
+    for row in (0, 1, 7, 300):
+        np.testing.assert_array_equal(agent.logits(seen[row : row + 1])[0], together[row])
+
+
+def test_features_are_read_by_name_and_in_the_policys_order() -> None:
+    names = ("price", "log_loss")
+    agent = schedule(features=names, layers=network(2, 5))
+    weight, bias = agent.layers[0]
+    seen = observations()
+    expected = seen[:, [INDEX["price"], INDEX["log_loss"]]].astype(np.float64) @ weight.T + bias
+    np.testing.assert_allclose(agent.logits(seen), expected, rtol=1e-12)
+    more = np.concatenate([seen, np.full((len(seen), 3), 1e6, dtype=np.float32)], axis=1)  # observation="both"
+    np.testing.assert_array_equal(agent.predict(more)[0], agent.predict(seen)[0])
+
+
+def test_stochastic_play_draws_from_the_softmax() -> None:
+    agent, count = schedule(layers=network(len(NAMES), 5)), 4000
+    seen = np.repeat(0.3 * observations(1), count, axis=0)
+    seen[:, INDEX["teleports"]] += np.linspace(
+        0, 1e-4, count, dtype=np.float32
+    )  # other runs, as good as the same place
+    action, state = agent.predict(seen, deterministic=False)
+    share = np.bincount(action, minlength=5) / count
+    np.testing.assert_allclose(share, agent.probabilities(seen[:1])[0], atol=4 * 0.5 / count**0.5)
+    again, _ = agent.predict(seen, deterministic=False)
+    np.testing.assert_array_equal(action, again)
+    later, _ = agent.predict(seen, state, deterministic=False)
+    assert (later != action).any()
+    other, _ = dataclasses.replace(agent, seed=1).predict(seen, deterministic=False)
+    assert (other != action).any()
+
+
+def test_the_mask_leaves_teleports_that_can_be_paid() -> None:
+    free, masked = schedule(), schedule(prices=(1.0, 2.5))
+    seen = observations(400)
+    for price, payable in ((0.1, (True, True)), (0.5, (True, False)), (1.0, (False, False))):
+        seen[:, INDEX["price"]] = price
+        chosen = set(masked.predict(seen)[0].tolist())
+        assert chosen == {0, 1, 2, *(3 + which for which in (0, 1) if payable[which])}
+        assert set(free.predict(seen)[0].tolist()) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"features": ("log_loss", "astrology"), "layers": network(2, 5)}, "astrology"),
+        ({"features": ()}, "features must be"),
+        ({"features": ("price", "price"), "layers": network(2, 5)}, "different names"),
+        ({"layers": network(len(NAMES), 16, 4)}, "4 outputs, but rate_factors and searches make 3 \\+ 2"),
+        ({"layers": network(17, 16, 5)}, "layer 0 must map 18"),
+        ({"layers": ()}, "18 outputs"),
+        ({"activation": "swish"}, "tanh"),
+        ({"prices": (1.0,)}, "prices must be 2"),
+        ({"kind": "oracle"}, "kind of a learned schedule"),
+    ],
+)
+def test_what_does_not_fit_is_told(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        schedule(**settings)
+
+
+def test_observations_without_features_are_told() -> None:
+    with pytest.raises(ValueError, match='observation="features"'):
+        schedule().predict(np.zeros((3, 2), dtype=np.float32))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_policy_plays_as_the_saved_one(tmp_path: Path) -> None:
+    agent = schedule(prices=(1.0, 2.0), name="mine", problems=("Booth",), provenance={"seed": 3})
+    loaded = LearnedSchedule.load(agent.save(tmp_path / "policy.json"))
+    np.testing.assert_array_equal(loaded.logits(observations()), agent.logits(observations()))
+    for f in dataclasses.fields(agent):
+        if f.name not in ("layers", "environment"):
+            assert getattr(loaded, f.name) == getattr(agent, f.name)
+    assert loaded.environment == MENU
+
+
+CHANGES: dict[str, tuple[Mapping[str, Any], str]] = {
+    "an unknown search": ({"environment": {**MENU, "searches": ["random", "os.system"]}}, "os.system"),
+    "a setting of a search": ({"environment": {**MENU, "searches": ["random", {"search": "grid", "x": 1}]}}, "'x'"),
+    "another argument": ({"environment": {**MENU, "problem": {"folder": "/"}}}, "cannot set problem"),
+    "a device": ({"environment": {**MENU, "device": "cuda"}}, "cannot set device"),
+    "rates": ({"environment": {**MENU, "rate_factors": [1.0, -1.0, 2.0]}}, "positive numbers"),
+    "steps": ({"environment": {**MENU, "steps_per_action": 1.5}}, "steps_per_action"),
+    "an optimizer": ({"environment": {**MENU, "optimizer": "lion"}}, "lion"),
+    "a menu of another type": ({"environment": {**MENU, "searches": "random"}}, "wrong type"),
+    "a name of another type": ({"name": 3}, "wrong type"),
+    "a seed of another type": ({"seed": True}, "wrong type"),
+    "a feature of another type": ({"features": [3] * 18}, "must be names"),
+    "an unknown feature": ({"features": [*NAMES[:-1], "astrology"]}, "astrology"),
+    "one setting more": ({"code": "print(1)"}, "the settings are"),
+    "another activation": ({"activation": "eval"}, "tanh"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_asks_for_more_is_refused(tmp_path: Path, change: str) -> None:
+    path = schedule().save(tmp_path / "policy.json")
+    found = read_policy_file(path)
+    more, reason = CHANGES[change]
+    write_policy_file(path, {**found.settings, **more}, found.tensors)
+    with pytest.raises(PolicyFileError, match=reason):
+        LearnedSchedule.load(path)
+
+
+def test_tensors_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = schedule().save(tmp_path / "policy.json")
+    found = read_policy_file(path)
+    for tensors in ({**found.tensors, "more": np.zeros(1)}, {}, {**found.tensors, "layer.1.weight": np.zeros((5, 15))}):
+        write_policy_file(path, found.settings, tensors)
+        with pytest.raises(PolicyFileError, match="is refused"):
+            LearnedSchedule.load(path)
+
+
+def test_playing_loads_no_training_library(tmp_path: Path) -> None:
+    path = schedule().save(tmp_path / "policy.json")
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.split('.')[0] == 'stable_baselines3':
+            raise ImportError('stable-baselines3 is not installed')
+sys.meta_path.insert(0, Absent())
+import gymnasium as gym
+from teleport_env.agents.learned import LearnedSchedule
+agent = LearnedSchedule.load({str(path)!r})
+env = gym.make('teleport_env:Teleport/Rosenbrock-v0', **agent.environment)
+observation, _ = env.reset(seed=0)
+env.step(agent.predict(observation)[0])
+print('played')
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "played\n", done.stderr
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+FLATTEN = Training(
+    problem="MatrixFactorization",
+    searches=("balance_weights", "virtual_step_fit_rate"),
+    rate_factors=(1.0, 0.5, 2.0, 4.0),
+    steps_per_action=2,
+    plans=12,
+)
+
+
+def test_a_plan_plays_as_its_agent() -> None:
+    """Side by side in the policy's menu, and one by one as an agent with a menu of its own."""
+    plans = [
+        Plan(0.05),
+        Plan(0.01, up=4.0, warmup=4, down=0.5, decay_every=10, which=0, first=3, every=12),
+        Plan(0.02, up=2.0, warmup=2, which=1, every=6),
+        Plan(0.02, down=0.5, decay_every=6, which=0, first=1),
+    ]
+    ids = draw_instances(FLATTEN.problem, "train", 6, 0)
+    gained, _ = play_plans(FLATTEN, plans, ids, seed=5)
+    environment = FLATTEN.policy_environment(0.05)
+    for plan, expected in zip(plans, gained, strict=True):
+        agent = plan.agent(environment)
+        alone = play(FLATTEN.problem, agent, ids, split="train", seed=5)
+        np.testing.assert_allclose([row["gained"] for row in alone.rows], expected, rtol=1e-9, atol=1e-9)
+    assert len({round(float(row.mean()), 6) for row in gained}) == len(plans)
+
+
+def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
+    found = search_plans(dataclasses.replace(FLATTEN, plans=40), instances=8)
+    settings = FLATTEN.settings()
+    ids = draw_instances(FLATTEN.problem, "train", 40, 77)
+    gained, _ = play_plans(FLATTEN, [found.plan, Plan(settings.learning_rate)], ids)
+    assert gained[0].mean() > gained[1].mean() + 0.5
+    assert found.tried <= 40 + 7
+    assert found.episodes >= 8 * found.tried
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+TINY = Training(
+    problem="Booth",
+    searches=("random",),
+    rate_factors=(1.0, 2.0),
+    steps_per_action=1,
+    decisions=6 * 8 * 8 * 2,
+    runs=8,
+    rollout=8,
+    segment=2,
+    minibatches=2,
+    hidden=(8, 8),
+    plans=6,
+    warm_start=True,
+    critic_segments=1,
+    validation_instances=8,
+)
+
+
+def silent(line: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
+def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Path, algorithm: str) -> None:
+    whole = dataclasses.replace(TINY, algorithm=algorithm, out=tmp_path / "whole")
+    parts = dataclasses.replace(whole, out=tmp_path / "parts")
+    assert whole.segments == 6
+    train(whole, silent)
+    for until in (2, 3, None):
+        np.random.seed(until)  # noqa: NPY002 (what others draw globally does not matter)
+        torch.manual_seed(until or 7)
+        train(parts, silent, until=until)
+    for name in ("checkpoint.json", "policy.json", "training.json"):
+        first, second = (json.loads((folder / name).read_text()) for folder in (whole.out, parts.out))
+        for content in (first, second):
+            content.pop("sha256", None)
+            content.get("settings", content).get("training", {}).pop("out", None)
+        assert first == second, name
+
+
+def test_seeds_make_different_trainings(tmp_path: Path) -> None:
+    """Without which the test above could not fail."""
+    found = [
+        train(dataclasses.replace(TINY, seed=seed, decisions=128, out=tmp_path / str(seed)), silent) for seed in (0, 1)
+    ]
+    assert (found[0].policy.layers[0][0] != found[1].policy.layers[0][0]).any()
+
+
+def test_a_training_leaves_the_global_generators_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    train(dataclasses.replace(TINY, decisions=128, out=tmp_path), silent)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_the_checkpoint_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
+    train(dataclasses.replace(TINY, out=tmp_path), silent, until=1)
+    with pytest.raises(ValueError, match="other settings"):
+        train(dataclasses.replace(TINY, out=tmp_path, seed=5), silent)
+    text = (tmp_path / "checkpoint.json").read_text()
+    (tmp_path / "checkpoint.json").write_text(text[: len(text) // 2])
+    with pytest.raises(PolicyFileError, match="is refused"):
+        train(dataclasses.replace(TINY, out=tmp_path), silent)
+
+
+def test_a_saved_policy_is_the_trained_network(tmp_path: Path) -> None:
+    found = train(dataclasses.replace(TINY, out=tmp_path), silent)
+    loaded = LearnedSchedule.load(tmp_path / "policy.json")
+    np.testing.assert_array_equal(loaded.logits(observations()), found.policy.logits(observations()))
+    assert found.gained == max(entry["gained"] for entry in found.history)
+    assert plan_of(loaded) == found.plan.plan.agent(loaded.environment, name="best plan of learned")
+    check_agent(loaded, "Booth")
+
+
+def test_a_wrong_plan_in_a_file_is_told() -> None:
+    with pytest.raises(ValueError, match="is none"):
+        plan_of(schedule(provenance={"plan": {"plan": {"learning_rate": 0.1, "code": 1}}}))
+    assert plan_of(schedule()) is None
+
+
+def test_a_learner_learns(tmp_path: Path) -> None:
+    """On Booth's function one step with four times the rate and then none like it; 20 thousand decisions suffice."""
+    training = dataclasses.replace(
+        TINY, decisions=24_000, runs=64, rollout=16, minibatches=4, hidden=(32, 32), warm_start=False, critic_segments=0
+    )
+    training = dataclasses.replace(training, searches=None, rate_factors=(1.0,), plans=24, segment=4, out=tmp_path)
+    found = train(training, silent)
+    ids = draw_instances("Booth", "validation", 128, 5)
+
+    def worth(agent: Agent) -> float:
+        return float(np.mean([row["gained"] for row in play("Booth", agent, ids, split="validation").rows]))
+
+    plain = agent_from("never", environment={"learning_rate": found.policy.environment["learning_rate"]})
+    assert worth(found.policy) > worth(plain) + 1.0
+
+
+def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
+    train(dataclasses.replace(TINY, decisions=128, out=tmp_path / "t", name="mine"), silent)
+    study = Study(
+        problems=("Booth", "Rosenbrock"),
+        agents=("never",),
+        policies=(tmp_path / "t" / "policy.json",),
+        split="validation",
+        instances=3,
+        seeds=1,
+        budget=12,
+        tuning_instances=2,
+        references=False,
+        jobs=1,
+        out=tmp_path / "c",
+    )
+    results = run_study(study, silent)["results"]
+    agents = {problem: set(rows["agent"]) for problem, rows in results[results["kind"] != "oracle"].groupby("problem")}
+    assert agents == {"Booth": {"never", "mine", "best plan of mine"}, "Rosenbrock": {"never"}}
+    assert set(results[results["agent"] == "mine"]["kind"]) == {"learned"}
+    with pytest.raises(ValueError, match="--name"):
+        run_study(dataclasses.replace(study, policies=study.policies * 2), silent)
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", RECIPES)
+def test_every_recipe_is_a_training(problem: str) -> None:
+    training = Training(**recipe(problem))
+    assert training.problem == problem
+    assert json.loads(json.dumps(training.policy_environment(0.1)))["rate_factors"] == list(training.rate_factors)
+
+
+def test_the_command_line_goes_before_the_recipe() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["--searches", "random", '{"search": "grid", "points": 8}', "--rate-factors", "1", "3", "--warm-start"]
+    given = vars(parser.parse_args([*words, "--problem", "MatrixFactorization", "--out", "x"]))
+    training = from_arguments(given, recipe("MatrixFactorization"))
+    assert training.searches == ("random", {"search": "grid", "points": 8})
+    assert training.rate_factors == (1.0, 3.0)
+    assert training.warm_start
+    assert training.out == Path("x")
+    assert training.steps_per_action == RECIPES["MatrixFactorization"]["steps_per_action"]
+    assert all(action.help for action in parser._actions)
+    empty = from_arguments(vars(parser.parse_args(["--searches"])), {})
+    assert empty.searches == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"runs": 0}, "runs must be at least 1"),
+        ({"algorithm": "dqn"}, "ppo, a2c"),
+        ({"features": ("astrology",)}, "astrology"),
+        ({"rate_factors": (2.0,)}, "1.0 must be among"),
+        ({"plans": 0, "warm_start": True}, "plans must be"),
+        ({"minibatches": 3}, "minibatches must divide"),
+        ({"discount": 1.5}, "discount"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"searches": ("astrology",)}, "astrology"),
+        ({"problem": "Both"}, "there is no problem 'Both'"),
+    ],
+)
+def test_a_wrong_setting_is_told(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Training(**settings)
