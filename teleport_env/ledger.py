@@ -13,9 +13,12 @@ the plane: there every candidate costs the evaluation that it ends with.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from teleport_env.arrays import arrays_of
 
 FORWARD = 1.0 / 3.0
 GRADIENT = 1.0
@@ -58,14 +61,33 @@ class Ledger:
     Attributes:
         cost: ``(B,)`` float64, gradient evaluations spent.
         counts: The evaluations behind it, each ``(B,)`` float64.
+        gradients: ``(2, B)``: `cost` and the gradients of `counts`, which `charge_gradient` adds to.
     """
 
     def __init__(self, count: int, gradient_flops: float, device: torch.device | str = "cpu") -> None:
         if not gradient_flops > 0:
             raise ValueError(f"gradient_flops must be positive, got {gradient_flops}")
         self.gradient_flops = float(gradient_flops)
-        self.cost = torch.zeros(count, dtype=torch.float64, device=device)
-        self.counts = Counts(*(torch.zeros(count, dtype=torch.float64, device=device) for _ in fields(Counts)))
+        self._accounts = torch.zeros(1 + len(fields(Counts)), count, dtype=torch.float64, device=device)
+        self._wire()
+
+    def _wire(self) -> None:
+        self._x = arrays_of(self._accounts.device)
+        self.cost, gradient, forward, hessian_vector, flops = self._accounts
+        self.counts = Counts(forward, gradient, hessian_vector, flops)
+        self.gradients = self._accounts[:2]
+        self._steps = self._x.view(self.gradients)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"gradient_flops": self.gradient_flops, "_accounts": self._accounts}  # the rest are views
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._wire()
+
+    def charge_gradient(self) -> None:
+        """Book one loss-and-gradient evaluation for every run."""
+        self._x.add(self._steps, GRADIENT, self._steps)
 
     def charge(self, rows: Tensor | None, counts: Counts) -> None:
         """Book ``counts`` for ``rows``: an index ``(R,)``, a boolean mask ``(B,)``, or None for every run.

@@ -18,17 +18,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element, map_element
 from teleport_env.ledger import FORWARD, GRADIENT, Ledger
-from teleport_env.optimizers import Optimizer, State, Step, optimizer_from, row_dot
-from teleport_env.problems.base import Evaluator, Instance, Problem
+from teleport_env.optimizers import GradientDescent, Optimizer, State, Step, optimizer_from, row_dot
+from teleport_env.problems.base import Evaluator, Instance, Problem, writes_in_place
 from teleport_env.problems.data import MiniBatches
+from teleport_env.progress import AT, COLUMNS, Aside, Blocks, Bookkeeper, Columns, Progress
 from teleport_env.random import Streams, fold_in
 from teleport_env.searches import Search, search_from
 from teleport_env.searches.base import BatchSource, Start, Status
@@ -38,68 +41,7 @@ from teleport_env.symmetries.base import Symmetry
 RATE_RANGE = 1024.0
 """The learning rate stays within this factor of its base, above and below."""
 
-DIVERGED_ABOVE = 1e6
-"""A run whose loss exceeds its initial loss by this factor has diverged."""
-
-_COLUMNS = 8  # parameters of up to so many are stored column by column
-
-
-@dataclass
-class Progress:
-    """What every run knows of itself; each ``(B,)``. Features and rules are computed from this and nothing else.
-
-    Attributes:
-        loss: Loss on the current data.
-        grad_norm2: Squared norm of the gradient on the current data.
-        initial_loss: Loss after the reset.
-        initial_grad_norm2: Squared gradient norm after the reset.
-        learning_rate: The rate the next step uses.
-        base_rate: The rate at reset.
-        steps: Gradient steps taken.
-        teleports: Teleports that moved.
-        attempts: Teleports asked for, moved or not.
-        last_decrease: ``log10`` of the loss before over after the last gradient step.
-        last_grad_decrease: The same of the gradient norm.
-        cosine: Cosine of the gradients before and after the last step; 0 when there was none since the last teleport.
-        curvature: ``<dw, dg> / |dw|^2`` of the last step: the curvature along it; 0 as above.
-        alignment: ``<dw, dg> / (|dw| |dg|)``: for gradient descent the cosine of the gradient and the Hessian times the
-            gradient, by a finite difference that costs nothing (Lemma C.4: 1 where teleporting has nothing left to gain);
-            0 as above.
-        update_norm: ``|dw| / learning rate`` of the last step: for momentum the norm of its buffer.
-        since_teleport: Gradient steps since the last teleport that moved; since the start if there was none.
-        teleport_gain: ``log10`` of the squared gradient norm after over before the last teleport; 0 if there was none.
-        loss_change: Relative change of the loss by the last teleport.
-        status: `teleport_env.searches.base.Status` of the last teleport, int64.
-        diverged: bool; sticky.
-    """
-
-    loss: Tensor
-    grad_norm2: Tensor
-    initial_loss: Tensor
-    initial_grad_norm2: Tensor
-    learning_rate: Tensor
-    base_rate: Tensor
-    steps: Tensor
-    teleports: Tensor
-    attempts: Tensor
-    last_decrease: Tensor
-    last_grad_decrease: Tensor
-    cosine: Tensor
-    curvature: Tensor
-    alignment: Tensor
-    update_norm: Tensor
-    since_teleport: Tensor
-    teleport_gain: Tensor
-    loss_change: Tensor
-    status: Tensor
-    diverged: Tensor
-
-    _INTEGERS = ("steps", "teleports", "attempts", "since_teleport", "status")
-
-    @classmethod
-    def empty(cls, count: int, dtype: torch.dtype, device: torch.device | str) -> Progress:
-        kinds: dict[str, torch.dtype] = dict.fromkeys(cls._INTEGERS, torch.int64) | {"diverged": torch.bool}
-        return cls(**{f.name: torch.zeros(count, dtype=kinds.get(f.name, dtype), device=device) for f in fields(cls)})
+_FEW = 64  # runs with up to so many parameters step together, those that do not step being put back
 
 
 @dataclass
@@ -172,13 +114,15 @@ class Runs:
         self.device = torch.device(device)
         self.everyone = torch.ones(count, dtype=torch.bool, device=self.device)
         self.keys = torch.zeros(count, dtype=torch.int64, device=self.device)
-        self.progress = Progress.empty(count, dtype, self.device)
+        self._blocks = Blocks.empty(count, dtype, self.device)
+        self._columns: Columns | None = None  # parameters and gradients, where there are few
+        self._wire()
+        self.changes = 0  # of numbers that a gradient step leaves alone
         # the rest needs an instance and is made by the first reset
         self.instance: Instance
         self.params: Tensor
         self.gradient: Tensor
         self.optimizer_state: State = {}
-        self.optimizer_count = torch.zeros(count, dtype=torch.int64, device=self.device)
         self.ledger: Ledger
         self.batch: Tensor | None = None
         self.data_element: Element | None = None
@@ -200,6 +144,29 @@ class Runs:
             raise ValueError(f"these runs of {self.problem.name} were built without a symmetry: they cannot teleport")
         return self.symmetry
 
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        """Everything that is a view of the runs' memory."""
+        self.progress = Progress.of(self._blocks)
+        self.optimizer_count = self._blocks.integers[AT["updates"]]
+        self._books = Bookkeeper(self._blocks, self._columns)
+        if self._columns is not None:
+            self.params, self.gradient = self._columns.params.t(), self._columns.gradient.t()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copied view would be memory of its own
+        views = {"progress", "optimizer_count", "_books"} | ({"params", "gradient"} if self._columns else set())
+        return {name: value for name, value in self.__dict__.items() if name not in views}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._wire()
+
+    def _quiet(self) -> AbstractContextManager[Any]:
+        """Overflows and NaNs of a run that diverges are its features, and no reason for NumPy to warn."""
+        return np.errstate(all="ignore") if self.device.type == "cpu" else nullcontext()
+
     # -- beginning -----------------------------------------------------------------------------------------------------
 
     def reset(self, keys: Tensor, ids: Tensor, mask: Tensor | None = None, params: Tensor | None = None) -> None:
@@ -219,23 +186,19 @@ class Runs:
         start = fresh.start if params is None else params.to(self.dtype).to(self.device)
         if start.shape != fresh.start.shape:
             raise ValueError(f"params must have shape {tuple(fresh.start.shape)}, got {tuple(start.shape)}")
-        # Parameters of small problems are stored column by column: their formulas work on whole columns.
-        start = start.t().contiguous().t() if start.shape[1] <= _COLUMNS else start.clone()
         rows = slice(None) if mask is None else mask.nonzero().squeeze(1)
         if mask is None:
             self.instance = fresh.clone()
-            self.params = start
-            self._prepare()
+            self._prepare(start)
         else:
             self.instance.put(mask, fresh)
             self.params[rows] = start
         self.keys[rows] = keys.to(self.device)
         for name, empty in self.optimizer.init(start).items():
             self.optimizer_state[name][rows] = empty
-        self.optimizer_count[rows] = 0
+        for memory in self._blocks.tensors():
+            memory[..., rows] = 0
         p = self.progress
-        for f in fields(Progress):
-            getattr(p, f.name)[rows] = 0
         p.learning_rate[rows] = self.base_rate
         p.base_rate[rows] = self.base_rate
         self.ledger.clear(self.everyone if mask is None else mask)
@@ -244,21 +207,33 @@ class Runs:
             self._assign(self.data_element, rows, neutral)
         self._draw_batches(rows)
         evaluator = Evaluator(self.problem, fresh, None if self.batch is None else self.batch[rows])
-        loss, gradient = evaluator.loss_and_gradient(start)
-        if mask is None:
-            self.gradient = gradient
-        else:
-            self.gradient[rows] = gradient
-        self.ledger.charge(None if mask is None else mask.nonzero().squeeze(1), evaluator.counts)
+        # A row's result does not depend on the layout, but a row of a matrix of columns is slow to read.
+        loss, gradient = evaluator.loss_and_gradient(start.t().contiguous().t() if self._columns else start)
+        self.gradient[rows] = gradient
+        self.ledger.charge(rows if isinstance(rows, Tensor) else None, evaluator.counts)
         norm2 = row_dot(gradient, gradient)
         p.loss[rows] = loss
         p.initial_loss[rows] = loss
         p.grad_norm2[rows] = norm2
         p.initial_grad_norm2[rows] = norm2
         p.diverged[rows] = ~(torch.isfinite(loss) & torch.isfinite(norm2))
+        self._changed()
 
-    def _prepare(self) -> None:
-        """Everything whose size depends on the instance."""
+    def _changed(self) -> None:
+        """Numbers were changed by something else than a gradient step."""
+        self.changes += 1
+        with self._quiet():
+            self._books.refresh()
+
+    def _prepare(self, params: Tensor) -> None:
+        """Everything whose size depends on the instance, with the runs at ``params``."""
+        if params.shape[1] > COLUMNS:
+            self.params, self.gradient = params.clone(), torch.zeros_like(params)
+        else:
+            if self._columns is None:
+                self._columns = Columns(self._blocks, params.shape[1])
+                self._wire()
+            self.params.copy_(params)
         self.optimizer_state = {name: t.clone() for name, t in self.optimizer.init(self.params).items()}
         if not self._ready:
             size = self.problem.batch_size
@@ -266,6 +241,7 @@ class Runs:
             if size is not None:
                 self._batches = MiniBatches(self.problem.num_examples(self.instance), size)
             self._ready = True
+            self._plain = self._is_plain()
         if self.symmetry is not None and self.symmetry.moves_data:
             self.data_element = self.symmetry.group.identity(self.count, self.dtype, self.device)
 
@@ -292,18 +268,54 @@ class Runs:
         """
         if mask is not None and bool(mask.all()):
             mask = None
-        if mask is not None and self.params.shape[1] > 64 and not bool(mask.any()):
+        if mask is not None and self.params.shape[1] > _FEW:
+            # A big network is evaluated for the runs that step alone; for a few numbers a run, picking rows costs more.
+            rows = mask.nonzero().squeeze(1)
+            if len(rows):
+                picked = [None if value is None else value[rows] for value in (factor, allowance)]
+                self._step_rows(rows, *picked)
             return
-        # A big network is evaluated for the runs that step alone; for a few numbers a run, picking rows costs more.
-        rows = None if mask is None or self.params.shape[1] <= 64 else mask.nonzero().squeeze(1)
-        if rows is not None:
-            picked = [None if value is None else value[rows] for value in (factor, allowance)]
-            self._step_rows(rows, *picked)
-            return
+        aside = None
+        if mask is not None:
+            beside = (self.ledger.gradients,) if self._plain else ()
+            aside = Aside(self._blocks, self._columns, (~mask).nonzero().squeeze(1), beside)
+        with self._quiet():
+            if factor is not None:
+                rate = self.progress.learning_rate
+                rate.mul_(factor).clamp_(self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE)
+                self.changes += 1
+            if self._plain:
+                self._step_columns()
+            else:
+                self._step_any(mask, allowance)
+        if aside is not None:
+            aside.put_back()
+            self.changes += 1
+
+    def _is_plain(self) -> bool:
+        """Whether a step is gradient descent on a problem that writes its few gradients in place."""
+        return (
+            self._columns is not None
+            and self._batches is None
+            and type(self.optimizer) is GradientDescent
+            and writes_in_place(self.problem)
+        )
+
+    def _step_columns(self) -> None:
+        """A step of gradient descent, in place."""
+        books, x = self._books, self._books.x
+        gradient, update, new_gradient, _ = books.work
+        x.multiply(gradient, books.row["learning_rate"], update)
+        x.subtract(books.params, update, books.params)
+        self.problem.write_loss_and_gradient(
+            x, books.params, self.instance, books.row["loss"], new_gradient, books.scratch[0]
+        )
+        self.ledger.charge_gradient()
+        books.book_columns()
+
+    def _step_any(self, mask: Tensor | None, allowance: Tensor | None) -> None:
+        """A step by any rule, for all runs; those outside ``mask`` are not charged and put back by the caller."""
         p = self.progress
-        if factor is not None:
-            rate = (p.learning_rate * factor).clamp_(self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE)
-            p.learning_rate = rate if mask is None else torch.where(mask, rate, p.learning_rate)
         evaluator = Evaluator(self.problem, self.instance, self.batch)
 
         def trial(params: Tensor, where: Tensor) -> Tensor:
@@ -323,9 +335,8 @@ class Runs:
                 trial,
             )
         )
-        steps = p.steps + 1
         if self._batches is not None:
-            following = self._batches.indices(self.instance["order_key"], steps)
+            following = self._batches.indices(self.instance["order_key"], p.steps + 1)
             after = Evaluator(self.problem, self.instance, following)
         else:
             following, after = None, evaluator
@@ -333,40 +344,30 @@ class Runs:
         if after is not evaluator:
             evaluator.charge(after.counts)
         self.ledger.charge(mask, evaluator.counts)
-        self._book_step(mask, moved, loss, gradient, state, following)
-
-    def _book_step(
-        self,
-        mask: Tensor | None,
-        moved: Tensor,
-        loss: Tensor,
-        gradient: Tensor,
-        state: State,
-        following: Tensor | None,
-    ) -> None:
-        """Make the results of a step the runs' own, for those in ``mask``."""
-        p = self.progress
-        after = _step_numbers(p, self.params, moved, self.gradient, gradient, loss)
-        if mask is None:
-            self.params, self.gradient, self.optimizer_state = moved, gradient, state
-            self.optimizer_count = self.optimizer_count + 1
-            if following is not None:
-                self.batch = following
-            for name, value in after.items():
-                setattr(p, name, value)
-            return
-        column = mask[:, None]
-        self.params = torch.where(column, moved, self.params)
-        self.gradient = torch.where(column, gradient, self.gradient)
-        self.optimizer_state = {
-            name: torch.where(mask.reshape(-1, *([1] * (new.ndim - 1))), new, self.optimizer_state[name])
-            for name, new in state.items()
-        }
-        self.optimizer_count = self.optimizer_count + mask
-        if following is not None and self.batch is not None:
-            self.batch = torch.where(column, following, self.batch)
-        for name, value in after.items():
-            setattr(p, name, torch.where(mask, value, getattr(p, name)))
+        if self._columns is not None:
+            work = self._columns.work
+            torch.sub(self._columns.params, moved.t(), out=work[1])
+            work[2].copy_(gradient.t())
+            p.loss.copy_(loss)
+            self.params.copy_(moved)
+            self._books.book_columns()
+        else:
+            self._books.book_rows(self.params, moved, self.gradient, gradient, loss)
+            if mask is not None:
+                column = mask[:, None]
+                moved = torch.where(column, moved, self.params)
+                gradient = torch.where(column, gradient, self.gradient)
+            self.params, self.gradient = moved, gradient
+        if mask is not None:
+            state = {
+                name: torch.where(mask.reshape(-1, *([1] * (new.ndim - 1))), new, self.optimizer_state[name])
+                for name, new in state.items()
+            }
+            if following is not None and self.batch is not None:
+                following = torch.where(mask[:, None], following, self.batch)
+        self.optimizer_state = state
+        if following is not None:
+            self.batch = following
 
     def _step_rows(self, rows: Tensor, factor: Tensor | None, allowance: Tensor | None) -> None:
         """A step of some runs, evaluated apart from the others."""
@@ -410,7 +411,8 @@ class Runs:
 
     def refuse(self, mask: Tensor) -> None:
         """Mark the runs in ``mask`` as having asked for a teleport that the budget cannot pay."""
-        self.progress.status = torch.where(mask, int(Status.NOT_PAID), self.progress.status)
+        self.progress.status.masked_fill_(mask, int(Status.NOT_PAID))
+        self.changes += 1
 
     def _teleport(self, search: Search, rows: Tensor) -> None:
         p, everyone = self.progress, len(rows) == self.count
@@ -457,6 +459,7 @@ class Runs:
             self._move_data(found.element, rows, moved)
         if search.resets_optimizer or self.on_teleport == "reset":
             self._reset_optimizer(rows[moved])
+        self._changed()
 
     def _move_data(self, element: Element, rows: Tensor, moved: Tensor) -> None:
         """Algorithm 3: the data move with the weights, and the moves are composed for inference."""
@@ -502,8 +505,7 @@ class Runs:
                 "keys": self.keys.clone(),
                 "batch": None if self.batch is None else self.batch.clone(),
                 "optimizer_state": {name: t.clone() for name, t in self.optimizer_state.items()},
-                "optimizer_count": self.optimizer_count.clone(),
-                "progress": {f.name: getattr(self.progress, f.name).clone() for f in fields(Progress)},
+                "blocks": self._blocks.clone(),
                 "ledger": self.ledger.snapshot(),
                 "data_element": copy.deepcopy(self.data_element),
             }
@@ -515,13 +517,14 @@ class Runs:
         if len(saved["keys"]) != self.count:
             raise ValueError(f"the snapshot holds {len(saved['keys'])} runs, these are {self.count}")
         self.instance = saved["instance"]
-        self._prepare()
-        self.params, self.gradient = saved["params"], saved["gradient"]
+        self._prepare(saved["params"])
+        self.gradient.copy_(saved["gradient"])
         self.keys, self.batch = saved["keys"], saved["batch"]
-        self.optimizer_state, self.optimizer_count = saved["optimizer_state"], saved["optimizer_count"]
-        self.progress = Progress(**saved["progress"])
+        self.optimizer_state = saved["optimizer_state"]
+        self._blocks.copy_from(saved["blocks"])
         self.ledger.restore(saved["ledger"])
         self.data_element = saved["data_element"]
+        self._changed()
 
     def _select(self, rows: Tensor) -> Runs:
         """Some of the runs as runs of their own, to be put back by `_put`."""
@@ -533,8 +536,8 @@ class Runs:
         part.params, part.gradient = self.params[rows], self.gradient[rows]
         part.batch = None if self.batch is None else self.batch[rows]
         part.optimizer_state = {name: t[rows] for name, t in self.optimizer_state.items()}
-        part.optimizer_count = self.optimizer_count[rows]
-        part.progress = Progress(**{f.name: getattr(self.progress, f.name)[rows] for f in fields(Progress)})
+        part._blocks = self._blocks.select(rows)
+        part._wire()
         part.ledger = Ledger(part.count, self.ledger.gradient_flops, self.device)
         return part
 
@@ -545,9 +548,8 @@ class Runs:
             self.batch[rows] = part.batch
         for name, tensor in part.optimizer_state.items():
             self.optimizer_state[name][rows] = tensor
-        self.optimizer_count[rows] = part.optimizer_count
-        for f in fields(Progress):
-            getattr(self.progress, f.name)[rows] = getattr(part.progress, f.name)
+        self._blocks.put(rows, part._blocks)
+        self.changes += 1
         self.ledger.charge(rows, part.ledger.counts)
 
 
@@ -559,31 +561,3 @@ class _ComingBatches(BatchSource):
 
     def __call__(self, offset: int) -> Tensor:
         return self._batches.indices(self._keys, self._steps + offset)
-
-
-def _step_numbers(
-    p: Progress, before: Tensor, after: Tensor, gradient: Tensor, new_gradient: Tensor, loss: Tensor
-) -> dict[str, Tensor]:
-    """The numbers of `Progress` that a gradient step changes, for every run."""
-    norm2 = row_dot(new_gradient, new_gradient)
-    moved, turned = after - before, new_gradient - gradient
-    moved2 = row_dot(moved, moved)
-    turned2 = row_dot(turned, turned)
-    product = row_dot(moved, turned)
-    tiny = 1e-300 if loss.dtype == torch.float64 else 1e-38
-    inner = row_dot(gradient, new_gradient)
-    return {
-        "last_decrease": torch.log10(p.loss.clamp_min(tiny) / loss.clamp_min(tiny)),
-        "last_grad_decrease": 0.5 * torch.log10(p.grad_norm2.clamp_min(tiny) / norm2.clamp_min(tiny)),
-        "cosine": inner / (p.grad_norm2.sqrt() * norm2.sqrt()).clamp_min(tiny),
-        "curvature": product / moved2.clamp_min(tiny),
-        "alignment": product / (moved2.sqrt() * turned2.sqrt()).clamp_min(tiny),
-        "update_norm": moved2.sqrt() / p.learning_rate,
-        "loss": loss,
-        "grad_norm2": norm2,
-        "steps": p.steps + 1,
-        "since_teleport": p.since_teleport + 1,
-        "diverged": p.diverged
-        | ~(torch.isfinite(loss) & torch.isfinite(norm2))
-        | (loss > DIVERGED_ABOVE * p.initial_loss),
-    }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, Arrays
 from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range
 from teleport_env.problems.base import Batch, Defaults, Instance
 from teleport_env.random import Streams
@@ -77,6 +78,22 @@ class Rosenbrock(AnalyticProblem):
         along_x = (v - along_y * x).mul_(2.0)
         # rows of (2, B), turned: columns of many runs lie side by side, which is how elementwise work is fast
         return scaled.mul_(r).add_(v.mul_(v)), torch.stack((along_x, along_y)).t()
+
+    def write_loss_and_gradient(
+        self, x: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
+    ) -> None:
+        (px, py), (gx, gy), square = params, gradient, scratch[0]
+        x.multiply(px, px, loss)
+        x.subtract(loss, py, loss)  # r
+        x.multiply(x.view(instance["curvature"]), loss, gy)
+        x.multiply(gy, loss, loss)
+        x.multiply(gy, -2.0, gy)
+        x.subtract(px, 1.0, gx)  # v
+        x.multiply(gx, gx, square)
+        x.add(loss, square, loss)
+        x.multiply(gy, px, square)
+        x.subtract(gx, square, gx)
+        x.multiply(gx, 2.0, gx)
 
     def forward(self, params: Tensor, instance: Instance) -> Tensor:
         """``(u, v)`` ``(B, 2)`` with ``L = u^2 + v^2``."""
