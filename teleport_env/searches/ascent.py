@@ -15,14 +15,10 @@ from torch import Tensor
 from teleport_env.groups.rotations import SO2
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.base import Candidate, Search, Start, finite_rows
 from teleport_env.searches.directions import (
     DERIVATIVES,
-    ascent_direction,
     compact,
-    direction_price,
-    relative_direction,
-    relative_price,
     require_continuous,
     require_derivative,
     require_pairs,
@@ -34,21 +30,18 @@ from teleport_env.searches.directions import (
 )
 from teleport_env.searches.moves import (
     Point,
-    along_price,
     at_start,
     candidates_at,
     known,
     known_price,
     loss_kept,
-    move_along,
     random_candidates,
     random_price,
-    times,
     verified,
     verify_price,
     where_points,
 )
-from teleport_env.searches.objectives import objective_named
+from teleport_env.searches.objectives import objective_named, ordered
 from teleport_env.searches.settings import (
     kind,
     require_choice,
@@ -57,6 +50,7 @@ from teleport_env.searches.settings import (
     require_flags,
     require_positive,
 )
+from teleport_env.searches.trails import Place, PointTrail, Trail, trail_of, trail_price
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -115,28 +109,39 @@ class GradientAscent(Search):
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         evaluates = not uses_hessian(symmetry, self.derivative)
-        step = direction_price(symmetry, self.derivative) + along_price(symmetry, self.retract, gradient=evaluates)
-        counts = times(self.steps, step) + verify_price(symmetry, self.verify)
+        counts = verify_price(symmetry, self.verify)
         if self.start == "random":
             counts = counts + random_price(symmetry, 1) + (known_price(symmetry, 1) if evaluates else Counts())
+        by_points = self.start == "random"
+        counts = counts + trail_price(symmetry, self.steps, self.derivative, self.retract, by_points=by_points)
         return counts if evaluates else counts + Counts(gradient=1.0)
 
     def propose(self, start: Start) -> Candidate:
         evaluates = not uses_hessian(start.symmetry, self.derivative)
-        point = at_start(start)
-        failed = ~point.finite
-        left = self._reach(start)
-        for step in range(-1 if self.start == "random" else 0, self.steps):
-            if step < 0:
-                moved = self._random_point(start, evaluates)
-            else:
-                direction = self.rate * ascent_direction(start, point, self.derivative)
-                usable = torch.isfinite(direction).all(dim=1)
-                failed |= ~usable
-                direction, left = shortened(torch.where(usable[:, None], direction, 0.0), left)
-                moved = move_along(start, point, direction, self.retract, gradient=evaluates)
+        trail: Trail
+        if self.start == "random":
+            trail = points = PointTrail(start, evaluates)
+            begun = at_start(start)
+            place = points.at(begun)
+            failed = ~place.finite
+            moved = self._random_point(start, evaluates)
             failed |= ~moved.finite
-            point = where_points(start, ~failed, moved, point)
+            place = points.at(where_points(start, ~failed, moved, begun))
+        else:
+            trail = trail_of(start, self.derivative)
+            place = trail.begin()
+            failed = ~place.finite
+        start_norm2 = place.norm2 if self.start == "identity" else None
+        left = self._reach(start)
+        for _ in range(self.steps):
+            direction = self.rate * trail.direction(place, self.derivative, relative=False)
+            usable = finite_rows(direction)
+            failed |= ~usable
+            direction, left = shortened(torch.where(usable[:, None], direction, 0.0), left)
+            tried = trail.along(place, direction, self.retract)
+            failed |= ~tried.finite
+            place = trail.choose(~failed, tried, place)
+        point = trail.end(place)
         if not evaluates:  # the double backward pass evaluates where each step begins, but not where the last one ends
             point.loss, point.gradient = start.evaluator.loss_and_gradient(point.params)
         loss = verified(start, point.loss, point.params, self.verify)
@@ -144,8 +149,11 @@ class GradientAscent(Search):
         candidate = Candidate(point.params, loss, point.gradient, element=point.element)
         if self.objective != "any":
             objective = objective_named(self.objective)
-            candidate.score = objective.score(start, point.params, point.gradient)
-            candidate.start_score = objective.start_score(start)
+            if place.norm2 is not None and start_norm2 is not None:
+                candidate.score, candidate.start_score = ordered(place.norm2), ordered(start_norm2)
+            else:
+                candidate.score = objective.score(start, point.params, point.gradient)
+                candidate.start_score = objective.start_score(start)
         return candidate
 
     def _reach(self, start: Start) -> Tensor:
@@ -220,37 +228,41 @@ class NormalizedAscent(Search):
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         relative = self.objective == "relative"
-        direction = relative_price(symmetry) if relative else direction_price(symmetry, self.derivative)
-        step = direction + along_price(symmetry, self.retract)
-        return times(self.steps, step) + verify_price(symmetry, self.verify)
+        walked = trail_price(symmetry, self.steps, self.derivative, self.retract, relative)
+        if uses_hessian(symmetry, self.derivative):  # every step is judged by its gradient
+            walked = walked + Counts(gradient=float(self.steps))
+        return walked + verify_price(symmetry, self.verify)
 
     def propose(self, start: Start) -> Candidate:
-        objective = objective_named(self.objective)
-        point = tried = at_start(start)
-        start_score = score = objective.start_score(start)
+        sign = -1.0 if self.objective == "balance_gradient" else 1.0
+        relative = self.objective == "relative"
+        trail = PointTrail(start) if uses_hessian(start.symmetry, self.derivative) else trail_of(start, self.derivative)
+        place = tried = trail.begin()
+        start_score = score = tried_score = _score(place, sign)
         accepted = torch.zeros_like(score, dtype=torch.bool)
         length_factor, travelled = torch.ones_like(score), torch.zeros_like(score)
         for step in range(self.steps):
             length = (self.radius * self.decay**step * length_factor).minimum(self.trust_radius - travelled)
-            xi = self._direction(start, point) * length[:, None]
-            usable = torch.isfinite(xi).all(dim=1)
-            tried = move_along(start, point, torch.where(usable[:, None], xi, 0.0), self.retract)
+            xi = trail.direction(place, self.derivative, relative)
+            xi = (xi if relative else sign * unit(xi)) * length[:, None]
+            usable = finite_rows(xi)
+            tried = trail.along(place, torch.where(usable[:, None], xi, 0.0), self.retract)
             tried.loss = torch.where(usable, tried.loss, torch.full_like(tried.loss, torch.nan))
-            new_score = objective.score(start, tried.params, tried.gradient)
-            helped = tried.finite & loss_kept(start, tried.loss, self.loss_tolerance) & (new_score > score)
-            point = where_points(start, helped, tried, point)
-            score = torch.where(helped, new_score, score)
+            tried_score = _score(tried, sign)
+            helped = tried.finite & usable & loss_kept(start, tried.loss, self.loss_tolerance) & (tried_score > score)
+            place = trail.choose(helped, tried, place)
+            score = torch.where(helped, tried_score, score)
             travelled = torch.where(helped, travelled + length, travelled)
             length_factor = torch.where(helped, length_factor, self.shrink * length_factor)
             accepted |= helped
         # A run without an accepted step proposes its last one, for `find` to say what was wrong with it.
-        point = where_points(start, accepted, point, tried)
-        score = torch.where(accepted, score, objective.score(start, tried.params, tried.gradient))
+        place = trail.choose(accepted, place, tried)
+        score = torch.where(accepted, score, tried_score)
+        point = trail.end(place)
         loss = verified(start, point.loss, point.params, self.verify)
         return Candidate(point.params, loss, point.gradient, score, start_score, element=point.element)
 
-    def _direction(self, start: Start, point: Point) -> Tensor:
-        if self.objective == "relative":
-            return relative_direction(start, point)
-        direction = unit(ascent_direction(start, point, self.derivative))
-        return -direction if self.objective == "balance_gradient" else direction
+
+def _score(place: Place, sign: float) -> Tensor:
+    assert place.norm2 is not None, "a trail without gradients has no score"
+    return ordered(sign * place.norm2)

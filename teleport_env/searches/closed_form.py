@@ -16,7 +16,7 @@ from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import at_start, factors, move, move_price, verified, verify_price
-from teleport_env.searches.objectives import objective_named
+from teleport_env.searches.objectives import objective_named, ordered
 from teleport_env.searches.pair_algebra import (
     PAIR_OBJECTIVES,
     acts_on_pairs,
@@ -24,10 +24,12 @@ from teleport_env.searches.pair_algebra import (
     solve,
     solve_flops,
 )
+from teleport_env.searches.scaling_sums import SquareSums, setup_flops, sums_flops
 from teleport_env.searches.settings import kind, require_common, require_count, require_flags, require_positive
 from teleport_env.symmetries.base import Pair, Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
 from teleport_env.symmetries.networks import product
+from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 # Of one pair and sweep after the first: the earlier element undone on two Gram matrices, the new one applied to them to
 # see whether it is better, and two products of elements.
@@ -86,12 +88,17 @@ class ClosedForm(Search):
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         work = _optimum_flops(symmetry)
-        if acts_on_pairs(symmetry):
+        if isinstance(symmetry, ScalingSymmetry):
+            work = setup_flops(symmetry) + (self._sweeps(symmetry) + 1) * sums_flops(symmetry)
+        elif acts_on_pairs(symmetry):
             work = sum(self._sweep_flops(symmetry, sweep) for sweep in range(self._sweeps(symmetry)))
         return Counts(flops=work) + move_price(symmetry) + verify_price(symmetry, self.verify)
 
     def propose(self, start: Start) -> Candidate:
         symmetry = start.symmetry
+        if isinstance(symmetry, ScalingSymmetry):
+            with torch.no_grad():
+                return self._scaled(start, symmetry)
         with torch.no_grad():
             if acts_on_pairs(symmetry):
                 element = self._sweep(start)
@@ -123,6 +130,38 @@ class ClosedForm(Search):
             if sweep > 0 and isinstance(factor, GL):
                 flops += 2.0 * _REVISIT_PRODUCTS * factor.n**3
         return flops
+
+    def _scaled(self, start: Start, symmetry: ScalingSymmetry) -> Candidate:
+        """Positive scalings: every unit's best factor from sums of squares (`scaling_sums`), then one move."""
+        sweeps = self._sweeps(symmetry)
+        walked = Counts(flops=setup_flops(symmetry) + (sweeps + 1) * sums_flops(symmetry))
+        start.evaluator.charge(walked + move_price(symmetry))
+        on_weights = self.objective == "balance_weights"
+        sums = SquareSums(symmetry, start.params if on_weights else start.gradient)
+        ones = torch.ones(len(start), sum(sums.hidden), dtype=start.loss.dtype, device=start.loss.device)
+        factors = list(ones.split(list(sums.hidden), dim=1))  # of the squares
+        start_total = sums.total(factors)
+        logs = list(factors)  # of d^2
+        for _ in range(sweeps):
+            for index in range(len(factors)):
+                # without the pair's own factors: the coefficients where this pair has not moved
+                below, above = sums.rows(index, factors), sums.columns(index, factors)
+                a, b = (above, below) if on_weights else (below, above)
+                logs[index] = solve(self.objective, a, b, self.trust_radius).log
+                factors[index] = torch.exp(logs[index] if on_weights else -logs[index])
+        total = sums.total(factors)
+        half = 0.5 * torch.cat(logs, dim=1)
+        element, inverse = (torch.exp(x).split(list(sums.hidden), dim=1) for x in (half, -half))
+        params = symmetry.scale(element, inverse, start.params)
+        sign = 1.0 if self.objective in ("gradient_norm", "relative") else -1.0
+        return Candidate(
+            params,
+            verified(start, start.loss, params, self.verify),
+            symmetry.scale(inverse, element, start.gradient),
+            score=ordered(sign * total),
+            start_score=ordered(sign * start_total),
+            element=element,
+        )
 
     def _sweep(self, start: Start) -> Element:
         symmetry = start.symmetry

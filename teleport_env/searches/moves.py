@@ -22,7 +22,7 @@ from teleport_env.groups.general_linear import GL
 from teleport_env.groups.product import Product
 from teleport_env.groups.rotations import SO
 from teleport_env.ledger import Counts
-from teleport_env.searches.base import Candidate, Start
+from teleport_env.searches.base import Candidate, Start, finite_rows
 from teleport_env.searches.objectives import Objective
 from teleport_env.searches.plane_rotation import random_angles, rotate, turn_flops, turns_in_space
 from teleport_env.symmetries.base import Symmetry
@@ -48,11 +48,7 @@ class Point:
     @property
     def finite(self) -> Tensor:
         """``(R,)`` bool."""
-        return (
-            torch.isfinite(self.loss)
-            & torch.isfinite(self.params).all(dim=1)
-            & torch.isfinite(self.gradient).all(dim=1)
-        )
+        return torch.isfinite(self.loss) & finite_rows(self.params) & finite_rows(self.gradient)
 
 
 def at_start(start: Start) -> Point:
@@ -281,14 +277,14 @@ def best_of(start: Start, candidates: Candidates, objective: Objective, toleranc
     params = candidates.params
     if not objective.needs_gradient:  # scored without an evaluation: the winner alone needs one
         score = objective.score(start, params, None)
-        chosen = best(torch.where(torch.isfinite(params).all(dim=2), score, -torch.inf))
+        chosen = best(torch.where(finite_rows(params), score, -torch.inf))
         winner = Candidates(params[rows, chosen][:, None], candidates.element_of(chosen))
         losses, gradients = known(start, winner)
         loss, gradient = losses[:, 0], gradients[:, 0]
     else:
         losses, gradients = known(start, candidates)
         score = objective.score(start, params, gradients)
-        sane = torch.isfinite(params).all(dim=2) & torch.isfinite(gradients).all(dim=2) & torch.isfinite(losses)
+        sane = finite_rows(params) & finite_rows(gradients) & torch.isfinite(losses)
         chosen = best(torch.where(sane & loss_kept(start, losses, tolerance), score, -torch.inf))
         loss, gradient = losses[rows, chosen], gradients[rows, chosen]
     return Candidate(

@@ -75,8 +75,9 @@ def _known(gradient: Tensor | None, name: str) -> Tensor:
     return gradient
 
 
-def _ordered(score: Tensor) -> Tensor:
-    """NaN compares false with everything, which would make a finite candidate lose against a start that is worse."""
+def ordered(score: Tensor) -> Tensor:
+    """Scores with a NaN turned to -inf: it compares false with everything, which would make a
+    finite candidate lose against a start that is worse."""
     return torch.nan_to_num(score, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
@@ -88,7 +89,7 @@ class GradientNorm(Objective):
     needs_gradient = True
 
     def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        return _ordered(squared_norm(_known(gradient, self.name)))
+        return ordered(squared_norm(_known(gradient, self.name)))
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class BalanceGradient(Objective):
     needs_gradient = True
 
     def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        return _ordered(-squared_norm(_known(gradient, self.name)))
+        return ordered(-squared_norm(_known(gradient, self.name)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class BalanceWeights(Objective):
     name = "balance_weights"
 
     def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        return _ordered(-squared_norm(params))
+        return ordered(-squared_norm(params))
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class VirtualStep(Objective):
 
     def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
         rate = start.learning_rate.reshape(-1, *([1] * (params.ndim - 1))).to(params.dtype)
-        return _ordered(-start.evaluator.loss(params - rate * _known(gradient, self.name)))
+        return ordered(-start.evaluator.loss(params - rate * _known(gradient, self.name)))
 
 
 OBJECTIVES: dict[str, Objective | None] = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.base import Candidate, Search, Start, finite_rows
 from teleport_env.searches.directions import (
     DERIVATIVES,
     ascent_direction,
@@ -111,8 +111,8 @@ class VirtualStep(Search):
         if self.fit_rate:
             factor, promised = self._fit(start, loss, gradient, -score)
         sane = (
-            torch.isfinite(params).all(dim=2)
-            & torch.isfinite(gradient).all(dim=2)
+            finite_rows(params)
+            & finite_rows(gradient)
             & torch.isfinite(loss)
             & loss_kept(start, loss, self.loss_tolerance)
         )

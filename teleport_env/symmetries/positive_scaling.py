@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups import PositiveScaling
+from teleport_env.groups.base import Element
 from teleport_env.symmetries.activations import Activation, Identity, homogeneous_names
 from teleport_env.symmetries.networks import Layers
-from teleport_env.symmetries.pairs import PairSymmetry, hidden_group
+from teleport_env.symmetries.pairs import PairSymmetry, hidden_group, parts_of
 
 if TYPE_CHECKING:
     from teleport_env.problems.base import Batch, Instance
@@ -20,7 +21,7 @@ class ScalingSymmetry(PairSymmetry):
     """``V, b -> D V, D b`` and ``U -> U D^-1`` with ``D`` diagonal and positive, one factor a hidden unit.
 
     Exact for all data because ``s(d z) = d s(z)`` for ``d > 0``. No inverse of a matrix: its arithmetic is linear in the
-    number of parameters, which the ledger does not charge.
+    number of parameters.
 
     Args:
         layers: Layout of the network.
@@ -51,6 +52,41 @@ class ScalingSymmetry(PairSymmetry):
         # No matrix products, but a few operations on every weight: a third of a gradient on four samples, not nothing.
         self.move_flops = self.gradient_flops = 2.0 * layers.num_params
         self.direction_flops = 4.0 * layers.num_params  # the sums of squares on both sides of every hidden unit
+
+    def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        parts = parts_of(g, len(self.layers.hidden))
+        return self.scale(parts, self._reciprocals(parts), params)
+
+    def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
+        parts = parts_of(g, len(self.layers.hidden))
+        return self.scale(self._reciprocals(parts), parts, gradient)
+
+    def _reciprocals(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """All layers' at once; rows without an inverse are NaN."""
+        together = PositiveScaling(sum(self.layers.hidden)).inverse(torch.cat(parts, dim=1))
+        return together.split(list(self.layers.hidden), dim=1)
+
+    def scale(self, rows: tuple[Tensor, ...], columns: tuple[Tensor, ...], vector: Tensor) -> Tensor:
+        """Row ``i`` of layer ``l`` times ``rows[l][i]``, its column ``j`` times ``columns[l - 1][j]``.
+
+        `act` with factors and their reciprocals, and `gradient_after` with the two exchanged.
+        """
+        if torch.is_grad_enabled() and (vector.requires_grad or any(part.requires_grad for part in rows)):
+            return self._multiply(rows, columns, vector)
+        # one pass a matrix, and a second one in place, straight into the result
+        moved = torch.empty_like(vector, memory_format=torch.contiguous_format)
+        targets = self.layers.weights(moved)
+        for index, (source, target) in enumerate(zip(self.layers.weights(vector), targets, strict=True)):
+            if index < len(rows):
+                torch.mul(source, rows[index][:, :, None], out=target)
+                if index > 0:
+                    target[:, :, : columns[index - 1].shape[1]].mul_(columns[index - 1][:, None, :])
+                continue
+            width = columns[-1].shape[1]
+            torch.mul(source[:, :, :width], columns[-1][:, None, :], out=target[:, :, :width])
+            if self.layers.bias:
+                target[:, :, width:] = source[:, :, width:]
+        return moved
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         return part[:, :, None] * matrix

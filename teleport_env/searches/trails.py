@@ -1,0 +1,190 @@
+"""Walking along an orbit towards larger or smaller gradient norms.
+
+An ascent asks the same of every action: in which direction does the gradient norm grow here, and what is it further along?
+How that is answered differs, and so do the costs:
+
+* `PointTrail`: the parameters move with every step, and loss and gradient are carried along or evaluated.
+* `ScalingTrail`: positive scalings. Row and column sums of the squared gradient answer both (`scaling_sums`); parameters
+  and gradient move once, at the end.
+
+`trail_of` picks one and `trail_price` prices it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.ledger import Counts
+from teleport_env.searches.base import Start, finite_rows
+from teleport_env.searches.directions import (
+    ascent_direction,
+    direction_price,
+    relative_direction,
+    relative_price,
+    uses_hessian,
+)
+from teleport_env.searches.moves import Point, along_price, at_start, move_along, move_price, times, where_points
+from teleport_env.searches.objectives import squared_norm
+from teleport_env.searches.scaling_sums import Scaled, ScalingOrbit, setup_flops, sums_flops
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.positive_scaling import ScalingSymmetry
+
+
+class Place:
+    """Where ``R`` runs are on their trails; what a trail needs to know of it is its own.
+
+    Attributes:
+        state: The trail's.
+        loss: ``(R,)``, evaluated or carried over.
+        norm2: ``(R,)``, the squared gradient norm; None where it was not evaluated.
+        finite: ``(R,)`` bool.
+    """
+
+    def __init__(self, state: Any, loss: Tensor, norm2: Tensor | None, finite: Tensor) -> None:
+        self.state, self.loss, self.norm2, self.finite = state, loss, norm2, finite
+
+
+class Trail(ABC):
+    """A way for ``R`` runs to walk along their orbits."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+
+    @abstractmethod
+    def begin(self) -> Place:
+        """Where the runs stand."""
+
+    @abstractmethod
+    def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
+        """Where the gradient norm grows, ``(R, d)``: its gradient (`directions.ascent_direction`), or with ``relative``
+        the bounded direction (`directions.relative_direction`)."""
+
+    @abstractmethod
+    def along(self, place: Place, direction: Tensor, retract: bool) -> Place:
+        """Further by ``exp(direction)``, or its retraction."""
+
+    @abstractmethod
+    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
+        """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere."""
+
+    @abstractmethod
+    def end(self, place: Place) -> Point:
+        """Parameters, loss, gradient and element there."""
+
+
+class PointTrail(Trail):
+    """Parameters and gradient move with every step; without ``evaluates`` the gradient is left to the caller."""
+
+    def __init__(self, start: Start, evaluates: bool = True) -> None:
+        super().__init__(start)
+        self._evaluates = evaluates
+
+    def at(self, point: Point) -> Place:
+        """The place of a point."""
+        norm2 = squared_norm(point.gradient) if self._evaluates else None
+        return Place(point, point.loss, norm2, point.finite)
+
+    def begin(self) -> Place:
+        return self.at(at_start(self._start))
+
+    def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
+        if relative:
+            return relative_direction(self._start, place.state)
+        return ascent_direction(self._start, place.state, derivative)
+
+    def along(self, place: Place, direction: Tensor, retract: bool) -> Place:
+        return self.at(move_along(self._start, place.state, direction, retract, gradient=self._evaluates))
+
+    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
+        norm2 = None
+        if chosen.norm2 is not None and other.norm2 is not None:
+            norm2 = torch.where(mask, chosen.norm2, other.norm2)
+        point = where_points(self._start, mask, chosen.state, other.state)
+        return Place(point, point.loss, norm2, torch.where(mask, chosen.finite, other.finite))
+
+    def end(self, place: Place) -> Point:
+        point: Point = place.state
+        return point
+
+
+class ScalingTrail(Trail):
+    """Positive scalings: vectors walk, and the matrices follow once at the end."""
+
+    def __init__(self, start: Start) -> None:
+        super().__init__(start)
+        assert isinstance(start.symmetry, ScalingSymmetry)
+        self._symmetry = start.symmetry
+
+    def _place(self, scaled: Scaled) -> Place:
+        return Place(scaled, self._start.loss, scaled.norm2, scaled.finite)
+
+    def begin(self) -> Place:
+        self._start.evaluator.charge(Counts(flops=setup_flops(self._symmetry) + sums_flops(self._symmetry)))
+        self._orbit = ScalingOrbit(self._symmetry, self._start.gradient)
+        place = self._place(self._orbit.start)
+        place.finite = place.finite & torch.isfinite(self._start.loss) & finite_rows(self._start.params)
+        return place
+
+    def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
+        below, above = place.state.below, place.state.above
+        if relative:
+            return (above - below) / (above + below).clamp_min(torch.finfo(above.dtype).tiny)
+        return 2.0 * (above - below)
+
+    def along(self, place: Place, direction: Tensor, retract: bool) -> Place:
+        self._start.evaluator.charge(Counts(flops=sums_flops(self._symmetry)))
+        return self._place(self._orbit.along(place.state, direction, retract))
+
+    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
+        column, a, b = mask[:, None], chosen.state, other.state
+        scaled = Scaled(
+            torch.where(column, a.factors, b.factors),
+            torch.where(column, a.below, b.below),
+            torch.where(column, a.above, b.above),
+            torch.where(mask, a.norm2, b.norm2),
+        )
+        return Place(
+            scaled,
+            torch.where(mask, chosen.loss, other.loss),
+            scaled.norm2,
+            torch.where(mask, chosen.finite, other.finite),
+        )
+
+    def end(self, place: Place) -> Point:
+        start, symmetry = self._start, self._symmetry
+        start.evaluator.charge(move_price(symmetry))
+        element, inverse = self._orbit.element(place.state)
+        params = symmetry.scale(element, inverse, start.params)
+        return Point(params, place.loss, symmetry.scale(inverse, element, start.gradient), element)
+
+
+def trail_of(start: Start, derivative: str) -> Trail:
+    """The cheapest trail that the symmetry has."""
+    if uses_hessian(start.symmetry, derivative):
+        return PointTrail(start, evaluates=False)
+    if isinstance(start.symmetry, ScalingSymmetry):
+        return ScalingTrail(start)
+    return PointTrail(start)
+
+
+def trail_price(
+    symmetry: Symmetry,
+    steps: int,
+    derivative: str,
+    retract: bool,
+    relative: bool = False,
+    by_points: bool = False,
+) -> Counts:
+    """What ``steps`` steps cost a run, beginning and end included, on the trail of `trail_of` or a `PointTrail`."""
+    if uses_hessian(symmetry, derivative):
+        step = direction_price(symmetry, derivative) + along_price(symmetry, retract, gradient=False)
+        return times(steps, step)
+    if isinstance(symmetry, ScalingSymmetry) and not by_points:
+        walked = Counts(flops=setup_flops(symmetry) + (steps + 1) * sums_flops(symmetry))
+        return walked + move_price(symmetry)
+    direction = relative_price(symmetry) if relative else direction_price(symmetry, derivative)
+    return times(steps, direction + along_price(symmetry, retract))
