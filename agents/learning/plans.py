@@ -23,7 +23,7 @@ from teleport_env.agents.schedules import RateAndTeleport
 from teleport_env.envs.settings import DIVERGED_RETURN
 from teleport_env.envs.vector import TeleportVectorEnv
 
-MULTIPLES = tuple(2.0**k for k in range(-3, 4))
+MULTIPLES = tuple(2.0**k for k in range(-4, 4))
 """Of the problem's default learning rate, tried as bases."""
 
 _ROWS = 2048  # side by side
@@ -189,8 +189,9 @@ class Searched:
 def search_plans(training: Training, instances: int = 32) -> Searched:
     """The best fixed schedule within a menu: random plans, then variations of the best, then a last choice.
 
-    A half of ``training.plans`` are random; two rounds of a quarter each vary the eight best, one setting at a time or two.
-    The eight best of all are played again on ten times as many other instances.
+    A quarter of ``training.plans`` are random; six rounds of an eighth each vary the eight best so far, one setting or two
+    at a time, to a neighbouring value or to any. The eight best of all are played again on ten times as many other
+    instances.
 
     Args:
         training: Menu, budget and number of plans.
@@ -200,21 +201,18 @@ def search_plans(training: Training, instances: int = 32) -> Searched:
     ids = draw_instances(training.problem, "train", 11 * instances, _TUNING_SEED)
     few, many = ids[:instances], ids[instances:] if len(ids) > instances else ids
     choices = _choices(training)
-    count = max(1, training.plans // 2)
     # plain descent at each rate is always among them
     tried = {Plan(rate) for rate in choices["learning_rate"]}
-    while len(tried) < len(choices["learning_rate"]) + count:
-        tried.add(
-            _canonical(Plan(**{name: values[generator.integers(len(values))] for name, values in choices.items()}))
-        )
+    for _ in range(training.plans // 4):
+        tried.add(_canonical(Plan(**{name: _any_of(values, generator) for name, values in choices.items()})))
     scores = _score(training, sorted(tried, key=astuple), few)
-    for _ in range(2):
+    for _ in range(6):
         parents = sorted(scores, key=lambda plan: -scores[plan])[:8]
         children: set[Plan] = set()
-        for _ in range(training.plans // 4):
+        for _ in range(training.plans // 8):
             parent = parents[generator.integers(len(parents))]
-            names = generator.choice(list(choices), size=generator.integers(1, 3), replace=False)
-            changed = {str(name): choices[name][generator.integers(len(choices[name]))] for name in names}
+            names = generator.choice(list(choices), size=generator.integers(1, 3), replace=False).tolist()
+            changed = {name: _vary(getattr(parent, name), choices[name], generator) for name in names}
             children.add(_canonical(replace(parent, **changed)))
         scores |= _score(training, sorted(children - scores.keys(), key=astuple), few)
     finalists = sorted(scores, key=lambda plan: -scores[plan])[:8]
@@ -231,6 +229,18 @@ def _score(training: Training, plans: Sequence[Plan], ids: np.ndarray) -> dict[P
     return dict(zip(plans, gained.mean(axis=1).tolist(), strict=True))
 
 
+def _any_of(values: Sequence[Any], generator: np.random.Generator) -> Any:
+    return values[generator.integers(len(values))]
+
+
+def _vary(value: Any, values: Sequence[Any], generator: np.random.Generator) -> Any:
+    """A neighbour in an ordered list, or any of its entries."""
+    if generator.integers(2):
+        return _any_of(values, generator)
+    place = values.index(value) + (1 if generator.integers(2) else -1)
+    return values[min(max(place, 0), len(values) - 1)]
+
+
 def _choices(training: Training) -> dict[str, list[Any]]:
     """What each setting of a plan may be; times on a scale from one action to the whole budget."""
     settings = training.settings()
@@ -241,9 +251,9 @@ def _choices(training: Training) -> dict[str, list[Any]]:
     fixed = training.learning_rate is not None
     return {
         "learning_rate": [base] if fixed else [base * multiple for multiple in MULTIPLES],
-        "up": [factor for factor in factors if factor >= 1.0],
+        "up": sorted(factor for factor in factors if factor >= 1.0),
         "warmup": [0, *(stride * count for count in (1, 2, 3, 4, 6, 8))],
-        "down": [factor for factor in factors if factor <= 1.0],
+        "down": sorted(factor for factor in factors if factor <= 1.0),
         "decay_every": [0, *times],
         "which": [*range(max(1, len(settings.searches)))],
         "first": [0, 1, stride + 1, 2 * stride + 1, 4 * stride + 1] if settings.searches else [0],

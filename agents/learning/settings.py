@@ -86,7 +86,7 @@ class Training:
     trace: float = 0.95
     reward_scale: float = 0.25
     hidden: tuple[int, ...] = (64, 64)
-    plans: int = 256
+    plans: int = 512
     warm_start: bool = False
     critic_segments: int = 0
     validation_instances: int = 256
