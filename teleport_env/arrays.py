@@ -62,6 +62,10 @@ class Arrays:
         """Memory of its own beside ``like``."""
         raise NotImplementedError
 
+    def copied(self, array: Array) -> Array:
+        """A copy."""
+        raise NotImplementedError
+
     def all(self, mask: Array) -> bool:
         """Whether all of a bool array are true."""
         raise NotImplementedError
@@ -120,6 +124,9 @@ class _NumPy(Arrays):
     def empty(self, like: Array, *shape: int, dtype: torch.dtype) -> Array:
         return np.empty(shape, _NUMPY_TYPES[dtype])
 
+    def copied(self, array: Array) -> Array:
+        return array.copy()
+
     def all(self, mask: Array) -> bool:
         return bool(mask.all())
 
@@ -166,6 +173,9 @@ class _Torch(Arrays):
 
     def empty(self, like: Array, *shape: int, dtype: torch.dtype) -> Array:
         return torch.empty(shape, dtype=dtype, device=like.device)
+
+    def copied(self, array: Array) -> Array:
+        return array.clone()
 
     def all(self, mask: Array) -> bool:
         return bool(mask.all())

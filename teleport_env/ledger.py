@@ -61,6 +61,7 @@ class Ledger:
     Attributes:
         cost: ``(B,)`` float64, gradient evaluations spent.
         counts: The evaluations behind it, each ``(B,)`` float64.
+        cost_view: `cost` as `teleport_env.arrays` sees it.
         gradients: ``(2, B)``: `cost` and the gradients of `counts`, which `charge_gradient` adds to.
     """
 
@@ -77,6 +78,7 @@ class Ledger:
         self.counts = Counts(forward, gradient, hessian_vector, flops)
         self.gradients = self._accounts[:2]
         self._steps = self._x.view(self.gradients)
+        self.cost_view = self._steps[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"gradient_flops": self.gradient_flops, "_accounts": self._accounts}  # the rest are views

@@ -171,6 +171,13 @@ class Bookkeeper:
     Args:
         blocks: The numbers' memory.
         columns: The runs' parameters and gradients where these are small, else None.
+
+    Attributes:
+        x: What it works with.
+        floats: The numbers, as ``x`` sees them; `row` has them by name.
+        integers: Likewise.
+        diverged: Likewise.
+        sane: Whether no run diverged at the last step.
     """
 
     def __init__(self, blocks: Blocks, columns: Columns | None = None) -> None:
@@ -193,6 +200,7 @@ class Bookkeeper:
             rows("log_loss", "log_grad_norm2", 2),
             rows("last_decrease", "last_grad_decrease"),
         )
+        self.sane = True
         self._three = x.empty(floats, 3, count, dtype=dtype)
         self._sane = x.empty(floats, count, dtype=torch.bool)
         self._finite = x.empty(floats, count, dtype=torch.bool)
@@ -261,7 +269,8 @@ class Bookkeeper:
         x.less_equal(row["loss"], row["limit"], self._sane)
         x.less(row["grad_norm2"], torch.inf, self._finite)
         x.both(self._sane, self._finite, self._sane)
-        if not x.all(self._sane):
+        self.sane = x.all(self._sane)
+        if not self.sane:
             x.opposite(self._sane, self._sane)
             x.either(self.diverged, self._sane, self.diverged)
 

@@ -72,6 +72,8 @@ class Runs:
         gradient: ``(B, P)``, on the current data.
         progress: The runs' own numbers.
         ledger: What they spent.
+        books: What keeps ``progress`` up to date, with NumPy views of it on the CPU.
+        changes: Goes up when numbers change by something else than a gradient step.
         data_element: For symmetries that move data: the composition of all moves so far (Algorithm 3), else None.
 
     Raises:
@@ -117,7 +119,7 @@ class Runs:
         self._blocks = Blocks.empty(count, dtype, self.device)
         self._columns: Columns | None = None  # parameters and gradients, where there are few
         self._wire()
-        self.changes = 0  # of numbers that a gradient step leaves alone
+        self.changes = 0
         # the rest needs an instance and is made by the first reset
         self.instance: Instance
         self.params: Tensor
@@ -150,20 +152,20 @@ class Runs:
         """Everything that is a view of the runs' memory."""
         self.progress = Progress.of(self._blocks)
         self.optimizer_count = self._blocks.integers[AT["updates"]]
-        self._books = Bookkeeper(self._blocks, self._columns)
+        self.books = Bookkeeper(self._blocks, self._columns)
         if self._columns is not None:
             self.params, self.gradient = self._columns.params.t(), self._columns.gradient.t()
 
     def __getstate__(self) -> dict[str, Any]:
         # a copied view would be memory of its own
-        views = {"progress", "optimizer_count", "_books"} | ({"params", "gradient"} if self._columns else set())
+        views = {"progress", "optimizer_count", "books"} | ({"params", "gradient"} if self._columns else set())
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._wire()
 
-    def _quiet(self) -> AbstractContextManager[Any]:
+    def quiet(self) -> AbstractContextManager[Any]:
         """Overflows and NaNs of a run that diverges are its features, and no reason for NumPy to warn."""
         return np.errstate(all="ignore") if self.device.type == "cpu" else nullcontext()
 
@@ -222,8 +224,8 @@ class Runs:
     def _changed(self) -> None:
         """Numbers were changed by something else than a gradient step."""
         self.changes += 1
-        with self._quiet():
-            self._books.refresh()
+        with self.quiet():
+            self.books.refresh()
 
     def _prepare(self, params: Tensor) -> None:
         """Everything whose size depends on the instance, with the runs at ``params``."""
@@ -279,7 +281,7 @@ class Runs:
         if mask is not None:
             beside = (self.ledger.gradients,) if self._plain else ()
             aside = Aside(self._blocks, self._columns, (~mask).nonzero().squeeze(1), beside)
-        with self._quiet():
+        with self.quiet():
             if factor is not None:
                 rate = self.progress.learning_rate
                 rate.mul_(factor).clamp_(self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE)
@@ -303,7 +305,7 @@ class Runs:
 
     def _step_columns(self) -> None:
         """A step of gradient descent, in place."""
-        books, x = self._books, self._books.x
+        books, x = self.books, self.books.x
         gradient, update, new_gradient, _ = books.work
         x.multiply(gradient, books.row["learning_rate"], update)
         x.subtract(books.params, update, books.params)
@@ -350,9 +352,9 @@ class Runs:
             work[2].copy_(gradient.t())
             p.loss.copy_(loss)
             self.params.copy_(moved)
-            self._books.book_columns()
+            self.books.book_columns()
         else:
-            self._books.book_rows(self.params, moved, self.gradient, gradient, loss)
+            self.books.book_rows(self.params, moved, self.gradient, gradient, loss)
             if mask is not None:
                 column = mask[:, None]
                 moved = torch.where(column, moved, self.params)

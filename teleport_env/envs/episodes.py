@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from teleport_env.envs.features import HIGH, LOW, Allowance, compute_features
+from teleport_env.arrays import Array, Arrays
+from teleport_env.envs.features import HIGH, LOW, Allowance, FeatureWriter
 from teleport_env.envs.settings import DIVERGED_RETURN, Settings
+from teleport_env.optimizers import LineSearch
 from teleport_env.problems.base import Problem
+from teleport_env.progress import AT
 from teleport_env.random import Streams, fold_in, key_of
 from teleport_env.runs import Runs, Snapshot
 from teleport_env.searches.base import Status
@@ -38,13 +42,13 @@ class Actions:
     """What each run is asked to do.
 
     Attributes:
-        step: ``(B,)`` bool: gradient steps; the others teleport.
+        step: ``(B,)`` bool: gradient steps; the others teleport. None: all are gradient steps.
         factor: ``(B,)``: multiplies the learning rate of the runs that step, or None.
         which: ``(B,)`` int64: the search of the runs that teleport (ignored for the others); None in the group modes.
         xi: ``(B, group.dim)``: the element they move by, in the group modes.
     """
 
-    step: Tensor
+    step: Tensor | None
     factor: Tensor | None = None
     which: Tensor | None = None
     xi: Tensor | None = None
@@ -52,19 +56,46 @@ class Actions:
 
 @dataclass
 class Outcome:
-    """What came of it, each ``(B,)``.
+    """What came of it, each ``(B,)`` and in memory of its own: NumPy arrays on the CPU, tensors elsewhere.
 
     Attributes:
         reward: float64; 0 for runs that did nothing.
         terminated: bool; stays true while an ended run waits.
         truncated: bool; likewise.
-        ended: bool: the episodes that this action ended.
+        ended: bool: the episodes that this action ended; None if there are none.
     """
 
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    ended: Tensor
+    reward: Array
+    terminated: Array
+    truncated: Array
+    ended: Tensor | None
+
+
+class Numbers:
+    """The numbers of an info at one moment; later actions do not change them.
+
+    Made at every action, so that it copies what every step changes and shares the rest with its neighbours.
+
+    Args:
+        x: What copies.
+        own: Arrays ``(B,)`` of its own by name.
+        shared: Arrays that it shares with others, which nobody writes into.
+        tolerance: The loss at which a run has converged.
+    """
+
+    NAMES = (
+        *("loss", "grad_norm", "learning_rate", "step", "teleports", "cost", "loss_change", "teleport_status"),
+        *("converged", "diverged", "instance_id"),
+    )
+
+    def __init__(self, x: Arrays, own: dict[str, Array], shared: dict[str, Array], tolerance: float) -> None:
+        self._x, self._own, self._shared, self._tolerance = x, own, shared, tolerance
+
+    def __getitem__(self, name: str) -> Array:
+        """A copy of the numbers of that name."""
+        if name == "converged":
+            return self._own["loss"] <= self._tolerance
+        return self._x.copied(self._own[name] if name in self._own else self._shared[name])
 
 
 @dataclass(frozen=True)
@@ -89,6 +120,7 @@ class Episodes:
         terminated: ``(B,)`` bool.
         truncated: ``(B,)`` bool.
         returns: ``(B,)`` float64: the sum of rewards so far.
+        plain_step: The actions of the schedule mode where everybody takes its first one and that leaves the rate alone.
     """
 
     def __init__(self, settings: Settings, count: int) -> None:
@@ -114,9 +146,49 @@ class Episodes:
         # the reward needs the whole training set where the loss of a mini-batch is only a sample
         self.initial_full_loss = torch.zeros(count, dtype=settings.dtype, device=device)
         self.factors = torch.tensor(settings.rate_factors, dtype=settings.dtype, device=device)
+        self.plain_step = Actions(None) if settings.rate_factors[0] == 1.0 else None  # what action 0 asks of everybody
         self.most_actions = math.ceil(10 * settings.budget)
         self.prices = torch.zeros(0, dtype=torch.float64, device=device)  # known after the first reset
         self._move_price = math.inf
+        self._orders = torch.zeros(2, count, dtype=torch.float64, device=device)
+        self._wire()
+
+    def _wire(self) -> None:
+        """Views of the episodes' memory, and what is made when it is needed."""
+        self._x = x = self.runs.books.x
+        self._now, self._next = x.view(self._orders)
+        self._action_counts, self._return_sums = x.view(self.actions), x.view(self.returns)
+        self._most_actions_taken = self.most_actions  # not known: to be looked up
+        self._loss_floor = max(self.settings.tolerance, 1e-300)
+        # through an array, because Python's own logarithm may differ in the last bit
+        floor = x.view(torch.full((1,), self._loss_floor, dtype=torch.float64, device=self.settings.device))
+        self._floor = x.empty(floor, 1, dtype=torch.float64)
+        x.log10(floor, self._floor)
+        self._some_wait = True  # not known either
+        self._writer: FeatureWriter | None = None
+        self._shared: dict[str, Array] = {}
+        self._seen = -1
+        self._id: int | float = 0
+
+    @property
+    def _cost_view(self) -> Array:
+        return self.runs.ledger.cost_view
+
+    def __getstate__(self) -> dict[str, Any]:
+        views = ("_x", "_now", "_next", "_action_counts", "_return_sums", "_floor", "_writer", "_shared")
+        return {name: value for name, value in self.__dict__.items() if name not in views}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._wire()
+        if len(self.prices):
+            self._look()
+
+    def _look(self) -> None:
+        """After something else than an action: what actions count on."""
+        self._some_wait = bool((self.ended | self.runs.progress.diverged).any())
+        self._most_actions_taken = int(self.actions.max())
+        self._write_orders(self._now)
 
     @property
     def ended(self) -> Tensor:
@@ -152,6 +224,7 @@ class Episodes:
         if self.settings.reward == "terminal" and self.measures_apart:
             which = None if mask is None else mask.nonzero().squeeze(1)
             self.initial_full_loss[rows] = self.runs.evaluate(which)["loss"]
+        self._look()
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -159,8 +232,9 @@ class Episodes:
         """Actions ``(B,)`` int64 of the schedule mode: one step a rate factor, then one teleport a search."""
         steps = len(self.factors)
         step = action < steps
+        everyone = bool(step.all())
         factor = None if steps == 1 and self.factors[0] == 1.0 else self.factors[action.clamp_max(steps - 1)]
-        return Actions(step, factor, which=action - steps)
+        return Actions(None if everyone else step, factor, which=None if everyone else action - steps)
 
     def from_group(self, teleport: Tensor, group: Tensor) -> Actions:
         """Actions of the group modes: ``teleport`` ``(B,)`` bool, ``group`` ``(B, dim)`` in [-1, 1]."""
@@ -174,36 +248,83 @@ class Episodes:
             waiting: ``(B,)`` bool: runs that do nothing this time, as those do whose episode is over.
         """
         s, runs = self.settings, self.runs
-        p, cost = runs.progress, runs.ledger.cost
-        idle = self.ended if waiting is None else self.ended | waiting
-        before = self._orders(p.loss)
-        cost_before = cost.clone() if s.cost_weight else cost
+        cost = runs.ledger.cost
+        cost_before = cost.clone() if s.cost_weight else None
+        together = actions.step is None and waiting is None and not self._some_wait and s.steps_per_action == 1
+        if together:
+            # nobody waits, and nobody's budget was too small for another step, or the episode would be over
+            runs.step(None, actions.factor, self._left() if isinstance(runs.optimizer, LineSearch) else None)
+            self._action_counts += 1
+            idle = unpaid = None
+        else:
+            idle = self.ended if waiting is None else self.ended | waiting
+            unpaid = self._act_apart(actions, idle)
+            self.actions += ~idle
+        self._most_actions_taken += 1
+        if self._most_actions_taken >= self.most_actions:
+            self._most_actions_taken = int(self.actions.max())
 
-        stepping = actions.step & ~idle
-        if bool(stepping.any()):
-            self._step(stepping, actions.factor)
-        unpaid = torch.zeros_like(idle)
+        x, row = self._x, runs.books.row
+        self._write_orders(self._next)
+        before, self._now, self._next = self._now, self._next, self._now
+        quiet = (
+            together
+            and runs.books.sane
+            and x.smallest(row["loss"]) > s.tolerance
+            and x.largest(self._cost_view) + 1.0 <= s.budget + _SLACK
+            and self._most_actions_taken < self.most_actions
+        )
+        if quiet and s.reward == "log_decrease" and cost_before is None:  # everybody goes on
+            reward = x.empty(before, self.count, dtype=torch.float64)
+            x.subtract(before, self._now, reward)
+            x.add(self._return_sums, reward, self._return_sums)
+            none = x.empty(before, 2, self.count, dtype=torch.bool)
+            none[...] = False
+            return Outcome(reward, none[0], none[1], None)
+        return self._finish(x.tensor(before), cost_before, idle, unpaid)
+
+    def _act_apart(self, actions: Actions, idle: Tensor) -> Tensor | None:
+        """Do what is asked of those who are not idle; returns whose teleport could not be paid."""
+        step = ~idle if actions.step is None else actions.step & ~idle
+        if bool(step.any()):
+            self._step(step, actions.factor)
+        if actions.step is None:
+            return None
         teleporting = ~actions.step & ~idle
-        if bool(teleporting.any()):
-            unpaid = self._teleport(teleporting, actions)
+        return self._teleport(teleporting, actions) if bool(teleporting.any()) else None
 
-        p = runs.progress
-        terminated = ((p.loss <= s.tolerance) | p.diverged) & ~idle
-        self.actions += ~idle
-        spent = (runs.ledger.cost + 1.0 > s.budget + _SLACK) | (self.actions >= self.most_actions)
-        truncated = (spent | unpaid) & ~terminated & ~idle
+    def _finish(
+        self, before: Tensor, cost_before: Tensor | None, idle: Tensor | None, unpaid: Tensor | None
+    ) -> Outcome:
+        """Rewards and ends."""
+        s, runs, p = self.settings, self.runs, self.runs.progress
+        terminated = (p.loss <= s.tolerance) | p.diverged
+        truncated = (runs.ledger.cost + 1.0 > s.budget + _SLACK) | (self.actions >= self.most_actions)
+        if unpaid is not None:
+            truncated |= unpaid
+        truncated &= ~terminated
+        if idle is not None:
+            playing = ~idle
+            terminated &= playing
+            truncated &= playing
         ended = terminated | truncated
-        reward = self._reward(before, runs.ledger.cost - cost_before if s.cost_weight else None, p.diverged, ended)
-        reward = torch.where(idle, 0.0, reward)
+        reward = self._reward(before, None if cost_before is None else runs.ledger.cost - cost_before, ended)
+        if idle is not None:
+            reward = reward.masked_fill_(idle, 0.0)
         self.returns += reward
         self.terminated |= terminated
         self.truncated |= truncated
-        return Outcome(reward, self.terminated.clone(), self.truncated.clone(), ended)
+        some = bool(ended.any())
+        self._some_wait |= some
+        x = self._x
+        return Outcome(
+            x.view(reward), x.view(self.terminated.clone()), x.view(self.truncated.clone()), ended if some else None
+        )
 
     def _step(self, stepping: Tensor, factor: Tensor | None) -> None:
         s, runs = self.settings, self.runs
         for turn in range(s.steps_per_action):
-            left = s.budget + _SLACK - runs.ledger.cost
+            left = self._left()
             mask = stepping & (left >= 1.0)
             if turn:
                 p = runs.progress
@@ -214,7 +335,7 @@ class Episodes:
 
     def _teleport(self, teleporting: Tensor, actions: Actions) -> Tensor:
         """Make the teleports that can be paid; returns which cannot."""
-        left = self.settings.budget + _SLACK - self.runs.ledger.cost
+        left = self._left()
         if actions.which is not None:
             price = self.prices[actions.which.clamp_min(0)]
         else:
@@ -228,26 +349,43 @@ class Episodes:
         self.runs.refuse(unpaid)
         return unpaid
 
-    def _orders(self, loss: Tensor) -> Tensor:
-        """``log10`` of the loss, floored at the tolerance; float64."""
-        return torch.log10(loss.to(torch.float64).clamp_min(self.settings.tolerance))
+    def _left(self) -> Tensor:
+        """What each run may still spend, ``(B,)``."""
+        return self.settings.budget + _SLACK - self.runs.ledger.cost
 
-    def _reward(self, before: Tensor, cost: Tensor | None, diverged: Tensor, ended: Tensor) -> Tensor:
-        p = self.runs.progress
-        start = self._orders(p.initial_loss)
-        if self.settings.reward == "log_decrease":
-            reward = before - self._orders(p.loss)
-            penalty = DIVERGED_RETURN - (start - before)
+    def _write_orders(self, out: Array) -> None:
+        """``log10`` of the loss, floored at the tolerance; float64."""
+        x, row = self._x, self.runs.books.row
+        if self.settings.dtype == torch.float64:
+            x.maximum(row["log_loss"], self._floor, out)
         else:
-            final = p.loss
+            x.copy(self._orders_of(self.runs.progress.loss), out)
+
+    def _orders_of(self, loss: Tensor) -> Array:
+        """The same of any losses ``(B,)``, in memory of its own."""
+        x = self._x
+        floored = x.view(loss.to(torch.float64).clamp_min(self._loss_floor))
+        found = x.empty(floored, len(loss), dtype=torch.float64)
+        x.log10(floored, found)
+        return found
+
+    def _reward(self, before: Tensor, cost: Tensor | None, ended: Tensor) -> Tensor:
+        """Rewards ``(B,)`` in memory of their own."""
+        p, x = self.runs.progress, self._x
+        if self.settings.reward == "log_decrease":
+            reward = before - x.tensor(self._now)
+            if bool(p.diverged.any()):
+                start = x.tensor(self._orders_of(p.initial_loss))
+                reward = torch.where(p.diverged, DIVERGED_RETURN - (start - before), reward)
+        else:
+            final, first = p.loss, p.initial_loss
             if self.measures_apart and bool(ended.any()):
                 rows = ended.nonzero().squeeze(1)
-                final = p.loss.clone()
+                final, first = p.loss.clone(), self.initial_full_loss
                 final[rows] = self.runs.evaluate(rows)["loss"]
-                start = self._orders(self.initial_full_loss)
-            reward = torch.where(ended, start - self._orders(final), 0.0)
-            penalty = torch.full_like(reward, DIVERGED_RETURN)
-        reward = torch.where(diverged, penalty, reward)
+            start, end = x.tensor(self._orders_of(first)), x.tensor(self._orders_of(final))
+            reward = torch.where(ended, start - end, 0.0)
+            reward = reward.masked_fill_(p.diverged, DIVERGED_RETURN)
         if cost is not None:
             reward = reward - self.settings.cost_weight * cost
         return reward
@@ -266,8 +404,12 @@ class Episodes:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def features(self) -> Tensor:
-        """The features ``(B, F)`` float32, whatever the observation is made of."""
-        return compute_features(self.runs.progress, self.allowance())
+        """The features ``(B, F)`` float32, whatever the observation is made of; in memory of their own, column by column."""
+        if self._writer is None:
+            allowance = self.allowance()
+            self._writer = FeatureWriter(self.runs, allowance.budget, allowance.tolerance, allowance.cheapest)
+        with self.runs.quiet():
+            return self._writer.write().t()
 
     def allowance(self) -> Allowance:
         s = self.settings
@@ -293,22 +435,51 @@ class Episodes:
         steps = (left >= 1.0)[:, None].expand(-1, len(self.factors))
         return torch.cat([steps, self.prices[None, :] <= left[:, None]], dim=1)
 
-    def info(self) -> dict[str, Tensor]:
-        """The numbers of `Gymnasium`'s info, each ``(B,)``."""
-        p, ids = self.runs.progress, self.runs.instance.ids
-        assert ids is not None
+    def numbers(self) -> Numbers:
+        """The numbers of an info, now."""
+        x, runs = self._x, self.runs
+        row = runs.books.row
+        if self._seen != runs.changes:
+            p, ids = runs.progress, runs.instance.ids
+            assert ids is not None
+            rest = {
+                "learning_rate": p.learning_rate,
+                "teleports": p.teleports,
+                "loss_change": p.loss_change,
+                "teleport_status": p.status,
+                "instance_id": ids,
+            }
+            self._shared = {name: x.copied(x.view(tensor)) for name, tensor in rest.items()}
+            self._seen = runs.changes
+        own = {
+            "loss": x.copied(row["loss"]),
+            "grad_norm": x.copied(row["grad_norm"]),
+            "step": x.copied(runs.books.integers[AT["steps"]]),
+            "cost": x.copied(self._cost_view),
+            "diverged": x.copied(runs.books.diverged),
+        }
+        return Numbers(x, own, self._shared, self.settings.tolerance)
+
+    def numbers_of_one(self) -> dict[str, Any]:
+        """The same of a single run, as Python's numbers."""
+        books = self.runs.books
+        row, whole, loss = books.row, books.integers, books.row["loss"].item()
+        if self._seen != self.runs.changes:
+            ids = self.runs.instance.ids
+            assert ids is not None
+            self._id, self._seen = ids.item(), self.runs.changes
         return {
-            "loss": p.loss,
-            "grad_norm": p.grad_norm2.sqrt(),
-            "learning_rate": p.learning_rate,
-            "step": p.steps,
-            "teleports": p.teleports,
-            "cost": self.runs.ledger.cost,
-            "loss_change": p.loss_change,
-            "teleport_status": p.status,
-            "converged": p.loss <= self.settings.tolerance,
-            "diverged": p.diverged,
-            "instance_id": ids,
+            "loss": loss,
+            "grad_norm": row["grad_norm"].item(),
+            "learning_rate": row["learning_rate"].item(),
+            "step": whole[AT["steps"]].item(),
+            "teleports": whole[AT["teleports"]].item(),
+            "cost": self._cost_view.item(),
+            "loss_change": row["loss_change"].item(),
+            "teleport_status": whole[AT["status"]].item(),
+            "converged": loss <= self.settings.tolerance,
+            "diverged": books.diverged.item(),
+            "instance_id": self._id,
         }
 
     def measure(self, rows: Tensor | None = None) -> dict[str, Tensor]:
@@ -322,8 +493,10 @@ class Episodes:
 
     def restore(self, snapshot: EpisodesSnapshot) -> None:
         self.runs.restore(snapshot.runs)
-        copies = [tensor.clone() for tensor in snapshot.numbers]
-        self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss = copies
+        memory = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss)
+        for mine, saved in zip(memory, snapshot.numbers, strict=True):
+            mine.copy_(saved)
+        self._look()
 
 
 def describe_status(status: int) -> str:

@@ -1,8 +1,11 @@
 """What a policy sees: bounded, scale-free features of a run's own numbers.
 
 One table, `FEATURES`, makes the observation space, the vector and the documentation. Each feature is a function of
-`teleport_env.runs.Progress` and of what the run may still spend, never of the environment around it, so that a trained
+`teleport_env.progress.Progress` and of what the run may still spend, never of the environment around it, so that a trained
 schedule can be fed the same numbers in somebody's own training loop.
+
+`compute_features` computes the table feature by feature. `FeatureWriter` computes the same for runs, in place and several at
+once, from the logarithms that the runs keep; a test holds them together.
 
 All features are dimensionless: multiplying a loss by a constant and dividing the learning rate by it changes none but
 ``orders_left`` (which measures against an absolute tolerance). Every value is clipped to its bounds, and a diverged run's
@@ -16,10 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.runs import RATE_RANGE, Progress
+from teleport_env.progress import AT, Progress
+from teleport_env.runs import RATE_RANGE, Runs
 
 
 @dataclass(frozen=True)
@@ -264,3 +269,124 @@ def compute_features(progress: Progress, allowance: Allowance) -> Tensor:
     low, high = LOW.to(out.device)[:, None], HIGH.to(out.device)[:, None]
     out = torch.where(torch.isnan(out), high, out)
     return torch.clamp(out, low, high).t().contiguous()
+
+
+_COUNTS = 1000
+"""So many decimal logarithms of counts are tabulated; beyond it both features that use them are at their bound."""
+
+
+class FeatureWriter:
+    """`compute_features` for `Runs`, in place.
+
+    What a gradient step changes is written anew at every call, the rest when the runs say that something else has changed.
+    Logarithms are cast to float32 before they are subtracted, which is exact enough for features and halves the memory
+    that the work goes through.
+
+    Args:
+        runs: The runs, after their first reset.
+        budget: As in `Allowance`.
+        tolerance: As in `Allowance`.
+        cheapest: As in `Allowance`.
+    """
+
+    def __init__(self, runs: Runs, budget: float, tolerance: float, cheapest: float) -> None:
+        self._runs, self._books = runs, runs.books
+        self._x = x = runs.books.x
+        device, count = runs.device, runs.count
+        single = torch.float32
+        self._table = torch.zeros(len(FEATURES), count, dtype=single, device=device)
+        self._low, self._high = LOW.to(device)[:, None], HIGH.to(device)[:, None]
+        self._left64 = x.view(torch.zeros(count, dtype=torch.float64, device=device))
+        self._wide, self._wide_logs = (x.view(torch.zeros(2, count, dtype=runs.dtype, device=device)) for _ in range(2))
+        # float32 logarithms: of loss, update norm and gradient norm; of the initial loss and gradient norm; of rate and base
+        self._logs, self._initial, self._rates = (
+            x.view(torch.zeros(rows, count, dtype=single, device=device)) for rows in (3, 2, 2)
+        )
+        self._half_initial, self._spare = (x.view(torch.zeros(count, dtype=single, device=device)) for _ in range(2))
+        self._counts = x.view(
+            (torch.log10(torch.arange(1, _COUNTS + 2, device=device).to(torch.float64)) / 3.0).to(single)
+        )
+        self._budget = x.view(torch.tensor([budget], dtype=torch.float64, device=device))
+        self._cheapest = x.view(torch.tensor([cheapest], dtype=single, device=device))
+        self._per_budget, self._log_tolerance = 1.0 / budget, _log10(tolerance)
+        self._cost = x.view(runs.ledger.cost)
+        rows = x.view(self._table)
+        self._row = {name: rows[index] for name, index in INDEX.items()}
+        self._since_initial, self._on_loss = rows[:2], rows[:3]
+        self._drops, self._cosines = rows[3:5], rows[5:9:3]
+        floats = runs.books.floats
+        self._kept_logs = floats[AT["log_loss"] : AT["log_grad_norm2"] + 1]
+        self._kept_drops = floats[AT["last_decrease"] : AT["last_grad_decrease"] + 1]
+        self._kept_cosines = floats[AT["cosine"] : AT["alignment"] + 1]
+        self._starts = floats[AT["initial_loss"] : AT["initial_grad_norm2"] + 1]
+        self._kept_rates = floats[AT["learning_rate"] : AT["base_rate"] + 1]
+        self._seen = -1
+
+    def write(self) -> Tensor:
+        """``(len(FEATURES), B)`` float32 in memory of its own: the transpose of the observation."""
+        x, row, kept = self._x, self._row, self._books.row
+        changed = self._runs.changes != self._seen
+        if changed:
+            self._write_rest()
+        loss, update, gradient = self._logs
+        x.copy(self._kept_logs, self._logs)
+        x.subtract(self._logs[::2], self._initial, self._since_initial)
+        x.subtract(loss, self._log_tolerance, row["orders_left"])
+        x.multiply(self._on_loss, 1.0 / 12.0, self._on_loss)
+        x.copy(self._kept_drops, self._drops)
+        x.copy(self._kept_cosines, self._cosines)
+        x.subtract(gradient, loss, row["rate_decrease"])
+        x.add(row["rate_decrease"], self._rates[0], row["rate_decrease"])
+        x.multiply(row["rate_decrease"], 0.5, row["rate_decrease"])
+        x.multiply(kept["learning_rate"], kept["curvature"], self._wide[0])
+        x.copy(self._wide[0], row["rate_curvature"])
+        x.multiply(row["rate_curvature"], 0.5, row["rate_curvature"])
+        x.subtract(update, self._half_initial, row["update_norm"])
+        x.multiply(row["update_norm"], 1.0 / 6.0, row["update_norm"])
+        if changed:
+            row["update_norm"][self._books.integers[AT["steps"]] == 0] = 0.0
+        x.subtract(self._budget, self._cost, self._left64)
+        left, log_left, price = row["budget_left"], row["log_budget_left"], row["price"]
+        x.copy(self._left64, left)
+        x.maximum(left, 1e-9, price)
+        x.add(price, 1.0, log_left)
+        x.divide(self._cheapest, price, price)
+        x.log10(log_left, self._spare)
+        x.multiply(self._spare, 0.25, log_left)
+        x.multiply(left, self._per_budget, left)
+        x.take(self._counts, self._books.integers[AT["since_teleport"]], row["since_teleport"])
+        return self._clipped()
+
+    def _write_rest(self) -> None:
+        """What a gradient step leaves alone."""
+        x, row, kept, integers = self._x, self._row, self._books.row, self._books.integers
+        x.maximum(self._starts, _tiny(self._runs.progress.loss), self._wide)
+        x.log10(self._wide, self._wide_logs)
+        x.copy(self._wide_logs, self._initial)
+        x.multiply(self._initial[1], 0.5, self._half_initial)
+        x.log10(self._kept_rates, self._wide_logs)
+        x.copy(self._wide_logs, self._rates)
+        x.subtract(self._rates[0], self._rates[1], row["rate"])
+        x.multiply(row["rate"], 1.0 / _log10(RATE_RANGE), row["rate"])
+        x.copy(kept["teleport_gain"], row["teleport_gain"])
+        x.multiply(row["teleport_gain"], 0.5, row["teleport_gain"])
+        x.take(self._counts, integers[AT["attempts"]], row["teleports"])
+        x.copy(integers[AT["status"]] > 1, row["refused"])
+        self._seen = self._runs.changes
+
+    def _clipped(self) -> Tensor:
+        if self._table.shape[1] < _MANY and self._table.device.type == "cpu":
+            found = np.empty(tuple(self._table.shape), np.float32)
+            np.minimum(self._table.numpy(), self._high.numpy(), out=found)
+            np.maximum(found, self._low.numpy(), out=found)
+            if np.isnan(found).any():
+                np.copyto(found, self._high.numpy(), where=np.isnan(found))
+            return torch.from_numpy(found)
+        out = torch.minimum(self._table, self._high)
+        torch.maximum(out, self._low, out=out)
+        if bool(torch.isnan(out.sum())):
+            out = torch.where(torch.isnan(out), self._high, out)
+        return out
+
+
+_MANY = 128  # runs from which on torch's minimum is faster than NumPy's

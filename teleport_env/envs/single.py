@@ -69,6 +69,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         self._key: Tensor | None = None
         self._number = 0  # of the episode since the key was drawn
         self._started = False
+        self._over = False
         self._history = History(self.settings, 1) if render_mode else None
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
@@ -100,6 +101,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
             raise ValueError(f"unknown reset options {sorted(unknown)}; there are 'instance_id' and 'params'")
         self.episodes.reset(keys, ids, params=params)
         self._started = True
+        self._over = False
         if self._history:
             self._history.begin(self.episodes)
         return self._observation(), self._info(False)
@@ -108,19 +110,18 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         """One action; see the class."""
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
-        if bool(self.episodes.ended):
+        if self._over:
             raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
-        mode = self.settings.action_mode
-        if mode == "hybrid" and isinstance(action, dict):
+        if self.settings.action_mode == "hybrid" and isinstance(action, dict):
             batched: Any = {name: np.asarray(value)[None] for name, value in action.items()}
         else:
             batched = np.asarray(action)[None]
         outcome = self.episodes.act(read_actions(self.episodes, batched))
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
+        self._over = terminated or truncated
         if self._history:
             self._history.add(self.episodes)
-        info = self._info(terminated or truncated)
-        return self._observation(), float(outcome.reward), terminated, truncated, info
+        return self._observation(), float(outcome.reward[0]), terminated, truncated, self._info(self._over)
 
     def render(self) -> np.ndarray | None:
         """A picture ``(height, width, 3)`` uint8: for two parameters level sets with the trajectory and the teleports; else
@@ -153,6 +154,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
     def restore(self, snapshot: EpisodesSnapshot) -> tuple[np.ndarray, dict[str, Any]]:
         """Go back to a snapshot; returns the observation and info there. A rendered history is not rewound."""
         self.episodes.restore(snapshot)
+        self._over = bool(self.episodes.ended)
         return self._observation(), self._info(False)
 
     def measure(self) -> dict[str, float]:
@@ -165,10 +167,10 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         return self.episodes.runs.params[0].cpu().numpy().copy()
 
     def _observation(self) -> np.ndarray:
-        return self.episodes.observation()[0].cpu().numpy().copy()
+        return self.episodes.observation().cpu().numpy().reshape(-1)  # memory of its own already
 
     def _info(self, over: bool) -> dict[str, Any]:
-        info = {name: value.item() for name, value in self.episodes.info().items()}
+        info = self.episodes.numbers_of_one()
         if over and self.episodes.measures_apart:
             info.update(self.measure())
         return info

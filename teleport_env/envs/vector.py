@@ -13,8 +13,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
+from teleport_env.envs.episodes import Episodes, EpisodesSnapshot, Numbers
 from teleport_env.envs.history import History
+from teleport_env.envs.infos import Infos
 from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.envs.single import first_keys
 from teleport_env.envs.spaces import action_space, observation_space, read_actions
@@ -34,7 +35,8 @@ class VectorSnapshot:
 class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
     """``num_envs`` runs of `TeleportEnv` in one tensor; row ``i`` agrees with a single environment bit for bit in float64.
 
-    Action, observation and reward are those of `TeleportEnv`, batched. ``gym.make_vec`` adds no wrapper to an environment
+    Action, observation and reward are those of `TeleportEnv`, batched; observations lie column by column in memory, as those
+    of Gymnasium's own vector environments do. ``gym.make_vec`` adds no wrapper to an environment
     of this kind, so this class checks order and actions itself, and the budget ends episodes.
 
     Args:
@@ -83,6 +85,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self._keys = torch.zeros(num_envs, dtype=torch.int64)
         self._numbers = torch.zeros(num_envs, dtype=torch.int64)  # of the episode since the key was drawn
         self._pending = torch.zeros(num_envs, dtype=torch.bool)  # over, to be reset by the next step
+        self._some_pending = False
         self._seeded = False
         self._started = False
         self._history = History(self.settings, num_envs) if render_mode else None
@@ -114,37 +117,39 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self._numbers[rows & ~fresh] += 1
         self._begin(mask, options)
         self._started = True
-        return self._observation(), self._info(self.episodes.info(), None)
+        return self._observation(), self._info(self.episodes.numbers(), None)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One action a row; see `TeleportEnv.step` and ``autoreset_mode``."""
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
         episodes, pending = self.episodes, None
-        if bool(self._pending.any()):
+        if self._some_pending:
             pending = self._pending.clone()
             self._numbers[pending] += 1
             self._begin(pending, {})
             self._pending[:] = False
+            self._some_pending = False
         waiting = None if pending is None else pending.to(self.settings.device)
         outcome = episodes.act(read_actions(episodes, actions), waiting)
         over = outcome.ended
         if self._history:
-            still = (~episodes.ended | over).nonzero().squeeze(1).tolist()
+            still = (~episodes.ended if over is None else ~episodes.ended | over).nonzero().squeeze(1).tolist()
             self._history.add(episodes, [row for row in still if pending is None or not bool(pending[row])])
-        info = episodes.info()
-        measured = None
-        rows = over.nonzero().squeeze(1)
-        if len(rows) and episodes.measures_apart:
-            measured = episodes.measure(rows)
-        if len(rows) and self.autoreset_mode == AutoresetMode.SAME_STEP:
-            infos = self._same_step(over, rows, info, measured)
+        numbers = episodes.numbers()
+        if over is None:
+            infos: dict[str, Any] = self._info(numbers, None)
         else:
+            rows = over.nonzero().squeeze(1)
+            measured = (rows, episodes.measure(rows)) if episodes.measures_apart else None
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                infos = self._same_step(over, rows, numbers, measured)
+            else:
+                infos = self._info(numbers, measured)
             if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-                self._pending = over.cpu()
-            infos = self._info(info, (rows, measured) if measured else None)
-        terminated, truncated = outcome.terminated, outcome.truncated
-        return self._observation(), self._out(outcome.reward), self._out(terminated), self._out(truncated), infos
+                self._pending, self._some_pending = over.cpu(), True
+        reward, terminated, truncated = map(self._give, (outcome.reward, outcome.terminated, outcome.truncated))
+        return self._observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One picture a row, as `TeleportEnv.render`."""
@@ -176,7 +181,8 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self.episodes.restore(snapshot.episodes)
         self._keys, self._numbers = snapshot.keys.clone(), snapshot.numbers.clone()
         self._pending = snapshot.pending.clone()
-        return self._observation(), self._info(self.episodes.info(), None)
+        self._some_pending = bool(self._pending.any())
+        return self._observation(), self._info(self.episodes.numbers(), None)
 
     def measure(self) -> dict[str, Any]:
         """As `TeleportEnv.measure`, ``(num_envs,)`` each."""
@@ -235,19 +241,19 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         device_mask = None if mask is None else mask.to(self.settings.device)
         self.episodes.reset(keys, ids, device_mask, params)
         self._pending[rows] = False
+        self._some_pending = bool(self._pending.any())
         if self._history:
             self._history.begin(self.episodes, None if mask is None else mask.nonzero().squeeze(1).tolist())
 
     def _same_step(
-        self, over: Tensor, rows: Tensor, info: dict[str, Tensor], measured: dict[str, Tensor] | None
+        self, over: Tensor, rows: Tensor, numbers: Numbers, measured: tuple[Tensor, dict[str, Tensor]] | None
     ) -> dict[str, Any]:
         """Reset the rows that are over at once; their last observation and info go into the infos."""
         last = self.episodes.observation()
-        final = {name: value.clone() for name, value in info.items()}
         mask = over.cpu()
         self._numbers[mask] += 1
         self._begin(mask, {})
-        infos = self._info(self.episodes.info(), None)
+        infos = self._info(self.episodes.numbers(), None)
         flags = mask.numpy()
         if self.output == "torch":
             infos["final_obs"] = last
@@ -257,29 +263,31 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             for row in rows.tolist():
                 observations[row] = array[row].copy()
             infos["final_obs"] = observations
-        infos["final_info"] = self._info(final, (rows, measured) if measured else None, flags)
+        infos["final_info"] = self._info(numbers, measured, flags)
         infos["_final_obs"] = infos["_final_info"] = over.clone() if self.output == "torch" else flags.copy()
         return infos
 
     def _observation(self) -> Any:
-        return self._out(self.episodes.observation())
+        return self._give(self.episodes.observation())
 
     def _out(self, value: Tensor) -> Any:
         """A copy for the caller: an array, or a tensor."""
         return value.clone() if self.output == "torch" else value.cpu().numpy().copy()
 
+    def _give(self, value: Any) -> Any:
+        """An array or a tensor, as the caller wants it, of what has memory of its own."""
+        if self.output == "torch":
+            return value if isinstance(value, Tensor) else torch.from_numpy(value)
+        return value.cpu().numpy() if isinstance(value, Tensor) else value
+
     def _info(
         self,
-        info: dict[str, Tensor],
+        numbers: Numbers,
         measured: tuple[Tensor, dict[str, Tensor]] | None,
         flags: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Gymnasium's vector info: an array a key, and under ``_key`` which rows have it."""
-        infos: dict[str, Any] = {}
-        flags = np.ones(self.num_envs, dtype=bool) if flags is None else flags
-        for name, value in info.items():
-            infos[name] = self._out(value)
-            infos["_" + name] = torch.from_numpy(flags.copy()) if self.output == "torch" else flags.copy()
+        """The infos; ``measured``: the rows that were measured apart, and what came out."""
+        infos = Infos(numbers, flags, self.num_envs, self.output)
         if measured is not None:
             rows, values = measured
             present = torch.zeros(self.num_envs, dtype=torch.bool)
