@@ -89,7 +89,7 @@ class ClosedForm(Search):
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         work = _optimum_flops(symmetry)
         if isinstance(symmetry, ScalingSymmetry):
-            work = setup_flops(symmetry) + (self._sweeps(symmetry) + 1) * sums_flops(symmetry)
+            work = setup_flops(symmetry) + self._sweeps(symmetry) * sums_flops(symmetry)
         elif acts_on_pairs(symmetry):
             work = sum(self._sweep_flops(symmetry, sweep) for sweep in range(self._sweeps(symmetry)))
         return Counts(flops=work) + move_price(symmetry) + verify_price(symmetry, self.verify)
@@ -133,33 +133,35 @@ class ClosedForm(Search):
 
     def _scaled(self, start: Start, symmetry: ScalingSymmetry) -> Candidate:
         """Positive scalings: every unit's best factor from sums of squares (`scaling_sums`), then one move."""
-        sweeps = self._sweeps(symmetry)
-        walked = Counts(flops=setup_flops(symmetry) + (sweeps + 1) * sums_flops(symmetry))
-        start.evaluator.charge(walked + move_price(symmetry))
+        sweeps, symmetry_flops = self._sweeps(symmetry), symmetry.move_flops + symmetry.gradient_flops
+        flops = setup_flops(symmetry) + sweeps * sums_flops(symmetry) + symmetry_flops
+        start.evaluator.charge(Counts(flops=flops))
         on_weights = self.objective == "balance_weights"
         sums = SquareSums(symmetry, start.params if on_weights else start.gradient)
-        ones = torch.ones(len(start), sum(sums.hidden), dtype=start.loss.dtype, device=start.loss.device)
-        factors = list(ones.split(list(sums.hidden), dim=1))  # of the squares
-        start_total = sums.total(factors)
+        ones = torch.ones(len(start), max(sums.hidden), dtype=start.loss.dtype, device=start.loss.device)
+        factors = [ones[:, :width] for width in sums.hidden]  # of the squares
         logs = list(factors)  # of d^2
         for _ in range(sweeps):
+            total = sums.rest
             for index in range(len(factors)):
                 # without the pair's own factors: the coefficients where this pair has not moved
                 below, above = sums.rows(index, factors), sums.columns(index, factors)
                 a, b = (above, below) if on_weights else (below, above)
                 logs[index] = solve(self.objective, a, b, self.trust_radius).log
                 factors[index] = torch.exp(logs[index] if on_weights else -logs[index])
-        total = sums.total(factors)
+                total = total + (below * factors[index]).sum(1)
+            total = total + (above / factors[-1]).sum(1)  # the squares as this sweep leaves them
         half = 0.5 * torch.cat(logs, dim=1)
-        element, inverse = (torch.exp(x).split(list(sums.hidden), dim=1) for x in (half, -half))
-        params = symmetry.scale(element, inverse, start.params)
+        sizes = list(sums.hidden)
+        element, inverse = torch.exp(half).split(sizes, dim=1), torch.exp(-half).split(sizes, dim=1)
+        params, gradient = symmetry.scale_both(element, inverse, start.params, start.gradient)
         sign = 1.0 if self.objective in ("gradient_norm", "relative") else -1.0
         return Candidate(
             params,
             verified(start, start.loss, params, self.verify),
-            symmetry.scale(inverse, element, start.gradient),
+            gradient,
             score=ordered(sign * total),
-            start_score=ordered(sign * start_total),
+            start_score=ordered(sign * sums.total),
             element=element,
         )
 

@@ -29,6 +29,11 @@ class SquareSums:
     Args:
         symmetry: The scaling action.
         vector: ``(R, P)``: parameters, or a gradient.
+
+    Attributes:
+        hidden: Widths of the hidden layers.
+        total: ``(R,)``, the sum of all squares.
+        rest: ``(R,)``, that of the entries that no scaling moves.
     """
 
     def __init__(self, symmetry: ScalingSymmetry, vector: Tensor) -> None:
@@ -41,17 +46,12 @@ class SquareSums:
         self.rest = top[:, self.hidden[-1] :].sum(1)  # a bias above the last hidden layer, which nothing moves
         self._inner: list[Tensor] = []
         self._bias: list[Tensor | None] = []
+        self.total = self._lowest.sum(1) + top.sum(1)
         for matrix, width in zip(matrices[1:-1], self.hidden, strict=False):
             squares = matrix.square()
+            self.total = self.total + squares.flatten(1).sum(1)
             self._inner.append(squares[:, :, :width])
             self._bias.append(squares[:, :, width] if layers.bias else None)
-
-    def total(self, factors: list[Tensor]) -> Tensor:
-        """The sum of all squares ``(R,)`` after scaling: the squared norm of the vector there."""
-        total = self.rest + (self._highest / factors[-1]).sum(1)
-        for index, factor in enumerate(factors):
-            total = total + (self.rows(index, factors) * factor).sum(1)
-        return total
 
     def rows(self, index: int, factors: list[Tensor]) -> Tensor:
         """Of the matrix below hidden layer ``index`` the row sums ``(R, k)``, its columns weighted by ``1 / p``."""
@@ -74,10 +74,7 @@ def setup_flops(symmetry: ScalingSymmetry) -> float:
 
 
 def sums_flops(symmetry: ScalingSymmetry) -> float:
-    """Of the rows and columns of every hidden layer once: two products with every inner matrix, and a few a unit.
-
-    `SquareSums.total` costs half of that.
-    """
+    """Of the rows and columns of every hidden layer once: two products with every inner matrix, and a few a unit."""
     inner = sum(rows * columns for rows, columns in symmetry.layers.shapes[1:-1])
     return 4.0 * inner + 4.0 * sum(symmetry.layers.hidden)
 

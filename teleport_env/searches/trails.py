@@ -158,8 +158,8 @@ class ScalingTrail(Trail):
         start, symmetry = self._start, self._symmetry
         start.evaluator.charge(move_price(symmetry))
         element, inverse = self._orbit.element(place.state)
-        params = symmetry.scale(element, inverse, start.params)
-        return Point(params, place.loss, symmetry.scale(inverse, element, start.gradient), element)
+        params, gradient = symmetry.scale_both(element, inverse, start.params, start.gradient)
+        return Point(params, place.loss, gradient, element)
 
 
 def trail_of(start: Start, derivative: str) -> Trail:

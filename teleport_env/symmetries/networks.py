@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,12 +67,12 @@ class Layers:
         """Widths of the hidden layers; empty for a single matrix."""
         return self.widths[1:-1]
 
-    @property
+    @cached_property
     def shapes(self) -> list[tuple[int, int]]:
         """Rows and columns of every matrix, bias column included."""
         return [(out, into + self.bias) for into, out in zip(self.widths, self.widths[1:], strict=False)]
 
-    @property
+    @cached_property
     def num_params(self) -> int:
         """``P``."""
         return sum(rows * columns for rows, columns in self.shapes)
@@ -87,8 +88,15 @@ class Layers:
                 f"a network of widths {self.widths} {'with' if self.bias else 'without'} bias has "
                 f"(B, {self.num_params}) parameters, got {tuple(vector.shape)}"
             )
-        parts = vector.split([rows * columns for rows, columns in self.shapes], dim=1)
-        return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        count = vector.shape[0]
+        return [
+            part.view(count, rows, columns)
+            for part, (rows, columns) in zip(vector.split(self._sizes, dim=1), self.shapes, strict=True)
+        ]
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return [rows * columns for rows, columns in self.shapes]
 
     def flatten(self, weights: Sequence[Tensor]) -> Tensor:
         """The vector ``(B, P)`` of the matrices; the inverse of `weights`."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from teleport_env.problems.base import Batch, Instance
 
 
+_SMALL = 1 << 15  # parameters up to which a factor for each of them is quicker than two passes
+
+
 class ScalingSymmetry(PairSymmetry):
     """``V, b -> D V, D b`` and ``U -> U D^-1`` with ``D`` diagonal and positive, one factor a hidden unit.
 
@@ -55,22 +58,42 @@ class ScalingSymmetry(PairSymmetry):
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         parts = parts_of(g, len(self.layers.hidden))
-        return self.scale(parts, self._reciprocals(parts), params)
+        return self._scale(parts, self._reciprocals(parts), params)
 
     def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
         parts = parts_of(g, len(self.layers.hidden))
-        return self.scale(self._reciprocals(parts), parts, gradient)
+        return self._scale(self._reciprocals(parts), parts, gradient)
 
     def _reciprocals(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """All layers' at once; rows without an inverse are NaN."""
         together = PositiveScaling(sum(self.layers.hidden)).inverse(torch.cat(parts, dim=1))
         return together.split(list(self.layers.hidden), dim=1)
 
-    def scale(self, rows: tuple[Tensor, ...], columns: tuple[Tensor, ...], vector: Tensor) -> Tensor:
-        """Row ``i`` of layer ``l`` times ``rows[l][i]``, its column ``j`` times ``columns[l - 1][j]``.
+    def scale_both(
+        self, element: tuple[Tensor, ...], inverse: tuple[Tensor, ...], params: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`act` and `gradient_after` at once, without a graph, given the inverse."""
+        if params.shape[1] > _SMALL:
+            return self._scale(element, inverse, params), self._scale(inverse, element, gradient)
+        # Few parameters: calls are what costs. One factor a parameter, by which the gradient is divided.
+        factors = torch.empty_like(params, memory_format=torch.contiguous_format)
+        targets = self.layers.weights(factors)
+        for index, target in enumerate(targets):
+            if index == 0:
+                target.copy_(element[0][:, :, None].expand_as(target))
+                continue
+            columns = inverse[index - 1]
+            if self.layers.bias:
+                target[:, :, columns.shape[1] :] = 1.0 if index == len(element) else element[index][:, :, None]
+                target = target[:, :, : columns.shape[1]]
+            if index == len(element):
+                target.copy_(columns[:, None, :].expand_as(target))
+            else:
+                torch.mul(element[index][:, :, None], columns[:, None, :], out=target)
+        return params * factors, gradient / factors
 
-        `act` with factors and their reciprocals, and `gradient_after` with the two exchanged.
-        """
+    def _scale(self, rows: tuple[Tensor, ...], columns: tuple[Tensor, ...], vector: Tensor) -> Tensor:
+        """Row ``i`` of layer ``l`` times ``rows[l][i]``, its column ``j`` times ``columns[l - 1][j]``."""
         if torch.is_grad_enabled() and (vector.requires_grad or any(part.requires_grad for part in rows)):
             return self._multiply(rows, columns, vector)
         # one pass a matrix, and a second one in place, straight into the result
