@@ -15,8 +15,9 @@ from torch import Tensor
 from teleport_env.arrays import Array, arrays_of
 from teleport_env.optimizers import row_dot
 
-DIVERGED_ABOVE = 1e6
-"""A run whose loss exceeds its initial loss by this factor has diverged."""
+DIVERGED_ABOVE = 1e2
+"""A run whose loss exceeds its initial loss by this factor has diverged: the two orders of magnitude lost that a diverged
+run counts as, so that no run does worse than a diverged one and blowing up is never the better way out."""
 
 COLUMNS = 8
 """Parameters of up to so many are stored column by column."""

@@ -515,17 +515,19 @@ class Runs:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of these runs, or of others built with the same settings and count."""
-        saved = copy.deepcopy(snapshot.content)
+        saved = snapshot.content
         if len(saved["keys"]) != self.count:
             raise ValueError(f"the snapshot holds {len(saved['keys'])} runs, these are {self.count}")
-        self.instance = saved["instance"]
-        self._prepare(saved["params"])
+        # copies, because a snapshot may be gone back to more than once; a shared data set is not copied
+        self.instance = saved["instance"].clone()
+        self._prepare(saved["params"].clone())
         self.gradient.copy_(saved["gradient"])
-        self.keys, self.batch = saved["keys"], saved["batch"]
-        self.optimizer_state = saved["optimizer_state"]
+        self.keys = saved["keys"].clone()
+        self.batch = None if saved["batch"] is None else saved["batch"].clone()
+        self.optimizer_state = {name: tensor.clone() for name, tensor in saved["optimizer_state"].items()}
         self._blocks.copy_from(saved["blocks"])
         self.ledger.restore(saved["ledger"])
-        self.data_element = saved["data_element"]
+        self.data_element = copy.deepcopy(saved["data_element"])
         self._changed()
 
     def _select(self, rows: Tensor) -> Runs:

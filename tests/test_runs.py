@@ -136,6 +136,16 @@ def test_snapshot_and_restore(optimizer: str) -> None:
         runs.restore(saved)
 
 
+def test_restore_does_not_copy_the_shared_data() -> None:
+    """Regression: a look-ahead on digits copied the whole data set every time."""
+    runs = build("Digits", 2)
+    shared = runs.instance.shared
+    saved = runs.snapshot()
+    runs.step()
+    runs.restore(saved)
+    assert all(runs.instance.shared[name] is value for name, value in shared.items())
+
+
 def test_reset_or_keep_the_optimizer() -> None:
     kept, reset = build("Booth", 2, optimizer="momentum"), build("Booth", 2, optimizer="momentum", on_teleport="reset")
     for runs in (kept, reset):

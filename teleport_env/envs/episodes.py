@@ -4,9 +4,10 @@ An episode is one optimization run under a budget of gradient evaluations. Evalu
 1, as it would in anybody's script, so a budget of 11 pays for the start and 10 gradient steps.
 
 * **terminated**: the loss reached the tolerance (converged), or is not finite or far above its start (diverged);
-* **truncated**: the rest of the budget cannot pay for one gradient step, or the action asked for a teleport that it cannot
-  pay for, or the episode took ten times as many actions as its budget has gradient evaluations (teleports can be nearly
-  free).
+* **truncated**: the rest of the budget cannot pay for one gradient step, or the episode took ten times as many actions as
+  its budget has gradient evaluations (teleports can be nearly free).
+
+A teleport that the rest of the budget cannot pay for is refused: it costs nothing, moves nothing, and the episode goes on.
 
 The undiscounted return with the reward ``log_decrease`` is the orders of magnitude gained, ``log10`` of the initial loss
 over the last; of an episode that diverged it is -2 whatever came before.
@@ -237,8 +238,12 @@ class Episodes:
         return Actions(None if everyone else step, factor, which=None if everyone else action - steps)
 
     def from_group(self, teleport: Tensor, group: Tensor) -> Actions:
-        """Actions of the group modes: ``teleport`` ``(B,)`` bool, ``group`` ``(B, dim)`` in [-1, 1]."""
-        return Actions(~teleport, xi=self.settings.group_scale * group.to(self.settings.dtype))
+        """Actions of the group modes: ``teleport`` ``(B,)`` bool, ``group`` ``(B, dim)`` in [-1, 1].
+
+        The corner of the box is ``group_scale`` long, whatever the dimension.
+        """
+        scale = self.settings.group_scale / math.sqrt(group.shape[1])
+        return Actions(~teleport, xi=scale * group.to(self.settings.dtype))
 
     def act(self, actions: Actions, waiting: Tensor | None = None) -> Outcome:
         """Do what is asked.
@@ -255,10 +260,10 @@ class Episodes:
             # nobody waits, and nobody's budget was too small for another step, or the episode would be over
             runs.step(None, actions.factor, self._left() if isinstance(runs.optimizer, LineSearch) else None)
             self._action_counts += 1
-            idle = unpaid = None
+            idle = None
         else:
             idle = self.ended if waiting is None else self.ended | waiting
-            unpaid = self._act_apart(actions, idle)
+            self._act_apart(actions, idle)
             self.actions += ~idle
         self._most_actions_taken += 1
         if self._most_actions_taken >= self.most_actions:
@@ -281,27 +286,23 @@ class Episodes:
             none = x.empty(before, 2, self.count, dtype=torch.bool)
             none[...] = False
             return Outcome(reward, none[0], none[1], None)
-        return self._finish(x.tensor(before), cost_before, idle, unpaid)
+        return self._finish(x.tensor(before), cost_before, idle)
 
-    def _act_apart(self, actions: Actions, idle: Tensor) -> Tensor | None:
-        """Do what is asked of those who are not idle; returns whose teleport could not be paid."""
+    def _act_apart(self, actions: Actions, idle: Tensor) -> None:
+        """Do what is asked of those who are not idle."""
         step = ~idle if actions.step is None else actions.step & ~idle
         if bool(step.any()):
             self._step(step, actions.factor)
-        if actions.step is None:
-            return None
-        teleporting = ~actions.step & ~idle
-        return self._teleport(teleporting, actions) if bool(teleporting.any()) else None
+        if actions.step is not None:
+            teleporting = ~actions.step & ~idle
+            if bool(teleporting.any()):
+                self._teleport(teleporting, actions)
 
-    def _finish(
-        self, before: Tensor, cost_before: Tensor | None, idle: Tensor | None, unpaid: Tensor | None
-    ) -> Outcome:
+    def _finish(self, before: Tensor, cost_before: Tensor | None, idle: Tensor | None) -> Outcome:
         """Rewards and ends."""
         s, runs, p = self.settings, self.runs, self.runs.progress
         terminated = (p.loss <= s.tolerance) | p.diverged
         truncated = (runs.ledger.cost + 1.0 > s.budget + _SLACK) | (self.actions >= self.most_actions)
-        if unpaid is not None:
-            truncated |= unpaid
         truncated &= ~terminated
         if idle is not None:
             playing = ~idle
@@ -333,8 +334,8 @@ class Episodes:
                     return
             runs.step(mask, factor if turn == 0 else None, left)
 
-    def _teleport(self, teleporting: Tensor, actions: Actions) -> Tensor:
-        """Make the teleports that can be paid; returns which cannot."""
+    def _teleport(self, teleporting: Tensor, actions: Actions) -> None:
+        """Make the teleports that can be paid, refuse the others."""
         left = self._left()
         if actions.which is not None:
             price = self.prices[actions.which.clamp_min(0)]
@@ -345,9 +346,7 @@ class Episodes:
             self.runs.teleport(torch.where(payable, actions.which, -1))
         elif actions.xi is not None:
             self.runs.move(actions.xi, payable)
-        unpaid = teleporting & ~payable
-        self.runs.refuse(unpaid)
-        return unpaid
+        self.runs.refuse(teleporting & ~payable)
 
     def _left(self) -> Tensor:
         """What each run may still spend, ``(B,)``."""
@@ -376,7 +375,9 @@ class Episodes:
             reward = before - x.tensor(self._now)
             if bool(p.diverged.any()):
                 start = x.tensor(self._orders_of(p.initial_loss))
-                reward = torch.where(p.diverged, DIVERGED_RETURN - (start - before), reward)
+                # a run that starts at a loss that is not finite has gained nothing before
+                gained = torch.nan_to_num(start - before, nan=0.0, posinf=0.0, neginf=0.0)
+                reward = torch.where(p.diverged, DIVERGED_RETURN - gained, reward)
         else:
             final, first = p.loss, p.initial_loss
             if self.measures_apart and bool(ended.any()):
@@ -413,7 +414,9 @@ class Episodes:
 
     def allowance(self) -> Allowance:
         s = self.settings
-        cheapest = float(self.prices.min()) if len(self.prices) else self._move_price
+        cheapest = self._move_price
+        if s.action_mode == "schedule":
+            cheapest = float(self.prices.min()) if len(self.prices) else math.inf
         return Allowance(self.runs.ledger.cost, s.budget, s.tolerance, cheapest)
 
     def observation_bounds(self) -> tuple[Tensor, Tensor]:

@@ -385,7 +385,9 @@ class FeatureWriter:
         out = torch.minimum(self._table, self._high)
         torch.maximum(out, self._low, out=out)
         if bool(torch.isnan(out.sum())):
-            out = torch.where(torch.isnan(out), self._high, out)
+            rows = torch.isnan(out.sum(dim=0)).nonzero().squeeze(1)  # few
+            found = out[:, rows]
+            out[:, rows] = torch.where(torch.isnan(found), self._high, found)
         return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -120,7 +121,7 @@ class Settings:
             rate_factors=factors,
             symmetry=symmetry,
             group_scale=_positive("group_scale", defaults.group_scale if group_scale is None else group_scale),
-            steps_per_action=int(defaults.steps_per_action if steps_per_action is None else steps_per_action),
+            steps_per_action=_count(defaults.steps_per_action if steps_per_action is None else steps_per_action),
             budget=_positive("budget", defaults.budget if budget is None else budget),
             tolerance=_positive("tolerance", defaults.tolerance if tolerance is None else tolerance),
             observation=observation,
@@ -134,10 +135,8 @@ class Settings:
         return settings
 
     def _check_whole(self) -> None:
-        if self.steps_per_action < 1:
-            raise ValueError(f"steps_per_action must be at least 1, got {self.steps_per_action}")
-        if not self.cost_weight >= 0:
-            raise ValueError(f"cost_weight must not be negative, got {self.cost_weight}")
+        if not 0 <= self.cost_weight < float("inf"):
+            raise ValueError(f"cost_weight must be finite and not negative, got {self.cost_weight}")
         if self.budget < 2:
             raise ValueError(
                 f"budget must be at least 2 gradient evaluations (one at the start, one for a step), got {self.budget}"
@@ -183,9 +182,15 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return float(value)
+
+
+def _count(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"steps_per_action must be an integer of at least 1, got {value!r}")
+    return int(value)
 
 
 def _dtype(value: str | torch.dtype) -> torch.dtype:

@@ -93,7 +93,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         keys = Streams(self._key).fork(self._number).keys
         ids, params = self.episodes.draw_ids(keys), None
         if "instance_id" in options:
-            ids = torch.tensor([int(options["instance_id"])], dtype=torch.int64)
+            ids = instance_ids(options["instance_id"]).reshape(1)
         if "params" in options:
             params = torch.as_tensor(np.asarray(options["params"]))[None]
         unknown = set(options) - {"instance_id", "params"}
@@ -174,6 +174,18 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         if over and self.episodes.measures_apart:
             info.update(self.measure())
         return info
+
+
+def instance_ids(value: Any) -> Tensor:
+    """Ids of instances as an int64 tensor.
+
+    Raises:
+        ValueError: They are not integers.
+    """
+    found = np.asarray(value)
+    if not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"instance_id must be an integer, got {value!r}")
+    return torch.as_tensor(found.astype(np.int64))
 
 
 def first_keys(generators: list[np.random.Generator]) -> Tensor:

@@ -61,6 +61,7 @@ def read_actions(episodes: Episodes, action: Any) -> Actions:
         chosen = _tensor(action, device)
         if chosen.shape != (count, 1 + dim):
             raise ValueError(f"actions of the group mode have shape {(count, 1 + dim)}, got {tuple(chosen.shape)}")
+        _require_finite(chosen)
         teleport, group = chosen[:, 0] > 0, chosen[:, 1:]
     else:
         if not isinstance(action, dict) or set(action) != {"teleport", "group"}:
@@ -74,10 +75,14 @@ def read_actions(episodes: Episodes, action: Any) -> Actions:
         if bool(((teleport != 0) & (teleport != 1)).any()):
             raise ValueError(f"'teleport' must be 0 or 1, got {teleport.tolist()}")
         teleport = teleport == 1
-    if not bool(torch.isfinite(group).all()):
-        raise ValueError("a group action holds a number that is not finite")
+        _require_finite(group)
     # policies overshoot the box; Gymnasium clips for nobody
     return episodes.from_group(teleport, group.clamp(-1.0, 1.0))
+
+
+def _require_finite(action: Tensor) -> None:
+    if not bool(torch.isfinite(action).all()):
+        raise ValueError("a group action holds a number that is not finite")
 
 
 def _tensor(value: Any, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from teleport_env.envs.episodes import Episodes, EpisodesSnapshot, Numbers
 from teleport_env.envs.history import History
 from teleport_env.envs.infos import Infos
 from teleport_env.envs.settings import OUTPUTS, Settings
-from teleport_env.envs.single import first_keys
+from teleport_env.envs.single import first_keys, instance_ids
 from teleport_env.envs.spaces import action_space, observation_space, read_actions
 from teleport_env.random import Streams, seeds_of_rows
 
@@ -93,7 +93,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
 
     def reset(
-        self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start episodes.
 
@@ -113,9 +113,14 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         rows = everyone if mask is None else mask
         if mask is not None and not self._started:
             raise gym.error.ResetNeeded("the first reset must start every row: call reset() without reset_mask")
+        before = self._keys.clone(), self._numbers.clone()
         fresh = self._seed(seed, rows)
         self._numbers[rows & ~fresh] += 1
-        self._begin(mask, options)
+        try:
+            self._begin(mask, options)
+        except Exception:
+            self._keys, self._numbers = before  # a reset that failed has not happened
+            raise
         self._started = True
         return self._observation(), self._info(self.episodes.numbers(), None)
 
@@ -124,6 +129,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
         episodes, pending = self.episodes, None
+        asked = read_actions(episodes, actions)  # an action that is refused changes nothing
         if self._some_pending:
             pending = self._pending.clone()
             self._numbers[pending] += 1
@@ -131,7 +137,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             self._pending[:] = False
             self._some_pending = False
         waiting = None if pending is None else pending.to(self.settings.device)
-        outcome = episodes.act(read_actions(episodes, actions), waiting)
+        outcome = episodes.act(asked, waiting)
         over = outcome.ended
         if self._history:
             still = (~episodes.ended if over is None else ~episodes.ended | over).nonzero().squeeze(1).tolist()
@@ -209,7 +215,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError("reset_mask holds no True: there is nothing to reset")
         return found.clone()
 
-    def _seed(self, seed: int | Sequence[int] | None, rows: Tensor) -> Tensor:
+    def _seed(self, seed: int | Sequence[int | None] | None, rows: Tensor) -> Tensor:
         """Draw new keys where a seed (or nothing yet) asks for it; returns for which rows."""
         if seed is None and self._seeded:
             return torch.zeros(self.num_envs, dtype=torch.bool)
@@ -218,9 +224,10 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             root = self.np_random.integers((1 << 63) - 1) if seed is None else seed
             seeds = seeds_of_rows(int(root), self.num_envs)
         else:
-            seeds = [int(value) for value in seed]
-            if len(seeds) != self.num_envs:
-                raise ValueError(f"got {len(seeds)} seeds for {self.num_envs} rows")
+            if len(seed) != self.num_envs:
+                raise ValueError(f"got {len(seed)} seeds for {self.num_envs} rows")
+            # None is a row whose seed does not matter, as in Gymnasium's own vector environments
+            seeds = [int(self.np_random.integers((1 << 63) - 1)) if value is None else int(value) for value in seed]
         chosen = rows.nonzero().squeeze(1).tolist()
         generators = [gym.utils.seeding.np_random(seeds[row])[0] for row in chosen]
         self._keys[rows] = first_keys(generators)
@@ -233,10 +240,16 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         keys = Streams(self._keys[rows]).fork(self._numbers[rows]).keys
         ids, params = self.episodes.draw_ids(keys), None
         if "instance_id" in options:
-            wanted = torch.as_tensor(np.asarray(options["instance_id"])).to(torch.int64)
+            wanted = instance_ids(options["instance_id"])
+            if wanted.ndim and wanted.shape != (self.num_envs,):
+                raise ValueError(
+                    f"instance_id must be one or {self.num_envs} integers, got shape {tuple(wanted.shape)}"
+                )
             ids = wanted.expand(self.num_envs)[rows].clone()
         if "params" in options:
             given = torch.as_tensor(np.asarray(options["params"]))
+            if given.ndim not in (1, 2) or (given.ndim == 2 and len(given) != self.num_envs):
+                raise ValueError(f"params must have shape (P,) or ({self.num_envs}, P), got {tuple(given.shape)}")
             params = given.expand(self.num_envs, given.shape[-1])[rows]
         device_mask = None if mask is None else mask.to(self.settings.device)
         self.episodes.reset(keys, ids, device_mask, params)

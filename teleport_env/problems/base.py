@@ -121,7 +121,7 @@ class Defaults:
         budget: Gradient evaluations an episode may spend.
         tolerance: Loss at which a run has converged.
         steps_per_action: Gradient steps that one step action takes.
-        group_scale: Length of ``xi`` at the corner of a group action, an angle or a logarithm.
+        group_scale: Length of ``xi`` at the corner of the box of group actions, an angle or a logarithm.
         dtype: Precision.
     """
 

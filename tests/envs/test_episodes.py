@@ -132,17 +132,61 @@ def test_the_budget_is_never_exceeded_and_the_start_is_paid() -> None:
         assert info["cost"] + 1.0 > arguments["budget"]
 
 
-def test_a_teleport_that_cannot_be_paid_ends_the_episode_and_is_masked() -> None:
+def test_a_teleport_that_cannot_be_paid_is_refused_and_masked() -> None:
     env = make("Rosenbrock", searches=["grid"], budget=40)
     env.reset(seed=0)
     assert env.action_masks().tolist() == [True, False]
-    _, _, terminated, truncated, info = env.step(1)
-    assert truncated
+    before = env.params
+    _, reward, terminated, truncated, info = env.step(1)
     assert not terminated
+    assert not truncated
+    assert reward == 0.0
     assert info["teleport_status"] == Status.NOT_PAID
     assert info["cost"] == 1.0
+    assert np.array_equal(env.params, before)
+    _rewards, info, _ = play(env)
+    assert info["step"] == 39
     with pytest.raises(gym.error.ResetNeeded, match="reset"):
         env.step(0)
+
+
+def test_nobody_does_worse_than_a_diverged_run() -> None:
+    """Regression: with a penalty of two orders and divergence at six, blowing up paid."""
+    worst = 0.0
+    for rate in np.geomspace(0.05, 5.0, 12):
+        for seed in range(4):
+            rewards, _, _ = play(make("Booth", learning_rate=float(rate), budget=8), seed=seed)
+            worst = min(worst, sum(rewards))
+    assert worst == pytest.approx(-2.0)
+
+
+@pytest.mark.parametrize("start", [[1e200, 0.0], [np.nan, 0.0], [1e160, -1e160]])
+@pytest.mark.parametrize("reward", ["log_decrease", "terminal"])
+def test_a_start_that_is_not_finite_has_a_finite_penalty(start: list[float], reward: str) -> None:
+    env = make("Booth", reward=reward)
+    observation, info = env.reset(options={"params": start})
+    assert info["diverged"]
+    assert np.isfinite(observation).all()
+    observation, penalty, terminated, _, _ = env.step(0)
+    assert terminated
+    assert penalty == pytest.approx(-2.0)
+    assert np.isfinite(observation).all()
+
+
+@pytest.mark.parametrize(("mode", "index"), [("group", "price"), ("hybrid", "price")])
+def test_the_price_feature_is_that_of_what_is_on_offer(mode: str, index: str) -> None:
+    """Regression: in the group modes it was the price of a menu that is not on offer there."""
+    env = make("Quadratic", action_mode=mode)
+    observation, info = env.reset(seed=0)
+    price = env.episodes.runs.price_of_move()
+    assert observation[INDEX[index]] == pytest.approx(price / (env.settings.budget - info["cost"]), rel=1e-5)
+
+
+def test_a_group_action_at_the_corner_is_as_long_as_said() -> None:
+    env = make("LinearNetwork", action_mode="group", group_scale=0.5)
+    env.reset(seed=0)
+    actions = env.episodes.from_group(torch.tensor([True]), torch.ones(1, env.settings.group_dim))
+    assert float(actions.xi.norm()) == pytest.approx(0.5)
 
 
 def test_free_actions_cannot_go_on_for_ever() -> None:
@@ -204,6 +248,9 @@ def test_options() -> None:
         env.reset(options={"start": 0})
     with pytest.raises(ValueError, match="shape"):
         env.reset(options={"params": [0.5]})
+    with pytest.raises(ValueError, match="integer, got 3.7"):
+        env.reset(options={"instance_id": 3.7})
+    assert make("Rosenbrock", budget=np.int64(20)).settings.budget == 20.0
     paper = make("MLPRegression", split="paper")
     with pytest.raises(ValueError, match=r"0\.\.4"):
         paper.reset(options={"instance_id": 5})
@@ -225,6 +272,8 @@ def test_options() -> None:
         ({"budgets": 3}, "unknown argument 'budgets'"),
         ({"problem": {"sides": 3}}, "sides"),
         ({"steps_per_action": 0}, "at least 1"),
+        ({"steps_per_action": 2.7}, "integer"),
+        ({"cost_weight": float("inf")}, "finite"),
         ({"observation": "pixels"}, "features"),
         ({"render_mode": "human"}, "rgb_array"),
     ],
@@ -252,8 +301,9 @@ def test_wrong_actions() -> None:
     group.reset(seed=0)
     with pytest.raises(ValueError, match="shape"):
         group.step(np.zeros(3, dtype=np.float32))
-    with pytest.raises(ValueError, match="finite"):
-        group.step(np.array([1.0, np.nan], dtype=np.float32))
+    for bad in ([1.0, np.nan], [np.nan, 0.1], [np.inf, 0.0]):
+        with pytest.raises(ValueError, match="finite"):
+            group.step(np.array(bad, dtype=np.float32))
 
 
 def test_torch_output() -> None:

@@ -81,3 +81,32 @@ def test_info_arrays_are_not_shared_between_calls() -> None:
     assert np.array_equal(first, kept[0])
     assert all(np.array_equal(infos[k], v) for k, v in kept[1].items())
     assert all(np.array_equal(a, b) for a, b in zip(out[:4], kept_out, strict=True))
+
+
+def test_a_refused_action_or_reset_changes_nothing() -> None:
+    """Regression: an action outside the space used up the reset that was due."""
+    envs, twin = (
+        gym.make_vec("Teleport/Booth-v0", num_envs=2, vectorization_mode="vector_entry_point", budget=2.0)
+        for _ in range(2)
+    )
+    for each in (envs, twin):
+        each.reset(seed=0)
+        each.step(np.zeros(2, dtype=np.int64))  # the budget is spent: the next step resets
+    with pytest.raises(ValueError, match="outside"):
+        envs.step(np.array([0, 99]))
+    with pytest.raises(ValueError, match="shape"):
+        envs.reset(options={"params": np.zeros((3, 2))})
+    with pytest.raises(ValueError, match="instance_id"):
+        envs.reset(options={"instance_id": np.arange(3)})
+    a, b = envs.step(np.zeros(2, dtype=np.int64)), twin.step(np.zeros(2, dtype=np.int64))
+    assert np.array_equal(a[0], b[0])
+    assert (a[1] == 0).all()
+    assert np.array_equal(envs.reset()[0], twin.reset()[0])
+
+
+def test_a_list_of_seeds_may_hold_none() -> None:
+    envs = make("NextStep", 3)
+    _, a = envs.reset(seed=[1, None, 3])
+    _, b = envs.reset(seed=[1, None, 3])
+    assert a["instance_id"][[0, 2]].tolist() == b["instance_id"][[0, 2]].tolist()
+    assert a["instance_id"][1] != b["instance_id"][1]
