@@ -15,7 +15,7 @@ from torch import Tensor
 from teleport_env.groups.rotations import SO2
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Candidate, Search, Start, finite_rows
+from teleport_env.searches.base import Candidate, Search, Start, loss_kept
 from teleport_env.searches.directions import (
     DERIVATIVES,
     compact,
@@ -24,8 +24,6 @@ from teleport_env.searches.directions import (
     require_pairs,
     require_reach,
     require_resting_data,
-    shortened,
-    unit,
     uses_hessian,
 )
 from teleport_env.searches.moves import (
@@ -34,7 +32,6 @@ from teleport_env.searches.moves import (
     candidates_at,
     known,
     known_price,
-    loss_kept,
     random_candidates,
     random_price,
     verified,
@@ -50,7 +47,8 @@ from teleport_env.searches.settings import (
     require_flags,
     require_positive,
 )
-from teleport_env.searches.trails import Place, PointTrail, Trail, trail_of, trail_price
+from teleport_env.searches.trail_choice import trail_of, trail_price
+from teleport_env.searches.trails import Place, PointTrail, Trail
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -134,17 +132,19 @@ class GradientAscent(Search):
         start_norm2 = place.norm2 if self.start == "identity" else None
         left = self._reach(start)
         for _ in range(self.steps):
-            direction = self.rate * trail.direction(place, self.derivative, relative=False)
-            usable = finite_rows(direction)
-            failed |= ~usable
-            direction, left = shortened(torch.where(usable[:, None], direction, 0.0), left)
-            tried = trail.along(place, direction, self.retract)
+            direction = trail.direction(place, self.derivative, relative=False)
+            length = self.rate * trail.length(direction)
+            failed |= ~(length < math.inf)
+            # untouched where it fits, so that the bound costs no rounding
+            factor = torch.where(length > left, left / length, torch.ones_like(length))
+            left = (left - length).clamp_min(0.0)
+            tried = trail.along(place, direction, self.rate * factor, self.retract)
             failed |= ~tried.finite
             place = trail.choose(~failed, tried, place)
         point = trail.end(place)
         if not evaluates:  # the double backward pass evaluates where each step begins, but not where the last one ends
             point.loss, point.gradient = start.evaluator.loss_and_gradient(point.params)
-        loss = verified(start, point.loss, point.params, self.verify)
+        loss = verified(start, point.loss, point.params, self.verify, point.element)
         loss = torch.where(failed, torch.full_like(loss, torch.nan), loss)
         candidate = Candidate(point.params, loss, point.gradient, element=point.element)
         if self.objective != "any":
@@ -243,10 +243,11 @@ class NormalizedAscent(Search):
         length_factor, travelled = torch.ones_like(score), torch.zeros_like(score)
         for step in range(self.steps):
             length = (self.radius * self.decay**step * length_factor).minimum(self.trust_radius - travelled)
-            xi = trail.direction(place, self.derivative, relative)
-            xi = (xi if relative else sign * unit(xi)) * length[:, None]
-            usable = finite_rows(xi)
-            tried = trail.along(place, torch.where(usable[:, None], xi, 0.0), self.retract)
+            direction = trail.direction(place, self.derivative, relative)
+            size = trail.length(direction)
+            usable = size < math.inf
+            factor = length if relative else sign * length / size.clamp_min(torch.finfo(size.dtype).tiny)
+            tried = trail.along(place, direction, factor, self.retract)
             tried.loss = torch.where(usable, tried.loss, torch.full_like(tried.loss, torch.nan))
             tried_score = _score(tried, sign)
             helped = tried.finite & usable & loss_kept(start, tried.loss, self.loss_tolerance) & (tried_score > score)
@@ -259,7 +260,7 @@ class NormalizedAscent(Search):
         place = trail.choose(accepted, place, tried)
         score = torch.where(accepted, score, tried_score)
         point = trail.end(place)
-        loss = verified(start, point.loss, point.params, self.verify)
+        loss = verified(start, point.loss, point.params, self.verify, point.element)
         return Candidate(point.params, loss, point.gradient, score, start_score, element=point.element)
 
 

@@ -113,15 +113,6 @@ def compact(group: Group) -> bool:
     return all(isinstance(factor, SO2 | SO | Permutations) for factor in factors(group))
 
 
-def shortened(direction: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions ``(R, d)`` no longer than ``left`` ``(R,)``, and what is left after them."""
-    size = direction.abs().amax(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
-    length = size * torch.sqrt(squared_norm(direction / size[:, None]))
-    # untouched where it fits, so that the bound costs no rounding
-    factor = torch.where(length > left, left / length, torch.ones_like(length))
-    return direction * factor[:, None], (left - length).clamp_min(0.0)
-
-
 def require_continuous(search: Search, symmetry: Symmetry) -> None:
     """Raise ValueError for a group without a Lie algebra to move in."""
     if not symmetry.group.continuous:

@@ -7,7 +7,9 @@ How that is answered differs, and so do the costs:
 * `ScalingTrail`: positive scalings. Row and column sums of the squared gradient answer both (`scaling_sums`); parameters
   and gradient move once, at the end.
 
-`trail_of` picks one and `trail_price` prices it.
+* `hidden_trail.HiddenTrail`: the general linear group on hidden units, from cached activations.
+
+`trail_choice` picks one and prices it.
 """
 
 from __future__ import annotations
@@ -22,15 +24,11 @@ from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start, finite_rows
 from teleport_env.searches.directions import (
     ascent_direction,
-    direction_price,
     relative_direction,
-    relative_price,
-    uses_hessian,
 )
-from teleport_env.searches.moves import Point, along_price, at_start, move_along, move_price, times, where_points
+from teleport_env.searches.moves import Point, at_start, move_along, move_price, where_points
 from teleport_env.searches.objectives import squared_norm
 from teleport_env.searches.scaling_sums import Scaled, ScalingOrbit, setup_flops, sums_flops
-from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 
@@ -59,13 +57,17 @@ class Trail(ABC):
         """Where the runs stand."""
 
     @abstractmethod
-    def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
-        """Where the gradient norm grows, ``(R, d)``: its gradient (`directions.ascent_direction`), or with ``relative``
-        the bounded direction (`directions.relative_direction`)."""
+    def direction(self, place: Place, derivative: str, relative: bool) -> Any:
+        """Where the gradient norm grows: its gradient (`directions.ascent_direction`), or with ``relative`` the bounded
+        direction (`directions.relative_direction`). What it is made of is the trail's own."""
 
     @abstractmethod
-    def along(self, place: Place, direction: Tensor, retract: bool) -> Place:
-        """Further by ``exp(direction)``, or its retraction."""
+    def length(self, direction: Any) -> Tensor:
+        """Length ``(R,)`` of a direction in the algebra's coordinates."""
+
+    @abstractmethod
+    def along(self, place: Place, direction: Any, factor: Tensor, retract: bool) -> Place:
+        """Further by ``exp(factor direction)``, or its retraction; ``factor`` ``(R,)``."""
 
     @abstractmethod
     def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
@@ -76,7 +78,21 @@ class Trail(ABC):
         """Parameters, loss, gradient and element there."""
 
 
-class PointTrail(Trail):
+class VectorTrail(Trail):
+    """A trail whose directions are vectors ``(R, d)``."""
+
+    def length(self, direction: Tensor) -> Tensor:
+        # scaled first: squares of tiny numbers vanish
+        size = direction.abs().amax(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
+        return size * torch.sqrt(squared_norm(direction / size[:, None]))
+
+    def scaled(self, direction: Tensor, factor: Tensor) -> Tensor:
+        """``factor direction``; zero where that is not finite, which an exponential need not see."""
+        xi = direction * factor[:, None]
+        return torch.where(finite_rows(xi)[:, None], xi, 0.0)
+
+
+class PointTrail(VectorTrail):
     """Parameters and gradient move with every step; without ``evaluates`` the gradient is left to the caller."""
 
     def __init__(self, start: Start, evaluates: bool = True) -> None:
@@ -96,8 +112,9 @@ class PointTrail(Trail):
             return relative_direction(self._start, place.state)
         return ascent_direction(self._start, place.state, derivative)
 
-    def along(self, place: Place, direction: Tensor, retract: bool) -> Place:
-        return self.at(move_along(self._start, place.state, direction, retract, gradient=self._evaluates))
+    def along(self, place: Place, direction: Tensor, factor: Tensor, retract: bool) -> Place:
+        xi = self.scaled(direction, factor)
+        return self.at(move_along(self._start, place.state, xi, retract, gradient=self._evaluates))
 
     def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
         norm2 = None
@@ -111,7 +128,7 @@ class PointTrail(Trail):
         return point
 
 
-class ScalingTrail(Trail):
+class ScalingTrail(VectorTrail):
     """Positive scalings: vectors walk, and the matrices follow once at the end."""
 
     def __init__(self, start: Start) -> None:
@@ -135,9 +152,9 @@ class ScalingTrail(Trail):
             return (above - below) / (above + below).clamp_min(torch.finfo(above.dtype).tiny)
         return 2.0 * (above - below)
 
-    def along(self, place: Place, direction: Tensor, retract: bool) -> Place:
+    def along(self, place: Place, direction: Tensor, factor: Tensor, retract: bool) -> Place:
         self._start.evaluator.charge(Counts(flops=sums_flops(self._symmetry)))
-        return self._place(self._orbit.along(place.state, direction, retract))
+        return self._place(self._orbit.along(place.state, self.scaled(direction, factor), retract))
 
     def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
         column, a, b = mask[:, None], chosen.state, other.state
@@ -160,31 +177,3 @@ class ScalingTrail(Trail):
         element, inverse = self._orbit.element(place.state)
         params, gradient = symmetry.scale_both(element, inverse, start.params, start.gradient)
         return Point(params, place.loss, gradient, element)
-
-
-def trail_of(start: Start, derivative: str) -> Trail:
-    """The cheapest trail that the symmetry has."""
-    if uses_hessian(start.symmetry, derivative):
-        return PointTrail(start, evaluates=False)
-    if isinstance(start.symmetry, ScalingSymmetry):
-        return ScalingTrail(start)
-    return PointTrail(start)
-
-
-def trail_price(
-    symmetry: Symmetry,
-    steps: int,
-    derivative: str,
-    retract: bool,
-    relative: bool = False,
-    by_points: bool = False,
-) -> Counts:
-    """What ``steps`` steps cost a run, beginning and end included, on the trail of `trail_of` or a `PointTrail`."""
-    if uses_hessian(symmetry, derivative):
-        step = direction_price(symmetry, derivative) + along_price(symmetry, retract, gradient=False)
-        return times(steps, step)
-    if isinstance(symmetry, ScalingSymmetry) and not by_points:
-        walked = Counts(flops=setup_flops(symmetry) + (steps + 1) * sums_flops(symmetry))
-        return walked + move_price(symmetry)
-    direction = relative_price(symmetry) if relative else direction_price(symmetry, derivative)
-    return times(steps, direction + along_price(symmetry, retract))

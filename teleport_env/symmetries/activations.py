@@ -30,11 +30,13 @@ class Activation(ABC):
         name: What `activation` finds it by.
         homogeneous: ``s(d z) = d s(z)`` for every ``d > 0``.
         bijective: ``s`` is a bijection of the real line, and `inverse` is its inverse.
+        curved: ``s''`` is not zero everywhere that it exists.
     """
 
     name: ClassVar[str]
     homogeneous: ClassVar[bool] = False
     bijective: ClassVar[bool] = True
+    curved: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, z: Tensor) -> Tensor:
@@ -63,6 +65,7 @@ class Identity(Activation):
 
     name = "identity"
     homogeneous = True
+    curved = False
 
     def __call__(self, z: Tensor) -> Tensor:
         return z
@@ -85,6 +88,7 @@ class LeakyReLU(Activation):
 
     name = "leaky_relu"
     homogeneous = True
+    curved = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.slope < math.inf:
@@ -109,6 +113,7 @@ class ReLU(Activation):
 
     name = "relu"
     homogeneous = True
+    curved = False
     bijective = False
 
     def __call__(self, z: Tensor) -> Tensor:

@@ -117,7 +117,10 @@ class HiddenUnits(Symmetry):
         network: The network, with its inputs.
         name: What a user types for ``symmetry=``.
         form: ``"residual"`` or ``"published"``.
-        examples: ``n``, for `move_flops`; by default the most that the action is exact on.
+        examples: ``n``, for `move_flops` and the searches' prices; by default the most that the action is exact on.
+
+    Attributes:
+        announced: ``examples`` as given. Where it is, ascents walk on cached activations (`searches.hidden_trail`).
 
     Raises:
         ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
@@ -145,7 +148,8 @@ class HiddenUnits(Symmetry):
             f"On the batch that the action is built from, if it has at most {self.largest_batch} examples, the narrowest "
             f"layer input{' and its bias' if layers.bias else ''}, and every layer's inputs have full column rank."
         )
-        n = self.largest_batch if examples is None else examples
+        self.announced = examples
+        n = self.examples = self.largest_batch if examples is None else examples
         self.move_flops = sum(
             4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * k**3 + 2.0 * p * k * k
             for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)

@@ -1,0 +1,297 @@
+"""Ascent within the general linear group on the hidden units of a network, from cached activations.
+
+`HiddenUnits` keeps the outputs, and moves the activations of a hidden layer from ``a`` to ``g a``; so after a move every
+layer's values are known without a forward pass. A gradient is ``G_l = d_l h_l'`` with ``h_l`` a layer's inputs on the ``n``
+examples and ``d_l`` the derivative by what comes out of it. Hence
+
+    |grad L|^2 = sum_l <d_l' d_l, h_l' h_l>
+
+of matrices ``n x n``, the derivatives ``d_l`` come back through ``W_(l+1)' d_(l+1)`` for the layers below the highest, and
+the ascent direction of a pair (`HiddenUnits.ascent_direction`) is ``T = P Q'`` with
+
+    P = 2 [-e_l, (d_l M') / s' + e_l z._l s'' / s' + a_l d_(l+1)' d_(l+1)],   Q = [a._l, a_l],
+
+of rank ``2 n`` (`low_rank`). The lowest matrix of all is needed at the end alone, and so are the gradients. At the end the
+loss is evaluated: how well it was kept depends on the data, and `Found.loss_change` has to say it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from teleport_env.ledger import Counts
+from teleport_env.searches.base import Start
+from teleport_env.searches.low_rank import LowRank, moved_by, moved_flops, times_flops
+from teleport_env.searches.moves import Point
+from teleport_env.searches.trails import Place, Trail
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.hidden_units import Factors, HiddenUnits
+from teleport_env.symmetries.networks import product
+
+
+@dataclass
+class Layered:
+    """The values of a network on its examples; lists have an entry a hidden layer, the lowest first.
+
+    Attributes:
+        outputs: ``z_l`` ``(R, k, n)``.
+        activated: ``a_l = s(z_l)``.
+        slopes: ``s'(z_l)``.
+        errors: ``e_l = dL/da_l``.
+        factors: Of the inputs ``h_l`` of every hidden layer, with the row of ones that a bias multiplies.
+        upper: The weights above every hidden layer ``(R, p, k + bias)``.
+        grams: ``h_l' h_l`` ``(R, n, n)`` of all layers.
+        backward: ``d_l' d_l`` of all layers.
+        norm2: ``(R,)``.
+    """
+
+    outputs: list[Tensor]
+    activated: list[Tensor]
+    slopes: list[Tensor]
+    errors: list[Tensor]
+    factors: list[Factors]
+    upper: list[Tensor]
+    grams: list[Tensor]
+    backward: list[Tensor]
+    norm2: Tensor
+
+
+def serves(symmetry: Symmetry) -> bool:
+    """Whether the action is one of this trail's: in the residual form, and exact on a number of examples that is known."""
+    return (
+        isinstance(symmetry, HiddenUnits)
+        and symmetry.form == "residual"
+        and symmetry.announced is not None
+        and symmetry.announced <= min(columns for _, columns in symmetry.layers.shapes)
+    )
+
+
+class HiddenTrail(Trail):
+    """The walk; see the head of this module."""
+
+    def __init__(self, start: Start) -> None:
+        super().__init__(start)
+        assert isinstance(start.symmetry, HiddenUnits)
+        self._symmetry = start.symmetry
+        self._network = start.symmetry.network
+        self._layers = start.symmetry.layers
+        with torch.no_grad():
+            self._inputs = self._network.inputs(start.instance, start.batch)
+
+    @property
+    def as_announced(self) -> bool:
+        """Whether there are as many examples as the price counts."""
+        return self._inputs.shape[2] == self._symmetry.announced
+
+    def begin(self) -> Place:
+        start, network = self._start, self._network
+        with torch.no_grad():
+            start.evaluator.charge(Counts(flops=begin_flops(self._symmetry)))
+            value = self._inputs
+            weights, gradients = self._layers.weights(start.params), self._layers.weights(start.gradient)
+            outputs, activated, factors, grams = [], [], [], []
+            for weight in weights[:-1]:
+                h = network.augmented(value)
+                factors.append(Factors.of(h))
+                grams.append(product(h.mT, h))
+                outputs.append(network.apply(weight, value))
+                value = network.activation(outputs[-1])
+                activated.append(value)
+            h = network.augmented(value)
+            grams.append(product(h.mT, h))
+            # of the network's outputs: G = d h'
+            delta = Factors.of(h).times_inverse_transposed(gradients[-1])
+            slopes = [network.activation.derivative(output) for output in outputs]
+            errors, backward = self._errors(weights[1:], slopes, delta)
+            layered = Layered(
+                outputs,
+                activated,
+                slopes,
+                errors,
+                factors,
+                weights[1:],
+                grams,
+                backward,
+                _norm2(grams, backward),
+            )
+            self._first = (weights[0], network.activation.inverse(activated[0]))
+            self._delta = delta
+        return self._place(layered)
+
+    def _errors(self, upper: list[Tensor], slopes: list[Tensor], delta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """``e_l`` of the hidden layers, and ``d_l' d_l`` of all."""
+        errors, backward = [], [product(delta.mT, delta)]
+        for weight, slope in zip(reversed(upper), reversed(slopes), strict=True):
+            error = product(weight[:, :, : slope.shape[1]].mT, delta)
+            delta = error * slope
+            errors.append(error)
+            backward.append(product(delta.mT, delta))
+        return errors[::-1], backward[::-1]
+
+    def _place(self, layered: Layered) -> Place:
+        return Place(layered, self._start.loss, layered.norm2, torch.isfinite(layered.norm2))
+
+    def direction(self, place: Place, derivative: str, relative: bool) -> list[LowRank]:
+        at: Layered = place.state
+        activation = self._network.activation
+        self._start.evaluator.charge(Counts(flops=direction_flops(self._symmetry)))
+        directions = []
+        tangent: Tensor | None = None  # of the layer's inputs; the data rest
+        with torch.no_grad():
+            for index, (output, activated, slope, error) in enumerate(
+                zip(at.outputs, at.activated, at.slopes, at.errors, strict=True)
+            ):
+                delta = error * slope
+                output_tangent = product(delta, at.grams[index])
+                bracket = product(activated, at.backward[index + 1])
+                if tangent is not None:
+                    weight = at.upper[index - 1][:, :, : tangent.shape[1]]
+                    output_tangent = output_tangent + product(weight, tangent)
+                    # a bias multiplies a constant, whose tangent is 0
+                    along = torch.nn.functional.pad(tangent, (0, 0, 0, int(self._layers.bias)))
+                    bracket = bracket + product(error, at.factors[index].inverse_times(along).mT)  # d / s' = e
+                if activation.curved:
+                    bracket = bracket + error * output_tangent * activation.second_derivative(output) / slope
+                tangent = slope * output_tangent
+                directions.append(
+                    LowRank(2.0 * torch.cat([-error, bracket], dim=2), torch.cat([tangent, activated], dim=2))
+                )
+        return directions
+
+    def length(self, direction: list[LowRank]) -> Tensor:
+        return torch.stack([part.norm2() for part in direction]).sum(0).sqrt()
+
+    def along(self, place: Place, direction: list[LowRank], factor: Tensor, retract: bool) -> Place:
+        at: Layered = place.state
+        network, activation = self._network, self._network.activation
+        self._start.evaluator.charge(Counts(flops=along_flops(self._symmetry, retract)))
+        outputs, activated, slopes, upper = [], [], [], list(at.upper)
+        factors, grams = [at.factors[0]], [at.grams[0]]
+        with torch.no_grad():
+            for index, part in enumerate(direction):
+                element = moved_by(part, factor, retract)
+                moved = element.times(at.activated[index])
+                output = activation.inverse(moved)
+                if index > 0:
+                    # from s^-1(s(z)) rather than z, as in `HiddenUnits.act`
+                    change = output - activation.inverse(at.activated[index])
+                    upper[index - 1] = upper[index - 1] + factors[index].times_inverse(change)
+                width = moved.shape[1]
+                above = element.from_right(upper[index][:, :, :width])
+                if self._layers.bias:
+                    above = torch.cat([above, upper[index][:, :, width:]], dim=2)
+                upper[index] = above
+                h = network.augmented(moved)
+                grams.append(product(h.mT, h))
+                if index + 1 < len(direction):
+                    factors.append(Factors.of(h))
+                outputs.append(output)
+                activated.append(moved)
+                slopes.append(activation.derivative(output))
+            errors, backward = self._errors(upper, slopes, self._delta)
+        norm2 = _norm2(grams, backward)
+        return self._place(Layered(outputs, activated, slopes, errors, factors, upper, grams, backward, norm2))
+
+    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
+        if bool(mask.all()):
+            return chosen
+        if not bool(mask.any()):
+            return other
+        a, b = chosen.state, other.state
+        matrix = mask[:, None, None]
+
+        def pick(name: str) -> list[Tensor]:
+            pairs = zip(getattr(a, name), getattr(b, name), strict=True)
+            return [one if one is two else torch.where(matrix, one, two) for one, two in pairs]
+
+        layered = Layered(
+            *(pick(name) for name in ("outputs", "activated", "slopes", "errors")),
+            factors=[
+                Factors(torch.where(matrix, one.q, two.q), torch.where(matrix, one.r, two.r))
+                for one, two in zip(a.factors, b.factors, strict=True)
+            ],
+            upper=pick("upper"),
+            grams=pick("grams"),
+            backward=pick("backward"),
+            norm2=torch.where(mask, a.norm2, b.norm2),
+        )
+        place = self._place(layered)
+        place.loss, place.finite = (
+            torch.where(mask, chosen.loss, other.loss),
+            torch.where(mask, chosen.finite, other.finite),
+        )
+        return place
+
+    def end(self, place: Place) -> Point:
+        at: Layered = place.state
+        start = self._start
+        start.evaluator.charge(Counts(flops=end_flops(self._symmetry)))
+        with torch.no_grad():
+            weight, before = self._first
+            change = self._network.activation.inverse(at.activated[0]) - before
+            lowest = weight + at.factors[0].times_inverse(change)
+            params = self._layers.flatten([lowest, *at.upper])
+        loss, gradient = start.evaluator.loss_and_gradient(params)
+        return Point(params, torch.where(torch.isfinite(place.loss), loss, place.loss), gradient)
+
+
+def _norm2(grams: list[Tensor], backward: list[Tensor]) -> Tensor:
+    terms = [(one * two).flatten(1).sum(1) for one, two in zip(grams, backward, strict=True)]
+    return torch.stack(terms).sum(0)
+
+
+# -- prices: floating-point operations for one run, term by term of the methods above ----------------------------------
+
+
+def _pairs(symmetry: HiddenUnits) -> list[tuple[int, int, int]]:
+    """Of every hidden layer its width ``k``, inputs ``m`` and units above ``p``."""
+    shapes = symmetry.layers.shapes
+    return [(k, m, p) for (k, m), (p, _) in pairwise(shapes)]
+
+
+def price(symmetry: HiddenUnits, steps: int, retract: bool) -> Counts:
+    """What a walk of so many steps costs a run."""
+    step = direction_flops(symmetry) + along_flops(symmetry, retract)
+    return Counts(gradient=1.0, flops=begin_flops(symmetry) + steps * step + end_flops(symmetry))
+
+
+def begin_flops(symmetry: HiddenUnits) -> float:
+    """The hidden layers' forward pass and back, factors and Gram matrices of all inputs."""
+    n = symmetry.examples
+    hidden = sum(2.0 * k * m * n + 2.0 * p * k * n + 6.0 * m * n * n + 2.0 * k * n * n for k, m, p in _pairs(symmetry))
+    out, into = symmetry.layers.shapes[-1]
+    return hidden + 6.0 * into * n * n + 2.0 * out * into * n + 3.0 * out * n * n
+
+
+def direction_flops(symmetry: HiddenUnits) -> float:
+    """Of `HiddenTrail.direction` and `HiddenTrail.length`."""
+    n, total = symmetry.examples, 0.0
+    for index, (k, m, _) in enumerate(_pairs(symmetry)):
+        total += 4.0 * k * n * n + 16.0 * k * n * n
+        if index > 0:
+            total += 2.0 * k * m * n + 2.0 * m * n * n + 1.0 * n**3 + 2.0 * k * n * n
+    return total
+
+
+def along_flops(symmetry: HiddenUnits, retract: bool) -> float:
+    """Of `HiddenTrail.along`."""
+    n, total = symmetry.examples, 0.0
+    pairs = _pairs(symmetry)
+    for index, (k, m, p) in enumerate(pairs):
+        total += moved_flops(k, 2 * n, retract) + times_flops(k, 2 * n, n) + times_flops(k, 2 * n, p)
+        total += 2.0 * k * n * n + 2.0 * p * k * n + 2.0 * k * n * n
+        if index > 0:
+            total += 2.0 * k * m * n + 1.0 * k * n * n
+        if index + 1 < len(pairs):
+            total += 4.0 * k * n * n
+    return total
+
+
+def end_flops(symmetry: HiddenUnits) -> float:
+    """Of the lowest matrix; the loss is evaluated apart."""
+    k, m, _ = _pairs(symmetry)[0]
+    return 2.0 * k * m * symmetry.examples + 1.0 * k * symmetry.examples**2
