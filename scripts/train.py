@@ -9,15 +9,19 @@ import argparse
 
 from rich.console import Console
 
-from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.recipes import rate_only, recipe
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
 
 
 def settings() -> Training:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
+    parser.add_argument(
+        "--rate-only", action="store_true", help="The control without teleports, which learns rates alone"
+    )
     given = vars(parser.parse_args())
-    return from_arguments(given, recipe(given.get("problem", Training.problem)))
+    start = rate_only if given.pop("rate_only") else recipe
+    return from_arguments(given, start(given.get("problem", Training.problem)))
 
 
 def main() -> None:

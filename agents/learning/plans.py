@@ -230,7 +230,7 @@ def _score(training: Training, plans: Sequence[Plan], ids: np.ndarray) -> dict[P
 
 
 def _any_of(values: Sequence[Any], generator: np.random.Generator) -> Any:
-    return values[generator.integers(len(values))]
+    return values[int(generator.integers(len(values)))]
 
 
 def _vary(value: Any, values: Sequence[Any], generator: np.random.Generator) -> Any:

@@ -21,7 +21,7 @@ from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, plan_of, play_plans, search_plans
-from teleport_env.agents.learning.recipes import RECIPES, recipe
+from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.policy_file import PolicyFileError, read_policy_file, write_policy_file
@@ -251,16 +251,16 @@ TINY = Training(
     searches=("random",),
     rate_factors=(1.0, 2.0),
     steps_per_action=1,
-    decisions=6 * 8 * 8 * 2,
+    decisions=4 * 8 * 8 * 2,
     runs=8,
     rollout=8,
     segment=2,
     minibatches=2,
     hidden=(8, 8),
-    plans=6,
+    plans=3,
     warm_start=True,
     critic_segments=1,
-    validation_instances=8,
+    validation_instances=4,
 )
 
 
@@ -272,9 +272,9 @@ def silent(line: str) -> None:
 def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Path, algorithm: str) -> None:
     whole = dataclasses.replace(TINY, algorithm=algorithm, out=tmp_path / "whole")
     parts = dataclasses.replace(whole, out=tmp_path / "parts")
-    assert whole.segments == 6
+    assert whole.segments == 4
     train(whole, silent)
-    for until in (2, 3, None):
+    for until in (1, 3, None):
         np.random.seed(until)  # noqa: NPY002 (what others draw globally does not matter)
         torch.manual_seed(until or 7)
         train(parts, silent, until=until)
@@ -370,6 +370,9 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("problem", RECIPES)
 def test_every_recipe_is_a_training(problem: str) -> None:
+    control = Training(**rate_only(problem))
+    assert not control.settings().searches
+    assert control.control
     training = Training(**recipe(problem))
     assert training.problem == problem
     assert json.loads(json.dumps(training.policy_environment(0.1)))["rate_factors"] == list(training.rate_factors)

@@ -37,6 +37,16 @@ def test_compare_names_what_is_wrong(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_train(tmp_path: Path) -> None:
+    tiny = ["--problem", "Booth", "--decisions", "64", "--runs", "4", "--rollout", "8", "--segment", "1", "--plans", "2"]
+    done = call("train.py", *tiny, "--validation-instances", "2", "--rate-only", "--out", "t", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "t").iterdir()} == {"policy.json", "checkpoint.json", "training.json"}
+    again = call("train.py", *tiny, "--out", "t", cwd=tmp_path)
+    assert "other settings" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--paper", "Booth"], ["--problem", "MatrixFactorization", "--agent", "every"]])
 def test_rollout_saves_a_picture(tmp_path: Path, arguments: list[str]) -> None:
     done = call("rollout.py", *arguments, "--out", "a/b.png", cwd=tmp_path)
