@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.general_linear import GL
 from teleport_env.groups.matrix import inverse_or_nan
 from teleport_env.symmetries.networks import product
 
 _LARGEST_NORM = 0.8  # |x|^16 / 18! stays below 2^-53 up to there
 _SHORT_NORM = 0.05  # and |x|^8 / 10! up to here
-_EVEN = [1.0 / math.factorial(2 * j + 1) for j in range(9)]  # of x^(2j) in phi
-_ODD = [1.0 / math.factorial(2 * j + 2) for j in range(8)]  # of x^(2j + 1)
+_COSH = [1.0 / math.factorial(2 * j) for j in range(9)]  # of x^(2j) in cosh x,
+_SINH = [1.0 / math.factorial(2 * j + 1) for j in range(9)]  # in sinh x / x, which is the even part of phi,
+_ODD = [1.0 / math.factorial(2 * j + 2) for j in range(9)]  # and in the odd part of phi, over x
 
 
 @dataclass
@@ -95,10 +95,9 @@ def moved_by(direction: LowRank, factor: Tensor, retract: bool) -> Moved:
     """The element ``exp(factor T)`` (or its retraction) ``factor`` ``(R,)``; rows that have none are NaN."""
     left = direction.left * factor[:, None, None]
     if not direction.narrow:
-        xi = product(left, direction.right.mT).flatten(1)
-        group = GL(direction.left.shape[1])
-        element = group.retract(xi) if retract else group.exp(xi)
-        return Moved(whole=element, inverse=group.retract(-xi) if retract else group.inverse(element))
+        whole = product(left, direction.right.mT)
+        forth, back = _cayley(whole) if retract else exponentials(whole)
+        return Moved(whole=forth, inverse=back)
     inner = product(direction.right.mT, left)
     if retract:
         identity = torch.eye(inner.shape[1], dtype=inner.dtype, device=inner.device)
@@ -108,11 +107,18 @@ def moved_by(direction: LowRank, factor: Tensor, retract: bool) -> Moved:
     return Moved(a=product(left, forth), b=direction.right, p=left, c=product(direction.right, back.mT))
 
 
+def _cayley(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``(1 - x/2)^-1 (1 + x/2)`` and its inverse, as `GL.retract` has them."""
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    forth = 2.0 * inverse_or_nan(identity - 0.5 * x) - identity
+    back = 2.0 * inverse_or_nan(identity + 0.5 * x) - identity
+    return forth, back
+
+
 def moved_flops(size: int, rank: int, retract: bool) -> float:
     """Floating-point operations of `moved_by`."""
     if rank >= size:
-        group = GL(size)
-        return 2.0 * size * size * rank + (8.0 * size**3 if retract else group.exp_flops + 2.0 * size**3)
+        return 2.0 * size * size * rank + (8.0 if retract else 14.0) * size**3
     return 6.0 * size * rank * rank + (4.0 if retract else 14.0) * rank**3
 
 
@@ -122,36 +128,65 @@ def times_flops(size: int, rank: int, columns: int) -> float:
 
 
 def _phi(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``phi(x)`` and ``phi(-x)`` of ``(R, r, r)``, from powers they share; by Taylor's polynomial, scaling and squaring.
+    """``phi(x)`` and ``phi(-x)`` of ``(R, r, r)``, from powers they share; by Taylor's polynomial, scaling and squaring."""
+    scaled, exponent, norm = _scaled(x)
+    powers = _Powers(scaled, norm)
+    even, odd = powers.sum(_SINH), product(scaled, powers.sum(_ODD))
+    forth, back = even + odd, even - odd
+    for done in range(int(exponent.max()) if len(x) else 0):  # phi(2 x) = phi(x) (1 + x phi(x) / 2)
+        active = (done < exponent)[:, None, None]
+        longer_forth = forth + 0.5 * product(forth, product(scaled, forth))
+        longer_back = back - 0.5 * product(back, product(scaled, back))
+        forth, back = torch.where(active, longer_forth, forth), torch.where(active, longer_back, back)
+        scaled = torch.where(active, 2.0 * scaled, scaled)
+    return forth, back
 
-    What a row does not need is multiplied by zero for it, so that its bits depend on itself alone.
-    """
+
+def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``exp(x)`` and ``exp(-x)`` of ``(R, k, k)``, from powers they share; rows that are not finite are NaN."""
+    scaled, exponent, norm = _scaled(x)
+    powers = _Powers(scaled, norm)
+    even, odd = powers.sum(_COSH), product(scaled, powers.sum(_SINH))
+    forth, back = even + odd, even - odd
+    for done in range(int(exponent.max()) if len(x) else 0):
+        active = (done < exponent)[:, None, None]
+        forth = torch.where(active, product(forth, forth), forth)
+        back = torch.where(active, product(back, back), back)
+    return forth, back
+
+
+def _scaled(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``x / 2^j`` with a 1-norm that the polynomials are right for, ``j`` ``(R,)``, and the 1-norm of ``x``; NaN where ``x``
+    is not finite or so large that no digit would be right."""
     norm = x.abs().sum(1).amax(1)
     usable = norm <= 1.0 / torch.finfo(norm.dtype).eps
+    norm = torch.where(usable, norm, torch.nan)
     exponent = torch.frexp(torch.where(usable, norm, 0.0) / _LARGEST_NORM).exponent.clamp_min(0)
-    most = int(exponent.max()) if len(x) else 0
-    if most:
-        x = x * torch.ldexp(torch.ones_like(norm), -exponent)[:, None, None]
-    long = bool((norm > _SHORT_NORM).any())
-    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    x2 = product(x, x)
-    x4 = product(x2, x2)
-    x6 = product(x4, x2)
-    even = _EVEN[0] * identity + _EVEN[1] * x2 + _EVEN[2] * x4 + _EVEN[3] * x6
-    odd = _ODD[0] * identity + _ODD[1] * x2 + _ODD[2] * x4 + _ODD[3] * x6
-    if long:
-        needs = (norm > _SHORT_NORM).to(x.dtype)[:, None, None]
-        x8 = product(x4, x4) * needs
-        high = _EVEN[4] * identity + _EVEN[5] * x2 + _EVEN[6] * x4 + _EVEN[7] * x6 + _EVEN[8] * x8
-        even = even + product(x8, high)
-        odd = odd + product(x8, _ODD[4] * identity + _ODD[5] * x2 + _ODD[6] * x4 + _ODD[7] * x6)
-    odd = product(x, odd)
-    forth, back = even + odd, even - odd
-    for done in range(most):  # phi(2 x) = phi(x) (1 + x phi(x) / 2)
-        active = (done < exponent)[:, None, None]
-        longer_forth = forth + 0.5 * product(forth, product(x, forth))
-        longer_back = back - 0.5 * product(back, product(x, back))
-        forth, back = torch.where(active, longer_forth, forth), torch.where(active, longer_back, back)
-        x = torch.where(active, 2.0 * x, x)
-    blank = ~usable[:, None, None]
-    return forth.masked_fill(blank, torch.nan), back.masked_fill(blank, torch.nan)
+    # a table, because only exact powers of two scale without rounding; NaN stays
+    powers = torch.tensor([2.0**-j for j in range(64)], dtype=norm.dtype, device=norm.device)
+    factor = torch.where(usable, powers[exponent.to(torch.int64)], torch.nan)
+    return x * factor[:, None, None], exponent, norm
+
+
+class _Powers:
+    """Even powers of ``x`` ``(R, r, r)``, and polynomials in ``x^2``.
+
+    Rows of small norm need four terms of eight or nine; where all are such, the others are not computed, and elsewhere
+    they are multiplied by zero for those rows, so that a row's bits depend on itself alone.
+    """
+
+    def __init__(self, x: Tensor, norm: Tensor) -> None:
+        self._identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        self._x2 = product(x, x)
+        self._x4 = product(self._x2, self._x2)
+        self._x6 = product(self._x4, self._x2)
+        far = norm > _SHORT_NORM
+        self._x8 = product(self._x4, self._x4) * far.to(x.dtype)[:, None, None] if bool(far.any()) else None
+
+    def sum(self, c: list[float]) -> Tensor:
+        """``c_0 + c_1 x^2 + ... `` up to ``x^16``."""
+        total = c[0] * self._identity + c[1] * self._x2 + c[2] * self._x4 + c[3] * self._x6
+        if self._x8 is None:
+            return total
+        high = c[4] * self._identity + c[5] * self._x2 + c[6] * self._x4 + c[7] * self._x6 + c[8] * self._x8
+        return total + product(self._x8, high)
