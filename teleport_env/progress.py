@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from teleport_env.optimizers import row_dot
 DIVERGED_ABOVE = 1e2
 """A run whose loss exceeds its initial loss by this factor has diverged: the two orders of magnitude lost that a diverged
 run counts as, so that no run does worse than a diverged one and blowing up is never the better way out."""
+
+HUGE = 1e300
+"""So has a run whose loss or squared gradient norm exceeds this (1e36 in float32): what is computed from them overflows."""
 
 COLUMNS = 8
 """Parameters of up to so many are stored column by column."""
@@ -90,10 +94,10 @@ class Progress:
 # Where a number lies. A step works on neighbours at once: `Bookkeeper.book` says which. Names that are no field of Progress
 # are what the bookkeeper keeps for itself.
 FLOATS = (
-    *("loss", "update_norm", "grad_norm2", "turn2"),
+    *("loss", "grad_norm2", "turn2"),
     *("last_decrease", "last_grad_decrease", "cosine", "alignment", "curvature"),
-    *("log_loss", "log_update_norm", "log_grad_norm2"),
-    *("update_length", "grad_norm", "turn_length"),
+    *("log_loss", "log_grad_norm2", "log_update_norm"),
+    *("grad_norm", "turn_length", "update_norm"),
     # what a step leaves alone
     *("learning_rate", "base_rate", "initial_loss", "initial_grad_norm2", "teleport_gain", "loss_change", "limit"),
 )
@@ -153,7 +157,7 @@ class Columns:
 
     Attributes:
         params: The parameters.
-        work: ``(4, P, B)``: gradient, minus the last update, new gradient, minus the change of the gradient.
+        work: ``(4, P, B)``: gradient, new gradient, minus the change of the gradient, minus the update.
     """
 
     def __init__(self, blocks: Blocks, size: int) -> None:
@@ -179,6 +183,7 @@ class Bookkeeper:
         integers: Likewise.
         diverged: Likewise.
         sane: Whether no run diverged at the last step.
+        some_diverged: False if no run here has diverged, true if one may have.
     """
 
     def __init__(self, blocks: Blocks, columns: Columns | None = None) -> None:
@@ -186,6 +191,7 @@ class Bookkeeper:
         self.x = x = arrays_of(blocks.floats.device)
         dtype, count = blocks.floats.dtype, blocks.floats.shape[1]
         self.tiny = 1e-300 if dtype == torch.float64 else 1e-38
+        self.huge = HUGE if dtype == torch.float64 else 1e36
         floats, integers = x.view(blocks.floats), x.view(blocks.integers)
         self.floats, self.integers, self.diverged = floats, integers, x.view(blocks.diverged)
 
@@ -194,38 +200,94 @@ class Bookkeeper:
 
         self.row = {name: floats[i] for i, name in enumerate(FLOATS)}
         self._counts = integers[:_COUNTED]
-        self._squares, self._lengths = rows("update_norm", "turn2"), rows("update_length", "turn_length")
-        self._products, self._ratios = rows("cosine", "alignment"), rows("cosine", "curvature")
+        self._squares, self._lengths = rows("grad_norm2", "turn2"), rows("grad_norm", "turn_length")
+        self._ratios, self._decreases = rows("cosine", "curvature"), rows("last_decrease", "last_grad_decrease")
         self._logged, self._logs = rows("loss", "grad_norm2"), rows("log_loss", "log_grad_norm2")
-        self._two_logs, self._decreases = (
-            rows("log_loss", "log_grad_norm2", 2),
-            rows("last_decrease", "last_grad_decrease"),
-        )
-        self.sane = True
-        self._three = x.empty(floats, 3, count, dtype=dtype)
+        self.sane, self.some_diverged = True, True
+        self._parts = x.empty(floats, 3, count, dtype=dtype)  # what the ratios are divided by
+        self._two, self._third = self._parts[:2], self._parts[2]
         self._sane = x.empty(floats, count, dtype=torch.bool)
         self._finite = x.empty(floats, count, dtype=torch.bool)
         if columns is not None:
-            self.work = x.view(columns.work)
-            self.params = x.view(columns.params)
+            self.params, self.work = x.view(columns.params), x.view(columns.work)
+            self.gradient, self.new_gradient, self.turned, self.update = self.work
+            self._both = self.work[1:3]
             size = columns.params.shape[0]
-            gradient, _, new_gradient, turned = self.work
-            self._gradients = gradient, new_gradient, turned
-            self._moves, self._left, self._right = self.work[1:], self.work[:2], self.work[2:]
-            self.scratch = x.empty(floats, 3, size, count, dtype=dtype)
-            self._chains = [self.scratch[:, k] for k in range(size)], [self.scratch[:2, k] for k in range(size)]
+            self._products = x.empty(floats, 2, size, count, dtype=dtype)
+            self.scratch = self._products[0]
+            self._chain, self._two_chains = list(self.scratch), [self._products[:, k] for k in range(size)]
+
+    # The three ways to book a step write the squared lengths of the new gradient and of the gradient's change, the norm of
+    # the update over the rate and its logarithm, in the rows of the cosine, the alignment and the curvature the products,
+    # and into `_parts` what these are to be divided by.
+
+    def book_descent(self) -> None:
+        """After a step ``w - lr g``: loss, parameters and new gradient are new; make all else so.
+
+        The update is a multiple of the gradient before, so that one product of it with the change of the gradient, ``s``,
+        does for all: ``<g, g'> = |g|^2 - s`` and ``<dw, dg> = lr s``, and the factors of ``lr`` cancel.
+        """
+        x, row = self.x, self.row
+        x.subtract(self.gradient, self.new_gradient, self.turned)
+        x.multiply(self.gradient, self.turned, self.scratch)
+        self._sum(self._chain, row["curvature"])
+        x.copy(row["curvature"], row["alignment"])
+        x.subtract(row["grad_norm2"], row["curvature"], row["cosine"])
+        x.multiply(row["grad_norm2"], row["learning_rate"], self._third)
+        x.copy(row["grad_norm"], row["update_norm"])
+        x.multiply(row["log_grad_norm2"], 0.5, row["log_update_norm"])
+        self._end_columns()
+        x.multiply(self._lengths, row["update_norm"], self._two)
+        self._follow()
 
     def book_columns(self) -> None:
-        """After a step: loss, parameters and the first three parts of `Columns.work` are new; make the rest so."""
+        """After any step: loss, parameters, minus the update and the new gradient are new; make all else so."""
+        x, row = self.x, self.row
+        x.subtract(self.gradient, self.new_gradient, self.turned)
+        for a, b, out in (
+            (self.update, self.turned, row["curvature"]),
+            (self.gradient, self.new_gradient, row["cosine"]),
+            (self.update, self.update, self._third),
+        ):
+            x.multiply(a, b, self.scratch)
+            self._sum(self._chain, out)
+        x.copy(row["grad_norm"], row["update_norm"])
+        self._end_columns()
+        self._end_any()
+
+    def book_rows(self, before: Tensor, after: Tensor, gradient: Tensor, new_gradient: Tensor, loss: Tensor) -> None:
+        """After a step of runs with many parameters, ``(B, P)`` each: make their numbers those of the new point."""
+        update, turned = before - after, gradient - new_gradient
+        view, x, row = self.x.view, self.x, self.row
+        x.copy(view(loss), row["loss"])
+        x.copy(view(row_dot(update, turned)), row["curvature"])
+        x.copy(view(row_dot(gradient, new_gradient)), row["cosine"])
+        x.copy(view(row_dot(update, update)), self._third)
+        x.copy(view(row_dot(new_gradient, new_gradient)), row["grad_norm2"])
+        x.copy(view(row_dot(turned, turned)), row["turn2"])
+        x.copy(row["grad_norm"], row["update_norm"])
+        x.sqrt(self._squares, self._lengths)
+        self._end_any()
+
+    def _end_columns(self) -> None:
+        """Squared lengths and lengths of the new gradient and of the change; the new gradient becomes the gradient."""
         x = self.x
-        gradient, new_gradient, turned = self._gradients
-        x.subtract(gradient, new_gradient, turned)
-        x.multiply(self._moves, self._moves, self.scratch)
-        self._sum(self._chains[0], self._squares)
-        x.multiply(self._left, self._right, self.scratch[:2])
-        self._sum(self._chains[1], self._products)
-        x.copy(new_gradient, gradient)
-        self._book()
+        x.multiply(self._both, self._both, self._products)
+        self._sum(self._two_chains, self._squares)
+        x.copy(self.new_gradient, self.gradient)
+        x.sqrt(self._squares, self._lengths)
+
+    def _end_any(self) -> None:
+        """With the gradient norm before in the row of the update norm, and the squared length of the update in `_parts`."""
+        x, row, (first, second, third) = self.x, self.row, self._parts
+        x.copy(row["curvature"], row["alignment"])
+        x.multiply(row["update_norm"], row["grad_norm"], first)
+        x.sqrt(third, row["update_norm"])
+        x.multiply(row["update_norm"], row["turn_length"], second)
+        x.divide(row["update_norm"], row["learning_rate"], row["update_norm"])
+        x.maximum(row["update_norm"], self.tiny, row["turn2"])  # which nobody needs any more
+        x.log10(row["turn2"], row["log_update_norm"])
+        self._follow()
 
     def _sum(self, terms: list[Array], out: Array) -> None:
         """A chain of additions: `row_dot` explains why."""
@@ -236,52 +298,45 @@ class Bookkeeper:
         for term in terms[2:]:
             self.x.add(out, term, out)
 
-    def book_rows(self, before: Tensor, after: Tensor, gradient: Tensor, new_gradient: Tensor, loss: Tensor) -> None:
-        """After a step of runs with many parameters, ``(B, P)`` each: make their numbers those of the new point."""
-        moved, turned = before - after, gradient - new_gradient
-        view, x = self.x.view, self.x
-        x.copy(view(loss), self.row["loss"])
-        for vectors, out in ((moved, "update_norm"), (new_gradient, "grad_norm2"), (turned, "turn2")):
-            x.copy(view(row_dot(vectors, vectors)), self.row[out])
-        x.copy(view(row_dot(gradient, new_gradient)), self.row["cosine"])
-        x.copy(view(row_dot(moved, turned)), self.row["alignment"])
-        self._book()
-
-    def _book(self) -> None:
-        """From the squared lengths of the last update (in the row of its norm), of the new gradient and of the gradient's
-        change, and from the products (in the rows of the cosines), all numbers that follow."""
-        x, row, three, tiny = self.x, self.row, self._three, self.tiny
-        x.copy(self._two_logs, self._decreases)  # of the loss and gradient norm before
-        x.copy(row["grad_norm"], three[0])
-        x.sqrt(self._squares, self._lengths)
-        x.multiply(three[0], row["grad_norm"], three[0])
-        x.multiply(row["update_length"], row["turn_length"], three[1])
-        x.copy(row["update_norm"], three[2])
-        x.copy(row["alignment"], row["curvature"])
-        x.maximum(three, tiny, three)
-        x.divide(self._ratios, three, self._ratios)
-        x.divide(row["update_length"], row["learning_rate"], row["update_norm"])
-        x.maximum(self._logged, tiny, three)
-        x.log10(three, self._logs)
-        x.subtract(self._decreases, self._two_logs, self._decreases)
+    def _follow(self) -> None:
+        """What follows from the numbers written by the three."""
+        x, row = self.x, self.row
+        x.maximum(self._parts, self.tiny, self._parts)
+        x.divide(self._ratios, self._parts, self._ratios)
+        x.copy(self._logs, self._decreases)  # of the loss and gradient norm before
+        x.maximum(self._logged, self.tiny, self._two)
+        x.log10(self._two, self._logs)
+        x.subtract(self._decreases, self._logs, self._decreases)
         x.multiply(row["last_grad_decrease"], 0.5, row["last_grad_decrease"])
         x.add(self._counts, 1, self._counts)
         # comparisons with a NaN are false
         x.less_equal(row["loss"], row["limit"], self._sane)
-        x.less(row["grad_norm2"], torch.inf, self._finite)
+        x.less(row["grad_norm2"], self.huge, self._finite)
         x.both(self._sane, self._finite, self._sane)
         self.sane = x.all(self._sane)
         if not self.sane:
+            self.some_diverged = True
             x.opposite(self._sane, self._sane)
             x.either(self.diverged, self._sane, self.diverged)
 
-    def refresh(self) -> None:
-        """Make what is kept beside `Progress` agree with it, after its numbers were changed from outside."""
-        x, row = self.x, self.row
-        x.maximum(self._logged, self.tiny, self._three)
-        x.log10(self._three, self._logs)
-        x.sqrt(row["grad_norm2"], row["grad_norm"])
-        x.multiply(row["initial_loss"], DIVERGED_ABOVE, row["limit"])
+    def refresh(self, rows: Tensor | None = None) -> None:
+        """Make what is kept beside `Progress` agree with it, after its numbers were changed from outside.
+
+        Args:
+            rows: ``(R,)``, whose were changed; None: everybody's.
+        """
+        x, floats = self.x, self.floats
+        self.some_diverged = x.any(self.diverged)
+        index: Any = slice(None) if rows is None else x.view(rows)
+        part = floats[:, index]  # a copy, where there are rows
+        two = x.copied(part[:2])
+        x.maximum(two, self.tiny, two)
+        x.log10(two, part[AT["log_loss"] : AT["log_grad_norm2"] + 1])
+        x.sqrt(part[AT["grad_norm2"]], part[AT["grad_norm"]])
+        x.multiply(part[AT["initial_loss"]], DIVERGED_ABOVE, part[AT["limit"]])
+        x.minimum(part[AT["limit"]], self.huge, part[AT["limit"]])
+        if rows is not None:
+            floats[:, index] = part
 
 
 class Aside:

@@ -219,13 +219,13 @@ class Runs:
         p.grad_norm2[rows] = norm2
         p.initial_grad_norm2[rows] = norm2
         p.diverged[rows] = ~(torch.isfinite(loss) & torch.isfinite(norm2))
-        self._changed()
+        self._changed(rows if isinstance(rows, Tensor) else None)
 
-    def _changed(self) -> None:
-        """Numbers were changed by something else than a gradient step."""
+    def _changed(self, rows: Tensor | None = None) -> None:
+        """Numbers of ``rows`` ``(R,)`` (None: all) were changed by something else than a gradient step."""
         self.changes += 1
         with self.quiet():
-            self.books.refresh()
+            self.books.refresh(rows)
 
     def _prepare(self, params: Tensor) -> None:
         """Everything whose size depends on the instance, with the runs at ``params``."""
@@ -306,14 +306,13 @@ class Runs:
     def _step_columns(self) -> None:
         """A step of gradient descent, in place."""
         books, x = self.books, self.books.x
-        gradient, update, new_gradient, _ = books.work
-        x.multiply(gradient, books.row["learning_rate"], update)
-        x.subtract(books.params, update, books.params)
+        x.multiply(books.gradient, books.row["learning_rate"], books.update)
+        x.subtract(books.params, books.update, books.params)
         self.problem.write_loss_and_gradient(
-            x, books.params, self.instance, books.row["loss"], new_gradient, books.scratch[0]
+            x, books.params, self.instance, books.row["loss"], books.new_gradient, books.scratch
         )
         self.ledger.charge_gradient()
-        books.book_columns()
+        books.book_descent()
 
     def _step_any(self, mask: Tensor | None, allowance: Tensor | None) -> None:
         """A step by any rule, for all runs; those outside ``mask`` are not charged and put back by the caller."""
@@ -348,8 +347,8 @@ class Runs:
         self.ledger.charge(mask, evaluator.counts)
         if self._columns is not None:
             work = self._columns.work
-            torch.sub(self._columns.params, moved.t(), out=work[1])
-            work[2].copy_(gradient.t())
+            torch.sub(self._columns.params, moved.t(), out=work[3])
+            work[1].copy_(gradient.t())
             p.loss.copy_(loss)
             self.params.copy_(moved)
             self.books.book_columns()
@@ -434,6 +433,7 @@ class Runs:
             evaluator=evaluator,
             streams=Streams(fold_in(self.keys[index], p.attempts[index])),
             batches=source,
+            scale=p.initial_loss[index],
         )
         found = search.find(start)
         self.ledger.charge(None if everyone else rows, evaluator.counts)
@@ -461,7 +461,7 @@ class Runs:
             self._move_data(found.element, rows, moved)
         if search.resets_optimizer or self.on_teleport == "reset":
             self._reset_optimizer(rows[moved])
-        self._changed()
+        self._changed(None if everyone else rows)
 
     def _move_data(self, element: Element, rows: Tensor, moved: Tensor) -> None:
         """Algorithm 3: the data move with the weights, and the moves are composed for inference."""

@@ -298,10 +298,11 @@ class FeatureWriter:
         self._low, self._high = LOW.to(device)[:, None], HIGH.to(device)[:, None]
         self._left64 = x.view(torch.zeros(count, dtype=torch.float64, device=device))
         self._wide, self._wide_logs = (x.view(torch.zeros(2, count, dtype=runs.dtype, device=device)) for _ in range(2))
-        # float32 logarithms: of loss, update norm and gradient norm; of the initial loss and gradient norm; of rate and base
+        # float32 logarithms: of loss, gradient norm and update norm; of the initial loss and gradient norm; of rate and base
         self._logs, self._initial, self._rates = (
             x.view(torch.zeros(rows, count, dtype=single, device=device)) for rows in (3, 2, 2)
         )
+        self._two_logs = self._logs[:2]
         self._half_initial, self._spare = (x.view(torch.zeros(count, dtype=single, device=device)) for _ in range(2))
         self._counts = x.view(
             (torch.log10(torch.arange(1, _COUNTS + 2, device=device).to(torch.float64)) / 3.0).to(single)
@@ -315,7 +316,7 @@ class FeatureWriter:
         self._since_initial, self._on_loss = rows[:2], rows[:3]
         self._drops, self._cosines = rows[3:5], rows[5:9:3]
         floats = runs.books.floats
-        self._kept_logs = floats[AT["log_loss"] : AT["log_grad_norm2"] + 1]
+        self._kept_logs = floats[AT["log_loss"] : AT["log_update_norm"] + 1]
         self._kept_drops = floats[AT["last_decrease"] : AT["last_grad_decrease"] + 1]
         self._kept_cosines = floats[AT["cosine"] : AT["alignment"] + 1]
         self._starts = floats[AT["initial_loss"] : AT["initial_grad_norm2"] + 1]
@@ -328,9 +329,9 @@ class FeatureWriter:
         changed = self._runs.changes != self._seen
         if changed:
             self._write_rest()
-        loss, update, gradient = self._logs
+        loss, gradient, update = self._logs
         x.copy(self._kept_logs, self._logs)
-        x.subtract(self._logs[::2], self._initial, self._since_initial)
+        x.subtract(self._two_logs, self._initial, self._since_initial)
         x.subtract(loss, self._log_tolerance, row["orders_left"])
         x.multiply(self._on_loss, 1.0 / 12.0, self._on_loss)
         x.copy(self._kept_drops, self._drops)
@@ -375,19 +376,19 @@ class FeatureWriter:
         self._seen = self._runs.changes
 
     def _clipped(self) -> Tensor:
-        if self._table.shape[1] < _MANY and self._table.device.type == "cpu":
-            found = np.empty(tuple(self._table.shape), np.float32)
-            np.minimum(self._table.numpy(), self._high.numpy(), out=found)
-            np.maximum(found, self._low.numpy(), out=found)
-            if np.isnan(found).any():
-                np.copyto(found, self._high.numpy(), where=np.isnan(found))
-            return torch.from_numpy(found)
-        out = torch.minimum(self._table, self._high)
-        torch.maximum(out, self._low, out=out)
-        if bool(torch.isnan(out.sum())):
+        table, low, high = self._table, self._low, self._high
+        if table.shape[1] < _MANY and table.device.type == "cpu":
+            array = np.minimum(table.numpy(), high.numpy())
+            np.maximum(array, low.numpy(), out=array)
+            out = torch.from_numpy(array)
+        else:
+            out = torch.minimum(table, high)
+            torch.maximum(out, low, out=out)
+        # a run that has not diverged has no NaN: its numbers are too small to overflow
+        if self._books.some_diverged and bool(torch.isnan(out.sum())):
             rows = torch.isnan(out.sum(dim=0)).nonzero().squeeze(1)  # few
             found = out[:, rows]
-            out[:, rows] = torch.where(torch.isnan(found), self._high, found)
+            out[:, rows] = torch.where(torch.isnan(found), high, found)
         return out
 
 

@@ -98,7 +98,7 @@ class Infos(dict[str, Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
+    def __or__(self, other: Any) -> dict[str, Any]:
         return self.copy() | other
 
     def __ror__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
