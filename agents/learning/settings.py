@@ -37,6 +37,7 @@ class Training:
         learning_rate: The base; None: that of the best plan.
         optimizer: Of the runs; None: the problem's.
         symmetry: Which group acts; None: the problem's.
+        on_teleport: What becomes of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
         budget: Gradient evaluations an episode; None: the problem's.
         features: Inputs of the policy, in this order.
         algorithm: ``"ppo"`` or ``"a2c"``.
@@ -71,6 +72,7 @@ class Training:
     learning_rate: float | None = None
     optimizer: str | None = None
     symmetry: str | None = None
+    on_teleport: str | None = None
     budget: float | None = None
     features: tuple[str, ...] = NAMES
     algorithm: str = "ppo"
@@ -131,7 +133,7 @@ class Training:
     @property
     def environment(self) -> dict[str, Any]:
         """What the environment is asked for in training and, but for the budget, by the policy."""
-        chosen = {name: getattr(self, name, None) for name in (*ENVIRONMENT, "budget")}
+        chosen = {name: getattr(self, name) for name in (*ENVIRONMENT, "budget")}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def settings(self, split: str = "train") -> Settings:
@@ -147,7 +149,7 @@ class Training:
             "steps_per_action": settings.steps_per_action,
             "learning_rate": learning_rate,
         }
-        for name in ("optimizer", "symmetry"):
+        for name in ("optimizer", "symmetry", "on_teleport"):
             if getattr(self, name) is not None:
                 environment[name] = getattr(self, name)
         return environment

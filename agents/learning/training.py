@@ -119,6 +119,7 @@ class _Run:
             raise ValueError(
                 f"{self.path} belongs to a training with other settings; give another folder with --out, or remove it"
             )
+        self.writer = _writer(training) if training.tensorboard else None
         torch.set_num_threads(1)  # the tensors are small
         self.searched = self._searched(saved.settings["plan"] if saved else None)
         rate = training.learning_rate or (self.searched.plan.learning_rate if self.searched else None)
@@ -129,7 +130,6 @@ class _Run:
         with _generators(training.seed, 0):
             self.model = _build(training, self.env)
         self.model.set_logger(Logger(folder=None, output_formats=[]))
-        self.writer = _writer(training) if training.tensorboard else None
         self.ids = draw_instances(training.problem, "validation", training.validation_instances, VALIDATION_SEED)
         self.begin = 0
         if saved is not None:

@@ -8,6 +8,7 @@ import itertools
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,31 @@ def test_a_learner_learns(tmp_path: Path) -> None:
 
     plain = agent_from("never", environment={"learning_rate": found.policy.environment["learning_rate"]})
     assert worth(found.policy) > worth(plain) + 1.0
+
+
+def test_tensorboard_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "tensorboard")
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0.0, 0))
+
+    module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    found = train(dataclasses.replace(TINY, decisions=256, tensorboard=True, out=tmp_path), silent)
+    gained = [(value, step) for name, value, step in written if name == "schedule/gained"]
+    assert gained == [(entry["gained"], entry["decisions"]) for entry in found.history]
+    assert any(name == "train/value_loss" for name, _, _ in written)
+    assert written[-1][0] == "closed"
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"teleport-env\[train\]"):
+        train(dataclasses.replace(TINY, tensorboard=True, out=tmp_path / "other"), silent)
 
 
 def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
