@@ -50,5 +50,4 @@ def recipe(problem: str) -> dict[str, Any]:
 
 def rate_only(problem: str) -> dict[str, Any]:
     """The control: the recipe without teleports, with the rate factors of all that have any."""
-    kept = {name: value for name, value in recipe(problem).items() if name not in ("warm_start", "critic_segments")}
-    return {**kept, "searches": (), "rate_factors": _RATES, "name": "learned rate only", "control": True}
+    return {**recipe(problem), "searches": (), "rate_factors": _RATES, "name": "learned rate only", "control": True}
