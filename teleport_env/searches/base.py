@@ -72,6 +72,7 @@ class Start:
         streams: Random numbers, one stream a run.
         batches: For searches over several mini-batches: given an offset ``b``, the examples ``(R, n)`` of the run's
             ``b``-th coming mini-batch (0: the current one); None where the problem has no mini-batches.
+        scale: ``(R,)`` the loss that the runs began with, against which rounding is measured; None: the current one.
     """
 
     params: Tensor
@@ -82,6 +83,7 @@ class Start:
     evaluator: Evaluator
     streams: Streams
     batches: BatchSource | None = None
+    scale: Tensor | None = None
 
     @property
     def instance(self) -> Instance:
@@ -152,13 +154,34 @@ class Found:
     element: Element | None = None
 
 
+def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
+    """Whether losses ``(R,)`` or ``(R, K)`` are those of the start, as bool; all true where the action need not keep it.
+
+    With a ``tolerance`` the change is relative to the loss. Without one, to 1e-10 (float32: 5e-6) and rounding besides: a
+    residual ``r`` is known to ``eps`` times the residuals that the run began with, so that its square is known to
+    ``eps |r| |r_0|``, and near a minimum of zero no action, however exact, keeps more digits.
+    """
+    if not start.symmetry.keeps_loss:
+        return torch.ones_like(loss, dtype=torch.bool)
+    before = start.loss.abs()
+    if tolerance is None:
+        relative = 1e-10 if loss.dtype == torch.float64 else 5e-6
+        scale = before if start.scale is None else torch.maximum(before, start.scale.abs())
+        allowed = relative * before + 32.0 * torch.finfo(loss.dtype).eps * torch.sqrt(before) * torch.sqrt(scale)
+    else:
+        allowed = tolerance * before
+    shape = (-1, *([1] * (loss.ndim - 1)))
+    return (loss - start.loss.reshape(shape)).abs() <= allowed.reshape(shape)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search(ABC):
     """How the element of a teleport is found; settings only, immutable, and a dict away from JSON.
 
     Attributes:
         objective: Name of what to improve (see `teleport_env.searches.objectives`).
-        loss_tolerance: Largest relative change of the loss a move may make; None: 1e-6 in float64, 1e-4 in float32.
+        loss_tolerance: Largest relative change of the loss a move may make; None: 1e-10 in float64, 5e-6 in float32, and
+            what rounding of the residuals makes inevitable (`loss_kept`).
         resets_optimizer: Whether a teleport by this search clears the optimizer's state, whatever the environment's
             ``on_teleport`` says.
     """
@@ -184,16 +207,14 @@ class Search(ABC):
     def find(self, start: Start) -> Found:
         """Search from ``start`` and keep what the three rules at the head of this module allow."""
         proposed = self.propose(start)
-        loss, tolerance = start.loss, self.loss_tolerance
-        if tolerance is None:
-            tolerance = 1e-6 if loss.dtype == torch.float64 else 1e-4
+        loss = start.loss
         change = (proposed.loss - loss) / loss.abs().clamp_min(torch.finfo(loss.dtype).tiny)
         # one sum over all that has to be finite: see `finite_rows`
         finite = _finite(proposed.loss + proposed.params.sum(1) + proposed.gradient.sum(1))
         kept = improved = None
         moved = finite
         if start.symmetry.keeps_loss:
-            kept = change.abs() <= tolerance
+            kept = loss_kept(start, proposed.loss, self.loss_tolerance)
             moved = moved & kept
         if proposed.score is not None and proposed.start_score is not None:
             # a permutation keeps the gradient norm but for its last bits, which is no improvement

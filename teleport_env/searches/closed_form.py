@@ -112,7 +112,7 @@ class ClosedForm(Search):
         objective = objective_named(self.objective)
         return Candidate(
             point.params,
-            verified(start, point.loss, point.params, self.verify),
+            verified(start, point.loss, point.params, self.verify, point.element),
             point.gradient,
             score=objective.score(start, point.params, point.gradient),
             start_score=objective.start_score(start),

@@ -12,7 +12,7 @@ from teleport_env.ledger import Counts
 from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
-from teleport_env.searches.moves import at_start, move, move_price
+from teleport_env.searches.moves import at_start, move, move_price, verified, verify_price
 from teleport_env.searches.plane_rotation import rotate, turn_flops, turns_in_space
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
@@ -31,7 +31,8 @@ def coordinates(symmetry: Symmetry) -> int:
 class GivenElement(Search):
     """No search: move by ``exp(xi)``, accepted if it is finite and keeps the loss.
 
-    Where the action is linear loss and gradient are carried over; elsewhere one gradient evaluation tells them.
+    Where the action is linear loss and gradient are carried over, and a forward pass looks whether rounding kept the loss;
+    elsewhere one gradient evaluation tells them.
 
     Attributes:
         xi: ``(R, coordinates(symmetry))``.
@@ -51,12 +52,13 @@ class GivenElement(Search):
             return Candidate(params, loss, gradient)
         start.evaluator.charge(Counts(flops=symmetry.group.exp_flops))
         point = move(start, at_start(start), symmetry.group.exp(self.xi))
-        return Candidate(point.params, point.loss, point.gradient, element=point.element)
+        loss = verified(start, point.loss, point.params, False, point.element)
+        return Candidate(point.params, loss, point.gradient, element=point.element)
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         if turns_in_space(symmetry):
             return Counts(gradient=1.0, flops=turn_flops(symmetry))
-        return Counts(flops=symmetry.group.exp_flops) + move_price(symmetry)
+        return Counts(flops=symmetry.group.exp_flops) + move_price(symmetry) + verify_price(symmetry, False)
 
     def _turned(self, start: Start, symmetry: CoordinateChange) -> Tensor:
         u = symmetry.forward(start.params, start.instance)

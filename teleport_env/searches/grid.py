@@ -66,5 +66,5 @@ class Grid(Search):
         start.evaluator.charge(Counts(flops=self.points * start.symmetry.group.exp_flops))
         candidates = candidates_at(start, circle.repeat(len(start), 1, 1), self.points)
         candidate = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
-        candidate.loss = verified(start, candidate.loss, candidate.params, self.verify)
+        candidate.loss = verified(start, candidate.loss, candidate.params, self.verify, candidate.element)
         return candidate

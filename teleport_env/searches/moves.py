@@ -12,7 +12,7 @@ Composing the elements of successive moves is not charged: only callers whose ac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ from teleport_env.groups.general_linear import GL
 from teleport_env.groups.product import Product
 from teleport_env.groups.rotations import SO
 from teleport_env.ledger import Counts
-from teleport_env.searches.base import Candidate, Start, finite_rows
+from teleport_env.problems.base import Evaluator
+from teleport_env.searches.base import Candidate, Start, finite_rows, loss_kept
 from teleport_env.searches.objectives import Objective
 from teleport_env.searches.plane_rotation import random_angles, rotate, turn_flops, turns_in_space
 from teleport_env.symmetries.base import Symmetry
@@ -303,17 +304,6 @@ def best_of_price(symmetry: Symmetry, count: int, objective: Objective) -> Count
     return gradients + Counts(forward=float((count + 1) * objective.forwards))
 
 
-def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
-    """`Search.find`'s first rule for losses ``(R,)`` or ``(R, K)``, as bool: for searches that need it on the way."""
-    if not start.symmetry.keeps_loss:
-        return torch.ones_like(loss, dtype=torch.bool)
-    if tolerance is None:
-        tolerance = 1e-6 if loss.dtype == torch.float64 else 1e-4
-    before = start.loss.reshape(-1, *([1] * (loss.ndim - 1)))
-    change = (loss - before) / before.abs().clamp_min(torch.finfo(loss.dtype).tiny)
-    return change.abs() <= tolerance
-
-
 def where_points(start: Start, mask: Tensor, chosen: Point, other: Point) -> Point:
     """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere; a start's element is the identity."""
     element = None
@@ -333,13 +323,34 @@ def where_points(start: Start, mask: Tensor, chosen: Point, other: Point) -> Poi
     )
 
 
-def verified(start: Start, loss: Tensor, params: Tensor, verify: bool) -> Tensor:
-    """The loss ``(R,)`` to report at ``params``: with ``verify``, a forward pass in place of a loss that was carried."""
-    if not verify or not carries(start.symmetry):
+def distrusts(symmetry: Symmetry) -> bool:
+    """Whether a loss that was carried over is looked at before a move is accepted, whatever the search's ``verify`` says.
+
+    The mathematics keeps it exactly, the arithmetic only as well as ``g`` and the weights are conditioned, and a run may
+    teleport many times between two steps.
+    """
+    return carries(symmetry) and not symmetry.weightwise
+
+
+def verified(start: Start, loss: Tensor, params: Tensor, verify: bool, element: Element | None = None) -> Tensor:
+    """The loss ``(R,)`` to report at ``params``: a forward pass in place of one that was carried, with ``verify`` or where
+    the carried one is not to be trusted (`distrusts`).
+
+    Args:
+        element: What moved the runs there, for actions that move the data along.
+    """
+    symmetry = start.symmetry
+    if not (distrusts(symmetry) or (verify and carries(symmetry))):
         return loss
-    return start.evaluator.loss(params)
+    if not symmetry.moves_data or element is None:
+        return start.evaluator.loss(params)
+    with torch.no_grad():
+        inputs = symmetry.move_data(element, start.instance["inputs"], start.instance)
+    moved = replace(start.instance, tensors={**start.instance.tensors, "inputs": inputs})
+    start.evaluator.charge(Counts(forward=1.0))
+    return Evaluator(start.evaluator.problem, moved, start.batch).loss(params)
 
 
 def verify_price(symmetry: Symmetry, verify: bool) -> Counts:
     """What `verified` costs a run."""
-    return Counts(forward=1.0 if verify and carries(symmetry) else 0.0)
+    return Counts(forward=1.0 if distrusts(symmetry) or (verify and carries(symmetry)) else 0.0)

@@ -74,5 +74,5 @@ class RandomSampling(Search):
             chosen = Candidate(candidates.params[:, 0], loss[:, 0], gradient[:, 0], element=candidates.elements)
         else:
             chosen = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
-        chosen.loss = verified(start, chosen.loss, chosen.params, self.verify)
+        chosen.loss = verified(start, chosen.loss, chosen.params, self.verify, chosen.element)
         return chosen

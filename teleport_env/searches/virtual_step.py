@@ -11,7 +11,7 @@ from torch import Tensor
 
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Candidate, Search, Start, finite_rows
+from teleport_env.searches.base import Candidate, Search, Start, finite_rows, loss_kept
 from teleport_env.searches.directions import (
     DERIVATIVES,
     ascent_direction,
@@ -30,8 +30,9 @@ from teleport_env.searches.moves import (
     candidates_along,
     known,
     known_price,
-    loss_kept,
     times,
+    verified,
+    verify_price,
 )
 from teleport_env.searches.objectives import VirtualStep as NextLoss
 from teleport_env.searches.objectives import squared_norm
@@ -99,7 +100,8 @@ class VirtualStep(Search):
         count = 2 * len(self.radii)
         moves = times(count, along_price(symmetry, self.retract, gradient=False) + Counts(forward=1.0))
         staying = Counts(forward=2.0 if self.fit_rate else 1.0)
-        return direction_price(symmetry, self.derivative) + moves + known_price(symmetry, count) + staying
+        seen = verify_price(symmetry, False)
+        return direction_price(symmetry, self.derivative) + moves + known_price(symmetry, count) + staying + seen
 
     def propose(self, start: Start) -> Candidate:
         objective = NextLoss()
@@ -129,6 +131,7 @@ class VirtualStep(Search):
         )
         if self.fit_rate:
             self._try_rate(start, candidate, factor[rows, chosen])
+        candidate.loss = verified(start, candidate.loss, candidate.params, False, candidate.element)
         return candidate
 
     def _candidates(self, start: Start) -> Candidates:

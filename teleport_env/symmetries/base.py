@@ -54,6 +54,9 @@ class Symmetry(ABC):
         keeps_loss: False for the published first-order variant alone, whose leak is part of a result: searches then do
             not reject a candidate because its loss moved.
         linear: ``w -> g.w`` is linear in ``w``, and `gradient_after` needs no loss.
+        weightwise: Every weight is moved by a factor or to a place of its own, so that rounding stays in its last bit
+            however often it is moved. Elsewhere the rounding of matrix products grows with the condition of ``g`` and adds up, and
+            searches do not take a carried loss on trust.
         move_flops: Floating-point operations of the matrix work of one action on one run, for the ledger.
         gradient_flops: The same of one `gradient_after`.
         direction_flops: The same of one `ascent_direction`; None: four times an exponential and a move, which is what
@@ -68,6 +71,7 @@ class Symmetry(ABC):
     data_dependent: bool = False
     keeps_loss: bool = True
     linear: bool = False
+    weightwise: bool = False
     move_flops: float = 0.0
     gradient_flops: float = 0.0
     direction_flops: float | None = None

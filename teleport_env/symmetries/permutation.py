@@ -30,6 +30,7 @@ class PermutationSymmetry(PairSymmetry):
         ValueError: The network has no hidden layer.
     """
 
+    weightwise = True
     exact_when = "Always, on all data: an elementwise activation commutes with permutations."
 
     def __init__(self, layers: Layers, name: str = "permutation") -> None:

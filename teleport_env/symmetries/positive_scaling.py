@@ -36,6 +36,7 @@ class ScalingSymmetry(PairSymmetry):
         ValueError: The activation is not homogeneous, or the network has no hidden layer.
     """
 
+    weightwise = True
     exact_when = "Always, on all data: a homogeneous activation commutes with positive factors."
 
     def __init__(

@@ -133,7 +133,9 @@ def test_more_steps_are_never_worse(objective: str) -> None:
     sign = -1.0 if objective == "balance_gradient" else 1.0
     norms = []
     for steps in (1, 2, 4, 8):
-        search = NormalizedAscent(steps=steps, objective=objective, decay=1.0, trust_radius=10.0)
+        search = NormalizedAscent(
+            steps=steps, objective=objective, decay=1.0, trust_radius=10.0, loss_tolerance=1e-4
+        )  # g gets ill-conditioned on the way; what is asked here is where the ascent goes
         found = search.find(start_at("LinearNetwork", "general_linear"))
         norms.append(sign * found.gradient.square().sum(dim=1))
     for fewer, more in pairwise(norms):
