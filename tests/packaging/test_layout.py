@@ -33,7 +33,11 @@ RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 FACADE_IMPORTS, FACADE_IMPORTED = RANK["checks"], RANK["registration"]
 
 # The training library is loaded by these alone: policies run without it.
-TRAINERS = ("teleport_env.agents.sb3", "teleport_env.agents.learning.training")
+TRAINERS = (
+    "teleport_env.agents.sb3",
+    "teleport_env.agents.learning.training",
+    "teleport_env.agents.benchmark.rollouts",
+)
 LAZY = ("matplotlib", "scipy", "sklearn", "pandas", "joblib", "rich", "stable_baselines3", "tensorboard", "ray")
 
 
