@@ -25,7 +25,7 @@ from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import clone, lesson_of
-from teleport_env.agents.policy_file import CHECKPOINT, read_policy_file, write_policy_file
+from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.sb3 import SB3VecEnv
 from teleport_env.envs.features import INDEX
 from teleport_env.registration import id_of
@@ -115,13 +115,13 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, LearnedSchedule | None] = (-np.inf, None)
         saved = read_policy_file(self.path, CHECKPOINT) if self.path.exists() else None
-        if saved is not None and not training.same_course(saved.settings["training"]):
+        if saved is not None and not training.same_course(saved.settings.get("training", {})):
             raise ValueError(
                 f"{self.path} belongs to a training with other settings; give another folder with --out, or remove it"
             )
         self.writer = _writer(training) if training.tensorboard else None
         torch.set_num_threads(1)  # the tensors are small
-        self.searched = self._searched(saved.settings["plan"] if saved else None)
+        self.searched = self._searched(saved.settings.get("plan") if saved else None)
         rate = training.learning_rate or (self.searched.plan.learning_rate if self.searched else None)
         self.learning_rate = rate or training.settings().learning_rate
         arguments = {**training.environment, "learning_rate": self.learning_rate}
@@ -132,10 +132,13 @@ class _Run:
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.ids = draw_instances(training.problem, "validation", training.validation_instances, VALIDATION_SEED)
         self.begin = 0
-        if saved is not None:
-            self._restore(saved.settings, saved.tensors)
-        elif training.warm_start:
+        if saved is None and training.warm_start:
             self._warm_start()
+        elif saved is not None:
+            try:
+                self._restore(saved.settings, saved.tensors)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise PolicyFileError(f"{self.path} is refused: it does not fit the network ({error})") from error
 
     # -- the parts -----------------------------------------------------------------------------------------------------
 
@@ -211,6 +214,7 @@ class _Run:
         if policy is None:
             policy = self._policy()
             gained = _worth(self.training, policy, self.ids)
+        policy.save(Path(self.training.out) / "policy.json")
         if self.writer is not None:
             self.writer.close()
         content = {

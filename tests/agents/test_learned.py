@@ -25,7 +25,7 @@ from teleport_env.agents.learning.plans import Plan, plan_of, play_plans, search
 from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
 from teleport_env.agents.learning.training import train
-from teleport_env.agents.policy_file import PolicyFileError, read_policy_file, write_policy_file
+from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
 
@@ -306,8 +306,20 @@ def test_the_checkpoint_of_another_training_is_not_gone_on_with(tmp_path: Path) 
     train(dataclasses.replace(TINY, out=tmp_path), silent, until=1)
     with pytest.raises(ValueError, match="other settings"):
         train(dataclasses.replace(TINY, out=tmp_path, seed=5), silent)
-    text = (tmp_path / "checkpoint.json").read_text()
-    (tmp_path / "checkpoint.json").write_text(text[: len(text) // 2])
+    path = tmp_path / "checkpoint.json"
+    saved = read_policy_file(path, CHECKPOINT)
+    for settings, tensors in (
+        (saved.settings, {name: value for name, value in saved.tensors.items() if not name.startswith("policy.")}),
+        (saved.settings, {**saved.tensors, "policy.action_net.bias": np.zeros(7)}),
+        ({name: value for name, value in saved.settings.items() if name != "history"}, saved.tensors),
+    ):
+        write_policy_file(path, settings, tensors, CHECKPOINT)
+        with pytest.raises(PolicyFileError, match="is refused"):
+            train(dataclasses.replace(TINY, out=tmp_path), silent)
+    write_policy_file(path, saved.settings, saved.tensors, CHECKPOINT)
+    train(dataclasses.replace(TINY, out=tmp_path), silent, until=2)
+    text = path.read_text()
+    path.write_text(text[: len(text) // 2])
     with pytest.raises(PolicyFileError, match="is refused"):
         train(dataclasses.replace(TINY, out=tmp_path), silent)
 
