@@ -158,7 +158,7 @@ class HiddenTrail(Trail):
                     bracket = bracket + error * output_tangent * activation.second_derivative(output) / slope
                 tangent = slope * output_tangent
                 directions.append(
-                    LowRank(2.0 * torch.cat([-error, bracket], dim=2), torch.cat([tangent, activated], dim=2))
+                    LowRank.balanced(2.0 * torch.cat([-error, bracket], dim=2), torch.cat([tangent, activated], dim=2))
                 )
         return directions
 

@@ -21,6 +21,7 @@ from teleport_env.symmetries.networks import product
 
 _LARGEST_NORM = 0.8  # |x|^16 / 18! stays below 2^-53 up to there
 _SHORT_NORM = 0.05  # and |x|^8 / 10! up to here
+_POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64)  # exact, which pow need not be
 _COSH = [1.0 / math.factorial(2 * j) for j in range(9)]  # of x^(2j) in cosh x,
 _SINH = [1.0 / math.factorial(2 * j + 1) for j in range(9)]  # in sinh x / x, which is the even part of phi,
 _ODD = [1.0 / math.factorial(2 * j + 2) for j in range(9)]  # and in the odd part of phi, over x
@@ -37,6 +38,14 @@ class LowRank:
 
     left: Tensor
     right: Tensor
+
+    @classmethod
+    def balanced(cls, left: Tensor, right: Tensor) -> LowRank:
+        """With columns of equal norm on both sides, so that ``Q'P`` is about as small as ``T`` is."""
+        tiny = torch.finfo(left.dtype).tiny
+        sizes = [matrix.square().sum(1).clamp_min(tiny) for matrix in (left, right)]
+        scale = (sizes[1] / sizes[0]).sqrt().sqrt()[:, None, :]
+        return cls(left * scale, right / scale)
 
     @property
     def narrow(self) -> bool:
@@ -160,12 +169,10 @@ def _scaled(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     is not finite or so large that no digit would be right."""
     norm = x.abs().sum(1).amax(1)
     usable = norm <= 1.0 / torch.finfo(norm.dtype).eps
-    norm = torch.where(usable, norm, torch.nan)
-    exponent = torch.frexp(torch.where(usable, norm, 0.0) / _LARGEST_NORM).exponent.clamp_min(0)
-    # a table, because only exact powers of two scale without rounding; NaN stays
-    powers = torch.tensor([2.0**-j for j in range(64)], dtype=norm.dtype, device=norm.device)
-    factor = torch.where(usable, powers[exponent.to(torch.int64)], torch.nan)
-    return x * factor[:, None, None], exponent, norm
+    broken = ~usable
+    exponent = torch.frexp(norm.masked_fill(broken, 0.0) / _LARGEST_NORM).exponent.clamp_min(0)
+    factor = _POWERS.to(norm.device, norm.dtype)[exponent.to(torch.int64)].masked_fill(broken, torch.nan)
+    return x * factor[:, None, None], exponent, norm.masked_fill(broken, torch.nan)
 
 
 class _Powers:
