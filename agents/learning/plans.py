@@ -26,8 +26,10 @@ from teleport_env.envs.vector import TeleportVectorEnv
 MULTIPLES = tuple(2.0**k for k in range(-4, 4))
 """Of the problem's default learning rate, tried as bases."""
 
+TUNING_SEED = 20221
+"""Of the choice of train instances, and of the search."""
+
 _ROWS = 2048  # side by side
-_TUNING_SEED = 20221
 
 
 @dataclass(frozen=True)
@@ -197,14 +199,14 @@ def search_plans(training: Training, instances: int = 32) -> Searched:
         training: Menu, budget and number of plans.
         instances: Of the train split, that each plan is tried on.
     """
-    generator = np.random.default_rng(np.random.SeedSequence(_TUNING_SEED))
-    ids = draw_instances(training.problem, "train", 11 * instances, _TUNING_SEED)
+    generator = np.random.default_rng(np.random.SeedSequence(TUNING_SEED))
+    ids = draw_instances(training.problem, "train", 11 * instances, TUNING_SEED)
     few, many = ids[:instances], ids[instances:] if len(ids) > instances else ids
     choices = _choices(training)
     # plain descent at each rate is always among them
     tried = {Plan(rate) for rate in choices["learning_rate"]}
     for _ in range(training.plans // 4):
-        tried.add(_canonical(Plan(**{name: _any_of(values, generator) for name, values in choices.items()})))
+        tried.add(_canonical(Plan(**{name: any_of(values, generator) for name, values in choices.items()})))
     scores = _score(training, sorted(tried, key=astuple), few)
     for _ in range(6):
         parents = sorted(scores, key=lambda plan: -scores[plan])[:8]
@@ -212,7 +214,7 @@ def search_plans(training: Training, instances: int = 32) -> Searched:
         for _ in range(training.plans // 8):
             parent = parents[generator.integers(len(parents))]
             names = generator.choice(list(choices), size=generator.integers(1, 3), replace=False).tolist()
-            changed = {name: _vary(getattr(parent, name), choices[name], generator) for name in names}
+            changed = {name: vary(getattr(parent, name), choices[name], generator) for name in names}
             children.add(_canonical(replace(parent, **changed)))
         scores |= _score(training, sorted(children - scores.keys(), key=astuple), few)
     finalists = sorted(scores, key=lambda plan: -scores[plan])[:8]
@@ -225,18 +227,19 @@ def search_plans(training: Training, instances: int = 32) -> Searched:
 def _score(training: Training, plans: Sequence[Plan], ids: np.ndarray) -> dict[Plan, float]:
     if not plans:
         return {}
-    gained, _ = play_plans(training, plans, ids, seed=_TUNING_SEED)
+    gained, _ = play_plans(training, plans, ids, seed=TUNING_SEED)
     return dict(zip(plans, gained.mean(axis=1).tolist(), strict=True))
 
 
-def _any_of(values: Sequence[Any], generator: np.random.Generator) -> Any:
+def any_of(values: Sequence[Any], generator: np.random.Generator) -> Any:
+    """One of some values."""
     return values[int(generator.integers(len(values)))]
 
 
-def _vary(value: Any, values: Sequence[Any], generator: np.random.Generator) -> Any:
+def vary(value: Any, values: Sequence[Any], generator: np.random.Generator) -> Any:
     """A neighbour in an ordered list, or any of its entries."""
     if generator.integers(2):
-        return _any_of(values, generator)
+        return any_of(values, generator)
     place = values.index(value) + (1 if generator.integers(2) else -1)
     return values[min(max(place, 0), len(values) - 1)]
 

@@ -54,6 +54,7 @@ class Training:
         reward_scale: Factor of the rewards that the critic learns.
         hidden: Units of each hidden layer, of the policy and of the critic.
         plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.
+        rules: Adaptive rules tried beforehand, for a table's sake; 0: none, as without a menu.
         warm_start: Clone the best plan before the training.
         critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
             knows nothing yet.
@@ -89,6 +90,7 @@ class Training:
     reward_scale: float = 0.25
     hidden: tuple[int, ...] = (64, 64)
     plans: int = 512
+    rules: int = 256
     warm_start: bool = False
     critic_segments: int = 0
     validation_instances: int = 256
@@ -101,7 +103,7 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("decisions", "runs", "rollout", "segment", "epochs", "minibatches", "validation_instances"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("plans", "critic_segments"):
+        for name in ("plans", "rules", "critic_segments"):
             _at_least(name, getattr(self, name), 0)
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
+from teleport_env.agents.learning.rules import FoundRule, search_rules
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import clone, lesson_of
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
@@ -122,6 +123,7 @@ class _Run:
         self.writer = _writer(training) if training.tensorboard else None
         torch.set_num_threads(1)  # the tensors are small
         self.searched = self._searched(saved.settings.get("plan") if saved else None)
+        self.rule = self._rule(saved.settings.get("rule") if saved else None)
         rate = training.learning_rate or (self.searched.plan.learning_rate if self.searched else None)
         self.learning_rate = rate or training.settings().learning_rate
         arguments = {**training.environment, "learning_rate": self.learning_rate}
@@ -150,6 +152,18 @@ class _Run:
         self.report(f"Searching {self.training.plans} fixed schedules on the train split")
         found = search_plans(self.training)
         self.report(f"The best of {found.tried} gains {found.gained:.2f} orders of magnitude: {found.plan}")
+        return found
+
+    def _rule(self, saved: dict[str, Any] | None) -> FoundRule | None:
+        if saved is not None:
+            return FoundRule(**saved)
+        if not self.training.rules or not self.training.settings().searches:
+            return None
+        self.report(f"Searching {self.training.rules} rules on the train split")
+        found = search_rules(self.training)
+        self.report(
+            f"The best of {found.tried} gains {found.gained:.2f} orders of magnitude: {found.rule} {found.settings}"
+        )
         return found
 
     def _warm_start(self) -> None:
@@ -222,6 +236,7 @@ class _Run:
             "gained": gained,
             "learning_rate": self.learning_rate,
             "plan": _plain(self.searched),
+            "rule": _plain(self.rule),
             "history": self.history,
         }
         path = Path(self.training.out) / "training.json"
@@ -242,6 +257,7 @@ class _Run:
             "training": {**training.to_json(), "out": ""},
             "versions": _versions(),
             "plan": _plain(self.searched),
+            "rule": _plain(self.rule),
         }
         return LearnedSchedule(
             name=training.name,
@@ -270,6 +286,7 @@ class _Run:
             "history": self.history,
             "gained": gained,
             "plan": _plain(self.searched),
+            "rule": _plain(self.rule),
         }
         write_policy_file(self.path, settings, tensors, CHECKPOINT)
 
@@ -329,7 +346,7 @@ def _generators(seed: int, number: int) -> Iterator[int]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _plain(searched: Searched | None) -> dict[str, Any] | None:
+def _plain(searched: Searched | FoundRule | None) -> dict[str, Any] | None:
     return None if searched is None else json.loads(json.dumps(dataclasses.asdict(searched), default=float))
 
 

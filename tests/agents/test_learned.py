@@ -23,6 +23,7 @@ from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, plan_of, play_plans, search_plans
 from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
+from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
@@ -245,6 +246,46 @@ def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
     assert found.episodes >= 8 * found.tried
 
 
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_search_for_rules_finds_better_than_the_first_ones() -> None:
+    training = Training(problem="Rosenbrock", rules=32)
+    found = search_rules(training, instances=8)
+    policy = schedule(provenance={"rule": json.loads(json.dumps(dataclasses.asdict(found)))})
+    agent = rule_of(policy)
+    assert agent is not None
+    assert agent.kind == "adaptive"
+    assert agent.name == "best rule of learned"
+    ids = draw_instances("Rosenbrock", "train", 40, 77)
+
+    def worth(one: Agent) -> float:
+        return float(np.mean([row["gained"] for row in play("Rosenbrock", one, ids, split="train").rows]))
+
+    assert worth(agent) > worth(agent_from("stall")) + 1.0
+    assert found.gained == pytest.approx(worth(agent), abs=1.5)
+    assert found.tried <= 8 + 6 * 4
+    assert found.episodes == found.tried * 8 + 4 * 80
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rule": "never"},
+        {"settings": {"threshold": -1.0}},
+        {"settings": {"code": 1}},
+        {"environment": {"device": "cuda"}},
+        {"environment": 3},
+    ],
+)
+def test_a_wrong_rule_in_a_file_is_told(change: dict[str, Any]) -> None:
+    found = {"rule": "stall", "settings": {"threshold": 0.1}, "environment": {"searches": ["random"]}}
+    assert rule_of(schedule(provenance={"rule": found})) is not None
+    with pytest.raises(ValueError, match="is none"):
+        rule_of(schedule(provenance={"rule": {**found, **change}}))
+    assert rule_of(schedule()) is None
+
+
 # -- training ----------------------------------------------------------------------------------------------------------
 
 TINY = Training(
@@ -259,6 +300,7 @@ TINY = Training(
     minibatches=2,
     hidden=(8, 8),
     plans=3,
+    rules=2,
     warm_start=True,
     critic_segments=1,
     validation_instances=4,
@@ -344,7 +386,9 @@ def test_a_learner_learns(tmp_path: Path) -> None:
     training = dataclasses.replace(
         TINY, decisions=24_000, runs=64, rollout=16, minibatches=4, hidden=(32, 32), warm_start=False, critic_segments=0
     )
-    training = dataclasses.replace(training, searches=None, rate_factors=(1.0,), plans=24, segment=4, out=tmp_path)
+    training = dataclasses.replace(
+        training, searches=None, rate_factors=(1.0,), plans=24, rules=0, segment=4, out=tmp_path
+    )
     found = train(training, silent)
     ids = draw_instances("Booth", "validation", 128, 5)
 
@@ -397,7 +441,7 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
     )
     results = run_study(study, silent)["results"]
     agents = {problem: set(rows["agent"]) for problem, rows in results[results["kind"] != "oracle"].groupby("problem")}
-    assert agents == {"Booth": {"never", "mine", "best plan of mine"}, "Rosenbrock": {"never"}}
+    assert agents == {"Booth": {"never", "mine", "best plan of mine", "best rule of mine"}, "Rosenbrock": {"never"}}
     assert set(results[results["agent"] == "mine"]["kind"]) == {"learned"}
     with pytest.raises(ValueError, match="--name"):
         run_study(dataclasses.replace(study, policies=study.policies * 2), silent)
