@@ -117,6 +117,11 @@ class Ledger:
         for account in (self.cost, *(getattr(self.counts, f.name) for f in fields(Counts))):
             account.masked_fill_(mask, 0.0)
 
+    def adopt(self, rows: Tensor, other: Ledger, theirs: Tensor) -> None:
+        """Set the accounts of ``rows`` to those of ``theirs`` in another ledger."""
+        mine, others = self._x.view(self._accounts), self._x.view(other._accounts)
+        mine[:, self._x.view(rows)] = others[:, self._x.view(theirs)]
+
     def snapshot(self) -> tuple[Tensor, ...]:
         return tuple(a.clone() for a in (self.cost, *(getattr(self.counts, f.name) for f in fields(Counts))))
 

@@ -73,6 +73,7 @@ class Runs:
         progress: The runs' own numbers.
         ledger: What they spent.
         books: What keeps ``progress`` up to date, with NumPy views of it on the CPU.
+        plain: Whether a step is gradient descent, in place.
         changes: Goes up when numbers change by something else than a gradient step.
         data_element: For symmetries that move data: the composition of all moves so far (Algorithm 3), else None.
 
@@ -120,6 +121,7 @@ class Runs:
         self._columns: Columns | None = None  # parameters and gradients, where there are few
         self._wire()
         self.changes = 0
+        self.plain = False
         # the rest needs an instance and is made by the first reset
         self.instance: Instance
         self.params: Tensor
@@ -221,6 +223,40 @@ class Runs:
         p.diverged[rows] = ~(torch.isfinite(loss) & torch.isfinite(norm2))
         self._changed(rows if isinstance(rows, Tensor) else None)
 
+    def of_count(self, count: int) -> Runs:
+        """As many runs of the same kind, to be reset."""
+        others = copy.copy(self)
+        others.count = count
+        others.everyone = torch.ones(count, dtype=torch.bool, device=self.device)
+        others.keys = torch.zeros(count, dtype=torch.int64, device=self.device)
+        others._blocks, others._columns = Blocks.empty(count, self.dtype, self.device), None
+        others.batch = others.data_element = None
+        others._ready = False
+        others._wire()
+        return others
+
+    def adopt(self, rows: Tensor, others: Runs, theirs: Tensor) -> None:
+        """Let ``rows`` ``(R,)`` go on as ``theirs`` ``(R,)`` of others of the same kind, which have no mini-batches.
+
+        Raises:
+            ValueError: The runs have mini-batches, or their data move.
+        """
+        if self._columns is None or others._columns is None or self.batch is not None or self.data_element is not None:
+            raise ValueError("only runs with few parameters, without mini-batches and moving data can be adopted")
+        view = self.books.x.view
+        at, of = view(rows), view(theirs)
+        for mine, other in zip(self._blocks.tensors(), others._blocks.tensors(), strict=True):
+            view(mine)[..., at] = view(other)[..., of]
+        self.books.params[:, at] = others.books.params[:, of]
+        self.books.gradient[:, at] = others.books.gradient[:, of]
+        self.keys[rows] = others.keys[theirs]
+        for name, tensor in self.optimizer_state.items():
+            tensor[rows] = others.optimizer_state[name][theirs]
+        self.instance.put(rows, others.instance.select(theirs))
+        self.ledger.adopt(rows, others.ledger, theirs)
+        self.books.some_diverged = True  # perhaps
+        self.changes += 1
+
     def _changed(self, rows: Tensor | None = None) -> None:
         """Numbers of ``rows`` ``(R,)`` (None: all) were changed by something else than a gradient step."""
         self.changes += 1
@@ -243,7 +279,7 @@ class Runs:
             if size is not None:
                 self._batches = MiniBatches(self.problem.num_examples(self.instance), size)
             self._ready = True
-            self._plain = self._is_plain()
+            self.plain = self._is_plain()
         if self.symmetry is not None and self.symmetry.moves_data:
             self.data_element = self.symmetry.group.identity(self.count, self.dtype, self.device)
 
@@ -279,14 +315,14 @@ class Runs:
             return
         aside = None
         if mask is not None:
-            beside = (self.ledger.gradients,) if self._plain else ()
+            beside = (self.ledger.gradients,) if self.plain else ()
             aside = Aside(self._blocks, self._columns, (~mask).nonzero().squeeze(1), beside)
         with self.quiet():
             if factor is not None:
                 rate = self.progress.learning_rate
                 rate.mul_(factor).clamp_(self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE)
                 self.changes += 1
-            if self._plain:
+            if self.plain:
                 self._step_columns()
             else:
                 self._step_any(mask, allowance)

@@ -16,6 +16,7 @@ over the last; of an episode that diverged it is -2 whatever came before.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +160,7 @@ class Episodes:
         self._x = x = self.runs.books.x
         self._now, self._next = x.view(self._orders)
         self._action_counts, self._return_sums = x.view(self.actions), x.view(self.returns)
+        self._terminated, self._truncated = x.view(self.terminated), x.view(self.truncated)
         self._most_actions_taken = self.most_actions  # not known: to be looked up
         self._loss_floor = max(self.settings.tolerance, 1e-300)
         # through an array, because Python's own logarithm may differ in the last bit
@@ -176,7 +178,8 @@ class Episodes:
         return self.runs.ledger.cost_view
 
     def __getstate__(self) -> dict[str, Any]:
-        views = ("_x", "_now", "_next", "_action_counts", "_return_sums", "_floor", "_writer", "_shared")
+        views = {"_x", "_now", "_next", "_action_counts", "_return_sums", "_terminated", "_truncated", "_floor"}
+        views |= {"_writer", "_shared"}
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -187,8 +190,9 @@ class Episodes:
 
     def _look(self) -> None:
         """After something else than an action: what actions count on."""
-        self._some_wait = bool((self.ended | self.runs.progress.diverged).any())
-        self._most_actions_taken = int(self.actions.max())
+        x = self._x
+        self._some_wait = x.any(self._terminated) or x.any(self._truncated) or x.any(self.runs.books.diverged)
+        self._most_actions_taken = int(x.largest(self._action_counts))
         self._write_orders(self._now)
 
     @property
@@ -213,10 +217,7 @@ class Episodes:
         """Start new episodes; arguments as in `Runs.reset`."""
         self.runs.reset(keys, ids, mask, params)
         rows = slice(None) if mask is None else mask.nonzero().squeeze(1)
-        self.terminated[rows] = False
-        self.truncated[rows] = False
-        self.actions[rows] = 0
-        self.returns[rows] = 0.0
+        self._clear(rows)
         if not len(self.prices):
             prices = [self.runs.price(search) for search in self.settings.searches]
             self.prices = torch.tensor(prices, dtype=torch.float64, device=self.settings.device)
@@ -225,6 +226,19 @@ class Episodes:
         if self.settings.reward == "terminal" and self.measures_apart:
             which = None if mask is None else mask.nonzero().squeeze(1)
             self.initial_full_loss[rows] = self.runs.evaluate(which)["loss"]
+        self._look()
+
+    def _clear(self, rows: Tensor | slice) -> None:
+        at = rows if isinstance(rows, slice) else self._x.view(rows)
+        self._terminated[at] = False
+        self._truncated[at] = False
+        self._action_counts[at] = 0
+        self._return_sums[at] = 0.0
+
+    def adopt(self, rows: Tensor, play: Callable[[], None]) -> None:
+        """Start new episodes in ``rows`` ``(R,)``; ``play`` makes the runs play them (`Runs.adopt`)."""
+        play()
+        self._clear(rows)
         self._look()
 
     # -- acting --------------------------------------------------------------------------------------------------------
@@ -255,12 +269,15 @@ class Episodes:
         s, runs = self.settings, self.runs
         cost = runs.ledger.cost
         cost_before = cost.clone() if s.cost_weight else None
-        together = actions.step is None and waiting is None and not self._some_wait and s.steps_per_action == 1
+        together = actions.step is None and not self._some_wait and s.steps_per_action == 1
         if together:
-            # nobody waits, and nobody's budget was too small for another step, or the episode would be over
-            runs.step(None, actions.factor, self._left() if isinstance(runs.optimizer, LineSearch) else None)
+            # nobody's episode is over, and nobody's budget was too small for another step, or it would be
+            left = self._left() if isinstance(runs.optimizer, LineSearch) else None
+            runs.step(None if waiting is None else ~waiting, actions.factor, left)
             self._action_counts += 1
-            idle = None
+            idle = waiting
+            if idle is not None:
+                self._action_counts -= self._x.view(idle)
         else:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
@@ -282,6 +299,8 @@ class Episodes:
         if quiet and s.reward == "log_decrease" and cost_before is None:  # everybody goes on
             reward = x.empty(before, self.count, dtype=torch.float64)
             x.subtract(before, self._now, reward)
+            if idle is not None:
+                reward[x.view(idle)] = 0.0
             x.add(self._return_sums, reward, self._return_sums)
             none = x.empty(before, 2, self.count, dtype=torch.bool)
             none[...] = False

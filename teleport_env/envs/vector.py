@@ -19,6 +19,7 @@ from teleport_env.envs.infos import Infos
 from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.envs.single import first_keys, instance_ids
 from teleport_env.envs.spaces import action_space, observation_space, read_actions
+from teleport_env.envs.upcoming import Upcoming
 from teleport_env.random import Streams, seeds_of_rows
 
 
@@ -86,6 +87,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self._numbers = torch.zeros(num_envs, dtype=torch.int64)  # of the episode since the key was drawn
         self._pending = torch.zeros(num_envs, dtype=torch.bool)  # over, to be reset by the next step
         self._some_pending = False
+        self._upcoming: Upcoming | None = None  # of the keys there are
         self._seeded = False
         self._started = False
         self._history = History(self.settings, num_envs) if render_mode else None
@@ -119,7 +121,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         try:
             self._begin(mask, options)
         except Exception:
-            self._keys, self._numbers = before  # a reset that failed has not happened
+            self._keys, self._numbers, self._upcoming = *before, None  # a reset that failed has not happened
             raise
         self._started = True
         return self._observation(), self._info(self.episodes.numbers(), None)
@@ -132,8 +134,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         asked = read_actions(episodes, actions)  # an action that is refused changes nothing
         if self._some_pending:
             pending = self._pending.clone()
-            self._numbers[pending] += 1
-            self._begin(pending, {})
+            self._begin_next(pending)
             self._pending[:] = False
             self._some_pending = False
         waiting = None if pending is None else pending.to(self.settings.device)
@@ -186,6 +187,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         """Go back to a snapshot; returns the observations and infos there."""
         self.episodes.restore(snapshot.episodes)
         self._keys, self._numbers = snapshot.keys.clone(), snapshot.numbers.clone()
+        self._upcoming = None
         self._pending = snapshot.pending.clone()
         self._some_pending = bool(self._pending.any())
         return self._observation(), self._info(self.episodes.numbers(), None)
@@ -231,9 +233,24 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         chosen = rows.nonzero().squeeze(1).tolist()
         generators = [gym.utils.seeding.np_random(seeds[row])[0] for row in chosen]
         self._keys[rows] = first_keys(generators)
+        self._upcoming = None
         self._numbers[rows] = 0
         self._seeded = True
         return rows.clone()
+
+    def _begin_next(self, mask: Tensor) -> None:
+        """Start the next episodes of the rows in ``mask`` ``(num_envs,)``."""
+        self._numbers[mask] += 1
+        if not Upcoming.serves(self.episodes.runs):
+            self._begin(mask, {})
+            return
+        runs = self.episodes.runs
+        upcoming = self._upcoming or Upcoming(runs, self._keys, self.episodes.draw_ids)
+        self._upcoming = upcoming
+        rows = mask.nonzero().squeeze(1)
+        self.episodes.adopt(rows.to(runs.device), lambda: upcoming.play(runs, rows, self._numbers[rows]))
+        if self._history:
+            self._history.begin(self.episodes, rows.tolist())
 
     def _begin(self, mask: Tensor | None, options: dict[str, Any]) -> None:
         rows = slice(None) if mask is None else mask
@@ -264,8 +281,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         """Reset the rows that are over at once; their last observation and info go into the infos."""
         last = self.episodes.observation()
         mask = over.cpu()
-        self._numbers[mask] += 1
-        self._begin(mask, {})
+        self._begin_next(mask)
         infos = self._info(self.episodes.numbers(), None)
         flags = mask.numpy()
         if self.output == "torch":

@@ -95,6 +95,23 @@ class Rosenbrock(AnalyticProblem):
         x.subtract(gx, square, gx)
         x.multiply(gx, 2.0, gx)
 
+    def write_squared_norms(
+        self, x: Arrays, u: Array, v: Array, instance: Instance, rows: slice, out: Array, spare: Array
+    ) -> None:
+        # |grad L|^2 / 4 = (2 sqrt(b) x u + v)^2 + b u^2 with x = v + 1
+        curvature = x.view(instance["curvature"])[rows, None]
+        double_root = x.empty(curvature, *curvature.shape, dtype=instance["curvature"].dtype)
+        x.sqrt(curvature, double_root)
+        x.multiply(double_root, 2.0, double_root)
+        x.add(v, 1.0, spare)
+        x.multiply(spare, double_root, spare)
+        x.multiply(spare, u, spare)
+        x.add(spare, v, spare)
+        x.multiply(spare, spare, spare)
+        x.multiply(u, u, out)
+        x.multiply(out, curvature, out)
+        x.add(out, spare, out)
+
     def forward(self, params: Tensor, instance: Instance) -> Tensor:
         """``(u, v)`` ``(B, 2)`` with ``L = u^2 + v^2``."""
         x, y = params.unbind(1)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from teleport_env.arrays import arrays_of
 from teleport_env.groups.rotations import SO, SO2
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Problem
+from teleport_env.problems.analytic import AnalyticProblem
+from teleport_env.problems.base import Problem, writes_in_place
 from teleport_env.searches.base import Candidate, Search, Start
-from teleport_env.searches.moves import best_of, best_of_price, candidates_at, verified, verify_price
+from teleport_env.searches.moves import best_of, best_of_price, candidates_at, loss_kept, verified, verify_price
 from teleport_env.searches.objectives import OBJECTIVES, objective_named
 from teleport_env.searches.settings import kind, require_common, require_count, require_flags
 from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 
 @kind
@@ -64,7 +70,73 @@ class Grid(Search):
         circle = start.symmetry.group.exp(angle[:, None])
         assert isinstance(circle, torch.Tensor)
         start.evaluator.charge(Counts(flops=self.points * start.symmetry.group.exp_flops))
+        if self.objective == "gradient_norm" and knows_norms(start):
+            return self._by_norms(start, circle)
         candidates = candidates_at(start, circle.repeat(len(start), 1, 1), self.points)
         candidate = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
         candidate.loss = verified(start, candidate.loss, candidate.params, self.verify, candidate.element)
         return candidate
+
+    def _by_norms(self, start: Start, circle: Tensor) -> Candidate:
+        """The same without all the candidates' gradients, whose norms the problem knows; they are paid for all the same."""
+        symmetry, problem = start.symmetry, start.evaluator.problem
+        assert isinstance(symmetry, CoordinateChange)
+        assert isinstance(problem, AnalyticProblem)
+        objective = objective_named(self.objective)
+        start.evaluator.charge(Counts(gradient=float(self.points), flops=self.points * symmetry.move_flops))
+        with torch.no_grad():
+            scores = _norms(problem, start, symmetry.forward(start.params, start.instance), circle)
+            # A candidate may fail `Search.find`'s rules after all, where rounding is large; then the next best is asked.
+            for _ in range(self.points):
+                chosen = scores.argmax(dim=1)
+                element = circle[chosen]
+                params = symmetry.act(element, start.params, start.instance, start.batch)
+                loss, gradient = problem.loss_and_gradient(params, start.instance, start.batch)
+                sane = torch.isfinite(params).all(dim=1) & torch.isfinite(gradient).all(dim=1) & torch.isfinite(loss)
+                failed = ~(sane & loss_kept(start, loss, self.loss_tolerance)) & (scores.amax(dim=1) > -torch.inf)
+                if not bool(failed.any()):
+                    break
+                scores[failed, chosen[failed]] = -torch.inf
+        score = objective.score(start, params, gradient)
+        return Candidate(params, loss, gradient, score, objective.start_score(start), element)
+
+
+def knows_norms(start: Start) -> bool:
+    """Whether the problem knows the gradient norms along the circle, and nobody watches its gradients."""
+    problem, symmetry = start.evaluator.problem, start.symmetry
+    return (
+        isinstance(problem, AnalyticProblem)
+        and isinstance(symmetry, CoordinateChange)
+        and problem.symmetries.get(symmetry.name) is symmetry
+        and writes_in_place(problem)
+        and type(problem).write_squared_norms is not AnalyticProblem.write_squared_norms
+    )
+
+
+_CHUNK = 64  # runs whose circles are worked through together: a few such arrays fit into the nearest cache
+
+
+def _norms(problem: AnalyticProblem, start: Start, coordinates: Tensor, circle: Tensor) -> Tensor:
+    """Squared gradient norms ``(R, K)`` on the circle, up to a factor; -inf where they are not finite."""
+    x = arrays_of(coordinates.device)
+    runs, points = len(coordinates), len(circle)
+    found = x.empty(x.view(circle), runs, points, dtype=coordinates.dtype)
+    (a, b), (c, d) = (tuple(x.view(circle[:, i, j].contiguous()) for j in (0, 1)) for i in (0, 1))
+    u, v = (x.view(part.contiguous())[:, None] for part in coordinates.unbind(1))
+    chunk = min(_CHUNK, runs)
+    memory = x.empty(found, 3, chunk, points, dtype=coordinates.dtype)
+    quiet = np.errstate(all="ignore") if coordinates.device.type == "cpu" else nullcontext()
+    with quiet:
+        for low in range(0, runs, chunk):
+            rows = slice(low, min(low + chunk, runs))
+            first, second, spare = memory[:, : rows.stop - low]
+            x.multiply(u[rows], a, first)
+            x.multiply(v[rows], b, spare)
+            x.add(first, spare, first)
+            x.multiply(u[rows], c, second)
+            x.multiply(v[rows], d, spare)
+            x.add(second, spare, second)
+            problem.write_squared_norms(x, first, second, start.instance, rows, found[rows], spare)
+    scores = x.tensor(found)
+    # a sum is finite only if all its terms are
+    return scores if bool(torch.isfinite(scores.sum())) else torch.where(torch.isfinite(scores), scores, -torch.inf)
