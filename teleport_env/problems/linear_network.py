@@ -64,7 +64,7 @@ class LinearNetwork(SquaredErrorProblem):
     @cached_property
     def _symmetries(self) -> dict[str, Symmetry]:
         return {
-            "general_linear": LinearPairs(self.layers),
+            "general_linear": LinearPairs(self.layers, gradient_rank=self.samples),
             "scaling": ScalingSymmetry(self.layers),
             "permutation": PermutationSymmetry(self.layers),
             "input_transform": InputTransform(self.layers),

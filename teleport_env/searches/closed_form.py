@@ -8,15 +8,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, Group
+from teleport_env.groups.base import Group
 from teleport_env.groups.general_linear import GL
 from teleport_env.groups.product import Product
 from teleport_env.groups.scaling import PositiveScaling
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
+from teleport_env.searches import linear_chain
 from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.linear_chain import Elements, LinearChain
 from teleport_env.searches.moves import at_start, factors, move, move_price, verified, verify_price
-from teleport_env.searches.objectives import objective_named, ordered
+from teleport_env.searches.objectives import objective_named, ordered, squared_norm
 from teleport_env.searches.pair_algebra import (
     PAIR_OBJECTIVES,
     acts_on_pairs,
@@ -28,6 +30,7 @@ from teleport_env.searches.scaling_sums import SquareSums, setup_flops, sums_flo
 from teleport_env.searches.settings import kind, require_common, require_count, require_flags, require_positive
 from teleport_env.symmetries.base import Pair, Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
+from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import product
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
@@ -90,18 +93,31 @@ class ClosedForm(Search):
         work = _optimum_flops(symmetry)
         if isinstance(symmetry, ScalingSymmetry):
             work = setup_flops(symmetry) + self._sweeps(symmetry) * sums_flops(symmetry)
+        elif linear_chain.serves(symmetry):
+            assert isinstance(symmetry, LinearPairs)
+            on_weights = self.objective == "balance_weights"
+            small = symmetry if on_weights else linear_chain.reduced(symmetry)
+            work = sum(self._sweep_flops(small, sweep) for sweep in range(self._sweeps(small)))
+            if not on_weights:
+                work += linear_chain.begin_flops(symmetry) + linear_chain.end_flops(symmetry)
+                return Counts(flops=work) + verify_price(symmetry, self.verify)
         elif acts_on_pairs(symmetry):
             work = sum(self._sweep_flops(symmetry, sweep) for sweep in range(self._sweeps(symmetry)))
         return Counts(flops=work) + move_price(symmetry) + verify_price(symmetry, self.verify)
 
     def propose(self, start: Start) -> Candidate:
         symmetry = start.symmetry
-        if isinstance(symmetry, ScalingSymmetry):
-            with torch.no_grad():
+        with torch.no_grad():
+            if isinstance(symmetry, ScalingSymmetry):
                 return self._scaled(start, symmetry)
+            if linear_chain.serves(symmetry) and self.objective != "balance_weights":
+                return self._on_chain(start)
         with torch.no_grad():
             if acts_on_pairs(symmetry):
-                element = self._sweep(start)
+                vector = (start.params if self.objective == "balance_weights" else start.gradient).clone()
+                found = self._sweep(start, symmetry, vector)
+                elements = tuple(forth for forth, _ in found)
+                element = elements if isinstance(symmetry.group, Product) else elements[0]
             else:
                 assert isinstance(symmetry, CoordinateChange), "call check() first"
                 maximise = self.objective == "gradient_norm"
@@ -165,20 +181,40 @@ class ClosedForm(Search):
             element=element,
         )
 
-    def _sweep(self, start: Start) -> Element:
+    def _on_chain(self, start: Start) -> Candidate:
+        """Chains of linear layers: sweeps over what the gradients span (`linear_chain`), then one move."""
         symmetry = start.symmetry
+        assert isinstance(symmetry, LinearPairs)
+        start.evaluator.charge(Counts(flops=linear_chain.begin_flops(symmetry) + linear_chain.end_flops(symmetry)))
+        chain = LinearChain(symmetry, start.gradient)
+        gradient = chain.gradient.clone()
+        before = squared_norm(gradient)
+        found = self._sweep(start, chain.symmetry, gradient)
+        elements = Elements([forth for forth, _ in found], [back for _, back in found])
+        params = chain.weights(elements, start.params)
+        sign = 1.0 if self.objective in ("gradient_norm", "relative") else -1.0
+        element = chain.element(elements)
+        return Candidate(
+            params,
+            verified(start, start.loss, params, self.verify, element),
+            chain.gradients(gradient),
+            score=ordered(sign * squared_norm(gradient)),
+            start_score=ordered(sign * before),
+            element=element,
+        )
+
+    def _sweep(self, start: Start, symmetry: Symmetry, vector: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The element of every pair and its inverse; moves ``vector``, weights or gradients, there, in place."""
         groups = factors(symmetry.group)
         on_weights = self.objective == "balance_weights"
-        # A copy whose pairs are views: moving one pair moves what its neighbours see.
-        vector = (start.params if on_weights else start.gradient).clone()
+        # views: moving one pair moves what its neighbours see
         pairs = symmetry.pairs(vector, start.instance)
         found: list[tuple[Tensor, Tensor] | None] = [None] * len(groups)
         for sweep in range(self._sweeps(symmetry)):
             start.evaluator.charge(Counts(flops=self._sweep_flops(symmetry, sweep)))
             for index, (group, pair) in enumerate(zip(groups, pairs, strict=True)):
                 found[index] = self._improve(group, pair, found[index], on_weights)
-        elements = tuple(entry[0] for entry in found if entry is not None)
-        return elements if isinstance(symmetry.group, Product) else elements[0]
+        return [entry for entry in found if entry is not None]
 
     def _improve(
         self, group: Group, pair: Pair, before: tuple[Tensor, Tensor] | None, on_weights: bool

@@ -11,7 +11,7 @@ from teleport_env.groups.permutations import Permutations
 from teleport_env.groups.rotations import SO, SO2
 from teleport_env.groups.scaling import PositiveScaling
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Problem
+from teleport_env.problems.base import Instance, Problem
 from teleport_env.searches.base import Search, Start
 from teleport_env.searches.moves import Point, carries, element_flops, elements, factors
 from teleport_env.searches.objectives import squared_norm
@@ -91,10 +91,14 @@ def relative_price(symmetry: Symmetry) -> Counts:
 
 def relative_direction(start: Start, point: Point) -> Tensor:
     """``(B - A) / (A + B)`` of every pair as algebra coordinates ``(R, group.dim)``, eigenvalues in [-1, 1]; charged."""
-    symmetry = start.symmetry
-    start.evaluator.charge(relative_price(symmetry))
+    start.evaluator.charge(relative_price(start.symmetry))
+    return relative_coordinates(start.symmetry, point.gradient, start.instance)
+
+
+def relative_coordinates(symmetry: Symmetry, gradient: Tensor, instance: Instance) -> Tensor:
+    """`relative_direction` from a gradient ``(R, P)``."""
     coordinates = []
-    for factor, pair in zip(factors(symmetry.group), symmetry.pairs(point.gradient, start.instance), strict=True):
+    for factor, pair in zip(factors(symmetry.group), symmetry.pairs(gradient, instance), strict=True):
         a, b = grams(pair, diagonal=isinstance(factor, PositiveScaling))
         # the coordinates of GL are a matrix row by row, those of a scaling the logarithms
         coordinates.append(solve("relative", a, b, radius=1.0).log_element().flatten(1))

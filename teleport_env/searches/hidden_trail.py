@@ -153,7 +153,7 @@ class HiddenTrail(Trail):
                     output_tangent = output_tangent + product(weight, tangent)
                     # a bias multiplies a constant, whose tangent is 0
                     along = torch.nn.functional.pad(tangent, (0, 0, 0, int(self._layers.bias)))
-                    bracket = bracket + product(error, at.factors[index].inverse_times(along).mT)  # d / s' = e
+                    bracket = bracket + product(delta, at.factors[index].inverse_times(along).mT) / slope
                 if activation.curved:
                     bracket = bracket + error * output_tangent * activation.second_derivative(output) / slope
                 tangent = slope * output_tangent
@@ -209,7 +209,10 @@ class HiddenTrail(Trail):
             return [one if one is two else torch.where(matrix, one, two) for one, two in pairs]
 
         layered = Layered(
-            *(pick(name) for name in ("outputs", "activated", "slopes", "errors")),
+            outputs=pick("outputs"),
+            activated=pick("activated"),
+            slopes=pick("slopes"),
+            errors=pick("errors"),
             factors=[
                 Factors(torch.where(matrix, one.q, two.q), torch.where(matrix, one.r, two.r))
                 for one, two in zip(a.factors, b.factors, strict=True)

@@ -105,7 +105,7 @@ def moved_by(direction: LowRank, factor: Tensor, retract: bool) -> Moved:
     left = direction.left * factor[:, None, None]
     if not direction.narrow:
         whole = product(left, direction.right.mT)
-        forth, back = _cayley(whole) if retract else exponentials(whole)
+        forth, back = cayley(whole) if retract else exponentials(whole)
         return Moved(whole=forth, inverse=back)
     inner = product(direction.right.mT, left)
     if retract:
@@ -116,7 +116,7 @@ def moved_by(direction: LowRank, factor: Tensor, retract: bool) -> Moved:
     return Moved(a=product(left, forth), b=direction.right, p=left, c=product(direction.right, back.mT))
 
 
-def _cayley(x: Tensor) -> tuple[Tensor, Tensor]:
+def cayley(x: Tensor) -> tuple[Tensor, Tensor]:
     """``(1 - x/2)^-1 (1 + x/2)`` and its inverse, as `GL.retract` has them."""
     identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     forth = 2.0 * inverse_or_nan(identity - 0.5 * x) - identity

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from teleport_env.ledger import Counts
-from teleport_env.searches import hidden_trail
+from teleport_env.searches import hidden_trail, linear_chain
 from teleport_env.searches.base import Start
 from teleport_env.searches.directions import direction_price, relative_price, uses_hessian
 from teleport_env.searches.hidden_trail import HiddenTrail
+from teleport_env.searches.linear_chain import LinearTrail
 from teleport_env.searches.moves import along_price, move_price, times
 from teleport_env.searches.scaling_sums import setup_flops, sums_flops
 from teleport_env.searches.trails import PointTrail, ScalingTrail, Trail
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import HiddenUnits
+from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 
@@ -21,6 +23,8 @@ def trail_of(start: Start, derivative: str) -> Trail:
         return PointTrail(start, evaluates=False)
     if isinstance(start.symmetry, ScalingSymmetry):
         return ScalingTrail(start)
+    if linear_chain.serves(start.symmetry):
+        return LinearTrail(start)
     if hidden_trail.serves(start.symmetry):
         trail = HiddenTrail(start)
         if trail.as_announced:
@@ -43,6 +47,9 @@ def trail_price(
     if isinstance(symmetry, ScalingSymmetry) and not by_points:
         walked = Counts(flops=setup_flops(symmetry) + (steps + 1) * sums_flops(symmetry))
         return walked + move_price(symmetry)
+    if linear_chain.serves(symmetry) and not by_points:
+        assert isinstance(symmetry, LinearPairs)
+        return linear_chain.price(symmetry, steps, retract, relative)
     if hidden_trail.serves(symmetry) and not by_points:
         assert isinstance(symmetry, HiddenUnits)
         return hidden_trail.price(symmetry, steps, retract)

@@ -26,14 +26,19 @@ class LinearPairs(PairSymmetry):
     Args:
         layers: Layout of the chain.
         name: What a user types for ``symmetry=``.
+        gradient_rank: A bound on the rank of every layer's gradient, such as the number of examples; searches then work in
+            what the gradients span (`searches.linear_chain`). None: no bound.
 
     Raises:
-        ValueError: The chain has no hidden layer.
+        ValueError: The chain has no hidden layer, or the rank is not positive.
     """
 
     exact_when = "Always, on all data: nothing stands between the two matrices of a pair."
 
-    def __init__(self, layers: Layers, name: str = "general_linear") -> None:
+    def __init__(self, layers: Layers, name: str = "general_linear", *, gradient_rank: int | None = None) -> None:
+        if gradient_rank is not None and gradient_rank < 1:
+            raise ValueError(f"gradient_rank must be at least 1, or None for no bound, got {gradient_rank}")
+        self.gradient_rank = gradient_rank
         super().__init__(layers, name, hidden_group(layers, [GL(width) for width in layers.hidden]))
         self.move_flops = sum(
             2.0 * width**3 + 2.0 * width**2 * (layers.shapes[index][1] + layers.shapes[index + 1][0])

@@ -1,0 +1,304 @@
+"""The general linear group on a chain of linear layers, in the space that the gradients span.
+
+Gradients on ``n`` examples have rank ``n`` at most: ``G_l = L_l R_l'``. What a search over the group wants to know of the
+hidden space between ``G_l`` below and ``G_(l+1)`` above happens in the span of ``L_l`` and ``R_(l+1)``, of dimension
+``2 n``, because the norm, its direction of ascent (`LinearPairs.ascent_direction`) and every element made of it leave the
+rest alone.
+With an orthonormal basis ``Q_l`` of that span, ``Q_l' G_l Q_(l-1)`` is the gradient of a chain whose widths are ``2 n``; it
+has the same norm and the same searches, and ``g = 1 + Q (g~ - 1) Q'`` leads back.
+
+The factors come from the gradient alone, by its product with a fixed random matrix (Halko, Martinsson and Tropp, *Finding
+structure with randomness*, 2011, algorithm 4.1, exact for a matrix of that rank). Where ``2 n`` is no smaller than a hidden
+layer, that layer is taken as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups.product import Product
+from teleport_env.ledger import Counts
+from teleport_env.searches.base import Start
+from teleport_env.searches.directions import relative_coordinates, relative_price
+from teleport_env.searches.low_rank import cayley, exponentials
+from teleport_env.searches.moves import Point, times
+from teleport_env.searches.objectives import squared_norm
+from teleport_env.searches.trails import Place, VectorTrail
+from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.linear_pair import LinearPairs
+from teleport_env.symmetries.networks import Layers, product
+
+_WORTH = 0.75  # of a layer's width: a larger span is no saving
+
+
+@lru_cache(maxsize=64)
+def _probe(size: int, rank: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A fixed matrix of normal numbers ``(1, size, rank)``."""
+    generator = torch.Generator().manual_seed(size * 1_000_003 + rank)
+    drawn = torch.randn(1, size, rank, generator=generator, dtype=torch.float64)
+    return drawn.to(device, dtype)
+
+
+def spans(symmetry: LinearPairs) -> list[bool]:
+    """Of every hidden layer, whether its gradients span little enough of it."""
+    rank = symmetry.gradient_rank
+    return [rank is not None and 2 * rank <= _WORTH * width for width in symmetry.layers.hidden]
+
+
+def serves(symmetry: Symmetry) -> bool:
+    """Whether the action is one of this trail's: on layers without a bias, whose column nothing moves."""
+    return isinstance(symmetry, LinearPairs) and not symmetry.layers.bias
+
+
+@dataclass
+class Elements:
+    """An element of the group and its inverse, on the chain that is searched."""
+
+    forth: list[Tensor]
+    back: list[Tensor]
+
+
+class LinearChain:
+    """The gradient of ``R`` runs on the smaller chain, and the way back.
+
+    Args:
+        symmetry: The action.
+        gradient: ``(R, P)``.
+
+    Attributes:
+        symmetry: The action on the smaller chain; the given one where nothing is to be saved.
+        gradient: ``(R, P~)`` there.
+    """
+
+    def __init__(self, symmetry: LinearPairs, gradient: Tensor) -> None:
+        self._full = symmetry
+        self._bases: list[Tensor | None] = [None] * len(symmetry.layers.hidden)
+        self.symmetry, self.gradient = symmetry, gradient
+        self._lowest: Tensor | None = None
+        self._highest: Tensor | None = None
+        if any(spans(symmetry)):
+            self._reduce(symmetry, gradient)
+
+    def _reduce(self, symmetry: LinearPairs, gradient: Tensor) -> None:
+        layers, rank = symmetry.layers, symmetry.gradient_rank
+        assert rank is not None
+        lefts: list[Tensor | None] = []  # G = left right'; None where a layer is too small to have a factor
+        rights: list[Tensor] = []
+        for matrix in layers.weights(gradient):
+            probe = _probe(matrix.shape[2], rank, matrix.dtype, matrix.device).expand(len(matrix), -1, -1)
+            if min(matrix.shape[1:]) <= rank:
+                lefts.append(None)
+                rights.append(matrix.mT)
+                continue
+            left = torch.linalg.qr(product(matrix, probe))[0]
+            lefts.append(left)
+            rights.append(product(matrix.mT, left))
+        for index, saves in enumerate(spans(symmetry)):
+            if saves:
+                left = self._left(lefts, rights, index)
+                self._bases[index] = torch.linalg.qr(torch.cat([left, rights[index + 1]], dim=2))[0]
+        small = []
+        for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
+            below = self._bases[index - 1] if index > 0 else None
+            if index == 0 and right.shape[2] < right.shape[1]:
+                self._lowest, right = torch.linalg.qr(right)
+            elif below is not None:
+                right = product(below.mT, right)
+            if left is None:
+                small.append(self._onto(index, right.mT))
+            elif index + 1 == len(lefts):
+                self._highest = left
+                small.append(right.mT)
+            else:
+                small.append(product(self._onto(index, left), right.mT))
+        hidden = [part.shape[1] for part in small[:-1]]
+        reduced = Layers((small[0].shape[2], *hidden, small[-1].shape[1]))
+        self.symmetry = LinearPairs(reduced)
+        self.gradient = reduced.flatten(small)
+
+    @staticmethod
+    def _left(lefts: list[Tensor | None], rights: list[Tensor], index: int) -> Tensor:
+        left = lefts[index]
+        return rights[index].mT if left is None else left
+
+    def _onto(self, index: int, matrix: Tensor) -> Tensor:
+        """In the coordinates of a layer's span."""
+        basis = self._bases[index] if index < len(self._bases) else None
+        return matrix if basis is None else product(basis.mT, matrix)
+
+    def weights(self, elements: Elements, params: Tensor) -> Tensor:
+        """The weights ``(R, P)`` after the move."""
+        weights = list(self._full.layers.weights(params))
+        for index, (forth, back) in enumerate(zip(elements.forth, elements.back, strict=True)):
+            weights[index] = self._times(index, forth, weights[index])
+            weights[index + 1] = self._from_right(index, weights[index + 1], back)
+        return self._full.layers.flatten(weights)
+
+    def _times(self, index: int, element: Tensor, matrix: Tensor) -> Tensor:
+        basis = self._bases[index]
+        if basis is None:
+            return product(element, matrix)
+        inside = product(basis.mT, matrix)
+        return torch.baddbmm(matrix, basis, product(element, inside) - inside)
+
+    def _from_right(self, index: int, matrix: Tensor, element: Tensor) -> Tensor:
+        basis = self._bases[index]
+        if basis is None:
+            return product(matrix, element)
+        inside = product(matrix, basis)
+        return torch.baddbmm(matrix, product(inside, element) - inside, basis.mT)
+
+    def gradients(self, gradient: Tensor) -> Tensor:
+        """A gradient ``(R, P)`` from the smaller chain's."""
+        if self.symmetry is self._full:
+            return gradient
+        parts = []
+        bases = [self._lowest, *self._bases, self._highest]
+        for below, above, matrix in zip(bases, bases[1:], self.symmetry.layers.weights(gradient), strict=False):
+            if above is not None:
+                matrix = product(above, matrix)
+            parts.append(matrix if below is None else product(matrix, below.mT))
+        return self._full.layers.flatten(parts)
+
+    def element(self, elements: Elements) -> tuple[Tensor, ...] | None:
+        """The element on the whole chain, where it is the one that was searched; else None, as nobody needs it."""
+        return tuple(elements.forth) if self.symmetry is self._full else None
+
+
+@dataclass
+class Carried:
+    """Where ``R`` runs are: the gradient ``(R, P~)`` on the smaller chain, and the element that led there."""
+
+    gradient: Tensor
+    elements: Elements
+
+
+class LinearTrail(VectorTrail):
+    """Gradients walk, on the smaller chain; the weights follow at the end."""
+
+    def __init__(self, start: Start) -> None:
+        super().__init__(start)
+        assert isinstance(start.symmetry, LinearPairs)
+        self._full = start.symmetry
+
+    def begin(self) -> Place:
+        self._start.evaluator.charge(Counts(flops=begin_flops(self._full)))
+        with torch.no_grad():
+            self._chain = LinearChain(self._full, self._start.gradient)
+        self._symmetry = self._chain.symmetry
+        rows, dtype, device = len(self._start), self._start.params.dtype, self._start.params.device
+        identity = [torch.eye(w, dtype=dtype, device=device).repeat(rows, 1, 1) for w in self._symmetry.layers.hidden]
+        return self._place(Carried(self._chain.gradient, Elements(identity, identity)))
+
+    def _place(self, carried: Carried) -> Place:
+        norm2 = squared_norm(carried.gradient)
+        return Place(carried, self._start.loss, norm2, torch.isfinite(norm2))
+
+    def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
+        gradient = place.state.gradient
+        if relative:
+            self._start.evaluator.charge(relative_price(self._symmetry))
+            return relative_coordinates(self._symmetry, gradient, self._start.instance)
+        self._start.evaluator.charge(Counts(flops=self._symmetry.direction_flops or 0.0))
+        return self._symmetry.ascent_direction(gradient, gradient, self._start.instance)
+
+    def along(self, place: Place, direction: Tensor, factor: Tensor, retract: bool) -> Place:
+        self._start.evaluator.charge(Counts(flops=along_flops(self._symmetry, retract)))
+        group = self._symmetry.group
+        assert isinstance(group, Product)
+        parts = group.algebra(self.scaled(direction, factor))
+        at: Carried = place.state
+        forth, back = [], []
+        matrices = list(self._symmetry.layers.weights(at.gradient))
+        for index, part in enumerate(parts):
+            one, other = cayley(part) if retract else exponentials(part)
+            matrices[index] = product(other.mT, matrices[index])
+            matrices[index + 1] = product(matrices[index + 1], one.mT)
+            forth.append(product(one, at.elements.forth[index]))
+            back.append(product(at.elements.back[index], other))
+        return self._place(Carried(self._symmetry.layers.flatten(matrices), Elements(forth, back)))
+
+    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
+        if bool(mask.all()):
+            return chosen
+        matrix, a, b = mask[:, None, None], chosen.state, other.state
+        forth = [torch.where(matrix, x, y) for x, y in zip(a.elements.forth, b.elements.forth, strict=True)]
+        back = [torch.where(matrix, x, y) for x, y in zip(a.elements.back, b.elements.back, strict=True)]
+        gradient = torch.where(mask[:, None], a.gradient, b.gradient)
+        place = self._place(Carried(gradient, Elements(forth, back)))
+        place.loss = torch.where(mask, chosen.loss, other.loss)
+        place.finite = torch.where(mask, chosen.finite, other.finite)
+        return place
+
+    def end(self, place: Place) -> Point:
+        start, chain = self._start, self._chain
+        start.evaluator.charge(Counts(flops=end_flops(self._full)))
+        with torch.no_grad():
+            params = chain.weights(place.state.elements, start.params)
+            gradient = chain.gradients(place.state.gradient)
+        return Point(params, place.loss, gradient, chain.element(place.state.elements))
+
+
+# -- prices: floating-point operations for one run ---------------------------------------------------------------------
+
+
+def price(symmetry: LinearPairs, steps: int, retract: bool, relative: bool) -> Counts:
+    """What a walk of so many steps costs a run."""
+    small = reduced(symmetry)
+    direction = relative_price(small) if relative else Counts(flops=small.direction_flops or 0.0)
+    walked = times(steps, direction + Counts(flops=along_flops(small, retract)))
+    return walked + Counts(flops=begin_flops(symmetry) + end_flops(symmetry))
+
+
+def reduced(symmetry: LinearPairs) -> LinearPairs:
+    """The action on the smaller chain of `LinearChain`."""
+    saves, rank, layers = spans(symmetry), symmetry.gradient_rank, symmetry.layers
+    if not any(saves) or rank is None:
+        return symmetry
+    around = zip(layers.widths, layers.widths[2:], strict=False)
+    hidden = [
+        min(rank, below) + min(rank, above) if saved else width
+        for saved, width, (below, above) in zip(saves, layers.hidden, around, strict=True)
+    ]
+    lowest = min(rank, layers.widths[0], layers.widths[1])
+    top = layers.shapes[-1]
+    highest = rank if min(top) > rank else top[0]
+    return LinearPairs(Layers((lowest, *hidden, highest)))
+
+
+def begin_flops(symmetry: LinearPairs) -> float:
+    """The factors of every gradient, the bases, and the small matrices."""
+    saves, rank = spans(symmetry), symmetry.gradient_rank
+    if not any(saves) or rank is None:
+        return 0.0
+    factors = sum(4.0 * rows * columns * rank + 4.0 * rows * rank**2 for rows, columns in symmetry.layers.shapes)
+    bases = sum(16.0 * k * rank**2 for k, saved in zip(symmetry.layers.hidden, saves, strict=True) if saved)
+    onto = sum(8.0 * k * rank**2 for k, saved in zip(symmetry.layers.hidden, saves, strict=True) if saved)
+    return factors + bases + onto + 4.0 * symmetry.layers.widths[0] * rank**2
+
+
+def along_flops(symmetry: LinearPairs, retract: bool) -> float:
+    """Of `LinearTrail.along` on the smaller chain: two exponentials, the gradients moved, the elements composed."""
+    shapes = symmetry.layers.shapes
+    return sum(
+        (8.0 if retract else 14.0) * k**3 + 4.0 * k**3 + 2.0 * k * k * (shapes[index][1] + shapes[index + 1][0])
+        for index, k in enumerate(symmetry.layers.hidden)
+    )
+
+
+def end_flops(symmetry: LinearPairs) -> float:
+    """Of the weights' move and the way back of the gradients."""
+    small, layers, total = reduced(symmetry).layers, symmetry.layers, 0.0
+    for index, (k, r) in enumerate(zip(layers.hidden, small.hidden, strict=True)):
+        sides = layers.shapes[index][1] + layers.shapes[index + 1][0]
+        total += 2.0 * k * k * sides if r == k else (4.0 * k * r + 2.0 * r * r) * sides
+    if small is not layers:
+        total += sum(
+            2.0 * rows * r * c + 2.0 * rows * c * columns
+            for (rows, columns), (r, c) in zip(layers.shapes, small.shapes, strict=True)
+        )
+    return total
