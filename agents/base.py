@@ -46,6 +46,10 @@ class Agent(ABC):
         """How many of the actions are gradient steps."""
         return len(self.environment.get("rate_factors", (1.0,)))
 
+    def variants(self) -> tuple[Agent, ...]:
+        """This agent with the settings that a comparison should choose among on the train split; by default as it is."""
+        return (self,)
+
     def initial_state(self, count: int) -> State:
         """The memory of ``count`` runs at the start of their episodes."""
         return {}

@@ -11,6 +11,7 @@ that would end the episode.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -274,12 +275,23 @@ def episode_keys(observation: np.ndarray, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomElement(Every):
-    """`Every` with a random group element that nothing is asked of: does it matter *where to*?"""
+    """`Every` with a random group element that nothing is asked of: does it matter *where to*?
+
+    Attributes:
+        scale: How far from the identity the elements lie, as in `Group.sample`; 1 is uniform on compact groups and far too
+            far on others, so that a comparison tries several.
+    """
 
     name: str = "random element"
+    scale: float = 0.1
 
     def wanted(self) -> dict[str, Any]:
-        return {"searches": ["random_element"]}
+        return {"searches": [{"search": "random_element", "scale": self.scale}]}
+
+    def variants(self) -> tuple[Agent, ...]:
+        # the menu is derived from the scale anew
+        bare = {key: value for key, value in self.environment.items() if key != "searches"}
+        return tuple(dataclasses.replace(self, scale=scale, environment=bare) for scale in (0.03, 0.1, 0.3, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,14 +49,16 @@ class Played:
     Attributes:
         rows: One dict an episode, with the keys `COLUMNS`.
         cost: ``(T + 1, B)`` gradient evaluations spent after each action; an ended episode's stay where they are.
-        orders: ``(T + 1, B)`` ``log10`` of the current loss over the initial one, floored at the tolerance; NaN where a
-            run diverged.
+        loss: ``(T + 1, B)`` on the run's current data (one mini-batch, where there are mini-batches).
+        orders: ``(T + 1, B)`` ``log10`` of ``loss`` over its first entry, floored at the tolerance; NaN from where a run
+            has diverged.
         grad_norm: ``(T + 1, B)``.
         teleported: ``(T + 1, B)`` bool, whether the action was a teleport that moved.
     """
 
     rows: list[dict[str, Any]]
     cost: np.ndarray
+    loss: np.ndarray
     orders: np.ndarray
     grad_norm: np.ndarray
     teleported: np.ndarray
@@ -133,6 +135,7 @@ def _play(
     state, start = None, np.ones(count, dtype=bool)
     over = np.zeros(count, dtype=bool)
     costs, losses, norms, jumps = [info["cost"]], [info["loss"]], [info["grad_norm"]], [np.zeros(count, dtype=bool)]
+    lost = [info["diverged"].astype(bool)]
     before = info["teleports"]
     while not over.all():
         action, state = agent.predict(observation, state, start)
@@ -142,6 +145,7 @@ def _play(
         costs.append(info["cost"])
         losses.append(info["loss"])
         norms.append(info["grad_norm"])
+        lost.append(info["diverged"].astype(bool))
         jumps.append(info["teleports"] > before)
         before = info["teleports"]
     last = env.measure()["training_loss"]
@@ -174,8 +178,8 @@ def _play(
     loss = np.stack(losses)
     orders = _orders(loss, tolerance) - _orders(loss[:1], tolerance)
     # a run that is over stands still; a diverged one has no loss to show from there on
-    orders = np.where(np.isfinite(loss), orders, np.nan)
-    return Played(rows, np.stack(costs), orders, np.stack(norms), np.stack(jumps))
+    orders = np.where(np.stack(lost), np.nan, orders)
+    return Played(rows, np.stack(costs), loss, orders, np.stack(norms), np.stack(jumps))
 
 
 def _orders(loss: np.ndarray, tolerance: float) -> np.ndarray:
@@ -224,7 +228,7 @@ def trace(played: Played, row: int, problem: str, agent: str) -> dict[str, Any]:
         "problem": problem,
         "agent": agent,
         "cost": cost[:length].tolist(),
-        "loss": (played.rows[row]["initial_loss"] * 10.0 ** played.orders[:length, row]).tolist(),
+        "loss": played.loss[:length, row].tolist(),
         "grad_norm": played.grad_norm[:length, row].tolist(),
         "teleports": np.flatnonzero(played.teleported[:length, row]).tolist(),
     }

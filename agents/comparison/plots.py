@@ -359,7 +359,8 @@ def gained_against_teleports(results: pd.DataFrame, styles: Mapping[str, Style],
             agents = [agent for agent in styles if agent in set(played["agent"])]
             still = [agent for agent in agents if not played.loc[played["agent"] == agent, "teleports"].any()]
             # those that never teleport would hide each other at zero
-            beside = dict(zip(still, np.linspace(-0.3, 0.3, len(still)) if len(still) > 1 else [0.0], strict=True))
+            places = np.linspace(-0.3, 0.3, len(still)) if len(still) > 1 else np.zeros(len(still))
+            beside = dict(zip(still, places, strict=True))
             for agent in reversed(agents):
                 style, rows = styles[agent], played[played["agent"] == agent]
                 shift = beside.get(agent, 0.0)

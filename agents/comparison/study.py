@@ -24,6 +24,7 @@ from teleport_env.agents.comparison.summary import import_pandas
 from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import plan_of
+from teleport_env.agents.learning.rules import rule_of
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
@@ -42,7 +43,7 @@ class Study:
         problems: Registered names.
         agents: Names of agents; empty: the roster of each problem.
         policies: Files of trained policies, played beside the agents on the problems they were trained on, each with the
-            best fixed schedule that its training found.
+            best fixed schedule and the best rule that its training found.
         split: Where the played instances come from.
         instances: How many a problem.
         seeds: How often each is played, with other random numbers for the searches.
@@ -59,9 +60,9 @@ class Study:
     policies: tuple[Path, ...] = ()
     split: str = "test"
     instances: int = 64
-    seeds: int = 2
+    seeds: int = 1
     budget: float | None = None
-    tuning_instances: int = 32
+    tuning_instances: int = 24
     references: bool = True
     seed: int = 1
     jobs: int = -1
@@ -125,7 +126,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         "policies": [str(path) for path in study.policies],
         "versions": versions(),
         "command": " ".join(["scripts/compare.py", *sys.argv[1:]]),
-        "learning_rates": {f"{p}/{a}": dataclasses.asdict(t) for (p, a), t in tuned.items()},
+        "learning_rates": {f"{p}/{a}": _described(t) for (p, a), t in tuned.items()},
         "tuning_runs": sum(t.runs for t in tuned.values()),
         "tuning": _describe_tuning(study, tuned),
         "seconds": round(time.perf_counter() - began, 1),
@@ -135,6 +136,11 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     return {"results": results, "summary": summary, "settings": settings, "page": page}
 
 
+def _described(tuned: Tuned) -> dict[str, Any]:
+    found = {f.name: getattr(tuned, f.name) for f in dataclasses.fields(tuned) if f.name != "agent"}
+    return {**found, "environment": {key: str(value) for key, value in tuned.agent.environment.items()}}
+
+
 def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
     if not tuned:
         return "nothing: every problem's default learning rate"
@@ -142,8 +148,8 @@ def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
     said = (
         f"the base learning rate of every agent, on {study.tuning_instances} instances a problem of the train split: first "
         f"each optimizer without teleports over {len(WIDE)} rates, then each agent over {len(NARROW)} around its "
-        f"optimizer's best; {sum(found.runs for found in tuned.values())} episodes in all. Thresholds and intervals are not "
-        "tuned."
+        f"optimizer's best, and the scale of random elements; {sum(t.runs for t in tuned.values())} episodes in all. "
+        "Thresholds and intervals are not tuned."
     )
     return said + (f" The best lay at an edge of the grid for {', '.join(edges)}." if edges else "")
 
@@ -168,8 +174,7 @@ def _roster(problem: str, study: Study) -> list[Agent]:
         policy = LearnedSchedule.load(path)
         if policy.problems and problem not in policy.problems:
             continue
-        plan = plan_of(policy)
-        roster += [policy] if plan is None else [policy, plan]
+        roster += [agent for agent in (policy, plan_of(policy), rule_of(policy)) if agent is not None]
     names = [agent.name for agent in roster]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -206,7 +211,7 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
                 continue
             base = best[problem, _optimizer_of(problem, agent)]
             if isinstance(agent, Never):
-                found[problem, agent.name] = base
+                found[problem, agent.name] = dataclasses.replace(base, agent=agent)
             else:
                 second.append((_tune_task, (study, problem, agent, base.rate)))
     found.update(dict(_parallel(second, study.jobs, "tuning agents")))
@@ -233,6 +238,7 @@ def _play_task(
     torch.set_num_threads(1)
     ids = draw_instances(problem, study.split, study.instances, study.seed)
     rate = tuned.get((problem, agent.name))
+    agent = agent if rate is None else rate.agent
     settings = {} if rate is None else {"learning_rate": rate.rate}
     played = [
         play(problem, agent, ids, split=study.split, budget=study.budget, seed=seed, settings=settings)
@@ -282,7 +288,14 @@ def _reference_task(
         np.log10(np.maximum(found["trace_loss"], floor)) - np.log10(np.maximum(found["initial_loss"], floor))[:, None]
     )
     shape = found["trace_cost"].T.shape
-    trail = Played(rows, found["trace_cost"].T * unit, orders.T, np.full(shape, np.nan), np.zeros(shape, dtype=bool))
+    trail = Played(
+        rows,
+        found["trace_cost"].T * unit,
+        found["trace_loss"].T,
+        orders.T,
+        np.full(shape, np.nan),
+        np.zeros(shape, dtype=bool),
+    )
     return (problem, REFERENCES[name]), [trail], rows
 
 

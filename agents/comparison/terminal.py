@@ -43,7 +43,7 @@ def tables(summary: pd.DataFrame, split: str) -> Iterator[Table]:
 def _cells(row: Any) -> list[str]:
     versus = f"{row.difference:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
     return [
-        f"{row.agent} (oracle)" if row.kind == "oracle" else row.agent,
+        "best fixed in hindsight" if row.kind == "oracle" else row.agent,
         f"{row.mean:.2f}",
         "best baseline" if row.verdict == "baseline" else versus,
         f"{row.diverged:.0%}",

@@ -27,15 +27,17 @@ TUNING_SEED = 20221
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned learning rate.
+    """A tuned agent.
 
     Attributes:
+        agent: The best of its variants.
         rate: The best of those tried.
         gained: Mean orders of magnitude gained with it on the train split.
         runs: Episodes that the tuning played.
         at_edge: Whether the best lies at an edge of the grid.
     """
 
+    agent: Agent
     rate: float
     gained: float
     runs: int
@@ -51,7 +53,7 @@ def tune_rate(
     budget: float | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Tuned:
-    """The rate with which an agent gains most, on average over instances of the train split.
+    """The variant and the rate with which an agent gains most, on average over instances of the train split.
 
     Args:
         problem: Registered name.
@@ -62,11 +64,19 @@ def tune_rate(
         settings: Further keyword arguments of the environment.
     """
     ids = draw_instances(problem, "train", instances, TUNING_SEED, settings)
-    gained = []
-    for rate in rates:
+
+    def score(candidate: Agent, rate: float) -> float:
         arguments = {**(settings or {}), "learning_rate": float(rate)}
-        played = play(problem, agent, ids, split="train", budget=budget, seed=TUNING_SEED, settings=arguments)
-        gained.append(float(np.mean([row["gained"] for row in played.rows])))
+        played = play(problem, candidate, ids, split="train", budget=budget, seed=TUNING_SEED, settings=arguments)
+        return float(np.mean([row["gained"] for row in played.rows]))
+
+    variants = agent.variants()
+    plays = len(rates)
+    if len(variants) > 1:  # at the middle rate, and the rate is then chosen for the best
+        middle = rates[len(rates) // 2]
+        agent = variants[int(np.argmax([score(variant, middle) for variant in variants]))]
+        plays += len(variants)
+    gained = [score(agent, rate) for rate in rates]
     best = int(np.argmax(gained))
     edge = len(rates) > 1 and best in (0, len(rates) - 1)
-    return Tuned(float(rates[best]), gained[best], len(rates) * len(ids), edge)
+    return Tuned(agent, float(rates[best]), gained[best], plays * len(ids), edge)

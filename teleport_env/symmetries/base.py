@@ -55,8 +55,8 @@ class Symmetry(ABC):
             not reject a candidate because its loss moved.
         linear: ``w -> g.w`` is linear in ``w``, and `gradient_after` needs no loss.
         weightwise: Every weight is moved by a factor or to a place of its own, so that rounding stays in its last bit
-            however often it is moved. Elsewhere the rounding of matrix products grows with the condition of ``g`` and adds up, and
-            searches do not take a carried loss on trust.
+            however often it is moved. Elsewhere the rounding of matrix products grows with the condition of ``g`` and
+            adds up, and searches do not take a carried loss on trust.
         move_flops: Floating-point operations of the matrix work of one action on one run, for the ledger.
         gradient_flops: The same of one `gradient_after`.
         direction_flops: The same of one `ascent_direction`; None: four times an exponential and a move, which is what

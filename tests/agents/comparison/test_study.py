@@ -45,7 +45,9 @@ def test_diverged_runs_count_as_two_orders_lost() -> None:
     ids = draw_instances("Booth", "test", 3, seed=0)
     played = play("Booth", Never(), ids, split="test", budget=60, settings={"learning_rate": 1e3})
     assert all(row["diverged"] and row["gained"] == -2.0 for row in played.rows)
-    assert np.isfinite(curve([played], 60.0)["median"]).all()
+    # Regression: only a loss that was not finite counted as diverged, and the curve ended seven orders up.
+    assert np.nanmax(curve([played], 60.0)["q75"]) == 2.0
+    assert curve([played], 60.0)["median"][-1] == 2.0
 
 
 def test_cost_to_target() -> None:

@@ -1,0 +1,214 @@
+"""The reproduction with tiny budgets: every figure is made, and what the page says of the released code is really so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from teleport_env.agents import AtSteps, Every, Never, paper
+from teleport_env.agents.reproduction import FIGURES, HOLDS, Row, Setup, page, reproduce
+from teleport_env.agents.reproduction import plain as published_formulas
+from teleport_env.agents.reproduction.course import play
+from teleport_env.agents.reproduction.figures import titles
+from teleport_env.agents.reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
+from teleport_env.agents.reproduction.regression import agents
+from teleport_env.agents.reproduction.results import verdict
+from teleport_env.agents.reproduction.sweep import OneEach
+from teleport_env.checks import CheckFailed, check_problem
+from teleport_env.problems.base import Evaluator
+from teleport_env.random import Streams
+from teleport_env.searches import search_from
+from teleport_env.searches.base import Start
+
+ROOT = Path(__file__).resolve().parents[3]
+PNG = b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+def test_every_figure_is_made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TELEPORT_ENV_DATA", raising=False)
+    files = reproduce(name, Setup(tiny=True), tmp_path)
+    pictures = [file for file in files if file.suffix == ".png"]
+    assert pictures
+    assert all(file.read_bytes()[:4] == PNG for file in pictures)
+    assert any(file.suffix == ".csv" and len(file.read_text().splitlines()) > 1 for file in files)
+    content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert content["settings"]
+    assert all(row["holds"] in HOLDS for row in content["rows"])
+    written = page(titles(), tmp_path, "images")
+    assert f"## {FIGURES[name].title}" in written
+    assert all(f"(images/{picture.name})" in written for picture in pictures)
+
+
+def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="figure9.*figure1"):
+        reproduce("figure9", Setup(tiny=True), tmp_path)
+
+
+def test_the_script_and_the_page(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/reproduce.py", "figure7", "--out", str(tmp_path / "out")]
+    command += ["--page", str(tmp_path / "docs" / "page.md")]
+    (tmp_path / "docs").mkdir()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "docs" / "page.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((images/[^)]+)\)", written):
+        assert (tmp_path / "docs" / link).exists()
+    # 200 angles of the published start: the published numbers
+    content = json.loads((tmp_path / "out" / "figure7.json").read_text(encoding="utf-8"))
+    assert [row["holds"] for row in content["rows"]] == ["yes"] * len(content["rows"])
+
+
+def test_a_row_says_one_of_four_things() -> None:
+    with pytest.raises(ValueError, match="perhaps"):
+        Row(claim="", obtained="", holds="perhaps")
+    assert [verdict(checks) for checks in ([True], [True, False], [False])] == ["yes", "partly", "no"]
+
+
+# -- recording ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_course_is_what_the_runs_did() -> None:
+    """Descent written out, with the teleport's record in place of the moment before it."""
+    preset = paper("Booth")
+    course = play("Booth", preset.agent, 6, instances=[0, 0, 0], watch_params=True)
+    assert course.loss.shape == (7, 3)
+    assert len(course.jumps) == 1
+    (jump,) = course.jumps
+    assert jump.step == 4
+    plain = play("Booth", Never(environment={"learning_rate": 0.08}), 6, watch_params=True)
+    np.testing.assert_allclose(jump.left, np.repeat(plain.params[4], 3, axis=0))  # not yet moved
+    assert (np.abs(course.params[4] - jump.left).max(axis=1) > 0.1).all()  # moved
+    np.testing.assert_allclose(course.loss[4], plain.loss[4, 0], rtol=1e-12)
+    np.testing.assert_allclose(course.grad_norm[4], jump.growth * plain.grad_norm[4, 0], rtol=1e-12)
+    assert (course.loss[:4] == plain.loss[:4]).all()
+    assert (np.diff(course.cost, axis=0)[:, 0] >= 1.0).all()
+    assert course.cost[6, 0] == plain.cost[6, 0] + 11.0  # 10 ascent steps and the random start
+
+
+def test_a_diverged_run_is_infinite() -> None:
+    course = play("Booth", Never(environment={"learning_rate": 10.0}), 30)
+    assert course.diverged.all()
+    assert not np.isfinite(course.loss[-1, 0]) or course.loss[-1, 0] > 1e6
+
+
+def test_one_each_gives_every_run_its_own_search() -> None:
+    searches = [{"search": "gradient_ascent", "steps": 1, "rate": rate, "objective": "any"} for rate in (1e-300, 1e-3)]
+    both = play("Booth", OneEach(at=2, searches=(0, 1, 0), environment={"searches": searches}), 4, instances=[0] * 3)
+    (jump,) = both.jumps
+    assert jump.step == 2
+    assert jump.growth[0] == jump.growth[2] == 1.0
+    assert jump.growth[1] > 1.0
+
+
+# -- the released code -------------------------------------------------------------------------------------------------
+
+
+def test_increments_are_a_chart_and_no_exponential() -> None:
+    """What tells the released code's elements from this project's: exp(xi) exp(-xi) is 1 - T^2."""
+    group = Increments(4)
+    xi = Streams.from_seeds([0, 1]).normal((16,)) * 0.3
+    matrix = group.algebra(xi)
+    eye = torch.eye(4, dtype=torch.float64)
+    torch.testing.assert_close(group.compose(group.exp(xi), group.exp(-xi)), eye - matrix @ matrix)
+    torch.testing.assert_close(group.compose(group.exp(xi), group.inverse(group.exp(xi))), eye.expand(2, -1, -1))
+    with pytest.raises(CheckFailed, match="exp_is_additive_along_a_line"):
+        check_problem(PublishedRegression())
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "label", "after"),
+    [
+        ("gd", "no teleport", {6: 507.7, 10: 280.7, 50: 22.44, 100: 6.345}),
+        ("gd", "released", {6: 118.2, 10: 25.6, 50: 2.46, 100: 1.985}),
+        ("gd", "published, exact", {6: 139.0, 10: 56.0, 50: 10.4, 100: 5.12}),
+        ("adagrad", "no teleport", {6: 122.5, 10: 65.6, 50: 6.95, 100: 2.90}),
+        ("adagrad", "released", {6: 25.6, 10: 12.35, 50: 2.48, 100: 1.75}),
+        ("adagrad", "published, exact", {50: 6.8}),
+    ],
+)
+def test_regression_gives_the_figures_of_the_released_code(optimizer: str, label: str, after: dict[int, float]) -> None:
+    """Measured with the released code itself, and with its action repaired; means over the five seeds."""
+    course = play("MLPRegression", agents(optimizer)[label], max(after), instances=range(5))
+    for step, loss in after.items():
+        assert course.loss[step].mean() == pytest.approx(loss, rel=5e-3)
+
+
+def test_the_released_teleport_leaks_and_the_exact_ones_do_not() -> None:
+    for optimizer, low, high in (("gd", 0.38, 0.92), ("adagrad", 0.54, 0.98)):
+        leak = -play("MLPRegression", agents(optimizer)["released"], 6, instances=range(5)).jumps[0].loss_change
+        assert low < leak.min() < leak.max() < high
+        for label in ("published, exact", "residual, exact"):
+            change = play("MLPRegression", agents(optimizer)[label], 6, instances=range(5)).jumps[0].loss_change
+            assert np.abs(change).max() < 1e-10
+
+
+def start_of(symmetry: str) -> Start:
+    problem = PublishedRegression()
+    instance = problem.instances(torch.arange(5), "paper")
+    evaluator = Evaluator(problem, instance)
+    loss, gradient = evaluator.loss_and_gradient(instance.start)
+    rate = torch.full((5,), 1e-4, dtype=torch.float64)
+    streams = Streams.from_seeds(range(5))
+    return Start(instance.start, loss, gradient, rate, problem.symmetries[symmetry], evaluator, streams)
+
+
+@pytest.mark.parametrize("symmetry", [PUBLISHED, RESIDUAL])
+def test_the_true_norms_direction_is_the_derivative_of_the_gradient_norm(symmetry: str) -> None:
+    """By finite differences along the direction; the released objective's is not."""
+    from teleport_env.agents.reproduction.published import released_direction
+
+    start = start_of(symmetry)
+    action = start.symmetry
+
+    def squared(xi: torch.Tensor) -> torch.Tensor:
+        moved = action.act(action.group.exp(xi), start.params, start.instance)
+        return (start.evaluator.problem.loss_and_gradient(moved, start.instance)[1] ** 2).sum(dim=1)
+
+    for as_released, exact in ((False, True), (True, False)):
+        direction = released_direction(start, start.params, as_released)
+        unit = direction / direction.norm(dim=1, keepdim=True)
+        slope = (squared(1e-6 * unit) - squared(-1e-6 * unit)) / 2e-6
+        error = (slope / direction.norm(dim=1) - 1.0).abs()
+        assert bool((error < 1e-4).all()) is exact
+
+
+def test_the_ascent_pays_for_what_it_evaluates_and_checks_its_settings() -> None:
+    search = search_from({"search": "released_ascent", "steps": 3})
+    start = start_of(PUBLISHED)
+    before = start.evaluator.counts
+    search.find(start)
+    used, price = start.evaluator.counts, search.price(start.evaluator.problem, start.symmetry)
+    assert float(used.gradient - before.gradient) == price.gradient == 4.0
+    assert float(used.hessian_vector) == price.hessian_vector == 3.0
+    with pytest.raises(ValueError, match="rate"):
+        search_from({"search": "released_ascent", "rate": 0.0})
+    with pytest.raises(ValueError, match="hidden units"):
+        play("MLPRegression", Every(environment={"searches": ["released_ascent"], "symmetry": "scaling"}), 1)
+
+
+def test_the_published_formulas_written_plainly_agree_with_the_search() -> None:
+    """Two writings of eq. 8 and Algorithm 1: the plain one that is timed, and the one that is played."""
+    start = start_of(PUBLISHED)
+    found = search_from({"search": "released_ascent", "steps": 3, "rate": 1e-8}).find(start)
+    layers = start.evaluator.problem.layers  # type: ignore[attr-defined]
+    for row in range(5):
+        weights = [matrix[row] for matrix in layers.weights(start.params)]
+        inputs, targets = start.instance["inputs"][row], start.instance["targets"][row]
+        moved = published_formulas.teleport(weights, inputs, targets, 3, 1e-8)
+        expected = torch.cat([matrix.flatten() for matrix in moved])
+        torch.testing.assert_close(found.params[row], expected, rtol=1e-7, atol=1e-9)
+
+
+def test_released_form_is_the_problems_own() -> None:
+    assert RELEASED in PublishedRegression().symmetries
+    agent = agents("gd")["released"]
+    assert isinstance(agent, AtSteps)
+    assert agent.at == (5,)
