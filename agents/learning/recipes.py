@@ -17,10 +17,10 @@ def _flatten(radius: float) -> dict[str, Any]:
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "Quadratic": {"steps_per_action": 4},
+    "Quadratic": {"steps_per_action": 1},
     "Rosenbrock": {"steps_per_action": 4, "decisions": 300_000},
     "RosenbrockND": {"steps_per_action": 4},
-    "Booth": {"steps_per_action": 1},
+    "Booth": {"steps_per_action": 1, "rate_factors": _RATES},
     "MatrixFactorization": {
         "searches": ("balance_weights", "balance_gradient", _flatten(0.5), _flatten(1.5)),
         "rate_factors": _RATES,
