@@ -89,7 +89,7 @@ class SB3VecEnv(VecEnv):
         self._reset_options()
         self._returns[:] = 0.0
         self._lengths[:] = 0
-        self.reset_infos = [_row_info(infos, row) for row in range(self.num_envs)]
+        self.reset_infos = _row_infos(infos, np.arange(self.num_envs))
         return observation
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -104,25 +104,24 @@ class SB3VecEnv(VecEnv):
         self._returns += reward
         self._lengths += 1
         done = terminated | truncated
-        if self.full_infos:
-            rows = [_row_info(infos, row) for row in range(self.num_envs)]
-        else:
-            rows = [{} for _ in range(self.num_envs)]
-        for row in np.flatnonzero(done).tolist():
-            self.reset_infos[row] = _row_info(infos, row)
-            rows[row] = {
-                **_row_info(infos["final_info"], row),
-                "terminal_observation": infos["final_obs"][row],
-                "TimeLimit.truncated": bool(truncated[row] and not terminated[row] and self.bootstrap_truncated),
-                "episode": {
-                    "r": float(self._returns[row]),
-                    "l": int(self._lengths[row]),
-                    "t": round(time.time() - self._began, 6),
-                },
-            }
+        rows = _row_infos(infos, np.arange(self.num_envs)) if self.full_infos else [{} for _ in range(self.num_envs)]
+        over = np.flatnonzero(done)
+        if len(over):
+            self._end(over, rows, infos, truncated & ~terminated & self.bootstrap_truncated)
         self._returns[done] = 0.0
         self._lengths[done] = 0
         return observation, reward.astype(np.float32), done, rows
+
+    def _end(self, over: np.ndarray, rows: list[dict[str, Any]], infos: dict[str, Any], truncated: np.ndarray) -> None:
+        """Put into ``rows`` how the episodes ``over`` ended, and keep how the next began."""
+        elapsed = round(time.time() - self._began, 6)
+        last, first, final = _row_infos(infos["final_info"], over), _row_infos(infos, over), infos["final_obs"]
+        for row, info, begun in zip(over.tolist(), last, first, strict=True):
+            self.reset_infos[row] = begun
+            info["terminal_observation"] = final[row]
+            info["TimeLimit.truncated"] = bool(truncated[row])
+            info["episode"] = {"r": float(self._returns[row]), "l": int(self._lengths[row]), "t": elapsed}
+            rows[row] = info
 
     def close(self) -> None:
         self.env.close()
@@ -213,11 +212,18 @@ def _vector_env(env: str | TeleportVectorEnv, num_envs: int | None, arguments: d
     return made
 
 
-def _row_info(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """One row of a vector info as Python numbers, of the keys that it has."""
-    found = {}
+def _row_infos(infos: dict[str, Any], rows: np.ndarray) -> list[dict[str, Any]]:
+    """Some rows of a vector info as dicts of Python numbers, of the keys that each has; column by column, which is fast."""
+    found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
     for name, values in infos.items():
         present = infos.get("_" + name)
-        if present is not None and present[row] and name not in ("final_obs", "final_info"):
-            found[name] = values[row].item()
+        if present is None or name in ("final_obs", "final_info"):
+            continue
+        taken, has = values[rows].tolist(), present[rows]
+        if has.all():
+            for info, value in zip(found, taken, strict=True):
+                info[name] = value
+        else:
+            for index in np.flatnonzero(has).tolist():
+                found[index][name] = taken[index]
     return found

@@ -72,6 +72,9 @@ def against_dummy(scale: Scale, count: int, few: int) -> Measured:
 
 
 def against_trivial(scale: Scale, count: int) -> Measured:
-    """Actions are gradient steps at a rate to be chosen: what a teleport computes is no part of the adapter."""
-    ours = SB3VecEnv(ID, count, searches=(), rate_factors=RATES)
+    """Actions are gradient steps at a rate to be chosen: what a teleport computes is no part of the adapter.
+
+    As in training, the end of a budget is no truncation that calls for a value: it would be asked for row by row.
+    """
+    ours = SB3VecEnv(ID, count, bootstrap_truncated=False, searches=(), rate_factors=RATES)
     return _decisions(ours, Nothing(ours), scale)

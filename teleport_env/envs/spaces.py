@@ -38,11 +38,10 @@ def read_actions(episodes: Episodes, action: Any) -> Actions:
     """
     settings, count, device = episodes.settings, episodes.count, episodes.settings.device
     if settings.action_mode == "schedule":
-        if isinstance(action, np.ndarray) and action.dtype == np.int64 and action.shape == (count,):
-            # steps by everybody, the commonest of actions, are told by two comparisons
-            least, most = action.min(), action.max()
-            if least >= 0 and most == 0 and episodes.plain_step is not None:
-                return episodes.plain_step
+        plain, known = episodes.plain_step, isinstance(action, np.ndarray) and action.dtype == np.int64
+        # steps by everybody, the commonest of actions, are told by counting
+        if plain is not None and known and action.shape == (count,) and not np.count_nonzero(action):
+            return plain
         chosen = _tensor(action, device)
         if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape != (count,):
             raise ValueError(
