@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv compare benchmark test test-slow lint clean
+.PHONY: help venv compare benchmark reproduce test test-slow lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ compare: venv ## tune and play teleport schedules, and write results/compare/rep
 # One thread: the ratios compare code, and threads help none of the small tensors here.
 benchmark: venv ## measure speed against other environments and bare loops, and write results/benchmark
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark.py --out results/benchmark $(ARGS)
+
+reproduce: venv ## reproduce the paper in its quick form, and write results/reproduction and docs/reproduction.md
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/reproduce.py all --out results/reproduction --page docs/reproduction.md $(ARGS)
 
 test: lint ## lint, then the tests
 	$(PYTEST) $(ARGS)

@@ -86,6 +86,16 @@ _EXACT = (
 _MNIST = "Section 6.3: teleport once right after the first epoch, on 4 mini-batches; the rates are not published"
 
 _PUBLISHED: dict[str, _Published] = {
+    "Ellipse": _Published(
+        problem="Ellipse",
+        optimizer="gd",
+        learning_rate=0.05,
+        steps=20,
+        at=(3,),
+        search=_ascent(10, 1e-3, start="random"),
+        ascent_steps=10,
+        source="Figure 1 is a picture without settings: start, rate and schedule are this project's, the ascent that of Booth's",
+    ),
     "Rosenbrock": _Published(
         problem="Rosenbrock",
         optimizer="gd",

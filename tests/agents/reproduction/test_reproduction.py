@@ -131,7 +131,6 @@ def test_increments_are_a_chart_and_no_exponential() -> None:
         ("gd", "published, exact", {6: 139.0, 10: 56.0, 50: 10.4, 100: 5.12}),
         ("adagrad", "no teleport", {6: 122.5, 10: 65.6, 50: 6.95, 100: 2.90}),
         ("adagrad", "released", {6: 25.6, 10: 12.35, 50: 2.48, 100: 1.75}),
-        ("adagrad", "published, exact", {50: 6.8}),
     ],
 )
 def test_regression_gives_the_figures_of_the_released_code(optimizer: str, label: str, after: dict[int, float]) -> None:
@@ -139,6 +138,15 @@ def test_regression_gives_the_figures_of_the_released_code(optimizer: str, label
     course = play("MLPRegression", agents(optimizer)[label], max(after), instances=range(5))
     for step, loss in after.items():
         assert course.loss[step].mean() == pytest.approx(loss, rel=5e-3)
+
+
+def test_exact_adagrad_throws_one_seed_out() -> None:
+    """With its action repaired the released code gives 6.7805 after 50 steps. Seed 3, which comes back from 290 times its
+    initial loss, has 20.336 then. The environment takes such a run for diverged; the other four are the same."""
+    course = play("MLPRegression", agents("adagrad")["published, exact"], 50, instances=range(5))
+    others = course.loss[50, [0, 1, 2, 4]]
+    assert others.mean() == pytest.approx((5 * 6.7805 - 20.336) / 4, rel=1e-3)
+    assert course.loss[6, 3] > 100 * course.loss[0, 3] or np.isinf(course.loss[6, 3])
 
 
 def test_the_released_teleport_leaks_and_the_exact_ones_do_not() -> None:

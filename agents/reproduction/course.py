@@ -1,0 +1,200 @@
+"""Playing a schedule and recording its course, gradient step by gradient step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from teleport_env.agents.base import Agent
+from teleport_env.envs.vector import TeleportVectorEnv
+from teleport_env.registration import id_of
+
+Tensors = dict[str, np.ndarray]
+
+_RECORDED = ("loss", "grad_norm", "cost", "diverged")
+
+
+@dataclass
+class Jump:
+    """A teleport of all runs at once.
+
+    Attributes:
+        step: Gradient steps taken before it.
+        moved: ``(B,)`` bool.
+        loss_change: ``(B,)``, the relative change of the loss on the data it used.
+        growth: ``(B,)``, of the gradient norm: after over before.
+        left: ``(B, P)``, the parameters before it, where parameters are recorded.
+        before, after: What `TeleportVectorEnv.measure` said, where that was asked for.
+    """
+
+    step: int
+    moved: np.ndarray
+    loss_change: np.ndarray
+    growth: np.ndarray
+    left: np.ndarray
+    before: Tensors = field(default_factory=dict)
+    after: Tensors = field(default_factory=dict)
+
+
+@dataclass
+class Course:
+    """``B`` runs of one schedule. Index ``t`` of ``T + 1`` is right before update ``t``, teleports included.
+
+    A run that is over (diverged, or converged to the tolerance) keeps its last numbers. A diverged one's loss is infinite;
+    the environment ends a run whose loss is far above its start, although some would have come back.
+
+    Attributes:
+        loss: ``(T + 1, B)``.
+        grad_norm: ``(T + 1, B)``.
+        cost: ``(T + 1, B)``, gradient evaluations.
+        seconds: ``(T + 1,)``, of all runs together.
+        params: ``(T + 1, B, P)`` where asked for, else empty.
+        jumps: The teleports.
+        measured: Steps and measurements ``(B,)`` taken after them, where asked for.
+        diverged: ``(B,)`` bool.
+    """
+
+    loss: np.ndarray
+    grad_norm: np.ndarray
+    cost: np.ndarray
+    seconds: np.ndarray
+    params: np.ndarray
+    jumps: list[Jump]
+    measured: list[tuple[int, Tensors]]
+    diverged: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        return len(self.loss) - 1
+
+    def measurements(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps ``(M,)`` and values ``(M, B)`` of one measurement."""
+        return np.array([step for step, _ in self.measured]), np.stack([values[name] for _, values in self.measured])
+
+
+def play(
+    problem: str,
+    agent: Agent,
+    steps: int,
+    *,
+    instances: Sequence[int] = (0,),
+    seed: int = 0,
+    watch_params: bool = False,
+    measure_every: int = 0,
+    measure_jumps: bool = False,
+    begin: Callable[[TeleportVectorEnv], np.ndarray | None] | None = None,
+    finish: Callable[[TeleportVectorEnv], None] | None = None,
+    **arguments: Any,
+) -> Course:
+    """Play ``steps`` gradient steps of one schedule on several instances.
+
+    Args:
+        problem: Registered name.
+        agent: Who plays. It must ask all runs for steps, or all for teleports, at a time, as schedules by counts do.
+        steps: Gradient steps.
+        instances: Ids, one a run; a repeated id is the same start with other random numbers of the searches.
+        seed: Of those random numbers.
+        watch_params: Record the parameters.
+        measure_every: Take `TeleportVectorEnv.measure` after so many steps; 0: never.
+        measure_jumps: And around every teleport.
+        begin: Gives parameters ``(B, P)`` to start from, from the new environment.
+        finish: Sees the environment at the end.
+        arguments: Keyword arguments of the environment, which go before the agent's. The budget is no limit by default: runs
+            are compared after equally many steps, with their cost beside them.
+    """
+    env = gym.make_vec(
+        id_of(problem),
+        num_envs=len(instances),
+        vectorization_mode="vector_entry_point",
+        autoreset_mode="Disabled",
+        **{"split": "paper", **agent.environment, "budget": 1e9, **arguments},
+    ).unwrapped
+    assert isinstance(env, TeleportVectorEnv)
+    with torch.no_grad():
+        recorder = _Recorder(env, watch_params)
+        options: dict[str, Any] = {"instance_id": np.asarray(instances)}
+        start = begin(env) if begin else None
+        if start is not None:
+            options["params"] = start
+        observation, info = env.reset(seed=seed, options=options)
+        recorder.add(info, 0.0)
+        state, first = None, np.ones(len(instances), dtype=bool)
+        over = np.zeros(len(instances), dtype=bool)
+        taken, spent = 0, 0.0
+        if measure_every:
+            recorder.measured.append((0, _numbers(env)))
+        while taken < steps and not over.all():
+            action, state = agent.predict(observation, state, first)
+            first = np.zeros_like(first)
+            stepping = bool((action[~over] < agent.steps).all())
+            before, norms = (_numbers(env) if measure_jumps and not stepping else {}), info["grad_norm"]
+            moves = info["teleports"]
+            began = time.perf_counter()
+            observation, _, terminated, truncated, info = env.step(action)
+            spent += time.perf_counter() - began
+            over = terminated | truncated
+            if stepping:
+                taken += env.settings.steps_per_action
+                recorder.add(info, spent)
+                if measure_every and taken % measure_every == 0:
+                    recorder.measured.append((taken, _numbers(env)))
+                continue
+            jump = Jump(
+                taken,
+                info["teleports"] > moves,
+                info["loss_change"],
+                info["grad_norm"] / np.maximum(norms, 1e-300),
+                recorder.params[-1] if watch_params else np.zeros((len(instances), 0)),
+                before,
+                _numbers(env) if measure_jumps else {},
+            )
+            recorder.jumped(info, spent, jump)
+        if finish:
+            finish(env)
+        return recorder.course(info["diverged"].astype(bool))
+
+
+def _numbers(env: TeleportVectorEnv) -> Tensors:
+    return {name: np.asarray(value) for name, value in env.measure().items()}
+
+
+class _Recorder:
+    def __init__(self, env: TeleportVectorEnv, watch_params: bool) -> None:
+        self.env, self.watch_params = env, watch_params
+        self.numbers: list[Mapping[str, np.ndarray]] = []
+        self.seconds: list[float] = []
+        self.params: list[np.ndarray] = []
+        self.jumps: list[Jump] = []
+        self.measured: list[tuple[int, Tensors]] = []
+
+    def add(self, info: Mapping[str, np.ndarray], seconds: float) -> None:
+        self.numbers.append({name: np.array(info[name]) for name in _RECORDED})
+        self.seconds.append(seconds)
+        if self.watch_params:
+            self.params.append(self.env.episodes.runs.params.cpu().numpy().copy())
+
+    def jumped(self, info: Mapping[str, np.ndarray], seconds: float, jump: Jump) -> None:
+        """A teleport replaces the record of the moment: no step was taken."""
+        self.numbers.pop()
+        self.seconds.pop()
+        if self.watch_params:
+            self.params.pop()
+        self.add(info, seconds)
+        self.jumps.append(jump)
+
+    def course(self, diverged: np.ndarray) -> Course:
+        loss, norm, cost, ended = (np.stack([n[key] for n in self.numbers]) for key in _RECORDED)
+        loss = np.where(np.isfinite(loss) & ~ended, loss, np.inf)
+        params = np.stack(self.params) if self.params else np.zeros((0, loss.shape[1], 0))
+        return Course(loss, norm, cost, np.array(self.seconds), params, self.jumps, self.measured, diverged)
+
+
+def play_all(agents: Mapping[str, Agent], problem: str, steps: int, **arguments: Any) -> dict[str, Course]:
+    """`play` for each of several agents, on the same instances."""
+    return {label: play(problem, agent, steps, **arguments) for label, agent in agents.items()}

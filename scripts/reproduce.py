@@ -1,0 +1,57 @@
+"""Reproduce the paper: a figure's picture, CSV and rows of claims.
+
+python scripts/reproduce.py figure2                   # the quick form, minutes
+python scripts/reproduce.py figure4 --full --data-dir data/mnist
+python scripts/reproduce.py all --page docs/reproduction.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+import torch
+
+from teleport_env.agents.reproduction import FIGURES, Setup, page, reproduce
+from teleport_env.agents.reproduction.figures import titles
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "figures", nargs="+", choices=["all", *FIGURES], metavar="FIGURE", help=", ".join(["all", *FIGURES])
+    )
+    parser.add_argument("--full", dest="quick", action="store_false", help="the published sizes: hours")
+    parser.add_argument("--quick", action="store_true", default=True, help="few seeds, small sizes (default)")
+    parser.add_argument("--data-dir", type=Path, help="folder with MNIST's IDX files, for figures 4 and 5")
+    parser.add_argument("--out", type=Path, default=Path("results/reproduction"), help="folder for the results")
+    parser.add_argument(
+        "--page", type=Path, help="write the page of all results found in --out, its pictures beside it"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(1)  # small tensors; the figures are reproducible to the last bit this way
+    setup = Setup(quick=given.quick, data_dir=given.data_dir)
+    try:
+        for name in FIGURES if "all" in given.figures else given.figures:
+            began = time.perf_counter()
+            files = reproduce(name, setup, given.out)
+            print(f"{name}: {time.perf_counter() - began:.0f} s, {', '.join(file.name for file in files)}", flush=True)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        raise SystemExit(f"reproduce: {error}") from error
+    if given.page:
+        images = given.page.parent / "images" / "reproduction"
+        images.mkdir(parents=True, exist_ok=True)
+        for picture in given.out.glob("*.png"):
+            shutil.copy(picture, images)
+        given.page.write_text(page(titles(), given.out, "images/reproduction"), encoding="utf-8")
+        print(f"wrote {given.page}")
+
+
+if __name__ == "__main__":
+    main()
