@@ -25,7 +25,6 @@ from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.rules import rule_of
-from teleport_env.agents.learning.rules import rule_of
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
