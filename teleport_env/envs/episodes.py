@@ -412,24 +412,28 @@ class Episodes:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    def observation(self) -> Tensor:
-        """``(B, length)`` float32, finite."""
+    def observation(self, rows: Tensor | None = None) -> Tensor:
+        """``(B, length)`` float32, finite; or ``(R, length)`` of ``rows`` ``(R,)`` alone."""
         kind = self.settings.observation
         parts = []
         if kind != "params":
-            parts.append(self.features())
+            parts.append(self.features(rows))
         if kind != "features":
-            params = torch.nan_to_num(self.runs.params, nan=PARAMS_BOUND)
+            params = self.runs.params if rows is None else self.runs.params[rows]
+            params = torch.nan_to_num(params, nan=PARAMS_BOUND)
             parts.append(params.clamp(-PARAMS_BOUND, PARAMS_BOUND).to(torch.float32))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def features(self) -> Tensor:
-        """The features ``(B, F)`` float32, whatever the observation is made of; in memory of their own, column by column."""
+    def features(self, rows: Tensor | None = None) -> Tensor:
+        """The features ``(B, F)`` or ``(R, F)`` float32, whatever the observation is made of.
+
+        In memory of their own, column by column.
+        """
         if self._writer is None:
             allowance = self.allowance()
             self._writer = FeatureWriter(self.runs, allowance.budget, allowance.tolerance, allowance.cheapest)
         with self.runs.quiet():
-            return self._writer.write().t()
+            return self._writer.write(rows).t()
 
     def allowance(self) -> Allowance:
         s = self.settings

@@ -321,13 +321,16 @@ class FeatureWriter:
         self._kept_cosines = floats[AT["cosine"] : AT["alignment"] + 1]
         self._starts = floats[AT["initial_loss"] : AT["initial_grad_norm2"] + 1]
         self._kept_rates = floats[AT["learning_rate"] : AT["base_rate"] + 1]
-        self._seen = -1
+        self._seen, self._some_fresh = -1, True  # fresh: not a step yet
 
-    def write(self) -> Tensor:
-        """``(len(FEATURES), B)`` float32 in memory of its own: the transpose of the observation."""
+    def write(self, rows: Tensor | None = None) -> Tensor:
+        """``(len(FEATURES), B)`` float32 in memory of its own: the transpose of the observation.
+
+        Args:
+            rows: ``(R,)``, for whom; None: all.
+        """
         x, row, kept = self._x, self._row, self._books.row
-        changed = self._runs.changes != self._seen
-        if changed:
+        if self._runs.changes != self._seen:
             self._write_rest()
         loss, gradient, update = self._logs
         x.copy(self._kept_logs, self._logs)
@@ -344,8 +347,10 @@ class FeatureWriter:
         x.multiply(row["rate_curvature"], 0.5, row["rate_curvature"])
         x.subtract(update, self._half_initial, row["update_norm"])
         x.multiply(row["update_norm"], 1.0 / 6.0, row["update_norm"])
-        if changed:
-            row["update_norm"][self._books.integers[AT["steps"]] == 0] = 0.0
+        if self._some_fresh:
+            fresh = self._books.integers[AT["steps"]] == 0
+            row["update_norm"][fresh] = 0.0
+            self._some_fresh = x.any(fresh)
         x.subtract(self._budget, self._cost, self._left64)
         left, log_left, price = row["budget_left"], row["log_budget_left"], row["price"]
         x.copy(self._left64, left)
@@ -356,7 +361,7 @@ class FeatureWriter:
         x.multiply(self._spare, 0.25, log_left)
         x.multiply(left, self._per_budget, left)
         x.take(self._counts, self._books.integers[AT["since_teleport"]], row["since_teleport"])
-        return self._clipped()
+        return self._clipped(self._table if rows is None else self._table[:, rows])
 
     def _write_rest(self) -> None:
         """What a gradient step leaves alone."""
@@ -373,10 +378,10 @@ class FeatureWriter:
         x.multiply(row["teleport_gain"], 0.5, row["teleport_gain"])
         x.take(self._counts, integers[AT["attempts"]], row["teleports"])
         x.copy(integers[AT["status"]] > 1, row["refused"])
-        self._seen = self._runs.changes
+        self._seen, self._some_fresh = self._runs.changes, True
 
-    def _clipped(self) -> Tensor:
-        table, low, high = self._table, self._low, self._high
+    def _clipped(self, table: Tensor) -> Tensor:
+        low, high = self._low, self._high
         if table.shape[1] < _MANY and table.device.type == "cpu":
             array = np.minimum(table.numpy(), high.numpy())
             np.maximum(array, low.numpy(), out=array)

@@ -96,7 +96,7 @@ class Infos(dict[str, Any]):
         self._make_all()
         return super().__eq__(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __or__(self, other: Any) -> Any:
         return self.copy() | other

@@ -38,10 +38,10 @@ def read_actions(episodes: Episodes, action: Any) -> Actions:
     """
     settings, count, device = episodes.settings, episodes.count, episodes.settings.device
     if settings.action_mode == "schedule":
-        plain, known = episodes.plain_step, isinstance(action, np.ndarray) and action.dtype == np.int64
-        # steps by everybody, the commonest of actions, are told by counting
-        if plain is not None and known and action.shape == (count,) and not np.count_nonzero(action):
-            return plain
+        if isinstance(action, np.ndarray) and action.dtype == np.int64 and action.shape == (count,):
+            quick = _steps_of_all(episodes, action)
+            if quick is not None:
+                return quick
         chosen = _tensor(action, device)
         if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape != (count,):
             raise ValueError(
@@ -77,6 +77,16 @@ def read_actions(episodes: Episodes, action: Any) -> Actions:
         _require_finite(group)
     # policies overshoot the box; Gymnasium clips for nobody
     return episodes.from_group(teleport, group.clamp(-1.0, 1.0))
+
+
+def _steps_of_all(episodes: Episodes, action: np.ndarray) -> Actions | None:
+    """The actions where everybody is asked for a gradient step, which is told with few calls; else None."""
+    if episodes.plain_step is not None and not np.count_nonzero(action):
+        return episodes.plain_step
+    # as unsigned integers, in which negative ones are large
+    if action.view(np.uint64).max() >= len(episodes.settings.rate_factors):
+        return None
+    return Actions(None, episodes.factors.take(torch.from_numpy(action).to(episodes.settings.device)))
 
 
 def _require_finite(action: Tensor) -> None:

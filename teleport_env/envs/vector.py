@@ -279,7 +279,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self, over: Tensor, rows: Tensor, numbers: Numbers, measured: tuple[Tensor, dict[str, Tensor]] | None
     ) -> dict[str, Any]:
         """Reset the rows that are over at once; their last observation and info go into the infos."""
-        last = self.episodes.observation()
+        last = self.episodes.observation(None if self.output == "torch" else rows)
         mask = over.cpu()
         self._begin_next(mask)
         infos = self._info(self.episodes.numbers(), None)
@@ -288,9 +288,8 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             infos["final_obs"] = last
         else:
             observations = np.full(self.num_envs, None, dtype=object)
-            array = last.cpu().numpy()
-            for row in rows.tolist():
-                observations[row] = array[row].copy()
+            for row, array in zip(rows.tolist(), last.contiguous().cpu().numpy(), strict=True):
+                observations[row] = array.copy()
             infos["final_obs"] = observations
         infos["final_info"] = self._info(numbers, measured, flags)
         infos["_final_obs"] = infos["_final_info"] = over.clone() if self.output == "torch" else flags.copy()
