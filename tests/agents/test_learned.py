@@ -21,7 +21,7 @@ from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learned import LearnedSchedule
-from teleport_env.agents.learning.plans import Plan, plan_of, play_plans, search_plans
+from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
 from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
 from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
@@ -237,13 +237,14 @@ def test_a_plan_plays_as_its_agent() -> None:
 
 
 def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
-    found = search_plans(dataclasses.replace(FLATTEN, plans=40), instances=8)
-    settings = FLATTEN.settings()
+    found = search_plans(dataclasses.replace(FLATTEN, plans=64), instances=16)
+    plain = [Plan(FLATTEN.settings().learning_rate * multiple) for multiple in MULTIPLES]
     ids = draw_instances(FLATTEN.problem, "train", 40, 77)
-    gained, _ = play_plans(FLATTEN, [found.plan, Plan(settings.learning_rate)], ids)
-    assert gained[0].mean() > gained[1].mean() + 0.5
-    assert found.tried <= 40 + 7
-    assert found.episodes >= 8 * found.tried
+    gained, _ = play_plans(FLATTEN, [found.plan, *plain], ids)
+    assert gained[0].mean() > gained[1:].mean(axis=1).max() + 0.5
+    assert found.gained == pytest.approx(gained[0].mean(), abs=1.5)
+    assert found.tried <= len(plain) + 64
+    assert found.episodes == found.tried * 16 + 8 * 160
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
