@@ -5,9 +5,11 @@ data. The prices of the other evaluations are the field's usual ratios of arithm
 Derivatives*, 2008: a gradient costs three to four forward passes, a Hessian-vector product twice a gradient).
 
 What a teleport computes beside evaluations (products, solves, factorizations, exponentials, and a symmetry's elementwise
-work on the weights) is charged by its floating-point operations over those of one gradient of the same problem. The
-update of the optimizer itself is free, and so are the few operations by which a change of coordinates comes and goes in
-the plane: there every candidate costs the evaluation that it ends with.
+work on the weights) is charged by its floating-point operations over those of one gradient of the same problem, corrected
+where operations of the two kinds take different time (`Symmetry.work_price`, `elementwise_price`): such constants were
+measured once by the benchmark's rows on prices, with 1024 runs on one thread (64 runs for `Digits`), and are part of the
+code; nothing is measured while runs are charged. The update of the optimizer itself is free, and so are the few operations
+by which a change of coordinates comes and goes in the plane: there every candidate costs the evaluation that it ends with.
 """
 
 from __future__ import annotations
@@ -23,6 +25,28 @@ from teleport_env.arrays import arrays_of
 FORWARD = 1.0 / 3.0
 GRADIENT = 1.0
 HESSIAN_VECTOR = 2.0
+
+
+def elementwise_price(gradient_flops: float) -> float:
+    """How long an elementwise operation takes, in operations of the gradient of a network.
+
+    An operation on an entry of memory takes about a nanosecond whatever the network. One of a matrix product takes as long
+    in products of five rows, and a thirtieth of that in wide ones: measured 1.2 (`MLPRegression`), 9 (`Digits`), 22 (width
+    512, 20 examples). In between a power of the size of a product, a sixteenth of the gradient's operations in a network of
+    three layers, fits them.
+
+    Args:
+        gradient_flops: Floating-point operations of one gradient.
+    """
+    return min(30.0, max(1.0, 0.15 * (gradient_flops / 16.0) ** 0.4))
+
+
+def small_matrices_price(size: int) -> float:
+    """How long an operation on matrices of that size takes in operations of a gradient whose matrices are as small.
+
+    The work around their products is elementwise (`elementwise_price`): measured 2.9 for size 3 and 1.8 for size 6.
+    """
+    return float(1.0 + 7.5 / size**1.25)
 
 
 @dataclass

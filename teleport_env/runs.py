@@ -275,7 +275,10 @@ class Runs:
         self.optimizer_state = {name: t.clone() for name, t in self.optimizer.init(self.params).items()}
         if not self._ready:
             size = self.problem.batch_size
-            self.ledger = Ledger(self.count, self.problem.gradient_flops(self.instance, size), self.device)
+            flops = self.problem.gradient_flops(self.instance, size)
+            # in operations of a teleport's work, which may take longer than the gradient's
+            unit = flops if self.symmetry is None else flops / self.symmetry.work_price(flops)
+            self.ledger = Ledger(self.count, unit, self.device)
             if size is not None:
                 self._batches = MiniBatches(self.problem.num_examples(self.instance), size)
             self._ready = True

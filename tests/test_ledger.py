@@ -5,7 +5,18 @@ from dataclasses import fields
 import pytest
 import torch
 
-from teleport_env.ledger import FORWARD, GRADIENT, HESSIAN_VECTOR, Counts, Ledger
+from teleport_env.ledger import (
+    FORWARD,
+    GRADIENT,
+    HESSIAN_VECTOR,
+    Counts,
+    Ledger,
+    elementwise_price,
+    small_matrices_price,
+)
+from teleport_env.problems import problem_from
+from teleport_env.random import Streams
+from teleport_env.runs import Runs
 
 
 def account(count: int = 4, gradient_flops: float = 100.0) -> Ledger:
@@ -111,3 +122,26 @@ def test_a_snapshot_is_a_copy_and_restores_everything() -> None:
 def test_the_unit_must_be_positive(flops: float) -> None:
     with pytest.raises(ValueError, match=r"gradient_flops must be positive, got"):
         Ledger(1, flops)
+
+
+def test_elementwise_work_takes_longer_than_its_operations() -> None:
+    """The constants are measured; what is tested is where they were measured, and that they stay within reason."""
+    assert elementwise_price(1.0) == 1.0
+    assert elementwise_price(2832.0) == pytest.approx(1.2, rel=0.05)  # MLPRegression
+    assert elementwise_price(332720.0) == pytest.approx(8.0, rel=0.05)  # Digits
+    assert elementwise_price(1e12) == 30.0
+    assert small_matrices_price(3) == pytest.approx(2.9, rel=0.02)
+    assert small_matrices_price(512) == pytest.approx(1.0, abs=0.01)
+
+
+def test_runs_charge_the_work_price() -> None:
+    """What a teleport computes beside evaluations costs its operations times the price of one."""
+    problem = problem_from("MLPRegression")
+    runs = Runs(problem, 1, symmetry="scaling", searches=["balance_gradient"], learning_rate=1e-4)
+    runs.reset(Streams.from_seeds([0]).keys, torch.arange(1))
+    flops = problem.gradient_flops(runs.instance)
+    before = float(runs.ledger.cost)
+    runs.teleport(torch.tensor([0]))
+    assert float(runs.ledger.counts.flops) > 0
+    expected = float(runs.ledger.counts.flops) * elementwise_price(flops) / flops
+    assert float(runs.ledger.cost) - before == pytest.approx(expected)

@@ -26,7 +26,7 @@ from teleport_env.searches.pair_algebra import (
     solve,
     solve_flops,
 )
-from teleport_env.searches.scaling_sums import SquareSums, setup_flops, sums_flops
+from teleport_env.searches.scaling_sums import SquareSums, move_flops, setup_flops, sums_flops
 from teleport_env.searches.settings import kind, require_common, require_count, require_flags, require_positive
 from teleport_env.symmetries.base import Pair, Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
@@ -92,7 +92,8 @@ class ClosedForm(Search):
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         work = _optimum_flops(symmetry)
         if isinstance(symmetry, ScalingSymmetry):
-            work = setup_flops(symmetry) + self._sweeps(symmetry) * sums_flops(symmetry)
+            work = setup_flops(symmetry) + self._sweeps(symmetry) * sums_flops(symmetry) + move_flops(symmetry)
+            return Counts(flops=work) + verify_price(symmetry, self.verify)
         elif linear_chain.serves(symmetry):
             assert isinstance(symmetry, LinearPairs)
             on_weights = self.objective == "balance_weights"
@@ -149,8 +150,8 @@ class ClosedForm(Search):
 
     def _scaled(self, start: Start, symmetry: ScalingSymmetry) -> Candidate:
         """Positive scalings: every unit's best factor from sums of squares (`scaling_sums`), then one move."""
-        sweeps, symmetry_flops = self._sweeps(symmetry), symmetry.move_flops + symmetry.gradient_flops
-        flops = setup_flops(symmetry) + sweeps * sums_flops(symmetry) + symmetry_flops
+        sweeps = self._sweeps(symmetry)
+        flops = setup_flops(symmetry) + sweeps * sums_flops(symmetry) + move_flops(symmetry)
         start.evaluator.charge(Counts(flops=flops))
         on_weights = self.objective == "balance_weights"
         sums = SquareSums(symmetry, start.params if on_weights else start.gradient)

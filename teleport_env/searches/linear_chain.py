@@ -285,7 +285,7 @@ def along_flops(symmetry: LinearPairs, retract: bool) -> float:
     """Of `LinearTrail.along` on the smaller chain: two exponentials, the gradients moved, the elements composed."""
     shapes = symmetry.layers.shapes
     return sum(
-        (8.0 if retract else 14.0) * k**3 + 4.0 * k**3 + 2.0 * k * k * (shapes[index][1] + shapes[index + 1][0])
+        (8.0 if retract else 11.0) * k**3 + 4.0 * k**3 + 2.0 * k * k * (shapes[index][1] + shapes[index + 1][0])
         for index, k in enumerate(symmetry.layers.hidden)
     )
 

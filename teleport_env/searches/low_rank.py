@@ -127,8 +127,8 @@ def cayley(x: Tensor) -> tuple[Tensor, Tensor]:
 def moved_flops(size: int, rank: int, retract: bool) -> float:
     """Floating-point operations of `moved_by`."""
     if rank >= size:
-        return 2.0 * size * size * rank + (8.0 if retract else 14.0) * size**3
-    return 6.0 * size * rank * rank + (4.0 if retract else 14.0) * rank**3
+        return 2.0 * size * size * rank + (8.0 if retract else 11.0) * size**3
+    return 6.0 * size * rank * rank + (4.0 if retract else 11.0) * rank**3
 
 
 def times_flops(size: int, rank: int, columns: int) -> float:

@@ -8,8 +8,8 @@ from teleport_env.searches.base import Start
 from teleport_env.searches.directions import direction_price, relative_price, uses_hessian
 from teleport_env.searches.hidden_trail import HiddenTrail
 from teleport_env.searches.linear_chain import LinearTrail
-from teleport_env.searches.moves import along_price, move_price, times
-from teleport_env.searches.scaling_sums import setup_flops, sums_flops
+from teleport_env.searches.moves import along_price, times
+from teleport_env.searches.scaling_sums import move_flops, setup_flops, step_flops
 from teleport_env.searches.trails import PointTrail, ScalingTrail, Trail
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import HiddenUnits
@@ -45,8 +45,7 @@ def trail_price(
         step = direction_price(symmetry, derivative) + along_price(symmetry, retract, gradient=False)
         return times(steps, step)
     if isinstance(symmetry, ScalingSymmetry) and not by_points:
-        walked = Counts(flops=setup_flops(symmetry) + (steps + 1) * sums_flops(symmetry))
-        return walked + move_price(symmetry)
+        return Counts(flops=setup_flops(symmetry) + (steps + 1) * step_flops(symmetry) + move_flops(symmetry))
     if linear_chain.serves(symmetry) and not by_points:
         assert isinstance(symmetry, LinearPairs)
         return linear_chain.price(symmetry, steps, retract, relative)

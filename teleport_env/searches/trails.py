@@ -26,9 +26,9 @@ from teleport_env.searches.directions import (
     ascent_direction,
     relative_direction,
 )
-from teleport_env.searches.moves import Point, at_start, move_along, move_price, where_points
+from teleport_env.searches.moves import Point, at_start, move_along, where_points
 from teleport_env.searches.objectives import squared_norm
-from teleport_env.searches.scaling_sums import Scaled, ScalingOrbit, setup_flops, sums_flops
+from teleport_env.searches.scaling_sums import Scaled, ScalingOrbit, move_flops, setup_flops, step_flops
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 
@@ -140,7 +140,7 @@ class ScalingTrail(VectorTrail):
         return Place(scaled, self._start.loss, scaled.norm2, scaled.finite)
 
     def begin(self) -> Place:
-        self._start.evaluator.charge(Counts(flops=setup_flops(self._symmetry) + sums_flops(self._symmetry)))
+        self._start.evaluator.charge(Counts(flops=setup_flops(self._symmetry) + step_flops(self._symmetry)))
         self._orbit = ScalingOrbit(self._symmetry, self._start.gradient)
         place = self._place(self._orbit.start)
         place.finite = place.finite & torch.isfinite(self._start.loss) & finite_rows(self._start.params)
@@ -153,7 +153,7 @@ class ScalingTrail(VectorTrail):
         return 2.0 * (above - below)
 
     def along(self, place: Place, direction: Tensor, factor: Tensor, retract: bool) -> Place:
-        self._start.evaluator.charge(Counts(flops=sums_flops(self._symmetry)))
+        self._start.evaluator.charge(Counts(flops=step_flops(self._symmetry)))
         return self._place(self._orbit.along(place.state, self.scaled(direction, factor), retract))
 
     def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
@@ -173,7 +173,7 @@ class ScalingTrail(VectorTrail):
 
     def end(self, place: Place) -> Point:
         start, symmetry = self._start, self._symmetry
-        start.evaluator.charge(move_price(symmetry))
+        start.evaluator.charge(Counts(flops=move_flops(symmetry)))
         element, inverse = self._orbit.element(place.state)
         params, gradient = symmetry.scale_both(element, inverse, start.params, start.gradient)
         return Point(params, place.loss, gradient, element)

@@ -137,5 +137,15 @@ class Symmetry(ABC):
             (direction,) = torch.autograd.grad((pulled * gradient).sum(), xi)
         return -2.0 * direction
 
+    def work_price(self, gradient_flops: float) -> float:
+        """How long one operation of this action, and of searches over it, takes, in operations of the problem's gradient.
+
+        1 where both are matrix products of about one size. `teleport_env.ledger` says how the constants were measured.
+
+        Args:
+            gradient_flops: Floating-point operations of one gradient of one run.
+        """
+        return 1.0
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} of {self.group!r}>"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from teleport_env.groups import GL
 from teleport_env.groups.base import Element
+from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import require_bijective, require_form, times_pseudo_inverse
 from teleport_env.symmetries.networks import FeedForward, product
@@ -72,6 +73,9 @@ class FirstOrder(Symmetry):
             6.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * p * k * k
             for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)
         )
+
+    def work_price(self, gradient_flops: float) -> float:
+        return small_matrices_price(min(self.layers.hidden))
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         network = self.network

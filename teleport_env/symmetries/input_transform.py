@@ -9,6 +9,7 @@ from torch import Tensor
 
 from teleport_env.groups import GL, SO, Group
 from teleport_env.groups.base import Element
+from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import FeedForward, Layers, product
 
@@ -57,7 +58,11 @@ class InputTransform(Symmetry):
             raise ValueError(f"the inputs have {width} components, and {chosen.name} acts on {chosen.n}")
         self.group: Group = chosen
         self.move_flops = 2.0 * width**3 + 2.0 * self.layers.widths[1] * width**2
+        self.direction_flops = 2.5 * (chosen.exp_flops + self.move_flops)  # the action and its derivatives, as measured
         self.gradient_flops = 2.0 * self.layers.widths[1] * width**2
+
+    def work_price(self, gradient_flops: float) -> float:
+        return 1.15 * small_matrices_price(self.layers.widths[0])  # for its random elements, as measured
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """``W_1 -> W_1 g^-1``; the other layers are unchanged."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups import GL
+from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import PairSymmetry, gram_matrices, hidden_group
 
@@ -47,6 +48,9 @@ class LinearPairs(PairSymmetry):
         self.gradient_flops = self.move_flops
         # two Gram matrices a pair: the same products without the inverse
         self.direction_flops = self.move_flops - sum(2.0 * width**3 for width in layers.hidden)
+
+    def work_price(self, gradient_flops: float) -> float:
+        return small_matrices_price(min(self.layers.hidden))
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         return product(part, matrix)

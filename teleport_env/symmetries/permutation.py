@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from teleport_env.groups import Permutations
+from teleport_env.ledger import elementwise_price
 from teleport_env.symmetries.base import Pair
 from teleport_env.symmetries.networks import Layers
 from teleport_env.symmetries.pairs import PairSymmetry, hidden_group
@@ -35,7 +36,11 @@ class PermutationSymmetry(PairSymmetry):
 
     def __init__(self, layers: Layers, name: str = "permutation") -> None:
         super().__init__(layers, name, hidden_group(layers, [Permutations(width) for width in layers.hidden]))
-        self.move_flops = self.gradient_flops = float(layers.num_params)  # every weight is copied once
+        # every weight is gathered by an index; the random order of the units is part of it
+        self.move_flops = self.gradient_flops = 13.0 * layers.num_params + 90.0 * sum(layers.hidden)
+
+    def work_price(self, gradient_flops: float) -> float:
+        return elementwise_price(gradient_flops)
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         # (P V)[p[i]] = V[i], so row j of P V is row p^-1[j] of V

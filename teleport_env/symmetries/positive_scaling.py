@@ -9,6 +9,7 @@ from torch import Tensor
 
 from teleport_env.groups import PositiveScaling
 from teleport_env.groups.base import Element
+from teleport_env.ledger import elementwise_price
 from teleport_env.symmetries.activations import Activation, Identity, homogeneous_names
 from teleport_env.symmetries.networks import Layers
 from teleport_env.symmetries.pairs import PairSymmetry, hidden_group, parts_of
@@ -53,9 +54,12 @@ class ScalingSymmetry(PairSymmetry):
                 f"{activation.name!r}: use 'general_linear' or 'permutation' with it"
             )
         super().__init__(layers, name, hidden_group(layers, [PositiveScaling(width) for width in layers.hidden]))
-        # No matrix products, but a few operations on every weight: a third of a gradient on four samples, not nothing.
-        self.move_flops = self.gradient_flops = 2.0 * layers.num_params
+        # No matrix products, but a few operations on every weight and unit (a random element is part of its move).
+        self.move_flops = self.gradient_flops = 8.0 * layers.num_params + 50.0 * sum(layers.hidden) + 150.0
         self.direction_flops = 4.0 * layers.num_params  # the sums of squares on both sides of every hidden unit
+
+    def work_price(self, gradient_flops: float) -> float:
+        return elementwise_price(gradient_flops)
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         parts = parts_of(g, len(self.layers.hidden))
