@@ -1,0 +1,251 @@
+"""What is computed several numbers at once, in place or ahead of time is what the plain definition says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import teleport_env  # noqa: F401
+from teleport_env import progress
+from teleport_env.arrays import TORCH
+from teleport_env.envs.episodes import Numbers
+from teleport_env.envs.features import HIGH, LOW, NAMES, compute_features
+from teleport_env.envs.upcoming import AHEAD, Upcoming
+from teleport_env.problems import Rosenbrock
+from teleport_env.problems.base import writes_in_place
+from teleport_env.random import Streams, seeds_of_rows
+
+ROWS = 18
+
+
+def make(name: str, count: int = ROWS, **arguments: Any) -> Any:
+    return gym.make_vec(f"Teleport/{name}-v0", num_envs=count, vectorization_mode="vector_entry_point", **arguments)
+
+
+def mixed(envs: Any, generator: np.random.Generator) -> np.ndarray:
+    """Random actions, most of them gradient steps."""
+    count = envs.num_envs
+    return generator.integers(envs.single_action_space.n, size=count) * (generator.random(count) < 0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Rosenbrock", {}),
+        ("Rosenbrock", {"dtype": "float32"}),
+        ("Rosenbrock", {"optimizer": "adam", "rate_factors": (0.5, 1.0, 2.0)}),
+        ("Booth", {"optimizer": "momentum"}),
+        ("Quadratic", {}),
+        ("MLPRegression", {}),
+    ],
+)
+def test_features_are_those_of_the_table(name: str, arguments: dict[str, Any]) -> None:
+    """`FeatureWriter` against `compute_features`, after steps, teleports, resets and divergence, asked once or twice."""
+    envs = make(name, 9, budget=12.0, **arguments).unwrapped
+    observation, _ = envs.reset(seed=0)
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        plain = compute_features(envs.episodes.runs.progress, envs.episodes.allowance())
+        assert np.allclose(observation, plain.numpy(), rtol=0, atol=3e-6), name
+        assert torch.equal(envs.episodes.observation(), envs.episodes.observation())
+        rows = torch.tensor([7, 2])
+        assert torch.equal(envs.episodes.observation(rows), envs.episodes.observation()[rows])
+        observation = envs.step(mixed(envs, generator))[0]
+
+
+def test_features_of_a_diverged_run_are_finite() -> None:
+    envs = make("Rosenbrock", 200, learning_rate=10.0, autoreset_mode="Disabled").unwrapped
+    envs.reset(seed=0)
+    for _ in range(8):
+        observation = envs.step(np.zeros(200, dtype=np.int64))[0]
+        assert np.isfinite(observation).all()
+        assert (observation >= LOW.numpy()).all()
+        assert (observation <= HIGH.numpy()).all()
+    assert envs.episodes.runs.progress.diverged.all()
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_prepared_episodes_are_those_of_single_environments(mode: str) -> None:
+    """Of as many rows as are worth preparing for, through more episodes than are prepared at a time."""
+    arguments: dict[str, Any] = {"budget": 6.0, "searches": [{"search": "grid", "points": 2}]}
+    envs = make("Rosenbrock", autoreset_mode=mode, **arguments).unwrapped
+    assert Upcoming.serves(envs.episodes.runs) is False, "not before the first reset"
+    observations, _ = envs.reset(seed=3)
+    singles = [gym.make("Teleport/Rosenbrock-v0", **arguments) for _ in range(ROWS)]
+    for single, seed, observation in zip(singles, seeds_of_rows(3, ROWS), observations, strict=True):
+        assert np.array_equal(single.reset(seed=seed)[0], observation)
+    over, ends = [False] * ROWS, [0] * ROWS
+    generator = np.random.default_rng(1)
+    for _ in range(40):
+        actions = mixed(envs, generator)
+        observations, rewards, _, _, infos = envs.step(actions)
+        for i, single in enumerate(singles):
+            reward = 0.0
+            if over[i] and mode == "NextStep":
+                observation, info = single.reset()
+                over[i] = False
+            else:
+                observation, reward, terminated, truncated, info = single.step(actions[i])
+                over[i] = terminated or truncated
+                ends[i] += over[i]
+                if over[i] and mode == "SameStep":
+                    assert np.array_equal(infos["final_obs"][i], observation)
+                    observation, info = single.reset()
+            assert np.array_equal(observations[i], observation)
+            assert rewards[i] == reward
+            assert all(infos[key][i] == value for key, value in info.items())
+    assert envs._upcoming is not None
+    assert min(ends) > AHEAD
+
+
+def test_prepared_episodes_are_forgotten_with_their_keys() -> None:
+    envs = make("Rosenbrock", budget=4.0).unwrapped
+    envs.reset(seed=0)
+    saved = envs.snapshot()
+
+    def ids() -> list[int]:
+        found = []
+        for _ in range(16):
+            found += envs.step(np.zeros(ROWS, dtype=np.int64))[4]["instance_id"].tolist()
+        return found
+
+    first = ids()
+    envs.reset(seed=1)
+    assert ids() != first
+    envs.restore(saved)
+    assert ids() == first
+    again = pickle.loads(pickle.dumps(saved))
+    envs.restore(again)
+    twin = copy.deepcopy(envs)
+    assert ids() == first
+    envs = twin
+    assert ids() == first
+
+
+# -- infos -------------------------------------------------------------------------------------------------------------
+
+
+def test_infos_are_dicts() -> None:
+    envs = make("Booth", 3)
+    _, infos = envs.reset(seed=0)
+    keys = {key for name in Numbers.NAMES for key in (name, "_" + name)}
+    assert isinstance(infos, dict)
+    assert set(infos) == keys == set(infos.keys())
+    assert len(infos) == len(keys)
+    assert "loss" in infos
+    assert "nothing" not in infos
+
+    def fresh() -> dict[str, Any]:
+        return envs.reset(seed=0)[1]
+
+    loss = infos["loss"]
+    assert infos["loss"] is loss, "made once"
+    ways = [dict(fresh()), {**fresh()}, fresh().copy(), copy.copy(fresh()), copy.deepcopy(fresh())]
+    ways += [pickle.loads(pickle.dumps(fresh())), fresh() | {}, {} | fresh(), dict(fresh().items())]
+    ways += [dict(zip(fresh(), fresh().values(), strict=True)), {key: fresh().get(key) for key in keys}]
+    updated: dict[str, Any] = {}
+    updated.update(fresh())
+    for way in [*ways, updated]:
+        assert type(way) is dict
+        assert set(way) == keys
+        assert np.array_equal(way["loss"], loss)
+        assert way["_loss"].all()
+    assert np.array_equal(fresh().pop("loss"), loss)
+    assert fresh().pop("nothing", 5) == 5
+    assert fresh().get("nothing", 6) == 6
+    assert np.array_equal(fresh().setdefault("loss", 7), loss)
+    assert fresh().setdefault("nothing", 8) == 8
+    assert "object object" not in repr(fresh())
+    assert json.loads(json.dumps(fresh(), default=lambda array: array.tolist()))["loss"] == loss.tolist()
+    taken = fresh()
+    while taken:
+        assert isinstance(taken.popitem()[1], np.ndarray)
+
+
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+def test_infos_speak_of_their_moment(output: str) -> None:
+    """Read after later actions or before them, the numbers are the same, and writing into them harms nobody."""
+    lazy, eager = (make("Booth", 4, output=output, budget=6.0) for _ in range(2))
+    kept, seen = [lazy.reset(seed=0)[1]], [dict(eager.reset(seed=0)[1])]
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        actions = mixed(lazy, generator)
+        kept.append(lazy.step(actions)[4])
+        seen.append(dict(eager.step(actions)[4]))
+        copied = {key: np.asarray(value).copy() for key, value in seen[-1].items()}
+        for value in seen[-1].values():
+            value[:] = 1
+        seen[-1] = copied
+    assert len({tuple(info["step"].tolist()) for info in kept}) > 4
+    for late, early in zip(kept, seen, strict=True):
+        assert set(late) == set(early)
+        assert all(np.array_equal(late[key], early[key], equal_nan=True) for key in early)
+
+
+# -- in place ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_gradients_in_place_are_the_same_bits(dtype: torch.dtype) -> None:
+    problem = Rosenbrock()
+    instance = problem.instances(torch.arange(33), "train", dtype)
+    loss, gradient = problem.loss_and_gradient(instance.start, instance)
+    for x in (progress.arrays_of(torch.device("cpu")), TORCH):
+        columns = instance.start.t().contiguous()
+        found, out, scratch = torch.zeros(33, dtype=dtype), torch.zeros_like(columns), torch.zeros_like(columns)
+        problem.write_loss_and_gradient(x, x.view(columns), instance, x.view(found), x.view(out), x.view(scratch))
+        assert torch.equal(found, loss)
+        assert torch.equal(out.t(), gradient)
+
+
+def test_what_replaces_a_loss_is_not_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubled(Rosenbrock):
+        def loss_and_gradient(self, *arguments: Any, **keywords: Any) -> Any:
+            loss, gradient = super().loss_and_gradient(*arguments, **keywords)
+            return 2.0 * loss, 2.0 * gradient
+
+    assert writes_in_place(Rosenbrock())
+    assert not writes_in_place(Doubled())
+    watched = Rosenbrock()
+    monkeypatch.setattr(watched, "loss", watched.loss)
+    assert not writes_in_place(watched)
+
+
+def test_gradient_norms_in_coordinates() -> None:
+    problem = Rosenbrock()
+    instance = problem.instances(torch.arange(12), "train")
+    params = instance.start + Streams.from_seeds(list(range(12))).normal((2,))
+    u, v = (part.contiguous()[:, None] for part in problem.forward(params, instance).unbind(1))
+    x, out, spare = TORCH, torch.zeros(7, 1, dtype=torch.float64), torch.zeros(7, 1, dtype=torch.float64)
+    problem.write_squared_norms(x, u[5:], v[5:], instance, slice(5, 12), out, spare)
+    gradient = problem.loss_and_gradient(params, instance)[1][5:]
+    assert torch.allclose(4.0 * out[:, 0], (gradient**2).sum(1), rtol=1e-12)
+
+
+def test_torch_and_numpy_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on other devices, on the CPU: equal but for logarithms' last bits."""
+
+    def play() -> list[np.ndarray]:
+        envs = make("Rosenbrock", 40, budget=14.0)
+        found = [envs.reset(seed=0)[0]]
+        generator = np.random.default_rng(0)
+        for _ in range(40):
+            found += envs.step(mixed(envs, generator))[:2]
+        return found
+
+    usual = play()
+    for module in ("teleport_env.progress", "teleport_env.ledger", "teleport_env.searches.grid"):
+        monkeypatch.setattr(f"{module}.arrays_of", lambda device: TORCH)
+    for a, b in zip(usual, play(), strict=True):
+        assert np.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_observation_is_named_in_order() -> None:
+    assert len(NAMES) == len(set(NAMES)) == len(LOW) == len(HIGH)
