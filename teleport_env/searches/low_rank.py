@@ -192,8 +192,12 @@ class _Powers:
 
     def sum(self, c: list[float]) -> Tensor:
         """``c_0 + c_1 x^2 + ... `` up to ``x^16``."""
-        total = c[0] * self._identity + c[1] * self._x2 + c[2] * self._x4 + c[3] * self._x6
+        total = self._low(c[:4])
         if self._x8 is None:
             return total
-        high = c[4] * self._identity + c[5] * self._x2 + c[6] * self._x4 + c[7] * self._x6 + c[8] * self._x8
+        high = torch.add(self._low(c[4:]), self._x8, alpha=c[8])
         return total + product(self._x8, high)
+
+    def _low(self, c: list[float]) -> Tensor:
+        total = torch.add(c[0] * self._identity, self._x2, alpha=c[1])
+        return total.add_(self._x4, alpha=c[2]).add_(self._x6, alpha=c[3])
