@@ -38,7 +38,20 @@ def test_compare_names_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_train(tmp_path: Path) -> None:
-    tiny = ["--problem", "Booth", "--decisions", "64", "--runs", "4", "--rollout", "8", "--segment", "1", "--plans", "2"]
+    tiny = [
+        "--problem",
+        "Booth",
+        "--decisions",
+        "64",
+        "--runs",
+        "4",
+        "--rollout",
+        "8",
+        "--segment",
+        "1",
+        "--plans",
+        "2",
+    ]
     done = call("train.py", *tiny, "--validation-instances", "2", "--rate-only", "--out", "t", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "t").iterdir()} == {"policy.json", "checkpoint.json", "training.json"}
