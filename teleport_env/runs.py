@@ -249,10 +249,13 @@ class Runs:
             view(mine)[..., at] = view(other)[..., of]
         self.books.params[:, at] = others.books.params[:, of]
         self.books.gradient[:, at] = others.books.gradient[:, of]
-        self.keys[rows] = others.keys[theirs]
-        for name, tensor in self.optimizer_state.items():
-            tensor[rows] = others.optimizer_state[name][theirs]
-        self.instance.put(rows, others.instance.select(theirs))
+        pairs = [(self.keys, others.keys), (self.instance.start, others.instance.start)]
+        pairs += [(tensor, others.instance.tensors[name]) for name, tensor in self.instance.tensors.items()]
+        pairs += [(tensor, others.optimizer_state[name]) for name, tensor in self.optimizer_state.items()]
+        for tensor, other in pairs:
+            view(tensor)[at] = view(other)[of]
+        if self.instance.ids is not None and others.instance.ids is not None:
+            self.instance.ids[rows] = others.instance.ids[theirs]
         self.ledger.adopt(rows, others.ledger, theirs)
         self.books.some_diverged = True  # perhaps
         self.changes += 1

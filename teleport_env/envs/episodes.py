@@ -305,7 +305,7 @@ class Episodes:
             none = x.empty(before, 2, self.count, dtype=torch.bool)
             none[...] = False
             return Outcome(reward, none[0], none[1], None)
-        return self._finish(x.tensor(before), cost_before, idle)
+        return self._finish(before, cost_before, idle)
 
     def _act_apart(self, actions: Actions, idle: Tensor) -> None:
         """Do what is asked of those who are not idle."""
@@ -317,29 +317,30 @@ class Episodes:
             if bool(teleporting.any()):
                 self._teleport(teleporting, actions)
 
-    def _finish(self, before: Tensor, cost_before: Tensor | None, idle: Tensor | None) -> Outcome:
+    def _finish(self, before: Array, cost_before: Tensor | None, idle: Tensor | None) -> Outcome:
         """Rewards and ends."""
-        s, runs, p = self.settings, self.runs, self.runs.progress
-        terminated = (p.loss <= s.tolerance) | p.diverged
-        truncated = (runs.ledger.cost + 1.0 > s.budget + _SLACK) | (self.actions >= self.most_actions)
+        s, runs, x = self.settings, self.runs, self._x
+        diverged = runs.books.diverged
+        terminated = (runs.books.row["loss"] <= s.tolerance) | diverged
+        truncated = (self._cost_view + 1.0 > s.budget + _SLACK) | (self._action_counts >= self.most_actions)
         truncated &= ~terminated
         if idle is not None:
-            playing = ~idle
+            playing = ~x.view(idle)
             terminated &= playing
             truncated &= playing
         ended = terminated | truncated
-        reward = self._reward(before, None if cost_before is None else runs.ledger.cost - cost_before, ended)
+        some = x.any(ended)
+        reward = self._decrease(before) if s.reward == "log_decrease" else x.view(self._final(x.tensor(ended)))
+        if cost_before is not None:
+            reward -= s.cost_weight * (self._cost_view - x.view(cost_before))
         if idle is not None:
-            reward = reward.masked_fill_(idle, 0.0)
-        self.returns += reward
-        self.terminated |= terminated
-        self.truncated |= truncated
-        some = bool(ended.any())
+            reward[x.view(idle)] = 0.0
+        x.add(self._return_sums, reward, self._return_sums)
+        x.either(self._terminated, terminated, self._terminated)
+        x.either(self._truncated, truncated, self._truncated)
         self._some_wait |= some
-        x = self._x
-        return Outcome(
-            x.view(reward), x.view(self.terminated.clone()), x.view(self.truncated.clone()), ended if some else None
-        )
+        over = x.tensor(ended) if some else None
+        return Outcome(reward, x.copied(self._terminated), x.copied(self._truncated), over)
 
     def _step(self, stepping: Tensor, factor: Tensor | None) -> None:
         s, runs = self.settings, self.runs
@@ -387,28 +388,29 @@ class Episodes:
         x.log10(floored, found)
         return found
 
-    def _reward(self, before: Tensor, cost: Tensor | None, ended: Tensor) -> Tensor:
-        """Rewards ``(B,)`` in memory of their own."""
-        p, x = self.runs.progress, self._x
-        if self.settings.reward == "log_decrease":
-            reward = before - x.tensor(self._now)
-            if bool(p.diverged.any()):
-                start = x.tensor(self._orders_of(p.initial_loss))
-                # a run that starts at a loss that is not finite has gained nothing before
-                gained = torch.nan_to_num(start - before, nan=0.0, posinf=0.0, neginf=0.0)
-                reward = torch.where(p.diverged, DIVERGED_RETURN - gained, reward)
-        else:
-            final, first = p.loss, p.initial_loss
-            if self.measures_apart and bool(ended.any()):
-                rows = ended.nonzero().squeeze(1)
-                final, first = p.loss.clone(), self.initial_full_loss
-                final[rows] = self.runs.evaluate(rows)["loss"]
-            start, end = x.tensor(self._orders_of(first)), x.tensor(self._orders_of(final))
-            reward = torch.where(ended, start - end, 0.0)
-            reward = reward.masked_fill_(p.diverged, DIVERGED_RETURN)
-        if cost is not None:
-            reward = reward - self.settings.cost_weight * cost
+    def _decrease(self, before: Array) -> Array:
+        """The reward ``log_decrease`` ``(B,)``, in memory of its own; ``before``: the orders before the action."""
+        x, diverged = self._x, self.runs.books.diverged
+        reward = x.empty(before, self.count, dtype=torch.float64)
+        x.subtract(before, self._now, reward)
+        if x.any(diverged):
+            start = self._orders_of(self.runs.progress.initial_loss[x.tensor(diverged)])
+            # a run that starts at a loss that is not finite has gained nothing before
+            gained = torch.nan_to_num(x.tensor(start - before[diverged]), nan=0.0, posinf=0.0, neginf=0.0)
+            reward[diverged] = x.view(DIVERGED_RETURN - gained)
         return reward
+
+    def _final(self, ended: Tensor) -> Tensor:
+        """The reward ``terminal`` ``(B,)``, in memory of its own; ``ended`` ``(B,)``: whose episodes end."""
+        p, x = self.runs.progress, self._x
+        final, first = p.loss, p.initial_loss
+        if self.measures_apart and bool(ended.any()):
+            rows = ended.nonzero().squeeze(1)
+            final, first = p.loss.clone(), self.initial_full_loss
+            final[rows] = self.runs.evaluate(rows)["loss"]
+        start, end = x.tensor(self._orders_of(first)), x.tensor(self._orders_of(final))
+        reward = torch.where(ended, start - end, 0.0)
+        return reward.masked_fill_(p.diverged, DIVERGED_RETURN)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

@@ -240,7 +240,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _begin_next(self, mask: Tensor) -> None:
         """Start the next episodes of the rows in ``mask`` ``(num_envs,)``."""
-        self._numbers[mask] += 1
+        self._numbers += mask
         if not Upcoming.serves(self.episodes.runs):
             self._begin(mask, {})
             return
