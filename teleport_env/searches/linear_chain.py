@@ -214,8 +214,7 @@ class LinearTrail(VectorTrail):
         at: Carried = place.state
         forth, back = [], []
         matrices = list(self._symmetry.layers.weights(at.gradient))
-        for index, part in enumerate(parts):
-            one, other = cayley(part) if retract else exponentials(part)
+        for index, (one, other) in enumerate(_both_ways(parts, retract)):
             matrices[index] = product(other.mT, matrices[index])
             matrices[index + 1] = product(matrices[index + 1], one.mT)
             forth.append(product(one, at.elements.forth[index]))
@@ -241,6 +240,16 @@ class LinearTrail(VectorTrail):
             params = chain.weights(place.state.elements, start.params)
             gradient = chain.gradients(place.state.gradient)
         return Point(params, place.loss, gradient, chain.element(place.state.elements))
+
+
+def _both_ways(parts: tuple[Tensor, ...], retract: bool) -> list[tuple[Tensor, Tensor]]:
+    """The exponentials of every part and of its negative, or their retractions; of equal sizes all at once."""
+    function = cayley if retract else exponentials
+    if len({part.shape for part in parts}) > 1:
+        return [function(part) for part in parts]
+    forth, back = function(torch.cat(parts))
+    count = len(parts[0])
+    return list(zip(forth.split(count), back.split(count), strict=True))
 
 
 # -- prices: floating-point operations for one run ---------------------------------------------------------------------

@@ -142,7 +142,9 @@ def _phi(x: Tensor) -> tuple[Tensor, Tensor]:
     powers = _Powers(scaled, norm)
     even, odd = powers.sum(_SINH), product(scaled, powers.sum(_ODD))
     forth, back = even + odd, even - odd
-    for done in range(int(exponent.max()) if len(x) else 0):  # phi(2 x) = phi(x) (1 + x phi(x) / 2)
+    if exponent is None:
+        return forth, back
+    for done in range(int(exponent.max())):  # phi(2 x) = phi(x) (1 + x phi(x) / 2)
         active = (done < exponent)[:, None, None]
         longer_forth = forth + 0.5 * product(forth, product(scaled, forth))
         longer_back = back - 0.5 * product(back, product(scaled, back))
@@ -157,17 +159,21 @@ def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
     powers = _Powers(scaled, norm)
     even, odd = powers.sum(_COSH), product(scaled, powers.sum(_SINH))
     forth, back = even + odd, even - odd
-    for done in range(int(exponent.max()) if len(x) else 0):
+    if exponent is None:
+        return forth, back
+    for done in range(int(exponent.max())):
         active = (done < exponent)[:, None, None]
         forth = torch.where(active, product(forth, forth), forth)
         back = torch.where(active, product(back, back), back)
     return forth, back
 
 
-def _scaled(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``x / 2^j`` with a 1-norm that the polynomials are right for, ``j`` ``(R,)``, and the 1-norm of ``x``; NaN where ``x``
-    is not finite or so large that no digit would be right."""
+def _scaled(x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """``x / 2^j`` with a 1-norm that the polynomials are right for, ``j`` ``(R,)`` (None: all 0), and the 1-norm of ``x``;
+    NaN where ``x`` is not finite or so large that no digit would be right."""
     norm = x.abs().sum(1).amax(1)
+    if bool((norm <= _LARGEST_NORM).all()):  # as steps mostly are; multiplying by one would change nothing
+        return x, None, norm
     usable = norm <= 1.0 / torch.finfo(norm.dtype).eps
     broken = ~usable
     exponent = torch.frexp(norm.masked_fill(broken, 0.0) / _LARGEST_NORM).exponent.clamp_min(0)
