@@ -350,17 +350,19 @@ class Aside:
     """
 
     def __init__(self, blocks: Blocks, columns: Columns | None, rows: Tensor, beside: Sequence[Tensor] = ()) -> None:
-        self._rows = rows
-        self._memory: Sequence[Tensor] = (
+        x = arrays_of(rows.device)
+        self._rows = x.view(rows)
+        memory = (
             blocks.floats[: _STEPPED + 1],  # the learning rate too
             blocks.integers[:_COUNTED],
             blocks.diverged,
             *(() if columns is None else (columns.params, columns.work[0])),
             *beside,
         )
-        self._kept = [memory[..., rows] for memory in self._memory]
+        self._memory: Sequence[Array] = [x.view(tensor) for tensor in memory]
+        self._kept = [array[..., self._rows] for array in self._memory]
 
     def put_back(self) -> None:
         """The runs as they were."""
-        for memory, kept in zip(self._memory, self._kept, strict=True):
-            memory[..., self._rows] = kept
+        for array, kept in zip(self._memory, self._kept, strict=True):
+            array[..., self._rows] = kept

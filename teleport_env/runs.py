@@ -424,9 +424,10 @@ class Runs:
         Args:
             which: ``(B,)`` int64: index of the search, or -1 for the runs that do nothing.
         """
-        for index in torch.unique(which).tolist():
-            if index >= 0:
-                self._teleport(self.searches[index], (which == index).nonzero().squeeze(1))
+        for index, search in enumerate(self.searches):
+            rows = (which == index).nonzero().squeeze(1)
+            if len(rows):
+                self._teleport(search, rows)
 
     def move(self, xi: Tensor, mask: Tensor | None = None) -> None:
         """Teleport by the group element ``exp(xi)``.

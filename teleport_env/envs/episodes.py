@@ -305,7 +305,8 @@ class Episodes:
             none = x.empty(before, 2, self.count, dtype=torch.bool)
             none[...] = False
             return Outcome(reward, none[0], none[1], None)
-        return self._finish(before, cost_before, idle)
+        with runs.quiet():
+            return self._finish(before, cost_before, idle)
 
     def _act_apart(self, actions: Actions, idle: Tensor) -> None:
         """Do what is asked of those who are not idle."""

@@ -171,6 +171,11 @@ class Settings:
         return cls.build(name, **arguments)
 
     @property
+    def action_count(self) -> int:
+        """Number of actions of the schedule mode."""
+        return len(self.rate_factors) + len(self.searches)
+
+    @property
     def group_dim(self) -> int:
         """Length of ``xi``; 0 without a symmetry."""
         return 0 if self.symmetry is None else coordinates(self.problem.symmetries[self.symmetry])

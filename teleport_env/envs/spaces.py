@@ -42,12 +42,14 @@ def read_actions(episodes: Episodes, action: Any) -> Actions:
             quick = _steps_of_all(episodes, action)
             if quick is not None:
                 return quick
+            if action.view(np.uint64).max() < settings.action_count:
+                return episodes.from_schedule(torch.from_numpy(action).to(device))
         chosen = _tensor(action, device)
         if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape != (count,):
             raise ValueError(
                 f"actions of the schedule mode are {count} integers, got shape {tuple(chosen.shape)} of {chosen.dtype}"
             )
-        total = len(settings.rate_factors) + len(settings.searches)
+        total = settings.action_count
         if bool(((chosen < 0) | (chosen >= total)).any()):
             bad = chosen[(chosen < 0) | (chosen >= total)][0].item()
             raise ValueError(
