@@ -109,7 +109,7 @@ def datasets(setup: Setup) -> list[Dataset]:
         rates=_RATES if not setup.quick else narrow,
         tuning_epochs=pick(full=5, quick=2, tiny=1),
         tuning_seeds=1,
-        ascent_rates={form: rates[:2] for form, rates in ASCENT_RATES.items()} if setup.quick else ASCENT_RATES,
+        ascent_rates={form: rates[1:2] for form, rates in ASCENT_RATES.items()} if setup.quick else ASCENT_RATES,
     )
     return [*found, mnist]
 
@@ -142,6 +142,9 @@ def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(
     for optimizer in optimizers:
         ends = {}
         for rate in data.rates[optimizer]:
+            if len(data.rates[optimizer]) == 1:  # nothing to choose
+                ends[rate] = np.nan
+                continue
             agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
             ends[rate] = _end(data, agent, seeds)
             tried.append({"optimizer": optimizer, "symmetry": "", "learning_rate": rate, "loss": ends[rate]})
@@ -149,6 +152,9 @@ def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(
         for form in forms:
             found = {}
             for ascent in data.ascent_rates[form]:
+                if len(data.ascent_rates[form]) == 1:
+                    found[ascent] = np.nan
+                    continue
                 teleporting = _teleporting(data, optimizer, rates[optimizer], form, ascent)
                 found[ascent] = _end(data, teleporting, seeds)
                 tried.append(
@@ -194,19 +200,30 @@ def final(course: Course, name: str = "training_loss") -> np.ndarray:
 
 
 def paired(course: Course, base: Course, name: str = "training_loss") -> tuple[float, float]:
-    """Mean difference of ``log10`` to the base and half the width of its 95 % interval (normal, over seeds)."""
-    difference = np.log10(np.clip(final(course, name), 1e-12, 1e12)) - np.log10(np.clip(final(base, name), 1e-12, 1e12))
-    if len(difference) == 1:
-        return float(difference[0]), np.inf
+    """Mean difference of ``log10`` to the base over the seeds that neither loses, and half the width of its 95 % interval
+    (normal, over seeds; infinite for a single one)."""
+    values, others = final(course, name), final(base, name)
+    both = np.isfinite(values) & np.isfinite(others)
+    difference = np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12))
+    if len(difference) < 2:
+        return float(difference.sum()), np.inf
     return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def interval(course: Course, base: Course, name: str = "training_loss") -> str:
-    """`paired` in words; runs of which all diverged say so."""
-    if course.diverged.all():
+    """`paired` in words, with the number of runs that diverged."""
+    lost = int(course.diverged.sum())
+    if lost == len(course.diverged):
         return "diverges"
     middle, half = paired(course, base, name)
-    return f"{middle:+.2f}" + (f" ± {half:.2f}" if np.isfinite(half) else "")
+    told = f"{middle:+.2f}" + (f" ± {half:.2f}" if np.isfinite(half) else "")
+    return told + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
+
+
+def better(course: Course, base: Course) -> bool:
+    """Whether the training loss is lower with 95 % confidence, and no run diverged."""
+    middle, half = paired(course, base)
+    return bool(middle + half < 0.0) and not course.diverged.any()
 
 
 def effect(course: Course) -> dict[str, np.ndarray]:
@@ -214,11 +231,6 @@ def effect(course: Course) -> dict[str, np.ndarray]:
     jump = course.jumps[0]
     before, after = jump.before["training_loss"], jump.after["training_loss"]
     return {"batch": np.abs(jump.loss_change), "set": after / before, "growth": jump.growth, "moved": jump.moved}
-
-
-def _better(course: Course, base: Course) -> bool:
-    middle, half = paired(course, base)
-    return bool(middle + (half if np.isfinite(half) else 0.0) < 0.0)
 
 
 def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tuned) -> list[Row]:
@@ -241,7 +253,7 @@ def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tune
             claim=f"{data.label}: the gradient is longer after the teleport",
             obtained="median growth of the norm, ascent rates of the sweep: "
             + "; ".join(f"{label} {np.median(e['growth']):.2f}" for label, e in effects.items()),
-            holds="yes" if all(np.median(e["growth"]) > 1.0 for e in effects.values()) else "partly",
+            holds="yes" if all(np.median(e["growth"]) > 1.005 for e in effects.values()) else "partly",
             why="Larger ascent rates make it as long as one likes, and the run diverges: the sweep prefers the small "
             "ones.",
         ),
@@ -249,7 +261,7 @@ def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tune
     for optimizer, courses in played.items():
         base = courses["no teleport"]
         labels = [label for label in courses if label != "no teleport"]
-        better = [label for label in labels if label != "reset alone" and _better(courses[label], base)]
+        lower = [label for label in labels if label != "reset alone" and better(courses[label], base)]
         validation = "; ".join(f"{label} {interval(courses[label], base, 'validation_loss')}" for label in labels)
         claim = (
             "a teleport speeds training up"
@@ -264,13 +276,12 @@ def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tune
                 "it: "
                 + "; ".join(f"{label} {interval(courses[label], base)}" for label in labels)
                 + f". Validation loss: {validation}",
-                holds="not comparable" if single else "yes" if len(better) == 3 else "partly" if better else "no",
+                holds="not comparable" if single else "yes" if len(lower) == 3 else "partly" if lower else "no",
                 why=(
                     "One seed: no interval."
                     if single
-                    else f"Below plain with 95 % confidence: {', '.join(better) or 'none'}. "
-                    f"Learning rate {tuned.rates[optimizer]:g}, "
-                    "the sweep's."
+                    else f"Below plain with 95 % confidence: {', '.join(lower) or 'none'}; about one of forty "
+                    f"comparisons is so by chance. Learning rate {tuned.rates[optimizer]:g}."
                 ),
             )
         )
@@ -303,9 +314,7 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]]) -> Figur
                 whole = len(norms) // data.epoch
                 means = norms[: whole * data.epoch].reshape(whole, data.epoch, -1).mean(axis=1)
                 band(part[2], np.arange(1, whole + 1), means, label, colour)
-            for axis, title in zip(
-                part, ("training loss", "validation loss", "gradient norm, mean of epoch"), strict=False
-            ):
+            for axis, title in zip(part, ("training loss", "validation loss", "gradient norm"), strict=False):
                 axis.set(yscale="log", title=f"{NAMES[optimizer]}: {title}", xlabel="epoch")
                 axis.axvline(1, color="#BBBBBB", linewidth=0.8, linestyle=(0, (2, 2)))
             for place, label in enumerate(FORMS.values()):
@@ -316,8 +325,8 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]]) -> Figur
                 )
             part[3].axhline(1.0, color="#111111", linewidth=0.8)
             part[3].set_xticks(range(len(FORMS)), list(FORMS.values()))
-            part[3].set(yscale="log", xlim=(-0.5, 2.5), title="whole set: loss after / before")
-        axes[0].legend(fontsize=7.5)
+            part[3].set(yscale="log", xlim=(-0.5, 2.5), title="all data: after / before")
+            part[0].legend(fontsize=7.5)
     return figure
 
 
@@ -340,12 +349,16 @@ def classification(setup: Setup) -> Findings:
             + ")"
             for name in optimizers
         )
+        swept = (
+            f"the best training loss of a sweep on {data.tuning_seeds} other seeds and {data.tuning_epochs} epochs, "
+            "which is in the CSV"
+            if len(tuned.table)
+            else "those of the presets and of the digits' sweep, untuned"
+        )
         sentences.append(
-            f"{data.label}: batch {BATCH}, {data.epochs} epochs of {data.epoch} steps, {data.seeds} seeds; learning "
+            f"{data.label}: batch {BATCH}, {data.epochs} epochs of {data.epoch} steps, seeds: {data.seeds}; learning "
             "and ascent rates "
-            f"are ours, the best training loss of a sweep on {data.tuning_seeds} other seeds and "
-            f"{data.tuning_epochs} epochs: {chosen}. "
-            "The sweep is in the CSV."
+            f"are ours, {swept}: {chosen}. The gradient norm in the picture is its mean over an epoch's mini-batches."
         )
     published = (
         "Published: MNIST, 784-512-512-10, 48,000 images, batch 20, 80 epochs, one teleport right after the first "

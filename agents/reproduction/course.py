@@ -53,7 +53,7 @@ class Course:
         loss: ``(T + 1, B)``.
         grad_norm: ``(T + 1, B)``.
         cost: ``(T + 1, B)``, gradient evaluations.
-        seconds: ``(T + 1,)``, of all runs together.
+        seconds: ``(T + 1,)``, processor time of all runs together, which a busy machine does not stretch.
         params: ``(T + 1, B, P)`` where asked for, else empty.
         jumps: The teleports.
         measured: Steps and measurements ``(B,)`` taken after them, where asked for.
@@ -79,9 +79,10 @@ class Course:
 
 
 def play(
-    problem: str,
+    name: str,
     agent: Agent,
     steps: int,
+    /,
     *,
     instances: Sequence[int] = (0,),
     seed: int = 0,
@@ -95,7 +96,7 @@ def play(
     """Play ``steps`` gradient steps of one schedule on several instances.
 
     Args:
-        problem: Registered name.
+        name: Of the registered problem.
         agent: Who plays. It must ask all runs for steps, or all for teleports, at a time, as schedules by counts do.
         steps: Gradient steps.
         instances: Ids, one a run; a repeated id is the same start with other random numbers of the searches.
@@ -109,7 +110,7 @@ def play(
             are compared after equally many steps, with their cost beside them.
     """
     env = gym.make_vec(
-        id_of(problem),
+        id_of(name),
         num_envs=len(instances),
         vectorization_mode="vector_entry_point",
         autoreset_mode="Disabled",
@@ -135,9 +136,9 @@ def play(
             stepping = bool((action[~over] < agent.steps).all())
             before, norms = (_numbers(env) if measure_jumps and not stepping else {}), info["grad_norm"]
             moves = info["teleports"]
-            began = time.perf_counter()
+            began = time.process_time()
             observation, _, terminated, truncated, info = env.step(action)
-            spent += time.perf_counter() - began
+            spent += time.process_time() - began
             over = terminated | truncated
             if stepping:
                 taken += env.settings.steps_per_action
@@ -193,8 +194,3 @@ class _Recorder:
         loss = np.where(np.isfinite(loss) & ~ended, loss, np.inf)
         params = np.stack(self.params) if self.params else np.zeros((0, loss.shape[1], 0))
         return Course(loss, norm, cost, np.array(self.seconds), params, self.jumps, self.measured, diverged)
-
-
-def play_all(agents: Mapping[str, Agent], problem: str, steps: int, **arguments: Any) -> dict[str, Course]:
-    """`play` for each of several agents, on the same instances."""
-    return {label: play(problem, agent, steps, **arguments) for label, agent in agents.items()}

@@ -74,6 +74,11 @@ def _mean(course: Course, step: int = -1) -> float:
     return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.inf
 
 
+def _line(course: Course, values: np.ndarray) -> np.ndarray:
+    """Means ``(T + 1,)`` over the seeds that do not diverge."""
+    return values[:, ~course.diverged].mean(axis=1) if not course.diverged.all() else np.full(len(values), np.nan)
+
+
 def _end(course: Course) -> str:
     """The mean at the end, and how many seeds it leaves out."""
     lost = int(course.diverged.sum())
@@ -173,16 +178,18 @@ def _picture(
                 course = courses[optimizer][label]
                 axes[3].plot(
                     1e3 * seconds[optimizer][label],
-                    course.loss.mean(1),
+                    _line(course, course.loss),
                     color=colour,
                     linestyle=dashes,
                     label=f"{name}, {label}",
                 )
-                axes[4].plot(course.grad_norm.mean(1) ** 2, color=colour, linestyle=dashes)
+                axes[4].plot(_line(course, course.grad_norm) ** 2, color=colour, linestyle=dashes)
                 axes[5].plot(
                     course.loss[:, 0], course.grad_norm[:, 0] ** 2, color=colour, linestyle=dashes, linewidth=1.2
                 )
-        axes[3].set(yscale="log", ylim=(0.5, 2e3), title="against time", xlabel="milliseconds a run", ylabel="loss")
+        axes[3].set(
+            yscale="log", ylim=(0.5, 2e3), title="against time", xlabel="processor milliseconds a run", ylabel="loss"
+        )
         axes[3].legend(fontsize=7, loc="upper right")
         axes[4].set(yscale="log", title="squared gradient norm", xlabel="epoch")
         axes[5].set(xscale="log", yscale="log", title="the same against loss, seed 0", xlabel="loss")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from teleport_env.agents import AtSteps, Every, Never, paper
-from teleport_env.agents.reproduction import FIGURES, HOLDS, Row, Setup, page, reproduce
+from teleport_env.agents.reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce
 from teleport_env.agents.reproduction import plain as published_formulas
 from teleport_env.agents.reproduction.course import play
 from teleport_env.agents.reproduction.figures import titles
@@ -220,3 +220,28 @@ def test_released_form_is_the_problems_own() -> None:
     agent = agents("gd")["released"]
     assert isinstance(agent, AtSteps)
     assert agent.at == (5,)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
+    """The page is written by ``make reproduce``: whoever adds a figure or a claim runs it again."""
+    path = ROOT / "docs" / "reproduction.md"
+    written = path.read_text(encoding="utf-8")
+    assert [title for title in titles().values() if f"## {title}" not in written] == []
+    pictures = re.findall(r"\]\((images/reproduction/[^)]+)\)", written)
+    assert len(pictures) >= len(FIGURES)
+    assert [picture for picture in pictures if not (path.parent / picture).exists()] == []
+    verdicts = [line.split(" | ")[2] for line in written.splitlines() if line.count(" | ") == 3 and "---" not in line]
+    assert len(verdicts) > 2 * len(FIGURES)
+    assert set(verdicts) - {"holds"} <= set(HOLDS)
+
+
+def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
+    rows = [Row(claim="|grad L|", obtained="two\nlines", holds="no", why="")]
+    Findings(rows, {}, {}, ["A setting."]).write("figure1", tmp_path)
+    written = page(titles(), tmp_path, "images")
+    assert "| \\|grad L\\| | two lines | no |  |" in written
+    assert "| Figure 1: the ellipse | 1 |  |  | 1 |  |" in written
+    assert "Figure 2" not in written
