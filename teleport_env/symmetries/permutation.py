@@ -37,7 +37,7 @@ class PermutationSymmetry(PairSymmetry):
     def __init__(self, layers: Layers, name: str = "permutation") -> None:
         super().__init__(layers, name, hidden_group(layers, [Permutations(width) for width in layers.hidden]))
         # every weight is gathered by an index; the random order of the units is part of it
-        self.move_flops = self.gradient_flops = 13.0 * layers.num_params + 90.0 * sum(layers.hidden)
+        self.move_flops = self.gradient_flops = 12.0 * layers.num_params + 75.0 * sum(layers.hidden)
 
     def work_price(self, gradient_flops: float) -> float:
         return elementwise_price(gradient_flops)
