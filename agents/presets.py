@@ -94,7 +94,7 @@ _PUBLISHED: dict[str, _Published] = {
         at=(3,),
         search=_ascent(10, 1e-3, start="random"),
         ascent_steps=10,
-        source="Figure 1 is a picture without settings: start, rate and schedule are this project's, the ascent that of Booth's",
+        source="Figure 1 is a picture without settings: start, rate and schedule are this project's, the ascent is Booth's",
     ),
     "Rosenbrock": _Published(
         problem="Rosenbrock",
