@@ -21,33 +21,13 @@ from teleport_env.envs.settings import DIVERGED_RETURN, Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.registration import id_of
 
-COLUMNS = (
-    "problem",
-    "agent",
-    "kind",
-    "seed",
-    "instance_id",
-    "split",
-    "budget",
-    "cost",
-    "gained",
-    "initial_loss",
-    "loss",
-    "steps",
-    "teleports",
-    "converged",
-    "diverged",
-    "seconds",
-)
-"""The columns of ``results.csv``."""
-
 
 @dataclass(frozen=True)
 class Played:
     """What came of one agent on one problem and seed.
 
     Attributes:
-        rows: One dict an episode, with the keys `COLUMNS`.
+        rows: One dict an episode, with the keys `COLUMNS` of the summary.
         cost: ``(T + 1, B)`` gradient evaluations spent after each action; an ended episode's stay where they are.
         loss: ``(T + 1, B)`` on the run's current data (one mini-batch, where there are mini-batches).
         orders: ``(T + 1, B)`` ``log10`` of ``loss`` over its first entry, floored at the tolerance; NaN from where a run

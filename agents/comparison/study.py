@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
-from teleport_env.agents.comparison.play import COLUMNS, Played, curve, draw_instances, play, trace
-from teleport_env.agents.comparison.summary import import_pandas
+from teleport_env.agents.comparison.play import Played, curve, draw_instances, play, trace
+from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import plan_of

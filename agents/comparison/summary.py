@@ -30,6 +30,7 @@ COLUMNS = (
     "diverged",
     "seconds",
 )
+"""The columns of ``results.csv``, one row a played episode."""
 KINDS = ("fixed", "adaptive", "learned", "control", "reference", "oracle")
 BASELINES = ("fixed", "adaptive", "control")
 PLAIN = "never"

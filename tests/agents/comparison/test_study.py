@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from teleport_env.agents import Every, Never, agent_from
-from teleport_env.agents.comparison.play import COLUMNS, cost_to_target, curve, draw_instances, play
+from teleport_env.agents.comparison.play import cost_to_target, curve, draw_instances, play
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.study import Study, run_study
+from teleport_env.agents.comparison.summary import COLUMNS
 from teleport_env.agents.comparison.tuning import tune_rate
 
 
