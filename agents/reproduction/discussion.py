@@ -184,8 +184,9 @@ def _picture(played: dict[tuple[float, float], dict[str, Course]], moves: Sequen
     with panels(len(RATES), len(IMBALANCES), width=12.0, height=2.7) as (figure, axes):
         for axis, ((value, rate), courses) in zip(axes, played.items(), strict=False):
             for label, colour in zip(["no teleport", *moves], COLOURS, strict=False):
-                loss = np.where(np.isfinite(courses[label].loss), courses[label].loss, np.nan)
-                axis.plot(np.nanmedian(loss, axis=1), color=colour, label=label)
+                axis.plot(
+                    np.median(courses[label].loss, axis=1), color=colour, label=label
+                )  # a diverged run is at infinity
             axis.set(yscale="log", title=f"imbalance {value:g}, rate {rate:g}", xlabel="gradient step")
         axes[0].set_ylabel("median loss")
         axes[0].legend(fontsize=7.5)
