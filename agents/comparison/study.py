@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
+from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
 from teleport_env.agents.comparison.play import Played, curve, draw_instances, play, trace
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
@@ -52,6 +53,7 @@ class Study:
         references: Play SciPy's methods beside the agents.
         seed: Of the choice of instances.
         jobs: Processes; -1: one a core.
+        backend: ``"processes"`` of this machine, or ``"ray"``, a cluster's.
         out: Folder for the results.
     """
 
@@ -66,12 +68,14 @@ class Study:
     references: bool = True
     seed: int = 1
     jobs: int = -1
+    backend: str = "processes"
     out: Path = Path("results/compare")
 
     def __post_init__(self) -> None:
         for name, least in (("instances", 1), ("seeds", 1), ("tuning_instances", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_backend(self.backend)
         if not self.problems:
             raise ValueError(f"problems is empty; name one or more of {', '.join(PROBLEMS)}")
 
@@ -104,7 +108,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         tasks += [(_reference_task, (study, problem, name)) for problem in study.problems for name in REFERENCES]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
-    for key, found, more in _parallel(tasks, study.jobs, "playing"):
+    for key, found, more in _run(tasks, study, "playing"):
         if found:
             played[key] = found
         rows += more
@@ -202,7 +206,7 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
             alone.setdefault((problem, name), Never(name=f"{name} alone", environment=environment))
     first = [(_tune_task, (study, problem, agent, None)) for (problem, _), agent in alone.items()]
     keys = {(problem, agent.name): key for key, agent in alone.items() for problem in [key[0]]}
-    best = {keys[key]: tuned for key, tuned in _parallel(first, study.jobs, "tuning optimizers")}
+    best = {keys[key]: tuned for key, tuned in _run(first, study, "tuning optimizers")}
     second = []
     found: dict[tuple[str, str], Tuned] = {}
     for problem, roster in rosters.items():
@@ -214,12 +218,11 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
                 found[problem, agent.name] = dataclasses.replace(base, agent=agent)
             else:
                 second.append((_tune_task, (study, problem, agent, base.rate)))
-    found.update(dict(_parallel(second, study.jobs, "tuning agents")))
+    found.update(dict(_run(second, study, "tuning agents")))
     return found
 
 
 def _tune_task(study: Study, problem: str, agent: Agent, around: float | None) -> tuple[tuple[str, str], Tuned]:
-    torch.set_num_threads(1)
     if around is None:
         default = Settings.build(problem).learning_rate
         # adaptive optimizers measure their rates in parameters, not in gradients: their grid starts elsewhere
@@ -235,7 +238,6 @@ def _tune_task(study: Study, problem: str, agent: Agent, around: float | None) -
 def _play_task(
     study: Study, problem: str, agent: Agent, tuned: dict[tuple[str, str], Tuned]
 ) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
-    torch.set_num_threads(1)
     ids = draw_instances(problem, study.split, study.instances, study.seed)
     rate = tuned.get((problem, agent.name))
     agent = agent if rate is None else rate.agent
@@ -253,7 +255,6 @@ def _reference_task(
     """SciPy's method on the same instances; it is deterministic, so its one episode stands for every seed."""
     from teleport_env.agents.comparison.references import play_reference
 
-    torch.set_num_threads(1)
     settings = Settings.build(problem, split=study.split)
     made, budget = settings.problem, study.budget or settings.budget
     ids = draw_instances(problem, study.split, study.instances, study.seed)
@@ -311,18 +312,8 @@ def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[
     return (pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=columns)), traces
 
 
-def _parallel(tasks: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int, title: str) -> Iterator[Any]:
-    """Results of the tasks as they come, with a progress bar."""
-    try:
-        from joblib import Parallel, delayed
-        from rich.progress import track
-    except ImportError as error:
-        raise ImportError('comparisons need more packages: pip install "teleport-env[compare]"') from error
-    listed = list(tasks)
-    if not listed:
-        return
-    work = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(delayed(f)(*a) for f, a in listed)
-    yield from track(work, description=title, total=len(listed))
+def _run(tasks: Iterable[Task], study: Study, title: str) -> Iterator[Any]:
+    return run_tasks(tasks, jobs=study.jobs, backend=study.backend, title=title)
 
 
 def known_agents() -> list[str]:

@@ -1,0 +1,78 @@
+"""Tasks in processes and on Ray: the same results, and a missing Ray is named."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+from joblib._parallel_backends import ThreadingBackend
+
+from teleport_env.agents.comparison.parallel import run_tasks
+from teleport_env.agents.comparison.study import Study, run_study
+from teleport_env.agents.comparison.summary import COLUMNS
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def tiny(out: Path, **settings: Any) -> Study:
+    few: dict[str, Any] = {"instances": 3, "seeds": 1, "budget": 8.0, "tuning_instances": 2}
+    return Study(problems=("Booth",), agents=("never", "every"), out=out, jobs=2, references=False, **few, **settings)
+
+
+def same_results(one: Study, other: Study) -> None:
+    kept = [column for column in COLUMNS if column != "seconds"]
+    found = [run_study(study, report=lambda line: None)["results"][kept] for study in (one, other)]
+    assert found[0].equals(found[1])
+
+
+def test_every_task_is_done_once() -> None:
+    assert sorted(run_tasks([(square, (n,)) for n in range(7)], jobs=2)) == [n * n for n in range(7)]
+    assert list(run_tasks([], jobs=2)) == []
+
+
+def test_a_backend_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="backend must be one of processes, ray, got 'dask'"):
+        Study(backend="dask", out=tmp_path)
+
+
+def test_a_missing_ray_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)
+    with pytest.raises(ImportError, match=r"teleport-env\[ray\]"):
+        Study(backend="ray", out=tmp_path)
+
+
+class StandIn(ThreadingBackend):
+    """A backend that counts, and hands over results when all are there, as Ray's does."""
+
+    supports_return_generator = False
+    calls = 0
+
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        StandIn.calls += 1
+        return super().submit(func, callback)
+
+
+def test_the_ray_backend_is_what_runs_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("ray.util.joblib")
+    module.register_ray = lambda: joblib.register_parallel_backend("ray", StandIn)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", module)
+    StandIn.calls = 0
+    assert sorted(run_tasks([(square, (n,)) for n in range(9)], jobs=2, backend="ray")) == [n * n for n in range(9)]
+    assert StandIn.calls == 9
+    same_results(tiny(tmp_path / "a"), tiny(tmp_path / "b", backend="ray"))
+    assert StandIn.calls > 9
+
+
+def test_ray_gives_the_results_of_processes(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, ignore_reinit_error=True)
+    try:
+        same_results(tiny(tmp_path / "a"), tiny(tmp_path / "b", backend="ray"))
+    finally:
+        ray.shutdown()
