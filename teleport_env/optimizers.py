@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -265,6 +265,54 @@ class NormalizedGradient(Optimizer):
         return _descend(step.params, step.learning_rate / length, unit), {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerRates(Optimizer):
+    """A rule with a constant rate of its own for each block of the parameters, such as a layer of a network.
+
+    The inner rule sees the gradient times the block's factor. It is linear in the gradient, so that its step is the step it
+    would take, times that factor.
+
+    Attributes:
+        sizes: Parameters of each block, in the order of the flat vector; they add up to ``P``. Empty: a single block.
+        factors: The rate of each block over the run's learning rate; as many as sizes, empty: 1.
+        inner: ``"gd"`` or ``"momentum"``.
+        momentum: Of the latter.
+    """
+
+    name: ClassVar[str] = "layer_rates"
+    sizes: tuple[int, ...] = ()
+    factors: tuple[float, ...] = ()
+    inner: str = "gd"
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        object.__setattr__(self, "factors", tuple(self.factors))
+        for size in self.sizes:
+            _require(isinstance(size, int) and size > 0, "a size of layer_rates", size, "a positive integer")
+        for factor in self.factors:
+            _require_positive("a factor of layer_rates", factor)
+        _require(len(self.factors) == len(self.sizes), "factors", self.factors, f"as many as sizes, {len(self.sizes)}")
+        _require(self.inner in ("gd", "momentum"), "inner", self.inner, "'gd' or 'momentum'")
+        _require_decay("momentum", self.momentum)
+
+    @property
+    def _rule(self) -> Optimizer:
+        return Momentum(momentum=self.momentum) if self.inner == "momentum" else GradientDescent()
+
+    def init(self, params: Tensor) -> State:
+        total = sum(self.sizes)
+        _require(not total or total == params.shape[1], "sizes", self.sizes, f"sizes that add up to {params.shape[1]}")
+        return self._rule.init(params)
+
+    def update(self, step: Step) -> tuple[Tensor, State]:
+        if self.sizes:
+            parts = step.gradient.split(list(self.sizes), dim=1)
+            gradient = torch.cat([part * factor for part, factor in zip(parts, self.factors, strict=True)], dim=1)
+            step = replace(step, gradient=gradient)
+        return self._rule.update(step)
+
+
 _FACTOR_RANGE = (
     2.0**-100,
     2.0**100,
@@ -382,6 +430,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
         NormalizedGradient,
         LineSearch,
         MomentumLineSearch,
+        LayerRates,
     )
 }
 """The update rules by name."""

@@ -420,3 +420,48 @@ def test_row_dot(width: int) -> None:
             assert torch.equal(row_dot(a[row : row + 1], b[row : row + 1])[0], together[row])
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("inner", ["gd", "momentum"])
+def test_layer_rates_are_a_rate_for_each_block_bit_for_bit(inner: str) -> None:
+    """Each block goes where the inner rule takes it at its own rate; factors of 1 change no bit."""
+    sizes, factors = (1, 3, 2), (1.0, 0.3, 4.0)
+    rule = optimizer_from({"optimizer": "layer_rates", "sizes": sizes, "factors": factors, "inner": inner})
+    alone = optimizer_from(inner)
+    generator = torch.Generator().manual_seed(1)
+    params = torch.randn(5, 6, dtype=torch.float64, generator=generator)
+    state, states = rule.init(params), [alone.init(params) for _ in factors]
+    blocks = [slice(0, 1), slice(1, 4), slice(4, 6)]
+    expected = params.clone()
+    rate = torch.full((5,), 0.05, dtype=torch.float64)
+    for number in range(4):
+        gradient = torch.randn(5, 6, dtype=torch.float64, generator=generator)
+
+        def step(at: Tensor, along: Tensor, kept: State, count: int = number) -> Step:
+            counts = torch.full((5,), count)
+            return Step(at, torch.zeros(5), along, rate, counts, kept, None, lambda params, where: torch.zeros(5))
+
+        params, state = rule.update(step(params, gradient, state))
+        following = expected.clone()
+        for index, (block, factor) in enumerate(zip(blocks, factors, strict=True)):
+            moved, states[index] = alone.update(step(expected, gradient * factor, states[index]))
+            following[:, block] = moved[:, block]
+        expected = following
+        assert torch.equal(params, expected)
+    ones = optimizer_from({"optimizer": "layer_rates", "sizes": sizes, "factors": (1.0,) * 3, "inner": inner})
+    first = step(params, gradient, alone.init(params))
+    assert torch.equal(ones.update(first)[0], alone.update(first)[0])
+
+
+def test_layer_rates_that_fit_no_parameters_are_refused() -> None:
+    rule = optimizer_from({"optimizer": "layer_rates", "sizes": (2, 3), "factors": (1.0, 2.0)})
+    with pytest.raises(ValueError, match="add up to 6"):
+        rule.init(torch.zeros(1, 6))
+    for settings, match in (
+        ({"sizes": (2, 3), "factors": (1.0,)}, "as many as sizes"),
+        ({"sizes": (2, 0), "factors": (1.0, 1.0)}, "a size of layer_rates"),
+        ({"sizes": (2,), "factors": (-1.0,)}, "a factor of layer_rates"),
+        ({"inner": "adam"}, "'gd' or 'momentum'"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            optimizer_from({"optimizer": "layer_rates", **settings})

@@ -7,8 +7,9 @@ which no budget pays for; what an agent sees and pays for is its own current dat
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from teleport_env.agents.base import Agent
 from teleport_env.envs.settings import DIVERGED_RETURN, Settings
 from teleport_env.envs.vector import TeleportVectorEnv
+from teleport_env.random import seeds_of_rows
 from teleport_env.registration import id_of
 
 
@@ -34,6 +36,9 @@ class Played:
             has diverged.
         grad_norm: ``(T + 1, B)``.
         teleported: ``(T + 1, B)`` bool, whether the action was a teleport that moved.
+        actions: ``(T, B)`` int64, what was asked for; -1 once the episode was over. None where there are no actions.
+        rate: ``(T + 1, B)``, the learning rate; None where there is none.
+        observations: ``(T, B, F)`` float32, what each action was decided on, where `play` was asked to keep it.
     """
 
     rows: list[dict[str, Any]]
@@ -42,6 +47,9 @@ class Played:
     orders: np.ndarray
     grad_norm: np.ndarray
     teleported: np.ndarray
+    actions: np.ndarray | None = None
+    rate: np.ndarray | None = None
+    observations: np.ndarray | None = None
 
 
 def draw_instances(
@@ -74,6 +82,7 @@ def play(
     budget: float | None = None,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
+    observations: bool = False,
 ) -> Played:
     """Play one episode an instance.
 
@@ -85,40 +94,112 @@ def play(
         budget: Gradient evaluations an episode; None: the problem's default.
         seed: Of the random numbers that searches draw; not of the instances.
         settings: Further keyword arguments of the environment; the agent's own go before them.
+        observations: Keep what every action was decided on.
 
     Returns:
         The results.
     """
-    arguments = {**(settings or {}), **agent.environment}
-    if budget is not None:
-        arguments["budget"] = budget
-    began = time.perf_counter()
+    env = _make(problem, len(instance_ids), split, budget, {**(settings or {}), **agent.environment})
+    with torch.no_grad():
+        return _play(env, problem, agent, instance_ids, seed, seed, observations)
+
+
+def _make(
+    problem: str, count: int, split: str, budget: float | None, arguments: Mapping[str, Any]
+) -> TeleportVectorEnv:
     env = gym.make_vec(
         id_of(problem),
-        num_envs=len(instance_ids),
+        num_envs=count,
         vectorization_mode="vector_entry_point",
         autoreset_mode="Disabled",
         split=split,
-        **arguments,
+        **{**arguments, **({} if budget is None else {"budget": budget})},
     ).unwrapped
     assert isinstance(env, TeleportVectorEnv)
-    with torch.no_grad():
-        return _play(env, problem, agent, instance_ids, seed, began)
+    return env
+
+
+@dataclass(frozen=True)
+class _Chorus:
+    """Agents of one environment that play the same instances beside one another, each its own rows."""
+
+    agents: Sequence[Agent]
+    name: str = "chorus"
+    kind: str = "fixed"
+
+    def predict(self, observation: np.ndarray, state: Any, episode_start: np.ndarray) -> tuple[np.ndarray, Any]:
+        count = len(self.agents)
+        states = state or [None] * count
+        found = [
+            agent.predict(seen, memory, start)
+            for agent, seen, memory, start in zip(
+                self.agents, np.split(observation, count), states, np.split(episode_start, count), strict=True
+            )
+        ]
+        return np.concatenate([actions for actions, _ in found]), [memory for _, memory in found]
+
+
+def play_many(
+    problem: str,
+    agents: Sequence[Agent],
+    instance_ids: np.ndarray,
+    *,
+    split: str,
+    budget: float | None = None,
+    seed: int = 0,
+    rows: int = 2048,
+) -> np.ndarray:
+    """Orders of magnitude gained ``(agents, B)``: what `play` finds agent by agent, in less time.
+
+    Agents that ask for the same environment play side by side in one.
+
+    Args:
+        rows: So many episodes side by side at most.
+    """
+    gained = np.zeros((len(agents), len(instance_ids)))
+    alike: dict[str, list[int]] = {}
+    for index, agent in enumerate(agents):
+        alike.setdefault(json.dumps(dict(agent.environment), sort_keys=True, default=repr), []).append(index)
+    at_once = max(1, rows // len(instance_ids))
+    # row by row the random numbers that a row has when its agent plays alone
+    seeds = seeds_of_rows(seed, len(instance_ids))
+    for indices in alike.values():
+        for begin in range(0, len(indices), at_once):
+            chosen = indices[begin : begin + at_once]
+            env = _make(problem, len(chosen) * len(instance_ids), split, budget, agents[chosen[0]].environment)
+            chorus = _Chorus([agents[index] for index in chosen])
+            ids = np.tile(instance_ids, len(chosen))
+            with torch.no_grad():
+                played = _play(env, problem, chorus, ids, seed, seeds * len(chosen))
+            gained[chosen] = np.reshape([row["gained"] for row in played.rows], (len(chosen), -1))
+    return gained
 
 
 def _play(
-    env: TeleportVectorEnv, problem: str, agent: Agent, instance_ids: np.ndarray, seed: int, began: float
+    env: TeleportVectorEnv,
+    problem: str,
+    agent: Agent | _Chorus,
+    instance_ids: np.ndarray,
+    seed: int,
+    seeds: int | list[int],
+    observations: bool = False,
 ) -> Played:
-    observation, info = env.reset(seed=seed, options={"instance_id": instance_ids})
+    began = time.perf_counter()
+    observation, info = env.reset(seed=seeds, options={"instance_id": instance_ids})
     first = env.measure()["training_loss"]
     count = len(instance_ids)
-    state, start = None, np.ones(count, dtype=bool)
+    state: Any = None
+    start = np.ones(count, dtype=bool)
     over = np.zeros(count, dtype=bool)
     costs, losses, norms, jumps = [info["cost"]], [info["loss"]], [info["grad_norm"]], [np.zeros(count, dtype=bool)]
     lost = [info["diverged"].astype(bool)]
     before = info["teleports"]
+    asked, rates, seen = [], [info["learning_rate"]], []
     while not over.all():
         action, state = agent.predict(observation, state, start)
+        asked.append(np.where(over, -1, action))
+        if observations:
+            seen.append(observation.copy())
         observation, _, terminated, truncated, info = env.step(action)
         start = np.zeros(count, dtype=bool)
         over = terminated | truncated
@@ -127,6 +208,7 @@ def _play(
         norms.append(info["grad_norm"])
         lost.append(info["diverged"].astype(bool))
         jumps.append(info["teleports"] > before)
+        rates.append(info["learning_rate"])
         before = info["teleports"]
     last = env.measure()["training_loss"]
     seconds = (time.perf_counter() - began) / count
@@ -159,7 +241,17 @@ def _play(
     orders = _orders(loss, tolerance) - _orders(loss[:1], tolerance)
     # a run that is over stands still; a diverged one has no loss to show from there on
     orders = np.where(np.stack(lost), np.nan, orders)
-    return Played(rows, np.stack(costs), loss, orders, np.stack(norms), np.stack(jumps))
+    return Played(
+        rows,
+        np.stack(costs),
+        loss,
+        orders,
+        np.stack(norms),
+        np.stack(jumps),
+        actions=np.stack(asked),
+        rate=np.stack(rates),
+        observations=np.stack(seen) if observations else None,
+    )
 
 
 def _orders(loss: np.ndarray, tolerance: float) -> np.ndarray:
