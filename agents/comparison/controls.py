@@ -3,13 +3,13 @@
 * `Replay` plays the very decisions of an episode without its teleports: in order, every gradient step with the rate factor
   that was chosen for it. What the teleports had cost is spent on further gradient steps at the rate reached, so that
   the budget is the same. The decisions are those that were made on the run with teleports: this is open-loop.
-* `masked` lets a policy decide again, on the run as it is without teleports, where it may only choose among gradient steps:
+* `Masked` lets a policy decide again, on the run as it is without teleports, where it may only choose among gradient steps:
   closed-loop.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,18 +64,25 @@ def without_teleports(agent: Agent, played: Played) -> Replay:
     return Replay(name=f"{agent.name}, teleports taken out", environment=_bare(agent), script=script)
 
 
-def masked(policy: LearnedSchedule) -> LearnedSchedule:
-    """A policy that may only choose among its gradient steps; see the module."""
-    *hidden, (weight, bias) = policy.layers
-    steps = policy.steps
-    return replace(
-        policy,
-        name=f"{policy.name}, teleports masked",
-        kind="control",
-        layers=(*hidden, (weight[:steps], bias[:steps])),
-        prices=None,
-        environment={**policy.environment, "searches": []},
-    )
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Masked(Agent):
+    """A policy that may only choose among its gradient steps; see the module.
+
+    The environment has the policy's menu all the same: prices are among the features it was trained on.
+
+    Attributes:
+        policy: The policy; it decides deterministically.
+    """
+
+    kind: str = "control"
+    policy: LearnedSchedule
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or f"{self.policy.name}, teleports masked")
+        object.__setattr__(self, "environment", self.policy.environment)
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        return self.policy.logits(observation)[:, : self.policy.steps].argmax(axis=1)
 
 
 def _bare(agent: Agent) -> dict[str, Any]:

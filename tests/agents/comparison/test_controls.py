@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from teleport_env.agents import Every, Never, RandomElement, RandomTiming, RateAndTeleport, Stall
-from teleport_env.agents.comparison.controls import Replay, masked, without_teleports
+from teleport_env.agents.comparison.controls import Masked, Replay, without_teleports
 from teleport_env.agents.comparison.play import draw_instances, play, play_many
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.envs.features import NAMES
@@ -70,12 +70,13 @@ def test_a_replay_of_a_schedule_without_teleports_is_that_schedule() -> None:
     assert [row["loss"] for row in again.rows] == [row["loss"] for row in played.rows]
 
 
-def test_a_masked_policy_prefers_the_step_that_the_policy_prefers() -> None:
+def test_a_masked_policy_takes_the_step_that_the_policy_prefers() -> None:
     observation = np.random.default_rng(1).normal(size=(9, len(NAMES))).astype(np.float32)
     agent = policy()
-    bare = masked(agent)
-    assert np.array_equal(bare.logits(observation), agent.logits(observation)[:, :2])
-    assert (bare.kind, bare.environment["searches"]) == ("control", [])
+    bare = Masked(policy=agent)
+    assert bare.predict(observation)[0].tolist() == agent.logits(observation)[:, :2].argmax(axis=1).tolist()
+    assert (agent.logits(observation).argmax(axis=1) == 2).any()
+    assert (bare.kind, bare.name) == ("control", "learned, teleports masked")
     ids = draw_instances("Booth", "train", 3, seed=0)
     assert max(row["teleports"] for row in play("Booth", bare, ids, split="train").rows) == 0
 

@@ -1,0 +1,205 @@
+"""A search for the best configuration on a grid that grows where the best lies at its edge.
+
+A quarter of the configurations are random; six rounds of an eighth each vary the eight best so far, one setting or two at a
+time. Then the best is refined: all its neighbours are tried, and where it lies at an edge of the grid the grid is extended
+first, until no neighbour is better. So the winner lies inside the grid, or at a limit that is one by nature. The eight best of
+all are tried again on other, more instances, which choose. Everything tried is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Config = dict[str, Any]
+Score = Callable[[Sequence[Config], np.ndarray], np.ndarray]
+"""Configurations and instance ids to the mean orders of magnitude gained ``(configurations,)``."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values that one setting may take.
+
+    Attributes:
+        values: In ascending order, or in any where they are not ordered.
+        ordered: Whether neighbours resemble each other.
+        factor: The grid is extended by this factor; 0: it ends where it ends.
+        low: No extension below.
+        high: No extension above.
+    """
+
+    values: tuple[Any, ...]
+    ordered: bool = True
+    factor: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+
+    def beyond(self, value: Any, up: bool) -> Any:
+        """The next value beyond an end, or None where there is none."""
+        if not self.factor or not value:
+            return None
+        further = value * self.factor if up else value / self.factor
+        if isinstance(value, int):
+            further = max(round(further), value + 1) if up else min(round(further), value - 1)
+        return further if self.low <= further <= self.high else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        config: The best.
+        gained: Its mean, on the instances that made the last choice.
+        tried: Configurations played.
+        episodes: Episodes played.
+        edges: Settings whose best value still lies at an edge that could be moved: the rounds were too few.
+        candidates: Everything tried, the best first, by the first instances.
+    """
+
+    config: Config
+    gained: float
+    tried: int
+    episodes: int
+    edges: tuple[str, ...]
+    candidates: tuple[Config, ...]
+
+
+def search(
+    axes: Mapping[str, Axis],
+    score: Score,
+    *,
+    count: int,
+    few: np.ndarray,
+    many: np.ndarray,
+    generator: np.random.Generator,
+    canonical: Callable[[Config], Config] = lambda config: config,
+    rounds: int = 24,
+) -> Found:
+    """Find the best configuration; see the module.
+
+    Args:
+        axes: Settings and their values.
+        score: What plays configurations.
+        count: Configurations tried before the refinement; a grid that has no more is tried in full.
+        few: Ids of the instances that everything is tried on.
+        many: Ids of the instances of the last choice.
+        generator: Of the random choices.
+        canonical: Clears settings that do nothing, so that nothing is tried twice.
+        rounds: Of the refinement, at most.
+
+    Raises:
+        ValueError: There is nothing to choose from.
+    """
+    if not axes or not all(axis.values for axis in axes.values()) or count < 1:
+        raise ValueError(f"a search needs axes with values and a count of at least 1, got {dict(axes)} and {count}")
+    return _Search(axes, score, canonical, generator).run(count, few, many, rounds)
+
+
+class _Search:
+    def __init__(
+        self,
+        axes: Mapping[str, Axis],
+        score: Score,
+        canonical: Callable[[Config], Config],
+        generator: np.random.Generator,
+    ) -> None:
+        self.axes, self.score, self.canonical, self.generator = axes, score, canonical, generator
+        self.values = {name: list(axis.values) for name, axis in axes.items()}
+        self.scores: dict[str, float] = {}
+        self.episodes = 0
+
+    def run(self, count: int, few: np.ndarray, many: np.ndarray, rounds: int) -> Found:
+        if math.prod(map(len, self.values.values())) <= count:
+            self.try_all(self.whole_grid(), few)
+        else:
+            self.try_all([self.random() for _ in range(max(1, count // 4))], few)
+            for _ in range(6):
+                parents = self.best(8)
+                self.try_all([self.varied(parents) for _ in range(count // 8)], few)
+        self.refine(few, rounds)
+        candidates = self.best(len(self.scores))
+        tried = len(self.scores)
+        # the last choice, on instances that had no part in the others
+        self.scores = {}
+        self.try_all(candidates[:8], many)
+        known = len(self.scores)
+        self.refine(many, rounds, edges_only=True)
+        tried += len(self.scores) - known
+        config = self.best(1)[0]
+        gained = self.scores[_key(config)]
+        edges = tuple(name for name in self.axes if self.extensions(config, name))
+        return Found(config, gained, tried, self.episodes, edges, tuple(candidates))
+
+    # -- configurations ------------------------------------------------------------------------------------------------
+
+    def try_all(self, configs: Sequence[Config], ids: np.ndarray) -> None:
+        new = {_key(c): c for c in map(self.canonical, configs) if _key(c) not in self.scores}
+        if new:
+            found = self.score(list(new.values()), ids)
+            self.scores |= dict(zip(new, map(float, found), strict=True))
+            self.episodes += len(new) * len(ids)
+
+    def best(self, count: int) -> list[Config]:
+        ranked = sorted(self.scores, key=lambda key: -self.scores[key])  # stable: of equals the first tried
+        return [json.loads(key) for key in ranked[:count]]
+
+    def whole_grid(self) -> list[Config]:
+        configs: list[Config] = [{}]
+        for name, values in self.values.items():
+            configs = [{**config, name: value} for config in configs for value in values]
+        return configs
+
+    def random(self) -> Config:
+        return {name: values[int(self.generator.integers(len(values)))] for name, values in self.values.items()}
+
+    def varied(self, parents: Sequence[Config]) -> Config:
+        child = dict(parents[int(self.generator.integers(len(parents)))])
+        size = min(len(self.axes), int(self.generator.integers(1, 3)))
+        for name in self.generator.choice(list(self.axes), size=size, replace=False).tolist():
+            values = self.values[name]
+            if self.axes[name].ordered and self.generator.integers(2):
+                place = values.index(child[name]) + (1 if self.generator.integers(2) else -1)
+                child[name] = values[min(max(place, 0), len(values) - 1)]
+            else:
+                child[name] = values[int(self.generator.integers(len(values)))]
+        return child
+
+    # -- refinement ----------------------------------------------------------------------------------------------------
+
+    def refine(self, ids: np.ndarray, rounds: int, edges_only: bool = False) -> None:
+        for _ in range(rounds):
+            best = self.best(1)[0]
+            neighbours: list[Config] = []
+            for name, axis in self.axes.items():
+                further = self.extensions(best, name)
+                self.values[name] = sorted({*self.values[name], *further}) if further else self.values[name]
+                values = self.values[name]
+                if edges_only:
+                    near = further
+                elif axis.ordered:
+                    place = values.index(best[name])
+                    near = values[max(0, place - 1) : place + 2]
+                else:
+                    near = values
+                neighbours += [{**best, name: value} for value in near if value != best[name]]
+            self.try_all(neighbours, ids)
+            if self.best(1)[0] == best:
+                return
+
+    def extensions(self, config: Config, name: str) -> list[Any]:
+        """Values beyond the ends of the grid that this configuration lies at."""
+        axis, values = self.axes[name], self.values[name]
+        if not axis.ordered:
+            return []
+        ends = [(values[-1], True)] * (config[name] == values[-1]) + [(values[0], False)] * (config[name] == values[0])
+        return [further for value, up in ends if (further := axis.beyond(value, up)) is not None]
+
+
+def _key(config: Config) -> str:
+    return json.dumps(config, sort_keys=True)
