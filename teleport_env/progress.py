@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -325,18 +324,24 @@ class Bookkeeper:
         Args:
             rows: ``(R,)``, whose were changed; None: everybody's.
         """
-        x, floats = self.x, self.floats
-        self.some_diverged = x.any(self.diverged)
-        index: Any = slice(None) if rows is None else x.view(rows)
-        part = floats[:, index]  # a copy, where there are rows
-        two = x.copied(part[:2])
+        self.some_diverged = self.x.any(self.diverged)
+        if rows is None:
+            self.derive(self.floats)
+            return
+        index = self.x.view(rows)
+        part = self.floats[:, index]  # a copy
+        self.derive(part)
+        self.floats[:, index] = part
+
+    def derive(self, floats: Array) -> None:
+        """The same within ``floats`` ``(len(FLOATS), R)``, whoever's they are."""
+        x = self.x
+        two = x.copied(floats[:2])
         x.maximum(two, self.tiny, two)
-        x.log10(two, part[AT["log_loss"] : AT["log_grad_norm2"] + 1])
-        x.sqrt(part[AT["grad_norm2"]], part[AT["grad_norm"]])
-        x.multiply(part[AT["initial_loss"]], DIVERGED_ABOVE, part[AT["limit"]])
-        x.minimum(part[AT["limit"]], self.huge, part[AT["limit"]])
-        if rows is not None:
-            floats[:, index] = part
+        x.log10(two, floats[AT["log_loss"] : AT["log_grad_norm2"] + 1])
+        x.sqrt(floats[AT["grad_norm2"]], floats[AT["grad_norm"]])
+        x.multiply(floats[AT["initial_loss"]], DIVERGED_ABOVE, floats[AT["limit"]])
+        x.minimum(floats[AT["limit"]], self.huge, floats[AT["limit"]])
 
 
 class Aside:

@@ -459,52 +459,56 @@ class Runs:
         self.changes += 1
 
     def _teleport(self, search: Search, rows: Tensor) -> None:
-        p, everyone = self.progress, len(rows) == self.count
+        everyone = len(rows) == self.count
         # Picking every row of a tensor copies it; a whole batch that teleports together is spared that.
         index: Tensor | slice = slice(None) if everyone else rows
         instance = self.instance if everyone else self.instance.select(rows)
         evaluator = Evaluator(self.problem, instance, None if self.batch is None else self.batch[index])
         source = None
         if self._batches is not None:
-            source = _ComingBatches(self._batches, instance["order_key"], p.steps[index])
+            source = _ComingBatches(self._batches, instance["order_key"], self.progress.steps[index])
+        # One copy of all their numbers, worked on and written back: an indexed write costs as much as the arithmetic of ten.
+        blocks = self._blocks if everyone else self._blocks.select(rows)
+        p = self.progress if everyone else Progress.of(blocks)
         start = Start(
             params=self.params[index],
-            loss=p.loss[index],
+            loss=p.loss,
             gradient=self.gradient[index],
-            learning_rate=p.learning_rate[index],
+            learning_rate=p.learning_rate,
             symmetry=self._symmetry,
             evaluator=evaluator,
-            streams=Streams(fold_in(self.keys[index], p.attempts[index])),
+            streams=Streams(fold_in(self.keys[index], p.attempts)),
             batches=source,
-            scale=p.initial_loss[index],
+            scale=p.initial_loss,
         )
         found = search.find(start)
         self.ledger.charge(None if everyone else rows, evaluator.counts)
-        norm2 = row_dot(found.gradient, found.gradient)
-        moved = found.moved
-        # the logarithm's argument is clamped so that a zero gradient on either side stays finite
-        gain = torch.log10(norm2.clamp_min(1e-300) / p.grad_norm2[index].clamp_min(1e-300))
-        rate = p.learning_rate[index] * found.rate_factor
-        low, high = self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE
-
+        moved, norm2 = found.moved, row_dot(found.gradient, found.gradient)
+        some_stay = not bool(moved.all())
         self.params[index] = found.params
         self.gradient[index] = found.gradient
-        p.loss[index] = found.loss
-        p.grad_norm2[index] = norm2
-        p.learning_rate[index] = rate.clamp(low, high)
-        p.attempts[index] += 1
-        p.teleports[index] += moved
-        p.status[index] = found.status
-        p.loss_change[index] = found.loss_change
-        p.teleport_gain[index] = torch.where(moved, gain, torch.zeros_like(gain))
-        p.since_teleport[index] = torch.where(moved, 0, p.since_teleport[index])
-        for stale in (p.cosine, p.curvature, p.alignment):  # they speak of the place the run has left
-            stale[index] = torch.where(moved, torch.zeros_like(gain), stale[index])
+        # the logarithm's argument is clamped so that a zero gradient on either side stays finite
+        gain = torch.log10(norm2.clamp_min(1e-300) / p.grad_norm2.clamp_min(1e-300))
+        p.teleport_gain.copy_(gain.masked_fill_(~moved, 0.0) if some_stay else gain)
+        p.loss.copy_(found.loss)
+        p.grad_norm2.copy_(norm2)
+        low, high = self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE
+        p.learning_rate.mul_(found.rate_factor).clamp_(low, high)
+        p.attempts += 1
+        p.teleports += moved
+        p.status.copy_(found.status)
+        p.loss_change.copy_(found.loss_change)
+        for stale in (p.since_teleport, p.cosine, p.curvature, p.alignment):  # they speak of the place the run has left
+            stale.masked_fill_(moved, 0)
+        with self.quiet():
+            self.books.derive(self.books.x.view(blocks.floats))
+        if not everyone:
+            self._blocks.put(rows, blocks)
+        self.changes += 1
         if self.data_element is not None and found.element is not None:
             self._move_data(found.element, rows, moved)
         if search.resets_optimizer or self.on_teleport == "reset":
             self._reset_optimizer(rows[moved])
-        self._changed(None if everyone else rows)
 
     def _move_data(self, element: Element, rows: Tensor, moved: Tensor) -> None:
         """Algorithm 3: the data move with the weights, and the moves are composed for inference."""

@@ -88,7 +88,7 @@ class Grid(Search):
             scores = _norms(problem, start, symmetry.forward(start.params, start.instance), circle)
             # A candidate may fail `Search.find`'s rules after all, where rounding is large; then the next best is asked.
             for _ in range(self.points):
-                chosen = scores.argmax(dim=1)
+                chosen = _first_largest(scores)
                 element = circle[chosen]
                 params = symmetry.act(element, start.params, start.instance, start.batch)
                 loss, gradient = problem.loss_and_gradient(params, start.instance, start.batch)
@@ -111,6 +111,13 @@ def knows_norms(start: Start) -> bool:
         and writes_in_place(problem)
         and type(problem).write_squared_norms is not AnalyticProblem.write_squared_norms
     )
+
+
+def _first_largest(scores: Tensor) -> Tensor:
+    """Where ``scores`` ``(R, K)`` are largest; NumPy's search is vectorised, torch's is not."""
+    if scores.device.type == "cpu":
+        return torch.from_numpy(scores.numpy().argmax(axis=1))
+    return scores.argmax(dim=1)
 
 
 _CHUNK = 64  # runs whose circles are worked through together: a few such arrays fit into the nearest cache
