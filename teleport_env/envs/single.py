@@ -13,6 +13,7 @@ from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
 from teleport_env.envs.history import History
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.spaces import action_space, observation_space, read_actions
+from teleport_env.groups.base import Element, map_element
 from teleport_env.random import Streams
 
 
@@ -165,6 +166,12 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
     def params(self) -> np.ndarray:
         """A copy of the parameters ``(P,)``."""
         return self.episodes.runs.params[0].cpu().numpy().copy()
+
+    @property
+    def data_element(self) -> Element | None:
+        """As `TeleportVectorEnv.data_element`, with a leading axis of one."""
+        element = self.episodes.runs.data_element
+        return None if element is None else map_element(torch.clone, element)
 
     def _observation(self) -> np.ndarray:
         return self.episodes.observation().cpu().numpy().reshape(-1)  # memory of its own already

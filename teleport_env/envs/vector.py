@@ -20,6 +20,7 @@ from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.envs.single import first_keys, instance_ids
 from teleport_env.envs.spaces import action_space, observation_space, read_actions
 from teleport_env.envs.upcoming import Upcoming
+from teleport_env.groups.base import Element, map_element
 from teleport_env.random import Streams, seeds_of_rows
 
 
@@ -200,6 +201,13 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
     def params(self) -> Any:
         """A copy of the parameters ``(num_envs, P)``."""
         return self._out(self.episodes.runs.params)
+
+    @property
+    def data_element(self) -> Element | None:
+        """For a symmetry that moves data, a copy of what new inputs must go through at inference (Algorithm 3): the moves of
+        all teleports so far, composed, for each run. None for other symmetries."""
+        element = self.episodes.runs.data_element
+        return None if element is None else map_element(torch.clone, element)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -364,3 +364,31 @@ def test_rendering_draws_level_sets_and_curves() -> None:
         assert after.dtype == np.uint8
         assert (before != after).any()
         assert after.std() > 5
+
+
+def test_data_element_is_what_new_inputs_go_through() -> None:
+    """Algorithm 3: the composition over two teleports undoes what the weights did; a copy, and None where data stay."""
+    settings = {"split": "test", "symmetry": "input_transform", "searches": ["random_element"]}
+    env = gym.make_vec(
+        "Teleport/LinearNetwork-v0", num_envs=3, vectorization_mode="vector_entry_point", **settings
+    ).unwrapped
+    _, _ = env.reset(seed=0, options={"instance_id": np.arange(3)})
+    problem = env.settings.problem
+    inputs = problem.instances(torch.arange(3), "test")["inputs"]
+    before = problem.network.forward(torch.from_numpy(env.params), inputs)
+    for _ in range(2):
+        env.step(np.ones(3, dtype=np.int64))
+    element = env.data_element
+    instance = problem.instances(torch.arange(3), "test")
+    moved = problem.symmetries["input_transform"].move_data(element, inputs, instance)
+    after = problem.network.forward(torch.from_numpy(env.params), moved)
+    torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(problem.network.forward(torch.from_numpy(env.params), inputs), before, rtol=1e-3)
+    element.zero_()
+    assert float(env.data_element.abs().max()) > 0.0
+    single = gym.make("Teleport/LinearNetwork-v0", **settings).unwrapped
+    single.reset(seed=0)
+    assert single.data_element.shape[0] == 1
+    booth = gym.make("Teleport/Booth-v0").unwrapped
+    booth.reset(seed=0)
+    assert booth.data_element is None
