@@ -2,235 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
-from teleport_env.agents.base import Agent
-from teleport_env.agents.reproduction.course import Course, play
+from teleport_env.agents.reproduction.classification_runs import (
+    BATCH,
+    FORMS,
+    NAMES,
+    Dataset,
+    Tuned,
+    better,
+    datasets,
+    effect,
+    final,
+    interval,
+    play_optimizer,
+    tune,
+)
+from teleport_env.agents.reproduction.course import Course
 from teleport_env.agents.reproduction.pictures import COLOURS, band, panels
 from teleport_env.agents.reproduction.results import Findings, Row, Setup
-from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
-from teleport_env.problems import problem_from
-
-BATCH, MINI_BATCHES, ASCENT_STEPS = 20, 4, 10
-FORMS = {"general_linear_published": "published", "general_linear": "residual", "scaling": "scaling"}
-ASCENT_RATES = {
-    "general_linear_published": (1e-8, 1e-6, 1e-5),
-    "general_linear": (1e-7, 1e-6, 1e-5),
-    "scaling": (1e-4, 1e-3, 1e-2),
-}
-NAMES = {"gd": "SGD", "adagrad": "AdaGrad", "momentum": "momentum", "rmsprop": "RMSProp", "adam": "Adam"}
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What is classified, and with which settings.
-
-    Attributes:
-        label: For titles.
-        problem: Registered name.
-        arguments: Keyword arguments of the environment.
-        epochs: Of a run.
-        seeds: Runs a schedule.
-        rates: Optimizer -> learning rates to choose from.
-        tuning_epochs, tuning_seeds: Of the sweeps, on seeds of their own.
-    """
-
-    label: str
-    problem: str
-    arguments: Mapping[str, Any]
-    epochs: int
-    seeds: int
-    rates: Mapping[str, Sequence[float]]
-    tuning_epochs: int
-    tuning_seeds: int
-    ascent_rates: Mapping[str, Sequence[float]] = field(default_factory=lambda: ASCENT_RATES)
-
-    @property
-    def epoch(self) -> int:
-        """Gradient steps of an epoch."""
-        settings = dict(self.arguments.get("problem", {}))
-        problem = problem_from(self.problem, **settings)
-        return problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper")) // BATCH
-
-    def play(self, agent: Agent, epochs: int, seeds: Sequence[int], **arguments: Any) -> Course:
-        return play(self.problem, agent, epochs * self.epoch, instances=seeds, **{**self.arguments, **arguments})
-
-
-_RATES = {
-    "gd": (0.2, 0.4, 0.8),
-    "adagrad": (0.03, 0.1, 0.3),
-    "momentum": (0.02, 0.05, 0.1),
-    "rmsprop": (1e-3, 3e-3, 1e-2),
-    "adam": (1e-3, 3e-3, 1e-2),
-}
-
-
-def datasets(setup: Setup) -> list[Dataset]:
-    """The digits of scikit-learn always; MNIST where its files are."""
-    pick = setup.pick
-    found = [
-        Dataset(
-            label="8 x 8 digits, 64-32-32-10",
-            problem="Digits",
-            arguments={},
-            epochs=pick(full=80, quick=12, tiny=2),
-            seeds=pick(full=20, quick=5, tiny=2),
-            rates={name: (_RATES[name][1],) for name in ("gd", "adagrad")} if setup.tiny else _RATES,
-            tuning_epochs=pick(full=20, quick=3, tiny=1),
-            tuning_seeds=pick(full=8, quick=3, tiny=1),
-            ascent_rates={form: rates[1:2] for form, rates in ASCENT_RATES.items()} if setup.tiny else ASCENT_RATES,
-        )
-    ]
-    if setup.tiny or not (setup.data_dir or os.environ.get("TELEPORT_ENV_DATA")):
-        return found
-    settings = {"folder": str(setup.data_dir)} if setup.data_dir else {}
-    try:
-        problem = problem_from("MNIST", **settings)
-        images = problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper"))
-    except FileNotFoundError:
-        if setup.data_dir:
-            raise
-        return found
-    narrow = {"gd": (0.1,), "adagrad": (0.01,)}  # those of the presets
-    mnist = Dataset(
-        label=f"MNIST, {images} images, 784-512-512-10",
-        problem="MNIST",
-        arguments={"problem": settings},
-        epochs=pick(full=80, quick=3, tiny=1),
-        seeds=pick(full=3, quick=1, tiny=1),
-        rates=_RATES if not setup.quick else narrow,
-        tuning_epochs=pick(full=5, quick=2, tiny=1),
-        tuning_seeds=1,
-        ascent_rates={form: rates[1:2] for form, rates in ASCENT_RATES.items()} if setup.quick else ASCENT_RATES,
-    )
-    return [*found, mnist]
-
-
-def algorithm2(rate: float, batches: int = MINI_BATCHES, steps: int = ASCENT_STEPS) -> dict[str, Any]:
-    """Algorithm 2: the ascent on each of several mini-batches in turn, moving wherever it ends."""
-    inner = {"search": "gradient_ascent", "steps": steps, "rate": rate, "objective": "any"}
-    return {"search": "mini_batch", "batches": batches, "inner": inner}
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What the sweeps chose, by the training loss at their end.
-
-    Attributes:
-        rates: Optimizer -> learning rate.
-        ascents: (optimizer, symmetry) -> ascent rate.
-        table: Every setting that was tried.
-    """
-
-    rates: Mapping[str, float]
-    ascents: Mapping[tuple[str, str], float]
-    table: pd.DataFrame
-
-
-def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS)) -> Tuned:
-    """Choose the settings that the paper does not give, on seeds that are played nowhere else."""
-    seeds = range(1000, 1000 + data.tuning_seeds)
-    tried, rates, ascents = [], {}, {}
-    for optimizer in optimizers:
-        ends = {}
-        for rate in data.rates[optimizer]:
-            if len(data.rates[optimizer]) == 1:  # nothing to choose
-                ends[rate] = np.nan
-                continue
-            agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
-            ends[rate] = _end(data, agent, seeds)
-            tried.append({"optimizer": optimizer, "symmetry": "", "learning_rate": rate, "loss": ends[rate]})
-        rates[optimizer] = min(ends, key=ends.__getitem__)
-        for form in forms:
-            found = {}
-            for ascent in data.ascent_rates[form]:
-                if len(data.ascent_rates[form]) == 1:
-                    found[ascent] = np.nan
-                    continue
-                teleporting = _teleporting(data, optimizer, rates[optimizer], form, ascent)
-                found[ascent] = _end(data, teleporting, seeds)
-                tried.append(
-                    {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
-                    | {"ascent_rate": ascent, "loss": found[ascent]}
-                )
-            ascents[optimizer, form] = min(found, key=found.__getitem__)
-    return Tuned(rates, ascents, pd.DataFrame(tried))
-
-
-def _teleporting(data: Dataset, optimizer: str, rate: float, form: str, ascent: float) -> Agent:
-    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": [algorithm2(ascent)]}
-    return AtSteps(at=(data.epoch,), environment=environment)
-
-
-def _end(data: Dataset, agent: Agent, seeds: Sequence[int]) -> float:
-    """Mean training loss at the end of a sweep's run; infinite if any diverged."""
-    course = data.play(agent, data.tuning_epochs, seeds, measure_every=data.epoch * data.tuning_epochs)
-    if course.diverged.any() or course.measured[-1][0] == 0:
-        return np.inf
-    return float(np.nan_to_num(course.measured[-1][1]["training_loss"], nan=np.inf).mean())
-
-
-def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Course]:
-    """The schedules of one optimizer, by what tables call them."""
-    environment = {"optimizer": optimizer, "learning_rate": tuned.rates[optimizer]}
-    agents: dict[str, Agent] = {"no teleport": Never(environment=environment)}
-    for form, label in FORMS.items():
-        agents[label] = _teleporting(data, optimizer, tuned.rates[optimizer], form, tuned.ascents[optimizer, form])
-    if optimizer != "gd":
-        reset = {**environment, "searches": ["reset_optimizer"]}
-        agents["reset alone"] = ResetOptimizer(k=10**9, offset=data.epoch, environment=reset)
-    seeds = range(data.seeds)
-    return {
-        label: data.play(agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=label in FORMS.values())
-        for label, agent in agents.items()
-    }
-
-
-def final(course: Course, name: str = "training_loss") -> np.ndarray:
-    """``(B,)``, the last measurement; infinite for a diverged run."""
-    return np.where(course.diverged, np.inf, course.measured[-1][1][name])
-
-
-def paired(course: Course, base: Course, name: str = "training_loss") -> tuple[float, float]:
-    """Mean difference of ``log10`` to the base over the seeds that neither loses, and half the width of its 95 % interval
-    (normal, over seeds; infinite for a single one)."""
-    values, others = final(course, name), final(base, name)
-    both = np.isfinite(values) & np.isfinite(others)
-    difference = np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12))
-    if len(difference) < 2:
-        return float(difference.sum()), np.inf
-    return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
-def interval(course: Course, base: Course, name: str = "training_loss") -> str:
-    """`paired` in words, with the number of runs that diverged."""
-    lost = int(course.diverged.sum())
-    if lost == len(course.diverged):
-        return "diverges"
-    middle, half = paired(course, base, name)
-    told = f"{middle:+.2f}" + (f" ± {half:.2f}" if np.isfinite(half) else "")
-    return told + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
-
-
-def better(course: Course, base: Course) -> bool:
-    """Whether the training loss is lower with 95 % confidence, and no run diverged."""
-    middle, half = paired(course, base)
-    return bool(middle + half < 0.0) and not course.diverged.any()
-
-
-def effect(course: Course) -> dict[str, np.ndarray]:
-    """What the teleport did, ``(B,)`` each: on its batches, on the whole training set, to the gradient."""
-    jump = course.jumps[0]
-    before, after = jump.before["training_loss"], jump.after["training_loss"]
-    return {"batch": np.abs(jump.loss_change), "set": after / before, "growth": jump.growth, "moved": jump.moved}
 
 
 def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tuned) -> list[Row]:

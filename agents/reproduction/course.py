@@ -161,6 +161,27 @@ def play(
         return recorder.course(info["diverged"].astype(bool))
 
 
+def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray:
+    """Share ``(B,)`` of a run's losses from step ``since`` on at which its gradient is longer than that of ``base`` at the
+    same loss: by linear interpolation of the logarithms, over the losses that both pass. NaN where they share none.
+
+    ``base`` has one run for each of ``course``, or one for all.
+    """
+    shares = np.full(course.loss.shape[1], np.nan)
+    for run in range(len(shares)):
+        other = run if base.loss.shape[1] > 1 else 0
+        usable = np.isfinite(base.loss[:, other]) & (base.loss[:, other] > 0.0) & (base.grad_norm[:, other] > 0.0)
+        known_loss, known_norm = np.log(base.loss[usable, other]), np.log(base.grad_norm[usable, other])
+        order = np.argsort(known_loss)
+        loss, norm = course.loss[since:, run], course.grad_norm[since:, run]
+        usable = np.isfinite(loss) & (loss > 0.0) & (norm > 0.0)
+        loss, norm = np.log(loss[usable]), np.log(norm[usable])
+        shared = (loss >= known_loss.min()) & (loss <= known_loss.max())
+        if shared.any():
+            shares[run] = (norm > np.interp(loss, known_loss[order], known_norm[order]))[shared].mean()
+    return shares
+
+
 def _numbers(env: TeleportVectorEnv) -> Tensors:
     return {name: np.asarray(value) for name, value in env.measure().items()}
 
@@ -178,7 +199,7 @@ class _Recorder:
         self.numbers.append({name: np.array(info[name]) for name in _RECORDED})
         self.seconds.append(seconds)
         if self.watch_params:
-            self.params.append(self.env.episodes.runs.params.cpu().numpy().copy())
+            self.params.append(np.asarray(self.env.params))
 
     def jumped(self, info: Mapping[str, np.ndarray], seconds: float, jump: Jump) -> None:
         """A teleport replaces the record of the moment: no step was taken."""

@@ -33,11 +33,12 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 def _predictions(env: TeleportVectorEnv, inputs: Tensor, transform: Element | None) -> Tensor:
     """The model's outputs ``(B, p, n)`` on new inputs ``(B, m, n)``, which go through ``transform`` first."""
-    runs, problem = env.episodes.runs, env.settings.problem
+    problem = env.settings.problem
     assert isinstance(problem, LinearNetwork)
     if transform is not None:
-        inputs = problem.symmetries["input_transform"].move_data(transform, inputs, runs.instance)
-    return problem.network.forward(runs.params, inputs)
+        instance = problem.instances(torch.arange(env.num_envs), "test")
+        inputs = problem.symmetries["input_transform"].move_data(transform, inputs, instance)
+    return problem.network.forward(torch.from_numpy(env.params), inputs)
 
 
 def _distance(a: Tensor, b: Tensor) -> np.ndarray:
@@ -59,17 +60,17 @@ def _play(count: int, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
     ).unwrapped
     assert isinstance(env, TeleportVectorEnv)
     _, info = env.reset(seed=0, options={"instance_id": np.arange(count)})
-    runs, problem = env.episodes.runs, env.settings.problem
+    problem = env.settings.problem
     assert isinstance(problem, LinearNetwork)
     fresh = Streams.from_seeds(range(count)).normal((problem.layers.widths[0], EXAMPLES))
     losses, rows = [info["loss"]], []
     for step in range(STEPS):
         if label and step in AT:
-            before = _predictions(env, fresh, runs.data_element)
+            before = _predictions(env, fresh, env.data_element)
             loss = env.measure()["training_loss"]  # evaluated anew: info carries the loss over
             _, _, _, _, info = env.step(np.ones(count, dtype=np.int64))
             kept = env.measure()["training_loss"]
-            after, bare = _predictions(env, fresh, runs.data_element), _predictions(env, fresh, None)
+            after, bare = _predictions(env, fresh, env.data_element), _predictions(env, fresh, None)
             for run in range(count):
                 rows.append(
                     {
@@ -86,10 +87,11 @@ def _play(count: int, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
         losses.append(info["loss"])
     if label:
         # the same function in the old coordinates: the composed move taken back
-        action = problem.symmetries["input_transform"]
-        assert runs.data_element is not None
-        moved = _predictions(env, fresh, runs.data_element)
-        old = action.act(action.group.inverse(runs.data_element), runs.params, runs.instance)
+        action, transform = problem.symmetries["input_transform"], env.data_element
+        assert transform is not None
+        moved = _predictions(env, fresh, transform)
+        instance = problem.instances(torch.arange(count), "test")
+        old = action.act(action.group.inverse(transform), torch.from_numpy(env.params), instance)
         error = _distance(moved, problem.network.forward(old, fresh))
         rows += [
             {"search": label, "step": STEPS, "run": run, "moved": False, "with_transform": error[run]}
@@ -159,6 +161,6 @@ def data_transform(setup: Setup) -> Findings:
         f"`LinearNetwork`, {count} test instances, symmetry `input_transform`, teleports before steps "
         f"{', '.join(map(str, AT))} by three normalised steps; the engine moves the instance's inputs along and "
         "keeps the "
-        "composition as `data_element`."
+        "composition, which the environment gives as `data_element`."
     ]
     return Findings(rows, {"algorithm3": figure}, {"algorithm3": table}, settings)

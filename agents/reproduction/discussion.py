@@ -44,10 +44,10 @@ def _factorize(value: float, count: int, rate: float) -> dict[str, Course]:
     }
 
 
-def _orders(course: Course) -> np.ndarray:
-    """``log10`` of the loss at the end ``(B,)``, a diverged run's 2 above its start."""
-    start = np.log10(course.loss[0])
-    return np.where(course.diverged, start + 2.0, np.log10(np.clip(course.loss[-1], 1e-12, 1e12)))
+def _orders(course: Course, step: int = -1) -> np.ndarray:
+    """``log10`` of the loss at the end ``(B,)``, or after a step; a run's that has diverged by then is 2 above its start."""
+    start, loss = np.log10(course.loss[0]), course.loss[step]
+    return np.where(np.isfinite(loss), np.log10(np.clip(loss, 1e-12, 1e12)), start + 2.0)
 
 
 def _interval(difference: np.ndarray) -> str:
@@ -131,7 +131,7 @@ def discussion(setup: Setup) -> Findings:
     )
     early = np.concatenate(
         [
-            np.log10(c["up the gradient norm"].loss[10] / c["no teleport"].loss[10])
+            _orders(c["up the gradient norm"], 10) - _orders(c["no teleport"], 10)
             for (_, r), c in played.items()
             if r == RATES[0]
         ]

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.reproduction.classification import (
+from teleport_env.agents.reproduction.classification_runs import (
     BATCH,
     FORMS,
     MINI_BATCHES,
