@@ -1,6 +1,8 @@
 """Train a schedule and keep the best policy; started again with the same settings, it goes on from its checkpoint.
 
 python scripts/train.py --problem Rosenbrock --out results/train/rosenbrock
+
+Several problems make one policy for all of them; then --searches names slots (teleport_env.agents.learning.slots).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ def settings() -> Training:
     )
     given = vars(parser.parse_args())
     start = rate_only if given.pop("rate_only") else recipe
-    return from_arguments(given, start(given.get("problem", Training.problem)))
+    return from_arguments(given, start(given.get("problem", "Rosenbrock")))
 
 
 def main() -> None:

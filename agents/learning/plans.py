@@ -115,9 +115,14 @@ class Lesson:
 
 
 def play_plans(
-    training: Training, plans: Sequence[Plan], instance_ids: np.ndarray, seed: int = 0, lesson: bool = False
+    training: Training,
+    plans: Sequence[Plan],
+    instance_ids: np.ndarray,
+    seed: int = 0,
+    lesson: bool = False,
+    split: str = "train",
 ) -> tuple[np.ndarray, Lesson | None]:
-    """Orders of magnitude gained ``(plans, instances)`` on the train split, and what was seen and done if asked."""
+    """Orders of magnitude gained ``(plans, instances)`` on a split, and what was seen and done if asked."""
     gained = np.zeros((len(plans), len(instance_ids)))
     seen: list[np.ndarray] = []
     done: list[np.ndarray] = []
@@ -129,10 +134,10 @@ def play_plans(
             chosen = same[begin : begin + at_once]
             rows = [plans[index] for index in chosen for _ in instance_ids]
             env = TeleportVectorEnv(
-                training.problem,
+                training.only,
                 len(rows),
                 autoreset_mode="Disabled",
-                split="train",
+                split=split,
                 **{**training.environment, "learning_rate": float(rate)},
             )
             with torch.no_grad():
@@ -200,7 +205,7 @@ def search_plans(training: Training, instances: int = 32) -> Searched:
         instances: Of the train split, that each plan is tried on.
     """
     generator = np.random.default_rng(np.random.SeedSequence(TUNING_SEED))
-    ids = draw_instances(training.problem, "train", 11 * instances, TUNING_SEED)
+    ids = draw_instances(training.only, "train", 11 * instances, TUNING_SEED)
     few, many = ids[:instances], ids[instances:] if len(ids) > instances else ids
     choices = _choices(training)
     # plain descent at each rate is always among them

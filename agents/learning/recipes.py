@@ -5,6 +5,7 @@ How they were found, and what did not work, stands in ``docs/learning.md``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 # Finer than doubling: at the edge of stability a rate is found by small steps up and larger ones down.
@@ -43,11 +44,40 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(problem: str) -> dict[str, Any]:
-    """Settings of a `Training` on a problem; those of a problem without a recipe are the class's defaults."""
-    return {"problem": problem, **RECIPES.get(problem, {})}
+GENERALIST: dict[str, Any] = {
+    "problem": tuple(RECIPES),
+    "families": {
+        "Quadratic": {"steps_per_action": 1},
+        "Rosenbrock": {"steps_per_action": 4},
+        "RosenbrockND": {"steps_per_action": 4},
+        "Booth": {"steps_per_action": 1},
+        "MatrixFactorization": {"steps_per_action": 2, "symmetry": "scaling"},
+        "LinearNetwork": {"steps_per_action": 5, "symmetry": "scaling"},
+        "MLPRegression": {"steps_per_action": 5},
+    },
+    "rate_factors": _RATES,
+    "price_inputs": True,
+    "warm_start": True,
+    "critic_segments": 1,
+    "runs": 64 * len(RECIPES),
+    "decisions": 2_000_000,
+    "validation_instances": 128,
+    "rules": 0,
+    "name": "generalist",
+}
+"""One policy for all problems of `RECIPES`."""
 
 
-def rate_only(problem: str) -> dict[str, Any]:
+def recipe(problem: str | Sequence[str]) -> dict[str, Any]:
+    """Settings of a `Training` on a problem, or on several; those of a problem without a recipe are the class's defaults."""
+    if isinstance(problem, str):
+        return {"problem": problem, **RECIPES.get(problem, {})}
+    if len(problem) == 1:
+        return recipe(problem[0])
+    families = {name: GENERALIST["families"].get(name, {}) for name in problem}
+    return {**GENERALIST, "problem": tuple(problem), "families": families, "runs": 64 * len(problem)}
+
+
+def rate_only(problem: str | Sequence[str]) -> dict[str, Any]:
     """The control: the recipe without teleports, with the rate factors of all that have any."""
     return {**recipe(problem), "searches": (), "rate_factors": _RATES, "name": "learned rate only", "control": True}

@@ -63,7 +63,7 @@ def search_rules(training: Training, instances: int = 32) -> FoundRule:
         instances: Of the train split, that each is tried on.
     """
     generator = np.random.default_rng(np.random.SeedSequence(TUNING_SEED))
-    ids = draw_instances(training.problem, "train", 11 * instances, TUNING_SEED)
+    ids = draw_instances(training.only, "train", 11 * instances, TUNING_SEED)
     few, many = ids[:instances], ids[instances:] if len(ids) > instances else ids
     grids = {name: {**grid, **_SHARED, **_environments(training)} for name, grid in GRIDS.items()}
     scores: dict[str, float] = {}  # by a candidate's JSON
@@ -134,5 +134,5 @@ def _parts(training: Training, candidate: Mapping[str, Any]) -> tuple[str, dict[
 def _score(training: Training, candidate: Mapping[str, Any], ids: np.ndarray) -> float:
     rule, settings, environment = _parts(training, candidate)
     agent = agent_from(rule, **settings, environment=environment)
-    played = play(training.problem, agent, ids, split="train", budget=training.budget, seed=TUNING_SEED)
+    played = play(training.only, agent, ids, split="train", budget=training.budget, seed=TUNING_SEED)
     return float(np.mean([row["gained"] for row in played.rows]))

@@ -9,16 +9,19 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from teleport_env.agents.learned import ENVIRONMENT
+from teleport_env.agents.learning.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
 from teleport_env.searches import to_dict
 
 ALGORITHMS = ("ppo", "a2c")
+OWN = ("steps_per_action", "symmetry", "learning_rate", "budget", "plans", "rules")
+"""Settings that one of several problems may have for itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +33,10 @@ class Training:
     that is cut off and resumed ends where it would have ended anyway.
 
     Attributes:
-        problem: Registered name.
-        searches: The menu; None: the problem's.
+        problem: Registered name, or several: one policy for all of them.
+        searches: The menu; None: the problem's. For several problems names of slots (`SLOTS`); None: all of them.
+        families: For several problems: settings of this class that one of them has for itself, by problem, such as
+            ``steps_per_action`` and ``symmetry``.
         rate_factors: Of the step actions; one of them is 1.
         steps_per_action: Gradient steps of a step action.
         learning_rate: The base; None: that of the best plan.
@@ -40,9 +45,11 @@ class Training:
         on_teleport: What becomes of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
         budget: Gradient evaluations an episode; None: the problem's.
         features: Inputs of the policy, in this order.
+        price_inputs: Further inputs: what each search costs of the budget left.
+        masks: Never choose what the rest of the budget cannot pay, in training and play; several problems need it.
         algorithm: ``"ppo"`` or ``"a2c"``.
         decisions: How many in all, of all runs together.
-        runs: Side by side.
+        runs: Side by side; several problems have equal parts of them.
         rollout: Decisions of a run between two updates.
         segment: Updates between two checkpoints.
         epochs: Passes over a rollout (PPO).
@@ -66,8 +73,9 @@ class Training:
         out: Folder for ``policy.json``, ``checkpoint.json`` and ``training.json``.
     """
 
-    problem: str = "Rosenbrock"
+    problem: str | tuple[str, ...] = "Rosenbrock"
     searches: tuple[Any, ...] | None = None
+    families: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rate_factors: tuple[float, ...] = (1.0,)
     steps_per_action: int = 4
     learning_rate: float | None = None
@@ -76,6 +84,8 @@ class Training:
     on_teleport: str | None = None
     budget: float | None = None
     features: tuple[str, ...] = NAMES
+    price_inputs: bool = False
+    masks: bool = True
     algorithm: str = "ppo"
     decisions: int = 500_000
     runs: int = 256
@@ -101,6 +111,10 @@ class Training:
     out: Path = Path("results/train")
 
     def __post_init__(self) -> None:
+        if not isinstance(self.problem, str):
+            names = tuple(self.problem)
+            object.__setattr__(self, "problem", names[0] if len(names) == 1 else names)
+        self._check_problems()
         for name in ("decisions", "runs", "rollout", "segment", "epochs", "minibatches", "validation_instances"):
             _at_least(name, getattr(self, name), 1)
         for name in ("plans", "rules", "critic_segments"):
@@ -125,7 +139,69 @@ class Training:
         for name in ("step_size", "reward_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        self.settings()  # what is wrong with the environment is told before anything is computed
+        if self.price_inputs and not self.masks:
+            raise ValueError("price_inputs need masks, which know the prices: leave masks on")
+        for name in self.problems:
+            self.alone(name).settings()  # what is wrong with the environment is told before anything is computed
+
+    def _check_problems(self) -> None:
+        names = self.problems
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"problem must be one name or several different ones, got {names}")
+        strangers = sorted(set(self.families) - set(names))
+        if strangers:
+            raise ValueError(f"families has settings for {', '.join(strangers)}, but problem names {', '.join(names)}")
+        for problem, own in self.families.items():
+            unknown = sorted(set(own) - set(OWN))
+            if unknown:
+                raise ValueError(f"families of {problem}: {', '.join(unknown)}; one problem may have {', '.join(OWN)}")
+        if self.several:
+            if not self.masks:
+                raise ValueError("several problems need masks: some have no search for a slot")
+            if self.runs % len(names):
+                raise ValueError(f"runs must be a multiple of the {len(names)} problems, got {self.runs}")
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Names of all problems."""
+        return (self.problem,) if isinstance(self.problem, str) else self.problem
+
+    @property
+    def several(self) -> bool:
+        """Whether the policy is for several problems."""
+        return not isinstance(self.problem, str)
+
+    @property
+    def only(self) -> str:
+        """The problem of a training on one.
+
+        Raises:
+            ValueError: There are several, each with an environment of its own: ask `alone`.
+        """
+        if not isinstance(self.problem, str):
+            raise ValueError(f"this training has several problems, {', '.join(self.problem)}: ask alone(problem)")
+        return self.problem
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the slots of a policy for several problems."""
+        if not self.several:
+            return ()
+        return tuple(SLOTS) if self.searches is None else self.searches
+
+    def filled(self, problem: str) -> list[Any]:
+        """The search of each slot on one of several problems; None where it is empty."""
+        own = dataclasses.replace(self, problem=problem, searches=(), families={}, **self.families.get(problem, {}))
+        return fill(problem, self.slots, **own.environment)
+
+    def alone(self, problem: str) -> Training:
+        """The same training on one of the problems: with its own settings, and the searches that fill its slots."""
+        if not self.several:
+            return self
+        searches = tuple(search for search in self.filled(problem) if search is not None)
+        return dataclasses.replace(
+            self, problem=problem, families={}, **{"searches": searches, **self.families.get(problem, {})}
+        )
 
     @property
     def segments(self) -> int:
@@ -139,8 +215,8 @@ class Training:
         return {name: value for name, value in chosen.items() if value is not None}
 
     def settings(self, split: str = "train") -> Settings:
-        """The environment's, checked."""
-        return Settings.build(self.problem, split=split, **self.environment)
+        """The environment's, checked, of a training on one problem."""
+        return Settings.build(self.only, split=split, **self.environment)
 
     def policy_environment(self, learning_rate: float) -> dict[str, Any]:
         """What the policy asks of its environment: everything that decides what its actions mean, in JSON's types."""
@@ -205,7 +281,10 @@ def _flag(name: str) -> str:
 def _type(hint: Any) -> tuple[Any, bool]:
     """How to read one word of a setting, and whether there are many words."""
     if isinstance(hint, types.UnionType):
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+        parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
+        hint = parts[-1]  # one or several: several
+    if typing.get_origin(hint) is Mapping:
+        return _mapping, False
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return (search_of_word if inner is Any else inner), True
@@ -219,6 +298,13 @@ def search_of_word(word: str) -> Any:
         ValueError: JSON that is none.
     """
     return json.loads(word) if word.startswith("{") else word
+
+
+def _mapping(word: str) -> Any:
+    found = json.loads(word)
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a JSON object, got {word!r}")
+    return found
 
 
 def _sentences() -> dict[str, str]:

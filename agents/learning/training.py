@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,23 +21,23 @@ import torch
 from torch import Tensor, nn
 
 from teleport_env.agents.comparison.play import draw_instances, play
-from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learned import Family, LearnedSchedule, relative
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.rules import FoundRule, search_rules
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.learning.warm_start import clone, lesson_of
+from teleport_env.agents.learning.slots import search_prices
+from teleport_env.agents.learning.warm_start import Lesson, clone, lesson_of
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
-from teleport_env.agents.sb3 import SB3VecEnv
-from teleport_env.envs.features import INDEX
 from teleport_env.registration import id_of
 
 try:
-    import gymnasium as gym
     from stable_baselines3 import A2C, PPO
     from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-    from stable_baselines3.common.vec_env import VecEnvWrapper
+
+    from teleport_env.agents.learning.masked import Inputs, MaskedPolicy
+    from teleport_env.agents.learning.vec_env import Mixture, Part, with_shares
+    from teleport_env.agents.sb3 import SB3VecEnv
 except ImportError as error:
     raise ImportError("training needs stable-baselines3: pip install stable-baselines3") from error
 
@@ -51,42 +51,41 @@ class Trained:
 
     Attributes:
         policy: The best on validation instances.
-        gained: Its mean orders of magnitude there (it was chosen there: not what it is worth).
-        plan: What the search for plans found, if there was one.
-        history: A dict a segment: ``segment``, ``decisions``, ``gained`` (on validation instances), ``entropy``, ``return``
-            (mean of the episodes that ended, in orders of magnitude).
+        gained: Its mean orders of magnitude there (it was chosen there: not what it is worth); of several problems, the mean
+            of their means.
+        plans: What the search for plans found, by problem, if there was one.
+        history: A dict a segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
+            several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended, in orders of magnitude).
     """
 
     policy: LearnedSchedule
     gained: float
-    plan: Searched | None
+    plans: dict[str, Searched]
     history: list[dict[str, float]]
 
-
-class Scaled(VecEnvWrapper):
-    """Rewards times a factor, for the critic's sake; the returns that infos report stay what they are."""
-
-    def __init__(self, venv: SB3VecEnv, factor: float) -> None:
-        super().__init__(venv)
-        self._factor = factor
-
-    def reset(self) -> Any:
-        return self.venv.reset()
-
-    def step_wait(self) -> Any:
-        observation, reward, done, infos = self.venv.step_wait()
-        return observation, reward * np.float32(self._factor), done, infos
+    @property
+    def plan(self) -> Searched | None:
+        """What the search found on the one problem."""
+        return next(iter(self.plans.values()), None)
 
 
-class NamedFeatures(BaseFeaturesExtractor):
-    """The features that a policy reads, out of the observation."""
+@dataclass(frozen=True)
+class _Game:
+    """One problem of a training.
 
-    def __init__(self, observation_space: gym.Space[Any], names: tuple[str, ...]) -> None:
-        super().__init__(observation_space, features_dim=len(names))
-        self._columns = [INDEX[name] for name in names]
+    Attributes:
+        training: On this problem alone.
+        slots: As in `Part`.
+        prices: As in `Part`.
+        learning_rate: The base.
+        ids: Validation instances.
+    """
 
-    def forward(self, observations: Tensor) -> Tensor:
-        return observations[:, self._columns]
+    training: Training
+    slots: tuple[int, ...]
+    prices: tuple[float, ...] | None
+    learning_rate: float
+    ids: np.ndarray
 
 
 def train(training: Training, report: Callable[[str], None] = print, until: int | None = None) -> Trained:
@@ -122,17 +121,24 @@ class _Run:
             )
         self.writer = _writer(training) if training.tensorboard else None
         torch.set_num_threads(1)  # the tensors are small
-        self.searched = self._searched(saved.settings.get("plan") if saved else None)
-        self.rule = self._rule(saved.settings.get("rule") if saved else None)
-        rate = training.learning_rate or (self.searched.plan.learning_rate if self.searched else None)
-        self.learning_rate = rate or training.settings().learning_rate
-        arguments = {**training.environment, "learning_rate": self.learning_rate}
-        env = SB3VecEnv(id_of(training.problem), training.runs, bootstrap_truncated=False, split="train", **arguments)
-        self.env = Scaled(env, training.reward_scale)
+        found = saved.settings if saved else {}
+        self.plans: dict[str, Searched] = {}
+        self.rules: dict[str, FoundRule] = {}
+        self.games: dict[str, _Game] = {}
+        for problem in training.problems:
+            self._prepare(
+                problem, found.get("plans", {}).get(problem), found.get("rules", {}).get(problem), bool(saved)
+            )
+        self.teleports = len(training.slots) if training.several else len(training.settings().searches)
+        self.env = Mixture(
+            [self._part(game) for game in self.games.values()],
+            self.teleports,
+            len(training.rate_factors),
+            training.reward_scale,
+        )
         with _generators(training.seed, 0):
-            self.model = _build(training, self.env)
+            self.model = _build(training, self.env, self.teleports)
         self.model.set_logger(Logger(folder=None, output_formats=[]))
-        self.ids = draw_instances(training.problem, "validation", training.validation_instances, VALIDATION_SEED)
         self.begin = 0
         if saved is None and training.warm_start:
             self._warm_start()
@@ -144,34 +150,55 @@ class _Run:
 
     # -- the parts -----------------------------------------------------------------------------------------------------
 
-    def _searched(self, saved: dict[str, Any] | None) -> Searched | None:
-        if saved is not None:
-            return Searched(**{**saved, "plan": Plan(**saved["plan"])})
-        if not self.training.plans:
-            return None
-        self.report(f"Searching {self.training.plans} fixed schedules on the train split")
-        found = search_plans(self.training)
-        self.report(f"The best of {found.tried} gains {found.gained:.2f} orders of magnitude: {found.plan}")
-        return found
+    def _prepare(self, problem: str, plan: dict[str, Any] | None, rule: dict[str, Any] | None, resumed: bool) -> None:
+        """Search for plan and rule on a problem, or take those of the checkpoint; then fix its rate and prices."""
+        alone = self.training.alone(problem)
+        where = f" of {problem}" if self.training.several else ""
+        if plan is not None:
+            self.plans[problem] = Searched(**{**plan, "plan": Plan(**plan["plan"])})
+        elif alone.plans and not resumed:
+            self.report(f"Searching {alone.plans} fixed schedules on the train split{where}")
+            searched = search_plans(alone)
+            self.plans[problem] = searched
+            self.report(
+                f"The best of {searched.tried} gains {searched.gained:.2f} orders of magnitude: {searched.plan}"
+            )
+        if rule is not None:
+            self.rules[problem] = FoundRule(**rule)
+        elif alone.rules and alone.settings().searches and not resumed:
+            self.report(f"Searching {alone.rules} rules on the train split{where}")
+            best = search_rules(alone)
+            self.rules[problem] = best
+            self.report(
+                f"The best of {best.tried} gains {best.gained:.2f} orders of magnitude: {best.rule} {best.settings}"
+            )
+        rate = alone.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
+        searches = alone.settings().searches
+        slots = tuple(range(len(searches)))
+        if self.training.several:
+            slots = tuple(slot for slot, search in enumerate(self.training.filled(problem)) if search is not None)
+        prices = relative(search_prices(problem, searches, **alone.environment)) if self.training.masks else None
+        ids = draw_instances(problem, "validation", alone.validation_instances, VALIDATION_SEED)
+        self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids)
 
-    def _rule(self, saved: dict[str, Any] | None) -> FoundRule | None:
-        if saved is not None:
-            return FoundRule(**saved)
-        if not self.training.rules or not self.training.settings().searches:
-            return None
-        self.report(f"Searching {self.training.rules} rules on the train split")
-        found = search_rules(self.training)
-        self.report(
-            f"The best of {found.tried} gains {found.gained:.2f} orders of magnitude: {found.rule} {found.settings}"
-        )
-        return found
+    def _part(self, game: _Game) -> Part:
+        training = game.training
+        arguments = {**training.environment, "learning_rate": game.learning_rate}
+        count = self.training.runs // len(self.games)
+        env = SB3VecEnv(id_of(training.only), count, bootstrap_truncated=False, split="train", **arguments)
+        return Part(env, game.slots, game.prices)
 
     def _warm_start(self) -> None:
-        assert self.searched is not None
-        lesson = lesson_of(self.training, self.searched.plan)
-        policy = self.model.policy
-        network = nn.Sequential(policy.features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
-        share = clone(network, lesson, torch.Generator().manual_seed(self.training.seed))
+        seen, done = [], []
+        for problem, game in self.games.items():
+            lesson = lesson_of(game.training, self.plans[problem].plan)
+            seen.append(with_shares(lesson.observations, game.slots, game.prices, self.teleports))
+            steps = len(game.training.rate_factors)
+            table = np.concatenate([np.arange(steps), steps + np.asarray(game.slots, dtype=np.int64)])
+            done.append(table[lesson.actions])
+        lesson = Lesson(np.concatenate(seen), np.concatenate(done))
+        policy: Any = self.model.policy
+        share = clone(policy.actor, lesson, torch.Generator().manual_seed(self.training.seed))
         self.report(f"The warm start chooses {share:.1%} of the best plan's actions")
 
     def remaining(self, until: int | None) -> Iterator[int]:
@@ -200,17 +227,21 @@ class _Run:
             self.env.seed(seed)
             model.learn(size, log_interval=None)  # type: ignore[arg-type]  # None: never, says its docstring
         policy = self._policy()
-        gained = _worth(training, policy, self.ids)
+        worth = self._worth(policy)
+        gained = float(np.mean([*worth.values()]))
         values = model.logger.name_to_value
         self.history.append(
             {
                 "segment": number,
                 "decisions": (number + 1) * size,
                 "gained": gained,
+                **({f"gained_{problem}": one for problem, one in worth.items()} if training.several else {}),
                 "entropy": -float(values["train/entropy_loss"]),
-                "return": float(np.mean([episode["r"] for episode in model.ep_info_buffer or []])),
             }
         )
+        ended = [episode["r"] for episode in model.ep_info_buffer or []]
+        if ended:  # a short segment may end none
+            self.history[-1]["return"] = float(np.mean(ended))
         if gained > self.best[0]:
             self.best = (gained, policy)
             policy.save(Path(training.out) / "policy.json")
@@ -227,22 +258,37 @@ class _Run:
         gained, policy = self.best
         if policy is None:
             policy = self._policy()
-            gained = _worth(self.training, policy, self.ids)
+            gained = float(np.mean([*self._worth(policy).values()]))
         policy.save(Path(self.training.out) / "policy.json")
         if self.writer is not None:
             self.writer.close()
         content = {
             "training": self.training.to_json(),
             "gained": gained,
-            "learning_rate": self.learning_rate,
-            "plan": _plain(self.searched),
-            "rule": _plain(self.rule),
+            "learning_rates": {problem: game.learning_rate for problem, game in self.games.items()},
+            "plans": _plain(self.plans),
+            "rules": _plain(self.rules),
             "history": self.history,
         }
         path = Path(self.training.out) / "training.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        return Trained(policy, gained, self.searched, self.history)
+        return Trained(policy, gained, self.plans, self.history)
+
+    def _worth(self, policy: LearnedSchedule) -> dict[str, float]:
+        """What a policy gains on the validation instances of each problem."""
+        found = {}
+        for problem, game in self.games.items():
+            played = play(
+                problem,
+                policy.for_problem(problem),
+                game.ids,
+                split="validation",
+                budget=game.training.budget,
+                seed=VALIDATION_SEED,
+            )
+            found[problem] = float(np.mean([row["gained"] for row in played.rows]))
+        return found
 
     def _policy(self) -> LearnedSchedule:
         """The network as it is now, as an agent."""
@@ -253,20 +299,33 @@ class _Run:
             for part in [*linear, policy.action_net]
         )
         training = self.training
-        provenance = {
-            "training": {**training.to_json(), "out": ""},
-            "versions": _versions(),
-            "plan": _plain(self.searched),
-            "rule": _plain(self.rule),
+        provenance: dict[str, Any] = {"training": {**training.to_json(), "out": ""}, "versions": _versions()}
+        plans, rules = _plain(self.plans), _plain(self.rules)
+        shared: dict[str, Any] = {
+            "name": training.name,
+            "kind": "control" if training.control else "learned",
+            "problems": training.problems,
+            "features": training.features,
+            "layers": layers,
+            "price_inputs": training.price_inputs,
         }
+        environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
+        if training.several:
+            families = {p: Family(environments[p], game.slots, game.prices or ()) for p, game in self.games.items()}
+            return LearnedSchedule(
+                **shared,
+                environment={
+                    "rate_factors": list(training.rate_factors),
+                    "steps_per_action": training.steps_per_action,
+                },
+                families=families,
+                slots=training.slots,
+                provenance={**provenance, "plans": plans, "rules": rules},
+            )
+        (problem,) = training.problems
+        provenance |= {"plan": plans.get(problem), "rule": rules.get(problem)}
         return LearnedSchedule(
-            name=training.name,
-            kind="control" if training.control else "learned",
-            problems=(training.problem,),
-            features=training.features,
-            layers=layers,
-            environment=training.policy_environment(self.learning_rate),
-            provenance=provenance,
+            **shared, environment=environments[problem], prices=self.games[problem].prices, provenance=provenance
         )
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
@@ -285,8 +344,8 @@ class _Run:
             "begin": begin,
             "history": self.history,
             "gained": gained,
-            "plan": _plain(self.searched),
-            "rule": _plain(self.rule),
+            "plans": _plain(self.plans),
+            "rules": _plain(self.rules),
         }
         write_policy_file(self.path, settings, tensors, CHECKPOINT)
 
@@ -306,7 +365,7 @@ class _Run:
         self.best = (settings["gained"], dataclasses.replace(self._policy(), layers=layers))
 
 
-def _build(training: Training, env: Scaled) -> OnPolicyAlgorithm:
+def _build(training: Training, env: Mixture, teleports: int) -> OnPolicyAlgorithm:
     shared: dict[str, Any] = {
         "n_steps": training.rollout,
         "learning_rate": training.step_size,
@@ -317,19 +376,18 @@ def _build(training: Training, env: Scaled) -> OnPolicyAlgorithm:
         "policy_kwargs": {
             "net_arch": {"pi": list(training.hidden), "vf": list(training.hidden)},
             "activation_fn": nn.Tanh,
-            "features_extractor_class": NamedFeatures,
-            "features_extractor_kwargs": {"names": training.features},
+            "features_extractor_class": Inputs,
+            "features_extractor_kwargs": {
+                "names": training.features,
+                "shares": teleports if training.price_inputs else 0,
+            },
+            "teleports": teleports,
         },
     }
     if training.algorithm == "a2c":
-        return A2C("MlpPolicy", env, use_rms_prop=False, **shared)
+        return A2C(MaskedPolicy, env, use_rms_prop=False, **shared)
     size = training.runs * training.rollout // training.minibatches
-    return PPO("MlpPolicy", env, batch_size=size, n_epochs=training.epochs, **shared)
-
-
-def _worth(training: Training, policy: LearnedSchedule, ids: np.ndarray) -> float:
-    played = play(training.problem, policy, ids, split="validation", budget=training.budget, seed=VALIDATION_SEED)
-    return float(np.mean([row["gained"] for row in played.rows]))
+    return PPO(MaskedPolicy, env, batch_size=size, n_epochs=training.epochs, **shared)
 
 
 @contextmanager
@@ -346,8 +404,10 @@ def _generators(seed: int, number: int) -> Iterator[int]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _plain(searched: Searched | FoundRule | None) -> dict[str, Any] | None:
-    return None if searched is None else json.loads(json.dumps(dataclasses.asdict(searched), default=float))
+def _plain(found: Mapping[str, Searched] | Mapping[str, FoundRule]) -> dict[str, Any]:
+    content = {problem: dataclasses.asdict(one) for problem, one in found.items()}
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=float))
+    return plain
 
 
 def _versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ _BATCH = 2048
 
 def lesson_of(training: Training, plan: Plan, instances: int = 512) -> Lesson:
     """What a plan sees and does on instances of the train split."""
-    ids = draw_instances(training.problem, "train", instances, training.seed + 1)
+    ids = draw_instances(training.only, "train", instances, training.seed + 1)
     lesson = play_plans(training, [plan], ids, seed=training.seed, lesson=True)[1]
     assert lesson is not None
     return lesson
