@@ -2,8 +2,8 @@
 
 A quarter of the configurations are random; six rounds of an eighth each vary the eight best so far, one setting or two at a
 time. Then the best is refined: all its neighbours are tried, and where it lies at an edge of the grid the grid is extended
-first, until no neighbour is better. So the winner lies inside the grid, or at a limit that is one by nature. The eight best of
-all are tried again on other, more instances, which choose. Everything tried is counted.
+first, until no neighbour is better. So the winner lies inside the grid, or at a limit that is one by nature. The eight best
+of all are tried again on other, more instances, which choose. Everything tried is counted.
 """
 
 from __future__ import annotations

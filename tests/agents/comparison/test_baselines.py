@@ -1,0 +1,89 @@
+"""Families of baselines: what they are, that they play as they were tuned, and that they see training instances alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from teleport_env.agents.comparison import baselines
+from teleport_env.agents.comparison.baselines import families_of, play_configs, tune
+from teleport_env.agents.comparison.play import draw_instances, play
+from teleport_env.agents.comparison.search import Config
+
+RULES = {"stall", "alignment", "relative decrease", "accept if better", "momentum trigger"}
+REFERENCES = {"Adam", "momentum", "momentum with line search", "Polyak's step"}
+
+
+def drawn(problem: str, name: str, count: int, seed: int = 0) -> list[Config]:
+    generator = np.random.default_rng(seed)
+    axes = families_of(problem)[name].axes
+    return [
+        {key: axis.values[generator.integers(len(axis.values))] for key, axis in axes.items()} for _ in range(count)
+    ]
+
+
+def test_every_baseline_of_the_design_is_a_family() -> None:
+    kinds: dict[str, set[str]] = {}
+    for family in families_of("LinearNetwork").values():
+        kinds.setdefault(family.kind, set()).add(family.name)
+    assert kinds["fixed"] == {
+        "never",
+        "fixed schedule",
+        "fixed teleports",
+        "random timing",
+        "random element",
+        "best of N random",
+    }
+    assert kinds["adaptive"] == RULES
+    assert kinds["control"] == {"rate schedule", "rate line search", "layer rates"}
+    assert kinds["reference"] == REFERENCES
+    assert "layer rates" not in families_of("Booth")
+
+
+@pytest.mark.parametrize("problem", ["Booth", "MLPRegression"])
+def test_every_configuration_of_every_family_makes_an_agent(problem: str) -> None:
+    for name, family in families_of(problem).items():
+        for config in drawn(problem, name, 6):
+            agent = family.agent(config)
+            assert (agent.name, agent.kind) == (name, family.kind)
+            assert agent.environment["learning_rate"] == config["rate"]
+
+
+@pytest.mark.parametrize("name", ["fixed schedule", "rate schedule", "fixed teleports"])
+def test_plans_are_scored_as_their_agents_play(name: str) -> None:
+    ids = draw_instances("Booth", "validation", 5, seed=0)
+    configs = drawn("Booth", name, 8)
+    family = families_of("Booth")[name]
+    scored = play_configs("Booth", family, configs, ids, "validation", None, seed=4)
+    for config, gained in zip(configs, scored, strict=True):
+        played = play("Booth", family.agent(config), ids, split="validation", seed=4)
+        assert [row["gained"] for row in played.rows] == pytest.approx(gained.tolist(), abs=1e-9)
+
+
+def test_tuning_reads_the_train_split_alone_and_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = set()
+    inner = baselines.play_configs
+
+    def spy(*args: object) -> np.ndarray:
+        splits.add(args[4])
+        return inner(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(baselines, "play_configs", spy)
+    for name in ("fixed schedule", "relative decrease"):
+        found = [tune("Booth", name, count=8, instances=2, budget=12.0) for _ in range(2)]
+        assert found[0] == found[1]
+        assert found[0].tried >= 8
+    assert splits == {"train"}
+
+
+def test_layer_rates_of_one_are_plain_descent() -> None:
+    ids = draw_instances("LinearNetwork", "train", 2, seed=0)
+    families = families_of("LinearNetwork", budget=20.0)
+    ones = families["layer rates"].agent({"rate": 0.01, "layer_1": 1.0, "layer_2": 1.0})
+    twos = families["layer rates"].agent({"rate": 0.01, "layer_1": 2.0, "layer_2": 1.0})
+    plain = families["never"].agent({"rate": 0.01})
+    losses = [
+        [row["loss"] for row in play("LinearNetwork", agent, ids, split="train", budget=20).rows]
+        for agent in (plain, ones, twos)
+    ]
+    assert losses[0] == losses[1] != losses[2]
