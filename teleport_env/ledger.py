@@ -66,7 +66,12 @@ class Counts:
     flops: Tensor | float = 0.0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Counts(
+            self.forward + other.forward,
+            self.gradient + other.gradient,
+            self.hessian_vector + other.hessian_vector,
+            self.flops + other.flops,
+        )
 
     def cost(self, gradient_flops: float) -> Tensor | float:
         """The price in gradient evaluations, ``(B,)`` or a float; ``gradient_flops``: flops of one gradient."""

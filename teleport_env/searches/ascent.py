@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
+from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.groups.rotations import SO2
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Candidate, Search, Start, loss_kept
+from teleport_env.searches.base import Candidate, Search, Start, kept_loss
 from teleport_env.searches.directions import (
     DERIVATIVES,
     compact,
@@ -30,6 +30,7 @@ from teleport_env.searches.moves import (
     Point,
     at_start,
     candidates_at,
+    carries,
     known,
     known_price,
     random_candidates,
@@ -38,7 +39,7 @@ from teleport_env.searches.moves import (
     verify_price,
     where_points,
 )
-from teleport_env.searches.objectives import objective_named, ordered
+from teleport_env.searches.objectives import objective_named
 from teleport_env.searches.settings import (
     kind,
     require_choice,
@@ -48,7 +49,7 @@ from teleport_env.searches.settings import (
     require_positive,
 )
 from teleport_env.searches.trail_choice import trail_of, trail_price
-from teleport_env.searches.trails import Place, PointTrail, Trail
+from teleport_env.searches.trails import PointTrail, Trail
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -116,50 +117,50 @@ class GradientAscent(Search):
 
     def propose(self, start: Start) -> Candidate:
         evaluates = not uses_hessian(start.symmetry, self.derivative)
+        x = arrays_of(start.loss.device)
         trail: Trail
         if self.start == "random":
             trail = points = PointTrail(start, evaluates)
             begun = at_start(start)
             place = points.at(begun)
-            failed = ~place.finite
             moved = self._random_point(start, evaluates)
-            failed |= ~moved.finite
-            place = points.at(where_points(start, ~failed, moved, begun))
+            sound = place.finite & x.view(moved.finite)
+            place = points.at(where_points(start, x.tensor(sound), moved, begun))
         else:
             trail = trail_of(start, self.derivative)
             place = trail.begin()
-            failed = ~place.finite
+            sound = place.finite
         start_norm2 = place.norm2 if self.start == "identity" else None
-        left = self._reach(start)
+        left = self._reach(x, start)
         for _ in range(self.steps):
             direction = trail.direction(place, self.derivative, relative=False)
             length = self.rate * trail.length(direction)
-            failed |= ~(length < math.inf)
             # untouched where it fits, so that the bound costs no rounding
-            factor = torch.where(length > left, left / length, torch.ones_like(length))
-            left = (left - length).clamp_min(0.0)
-            tried = trail.along(place, direction, self.rate * factor, self.retract)
-            failed |= ~tried.finite
-            place = trail.choose(~failed, tried, place)
+            factor = self.rate * x.where(length > left, left / length, 1.0)
+            tried = trail.along(place, direction, factor, self.retract)
+            sound = sound & (length < math.inf) & tried.finite
+            left = x.at_least(left - length, 0.0)
+            place = trail.choose(sound, tried, place)
         point = trail.end(place)
         if not evaluates:  # the double backward pass evaluates where each step begins, but not where the last one ends
             point.loss, point.gradient = start.evaluator.loss_and_gradient(point.params)
         loss = verified(start, point.loss, point.params, self.verify, point.element)
-        loss = torch.where(failed, torch.full_like(loss, torch.nan), loss)
+        loss = loss if x.all(sound) else torch.where(x.tensor(sound), loss, torch.nan)
         candidate = Candidate(point.params, loss, point.gradient, element=point.element)
         if self.objective != "any":
             objective = objective_named(self.objective)
             if place.norm2 is not None and start_norm2 is not None:
-                candidate.score, candidate.start_score = ordered(place.norm2), ordered(start_norm2)
+                scores = (_score(x, norm2, 1.0) for norm2 in (place.norm2, start_norm2))
+                candidate.score, candidate.start_score = map(x.tensor, scores)
             else:
                 candidate.score = objective.score(start, point.params, point.gradient)
                 candidate.start_score = objective.start_score(start)
         return candidate
 
-    def _reach(self, start: Start) -> Tensor:
+    def _reach(self, x: Arrays, start: Start) -> Array:
         """``(R,)``: how far the steps may go in all."""
         free = self.trust_radius is None or compact(start.symmetry.group)
-        return torch.full_like(start.loss, math.inf if free else float(self.trust_radius or 0.0))
+        return x.full(x.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
 
     def _random_point(self, start: Start, evaluates: bool) -> Point:
         group = start.symmetry.group
@@ -237,33 +238,45 @@ class NormalizedAscent(Search):
         sign = -1.0 if self.objective == "balance_gradient" else 1.0
         relative = self.objective == "relative"
         trail = PointTrail(start) if uses_hessian(start.symmetry, self.derivative) else trail_of(start, self.derivative)
+        x = arrays_of(start.loss.device)
         place = tried = trail.begin()
-        start_score = score = tried_score = _score(place, sign)
-        accepted = torch.zeros_like(score, dtype=torch.bool)
-        length_factor, travelled = torch.ones_like(score), torch.zeros_like(score)
+        start_score = score = tried_score = _score(x, place.norm2, sign)
+        like = x.view(start.loss)
+        accepted = None
+        length_factor, travelled = (x.full(like, len(start), value=value) for value in (1.0, 0.0))
         for step in range(self.steps):
-            length = (self.radius * self.decay**step * length_factor).minimum(self.trust_radius - travelled)
+            length = self.radius * self.decay**step * length_factor
+            length = x.at_most(length, self.trust_radius - travelled)
             direction = trail.direction(place, self.derivative, relative)
             size = trail.length(direction)
             usable = size < math.inf
-            factor = length if relative else sign * length / size.clamp_min(torch.finfo(size.dtype).tiny)
+            factor = length if relative else sign * length / x.at_least(size, TINY[size.dtype])
             tried = trail.along(place, direction, factor, self.retract)
-            tried.loss = torch.where(usable, tried.loss, torch.full_like(tried.loss, torch.nan))
-            tried_score = _score(tried, sign)
-            helped = tried.finite & usable & loss_kept(start, tried.loss, self.loss_tolerance) & (tried_score > score)
+            tried_score = _score(x, tried.norm2, sign)
+            helped = tried.finite & usable & (tried_score > score)
+            if not x.all(usable):
+                tried.loss = x.where(usable, tried.loss, math.nan)
+            if not carries(start.symmetry):
+                helped = helped & kept_loss(x, start, tried.loss, self.loss_tolerance)
+            accepted = helped if accepted is None else accepted | helped
+            if x.all(helped):
+                place, score, travelled = tried, tried_score, travelled + length
+                continue
             place = trail.choose(helped, tried, place)
-            score = torch.where(helped, tried_score, score)
-            travelled = torch.where(helped, travelled + length, travelled)
-            length_factor = torch.where(helped, length_factor, self.shrink * length_factor)
-            accepted |= helped
+            score = x.where(helped, tried_score, score)
+            travelled = x.where(helped, travelled + length, travelled)
+            length_factor = x.where(helped, length_factor, self.shrink * length_factor)
         # A run without an accepted step proposes its last one, for `find` to say what was wrong with it.
-        place = trail.choose(accepted, place, tried)
-        score = torch.where(accepted, score, tried_score)
+        if not x.all(accepted):
+            place = trail.choose(accepted, place, tried)
+            score = x.where(accepted, score, tried_score)
         point = trail.end(place)
         loss = verified(start, point.loss, point.params, self.verify, point.element)
-        return Candidate(point.params, loss, point.gradient, score, start_score, element=point.element)
+        scores = x.tensor(score), x.tensor(start_score)
+        return Candidate(point.params, loss, point.gradient, *scores, element=point.element)
 
 
-def _score(place: Place, sign: float) -> Tensor:
-    assert place.norm2 is not None, "a trail without gradients has no score"
-    return ordered(sign * place.norm2)
+def _score(x: Arrays, norm2: Array | None, sign: float) -> Array:
+    """As `ordered` has it."""
+    assert norm2 is not None, "a trail without gradients has no score"
+    return x.where(norm2 == norm2, sign * norm2, -math.inf)

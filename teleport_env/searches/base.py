@@ -26,6 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.groups.base import Element
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Batch, Evaluator, Instance, Problem
@@ -161,17 +162,29 @@ def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
     residual ``r`` is known to ``eps`` times the residuals that the run began with, so that its square is known to
     ``eps |r| |r_0|``, and near a minimum of zero no action, however exact, keeps more digits.
     """
+    x = arrays_of(loss.device)
+    with x.quiet():
+        return x.tensor(kept_loss(x, start, x.view(loss), tolerance))
+
+
+def kept_loss(x: Arrays, start: Start, loss: Array, tolerance: float | None) -> Array:
+    """`loss_kept` of arrays."""
     if not start.symmetry.keeps_loss:
-        return torch.ones_like(loss, dtype=torch.bool)
-    before = start.loss.abs()
+        return x.where(loss < math.inf, True, True)
+    here = x.view(start.loss)
+    before = abs(here)
     if tolerance is None:
-        relative = 1e-10 if loss.dtype == torch.float64 else 5e-6
-        scale = before if start.scale is None else torch.maximum(before, start.scale.abs())
-        allowed = relative * before + 32.0 * torch.finfo(loss.dtype).eps * torch.sqrt(before) * torch.sqrt(scale)
+        double = start.loss.dtype == torch.float64
+        scale = before if start.scale is None else x.at_least(abs(x.view(start.scale)), before)
+        allowed = (1e-10 if double else 5e-6) * before
+        rounding = 32.0 * torch.finfo(start.loss.dtype).eps
+        allowed = allowed + rounding * before**0.5 * scale**0.5
     else:
         allowed = tolerance * before
-    shape = (-1, *([1] * (loss.ndim - 1)))
-    return (loss - start.loss.reshape(shape)).abs() <= allowed.reshape(shape)
+    if loss.ndim == 2:
+        here, allowed = here[:, None], allowed[:, None]
+    kept: Array = abs(loss - here) <= allowed
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,42 +219,49 @@ class Search(ABC):
 
     def find(self, start: Start) -> Found:
         """Search from ``start`` and keep what the three rules at the head of this module allow."""
-        proposed = self.propose(start)
-        loss = start.loss
-        change = (proposed.loss - loss) / loss.abs().clamp_min(torch.finfo(loss.dtype).tiny)
+        x = arrays_of(start.loss.device)
+        with x.quiet():
+            return self._judged(x, start, self.propose(start))
+
+    def _judged(self, x: Arrays, start: Start, proposed: Candidate) -> Found:
+        before, after = x.view(start.loss), x.view(proposed.loss)
+        change = (after - before) / x.at_least(abs(before), TINY[start.loss.dtype])
         # one sum over all that has to be finite: see `finite_rows`
-        finite = _finite(proposed.loss + proposed.params.sum(1) + proposed.gradient.sum(1))
+        totals = x.view(proposed.params.sum(1)) + x.view(proposed.gradient.sum(1))
+        moved = finite = abs(after + totals) < math.inf
         kept = improved = None
-        moved = finite
         if start.symmetry.keeps_loss:
-            kept = loss_kept(start, proposed.loss, self.loss_tolerance)
+            kept = kept_loss(x, start, after, self.loss_tolerance)
             moved = moved & kept
         if proposed.score is not None and proposed.start_score is not None:
             # a permutation keeps the gradient norm but for its last bits, which is no improvement
-            rounding = 16.0 * torch.finfo(loss.dtype).eps * proposed.start_score.abs()
-            improved = proposed.score > proposed.start_score + rounding.nan_to_num(posinf=0.0)
+            score, staying = x.view(proposed.score), x.view(proposed.start_score)
+            rounding = 16.0 * torch.finfo(start.loss.dtype).eps * abs(staying)
+            improved = score > staying + x.where(rounding < math.inf, rounding, 0.0)
             moved = moved & improved
-        factor = torch.ones_like(start.learning_rate)
+        factor = None
         if proposed.rate_factor is not None:
-            usable = moved & torch.isfinite(proposed.rate_factor) & (proposed.rate_factor > 0)
-            factor = torch.where(usable, proposed.rate_factor, factor)
+            factor = x.view(proposed.rate_factor)
+            usable = moved & (factor < math.inf) & (factor > 0)
+            factor = x.where(usable, factor, 1.0)
+        usual = x.all(moved)  # nothing has to be copied then
         found = Found(
             params=proposed.params,
             loss=proposed.loss,
             gradient=proposed.gradient,
-            moved=moved,
-            status=torch.full_like(moved, int(Status.MOVED), dtype=torch.int64),
-            loss_change=change.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf),
-            rate_factor=factor,
+            moved=x.tensor(moved),
+            status=torch.full_like(start.loss, int(Status.MOVED), dtype=torch.int64),
+            loss_change=x.tensor(x.where(change < math.inf, change, math.inf)),
+            rate_factor=torch.ones_like(start.learning_rate) if factor is None else x.tensor(factor),
             element=proposed.element,
         )
-        if bool(moved.all()):  # as they mostly do; nothing has to be copied then
+        if usual:
             return found
-        column = moved[:, None]
+        column = found.moved[:, None]
         found.params = torch.where(column, proposed.params, start.params)
-        found.loss = torch.where(moved, proposed.loss, loss)
+        found.loss = torch.where(found.moved, proposed.loss, start.loss)
         found.gradient = torch.where(column, proposed.gradient, start.gradient)
         for passed, failure in ((improved, Status.NO_GAIN), (kept, Status.LOSS_MOVED), (finite, Status.NOT_FINITE)):
             if passed is not None:
-                found.status = torch.where(passed, found.status, int(failure))
+                found.status = torch.where(x.tensor(passed), found.status, int(failure))
         return found

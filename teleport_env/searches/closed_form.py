@@ -23,6 +23,7 @@ from teleport_env.searches.pair_algebra import (
     PAIR_OBJECTIVES,
     acts_on_pairs,
     grams,
+    scaling_logs,
     solve,
     solve_flops,
 )
@@ -155,31 +156,33 @@ class ClosedForm(Search):
         start.evaluator.charge(Counts(flops=flops))
         on_weights = self.objective == "balance_weights"
         sums = SquareSums(symmetry, start.params if on_weights else start.gradient)
-        ones = torch.ones(len(start), max(sums.hidden), dtype=start.loss.dtype, device=start.loss.device)
-        factors = [ones[:, :width] for width in sums.hidden]  # of the squares
-        logs = list(factors)  # of d^2
+        x, layers = sums.x, sums.layers
+        # squares below a unit are multiplied by `weights`, those above by `inverse`
+        logs, weights, inverse, below, above = (sums.empty() for _ in range(5))
         for _ in range(sweeps):
-            total = sums.rest
-            for index in range(len(factors)):
+            for index, here in enumerate(layers):
                 # without the pair's own factors: the coefficients where this pair has not moved
-                below, above = sums.rows(index, factors), sums.columns(index, factors)
+                sums.rows(inverse, below, index)
+                sums.columns(weights, above, index)
                 a, b = (above, below) if on_weights else (below, above)
-                logs[index] = solve(self.objective, a, b, self.trust_radius).log
-                factors[index] = torch.exp(logs[index] if on_weights else -logs[index])
-                total = total + (below * factors[index]).sum(1)
-            total = total + (above / factors[-1]).sum(1)  # the squares as this sweep leaves them
-        half = 0.5 * torch.cat(logs, dim=1)
-        sizes = list(sums.hidden)
-        element, inverse = torch.exp(half).split(sizes, dim=1), torch.exp(-half).split(sizes, dim=1)
-        params, gradient = symmetry.scale_both(element, inverse, start.params, start.gradient)
+                found = scaling_logs(x, self.objective, a[:, here], b[:, here], self.trust_radius)
+                logs[:, here] = found
+                weights[:, here] = x.exp(found if on_weights else -found)
+                inverse[:, here] = 1.0 / weights[:, here]
+        # the squares as the last sweep leaves them
+        top = layers[-1]
+        total = x.sums(below * weights) + x.sums(above[:, top] * inverse[:, top]) + sums.rest
+        x.multiply(logs, 0.5, logs)
+        element = x.exp(logs)
+        params, gradient = symmetry.scale_both(element, x.exp(-logs), start.params, start.gradient)
         sign = 1.0 if self.objective in ("gradient_norm", "relative") else -1.0
         return Candidate(
             params,
             verified(start, start.loss, params, self.verify),
             gradient,
-            score=ordered(sign * total),
-            start_score=ordered(sign * sums.total),
-            element=element,
+            score=ordered(sign * x.tensor(total)),
+            start_score=ordered(sign * x.tensor(sums.total())),
+            element=x.tensor(element).split(list(sums.hidden), dim=1),
         )
 
     def _on_chain(self, start: Start) -> Candidate:

@@ -17,12 +17,14 @@ loss is evaluated: how well it was kept depends on the data, and `Found.loss_cha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
 from teleport_env.searches.low_rank import LowRank, moved_by, moved_flops, times_flops
@@ -133,7 +135,8 @@ class HiddenTrail(Trail):
         return errors[::-1], backward[::-1]
 
     def _place(self, layered: Layered) -> Place:
-        return Place(layered, self._start.loss, layered.norm2, torch.isfinite(layered.norm2))
+        norm2 = self._x.view(layered.norm2)
+        return Place(layered, self._loss, norm2, norm2 < math.inf)
 
     def direction(self, place: Place, derivative: str, relative: bool) -> list[LowRank]:
         at: Layered = place.state
@@ -162,10 +165,11 @@ class HiddenTrail(Trail):
                 )
         return directions
 
-    def length(self, direction: list[LowRank]) -> Tensor:
-        return torch.stack([part.norm2() for part in direction]).sum(0).sqrt()
+    def length(self, direction: list[LowRank]) -> Array:
+        return self._x.view(torch.stack([part.norm2() for part in direction]).sum(0).sqrt())
 
-    def along(self, place: Place, direction: list[LowRank], factor: Tensor, retract: bool) -> Place:
+    def along(self, place: Place, direction: list[LowRank], factor: Array, retract: bool) -> Place:
+        by = self._x.tensor(factor)
         at: Layered = place.state
         network, activation = self._network, self._network.activation
         self._start.evaluator.charge(Counts(flops=along_flops(self._symmetry, retract)))
@@ -173,7 +177,7 @@ class HiddenTrail(Trail):
         factors, grams = [at.factors[0]], [at.grams[0]]
         with torch.no_grad():
             for index, part in enumerate(direction):
-                element = moved_by(part, factor, retract)
+                element = moved_by(part, by, retract)
                 moved = element.times(at.activated[index])
                 output = activation.inverse(moved)
                 if index > 0:
@@ -196,19 +200,16 @@ class HiddenTrail(Trail):
         norm2 = _norm2(grams, backward)
         return self._place(Layered(outputs, activated, slopes, errors, factors, upper, grams, backward, norm2))
 
-    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
-        if bool(mask.all()):
-            return chosen
-        if not bool(mask.any()):
-            return other
+    def _choose(self, mask: Array, chosen: Place, other: Place) -> Layered:
         a, b = chosen.state, other.state
-        matrix = mask[:, None, None]
+        runs = self._x.tensor(mask)
+        matrix = runs[:, None, None]
 
         def pick(name: str) -> list[Tensor]:
             pairs = zip(getattr(a, name), getattr(b, name), strict=True)
             return [one if one is two else torch.where(matrix, one, two) for one, two in pairs]
 
-        layered = Layered(
+        return Layered(
             outputs=pick("outputs"),
             activated=pick("activated"),
             slopes=pick("slopes"),
@@ -220,14 +221,8 @@ class HiddenTrail(Trail):
             upper=pick("upper"),
             grams=pick("grams"),
             backward=pick("backward"),
-            norm2=torch.where(mask, a.norm2, b.norm2),
+            norm2=torch.where(runs, a.norm2, b.norm2),
         )
-        place = self._place(layered)
-        place.loss, place.finite = (
-            torch.where(mask, chosen.loss, other.loss),
-            torch.where(mask, chosen.finite, other.finite),
-        )
-        return place
 
     def end(self, place: Place) -> Point:
         at: Layered = place.state
@@ -239,7 +234,8 @@ class HiddenTrail(Trail):
             lowest = weight + at.factors[0].times_inverse(change)
             params = self._layers.flatten([lowest, *at.upper])
         loss, gradient = start.evaluator.loss_and_gradient(params)
-        return Point(params, torch.where(torch.isfinite(place.loss), loss, place.loss), gradient)
+        before = self._x.tensor(place.loss)
+        return Point(params, torch.where(torch.isfinite(before), loss, before), gradient)
 
 
 def _norm2(grams: list[Tensor], backward: list[Tensor]) -> Tensor:

@@ -14,12 +14,14 @@ layer, that layer is taken as it is.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array
 from teleport_env.groups.product import Product
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
@@ -195,8 +197,8 @@ class LinearTrail(VectorTrail):
         return self._place(Carried(self._chain.gradient, Elements(identity, identity)))
 
     def _place(self, carried: Carried) -> Place:
-        norm2 = squared_norm(carried.gradient)
-        return Place(carried, self._start.loss, norm2, torch.isfinite(norm2))
+        norm2 = self._x.view(squared_norm(carried.gradient))
+        return Place(carried, self._loss, norm2, norm2 < math.inf)
 
     def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
         gradient = place.state.gradient
@@ -206,7 +208,7 @@ class LinearTrail(VectorTrail):
         self._start.evaluator.charge(Counts(flops=self._symmetry.direction_flops or 0.0))
         return self._symmetry.ascent_direction(gradient, gradient, self._start.instance)
 
-    def along(self, place: Place, direction: Tensor, factor: Tensor, retract: bool) -> Place:
+    def along(self, place: Place, direction: Tensor, factor: Array, retract: bool) -> Place:
         self._start.evaluator.charge(Counts(flops=along_flops(self._symmetry, retract)))
         group = self._symmetry.group
         assert isinstance(group, Product)
@@ -221,17 +223,12 @@ class LinearTrail(VectorTrail):
             back.append(product(at.elements.back[index], other))
         return self._place(Carried(self._symmetry.layers.flatten(matrices), Elements(forth, back)))
 
-    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
-        if bool(mask.all()):
-            return chosen
-        matrix, a, b = mask[:, None, None], chosen.state, other.state
+    def _choose(self, mask: Array, chosen: Place, other: Place) -> Carried:
+        runs = self._x.tensor(mask)
+        matrix, a, b = runs[:, None, None], chosen.state, other.state
         forth = [torch.where(matrix, x, y) for x, y in zip(a.elements.forth, b.elements.forth, strict=True)]
         back = [torch.where(matrix, x, y) for x, y in zip(a.elements.back, b.elements.back, strict=True)]
-        gradient = torch.where(mask[:, None], a.gradient, b.gradient)
-        place = self._place(Carried(gradient, Elements(forth, back)))
-        place.loss = torch.where(mask, chosen.loss, other.loss)
-        place.finite = torch.where(mask, chosen.finite, other.finite)
-        return place
+        return Carried(torch.where(runs[:, None], a.gradient, b.gradient), Elements(forth, back))
 
     def end(self, place: Place) -> Point:
         start, chain = self._start, self._chain
@@ -239,7 +236,7 @@ class LinearTrail(VectorTrail):
         with torch.no_grad():
             params = chain.weights(place.state.elements, start.params)
             gradient = chain.gradients(place.state.gradient)
-        return Point(params, place.loss, gradient, chain.element(place.state.elements))
+        return Point(params, self._x.tensor(place.loss), gradient, chain.element(place.state.elements))
 
 
 def _both_ways(parts: tuple[Tensor, ...], retract: bool) -> list[tuple[Tensor, Tensor]]:

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.groups.base import Group
 from teleport_env.groups.general_linear import GL
 from teleport_env.groups.scaling import PositiveScaling
@@ -131,12 +132,20 @@ def solve_flops(objective: str, group: Group) -> float:
 
 
 def _diagonal(objective: str, a: Tensor, b: Tensor, radius: float) -> Tensor:
-    tiny = torch.finfo(a.dtype).tiny
+    x = arrays_of(a.device)
+    with x.quiet():
+        return x.tensor(scaling_logs(x, objective, x.view(a), x.view(b), radius))
+
+
+def scaling_logs(x: Arrays, objective: str, a: Array, b: Array, radius: float) -> Array:
+    """`solve` for scalings: the logarithms of ``S`` ``(R, k)`` of arrays."""
     if objective == "gradient_norm":
-        return 2.0 * radius * _sign(b - a)
+        return 2.0 * radius * x.sign(b - a)
+    tiny = TINY[a.dtype]
     if objective == "relative":
-        return 2.0 * radius * (b - a) / (a + b).clamp_min(tiny)
-    return (0.5 * (torch.log(a.clamp_min(tiny)) - torch.log(b.clamp_min(tiny)))).clamp(-2.0 * radius, 2.0 * radius)
+        return 2.0 * radius * (b - a) / x.at_least(a + b, tiny)
+    logs = 0.5 * (x.log(x.at_least(a, tiny)) - x.log(x.at_least(b, tiny)))
+    return x.at_most(x.at_least(logs, -2.0 * radius), 2.0 * radius)
 
 
 def _sign(values: Tensor) -> Tensor:

@@ -14,58 +14,75 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from teleport_env.groups.scaling import PositiveScaling
+from teleport_env.arrays import Array, arrays_of
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
-
-_ELEMENTWISE = 1 << 13  # entries of a matrix up to which a product and a sum are quicker than a matrix product
 
 
 class SquareSums:
-    """Weighted row and column sums of the squares of a chain's matrices.
+    """Weighted row and column sums of the squares of a chain's matrices, in arrays (`teleport_env.arrays`).
 
     Args:
         symmetry: The scaling action.
         vector: ``(R, P)``: parameters, or a gradient.
 
     Attributes:
+        x: What to compute with.
         hidden: Widths of the hidden layers.
-        total: ``(R,)``, the sum of all squares.
-        rest: ``(R,)``, that of the entries that no scaling moves.
+        layers: Where each of them lies among the units of all, side by side.
+        rest: ``(R,)``, the sum of the squares that no scaling moves.
     """
 
     def __init__(self, symmetry: ScalingSymmetry, vector: Tensor) -> None:
+        x = self.x = arrays_of(vector.device)
         layers = symmetry.layers
         self.hidden = layers.hidden
-        matrices = layers.weights(vector)
-        self._lowest = matrices[0].square().sum(2)
-        top = matrices[-1].square().sum(1)
-        self._highest = top[:, : self.hidden[-1]]
-        self.rest = top[:, self.hidden[-1] :].sum(1)  # a bias above the last hidden layer, which nothing moves
-        self._inner: list[Tensor] = []
-        self._bias: list[Tensor | None] = []
-        self.total = self._lowest.sum(1) + top.sum(1)
-        for matrix, width in zip(matrices[1:-1], self.hidden, strict=False):
-            squares = matrix.square()
-            self.total = self.total + squares.flatten(1).sum(1)
-            self._inner.append(squares[:, :, :width])
-            self._bias.append(squares[:, :, width] if layers.bias else None)
+        self.layers = symmetry.units
+        matrices = layers.views(x.view(vector.detach()))
+        top, width = matrices[-1], self.hidden[-1]
+        self._lowest = x.row_squares(matrices[0])
+        self._highest = x.column_squares(top[:, :, :width])
+        self._squares: list[Array] = []
+        self._inner: list[Array] = []
+        self._bias: list[Array | None] = []
+        for matrix, columns in zip(matrices[1:-1], self.hidden, strict=False):
+            squares = matrix * matrix
+            self._squares.append(squares.reshape(len(squares), -1))
+            self._inner.append(squares[:, :, :columns])
+            self._bias.append(squares[:, :, columns] if layers.bias else None)
+        # a bias above the last hidden layer, which nothing moves
+        self.rest = x.column_squares(top[:, :, width:])[:, 0] if layers.bias else 0.0 * self._lowest[:, 0]
 
-    def rows(self, index: int, factors: list[Tensor]) -> Tensor:
-        """Of the matrix below hidden layer ``index`` the row sums ``(R, k)``, its columns weighted by ``1 / p``."""
+    def empty(self) -> Array:
+        """Memory for a number a hidden unit, ``(R, K)``."""
+        return self.x.full(self._lowest, len(self._lowest), sum(self.hidden), value=1.0)
+
+    def total(self) -> Array:
+        """``(R,)``, the sum of all squares."""
+        total = self.x.sums(self._lowest) + self.x.sums(self._highest) + self.rest
+        for squares in self._squares:
+            total = total + self.x.sums(squares)
+        return total
+
+    def rows(self, inverse: Array, out: Array, index: int) -> None:
+        """Of the matrix below hidden layer ``index`` the row sums, its columns weighted by ``inverse``, ``1 / p``."""
+        here = self.layers[index]
         if index == 0:
-            return self._lowest
-        sums = _times(self._inner[index - 1], 1.0 / factors[index - 1])
+            out[:, here] = self._lowest
+            return
+        self.x.times(self._inner[index - 1], inverse[:, self.layers[index - 1]], out[:, here])
         bias = self._bias[index - 1]
-        return sums if bias is None else sums + bias
+        if bias is not None:
+            out[:, here] += bias
 
-    def columns(self, index: int, factors: list[Tensor]) -> Tensor:
-        """Of the matrix above hidden layer ``index`` the column sums ``(R, k)``, its rows weighted by ``p``."""
+    def columns(self, weights: Array, out: Array, index: int) -> None:
+        """Of the matrix above hidden layer ``index`` the column sums, its rows weighted by ``weights``, ``p``."""
+        here = self.layers[index]
         if index + 1 == len(self.hidden):
-            return self._highest
-        return _transposed_times(self._inner[index], factors[index + 1])
+            out[:, here] = self._highest
+            return
+        self.x.transposed_times(self._inner[index], weights[:, self.layers[index + 1]], out[:, here])
 
 
 # Elementwise operations for one run; the constants were fitted to the times that the benchmark measured with 1024 runs.
@@ -92,26 +109,9 @@ def step_flops(symmetry: ScalingSymmetry) -> float:
     return sums_flops(symmetry) + 5.0 * sum(symmetry.layers.hidden) + 155.0
 
 
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """``(R, k, m)`` times ``(R, m)``, each row the same bits alone and among others in float64.
-
-    Large ones as a product with two equal columns: a matrix-vector product takes another path where ``R`` is 1.
-    """
-    if matrix.shape[1] * matrix.shape[2] <= _ELEMENTWISE:
-        return (matrix * vector[:, None, :]).sum(2)
-    return torch.bmm(matrix, torch.stack([vector, vector], dim=2))[:, :, 0]
-
-
-def _transposed_times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """The same of ``(R, k, m)`` transposed and ``(R, k)``."""
-    if matrix.shape[1] * matrix.shape[2] <= _ELEMENTWISE:
-        return (matrix * vector[:, :, None]).sum(1)
-    return torch.bmm(torch.stack([vector, vector], dim=1), matrix)[:, 0]
-
-
 @dataclass
 class Scaled:
-    """Where a scaling takes ``R`` runs, with the hidden units of all layers side by side.
+    """Where a scaling takes ``R`` runs, with the hidden units of all layers side by side; arrays.
 
     Attributes:
         factors: ``d`` ``(R, K)``.
@@ -120,15 +120,10 @@ class Scaled:
         norm2: ``(R,)``, the whole squared gradient norm.
     """
 
-    factors: Tensor
-    below: Tensor
-    above: Tensor
-    norm2: Tensor
-
-    @property
-    def finite(self) -> Tensor:
-        """``(R,)`` bool."""
-        return torch.isfinite(self.norm2)
+    factors: Array
+    below: Array
+    above: Array
+    norm2: Array
 
 
 class ScalingOrbit:
@@ -141,24 +136,33 @@ class ScalingOrbit:
 
     def __init__(self, symmetry: ScalingSymmetry, gradient: Tensor) -> None:
         self._sums = SquareSums(symmetry, gradient)
-        self._group = PositiveScaling(sum(symmetry.layers.hidden))
-        self._sizes = list(symmetry.layers.hidden)
-        self.start = self._at(torch.ones(len(gradient), self._group.n, dtype=gradient.dtype, device=gradient.device))
+        self._x = self._sums.x
+        self._top = symmetry.units[-1]
+        self.start = self._at(self._sums.empty())
 
-    def _at(self, factors: Tensor) -> Scaled:
-        weights = 1.0 / (factors * factors)
-        parts = list(weights.split(self._sizes, dim=1))
-        layers = range(len(self._sizes))
-        below = weights * torch.cat([self._sums.rows(index, parts) for index in layers], dim=1)
-        above = torch.cat([self._sums.columns(index, parts) for index in layers], dim=1) / weights
-        norm2 = below.sum(1) + above[:, -self._sizes[-1] :].sum(1) + self._sums.rest
+    def _at(self, factors: Array) -> Scaled:
+        sums, x = self._sums, self._x
+        inverse = factors * factors
+        weights = 1.0 / inverse
+        below, above = sums.empty(), sums.empty()
+        for index in range(len(sums.hidden)):
+            sums.rows(inverse, below, index)
+            sums.columns(weights, above, index)
+        x.multiply(below, weights, below)
+        x.multiply(above, inverse, above)
+        norm2 = x.sums(below) + x.sums(above[:, self._top]) + sums.rest
         return Scaled(factors, below, above, norm2)
 
-    def along(self, point: Scaled, xi: Tensor, retract: bool) -> Scaled:
+    def along(self, point: Scaled, xi: Array, retract: bool) -> Scaled:
         """Further from ``point`` by ``exp(xi)``, or its retraction, ``xi`` ``(R, K)``."""
-        return self._at(point.factors * (self._group.retract(xi) if retract else self._group.exp(xi)))
+        return self._at(point.factors * (self._retract(xi) if retract else self._x.exp(xi)))
 
-    def element(self, point: Scaled) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The group element that leads to ``point``, and its inverse."""
-        inverse = self._group.inverse(point.factors)
-        return point.factors.split(self._sizes, dim=1), inverse.split(self._sizes, dim=1)
+    def _retract(self, xi: Array) -> Array:
+        """As `PositiveScaling.retract` has it: ``xi + sqrt(1 + xi^2)``, for negative ``xi`` one over that of ``-xi``."""
+        x = self._x
+        size = abs(xi)
+        value = size * size
+        x.add(value, 1.0, value)
+        x.sqrt(value, value)
+        x.add(value, size, value)
+        return x.where(xi < 0, 1.0 / value, value)

@@ -14,12 +14,14 @@ How that is answered differs, and so do the costs:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start, finite_rows
 from teleport_env.searches.directions import (
@@ -28,12 +30,15 @@ from teleport_env.searches.directions import (
 )
 from teleport_env.searches.moves import Point, at_start, move_along, where_points
 from teleport_env.searches.objectives import squared_norm
+from teleport_env.searches.pair_algebra import scaling_logs
 from teleport_env.searches.scaling_sums import Scaled, ScalingOrbit, move_flops, setup_flops, step_flops
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 
 class Place:
     """Where ``R`` runs are on their trails; what a trail needs to know of it is its own.
+
+    A number a run is an array of `teleport_env.arrays`, here and in `Trail`.
 
     Attributes:
         state: The trail's.
@@ -42,7 +47,7 @@ class Place:
         finite: ``(R,)`` bool.
     """
 
-    def __init__(self, state: Any, loss: Tensor, norm2: Tensor | None, finite: Tensor) -> None:
+    def __init__(self, state: Any, loss: Array, norm2: Array | None, finite: Array) -> None:
         self.state, self.loss, self.norm2, self.finite = state, loss, norm2, finite
 
 
@@ -51,6 +56,8 @@ class Trail(ABC):
 
     def __init__(self, start: Start) -> None:
         self._start = start
+        self._x = arrays_of(start.loss.device)
+        self._loss = self._x.view(start.loss)
 
     @abstractmethod
     def begin(self) -> Place:
@@ -62,16 +69,33 @@ class Trail(ABC):
         direction (`directions.relative_direction`). What it is made of is the trail's own."""
 
     @abstractmethod
-    def length(self, direction: Any) -> Tensor:
+    def length(self, direction: Any) -> Array:
         """Length ``(R,)`` of a direction in the algebra's coordinates."""
 
     @abstractmethod
-    def along(self, place: Place, direction: Any, factor: Tensor, retract: bool) -> Place:
+    def along(self, place: Place, direction: Any, factor: Array, retract: bool) -> Place:
         """Further by ``exp(factor direction)``, or its retraction; ``factor`` ``(R,)``."""
 
     @abstractmethod
-    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
+    def _choose(self, mask: Array, chosen: Place, other: Place) -> Any:
+        """Row by row the state of ``chosen`` where ``mask`` ``(R,)`` is true, that of ``other`` elsewhere."""
+
+    def choose(self, mask: Array, chosen: Place, other: Place) -> Place:
         """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere."""
+        if self._x.all(mask):  # as mostly
+            return chosen
+        if not self._x.any(mask):
+            return other
+        where = self._x.where
+        norm2 = None
+        if chosen.norm2 is not None and other.norm2 is not None:
+            norm2 = where(mask, chosen.norm2, other.norm2)
+        return Place(
+            self._choose(mask, chosen, other),
+            where(mask, chosen.loss, other.loss),
+            norm2,
+            where(mask, chosen.finite, other.finite),
+        )
 
     @abstractmethod
     def end(self, place: Place) -> Point:
@@ -79,17 +103,24 @@ class Trail(ABC):
 
 
 class VectorTrail(Trail):
-    """A trail whose directions are vectors ``(R, d)``."""
+    """A trail whose directions are vectors ``(R, d)``, tensors."""
 
-    def length(self, direction: Tensor) -> Tensor:
-        # scaled first: squares of tiny numbers vanish
-        size = direction.abs().amax(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
-        return size * torch.sqrt(squared_norm(direction / size[:, None]))
+    def length(self, direction: Tensor) -> Array:
+        return vector_length(self._x, self._x.view(direction))
 
-    def scaled(self, direction: Tensor, factor: Tensor) -> Tensor:
+    def scaled(self, direction: Tensor, factor: Array) -> Tensor:
         """``factor direction``; zero where that is not finite, which an exponential need not see."""
-        xi = direction * factor[:, None]
+        xi = direction * self._x.tensor(factor)[:, None]
         return torch.where(finite_rows(xi)[:, None], xi, 0.0)
+
+
+def vector_length(x: Arrays, vectors: Array) -> Array:
+    """``(R,)`` of arrays ``(R, d)``."""
+    # scaled first: squares of tiny numbers vanish
+    size = x.at_least(x.sizes(vectors), TINY[vectors.dtype])
+    scaled = vectors / size[:, None]
+    x.multiply(scaled, scaled, scaled)
+    return size * x.sums(scaled) ** 0.5
 
 
 class PointTrail(VectorTrail):
@@ -101,8 +132,9 @@ class PointTrail(VectorTrail):
 
     def at(self, point: Point) -> Place:
         """The place of a point."""
-        norm2 = squared_norm(point.gradient) if self._evaluates else None
-        return Place(point, point.loss, norm2, point.finite)
+        view = self._x.view
+        norm2 = view(squared_norm(point.gradient)) if self._evaluates else None
+        return Place(point, view(point.loss), norm2, view(point.finite))
 
     def begin(self) -> Place:
         return self.at(at_start(self._start))
@@ -112,68 +144,64 @@ class PointTrail(VectorTrail):
             return relative_direction(self._start, place.state)
         return ascent_direction(self._start, place.state, derivative)
 
-    def along(self, place: Place, direction: Tensor, factor: Tensor, retract: bool) -> Place:
+    def along(self, place: Place, direction: Tensor, factor: Array, retract: bool) -> Place:
         xi = self.scaled(direction, factor)
         return self.at(move_along(self._start, place.state, xi, retract, gradient=self._evaluates))
 
-    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
-        norm2 = None
-        if chosen.norm2 is not None and other.norm2 is not None:
-            norm2 = torch.where(mask, chosen.norm2, other.norm2)
-        point = where_points(self._start, mask, chosen.state, other.state)
-        return Place(point, point.loss, norm2, torch.where(mask, chosen.finite, other.finite))
+    def _choose(self, mask: Array, chosen: Place, other: Place) -> Point:
+        return where_points(self._start, self._x.tensor(mask), chosen.state, other.state)
 
     def end(self, place: Place) -> Point:
         point: Point = place.state
         return point
 
 
-class ScalingTrail(VectorTrail):
-    """Positive scalings: vectors walk, and the matrices follow once at the end."""
+class ScalingTrail(Trail):
+    """Positive scalings: vectors walk, arrays, and the matrices follow once at the end."""
 
     def __init__(self, start: Start) -> None:
         super().__init__(start)
         assert isinstance(start.symmetry, ScalingSymmetry)
         self._symmetry = start.symmetry
+        self._step = Counts(flops=step_flops(self._symmetry))
 
     def _place(self, scaled: Scaled) -> Place:
-        return Place(scaled, self._start.loss, scaled.norm2, scaled.finite)
+        return Place(scaled, self._loss, scaled.norm2, scaled.norm2 < math.inf)
 
     def begin(self) -> Place:
-        self._start.evaluator.charge(Counts(flops=setup_flops(self._symmetry) + step_flops(self._symmetry)))
+        self._start.evaluator.charge(Counts(flops=setup_flops(self._symmetry)) + self._step)
         self._orbit = ScalingOrbit(self._symmetry, self._start.gradient)
         place = self._place(self._orbit.start)
-        place.finite = place.finite & torch.isfinite(self._start.loss) & finite_rows(self._start.params)
+        place.finite = place.finite & (abs(self._loss + self._x.view(self._start.params.sum(1))) < math.inf)
         return place
 
-    def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
+    def direction(self, place: Place, derivative: str, relative: bool) -> Array:
         below, above = place.state.below, place.state.above
         if relative:
-            return (above - below) / (above + below).clamp_min(torch.finfo(above.dtype).tiny)
+            return scaling_logs(self._x, "relative", below, above, 0.5)
         return 2.0 * (above - below)
 
-    def along(self, place: Place, direction: Tensor, factor: Tensor, retract: bool) -> Place:
-        self._start.evaluator.charge(Counts(flops=step_flops(self._symmetry)))
-        return self._place(self._orbit.along(place.state, self.scaled(direction, factor), retract))
+    def length(self, direction: Array) -> Array:
+        return vector_length(self._x, direction)
 
-    def choose(self, mask: Tensor, chosen: Place, other: Place) -> Place:
-        column, a, b = mask[:, None], chosen.state, other.state
-        scaled = Scaled(
-            torch.where(column, a.factors, b.factors),
-            torch.where(column, a.below, b.below),
-            torch.where(column, a.above, b.above),
-            torch.where(mask, a.norm2, b.norm2),
-        )
-        return Place(
-            scaled,
-            torch.where(mask, chosen.loss, other.loss),
-            scaled.norm2,
-            torch.where(mask, chosen.finite, other.finite),
+    def along(self, place: Place, direction: Array, factor: Array, retract: bool) -> Place:
+        self._start.evaluator.charge(self._step)
+        # what is not finite stays so, and is found in the norm
+        return self._place(self._orbit.along(place.state, direction * factor[:, None], retract))
+
+    def _choose(self, mask: Array, chosen: Place, other: Place) -> Scaled:
+        where, column, a, b = self._x.where, mask[:, None], chosen.state, other.state
+        return Scaled(
+            where(column, a.factors, b.factors),
+            where(column, a.below, b.below),
+            where(column, a.above, b.above),
+            where(mask, a.norm2, b.norm2),
         )
 
     def end(self, place: Place) -> Point:
         start, symmetry = self._start, self._symmetry
         start.evaluator.charge(Counts(flops=move_flops(symmetry)))
-        element, inverse = self._orbit.element(place.state)
-        params, gradient = symmetry.scale_both(element, inverse, start.params, start.gradient)
-        return Point(params, place.loss, gradient, element)
+        factors = place.state.factors
+        params, gradient = symmetry.scale_both(factors, 1.0 / factors, start.params, start.gradient)
+        element = self._x.tensor(factors).split(list(symmetry.layers.hidden), dim=1)
+        return Point(params, self._x.tensor(place.loss), gradient, element)

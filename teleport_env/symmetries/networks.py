@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array
 from teleport_env.symmetries.activations import Activation
 
 if TYPE_CHECKING:
@@ -97,6 +98,19 @@ class Layers:
     @cached_property
     def _sizes(self) -> list[int]:
         return [rows * columns for rows, columns in self.shapes]
+
+    @cached_property
+    def places(self) -> list[tuple[slice, int, int]]:
+        """Where every matrix lies in a vector, its rows and its columns."""
+        ends = [0]
+        for size in self._sizes:
+            ends.append(ends[-1] + size)
+        return [(slice(*ends[i : i + 2]), *shape) for i, shape in enumerate(self.shapes)]
+
+    def views(self, vectors: Array) -> list[Array]:
+        """`weights` of an array of `teleport_env.arrays`, unchecked."""
+        count = len(vectors)
+        return [vectors[:, place].reshape(count, rows, columns) for place, rows, columns in self.places]
 
     def flatten(self, weights: Sequence[Tensor]) -> Tensor:
         """The vector ``(B, P)`` of the matrices; the inverse of `weights`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, arrays_of
 from teleport_env.groups import PositiveScaling
 from teleport_env.groups.base import Element
 from teleport_env.ledger import elementwise_price
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from teleport_env.problems.base import Batch, Instance
 
 
-_SMALL = 1 << 15  # parameters up to which a factor for each of them is quicker than two passes
+_SMALL = 1 << 15  # numbers up to which a factor for each of them is quicker than two passes
 
 
 class ScalingSymmetry(PairSymmetry):
@@ -74,33 +77,50 @@ class ScalingSymmetry(PairSymmetry):
         together = PositiveScaling(sum(self.layers.hidden)).inverse(torch.cat(parts, dim=1))
         return together.split(list(self.layers.hidden), dim=1)
 
-    def scale_both(
-        self, element: tuple[Tensor, ...], inverse: tuple[Tensor, ...], params: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """`act` and `gradient_after` at once, without a graph, given the inverse."""
-        if params.shape[1] > _SMALL:
-            return self._scale(element, inverse, params), self._scale(inverse, element, gradient)
-        # Few parameters: calls are what costs. One factor a parameter, by which the gradient is divided.
-        factors = torch.empty_like(params, memory_format=torch.contiguous_format)
-        targets = self.layers.weights(factors)
-        for index, target in enumerate(targets):
-            if index == 0:
-                target.copy_(element[0][:, :, None].expand_as(target))
-                continue
-            columns = inverse[index - 1]
-            if self.layers.bias:
-                target[:, :, columns.shape[1] :] = 1.0 if index == len(element) else element[index][:, :, None]
-                target = target[:, :, : columns.shape[1]]
-            if index == len(element):
-                target.copy_(columns[:, None, :].expand_as(target))
-            else:
-                torch.mul(element[index][:, :, None], columns[:, None, :], out=target)
-        return params * factors, gradient / factors
+    @cached_property
+    def units(self) -> list[slice]:
+        """Where the units of every hidden layer lie among those of all layers, side by side."""
+        ends = [0]
+        for width in self.layers.hidden:
+            ends.append(ends[-1] + width)
+        return [slice(*ends[index : index + 2]) for index in range(len(self.layers.hidden))]
 
-    def _scale(self, rows: tuple[Tensor, ...], columns: tuple[Tensor, ...], vector: Tensor) -> Tensor:
+    def scale_both(self, element: Array, inverse: Array, params: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """`act` and `gradient_after` at once, without a graph.
+
+        Args:
+            element: The factors of all units side by side ``(R, K)``, an array of `teleport_env.arrays`.
+            inverse: Their reciprocals.
+            params, gradient: ``(R, P)``.
+        """
+        x = arrays_of(params.device)
+        if params.numel() > _SMALL:
+            parts, reciprocals = ([x.tensor(a)[:, units] for units in self.units] for a in (element, inverse))
+            return self._scale(parts, reciprocals, params), self._scale(reciprocals, parts, gradient)
+        # Few numbers: calls are what costs. One factor a parameter, by which the gradient is divided.
+        weights, slopes = x.view(params), x.view(gradient)
+        factors = x.empty(weights, *weights.shape, dtype=params.dtype)
+        for index, target in enumerate(self.layers.views(factors)):
+            last = index == len(self.units)
+            if index == 0:
+                target[...] = element[:, self.units[0], None]
+                continue
+            columns = inverse[:, None, self.units[index - 1]]
+            if self.layers.bias:
+                target[:, :, columns.shape[2] :] = 1.0 if last else element[:, self.units[index], None]
+                target = target[:, :, : columns.shape[2]]
+            if last:
+                target[...] = columns
+            else:
+                x.multiply(element[:, self.units[index], None], columns, target)
+        moved = weights * factors
+        x.divide(slopes, factors, factors)
+        return x.tensor(moved), x.tensor(factors)
+
+    def _scale(self, rows: Sequence[Tensor], columns: Sequence[Tensor], vector: Tensor) -> Tensor:
         """Row ``i`` of layer ``l`` times ``rows[l][i]``, its column ``j`` times ``columns[l - 1][j]``."""
         if torch.is_grad_enabled() and (vector.requires_grad or any(part.requires_grad for part in rows)):
-            return self._multiply(rows, columns, vector)
+            return self._multiply(list(rows), list(columns), vector)
         # one pass a matrix, and a second one in place, straight into the result
         moved = torch.empty_like(vector, memory_format=torch.contiguous_format)
         targets = self.layers.weights(moved)
