@@ -39,6 +39,7 @@ class Dataset:
         seeds: Runs a schedule.
         rates: Optimizer -> learning rates to choose from.
         tuning_epochs, tuning_seeds: Of the sweeps, on seeds of their own.
+        ascent_rates: Action -> ascent rates to choose from; empty: those that another data set's sweep chose.
     """
 
     label: str
@@ -66,8 +67,8 @@ _RATES = {
     "gd": (0.2, 0.4, 0.8),
     "adagrad": (0.03, 0.1, 0.3),
     "momentum": (0.02, 0.05, 0.1),
-    "rmsprop": (1e-3, 3e-3, 1e-2),
-    "adam": (1e-3, 3e-3, 1e-2),
+    "rmsprop": (3e-3, 1e-2, 3e-2),
+    "adam": (3e-3, 1e-2, 3e-2),
 }
 
 
@@ -107,7 +108,7 @@ def datasets(setup: Setup) -> list[Dataset]:
         rates=_RATES if not setup.quick else narrow,
         tuning_epochs=pick(full=5, quick=2, tiny=1),
         tuning_seeds=1,
-        ascent_rates={form: rates[1:2] for form, rates in ASCENT_RATES.items()} if setup.quick else ASCENT_RATES,
+        ascent_rates={} if setup.quick else ASCENT_RATES,
     )
     return [*found, mnist]
 
@@ -133,8 +134,13 @@ class Tuned:
     table: pd.DataFrame
 
 
-def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS)) -> Tuned:
-    """Choose the settings that the paper does not give, on seeds that are played nowhere else."""
+def tune(
+    data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS), known: Tuned | None = None
+) -> Tuned:
+    """Choose the settings that the paper does not give, on seeds that are played nowhere else.
+
+    ``known``: what another data set's sweep chose, for one without ascent rates of its own.
+    """
     seeds = range(1000, 1000 + data.tuning_seeds)
     tried, rates, ascents = [], {}, {}
     for optimizer in optimizers:
@@ -148,6 +154,9 @@ def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(
             tried.append({"optimizer": optimizer, "symmetry": "", "learning_rate": rate, "loss": ends[rate]})
         rates[optimizer] = min(ends, key=ends.__getitem__)
         for form in forms:
+            if known is not None and not data.ascent_rates:
+                ascents[optimizer, form] = known.ascents[optimizer, form]
+                continue
             found = {}
             for ascent in data.ascent_rates[form]:
                 if len(data.ascent_rates[form]) == 1:
@@ -192,15 +201,16 @@ def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Cou
     }
 
 
-def final(course: Course, name: str = "training_loss") -> np.ndarray:
-    """``(B,)``, the last measurement; infinite for a diverged run."""
-    return np.where(course.diverged, np.inf, course.measured[-1][1][name])
+def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:
+    """``(B,)``, the measurement after an epoch, or the last; infinite for a diverged run."""
+    last = len(course.measured) - 1
+    return np.where(course.diverged, np.inf, course.measured[min(epoch, last)][1][name])
 
 
-def paired(course: Course, base: Course, name: str = "training_loss") -> tuple[float, float]:
+def paired(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> tuple[float, float]:
     """Mean difference of ``log10`` to the base over the seeds that neither loses, and half the width of its 95 % interval
     (normal, over seeds; infinite for a single one)."""
-    values, others = final(course, name), final(base, name)
+    values, others = final(course, name, epoch), final(base, name, epoch)
     both = np.isfinite(values) & np.isfinite(others)
     difference = np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12))
     if len(difference) < 2:
@@ -208,19 +218,19 @@ def paired(course: Course, base: Course, name: str = "training_loss") -> tuple[f
     return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def interval(course: Course, base: Course, name: str = "training_loss") -> str:
+def interval(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> str:
     """`paired` in words, with the number of runs that diverged."""
     lost = int(course.diverged.sum())
     if lost == len(course.diverged):
         return "diverges"
-    middle, half = paired(course, base, name)
+    middle, half = paired(course, base, name, epoch)
     told = f"{middle:+.2f}" + (f" ± {half:.2f}" if np.isfinite(half) else "")
     return told + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
 
 
-def better(course: Course, base: Course) -> bool:
+def better(course: Course, base: Course, epoch: int = -1) -> bool:
     """Whether the training loss is lower with 95 % confidence, and no run diverged."""
-    middle, half = paired(course, base)
+    middle, half = paired(course, base, epoch=epoch)
     return bool(middle + half < 0.0) and not course.diverged.any()
 
 

@@ -46,7 +46,7 @@ def _factorize(value: float, count: int, rate: float) -> dict[str, Course]:
 
 def _orders(course: Course, step: int = -1) -> np.ndarray:
     """``log10`` of the loss at the end ``(B,)``, or after a step; a run's that has diverged by then is 2 above its start."""
-    start, loss = np.log10(course.loss[0]), course.loss[step]
+    start, loss = np.log10(course.loss[0]), course.loss[min(step, course.steps)]  # over earlier if all diverged
     return np.where(np.isfinite(loss), np.log10(np.clip(loss, 1e-12, 1e12)), start + 2.0)
 
 
@@ -86,6 +86,21 @@ def _permutations(count: int, steps: int) -> list[Row]:
             "state stays behind.",
         ),
     ]
+
+
+def _ranks(played: Sequence[dict[str, Course]]) -> tuple[float, float]:
+    """Of the change of the imbalance by a teleport with that of the log loss after 10 and after all steps."""
+    problem = MatrixFactorization()
+    grown, orders = [], {10: [], -1: []}  # type: ignore[var-annotated]
+    for courses in played:
+        for label in MOVES:
+            course = courses[label]
+            grown.append(np.log(_imbalance(problem, course.params[0]) / _imbalance(problem, course.jumps[0].left)))
+            for step, found in orders.items():
+                found.append(_orders(course, step) - _orders(courses["no teleport"], step))
+    change = pd.Series(np.concatenate(grown)).rank()
+    early, late = (float(change.corr(pd.Series(np.concatenate(found)).rank())) for found in orders.values())
+    return early, late
 
 
 def discussion(setup: Setup) -> Findings:
@@ -141,6 +156,7 @@ def discussion(setup: Setup) -> Findings:
         for label in ("up the gradient norm", "a short way up")
         for rate in RATES
     }
+    ranks = {rate: _ranks([c for (_, r), c in played.items() if r == rate]) for rate in RATES}
     drift, jump = np.median(np.concatenate(kept)), np.median(np.concatenate(changed))
     rows = [
         Row(
@@ -165,6 +181,15 @@ def discussion(setup: Setup) -> Findings:
             "rate. Balancing the weights, which shortens the gradient, "
             "is the move that "
             "serves at the larger rate.",
+        ),
+        Row(
+            claim="The larger the imbalance, the faster a factorization converges",
+            obtained="rank correlation, over all teleports, of the change of log |V V' - U'U| with the change of the log "
+            f"loss after 10 / {STEPS} steps: "
+            + "; ".join(f"{early:+.2f} / {late:+.2f} at rate {rate:g}" for rate, (early, late) in ranks.items()),
+            holds=verdict([value < -0.2 for pair in ranks.values() for value in pair]),
+            why="Negative is faster. Imbalance makes the gradient longer and the loss stiffer: a gain for a flow and "
+            "its first steps, a loss for a finite rate.",
         ),
         *_permutations(count if not setup.tiny else 2, 100 if not setup.tiny else 12),
     ]

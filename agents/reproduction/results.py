@@ -112,6 +112,11 @@ def page(titles: Mapping[str, str], folder: Path, images: str) -> str:
         "a schedule that issues the teleports. This page is written by `make reproduce` (the quick form of everything; "
         "`scripts/reproduce.py FIGURE --full` plays the published sizes), the propositions are in `tests/theory/`.",
         "",
+        "What the released code does was read in that code; it covers figures 2, 3 and 7. The claims of figures 4, 5, 6 "
+        "and 8 and of the discussion were checked against public reading notes of the paper's third version, not against "
+        "the paper itself, whose text was not to be had; the numbers of its propositions, but for 5.1, are unchecked. "
+        "*Steps* are counted from 0. Published settings are called published, all others are ours.",
+        "",
         "| | claims | hold | partly | do not hold | not comparable |",
         "|---|---|---|---|---|---|",
         *_overview(titles, content),
