@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teleport_env.agents.learned import ENVIRONMENT
 from teleport_env.agents.learning.slots import SLOTS, fill
+from teleport_env.agents.policy_settings import ENVIRONMENT
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
 from teleport_env.searches import to_dict

@@ -1,0 +1,119 @@
+"""What the settings of a policy file may say: checked before a policy is made of them.
+
+`teleport_env.agents.policy_file` promises that they are JSON's types; here each gets its meaning, or is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from teleport_env.agents.policy_file import PolicyFile
+from teleport_env.optimizers import optimizer_from
+from teleport_env.searches import search_from
+
+ENVIRONMENT = ("searches", "rate_factors", "steps_per_action", "learning_rate", "optimizer", "on_teleport", "symmetry")
+"""What a policy may ask of its environment. Problem, split, budget and device are the player's."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a policy for several problems plays one of them.
+
+    Attributes:
+        environment: What it asks of the environment there.
+        slots: Of each search of that menu: its place among the policy's slots.
+        prices: As in `LearnedSchedule`.
+    """
+
+    environment: Mapping[str, Any]
+    slots: tuple[int, ...]
+    prices: tuple[float, ...]
+
+
+def settings_of(found: PolicyFile) -> dict[str, Any]:
+    """The settings of a file, each of the type that `LearnedSchedule` takes.
+
+    Raises:
+        ValueError: One that does not; what is wrong with it.
+    """
+    types: dict[str, Any] = {
+        "name": str,
+        "kind": str,
+        "problems": list,
+        "features": list,
+        "activation": str,
+        "prices": (list, type(None)),
+        "price_inputs": bool,
+        "families": dict,
+        "slots": list,
+        "stochastic": bool,
+        "seed": int,
+        "environment": dict,
+        "provenance": dict,
+    }
+    settings = found.settings
+    if set(settings) != set(types):
+        raise ValueError(f"the settings are {sorted(settings)}, expected {sorted(types)}")
+    for name, expected in types.items():
+        if not isinstance(settings[name], expected) or (expected is int and isinstance(settings[name], bool)):
+            raise ValueError(f"{name} has the wrong type, {type(settings[name]).__name__}")
+    if not all(isinstance(name, str) for name in settings["features"] + settings["problems"] + settings["slots"]):
+        raise ValueError("features, problems and slots must be names")
+    _check_prices(settings["prices"] or [])
+    check_environment(settings["environment"])
+    families = {problem: _family(problem, content) for problem, content in settings["families"].items()}
+    return {**settings, "families": families}
+
+
+def _check_prices(prices: Any) -> None:
+    sane = isinstance(prices, list) and all(isinstance(price, (int, float)) for price in prices)
+    if not sane or any(isinstance(price, bool) for price in prices):
+        raise ValueError("prices must be numbers")
+
+
+def _family(problem: str, content: Any) -> Family:
+    if not isinstance(content, dict) or set(content) != {"environment", "slots", "prices"}:
+        raise ValueError(f"the family {problem!r} must have an environment, slots and prices")
+    if not isinstance(content["environment"], dict) or not isinstance(content["slots"], list):
+        raise ValueError(f"the family {problem!r} must have an environment and a list of slots")
+    check_environment(content["environment"])
+    _check_prices(content["prices"])
+    return Family(content["environment"], tuple(content["slots"]), tuple(content["prices"]))
+
+
+def check_environment(environment: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a policy may ask for this environment, and all it names is known here."""
+    unknown = sorted(set(environment) - set(ENVIRONMENT))
+    if unknown:
+        raise ValueError(f"a policy cannot set {', '.join(unknown)} of its environment, but {', '.join(ENVIRONMENT)}")
+    for name, expected in (("searches", list), ("rate_factors", list), ("on_teleport", str), ("symmetry", str)):
+        if name in environment and not isinstance(environment[name], expected):
+            raise ValueError(f"{name} has the wrong type, {type(environment[name]).__name__}")
+    for search in environment.get("searches", ()):
+        search_from(search)
+    if "optimizer" in environment:
+        optimizer_from(environment["optimizer"])
+    for factor in [*environment.get("rate_factors", ()), environment.get("learning_rate", 1.0)]:
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+            raise ValueError(f"rates and their factors must be positive numbers, got {factor!r}")
+    steps = environment.get("steps_per_action", 1)
+    if type(steps) is not int or not 1 <= steps <= 1_000_000:
+        raise ValueError(f"steps_per_action must be an integer of at least 1, got {steps!r}")
+
+
+def layers_of(found: PolicyFile) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The layers of a file, weight and bias each.
+
+    Raises:
+        ValueError: The tensors are others.
+    """
+    count = len(found.tensors) // 2
+    names = [(f"layer.{number}.weight", f"layer.{number}.bias") for number in range(count)]
+    if {name for pair in names for name in pair} != set(found.tensors):
+        raise ValueError(f"the tensors are {sorted(found.tensors)}, expected a weight and a bias a layer")
+    return tuple((found.tensors[weight], found.tensors[bias]) for weight, bias in names)
