@@ -24,7 +24,7 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.presets import BEST_SEARCH, REFERENCES
 from teleport_env.agents.schedules import Every, Never, RandomElement, RandomTiming, ResetOptimizer
 from teleport_env.envs.settings import Settings
-from teleport_env.searches import to_dict
+from teleport_env.searches import search_from, to_dict
 
 PLAIN = "never"
 FIXED = "fixed schedule"
@@ -109,13 +109,13 @@ def play_configs(
 
 def menu_of(problem: str) -> list[Any]:
     """The searches that baselines choose from: the problem's, those of its recipe, and the one that served rules best."""
-    settings = Settings.build(problem)
+    settings = Settings.build(problem, symmetry=recipe(problem).get("symmetry"))
     offered = [*map(to_dict, settings.searches)]
     if settings.symmetry is None:
         return []
     best = BEST_SEARCH.get(problem)
     for search_ in [*(recipe(problem).get("searches") or ()), *([best] if best else []), "virtual_step"]:
-        described = to_dict(Settings.build(problem, searches=[search_]).searches[0])
+        described = to_dict(search_from(search_))
         if described not in offered:
             offered.append(described)
     return offered
@@ -129,6 +129,7 @@ def _training(problem: str, stride: int, budget: float | None, plans: Sequence[P
         searches=tuple(menu_of(problem)),
         rate_factors=tuple(sorted(factors)),
         steps_per_action=stride,
+        symmetry=recipe(problem).get("symmetry"),
         budget=budget,
     )
 
@@ -182,6 +183,8 @@ class _Families:
     def _here(self, config: Config, **more: Any) -> dict[str, Any]:
         """The environment that settings ask for."""
         here: dict[str, Any] = {"learning_rate": config["rate"], **more}
+        if recipe(self.problem).get("symmetry"):
+            here["symmetry"] = recipe(self.problem)["symmetry"]
         if "stride" in config:
             here["steps_per_action"] = config["stride"]
         if "search" in config:
@@ -215,7 +218,7 @@ class _Families:
 
         def build(config: Config) -> Agent:
             made, stride = plan(config)
-            return made.agent({"searches": self.menu, "steps_per_action": stride})
+            return made.agent(self._here({**config, "stride": stride}, searches=self.menu))
 
         return Family(name, kind, about, axes, build, plan)
 

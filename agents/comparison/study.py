@@ -105,7 +105,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     tasks = [(_play_task, (study, problem, agent, tuned)) for problem in study.problems for agent in rosters[problem]]
     if study.references:
-        tasks += [(_reference_task, (study, problem, name)) for problem in study.problems for name in REFERENCES]
+        tasks += [(play_scipy, (study, problem, name)) for problem in study.problems for name in REFERENCES]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
     for key, found, more in _run(tasks, study, "playing"):
@@ -249,9 +249,7 @@ def _play_task(
     return (problem, agent.name), played, [row for p in played for row in p.rows]
 
 
-def _reference_task(
-    study: Study, problem: str, name: str
-) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
+def play_scipy(study: Study, problem: str, name: str) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
     """SciPy's method on the same instances; it is deterministic, so its one episode stands for every seed."""
     from teleport_env.agents.comparison.references import play_reference
 
