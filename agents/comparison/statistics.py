@@ -17,7 +17,7 @@ All intervals are percentile intervals. Values must be finite: a diverged run ha
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from statistics import NormalDist  # the standard library's, which this module shares its name with
 from typing import Any, NamedTuple, Protocol
 
@@ -211,26 +211,80 @@ def crossed_bootstrap(
     Raises:
         ValueError: Shapes differ, a value is not finite, or there is one seed and one instance only.
     """
-    _check_bootstrap(confidence, resamples)
     array = _one_dimensional(values, "values")
+    samples = [
+        np.atleast_1d(statistic(array, weights=weights))
+        for weights in _crossed_weights(len(array), seeds, instances, rng, confidence, resamples)
+    ]
+    whole = float(np.asarray(statistic(array, weights=np.ones((1, len(array)))))[0])
+    return _percentiles(whole, np.concatenate(samples), confidence)
+
+
+def _crossed_weights(
+    count: int,
+    seeds: ArrayLike,
+    instances: ArrayLike,
+    rng: np.random.Generator,
+    confidence: float,
+    resamples: int,
+) -> Iterator[Array]:
+    """How often each of ``count`` values occurs in resamples of whole seeds and whole instances, ``(rows, count)``."""
+    _check_bootstrap(confidence, resamples)
     units = []
     for name, labels in (("seeds", seeds), ("instances", instances)):
         index = np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
-        if index.shape != array.shape:
-            raise ValueError(f"{name} must have one entry a value: {len(index)} entries, {len(array)} values")
+        if index.shape != (count,):
+            raise ValueError(f"{name} must have one entry a value: {len(index)} entries, {count} values")
         units.append(index)
     if all(int(index.max()) == 0 for index in units):
         raise ValueError("one seed and one instance give no interval; play at least two instances or two seeds")
     drawn = [_unit_counts(int(index.max()) + 1, resamples, rng) for index in units]
-    samples = []
-    block = max(1, _BLOCK // len(array))
+    block = max(1, _BLOCK // count)
     for begin in range(0, resamples, block):
         rows = slice(begin, begin + block)
         weights = drawn[0][rows, units[0]] * drawn[1][rows, units[1]]
         # in a sparse design the drawn seeds may never have met the drawn instances
-        samples.append(np.atleast_1d(statistic(array, weights=weights[weights.any(axis=1)])))
-    whole = float(np.asarray(statistic(array, weights=np.ones((1, len(array)))))[0])
-    return _percentiles(whole, np.concatenate(samples), confidence)
+        yield weights[weights.any(axis=1)]
+
+
+def ratio_of_means(
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    seeds: ArrayLike,
+    instances: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> Interval:
+    """Mean of one row of values over the mean of another on the same episodes, such as the share of a gap that is closed.
+
+    Args:
+        numerator: ``(N,)``.
+        denominator: ``(N,)``.
+        seeds: ``(N,)`` and `instances` ``(N,)``: see `crossed_bootstrap`.
+
+    Returns:
+        The ratio with its interval; all NaN where the denominator's mean is not positive, and open ends (infinite) where
+        that of too many resamples is not.
+    """
+    above, below = _one_dimensional(numerator, "numerator"), _one_dimensional(denominator, "denominator")
+    if above.shape != below.shape:
+        raise ValueError(f"a ratio needs as many values on both sides, got {len(above)} and {len(below)}")
+    if below.mean() <= 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    samples = []
+    for weights in _crossed_weights(len(above), seeds, instances, rng, confidence, resamples):
+        sums = weights @ np.stack([above, below], axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            samples.append(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan))
+    values = np.concatenate(samples)
+    whole = float(above.mean() / below.mean())
+    # a resample without a gap says nothing of its share: it counts at both ends
+    tail, unknown = 0.5 * (1.0 - confidence), np.isnan(values)
+    low = np.quantile(np.where(unknown, -np.inf, values), tail, method="lower")
+    high = np.quantile(np.where(unknown, np.inf, values), 1.0 - tail, method="higher")
+    return Interval(whole, float(low), float(high))
 
 
 def match_pairs(

@@ -291,3 +291,28 @@ def test_the_oracle_takes_each_episodes_best_and_of_equals_the_first() -> None:
         statistics.oracle([1, 2, 3])
     with pytest.raises(ValueError, match="non-finite"):
         statistics.oracle([[1, math.nan]])
+
+
+def test_a_ratio_of_means_is_that_and_its_interval_covers_it() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        gap = 2.0 + generator.normal(size=60)
+        part = 0.6 * gap + 0.3 * generator.normal(size=60)
+        interval = statistics.ratio_of_means(
+            part, gap, np.zeros(60), np.arange(60), rng=np.random.default_rng(trial), resamples=400
+        )
+        assert interval.estimate == pytest.approx(part.mean() / gap.mean())
+        covered += interval.low <= 0.6 <= interval.high
+    assert 180 <= covered <= 199
+
+
+def test_a_ratio_without_a_gap_is_none() -> None:
+    labels = np.arange(4)
+    rng = np.random.default_rng(0)
+    none = statistics.ratio_of_means([1.0, 2, 3, 4], [0.0, 0, 0, 0], np.zeros(4), labels, rng=rng)
+    assert all(np.isnan(none))
+    unsure = statistics.ratio_of_means([1.0, 2, 3, 4], [10.0, -3, -3, -3], np.zeros(4), labels, rng=rng)
+    assert (unsure.estimate, unsure.low, unsure.high) == (10.0, -np.inf, np.inf)
+    with pytest.raises(ValueError, match="as many values"):
+        statistics.ratio_of_means([1.0], [1.0, 2.0], [0, 1], [0, 1], rng=rng)
