@@ -177,7 +177,7 @@ def kept_loss(x: Arrays, start: Start, loss: Array, tolerance: float | None) -> 
         double = start.loss.dtype == torch.float64
         scale = before if start.scale is None else x.at_least(abs(x.view(start.scale)), before)
         allowed = (1e-10 if double else 5e-6) * before
-        rounding = 32.0 * torch.finfo(start.loss.dtype).eps
+        rounding = 32.0 * _EPS[start.loss.dtype]
         allowed = allowed + rounding * before**0.5 * scale**0.5
     else:
         allowed = tolerance * before
@@ -225,34 +225,37 @@ class Search(ABC):
 
     def _judged(self, x: Arrays, start: Start, proposed: Candidate) -> Found:
         before, after = x.view(start.loss), x.view(proposed.loss)
-        change = (after - before) / x.at_least(abs(before), TINY[start.loss.dtype])
+        precision = start.loss.dtype
         # one sum over all that has to be finite: see `finite_rows`
-        totals = x.view(proposed.params.sum(1)) + x.view(proposed.gradient.sum(1))
+        totals = x.view(proposed.params.sum(1) + proposed.gradient.sum(1))
         moved = finite = abs(after + totals) < math.inf
+        change = after - before
         kept = improved = None
-        if start.symmetry.keeps_loss:
-            kept = kept_loss(x, start, after, self.loss_tolerance)
-            moved = moved & kept
+        if proposed.loss is not start.loss:  # else it was carried over
+            change = change / x.at_least(abs(before), TINY[precision])
+            if start.symmetry.keeps_loss:
+                kept = kept_loss(x, start, after, self.loss_tolerance)
+                moved = moved & kept
         if proposed.score is not None and proposed.start_score is not None:
             # a permutation keeps the gradient norm but for its last bits, which is no improvement
             score, staying = x.view(proposed.score), x.view(proposed.start_score)
-            rounding = 16.0 * torch.finfo(start.loss.dtype).eps * abs(staying)
+            rounding = 16.0 * _EPS[precision] * abs(staying)
             improved = score > staying + x.where(rounding < math.inf, rounding, 0.0)
             moved = moved & improved
-        factor = None
-        if proposed.rate_factor is not None:
+        if proposed.rate_factor is None:
+            factor = x.full(x.view(start.learning_rate), len(start), value=1.0)
+        else:
             factor = x.view(proposed.rate_factor)
-            usable = moved & (factor < math.inf) & (factor > 0)
-            factor = x.where(usable, factor, 1.0)
+            factor = x.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
         usual = x.all(moved)  # nothing has to be copied then
         found = Found(
             params=proposed.params,
             loss=proposed.loss,
             gradient=proposed.gradient,
             moved=x.tensor(moved),
-            status=torch.full_like(start.loss, int(Status.MOVED), dtype=torch.int64),
+            status=x.tensor(x.where(moved, int(Status.MOVED), int(Status.MOVED))),
             loss_change=x.tensor(x.where(change < math.inf, change, math.inf)),
-            rate_factor=torch.ones_like(start.learning_rate) if factor is None else x.tensor(factor),
+            rate_factor=x.tensor(factor),
             element=proposed.element,
         )
         if usual:
@@ -265,3 +268,6 @@ class Search(ABC):
             if passed is not None:
                 found.status = torch.where(x.tensor(passed), found.status, int(failure))
         return found
+
+
+_EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}

@@ -158,7 +158,7 @@ class ClosedForm(Search):
         sums = SquareSums(symmetry, start.params if on_weights else start.gradient)
         x, layers = sums.x, sums.layers
         # squares below a unit are multiplied by `weights`, those above by `inverse`
-        logs, weights, inverse, below, above = (sums.empty() for _ in range(5))
+        logs, weights, inverse, below, above = sums.ones(5)
         for _ in range(sweeps):
             for index, here in enumerate(layers):
                 # without the pair's own factors: the coefficients where this pair has not moved

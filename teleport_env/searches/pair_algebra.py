@@ -144,8 +144,8 @@ def scaling_logs(x: Arrays, objective: str, a: Array, b: Array, radius: float) -
     tiny = TINY[a.dtype]
     if objective == "relative":
         return 2.0 * radius * (b - a) / x.at_least(a + b, tiny)
-    logs = 0.5 * (x.log(x.at_least(a, tiny)) - x.log(x.at_least(b, tiny)))
-    return x.at_most(x.at_least(logs, -2.0 * radius), 2.0 * radius)
+    ratio = (a + tiny) / (b + tiny)  # of two zeros: 1
+    return x.at_most(x.at_least(0.5 * x.log(ratio), -2.0 * radius), 2.0 * radius)
 
 
 def _sign(values: Tensor) -> Tensor:

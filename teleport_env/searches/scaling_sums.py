@@ -54,9 +54,9 @@ class SquareSums:
         # a bias above the last hidden layer, which nothing moves
         self.rest = x.column_squares(top[:, :, width:])[:, 0] if layers.bias else 0.0 * self._lowest[:, 0]
 
-    def empty(self) -> Array:
-        """Memory for a number a hidden unit, ``(R, K)``."""
-        return self.x.full(self._lowest, len(self._lowest), sum(self.hidden), value=1.0)
+    def ones(self, count: int) -> Array:
+        """``count`` times a number a hidden unit, ``(count, R, K)``, all 1."""
+        return self.x.full(self._lowest, count, len(self._lowest), self.layers[-1].stop, value=1.0)
 
     def total(self) -> Array:
         """``(R,)``, the sum of all squares."""
@@ -138,13 +138,13 @@ class ScalingOrbit:
         self._sums = SquareSums(symmetry, gradient)
         self._x = self._sums.x
         self._top = symmetry.units[-1]
-        self.start = self._at(self._sums.empty())
+        self.start = self._at(self._sums.ones(1)[0])
 
     def _at(self, factors: Array) -> Scaled:
         sums, x = self._sums, self._x
         inverse = factors * factors
         weights = 1.0 / inverse
-        below, above = sums.empty(), sums.empty()
+        below, above = sums.ones(2)
         for index in range(len(sums.hidden)):
             sums.rows(inverse, below, index)
             sums.columns(weights, above, index)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array, arrays_of
+from teleport_env.arrays import Array, Arrays, arrays_of
 from teleport_env.groups import PositiveScaling
 from teleport_env.groups.base import Element
 from teleport_env.ledger import elementwise_price
@@ -66,16 +66,18 @@ class ScalingSymmetry(PairSymmetry):
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         parts = parts_of(g, len(self.layers.hidden))
-        return self._scale(parts, self._reciprocals(parts), params)
+        together = torch.cat(parts, dim=1)
+        return self._scale(parts, together, self._reciprocals(together), params)
 
     def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
         parts = parts_of(g, len(self.layers.hidden))
-        return self._scale(self._reciprocals(parts), parts, gradient)
+        together = torch.cat(parts, dim=1)
+        reciprocals = self._reciprocals(together)
+        return self._scale(reciprocals.split(list(self.layers.hidden), dim=1), reciprocals, together, gradient)
 
-    def _reciprocals(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """All layers' at once; rows without an inverse are NaN."""
-        together = PositiveScaling(sum(self.layers.hidden)).inverse(torch.cat(parts, dim=1))
-        return together.split(list(self.layers.hidden), dim=1)
+    def _reciprocals(self, together: Tensor) -> Tensor:
+        """Of all layers' factors side by side; rows without an inverse are NaN."""
+        return PositiveScaling(sum(self.layers.hidden)).inverse(together)
 
     @cached_property
     def units(self) -> list[slice]:
@@ -95,12 +97,10 @@ class ScalingSymmetry(PairSymmetry):
         """
         x = arrays_of(params.device)
         if params.numel() > _SMALL:
-            parts, reciprocals = ([x.tensor(a)[:, units] for units in self.units] for a in (element, inverse))
-            return self._scale(parts, reciprocals, params), self._scale(reciprocals, parts, gradient)
+            return self._passes(x, element, inverse, params), self._passes(x, inverse, element, gradient)
         # Few numbers: calls are what costs. One factor a parameter, by which the gradient is divided.
-        weights, slopes = x.view(params), x.view(gradient)
-        factors = x.empty(weights, *weights.shape, dtype=params.dtype)
-        for index, target in enumerate(self.layers.views(factors)):
+        factors = torch.empty_like(params, memory_format=torch.contiguous_format)
+        for index, target in enumerate(self.layers.views(x.view(factors))):
             last = index == len(self.units)
             if index == 0:
                 target[...] = element[:, self.units[0], None]
@@ -113,26 +113,31 @@ class ScalingSymmetry(PairSymmetry):
                 target[...] = columns
             else:
                 x.multiply(element[:, self.units[index], None], columns, target)
-        moved = weights * factors
-        x.divide(slopes, factors, factors)
-        return x.tensor(moved), x.tensor(factors)
+        return params * factors, torch.div(gradient, factors, out=factors)
 
-    def _scale(self, rows: Sequence[Tensor], columns: Sequence[Tensor], vector: Tensor) -> Tensor:
-        """Row ``i`` of layer ``l`` times ``rows[l][i]``, its column ``j`` times ``columns[l - 1][j]``."""
-        if torch.is_grad_enabled() and (vector.requires_grad or any(part.requires_grad for part in rows)):
-            return self._multiply(list(rows), list(columns), vector)
-        # one pass a matrix, and a second one in place, straight into the result
+    def _scale(self, parts: Sequence[Tensor], rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
+        """Every unit's row times ``rows`` and its column times ``columns``, ``(B, K)``; ``parts`` are ``rows`` by layer."""
+        if torch.is_grad_enabled() and (vector.requires_grad or rows.requires_grad):
+            return self._multiply(list(parts), list(columns.split(list(self.layers.hidden), dim=1)), vector)
+        x = arrays_of(vector.device)
+        return self._passes(x, x.view(rows.detach()), x.view(columns.detach()), vector.detach())
+
+    def _passes(self, x: Arrays, rows: Array, columns: Array, vector: Tensor) -> Tensor:
+        """One pass a matrix, and a second one in place, straight into the result."""
         moved = torch.empty_like(vector, memory_format=torch.contiguous_format)
-        targets = self.layers.weights(moved)
-        for index, (source, target) in enumerate(zip(self.layers.weights(vector), targets, strict=True)):
-            if index < len(rows):
-                torch.mul(source, rows[index][:, :, None], out=target)
-                if index > 0:
-                    target[:, :, : columns[index - 1].shape[1]].mul_(columns[index - 1][:, None, :])
+        sources, targets = (self.layers.views(x.view(v)) for v in (vector, moved))
+        # views are cheaper of arrays, products of large matrices of tensors
+        for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            last = index == len(self.units)
+            if not last:
+                torch.mul(x.tensor(source), x.tensor(rows[:, self.units[index], None]), out=x.tensor(target))
+            if index == 0:
                 continue
-            width = columns[-1].shape[1]
-            torch.mul(source[:, :, :width], columns[-1][:, None, :], out=target[:, :, :width])
-            if self.layers.bias:
+            below = columns[:, None, self.units[index - 1]]
+            width = below.shape[2]
+            inner = x.tensor(target[:, :, :width])
+            torch.mul(x.tensor(source[:, :, :width]) if last else inner, x.tensor(below), out=inner)
+            if last and self.layers.bias:
                 target[:, :, width:] = source[:, :, width:]
         return moved
 
