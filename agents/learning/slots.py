@@ -8,32 +8,55 @@ chosen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.searches import search_from
+from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 LARGEST_SHARE = 0.25
 """Of the budget, that one teleport of a slot may cost."""
 
-_Searches = tuple[Any, ...]
+
+@dataclass(frozen=True)
+class Slot:
+    """A teleport by what it is for.
+
+    Attributes:
+        searches: The better ones first.
+        flattens: It lowers the gradient norm or balances weights, so that a larger rate holds. Rotations in the plane of a
+            coordinate change have no use for that: there a slower point is only slower.
+    """
+
+    searches: tuple[Any, ...]
+    flattens: bool = False
 
 
-def _descent(radius: float) -> dict[str, Any]:
-    return {"search": "normalized_ascent", "objective": "balance_gradient", "steps": 1, "radius": radius}
+def _closed_form(objective: str) -> dict[str, Any]:
+    return {"search": "closed_form", "objective": objective, "sweeps": 1}
 
 
-SLOTS: dict[str, _Searches] = {
-    "balance_weights": ({"search": "closed_form", "objective": "balance_weights", "sweeps": 1},),
-    "balance_gradient": ({"search": "closed_form", "objective": "balance_gradient", "sweeps": 1}, _descent(1.5)),
-    "flatten": (_descent(0.5),),
-    "ascend": ({"search": "normalized_ascent", "objective": "gradient_norm", "steps": 3},),
-    "look": ({"search": "virtual_step"},),
-    "sample": ({"search": "random", "candidates": 4, "objective": "virtual_step"},),
+def _one_step(objective: str, radius: float) -> dict[str, Any]:
+    return {"search": "normalized_ascent", "objective": objective, "steps": 1, "radius": radius}
+
+
+def _sample(candidates: int) -> dict[str, Any]:
+    return {"search": "random", "candidates": candidates, "objective": "virtual_step"}
+
+
+SLOTS: dict[str, Slot] = {
+    "balance_weights": Slot((_closed_form("balance_weights"),), flattens=True),
+    "balance_gradient": Slot((_closed_form("balance_gradient"), _one_step("balance_gradient", 1.5)), flattens=True),
+    "flatten": Slot((_one_step("balance_gradient", 0.5),), flattens=True),
+    "ascend": Slot((_one_step("gradient_norm", 1.0),)),
+    "look": Slot(({"search": "virtual_step"},)),
+    "sample": Slot((_sample(4),)),
+    "guess": Slot((_sample(1),)),
 }
-"""Names to searches, the better ones first: the sides of a pair made equal; the least gradient norm; a step towards it; the
-publication's ascent; the best of a few points after one virtual step, in the direction of the ascent and at random."""
+"""The sides of a pair made equal; the least gradient norm; a step towards it; a step to a steeper point; of two points along
+the ascent, of four and of one at random, the best after one virtual step."""
 
 
 def search_prices(problem: str, searches: Sequence[Any], /, **environment: Any) -> tuple[float, ...]:
@@ -78,7 +101,9 @@ def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]
         return [None] * len(slots)
     found: list[Any] = []
     for name in slots:
-        serving = [one for one in SLOTS[name] if _serves(settings, one)]
+        serving = [one for one in SLOTS[name].searches if _serves(settings, one)]
+        if SLOTS[name].flattens and isinstance(settings.problem.symmetries[settings.symmetry], CoordinateChange):
+            serving = []
         payable = [
             one for one in serving if search_prices(problem, [one], **environment)[0] <= LARGEST_SHARE * settings.budget
         ]
