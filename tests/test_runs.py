@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from typing import Any
 
@@ -113,8 +114,12 @@ def test_rounding_cannot_add_up_over_many_teleports(name: str, symmetry: str, se
     exact = dtype == torch.float64
     assert torch.allclose(runs.progress.loss, loss, rtol=1e-10 if exact else 1e-5)
     assert torch.allclose(loss, runs.progress.initial_loss, rtol=60 * 1e-10 if exact else 60 * 1e-5)
-    error = (gradient - runs.gradient).norm(dim=1) / gradient.norm(dim=1)
-    assert float(error.max()) < (1e-7 if exact else 1e-2)
+    # random elements make the weights ill-conditioned, so that float32 does not evaluate the gradient to 1e-2 either
+    wide = {key: t.double() if t.is_floating_point() else t for key, t in runs.instance.tensors.items()}
+    instance = dataclasses.replace(runs.instance, tensors=wide, start=runs.instance.start.double())
+    _, truth = runs.problem.loss_and_gradient(runs.params.double(), instance)
+    evaluated, carried = ((g - truth).norm(dim=1) / truth.norm(dim=1) for g in (gradient, runs.gradient))
+    assert float(carried.max()) < (1e-7 if exact else 1e-2 + 10.0 * float(evaluated.max()))
     assert (runs.progress.teleports > 0).all()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,13 +30,21 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
     A 3-D ``bmm``, also with expanded operands (stride 0 along ``B``), except where it, or its gradient, is a
     matrix-vector product in disguise: that one takes another path through BLAS when ``B`` is 1, and is written as an
-    elementwise product and a sum.
+    elementwise product and a sum. Tiny matrices go to NumPy where nothing is differentiated: torch multiplies those by a
+    plain loop, NumPy by a BLAS call each, in a third of the time.
     """
-    if left.shape[2] == 1:
+    inner = left.shape[2]
+    if inner == 1:
         return left * right
     if right.shape[2] == 1:
         return (left * right.mT).sum(2, keepdim=True)
+    differentiated = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
+    if inner * left.shape[1] * right.shape[2] < _TINY and left.device.type == "cpu" and not differentiated:
+        return torch.from_numpy(np.matmul(left.detach().numpy(), right.detach().numpy()))
     return torch.bmm(left, right)
+
+
+_TINY = 400  # products of numbers in a matrix product, below which torch's `bmm` is its plain loop
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_the_maximum_is_global_in_the_trust_region() -> None:
     best = value(a, b, matrix(solve("gradient_norm", a, b, RADIUS)))
     tried = random_in_trust_region(4000, 3, RADIUS, seed=7)
     values = value(a.expand_as(tried), b.expand_as(tried), tried)
-    assert float(values.max()) <= float(best)
+    assert float(values.max()) <= float(best) * (1.0 + 1e-14)  # some of the sample are the maximum, but for rounding
     assert float(values.max()) > 0.9 * float(best)  # the sample came near: the bound is not slack
     nuclear = torch.linalg.eigvalsh(b - a).abs().sum()
     trace = a.diagonal(dim1=1, dim2=2).sum() + b.diagonal(dim1=1, dim2=2).sum()
