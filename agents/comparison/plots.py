@@ -50,7 +50,7 @@ _MARKERS = {
 }
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
 _WIDTH = 10.0  # inches; shown at 1000 pixels a point of type is 1.4 pixels
-_SETTINGS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -134,7 +134,7 @@ def _plain_text(name: object) -> str:
     return " " + text if text.startswith("_") else text
 
 
-def _panels(count: int, height: float, columns: int = 2, **keywords: Any) -> tuple[Figure, list[Axes]]:
+def panels(count: int, height: float, columns: int = 2, **keywords: Any) -> tuple[Figure, list[Axes]]:
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(
@@ -174,8 +174,8 @@ def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
         curves: Columns ``problem, agent, cost, q25, median, q75``, the latter three log10 of the loss relative to the
             start.
     """
-    with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _panels(len(_names(curves)), 3.1)
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = panels(len(_names(curves)), 3.1)
         for axis, (problem, drawn) in zip(axes, curves.groupby("problem", sort=False), strict=True):
             agents = [agent for agent in styles if agent in set(drawn["agent"])]
             for index, agent in enumerate(reversed(agents)):  # learned agents on top
@@ -215,8 +215,8 @@ def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Sty
     if not traces:
         raise ValueError("there is nothing to draw: no traces")
     problems = list(dict.fromkeys(trace["problem"] for trace in traces))
-    with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _panels(2 * len(problems), 2.8)
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = panels(2 * len(problems), 2.8)
         for trace in traces:
             row, style = problems.index(trace["problem"]), styles[trace["agent"]]
             cost, marks = np.asarray(trace["cost"], float), np.asarray(trace["teleports"], dtype=int)
@@ -245,7 +245,7 @@ def _forest(
     """Rows of intervals, a panel a problem; schedules by falling estimate, then references and oracles below a rule."""
     estimate, low, high = columns
     most = int(table.groupby("problem", sort=False).size().max())
-    figure, axes = _panels(len(_names(table)), 0.9 + 0.225 * most)
+    figure, axes = panels(len(_names(table)), 0.9 + 0.225 * most)
     for axis, (problem, rows) in zip(axes, table.groupby("problem", sort=False), strict=True):
         aside = rows["kind"].isin(["reference", "oracle"]).to_numpy()
         rows = rows.iloc[np.lexsort((-rows[estimate].to_numpy(), aside))]
@@ -294,7 +294,7 @@ def _forest(
 
 def gained_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Interquartile mean of the orders gained with its interval, from `summary.summary_table`."""
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         return _forest(
             table, styles, ("iqm", "iqm_low", "iqm_high"), "orders of magnitude gained (IQM, 95 %)", zero=False
         )
@@ -307,7 +307,7 @@ def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figur
         ValueError: No problem has a baseline and another agent.
     """
     compared = table[np.isfinite(table["difference"])]
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         columns = ("difference", "difference_low", "difference_high")
         figure = _forest(compared, styles, columns, "", zero=True)
         versus = compared.groupby("problem", sort=False)["baseline"].first()
@@ -318,8 +318,8 @@ def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figur
 
 def performance_profiles(results: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """The share of runs that gained at least so many orders, a panel a problem (Agarwal et al. 2021, section 4.2)."""
-    with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _panels(len(_names(results)), 3.1)
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = panels(len(_names(results)), 3.1)
         for axis, (problem, played) in zip(axes, results.groupby("problem", sort=False), strict=True):
             gained = played["gained"].to_numpy()
             taus = np.linspace(gained.min(), gained.max() + 1e-9, 300)
@@ -353,8 +353,8 @@ def gained_against_teleports(results: pd.DataFrame, styles: Mapping[str, Style],
     Args:
         episodes: How many episodes of an agent are drawn at most, evenly spaced over its rows; means are over all.
     """
-    with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _panels(len(_names(results)), 3.1)
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = panels(len(_names(results)), 3.1)
         for axis, (problem, played) in zip(axes, results.groupby("problem", sort=False), strict=True):
             agents = [agent for agent in styles if agent in set(played["agent"])]
             still = [agent for agent in agents if not played.loc[played["agent"] == agent, "teleports"].any()]

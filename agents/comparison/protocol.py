@@ -22,6 +22,8 @@ import numpy as np
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.baselines import FIXED, RATE_SCHEDULE, Family, families_of, play_configs, tune
 from teleport_env.agents.comparison.contestants import (
+    LEARNED,
+    MOMENTUM,
     Contestant,
     contestants_of,
     policy_of,
@@ -119,6 +121,19 @@ class Protocol:
         }
 
 
+@dataclass(frozen=True)
+class Oracle:
+    """A choice in hindsight.
+
+    Attributes:
+        best: Instance id to the best orders of magnitude gained on it.
+        among: How many it chose among.
+    """
+
+    best: dict[int, float]
+    among: int
+
+
 @dataclass
 class Evidence:
     """Everything that a run of the protocol found.
@@ -131,7 +146,7 @@ class Evidence:
         traces: Single episodes, for a picture.
         tuned: ``(problem, family)`` to what its tuning found, as in `teleport_env.agents.comparison.search.Found`.
         trained: ``(problem, contestant)`` to one dict a seed, as `train_policy` returns it.
-        oracles: ``(problem, name)`` to the best value of each instance ``(instances,)``, and how many it chose among.
+        oracles: ``(problem, name)`` to a choice in hindsight.
         about: ``(problem, agent)`` to what the row is.
         versions: Of what computed it.
         command: That computed it.
@@ -145,7 +160,7 @@ class Evidence:
     traces: list[dict[str, Any]] = field(default_factory=list)
     tuned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     trained: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
-    oracles: dict[tuple[str, str], tuple[np.ndarray, int]] = field(default_factory=dict)
+    oracles: dict[tuple[str, str], Oracle] = field(default_factory=dict)
     about: dict[tuple[str, str], str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     command: str = ""
@@ -242,6 +257,7 @@ def _plays(protocol: Protocol, problem: str, evidence: Evidence, policies: Mappi
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
         settings = {**played, "problem": problem, "name": one.name, "kind": one.kind, "policies": _digests(texts)}
+        settings["bare"] = one.name in (LEARNED, MOMENTUM)
         pieces.append(Piece(f"{problem}/played/{_slug(one.name)}.json", settings, _play_policies, (settings, texts)))
     for stem, text in policies.items():
         policy = policy_of(text)
@@ -250,6 +266,7 @@ def _plays(protocol: Protocol, problem: str, evidence: Evidence, policies: Mappi
         name = policy.name if policy.name not in {key[1] for key in evidence.trained} else stem
         evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}"
         settings = {**played, "problem": problem, "name": name, "kind": policy.kind, "policies": _digests([text])}
+        settings["bare"] = policy.kind == "learned"
         pieces.append(Piece(f"{problem}/played/file-{_slug(stem)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in REFERENCES:
         settings = {**played, "problem": problem, "method": scipy_name}
@@ -302,7 +319,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
         policy = dataclasses.replace(policy, name=settings["name"])
         found = _play_one(settings, policy, seed)
         played.setdefault("", []).append(found)
-        if settings["kind"] == "learned" and policy.environment.get("searches"):
+        if settings["bare"] and policy.environment.get("searches"):
             replayed = _play_one(settings, without_teleports(policy, found), seed)
             played.setdefault("its decisions without the teleports, the freed budget spent on steps", []).append(
                 replayed
@@ -337,15 +354,10 @@ def _play_oracle(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     agent = family.agent(settings["config"])
     once = play_many(problem, [agent], ids, split=split, budget=budget, seed=0)[0]
     lucky = _best_seed(problem, family, settings["config"], ids, split, budget, len(candidates))
-    return [
-        # the tuned one is among the candidates
-        {"oracle": f"oracle of {family.name}s", "best": np.maximum(best, once).tolist(), "among": len(candidates)},
-        {
-            "oracle": f"best seed of the {family.name}",
-            "best": np.maximum(lucky, once).tolist(),
-            "among": len(candidates),
-        },
-    ]
+    found = {f"oracle of {family.name}s": best, f"best seed of the {family.name}": lucky}
+    shared = {"ids": ids.tolist(), "among": len(candidates)}
+    # the tuned one is among the candidates, whatever random numbers it drew among them
+    return [{"oracle": name, "best": np.maximum(values, once).tolist(), **shared} for name, values in found.items()]
 
 
 def _best_seed(
@@ -381,7 +393,8 @@ def _entry(played: Sequence[Played], about: str) -> dict[str, Any]:
 
 def _take(evidence: Evidence, problem: str, entry: Mapping[str, Any]) -> None:
     if "oracle" in entry:
-        evidence.oracles[problem, entry["oracle"]] = (np.array(entry["best"]), entry["among"])
+        best = dict(zip(entry["ids"], entry["best"], strict=True))
+        evidence.oracles[problem, entry["oracle"]] = Oracle(best, entry["among"])
         return
     key = problem, entry["agent"]
     evidence.rows += entry["rows"]

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +31,7 @@ _BOOLEANS = ("converged", "diverged")
 
 
 @dataclass(frozen=True)
-class _Drawing:
+class Drawing:
     """A picture that is still to be drawn; ``name`` is that of its files."""
 
     name: str
@@ -41,43 +41,48 @@ class _Drawing:
 
 
 def _drawings(
-    results: pd.DataFrame, table: pd.DataFrame, curves: pd.DataFrame, traces: Sequence[Mapping[str, Any]]
-) -> list[_Drawing]:
-    styles = plots.agent_styles(results)
+    results: pd.DataFrame,
+    table: pd.DataFrame,
+    curves: pd.DataFrame,
+    traces: Sequence[Mapping[str, Any]],
+    shown: Collection[tuple[str, str]] | None,
+) -> list[Drawing]:
+    if shown is not None:
+        results, curves = (frame[_among(frame, shown)] for frame in (results, curves))
+        traces = [one for one in traces if (one["problem"], one["agent"]) in shown]
+    styles = plots.agent_styles(table)
     drawings = []
     if len(curves):
         caption = (
             "Median loss relative to the start against compute. Bands: quartiles over episodes, of learned agents and plain "
             "descent. Hollow, grey: references."
         )
-        drawings.append(_Drawing("curves", "Loss against compute", caption, lambda: plots.loss_curves(curves, styles)))
+        drawings.append(Drawing("curves", "Loss against compute", caption, lambda: plots.loss_curves(curves, styles)))
     caption = (
         "Interquartile mean of the orders of magnitude gained with its 95 % interval. Below the dashed line: references and "
         "hindsight oracles, which are no schedules."
     )
-    drawings.append(_Drawing("gained", "Orders gained", caption, lambda: plots.gained_forest(table, styles)))
+    drawings.append(Drawing("gained", "Orders gained", caption, lambda: plots.gained_forest(table, styles)))
     if table["difference"].notna().any():
         caption = (
             "Mean paired difference to the problem's best baseline on the same episodes, with its 95 % interval. Right of "
             "the line is better. The baseline was chosen on these episodes, which favours it."
         )
         drawings.append(
-            _Drawing(
-                "differences", "Against the best baseline", caption, lambda: plots.difference_forest(table, styles)
-            )
+            Drawing("differences", "Against the best baseline", caption, lambda: plots.difference_forest(table, styles))
         )
     caption = (
         "The share of runs that gained at least so many orders; higher is better. Diverged runs count as -2 orders."
     )
     drawings.append(
-        _Drawing("profiles", "Performance profiles", caption, lambda: plots.performance_profiles(results, styles))
+        Drawing("profiles", "Performance profiles", caption, lambda: plots.performance_profiles(results, styles))
     )
     caption = (
         "Orders gained against teleports used. Small dots: single episodes; large markers: means. Agents that never "
         "teleport stand side by side around zero."
     )
     drawings.append(
-        _Drawing(
+        Drawing(
             "teleports",
             "What teleports bought",
             caption,
@@ -86,11 +91,15 @@ def _drawings(
     )
     if traces:
         caption = "Single episodes. A marker stands right after a teleport: the loss stays, the gradient norm jumps."
-        drawings.append(_Drawing("episodes", "Single episodes", caption, lambda: plots.episode_traces(traces, styles)))
+        drawings.append(Drawing("episodes", "Single episodes", caption, lambda: plots.episode_traces(traces, styles)))
     return drawings
 
 
-def _save(folder: Path, drawing: _Drawing) -> bytes:
+def _among(frame: pd.DataFrame, shown: Collection[tuple[str, str]]) -> list[bool]:
+    return [pair in shown for pair in zip(frame["problem"], frame["agent"], strict=True)]
+
+
+def _save(folder: Path, drawing: Drawing) -> bytes:
     """Write the PNG and, where small, the SVG; the PNG's bytes."""
 
     figure = drawing.draw()
@@ -144,6 +153,8 @@ def write_report(
     traces: Sequence[Mapping[str, Any]] | None,
     settings: Mapping[str, Any],
     table: pd.DataFrame | None = None,
+    shown: Collection[tuple[str, str]] | None = None,
+    further: Sequence[Drawing] = (),
 ) -> Path:
     """Write ``results.csv``, ``settings.json``, the pictures and ``report.html``.
 
@@ -155,6 +166,9 @@ def write_report(
         settings: What the comparison was run with. ``title`` and ``command`` are shown as such, ``versions`` is filled in,
             and everything else is listed.
         table: `summary.summary_table` of ``results``, where it is at hand; it takes seconds on many episodes.
+        shown: Pairs of problem and agent that curves, profiles and single episodes show, where all would be too many to
+            tell apart; None: all. Forests always show all.
+        further: Pictures after the usual ones.
 
     Returns:
         The path of the page.
@@ -174,7 +188,7 @@ def write_report(
     (folder / "settings.json").write_text(text + "\n", encoding="utf-8")
     pictures = [
         Picture(drawing.title, drawing.caption, _save(folder, drawing))
-        for drawing in _drawings(results, table, curves, list(traces or ()))
+        for drawing in [*_drawings(results, table, curves, list(traces or ()), shown), *further]
     ]
     page = folder / "report.html"
     page.write_text(render_page(results, table, pictures, settings), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""The command line of ``scripts/compare.py``: one parser for the quick comparison and the full protocol."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from teleport_env.agents.comparison.parallel import BACKENDS
+from teleport_env.agents.comparison.protocol import Protocol
+from teleport_env.agents.comparison.study import Study, known_agents
+
+SPLITS = ["paper", "train", "validation", "test"]
+TUPLES = ("problems", "agents", "policies")
+
+QUICK: dict[str, Any] = {
+    "instances": 12,
+    "train_seeds": 2,
+    "train_decisions": 4096,
+    "plans": 24,
+    "rules": 16,
+    "tuning_instances": 4,
+    "training": {"runs": 32, "rollout": 16, "segment": 2, "plans": 16, "validation_instances": 16},
+}
+"""The full protocol so small that nothing is learned from it, in a minute or two a problem."""
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Options of both; what is not given is left out, so that each has its own defaults."""
+    made = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    made.add_argument(
+        "--protocol", choices=["study", "full"], default="study", help="full: tune, train, play, and say what holds"
+    )
+    made.add_argument("--problems", nargs="+", help=f"registered problems; default: {', '.join(Study.problems)}")
+    made.add_argument("--policies", nargs="+", type=Path, help="files that scripts/train.py has written")
+    made.add_argument("--split", choices=SPLITS, help="default: test")
+    made.add_argument("--instances", type=int, help=f"a problem; default: {Study.instances}, full {Protocol.instances}")
+    made.add_argument("--budget", type=float, help="gradient evaluations an episode; default: the problem's")
+    made.add_argument(
+        "--tuning-instances",
+        type=int,
+        help=f"of the train split; default: {Study.tuning_instances} (0: default rates), full {Protocol.tuning_instances}",
+    )
+    made.add_argument("--seed", type=int, help="of the choice of instances")
+    made.add_argument("--jobs", type=int, help="workers; default -1: one a core")
+    made.add_argument(
+        "--backend", choices=BACKENDS, help="where the workers are; ray: on a cluster. Default: processes"
+    )
+    made.add_argument("--out", type=Path, help=f"folder; default: {Study.out}, full {Protocol.out}")
+
+    study = made.add_argument_group("a study")
+    study.add_argument("--agents", nargs="+", help=f"default: each problem's roster; of {known_agents()}")
+    study.add_argument("--seeds", type=int, help=f"episodes an instance and agent; default: {Study.seeds}")
+    study.add_argument("--no-references", dest="references", action="store_false", help="without SciPy's methods")
+
+    full = made.add_argument_group("the full protocol")
+    full.add_argument("--quick", action="store_true", default=False, help="everything tiny: a rehearsal of the code")
+    full.add_argument("--plans", type=int, help=f"configurations a family of schedules; default: {Protocol.plans}")
+    full.add_argument("--rules", type=int, help=f"configurations a family of rules; default: {Protocol.rules}")
+    full.add_argument("--oracle", type=int, help="candidates that the oracles choose among; default: all tried")
+    full.add_argument("--train-seeds", type=int, help=f"trainings of each policy; default: {Protocol.train_seeds}")
+    full.add_argument("--train-decisions", type=int, help="of each training; default: the recipe's")
+    full.add_argument("--no-momentum", dest="momentum", action="store_false", help="no trainings on momentum")
+    full.add_argument(
+        "--page", type=Path, help="write the page here, its pictures beside it; default: results.md in out"
+    )
+    return made
+
+
+def read(given: argparse.Namespace) -> Study | Protocol:
+    """The settings that were asked for.
+
+    Raises:
+        ValueError: An option of the other protocol, or a value that is not allowed.
+    """
+    options = vars(given)
+    full, quick = options.pop("protocol") == "full", options.pop("quick")
+    kind: type[Study] | type[Protocol] = Protocol if full else Study
+    if quick and not full:
+        raise ValueError("--quick makes the full protocol small: give --protocol full too")
+    options = {name: tuple(value) if name in TUPLES else value for name, value in options.items()}
+    foreign = sorted(set(options) - set(kind.__dataclass_fields__))
+    if foreign:
+        names = ", ".join("--" + name.replace("_", "-") for name in foreign)
+        raise ValueError(f"{names}: no option of --protocol {'full' if full else 'study'}")
+    return kind(**{**(QUICK if quick else {}), **options})

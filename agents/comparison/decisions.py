@@ -1,0 +1,230 @@
+"""What a policy does, made visible: its decisions over single runs, and how often it takes each action given a feature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.play import Played, play
+from teleport_env.agents.comparison.plots import SETTINGS, panels
+from teleport_env.agents.comparison.report import Drawing
+from teleport_env.envs.features import INDEX, NAMES
+from teleport_env.searches import search_from, to_dict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DOWN = ("#BCA5D8", "#7E57A8", "#4A2C78")  # rates that fall
+_UP = ("#9ECAE1", "#4292C6", "#08519C", "#041F45")  # rates that rise
+_PLAIN = "#D9D9D9"
+_TELEPORTS = ("#D55E00", "#E69F00", "#CC3377", "#009E73", "#8E0152", "#999933")
+_BINS = 12
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Everything a policy decided in some episodes.
+
+    Attributes:
+        agent: Who decided.
+        played: The episodes, with what was seen.
+        labels: Of the actions.
+        colours: Of the actions.
+    """
+
+    agent: Agent
+    played: Played
+    labels: tuple[str, ...]
+    colours: tuple[str, ...]
+
+    def flat(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``(N, F)`` and actions ``(N,)`` of all decisions, the ended episodes' left out."""
+        assert self.played.actions is not None
+        assert self.played.observations is not None
+        made = self.played.actions >= 0
+        return self.played.observations[made][:, : len(NAMES)], self.played.actions[made]
+
+
+def watch(
+    problem: str, agent: Agent, instance_ids: np.ndarray, *, split: str, budget: float | None = None, seed: int = 0
+) -> Decisions:
+    """Play an agent and keep what it saw and did."""
+    played = play(problem, agent, instance_ids, split=split, budget=budget, seed=seed, observations=True)
+    factors = [float(factor) for factor in agent.environment.get("rate_factors", (1.0,))]
+    searches = [label_of(search) for search in agent.environment.get("searches", ())]
+    labels = [*("step" if f == 1.0 else f"rate x{f:g}" for f in factors), *(f"teleport: {name}" for name in searches)]
+    palette = {1.0: _PLAIN}
+    for ranked, shades in ((sorted(f for f in factors if f > 1), _UP), (sorted(-f for f in factors if f < 1), _DOWN)):
+        palette |= {abs(factor): shades[place % len(shades)] for place, factor in enumerate(ranked)}
+    colours = [palette[factor] for factor in factors]
+    colours += [_TELEPORTS[place % len(_TELEPORTS)] for place in range(len(searches))]
+    return Decisions(agent, played, tuple(labels), tuple(colours))
+
+
+def label_of(search: Any) -> str:
+    """A search in a few words."""
+    described: Mapping[str, Any] = to_dict(search_from(search))
+    shown = [str(described["search"]).replace("_", " ")]
+    objective = described.get("objective")
+    if objective not in (None, described["search"]):
+        shown.append(str(objective).replace("_", " "))
+    shown += [f"{key} {described[key]:g}" for key in ("steps", "radius", "candidates") if key in described]
+    return ", ".join(shown)
+
+
+def shares(feature: np.ndarray, actions: np.ndarray, count: int, bins: int = _BINS) -> tuple[np.ndarray, np.ndarray]:
+    """How often each action is taken, given a feature.
+
+    Args:
+        feature: ``(N,)``.
+        actions: ``(N,)`` below ``count``.
+        count: Actions there are.
+        bins: Of equal numbers of decisions; equal values stay together, so that there may be fewer.
+
+    Returns:
+        Ends of the bins ``(b + 1,)`` and shares ``(b, count)``, which add up to 1 in each bin.
+    """
+    ends = np.unique(np.quantile(feature, np.linspace(0, 1, bins + 1), method="nearest"))
+    if len(ends) == 1:
+        ends = np.array([ends[0], ends[0]])
+    place = np.clip(np.searchsorted(ends, feature, side="right") - 1, 0, len(ends) - 2)
+    table = np.zeros((len(ends) - 1, count))
+    np.add.at(table, (place, actions), 1.0)
+    filled = table.sum(axis=1) > 0
+    kept = np.flatnonzero(filled)
+    return np.append(ends[kept], ends[-1]), table[filled] / table[filled].sum(axis=1, keepdims=True)
+
+
+def information(feature: np.ndarray, actions: np.ndarray, count: int) -> float:
+    """Mutual information, in bits, between a binned feature and the action: how much it tells of the decision."""
+    ends, table = shares(feature, actions, count)
+    place = np.clip(np.searchsorted(ends, feature, side="right") - 1, 0, len(table) - 1)
+    weights = np.bincount(place, minlength=len(table)) / len(place)
+    overall = np.bincount(actions, minlength=count) / len(actions)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(table > 0, table * np.log2(table / overall), 0.0)
+    return float(weights @ terms.sum(axis=1))
+
+
+def main_features(decisions: Decisions, most: int = 6) -> list[tuple[str, float]]:
+    """The features that tell most of the action, by `information`, the first the most."""
+    seen, actions = decisions.flat()
+    read = getattr(decisions.agent, "features", NAMES)
+    told = [(name, information(seen[:, INDEX[name]], actions, len(decisions.labels))) for name in read]
+    return sorted(told, key=lambda pair: -pair[1])[:most]
+
+
+def course_picture(decisions: Decisions, episodes: Sequence[int]) -> Figure:
+    """Loss, learning rate and gradient norm against compute, a column an episode; every decision marked."""
+    played = decisions.played
+    assert played.actions is not None
+    assert played.rate is not None
+    rows = (("loss", played.loss), ("learning rate", played.rate), ("gradient norm", played.grad_norm))
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = panels(3 * len(episodes), 2.3, columns=len(episodes))
+        for index, axis in enumerate(axes):
+            name, values = rows[index // len(episodes)]
+            row = episodes[index % len(episodes)]
+            asked = played.actions[:, row]
+            length = int((asked >= 0).sum())
+            cost, course = played.cost[: length + 1, row], values[: length + 1, row].astype(float)
+            course = np.where(np.isfinite(course) & (course > 0), course, np.nan)
+            axis.plot(cost, course, color="#555555", linewidth=1.1, zorder=1)
+            for action in np.unique(asked[:length]):
+                at = np.flatnonzero(asked[:length] == action)
+                # where the decision was made: a teleport's effect is what follows
+                teleport = action >= decisions.agent.steps
+                axis.scatter(
+                    cost[at],
+                    course[at],
+                    s=34 if teleport else 12,
+                    marker="^" if teleport else "o",
+                    color=decisions.colours[action],
+                    edgecolors="#333333",
+                    linewidths=0.4,
+                    zorder=3 if teleport else 2,
+                )
+            axis.set_yscale("log")
+            if index < len(episodes):
+                axis.set_title(f"instance {played.rows[row]['instance_id']}", fontsize=9)
+            if index % len(episodes) == 0:
+                axis.set_ylabel(name)
+            if index >= 2 * len(episodes):
+                axis.set_xlabel("compute (gradient evaluations)")
+        used = np.unique(played.actions[:, list(episodes)])
+        handles = [
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker="^" if action >= decisions.agent.steps else "o",
+                color=decisions.colours[action],
+                markeredgecolor="#333333",
+                markeredgewidth=0.4,
+                markersize=7,
+                label=decisions.labels[action],
+            )
+            for action in used
+            if action >= 0
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)))
+    return figure
+
+
+def frequency_picture(decisions: Decisions) -> Figure:
+    """How often each action is taken in each range of the features that tell most of it."""
+    seen, actions = decisions.flat()
+    chosen = main_features(decisions)
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = panels(len(chosen), 2.3, columns=3)
+        for axis, (name, bits) in zip(axes, chosen, strict=True):
+            ends, table = shares(seen[:, INDEX[name]], actions, len(decisions.labels))
+            places = np.arange(len(table))
+            bottom = np.zeros(len(table))
+            for action, colour in enumerate(decisions.colours):
+                axis.bar(places, table[:, action], bottom=bottom, color=colour, width=1.0, linewidth=0)
+                bottom += table[:, action]
+            axis.set_title(f"{name} ({bits:.2f} bits)", fontsize=9)
+            ticks = np.unique(np.linspace(0, len(table), 5).round().astype(int))
+            axis.set_xticks(ticks - 0.5, [f"{ends[tick]:.3g}" for tick in ticks])
+            axis.set_xlim(-0.5, len(table) - 0.5)
+            axis.set_ylim(0, 1)
+            axis.grid(visible=False)
+        for axis in axes[::3]:
+            axis.set_ylabel("share of decisions")
+        taken = np.bincount(actions, minlength=len(decisions.labels)) / len(actions)
+        handles = [
+            Patch(color=colour, label=f"{label} ({share:.1%})")
+            for label, colour, share in zip(decisions.labels, decisions.colours, taken, strict=True)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)))
+    return figure
+
+
+def decision_drawings(problem: str, decisions: Decisions) -> list[Drawing]:
+    """Both pictures of a policy on a problem, for a report."""
+    gained = np.array([row["gained"] for row in decisions.played.rows])
+    ranked = np.argsort(gained, kind="stable")
+    # a poor episode, a middling one and a good one, none of them the extreme
+    episodes = [int(ranked[round(share * (len(ranked) - 1))]) for share in (0.1, 0.5, 0.9)]
+    name = decisions.agent.name
+    slug = "".join(c if c.isalnum() else "-" for c in problem.lower())
+    course = (
+        f"{name} on single instances: where a tenth, half and nine tenths of the episodes gain less. Every marker is a "
+        "decision, drawn where it was made; triangles are teleports."
+    )
+    frequencies = (
+        f"The features that tell most of {name}'s action (mutual information), over {len(gained)} episodes. A bar holds "
+        "about equally many decisions; ticks are the feature's value at its ends. In brackets: each action's share of all."
+    )
+    return [
+        Drawing(f"decisions-{slug}", f"{problem}: decisions", course, lambda: course_picture(decisions, episodes)),
+        Drawing(f"actions-{slug}", f"{problem}: what decides", frequencies, lambda: frequency_picture(decisions)),
+    ]

@@ -1,0 +1,325 @@
+"""What the full protocol's numbers say: shares of gaps, and for each target whether it holds. Everything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from teleport_env.agents.comparison import statistics, summary
+from teleport_env.agents.comparison.baselines import FIXED, RATE_SCHEDULE
+from teleport_env.agents.comparison.contestants import LEARNED, MOMENTUM, RATE_ONLY, policy_of
+from teleport_env.agents.comparison.protocol import REACHED, Evidence
+from teleport_env.agents.comparison.statistics import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEVEN = ("Quadratic", "Rosenbrock", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork", "MLPRegression")
+MATRICES = ("MatrixFactorization", "LinearNetwork", "MLPRegression")
+GAPS = ("Quadratic", "Rosenbrock", "RosenbrockND")
+L_BFGS = "L-BFGS"
+_NONE = Interval(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A target and what became of it.
+
+    Attributes:
+        target: In a sentence.
+        holds: ``"yes"``, ``"no"``, or ``"not measured"``: nothing failed, but not all that the target names was played.
+        detail: The figures.
+    """
+
+    target: str
+    holds: str
+    detail: str
+
+
+class Measured:
+    """The episodes of a protocol, problem by problem.
+
+    Args:
+        evidence: What it found.
+        results: The frame of its rows.
+        table: `summary.summary_table` of them.
+    """
+
+    def __init__(self, evidence: Evidence, results: pd.DataFrame, table: pd.DataFrame) -> None:
+        self.evidence, self.results, self.table = evidence, results, table
+        self.problems = list(dict.fromkeys(results["problem"]))
+        self._gained: dict[tuple[str, str], Any] = {
+            key: frame.set_index(["seed", "instance_id"])["gained"]
+            for key, frame in results.groupby(["problem", "agent"], sort=False)
+        }
+
+    def has(self, problem: str, agent: str) -> bool:
+        """Whether the agent was played on the problem."""
+        return (problem, agent) in self._gained
+
+    def row(self, problem: str, agent: str) -> Mapping[str, Any]:
+        """The agent's row of the summary."""
+        found = self.table[(self.table["problem"] == problem) & (self.table["agent"] == agent)]
+        return dict(found.iloc[0])
+
+    def best(self, problem: str, kinds: Sequence[str]) -> str | None:
+        """The agent of some kinds with the highest mean on these episodes; None where there is none."""
+        rows = self.table[(self.table["problem"] == problem) & self.table["kind"].isin(list(kinds))]
+        return str(rows.loc[rows["mean"].idxmax(), "agent"]) if len(rows) else None
+
+    def _paired(self, problem: str, first: str, *others: str) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """Agents' values on the first one's episodes, and the units of resampling."""
+        index = self._gained[problem, first].index
+        values = [self._gained[problem, agent].loc[index].to_numpy(dtype=np.float64) for agent in (first, *others)]
+        units = {"seeds": index.get_level_values(0).to_numpy(), "instances": index.get_level_values(1).to_numpy()}
+        return values, units
+
+    def difference(self, problem: str, agent: str, other: str) -> Interval:
+        """Mean paired difference with its interval."""
+        (x, y), units = self._paired(problem, agent, other)
+        return statistics.crossed_bootstrap(x - y, **units, statistic=statistics.mean, rng=np.random.default_rng(0))
+
+    def improvement(self, problem: str, agent: str, other: str) -> float:
+        """Probability that an episode gains more, ties half."""
+        (x, y), _ = self._paired(problem, agent, other)
+        return statistics.probability_of_improvement(x, y)
+
+    def oracle(self, problem: str, name: str) -> tuple[float, int] | None:
+        """Mean of an oracle and how many it chose among; None where it was not played."""
+        found = self.evidence.oracles.get((problem, name))
+        return None if found is None else (float(np.mean([*found.best.values()])), found.among)
+
+    def gap_closed(self, problem: str, agent: str) -> Interval:
+        """Share of the gap from the best fixed schedule to the oracle of fixed schedules that an agent closes.
+
+        Instance by instance the oracle is at least as good as the best fixed schedule's mean over its seeds.
+        """
+        fixed, found = self.best(problem, ["fixed"]), self.evidence.oracles.get((problem, f"oracle of {FIXED}s"))
+        if fixed is None or found is None:
+            return _NONE
+        (x, y), units = self._paired(problem, agent, fixed)
+        instances = units["instances"].tolist()
+        mean = {instance: y[units["instances"] == instance].mean() for instance in set(instances)}
+        ceiling = np.array([max(found.best[instance], mean[instance]) for instance in instances])
+        return statistics.ratio_of_means(x - y, ceiling - y, **units, rng=np.random.default_rng(0))
+
+    def distance_closed(self, problem: str, agent: str) -> Interval:
+        """Share of the distance from plain descent to L-BFGS that an agent closes."""
+        if not self.has(problem, summary.PLAIN) or not self.has(problem, L_BFGS):
+            return _NONE
+        (x, plain, top), units = self._paired(problem, agent, summary.PLAIN, L_BFGS)
+        return statistics.ratio_of_means(x - plain, top - plain, **units, rng=np.random.default_rng(0))
+
+    def target(self, problem: str) -> float:
+        """The most whole orders of magnitude that half of the best baseline's episodes reach; 1 where that is none."""
+        best = self.best(problem, summary.BASELINES)
+        if best is None:
+            return REACHED[0]
+        shares = np.isfinite(self.evidence.reached[problem, best]).mean(axis=0)
+        return max([orders for orders, share in zip(REACHED, shares, strict=True) if share >= 0.5], default=REACHED[0])
+
+    def expected_cost(self, problem: str, agent: str) -> float:
+        """Expected cost to `target`."""
+        spent = self.results.loc[(self.results["problem"] == problem) & (self.results["agent"] == agent), "cost"]
+        reached = self.evidence.reached[problem, agent][:, REACHED.index(self.target(problem))]
+        # features of an episode's cost are sums of floats: an episode that ends at its target may differ in the last bit
+        return statistics.expected_cost_to_target(
+            reached, np.maximum(spent, np.where(np.isfinite(reached), reached, 0))
+        )
+
+
+# -- the targets -------------------------------------------------------------------------------------------------------
+
+
+def findings(measured: Measured) -> list[Finding]:
+    """Every target of the comparison, in the order of the page."""
+    return [
+        _everywhere(
+            "Minus the best baseline or control on the same episodes: the interval lies above zero",
+            SEVEN,
+            measured,
+            lambda problem: _to_best(measured, problem),
+            lambda interval: interval.low > 0,
+        ),
+        _everywhere(
+            "Nowhere significantly below the best baseline or control",
+            measured.problems,
+            measured,
+            lambda problem: _to_best(measured, problem),
+            lambda interval: interval.high >= 0,
+        ),
+        _everywhere(
+            "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed",
+            GAPS,
+            measured,
+            lambda problem: measured.gap_closed(problem, LEARNED),
+            lambda share: share.estimate >= 0.6,
+        ),
+        _everywhere(
+            "Minus learned rate only: at least +2 orders of magnitude",
+            MATRICES,
+            measured,
+            lambda problem: _versus(measured, problem, LEARNED, RATE_ONLY),
+            lambda interval: interval.estimate >= 2.0,
+        ),
+        _everywhere(
+            "Above tuned momentum with line search",
+            MATRICES,
+            measured,
+            lambda problem: _versus(measured, problem, LEARNED, "momentum with line search"),
+            lambda interval: interval.low > 0,
+        ),
+        _momentum(measured),
+        *_generalists(measured),
+        _divergence(measured),
+        _training_time(measured),
+        _saturation(measured),
+        _edges(measured),
+    ]
+
+
+def _everywhere(
+    target: str,
+    problems: Sequence[str],
+    measured: Measured,
+    value: Callable[[str], Interval | None],
+    good: Callable[[Interval], bool],
+) -> Finding:
+    """A target that must hold on each of some problems."""
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in problems:
+        found = value(problem) if measured.has(problem, LEARNED) else None
+        if found is None or math.isnan(found.estimate):
+            verdicts.append(None)
+            continue
+        verdicts.append(good(found))
+        details.append(f"{problem} {text(found)}{'' if verdicts[-1] else ' (no)'}")
+    return Finding(target, _all(verdicts), "; ".join(details))
+
+
+def _all(verdicts: Sequence[bool | None]) -> str:
+    if False in verdicts:
+        return "no"
+    return "not measured" if None in verdicts or not verdicts else "yes"
+
+
+def text(interval: Interval) -> str:
+    """An estimate with its interval."""
+    if math.isnan(interval.estimate):
+        return "unknown"
+    return f"{interval.estimate:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def _to_best(measured: Measured, problem: str) -> Interval | None:
+    best = measured.best(problem, summary.BASELINES)
+    return None if best is None else _versus(measured, problem, LEARNED, best)
+
+
+def _versus(measured: Measured, problem: str, agent: str, other: str) -> Interval | None:
+    if not measured.has(problem, agent) or not measured.has(problem, other):
+        return None
+    return measured.difference(problem, agent, other)
+
+
+def _momentum(measured: Measured) -> Finding:
+    target = "On momentum: above every tuned reference but L-BFGS and Newton-CG, on at least 5 problems"
+    names = ("Adam", "momentum", "momentum with line search", "Polyak's step")
+    above, details = 0, []
+    for problem in measured.problems:
+        found = {name: _versus(measured, problem, MOMENTUM, name) for name in names}
+        if None in found.values():
+            continue
+        known = {name: value for name, value in found.items() if value is not None}
+        worst = min(known, key=lambda name: known[name].estimate)
+        wins = all(value.low > 0 for value in known.values())
+        above += wins
+        details.append(f"{problem}: to {worst} {text(known[worst])}{'' if wins else ' (no)'}")
+    possible = above + len(SEVEN) - len(details)
+    holds = "yes" if above >= 5 else "no" if possible < 5 else "not measured"
+    return Finding(target, holds, f"above on {above} of {len(details)}. " + "; ".join(details))
+
+
+def _generalists(measured: Measured) -> Iterator[Finding]:
+    """Further policies that were trained on several problems."""
+    for path in measured.evidence.protocol.policies:
+        policy = policy_of(path.read_text(encoding="utf-8"))
+        if len(policy.problems) < 2:
+            continue
+        found = {}
+        for problem in measured.problems:
+            fixed = measured.best(problem, ["fixed"])
+            value = None if fixed is None else _versus(measured, problem, policy.name, fixed)
+            if value is not None:
+                found[problem] = value
+        above = sum(value.low > 0 for value in found.values())
+        fine = all(value.high >= 0 for value in found.values())
+        missing = set(SEVEN) - set(found)
+        holds = "no" if not fine or above + len(missing) < 5 else "not measured" if missing else "yes"
+        details = "; ".join(f"{problem} {text(value)}" for problem, value in found.items())
+        target = f"One policy ({policy.name}): significantly below the best fixed schedule nowhere, above on at least 5"
+        yield Finding(target, holds, f"above on {above} of {len(found)}. {details}")
+
+
+def _divergence(measured: Measured) -> Finding:
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in measured.problems:
+        fixed = measured.best(problem, ["fixed"])
+        if fixed is None or not measured.has(problem, LEARNED):
+            verdicts.append(None)
+            continue
+        mine, its = (float(measured.row(problem, agent)["diverged"]) for agent in (LEARNED, fixed))
+        verdicts.append(mine <= its)
+        details.append(f"{problem} {mine:.1%} against {its:.1%}{'' if mine <= its else ' (no)'}")
+    return Finding("No more divergences than the best fixed schedule", _all(verdicts), "; ".join(details))
+
+
+def _training_time(measured: Measured) -> Finding:
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in measured.problems:
+        found = [one for one in measured.evidence.trained.get((problem, LEARNED), []) if not one["resumed"]]
+        if not found:
+            verdicts.append(None)
+            continue
+        slowest = max(one["seconds"] for one in found)
+        verdicts.append(slowest < 300)
+        details.append(f"{problem} {slowest:.0f} s")
+    target = "One training takes less than 5 minutes (the slowest seed; one process, with others beside it)"
+    return Finding(target, _all(verdicts), "; ".join(details))
+
+
+def _saturation(measured: Measured) -> Finding:
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in measured.problems:
+        best = measured.best(problem, summary.BASELINES)
+        rows = measured.results[(measured.results["problem"] == problem) & (measured.results["agent"] == best)]
+        share = float(rows["converged"].mean())
+        verdicts.append(share < 0.5)
+        details.append(f"{problem} {share:.0%}")
+    target = "Budgets do not saturate: less than half of the best baseline's episodes reach the tolerance"
+    return Finding(target, _all(verdicts), "; ".join(details))
+
+
+def _edges(measured: Measured) -> Finding:
+    edges = [
+        f"{problem}, {family}: {', '.join(found['edges'])}"
+        for (problem, family), found in measured.evidence.tuned.items()
+        if found["edges"]
+    ]
+    target = "No tuned baseline lies at an edge of its grid beyond which a better one might lie"
+    return Finding(target, "no" if edges else "yes", "; ".join(edges) or f"{len(measured.evidence.tuned)} tuned")
+
+
+def hindsight(measured: Measured, problem: str) -> dict[str, tuple[float, int]]:
+    """Means of the oracles by name, and how many candidates each chose among."""
+    names = [f"{word} {FIXED}{end}" for word, end in (("oracle of", "s"), ("best seed of the", ""))]
+    names += [f"oracle of {RATE_SCHEDULE}s", f"best seed of the {RATE_SCHEDULE}"]
+    found = {name: measured.oracle(problem, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
