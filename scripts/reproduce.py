@@ -26,6 +26,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--full", dest="quick", action="store_false", help="the published sizes: hours")
     parser.add_argument("--quick", action="store_true", default=True, help="few seeds, small sizes (default)")
     parser.add_argument("--data-dir", type=Path, help="folder with MNIST's IDX files, for figures 4 and 5")
+    parser.add_argument("--epochs", type=int, help="of figures 4 and 5, in place of the form's own")
+    parser.add_argument("--seeds", type=int, help="likewise")
     parser.add_argument("--out", type=Path, default=Path("results/reproduction"), help="folder for the results")
     parser.add_argument(
         "--page", type=Path, help="write the page of all results found in --out, its pictures beside it"
@@ -36,8 +38,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     torch.set_num_threads(1)  # small tensors; the figures are reproducible to the last bit this way
-    setup = Setup(quick=given.quick, data_dir=given.data_dir)
     try:
+        setup = Setup(quick=given.quick, data_dir=given.data_dir, epochs=given.epochs, seeds=given.seeds)
         for name in FIGURES if "all" in given.figures else given.figures:
             began = time.perf_counter()
             files = reproduce(name, setup, given.out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,17 @@ _RATES = {
 def datasets(setup: Setup) -> list[Dataset]:
     """The digits of scikit-learn always; MNIST where its files are."""
     pick = setup.pick
+
+    def sized(data: Dataset) -> Dataset:
+        epochs, seeds = setup.epochs or data.epochs, setup.seeds or data.seeds
+        return replace(
+            data,
+            epochs=epochs,
+            seeds=seeds,
+            tuning_epochs=min(data.tuning_epochs, setup.epochs or data.tuning_epochs),
+            tuning_seeds=min(data.tuning_seeds, setup.seeds or data.tuning_seeds),
+        )
+
     found = [
         Dataset(
             label="8 x 8 digits, 64-32-32-10",
@@ -89,7 +100,7 @@ def datasets(setup: Setup) -> list[Dataset]:
         )
     ]
     if setup.tiny or not (setup.data_dir or os.environ.get("TELEPORT_ENV_DATA")):
-        return found
+        return [sized(data) for data in found]
     settings = {"folder": str(setup.data_dir)} if setup.data_dir else {}
     try:
         problem = problem_from("MNIST", **settings)
@@ -97,7 +108,7 @@ def datasets(setup: Setup) -> list[Dataset]:
     except FileNotFoundError:
         if setup.data_dir:
             raise
-        return found
+        return [sized(data) for data in found]
     narrow = {"gd": (0.1,), "adagrad": (0.01,)}  # those of the presets
     mnist = Dataset(
         label=f"MNIST, {images} images, 784-512-512-10",
@@ -110,7 +121,7 @@ def datasets(setup: Setup) -> list[Dataset]:
         tuning_seeds=1,
         ascent_rates={} if setup.quick else ASCENT_RATES,
     )
-    return [*found, mnist]
+    return [sized(data) for data in (*found, mnist)]
 
 
 def algorithm2(rate: float, batches: int = MINI_BATCHES, steps: int = ASCENT_STEPS) -> dict[str, Any]:

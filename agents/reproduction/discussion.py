@@ -198,9 +198,9 @@ def discussion(setup: Setup) -> Findings:
         {"discussion": _picture(played, list(MOVES))},
         {"discussion": pd.concat(frames, ignore_index=True)},
         [
-            f"`MatrixFactorization` 6 x 5 of rank 3, {count} test instances a drawn imbalance, GD, one teleport "
-            "before the first "
-            "step; permutations on `MLPRegression`. The paper discusses both without experiments: settings are ours."
+            f"`MatrixFactorization` 6 x 5 of rank 3, {count} test instances a drawn imbalance, GD, one teleport before the "
+            "first step; permutations on `MLPRegression`. The paper discusses both without experiments: settings are ours. "
+            "A line ends where more than half of the runs have diverged.",
         ],
     )
 
@@ -214,5 +214,5 @@ def _picture(played: dict[tuple[float, float], dict[str, Course]], moves: Sequen
                 )  # a diverged run is at infinity
             axis.set(yscale="log", title=f"imbalance {value:g}, rate {rate:g}", xlabel="gradient step")
         axes[0].set_ylabel("median loss")
-        axes[0].legend(fontsize=7.5)
+        axes[0].legend(fontsize=7, loc="upper right", frameon=True, framealpha=0.85)
     return figure

@@ -58,7 +58,7 @@ def plane_picture(
             else:
                 axes[4].step(finite, share, where="post", color=colour, label=label)
         ends = np.concatenate([course.loss[-1] for course in courses.values()])
-        limits = max(1e-32, 0.2 * ends.min()), 20.0 * float(ends[np.isfinite(ends)].max())
+        limits = 0.05 * max(1e-32, ends.min()), 20.0 * float(ends[np.isfinite(ends)].max())
         axes[4].set(
             xscale="log", xlim=limits, ylim=(0, 1.02), title="final loss: share of runs below", xlabel="final loss"
         )
@@ -68,7 +68,7 @@ def plane_picture(
         bins = np.linspace(min(-0.2, orders.min()), 1.1 * orders.max() + 0.05, 30)
         axes[5].hist(orders, bins=bins.tolist(), color=TELEPORT, alpha=0.8)
         axes[5].axvline(0.0, color="#666666", linewidth=1)
-        axes[5].set(title="first teleport", xlabel="$\\log_{10}$ growth of the squared gradient norm", ylabel="runs")
+        axes[5].set(title="first teleport", xlabel="$\\log_{10}$ growth of the squared norm", ylabel="runs")
     return figure
 
 

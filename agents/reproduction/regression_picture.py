@@ -61,15 +61,14 @@ def regression_picture(
         lost.set_yticks([0, 25, 50, 75, 100])
         lost.legend(fontsize=7, ncols=3, loc="upper center", columnspacing=1.0, handletextpad=0.5)
         for optimizer, dashes in (("gd", "-"), ("adagrad", (0, (4, 1.5)))):
-            name = "GD" if optimizer == "gd" else "AdaGrad"
-            for label, colour in zip(SHOWN[:3], COLOURS, strict=False):
+            for label, colour in zip(SHOWN, COLOURS, strict=False):
                 course = courses[optimizer][label]
                 axes[3].plot(
                     1e3 * seconds[optimizer][label],
                     _line(course, course.loss),
                     color=colour,
                     linestyle=dashes,
-                    label=f"{name}, {label}",
+                    label=label if optimizer == "gd" else None,
                 )
                 axes[4].plot(_line(course, course.grad_norm) ** 2, color=colour, linestyle=dashes)
                 axes[5].plot(
@@ -78,7 +77,7 @@ def regression_picture(
         axes[3].set(
             yscale="log", ylim=(0.5, 2e3), title="against time", xlabel="processor milliseconds a run", ylabel="loss"
         )
-        axes[3].legend(fontsize=7, loc="upper right")
+        axes[3].legend(fontsize=7.5, loc="upper right", title="GD; dashed: AdaGrad", title_fontsize=7.5)
         axes[4].set(yscale="log", title="squared gradient norm", xlabel="epoch")
         axes[5].set(xscale="log", yscale="log", title="the same against loss, seed 0", xlabel="loss")
     return figure

@@ -25,11 +25,20 @@ class Setup:
         tiny: So small that nothing is learned from it; for tests of the code alone.
         data_dir: Folder with MNIST's IDX files for the classification figures; None: scikit-learn's digits, and the files
             in the folder that ``TELEPORT_ENV_DATA`` names, if it is set.
+        epochs, seeds: Of the classification figures and, at most as many, of their sweeps, in place of the form's own; None:
+            the form's own.
     """
 
     quick: bool = True
     tiny: bool = False
     data_dir: Path | None = None
+    epochs: int | None = None
+    seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("epochs", self.epochs, 2), ("seeds", self.seeds, 1)):
+            if value is not None and value < least:  # the teleport comes after the first epoch
+                raise ValueError(f"{name} must be at least {least}, got {value}")
 
     def pick(self, *, full: int, quick: int, tiny: int) -> int:
         """One of three sizes."""

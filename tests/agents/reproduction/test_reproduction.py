@@ -15,6 +15,7 @@ import torch
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.agents.reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce
 from teleport_env.agents.reproduction import plain as published_formulas
+from teleport_env.agents.reproduction.classification_runs import datasets
 from teleport_env.agents.reproduction.course import Course, longer_at_equal_loss, play
 from teleport_env.agents.reproduction.figures import titles
 from teleport_env.agents.reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
@@ -45,6 +46,16 @@ def test_every_figure_is_made(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     written = page(titles(), tmp_path, "images")
     assert f"## {FIGURES[name].title}" in written
     assert all(f"(images/{picture.name})" in written for picture in pictures)
+
+
+def test_epochs_and_seeds_of_the_classification_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TELEPORT_ENV_DATA", raising=False)
+    (full,) = datasets(Setup(quick=False, epochs=5, seeds=1))
+    assert (full.epochs, full.seeds, full.tuning_epochs, full.tuning_seeds) == (5, 1, 5, 1)
+    (own,) = datasets(Setup(quick=False))
+    assert (own.epochs, own.seeds) == (80, 20)
+    with pytest.raises(ValueError, match="epochs must be at least 2, got 1"):
+        Setup(epochs=1)
 
 
 def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
