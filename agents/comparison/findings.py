@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SEVEN = ("Quadratic", "Rosenbrock", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork", "MLPRegression")
 MATRICES = ("MatrixFactorization", "LinearNetwork", "MLPRegression")
+BATCHES = ("Digits", "MNIST")
 GAPS = ("Quadratic", "Rosenbrock", "RosenbrockND")
 L_BFGS = "L-BFGS"
 _NONE = Interval(math.nan, math.nan, math.nan)
@@ -107,6 +108,19 @@ class Measured:
         ceiling = np.array([max(found.best[instance], mean[instance]) for instance in instances])
         return statistics.ratio_of_means(x - y, ceiling - y, **units, rng=np.random.default_rng(0))
 
+    def oracle_difference(self, problem: str) -> Interval:
+        """Oracle of fixed schedules minus that of rate schedules, instance by instance: what teleports give in hindsight."""
+        found = [self.evidence.oracles.get((problem, f"oracle of {name}s")) for name in (FIXED, RATE_SCHEDULE)]
+        if found[0] is None or found[1] is None:
+            return _NONE
+        ids = sorted(found[0].best)
+        x, y = (np.array([one.best[instance] for instance in ids]) for one in (found[0], found[1]))
+        if len(ids) < 2:
+            return _NONE
+        return statistics.crossed_bootstrap(
+            x - y, np.zeros(len(ids)), ids, statistic=statistics.mean, rng=np.random.default_rng(0)
+        )
+
     def distance_closed(self, problem: str, agent: str) -> Interval:
         """Share of the distance from plain descent to L-BFGS that an agent closes."""
         if not self.has(problem, summary.PLAIN) or not self.has(problem, L_BFGS):
@@ -174,6 +188,7 @@ def findings(measured: Measured) -> list[Finding]:
             lambda interval: interval.low > 0,
         ),
         _momentum(measured),
+        _batches(measured),
         *_generalists(measured),
         _divergence(measured),
         _training_time(measured),
@@ -242,6 +257,23 @@ def _momentum(measured: Measured) -> Finding:
     possible = above + len(SEVEN) - len(details)
     holds = "yes" if above >= 5 else "no" if possible < 5 else "not measured"
     return Finding(target, holds, f"above on {above} of {len(details)}. " + "; ".join(details))
+
+
+def _batches(measured: Measured) -> Finding:
+    """Where the prototypes found nothing that a rate schedule does not give."""
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in BATCHES:
+        found = _versus(measured, problem, LEARNED, RATE_SCHEDULE)
+        verdicts.append(None if found is None else found.high >= 0)
+        if found is not None:
+            used = float(measured.row(problem, LEARNED)["teleports"])
+            details.append(
+                f"{problem} {text(found)} with {used:.1f} teleports an episode; teleports give the oracle "
+                f"{text(measured.oracle_difference(problem))}"
+            )
+    target = "With mini-batches: not below the best rate schedule, and what the oracle gains by teleports is told"
+    return Finding(target, _all(verdicts), "; ".join(details))
 
 
 def _generalists(measured: Measured) -> Iterator[Finding]:

@@ -123,12 +123,16 @@ def _page(evidence: Evidence, measured: Measured, found: Sequence[Finding], sett
     lines = ["# Learned schedules against everything, at equal compute", ""]
     lines += ["```", f"python {evidence.command}", "```", ""]
     if protocol.split != "test":
-        lines += [f"**A rehearsal on the {protocol.split} split**: no result, and chosen on.", ""]
+        lines += [
+            f"**A rehearsal on the {protocol.split} split, which is not held out:** these figures are no result. Policies are "
+            "kept, and everything else is tried out, on validation instances.",
+            "",
+        ]
     lines += [
         f"{protocol.instances} instances of the {protocol.split} split a problem, {protocol.train_seeds} training seeds, "
         f"{protocol.tuning_instances} training instances for each tuned configuration and {11 * protocol.tuning_instances} "
         "in all; "
-        + ", ".join(f"{name} {version}" for name, version in evidence.versions.items())
+        + ", ".join(f"{name} {version}" for name, version in evidence.versions.items() if name != "platform")
         + ". Written by the command.",
         "",
         "*Gained* is log10 of the initial loss over the final loss, floored at the tolerance; a diverged run counts as -2. "
@@ -222,7 +226,8 @@ def _problem(evidence: Evidence, measured: Measured, problem: str) -> Iterator[s
         yield ""
         yield (
             f"The best seed of the {FIXED} is the luck in its oracle: as many plays of the one tuned configuration. The "
-            "oracle of rate schedules has no teleports."
+            "oracle of rate schedules has no teleports; with teleports minus without, instance by instance: "
+            f"{text(measured.oracle_difference(problem))}."
         )
         yield ""
     about = {agent: evidence.about.get((problem, agent), "") for agent in (row["agent"] for row in rows)}
@@ -257,8 +262,8 @@ def _effort(evidence: Evidence, measured: Measured, settings: Mapping[str, Any])
                 yield _line([problem, name, "", episodes, decisions, spent, ""])
     yield ""
     yield (
-        f"In all {settings['tuning_runs']:,} episodes of tuning and {settings['training_decisions']:,} decisions of training."
-        " The episodes of a training are those of the fixed schedules that give it its base learning rate and its teacher."
+        f"In all {settings['tuning_runs']:,} episodes of tuning, {settings['training_decisions']:,} decisions of training. The "
+        "episodes of a training are those of the fixed schedules that give it its base learning rate and its teacher."
     )
     yield ""
     yield "Tuned settings:"
