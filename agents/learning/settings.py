@@ -20,7 +20,7 @@ from teleport_env.envs.settings import Settings
 from teleport_env.searches import to_dict
 
 ALGORITHMS = ("ppo", "a2c")
-OWN = ("steps_per_action", "symmetry", "learning_rate", "budget", "plans", "rules")
+OWN = ("steps_per_action", "symmetry", "learning_rate", "budget", "plans", "rules", "warm_start")
 """Settings that one of several problems may have for itself."""
 
 
@@ -128,7 +128,7 @@ class Training:
             )
         if 1.0 not in self.rate_factors:
             raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
-        if self.warm_start and not self.plans:
+        if not self.several and self.warm_start and not self.plans:
             raise ValueError("warm_start clones the best of some plans: plans must be at least 1, got 0")
         if self.runs * self.rollout % self.minibatches:
             raise ValueError(
@@ -141,8 +141,10 @@ class Training:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.price_inputs and not self.masks:
             raise ValueError("price_inputs need masks, which know the prices: leave masks on")
-        for name in self.problems:
-            self.alone(name).settings()  # what is wrong with the environment is told before anything is computed
+        for name in self.problems if self.several else ():
+            self.alone(name)
+        if not self.several:
+            self.settings()  # what is wrong with the environment is told before anything is computed
 
     def _check_problems(self) -> None:
         names = self.problems

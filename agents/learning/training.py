@@ -141,7 +141,7 @@ class _Run:
             self.model = _build(training, self.env, self.teleports)
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.begin = 0
-        if saved is None and training.warm_start:
+        if saved is None and any(game.training.warm_start for game in self.games.values()):
             self._warm_start()
         elif saved is not None:
             try:
@@ -192,6 +192,8 @@ class _Run:
     def _warm_start(self) -> None:
         seen, done = [], []
         for problem, game in self.games.items():
+            if not game.training.warm_start:
+                continue
             lesson = lesson_of(game.training, self.plans[problem].plan)
             seen.append(with_shares(lesson.observations, game.slots, game.prices, self.teleports))
             steps = len(game.training.rate_factors)
