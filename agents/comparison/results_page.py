@@ -124,8 +124,8 @@ def _page(evidence: Evidence, measured: Measured, found: Sequence[Finding], sett
     lines += ["```", f"python {evidence.command}", "```", ""]
     if protocol.split != "test":
         lines += [
-            f"**A rehearsal on the {protocol.split} split, which is not held out:** these figures are no result. Policies are "
-            "kept, and everything else is tried out, on validation instances.",
+            f"**A rehearsal on the {protocol.split} split, which is not held out:** these figures are no result. Policies "
+            "are kept, and everything else is tried out, on validation instances.",
             "",
         ]
     lines += [
@@ -262,8 +262,8 @@ def _effort(evidence: Evidence, measured: Measured, settings: Mapping[str, Any])
                 yield _line([problem, name, "", episodes, decisions, spent, ""])
     yield ""
     yield (
-        f"In all {settings['tuning_runs']:,} episodes of tuning, {settings['training_decisions']:,} decisions of training. The "
-        "episodes of a training are those of the fixed schedules that give it its base learning rate and its teacher."
+        f"In all {settings['tuning_runs']:,} episodes of tuning, {settings['training_decisions']:,} decisions of training. "
+        "The episodes of a training are those of the fixed schedules that give it its base learning rate and its teacher."
     )
     yield ""
     yield "Tuned settings:"

@@ -25,7 +25,7 @@ def tables(summary: pd.DataFrame, split: str) -> Iterator[Table]:
             title=f"{problem}, {split} split: orders of magnitude gained", title_justify="left", box=SIMPLE_HEAD
         )
         table.pad_edge = False
-        table.add_column("agent", no_wrap=True, max_width=26)
+        table.add_column("agent", no_wrap=True, max_width=24)
         table.add_column("mean", justify="right", no_wrap=True)
         table.add_column("minus best [95 %]", justify="right", no_wrap=True)
         table.add_column("div.", justify="right", no_wrap=True)

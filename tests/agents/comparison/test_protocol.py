@@ -1,0 +1,189 @@
+"""The full protocol, so small that nothing is learned from it: every stage, the page, and going on after a cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from teleport_env.agents.comparison import pieces
+from teleport_env.agents.comparison.command import parser, read
+from teleport_env.agents.comparison.contestants import contestants_of
+from teleport_env.agents.comparison.pieces import Piece, complete
+from teleport_env.agents.comparison.protocol import Protocol, gather
+from teleport_env.agents.comparison.report import read_results
+from teleport_env.agents.comparison.results_page import write_results
+from teleport_env.agents.comparison.study import Study
+
+TINY: dict[str, Any] = {
+    "problems": ("Booth",),
+    "split": "validation",
+    "instances": 3,
+    "train_seeds": 2,
+    "train_decisions": 64,
+    "plans": 8,
+    "rules": 8,
+    "oracle": 6,
+    "tuning_instances": 1,
+    "budget": 10.0,
+    "momentum": False,
+    "training": {"runs": 4, "rollout": 8, "segment": 1, "plans": 2, "validation_instances": 2},
+    "jobs": 1,
+}
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Protocol, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("full")
+    protocol = Protocol(**TINY, out=folder / "out", page=folder / "docs" / "results.md")
+    return protocol, write_results(gather(protocol, quiet))
+
+
+def test_everyone_plays_the_same_episodes(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, _ = made
+    results = read_results(protocol.out / "results.csv")
+    played = {
+        agent: set(zip(rows["seed"], rows["instance_id"], strict=True)) for agent, rows in results.groupby("agent")
+    }
+    assert len(played["never"]) == 6
+    assert all(pairs == played["never"] for pairs in played.values())
+    assert set(results["split"]) == {"validation"}
+    assert (results["cost"] <= 10 + 1e-6).all()
+    expected = {
+        "learned",
+        "learned rate only",
+        "learned rate, line search",
+        "learned teleports, no rates",
+        "learned, teleports taken out",
+        "learned, teleports masked",
+        "fixed schedule",
+        "fixed schedule, teleports taken out",
+        "rate schedule",
+        "rate line search",
+        "best of N random",
+        "L-BFGS",
+        "momentum with line search",
+    }
+    assert expected <= set(played)
+    without = results[results["agent"].str.contains("taken out|masked|rate only|line search|schedule, tele")]
+    assert (without["teleports"] == 0).all()
+
+
+def test_the_page_says_what_the_episodes_say(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, found = made
+    assert protocol.page is not None
+    page = protocol.page.read_text(encoding="utf-8")
+    results = read_results(protocol.out / "results.csv")
+    means = results.groupby("agent")["gained"].mean()
+    baselines = results[results["kind"].isin(["fixed", "adaptive", "control"])].groupby("agent")["gained"].mean()
+    versus = means["learned"] - baselines.max()
+    row = next(line for line in page.splitlines() if line.startswith("| **learned** "))
+    assert f"| {means['learned']:.2f} | {versus:+.2f} [" in row
+    assert f"| Booth | {means['never']:.2f} |" in page
+    assert "which is not held out" in page
+    verdict = next(one for one in found["findings"] if one.target.startswith("Nowhere significantly below"))
+    assert f"Booth {versus:+.2f}" in verdict.detail
+    assert f"| {verdict.target} | {verdict.holds} |" in page
+    settings = json.loads((protocol.out / "settings.json").read_text())
+    assert settings["training_decisions"] == 64 * 2 * 4
+    assert f"{settings['tuning_runs']:,} episodes of tuning" in page
+    images = {line.split("(")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")}
+    assert {"images/results/decisions-booth.png", "images/results/actions-booth.png"} <= images
+    assert all((protocol.page.parent / image).exists() for image in images)
+
+
+def test_what_is_done_is_not_done_again_and_what_is_lost_comes_back(
+    made: tuple[Protocol, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol, found = made
+    done: list[str] = []
+    inner = pieces._named
+
+    def spy(path: str, work: Any, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+        done.append(path)
+        return inner(path, work, arguments)
+
+    monkeypatch.setattr(pieces, "_named", spy)
+    lost = ("Booth/tuned/stall.json", "Booth/played/fixed-schedule.json", "Booth/trained/learned-1.json")
+    for path in lost:
+        (protocol.out / path).unlink()
+    again = write_results(gather(protocol, quiet))
+    assert sorted(done) == sorted(lost)
+    same = [column for column in found["results"].columns if column != "seconds"]
+    assert again["results"][same].equals(found["results"][same])
+    assert again["findings"][:6] == found["findings"][:6]
+
+
+def test_a_folder_of_other_settings_is_refused(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, _ = made
+    with pytest.raises(ValueError, match=r"other settings \(count\); give another folder"):
+        gather(dataclasses.replace(protocol, plans=9), quiet)
+
+
+def test_settings_are_checked_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no problem 'Both'"):
+        Protocol(problems=("Both",), out=tmp_path)
+    with pytest.raises(ValueError, match="instances must be at least 2"):
+        Protocol(instances=1, out=tmp_path)
+
+
+def test_controls_are_trained_with_the_same_effort() -> None:
+    """A control differs from the policy in what it may do, never in how long it learns."""
+    for problem in ("Rosenbrock", "MatrixFactorization", "MLPRegression"):
+        found = {one.name: one.training(3, Path("x"), {}) for one in contestants_of(problem)}
+        policy = found["learned"]
+        for one in found.values():
+            assert (one.decisions, one.plans, one.seed) == (policy.decisions, policy.plans, 3)
+        assert found["learned rate only"].searches == ()
+        assert found["learned rate, line search"].optimizer == "gd_line_search"
+        assert found["learned rate only"].control
+        assert not policy.control
+    assert "learned teleports, no rates" not in {one.name for one in contestants_of("Rosenbrock")}
+
+
+def double(number: int) -> float:
+    return 2.0 * number if number < 5 else np.inf
+
+
+def test_pieces_survive_a_cut_in_the_middle(tmp_path: Path) -> None:
+    listed = [Piece(f"a/{n}.json", {"n": n}, double, (n,)) for n in (1, 2, 7)]
+    assert complete(listed[:2], tmp_path, jobs=1, report=quiet) == {"a/1.json": 2.0, "a/2.json": 4.0}
+    (tmp_path / "a" / "2.part").write_text("half a fi")
+    assert complete(listed, tmp_path, jobs=1, report=quiet) == {"a/1.json": 2.0, "a/2.json": 4.0, "a/7.json": np.inf}
+    (tmp_path / "a" / "1.json").write_text("half a fi")
+    with pytest.raises(ValueError, match="not a finished piece"):
+        complete(listed, tmp_path, jobs=1, report=quiet)
+
+
+def test_the_command_line_makes_either() -> None:
+    made = parser("")
+    study = read(made.parse_args(["--problems", "Booth", "--seeds", "3", "--no-references"]))
+    assert study == Study(problems=("Booth",), seeds=3, references=False)
+    words = [
+        "--protocol",
+        "full",
+        "--quick",
+        "--plans",
+        "50",
+        "--split",
+        "validation",
+        "--no-momentum",
+        "--page",
+        "p.md",
+    ]
+    full = read(made.parse_args(words))
+    assert isinstance(full, Protocol)
+    assert (full.plans, full.rules, full.split, full.momentum, full.page) == (50, 16, "validation", False, Path("p.md"))
+    assert read(made.parse_args(["--protocol", "full"])) == Protocol()
+    with pytest.raises(ValueError, match="--seeds: no option of --protocol full"):
+        read(made.parse_args(["--protocol", "full", "--seeds", "3"]))
+    with pytest.raises(ValueError, match="--plans: no option of --protocol study"):
+        read(made.parse_args(["--plans", "3"]))
