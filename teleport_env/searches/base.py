@@ -224,10 +224,13 @@ class Search(ABC):
             return self._judged(x, start, self.propose(start))
 
     def _judged(self, x: Arrays, start: Start, proposed: Candidate) -> Found:
-        before, after = x.view(start.loss), x.view(proposed.loss)
+        def view(tensor: Tensor) -> Array:
+            return x.view(tensor.detach())  # a user's search may have left a graph, which checks tell of
+
+        before, after = x.view(start.loss), view(proposed.loss)
         precision = start.loss.dtype
         # one sum over all that has to be finite: see `finite_rows`
-        totals = x.view(proposed.params.sum(1) + proposed.gradient.sum(1))
+        totals = view(proposed.params.sum(1) + proposed.gradient.sum(1))
         moved = finite = abs(after + totals) < math.inf
         change = after - before
         kept = improved = None
@@ -238,14 +241,14 @@ class Search(ABC):
                 moved = moved & kept
         if proposed.score is not None and proposed.start_score is not None:
             # a permutation keeps the gradient norm but for its last bits, which is no improvement
-            score, staying = x.view(proposed.score), x.view(proposed.start_score)
+            score, staying = view(proposed.score), view(proposed.start_score)
             rounding = 16.0 * _EPS[precision] * abs(staying)
             improved = score > staying + x.where(rounding < math.inf, rounding, 0.0)
             moved = moved & improved
         if proposed.rate_factor is None:
             factor = x.full(x.view(start.learning_rate), len(start), value=1.0)
         else:
-            factor = x.view(proposed.rate_factor)
+            factor = view(proposed.rate_factor)
             factor = x.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
         usual = x.all(moved)  # nothing has to be copied then
         found = Found(
