@@ -216,7 +216,7 @@ class Bookkeeper:
             self.scratch = self._products[0]
             self._chain, self._two_chains = list(self.scratch), [self._products[:, k] for k in range(size)]
 
-    # The three ways to book a step write the squared lengths of the new gradient and of the gradient's change, the norm of
+    # The four ways to book a step write the squared lengths of the new gradient and of the gradient's change, the norm of
     # the update over the rate and its logarithm, in the rows of the cosine, the alignment and the curvature the products,
     # and into `_parts` what these are to be divided by.
 
@@ -230,11 +230,7 @@ class Bookkeeper:
         x.subtract(self.gradient, self.new_gradient, self.turned)
         x.multiply(self.gradient, self.turned, self.scratch)
         self._sum(self._chain, row["curvature"])
-        x.copy(row["curvature"], row["alignment"])
-        x.subtract(row["grad_norm2"], row["curvature"], row["cosine"])
-        x.multiply(row["grad_norm2"], row["learning_rate"], self._third)
-        x.copy(row["grad_norm"], row["update_norm"])
-        x.multiply(row["log_grad_norm2"], 0.5, row["log_update_norm"])
+        self._begin_descent()
         self._end_columns()
         x.multiply(self._lengths, row["update_norm"], self._two)
         self._follow()
@@ -268,6 +264,28 @@ class Bookkeeper:
         x.sqrt(self._squares, self._lengths)
         self._end_any()
 
+    def book_descent_rows(self, gradient: Tensor, new_gradient: Tensor, loss: Tensor) -> None:
+        """`book_descent` of runs with many parameters, ``(B, P)`` each."""
+        turned = gradient - new_gradient
+        view, x, row = self.x.view, self.x, self.row
+        x.copy(view(row_dot(gradient, turned)), row["curvature"])
+        self._begin_descent()
+        x.copy(view(loss), row["loss"])
+        x.copy(view(row_dot(new_gradient, new_gradient)), row["grad_norm2"])
+        x.copy(view(row_dot(turned, turned)), row["turn2"])
+        x.sqrt(self._squares, self._lengths)
+        x.multiply(self._lengths, row["update_norm"], self._two)
+        self._follow()
+
+    def _begin_descent(self) -> None:
+        """From the product ``s`` in the row of the curvature, and the numbers before the step."""
+        x, row = self.x, self.row
+        x.copy(row["curvature"], row["alignment"])
+        x.subtract(row["grad_norm2"], row["curvature"], row["cosine"])
+        x.multiply(row["grad_norm2"], row["learning_rate"], self._third)
+        x.copy(row["grad_norm"], row["update_norm"])
+        x.multiply(row["log_grad_norm2"], 0.5, row["log_update_norm"])
+
     def _end_columns(self) -> None:
         """Squared lengths and lengths of the new gradient and of the change; the new gradient becomes the gradient."""
         x = self.x
@@ -298,7 +316,7 @@ class Bookkeeper:
             self.x.add(out, term, out)
 
     def _follow(self) -> None:
-        """What follows from the numbers written by the three."""
+        """What follows from the numbers written by the four."""
         x, row = self.x, self.row
         x.maximum(self._parts, self.tiny, self._parts)
         x.divide(self._ratios, self._parts, self._ratios)

@@ -395,7 +395,10 @@ class Runs:
             self.params.copy_(moved)
             self.books.book_columns()
         else:
-            self.books.book_rows(self.params, moved, self.gradient, gradient, loss)
+            if type(self.optimizer) is GradientDescent:
+                self.books.book_descent_rows(self.gradient, gradient, loss)
+            else:
+                self.books.book_rows(self.params, moved, self.gradient, gradient, loss)
             if mask is not None:
                 column = mask[:, None]
                 moved = torch.where(column, moved, self.params)
