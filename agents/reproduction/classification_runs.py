@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.reproduction.course import Course, play
@@ -220,13 +221,14 @@ def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.nd
 
 def paired(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> tuple[float, float]:
     """Mean difference of ``log10`` to the base over the seeds that neither loses, and half the width of its 95 % interval
-    (normal, over seeds; infinite for a single one)."""
+    (Student's t, over seeds; infinite for a single one)."""
     values, others = final(course, name, epoch), final(base, name, epoch)
     both = np.isfinite(values) & np.isfinite(others)
     difference = np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12))
     if len(difference) < 2:
         return float(difference.sum()), np.inf
-    return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
+    quantile = float(stats.t.ppf(0.975, len(difference) - 1))
+    return float(difference.mean()), float(quantile * difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def interval(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> str:

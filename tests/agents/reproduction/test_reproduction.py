@@ -15,7 +15,7 @@ import torch
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.agents.reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce
 from teleport_env.agents.reproduction import plain as published_formulas
-from teleport_env.agents.reproduction.classification_runs import datasets
+from teleport_env.agents.reproduction.classification_runs import better, datasets, interval, paired
 from teleport_env.agents.reproduction.course import Course, longer_at_equal_loss, play
 from teleport_env.agents.reproduction.figures import titles
 from teleport_env.agents.reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
@@ -56,6 +56,24 @@ def test_epochs_and_seeds_of_the_classification_can_be_set(monkeypatch: pytest.M
     assert (own.epochs, own.seeds) == (80, 20)
     with pytest.raises(ValueError, match="epochs must be at least 2, got 1"):
         Setup(epochs=1)
+
+
+def test_intervals_over_few_seeds_are_students() -> None:
+    """Differences of -0.1, -0.2, -0.3 in log10: mean -0.2, half width 4.303 * 0.1 / sqrt(3). A diverged seed is left out."""
+
+    def course(losses: list[float], diverged: list[bool]) -> Course:
+        values = np.array([losses])
+        return Course(
+            values, values, values, values[:, 0], values, [], [(0, {"training_loss": values[0]})], np.array(diverged)
+        )
+
+    base = course([1.0, 1.0, 1.0, 1.0], [False] * 4)
+    lower = course([10**-0.1, 10**-0.2, 10**-0.3, 1.0], [False, False, False, True])
+    middle, half = paired(lower, base)
+    assert middle == pytest.approx(-0.2)
+    assert half == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert interval(lower, base) == "-0.20 ± 0.25 (1 of 4 diverge)"
+    assert not better(lower, base)
 
 
 def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
