@@ -58,6 +58,11 @@ class Activation(ABC):
     def second_derivative(self, z: Tensor) -> Tensor:
         """``s''(z)``; zero at a kink."""
 
+    def inverse_and_slope(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """``z = s^-1(a)`` and ``s'(z)``, without a graph."""
+        z = self.inverse(a)
+        return z, self.derivative(z)
+
 
 @dataclass(frozen=True)
 class Identity(Activation):
@@ -106,6 +111,10 @@ class LeakyReLU(Activation):
 
     def second_derivative(self, z: Tensor) -> Tensor:
         return torch.zeros_like(z)
+
+    def inverse_and_slope(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        slope = self.derivative(a)  # a has the sign of z
+        return a / slope, slope
 
 
 @dataclass(frozen=True)
