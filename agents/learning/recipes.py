@@ -8,34 +8,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from teleport_env.agents.learning.slots import SLOTS
+
 # Finer than doubling: at the edge of stability a rate is found by small steps up and larger ones down.
 _RATES = (1.0, 0.5, 1.3, 2.0, 4.0)
 
 
-def _flatten(radius: float) -> dict[str, Any]:
-    """One step down the gradient norm: a third of the price of the closed form under the general linear group."""
-    return {"search": "normalized_ascent", "objective": "balance_gradient", "steps": 1, "radius": radius}
+def _menu(*slots: str) -> tuple[Any, ...]:
+    """The first searches of some slots, so that a policy for one problem can teach one for several."""
+    return tuple(SLOTS[slot].searches[0] for slot in slots)
 
+
+_COORDINATES = _menu("ascend", "look", "sample", "guess")
+_NETWORKS = _menu("balance_weights", "balance_gradient", "flatten", "ascend", "look")
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "Quadratic": {"steps_per_action": 1},
-    "Rosenbrock": {"steps_per_action": 4, "decisions": 300_000},
-    "RosenbrockND": {"steps_per_action": 4},
-    "Booth": {"steps_per_action": 1, "rate_factors": _RATES},
+    "Quadratic": {"searches": _COORDINATES, "rate_factors": _RATES, "steps_per_action": 1},
+    "Rosenbrock": {"searches": _COORDINATES, "rate_factors": _RATES, "steps_per_action": 4},
+    "RosenbrockND": {"searches": _COORDINATES, "rate_factors": _RATES, "steps_per_action": 4},
+    "Booth": {"searches": _COORDINATES, "rate_factors": _RATES, "steps_per_action": 1},
     "MatrixFactorization": {
-        "searches": ("balance_weights", "balance_gradient", _flatten(0.5), _flatten(1.5)),
+        "symmetry": "scaling",
+        "searches": _NETWORKS,
         "rate_factors": _RATES,
         "steps_per_action": 2,
     },
     "LinearNetwork": {
-        "searches": (_flatten(0.5), _flatten(1.5)),
+        "symmetry": "scaling",
+        "searches": _NETWORKS,
         "rate_factors": _RATES,
         "steps_per_action": 5,
         "entropy": 0.02,
         "decisions": 1_000_000,
     },
     "MLPRegression": {
-        "searches": ("balance_weights", "balance_gradient", "relative"),
+        "symmetry": "scaling",
+        "searches": _NETWORKS,
         "rate_factors": _RATES,
         "steps_per_action": 5,
         "warm_start": True,
@@ -43,24 +51,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 
-
 GENERALIST: dict[str, Any] = {
     "problem": tuple(RECIPES),
     "families": {
-        "Quadratic": {"steps_per_action": 1},
-        "Rosenbrock": {"steps_per_action": 4},
-        "RosenbrockND": {"steps_per_action": 4},
-        "Booth": {"steps_per_action": 1},
-        "MatrixFactorization": {"steps_per_action": 2, "symmetry": "scaling"},
-        "LinearNetwork": {"steps_per_action": 5, "symmetry": "scaling"},
-        "MLPRegression": {"steps_per_action": 5},
+        name: {key: one[key] for key in ("steps_per_action", "symmetry") if key in one} for name, one in RECIPES.items()
     },
     "rate_factors": _RATES,
     "price_inputs": True,
     "warm_start": True,
-    "critic_segments": 1,
+    "critic_segments": 2,
     "runs": 64 * len(RECIPES),
-    "decisions": 2_000_000,
+    "decisions": 1_000_000,
     "validation_instances": 128,
     "rules": 0,
     "name": "generalist",

@@ -63,6 +63,8 @@ class Training:
         plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.
         rules: Adaptive rules tried beforehand, for a table's sake; 0: none, as without a menu.
         warm_start: Clone the best plan before the training.
+        teachers: Policies to clone before the training, on the problems they know, in place of a plan; each must play in the
+            training's environment, and brings the base learning rate.
         critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
             knows nothing yet.
         validation_instances: Of the validation split, on which the best policy is chosen.
@@ -102,6 +104,7 @@ class Training:
     plans: int = 512
     rules: int = 256
     warm_start: bool = False
+    teachers: tuple[Path, ...] = ()
     critic_segments: int = 0
     validation_instances: int = 256
     control: bool = False

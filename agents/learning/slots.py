@@ -26,12 +26,13 @@ class Slot:
 
     Attributes:
         searches: The better ones first.
-        flattens: It lowers the gradient norm or balances weights, so that a larger rate holds. Rotations in the plane of a
-            coordinate change have no use for that: there a slower point is only slower.
+        serves: ``"networks"``: it lowers the gradient norm or balances weights, so that a larger rate holds, which is no use
+            to coordinate changes, where a slower point is only slower. ``"coordinates"``: it tries points at random, which
+            find little in the many dimensions of matrices. ``"all"``: both.
     """
 
     searches: tuple[Any, ...]
-    flattens: bool = False
+    serves: str = "all"
 
 
 def _closed_form(objective: str) -> dict[str, Any]:
@@ -47,13 +48,13 @@ def _sample(candidates: int) -> dict[str, Any]:
 
 
 SLOTS: dict[str, Slot] = {
-    "balance_weights": Slot((_closed_form("balance_weights"),), flattens=True),
-    "balance_gradient": Slot((_closed_form("balance_gradient"), _one_step("balance_gradient", 1.5)), flattens=True),
-    "flatten": Slot((_one_step("balance_gradient", 0.5),), flattens=True),
+    "balance_weights": Slot((_closed_form("balance_weights"),), serves="networks"),
+    "balance_gradient": Slot((_closed_form("balance_gradient"), _one_step("balance_gradient", 1.5)), serves="networks"),
+    "flatten": Slot((_one_step("balance_gradient", 0.5),), serves="networks"),
     "ascend": Slot((_one_step("gradient_norm", 1.0),)),
     "look": Slot(({"search": "virtual_step"},)),
-    "sample": Slot((_sample(4),)),
-    "guess": Slot((_sample(1),)),
+    "sample": Slot((_sample(4),), serves="coordinates"),
+    "guess": Slot((_sample(1),), serves="coordinates"),
 }
 """The sides of a pair made equal; the least gradient norm; a step towards it; a step to a steeper point; of two points along
 the ascent, of four and of one at random, the best after one virtual step."""
@@ -99,10 +100,12 @@ def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]
     settings = Settings.build(problem, **{**environment, "searches": []})
     if settings.symmetry is None:
         return [None] * len(slots)
+    coordinates = isinstance(settings.problem.symmetries[settings.symmetry], CoordinateChange)
+    kind = "coordinates" if coordinates else "networks"
     found: list[Any] = []
     for name in slots:
         serving = [one for one in SLOTS[name].searches if _serves(settings, one)]
-        if SLOTS[name].flattens and isinstance(settings.problem.symmetries[settings.symmetry], CoordinateChange):
+        if SLOTS[name].serves not in ("all", kind):
             serving = []
         payable = [
             one for one in serving if search_prices(problem, [one], **environment)[0] <= LARGEST_SHARE * settings.budget

@@ -26,7 +26,7 @@ from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.rules import FoundRule, search_rules
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import search_prices
-from teleport_env.agents.learning.warm_start import Lesson, clone, lesson_of
+from teleport_env.agents.learning.warm_start import Demonstration, clone, shown_by_plan, shown_by_policy, teacher_of
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policy_settings import Family
 from teleport_env.registration import id_of
@@ -80,6 +80,7 @@ class _Game:
         prices: As in `Part`.
         learning_rate: The base.
         ids: Validation instances.
+        teacher: To be cloned, if there is one.
     """
 
     training: Training
@@ -87,6 +88,7 @@ class _Game:
     prices: tuple[float, ...] | None
     learning_rate: float
     ids: np.ndarray
+    teacher: LearnedSchedule | None
 
 
 def train(training: Training, report: Callable[[str], None] = print, until: int | None = None) -> Trained:
@@ -141,7 +143,7 @@ class _Run:
             self.model = _build(training, self.env, self.teleports)
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.begin = 0
-        if saved is None and any(game.training.warm_start for game in self.games.values()):
+        if saved is None and any(game.training.warm_start or game.teacher for game in self.games.values()):
             self._warm_start()
         elif saved is not None:
             try:
@@ -173,14 +175,17 @@ class _Run:
             self.report(
                 f"The best of {best.tried} gains {best.gained:.2f} orders of magnitude: {best.rule} {best.settings}"
             )
+        teacher = teacher_of(alone, self.training.teachers)
         rate = alone.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
+        if teacher is not None:
+            rate = teacher.environment["learning_rate"]
         searches = alone.settings().searches
         slots = tuple(range(len(searches)))
         if self.training.several:
             slots = tuple(slot for slot, search in enumerate(self.training.filled(problem)) if search is not None)
         prices = relative(search_prices(problem, searches, **alone.environment)) if self.training.masks else None
         ids = draw_instances(problem, "validation", alone.validation_instances, VALIDATION_SEED)
-        self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids)
+        self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids, teacher)
 
     def _part(self, game: _Game) -> Part:
         training = game.training
@@ -190,19 +195,23 @@ class _Run:
         return Part(env, game.slots, game.prices)
 
     def _warm_start(self) -> None:
-        seen, done = [], []
+        seen, shown = [], []
         for problem, game in self.games.items():
-            if not game.training.warm_start:
+            if game.teacher is not None:
+                one = shown_by_policy(game.training, game.teacher)
+            elif game.training.warm_start:
+                one = shown_by_plan(game.training, self.plans[problem].plan)
+            else:
                 continue
-            lesson = lesson_of(game.training, self.plans[problem].plan)
-            seen.append(with_shares(lesson.observations, game.slots, game.prices, self.teleports))
+            seen.append(with_shares(one.observations, game.slots, game.prices, self.teleports))
             steps = len(game.training.rate_factors)
-            table = np.concatenate([np.arange(steps), steps + np.asarray(game.slots, dtype=np.int64)])
-            done.append(table[lesson.actions])
-        lesson = Lesson(np.concatenate(seen), np.concatenate(done))
+            probabilities = np.zeros((len(one.probabilities), steps + self.teleports), dtype=np.float32)
+            probabilities[:, [*range(steps), *(steps + slot for slot in game.slots)]] = one.probabilities
+            shown.append(probabilities)
+        lesson = Demonstration(np.concatenate(seen), np.concatenate(shown))
         policy: Any = self.model.policy
         share = clone(policy.actor, lesson, torch.Generator().manual_seed(self.training.seed))
-        self.report(f"The warm start chooses {share:.1%} of the best plan's actions")
+        self.report(f"The warm start chooses {share:.1%} of the actions it was shown")
 
     def remaining(self, until: int | None) -> Iterator[int]:
         """Numbers of the segments to do, with a progress bar where rich is installed."""

@@ -1,32 +1,106 @@
-"""Cloning: a network learns to do what a plan does, before it learns to do better."""
+"""Cloning: a network learns to do what a plan or another policy does, before it learns to do better."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from teleport_env.agents.comparison.play import draw_instances
-from teleport_env.agents.learning.plans import Lesson, Plan, play_plans
+from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.plans import Plan, play_plans
 from teleport_env.agents.learning.settings import Training
+from teleport_env.envs.vector import TeleportVectorEnv
+from teleport_env.searches import search_from, to_dict
 
 _SMOOTHING = 0.1
-"""Share of probability spread over all actions: a policy that is sure of everything would not try anything."""
+"""Share of probability spread over all actions of a plan: a policy that is sure of everything would not try anything."""
 
 _PASSES = 30
 _BATCH = 2048
 
 
-def lesson_of(training: Training, plan: Plan, instances: int = 512) -> Lesson:
-    """What a plan sees and does on instances of the train split."""
+@dataclass(frozen=True)
+class Demonstration:
+    """What a teacher saw, and how it decides there.
+
+    Attributes:
+        observations: ``(N, F)`` float32.
+        probabilities: ``(N, actions)`` float32.
+    """
+
+    observations: np.ndarray
+    probabilities: np.ndarray
+
+
+def shown_by_plan(training: Training, plan: Plan, instances: int = 512) -> Demonstration:
+    """What a plan does on instances of the train split, a tenth of it anything else."""
     ids = draw_instances(training.only, "train", instances, training.seed + 1)
     lesson = play_plans(training, [plan], ids, seed=training.seed, lesson=True)[1]
     assert lesson is not None
-    return lesson
+    count = training.settings().action_count
+    chosen = np.eye(count, dtype=np.float32)[lesson.actions]
+    return Demonstration(lesson.observations, (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
 
 
-def clone(network: nn.Module, lesson: Lesson, generator: torch.Generator, passes: int = _PASSES) -> float:
-    """Teach a network the actions of a lesson.
+def shown_by_policy(training: Training, teacher: LearnedSchedule, instances: int = 512) -> Demonstration:
+    """What a policy does on instances of the train split, drawing its actions.
+
+    Args:
+        training: On the one problem; its environment is the teacher's.
+        teacher: The policy.
+        instances: How many.
+    """
+    ids = draw_instances(training.only, "train", instances, training.seed + 1)
+    environment = {**training.environment, "learning_rate": teacher.environment["learning_rate"]}
+    env = TeleportVectorEnv(training.only, len(ids), autoreset_mode="Disabled", split="train", **environment)
+    seen: list[np.ndarray] = []
+    shown: list[np.ndarray] = []
+    with torch.no_grad():
+        observation, _ = env.reset(seed=training.seed, options={"instance_id": ids})
+        state, over = None, np.zeros(len(ids), dtype=bool)
+        while not over.all():
+            seen.append(observation[~over])
+            shown.append(teacher.probabilities(observation[~over]).astype(np.float32))
+            action, state = teacher.predict(observation, state, deterministic=False)
+            observation, _, terminated, truncated, _ = env.step(action)
+            over = terminated | truncated
+    return Demonstration(np.concatenate(seen), np.concatenate(shown))
+
+
+def teacher_of(training: Training, paths: tuple[Path, ...]) -> LearnedSchedule | None:
+    """The first of some policies that was trained on a training's one problem; None if none was.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: It plays in another environment than the training's: its actions would mean something else.
+    """
+    for path in paths:
+        policy = LearnedSchedule.load(path)
+        if training.only not in policy.problems:
+            continue
+        teacher = policy.for_problem(training.only)
+        mine, its = (_meaning(one) for one in (training.policy_environment(1.0), teacher.environment))
+        if mine != its:
+            raise ValueError(f"the teacher {path} plays {training.only} in {its}, but the training in {mine}")
+        return teacher
+    return None
+
+
+def _meaning(environment: dict[str, object] | object) -> dict[str, object]:
+    """An environment without its learning rate, in one form."""
+    assert isinstance(environment, dict)
+    kept = {name: value for name, value in environment.items() if name != "learning_rate"}
+    searches = kept.get("searches") or []
+    assert isinstance(searches, list)
+    return {**kept, "searches": [to_dict(search_from(search)) for search in searches]}
+
+
+def clone(network: nn.Module, lesson: Demonstration, generator: torch.Generator, passes: int = _PASSES) -> float:
+    """Teach a network to decide as shown.
 
     Args:
         network: Observations ``(N, F)`` to logits ``(N, actions)``; changed in place.
@@ -35,18 +109,17 @@ def clone(network: nn.Module, lesson: Lesson, generator: torch.Generator, passes
         passes: Over the lesson.
 
     Returns:
-        The share of the lesson's actions that the network would choose.
+        The share of the lesson's likeliest actions that the network would choose.
     """
-    observations = torch.as_tensor(lesson.observations)
-    actions = torch.as_tensor(np.asarray(lesson.actions))
-    loss = nn.CrossEntropyLoss(label_smoothing=_SMOOTHING)
+    observations, targets = torch.as_tensor(lesson.observations), torch.as_tensor(lesson.probabilities)
+    loss = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for number in range(passes):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1.0 - number / passes)
-        for rows in torch.randperm(len(actions), generator=generator).split(_BATCH):
+        for rows in torch.randperm(len(targets), generator=generator).split(_BATCH):
             optimizer.zero_grad()
-            loss(network(observations[rows]), actions[rows]).backward()
+            loss(network(observations[rows]), targets[rows]).backward()
             optimizer.step()
     with torch.no_grad():
-        return float((network(observations).argmax(dim=1) == actions).float().mean())
+        return float((network(observations).argmax(dim=1) == targets.argmax(dim=1)).float().mean())

@@ -19,8 +19,10 @@ from teleport_env.agents.learning.recipes import GENERALIST, RECIPES, rate_only,
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
 from teleport_env.agents.learning.slots import SLOTS, fill, search_prices
 from teleport_env.agents.learning.training import _Run, train
+from teleport_env.agents.learning.warm_start import shown_by_policy
 from teleport_env.agents.policy_file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.checks import check_agent
+from teleport_env.envs.features import INDEX
 
 MIXED = Training(
     problem=("Booth", "MatrixFactorization", "Rosenbrock"),
@@ -205,6 +207,53 @@ def test_a_file_whose_parts_do_not_fit_is_refused(
         LearnedSchedule.load(path)
 
 
+# -- teachers ----------------------------------------------------------------------------------------------------------
+
+
+def specialist(problem: str, out: Path, **settings: Any) -> Path:
+    """A policy that is sure of one action in the first half of the budget and of another in the second."""
+    alone = dataclasses.replace(MIXED.alone(problem), price_inputs=False, teachers=(), out=out, **settings)
+    agent = LearnedSchedule(
+        problems=(problem,),
+        features=("budget_left",),
+        layers=(
+            (
+                np.array([[8.0], [0.0], [-8.0], *[[0.0]] * (alone.settings().action_count - 3)], dtype=np.float32),
+                np.array([-4.0, -9.0, 4.0, *[-9.0] * (alone.settings().action_count - 3)], dtype=np.float32),
+            ),
+        ),
+        environment=alone.policy_environment(0.07),
+    )
+    return agent.save(out / f"{problem}.json")
+
+
+def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
+    teacher = specialist("Booth", tmp_path)
+    training = dataclasses.replace(
+        MIXED, teachers=(teacher,), warm_start=False, hidden=(32, 32), plans=0, families={}, out=tmp_path / "t"
+    )
+    run = _Run(training, silent)
+    policy = run._policy().for_problem("Booth")
+    assert policy.environment["learning_rate"] == 0.07
+    shown = shown_by_policy(training.alone("Booth"), LearnedSchedule.load(teacher), instances=16)
+    np.testing.assert_allclose(shown.probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    early = shown.observations[:, INDEX["budget_left"]] > 0.6
+    late = shown.observations[:, INDEX["budget_left"]] < 0.4
+    assert (shown.probabilities[early].argmax(axis=1) == 0).all()
+    assert (shown.probabilities[late].argmax(axis=1) == 2).all()
+    agrees = policy.logits(shown.observations).argmax(axis=1) == shown.probabilities.argmax(axis=1)
+    assert agrees[early | late].mean() > 0.9
+    # whom nobody taught keeps the rate of the problem
+    rate = run._policy().for_problem("Rosenbrock").environment["learning_rate"]
+    assert rate == training.alone("Rosenbrock").settings().learning_rate
+
+
+def test_a_teacher_of_another_menu_is_told(tmp_path: Path) -> None:
+    teacher = specialist("Booth", tmp_path, searches=("random",))
+    with pytest.raises(ValueError, match="the teacher .* plays Booth in"):
+        _Run(dataclasses.replace(MIXED, teachers=(teacher,), out=tmp_path / "t"), silent)
+
+
 # -- slots -------------------------------------------------------------------------------------------------------------
 
 
@@ -214,8 +263,8 @@ def test_slots_are_filled_with_what_serves_the_symmetry_and_can_be_paid() -> Non
     assert [name for name, search in quadratic.items() if search] == ["ascend", "look", "sample", "guess"]
     network = dict(zip(names, fill("MLPRegression", names), strict=True))
     assert network["balance_gradient"]["search"] == "closed_form"
-    permuted = dict(zip(names, fill("MLPRegression", names, symmetry="permutation"), strict=True))
-    assert [name for name, search in permuted.items() if search] == ["sample", "guess"]
+    assert network["sample"] is None
+    assert fill("MLPRegression", names, symmetry="permutation") == [None] * len(names)
     poor = fill("Booth", names, budget=8.0)
     assert poor[names.index("look")] is None
     with pytest.raises(ValueError, match="no slot 'astrology'"):
