@@ -136,6 +136,10 @@ class Arrays:
         """``(R, m)``, the sums of squares of the columns of ``(R, k, m)``."""
         raise NotImplementedError
 
+    def inner(self, one: Array, other: Array) -> Array:
+        """``(R,)``, the sums of the products of the entries of ``(R, k, m)``."""
+        raise NotImplementedError
+
     def times(self, matrices: Array, vectors: Array, out: Array) -> None:
         """``(R, k, m)`` times ``(R, m)``: each run's bits do not depend on the others."""
         raise NotImplementedError
@@ -234,6 +238,9 @@ class _NumPy(Arrays):
     def column_squares(self, matrices: Array) -> Array:
         return np.einsum("rij,rij->rj", matrices, matrices)
 
+    def inner(self, one: Array, other: Array) -> Array:
+        return np.einsum("rij,rij->r", one, other)
+
     def times(self, matrices: Array, vectors: Array, out: Array) -> None:
         np.matmul(matrices, vectors[:, :, None], out[:, :, None])
 
@@ -320,6 +327,9 @@ class _Torch(Arrays):
 
     def column_squares(self, matrices: Array) -> Array:
         return matrices.square().sum(1)
+
+    def inner(self, one: Array, other: Array) -> Array:
+        return (one * other).flatten(1).sum(1)
 
     # A product with two equal columns: one with a vector takes another path where there is one run.
 

@@ -24,7 +24,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array
+from teleport_env.arrays import Array, Arrays
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
 from teleport_env.searches.low_rank import LowRank, moved_by, moved_flops, times_flops
@@ -32,7 +32,7 @@ from teleport_env.searches.moves import Point
 from teleport_env.searches.trails import Place, Trail
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import Factors, HiddenUnits
-from teleport_env.symmetries.networks import product
+from teleport_env.symmetries.networks import plus_product, product
 
 
 @dataclass
@@ -40,10 +40,11 @@ class Layered:
     """The values of a network on its examples; lists have an entry a hidden layer, the lowest first.
 
     Attributes:
-        outputs: ``z_l`` ``(R, k, n)``.
+        outputs: ``z_l`` ``(R, k, n)``, as the activation's inverse gives them back.
         activated: ``a_l = s(z_l)``.
         slopes: ``s'(z_l)``.
         errors: ``e_l = dL/da_l``.
+        deltas: ``d_l = e_l s'(z_l)``.
         factors: Of the inputs ``h_l`` of every hidden layer, with the row of ones that a bias multiplies.
         upper: The weights above every hidden layer ``(R, p, k + bias)``.
         grams: ``h_l' h_l`` ``(R, n, n)`` of all layers.
@@ -55,11 +56,12 @@ class Layered:
     activated: list[Tensor]
     slopes: list[Tensor]
     errors: list[Tensor]
+    deltas: list[Tensor]
     factors: list[Factors]
     upper: list[Tensor]
     grams: list[Tensor]
     backward: list[Tensor]
-    norm2: Tensor
+    norm2: Array
 
 
 def serves(symmetry: Symmetry) -> bool:
@@ -81,6 +83,8 @@ class HiddenTrail(Trail):
         self._symmetry = start.symmetry
         self._network = start.symmetry.network
         self._layers = start.symmetry.layers
+        self._direction_price = Counts(flops=direction_flops(self._symmetry))
+        self._along_price = [Counts(flops=along_flops(self._symmetry, retract)) for retract in (False, True)]
         with torch.no_grad():
             self._inputs = self._network.inputs(start.instance, start.batch)
 
@@ -108,85 +112,94 @@ class HiddenTrail(Trail):
             # of the network's outputs: G = d h'
             delta = Factors.of(h).times_inverse_transposed(gradients[-1])
             slopes = [network.activation.derivative(output) for output in outputs]
-            errors, backward = self._errors(weights[1:], slopes, delta)
+            self._top = product(delta.mT, delta)
+            errors, deltas, backward = self._errors(weights[1:], slopes, delta)
+            # rather than z itself, as in `HiddenUnits.act`: what a step changes is then free of the rounding of s^-1(s(z))
+            restored = [network.activation.inverse(a) for a in activated]
             layered = Layered(
-                outputs,
+                restored,
                 activated,
                 slopes,
                 errors,
+                deltas,
                 factors,
                 weights[1:],
                 grams,
                 backward,
-                _norm2(grams, backward),
+                _norm2(self._x, grams, backward),
             )
-            self._first = (weights[0], network.activation.inverse(activated[0]))
+            self._first = (weights[0], restored[0])
             self._delta = delta
         return self._place(layered)
 
-    def _errors(self, upper: list[Tensor], slopes: list[Tensor], delta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """``e_l`` of the hidden layers, and ``d_l' d_l`` of all."""
-        errors, backward = [], [product(delta.mT, delta)]
+    def _errors(
+        self, upper: list[Tensor], slopes: list[Tensor], delta: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """``e_l`` and ``d_l`` of the hidden layers, and ``d_l' d_l`` of all."""
+        errors, deltas, backward = [], [], [self._top]
         for weight, slope in zip(reversed(upper), reversed(slopes), strict=True):
-            error = product(weight[:, :, : slope.shape[1]].mT, delta)
+            error = product(self._matrix(weight, slope.shape[1]).mT, delta)
             delta = error * slope
             errors.append(error)
+            deltas.append(delta)
             backward.append(product(delta.mT, delta))
-        return errors[::-1], backward[::-1]
+        return errors[::-1], deltas[::-1], backward[::-1]
+
+    def _matrix(self, weight: Tensor, width: int) -> Tensor:
+        """Without the column of a bias."""
+        return weight[:, :, :width] if self._layers.bias else weight
 
     def _place(self, layered: Layered) -> Place:
-        norm2 = self._x.view(layered.norm2)
-        return Place(layered, self._loss, norm2, norm2 < math.inf)
+        return Place(layered, self._loss, layered.norm2, layered.norm2 < math.inf)
 
     def direction(self, place: Place, derivative: str, relative: bool) -> list[LowRank]:
         at: Layered = place.state
-        activation = self._network.activation
-        self._start.evaluator.charge(Counts(flops=direction_flops(self._symmetry)))
+        activation, bias = self._network.activation, self._layers.bias
+        self._start.evaluator.charge(self._direction_price)
         directions = []
         tangent: Tensor | None = None  # of the layer's inputs; the data rest
         with torch.no_grad():
-            for index, (output, activated, slope, error) in enumerate(
-                zip(at.outputs, at.activated, at.slopes, at.errors, strict=True)
+            for index, (activated, slope, error, delta) in enumerate(
+                zip(at.activated, at.slopes, at.errors, at.deltas, strict=True)
             ):
-                delta = error * slope
                 output_tangent = product(delta, at.grams[index])
                 bracket = product(activated, at.backward[index + 1])
                 if tangent is not None:
-                    weight = at.upper[index - 1][:, :, : tangent.shape[1]]
-                    output_tangent = output_tangent + product(weight, tangent)
+                    weight = self._matrix(at.upper[index - 1], tangent.shape[1])
+                    output_tangent = plus_product(output_tangent, weight, tangent)
                     # a bias multiplies a constant, whose tangent is 0
-                    along = torch.nn.functional.pad(tangent, (0, 0, 0, int(self._layers.bias)))
+                    along = torch.nn.functional.pad(tangent, (0, 0, 0, 1)) if bias else tangent
                     bracket = bracket + product(delta, at.factors[index].inverse_times(along).mT) / slope
                 if activation.curved:
-                    bracket = bracket + error * output_tangent * activation.second_derivative(output) / slope
+                    second = activation.second_derivative(at.outputs[index])
+                    bracket = bracket + error * output_tangent * second / slope
                 tangent = slope * output_tangent
-                directions.append(
-                    LowRank.balanced(2.0 * torch.cat([-error, bracket], dim=2), torch.cat([tangent, activated], dim=2))
-                )
+                directions.append(LowRank.of(torch.cat([-error, bracket, tangent, activated], dim=2)))
         return directions
 
     def length(self, direction: list[LowRank]) -> Array:
-        return self._x.view(torch.stack([part.norm2() for part in direction]).sum(0).sqrt())
+        norm2 = direction[0].norm2
+        for part in direction[1:]:
+            norm2 = norm2 + part.norm2
+        return 2.0 * self._x.view(norm2) ** 0.5  # of 2 P Q'
 
     def along(self, place: Place, direction: list[LowRank], factor: Array, retract: bool) -> Place:
-        by = self._x.tensor(factor)
+        by = self._x.tensor(2.0 * factor)
         at: Layered = place.state
-        network, activation = self._network, self._network.activation
-        self._start.evaluator.charge(Counts(flops=along_flops(self._symmetry, retract)))
+        network, activation, bias = self._network, self._network.activation, self._layers.bias
+        self._start.evaluator.charge(self._along_price[retract])
         outputs, activated, slopes, upper = [], [], [], list(at.upper)
         factors, grams = [at.factors[0]], [at.grams[0]]
         with torch.no_grad():
             for index, part in enumerate(direction):
                 element = moved_by(part, by, retract)
                 moved = element.times(at.activated[index])
-                output = activation.inverse(moved)
+                output, slope = activation.inverse_and_slope(moved)
                 if index > 0:
-                    # from s^-1(s(z)) rather than z, as in `HiddenUnits.act`
-                    change = output - activation.inverse(at.activated[index])
-                    upper[index - 1] = upper[index - 1] + factors[index].times_inverse(change)
+                    upper[index - 1] = factors[index].plus_times_inverse(upper[index - 1], output - at.outputs[index])
                 width = moved.shape[1]
-                above = element.from_right(upper[index][:, :, :width])
-                if self._layers.bias:
+                above = element.from_right(self._matrix(upper[index], width))
+                if bias:
                     above = torch.cat([above, upper[index][:, :, width:]], dim=2)
                 upper[index] = above
                 h = network.augmented(moved)
@@ -195,10 +208,10 @@ class HiddenTrail(Trail):
                     factors.append(Factors.of(h))
                 outputs.append(output)
                 activated.append(moved)
-                slopes.append(activation.derivative(output))
-            errors, backward = self._errors(upper, slopes, self._delta)
-        norm2 = _norm2(grams, backward)
-        return self._place(Layered(outputs, activated, slopes, errors, factors, upper, grams, backward, norm2))
+                slopes.append(slope)
+            errors, deltas, backward = self._errors(upper, slopes, self._delta)
+        norm2 = _norm2(self._x, grams, backward)
+        return self._place(Layered(outputs, activated, slopes, errors, deltas, factors, upper, grams, backward, norm2))
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Layered:
         a, b = chosen.state, other.state
@@ -214,6 +227,7 @@ class HiddenTrail(Trail):
             activated=pick("activated"),
             slopes=pick("slopes"),
             errors=pick("errors"),
+            deltas=pick("deltas"),
             factors=[
                 Factors(torch.where(matrix, one.q, two.q), torch.where(matrix, one.r, two.r))
                 for one, two in zip(a.factors, b.factors, strict=True)
@@ -221,7 +235,7 @@ class HiddenTrail(Trail):
             upper=pick("upper"),
             grams=pick("grams"),
             backward=pick("backward"),
-            norm2=torch.where(runs, a.norm2, b.norm2),
+            norm2=self._x.where(mask, a.norm2, b.norm2),
         )
 
     def end(self, place: Place) -> Point:
@@ -230,17 +244,20 @@ class HiddenTrail(Trail):
         start.evaluator.charge(Counts(flops=end_flops(self._symmetry)))
         with torch.no_grad():
             weight, before = self._first
-            change = self._network.activation.inverse(at.activated[0]) - before
-            lowest = weight + at.factors[0].times_inverse(change)
+            change = at.outputs[0] - before
+            lowest = at.factors[0].plus_times_inverse(weight, change)
             params = self._layers.flatten([lowest, *at.upper])
         loss, gradient = start.evaluator.loss_and_gradient(params)
         before = self._x.tensor(place.loss)
         return Point(params, torch.where(torch.isfinite(before), loss, before), gradient)
 
 
-def _norm2(grams: list[Tensor], backward: list[Tensor]) -> Tensor:
-    terms = [(one * two).flatten(1).sum(1) for one, two in zip(grams, backward, strict=True)]
-    return torch.stack(terms).sum(0)
+def _norm2(x: Arrays, grams: list[Tensor], backward: list[Tensor]) -> Array:
+    terms = [x.inner(x.view(one), x.view(two)) for one, two in zip(grams, backward, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 # -- prices: floating-point operations for one run, term by term of the methods above ----------------------------------

@@ -47,6 +47,13 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 _TINY = 400  # products of numbers in a matrix product, below which torch's `bmm` is its plain loop
 
 
+def plus_product(matrix: Tensor, left: Tensor, right: Tensor, by: float = 1.0) -> Tensor:
+    """``matrix + by left @ right`` of `product`, in one call."""
+    if left.shape[2] == 1 or right.shape[2] == 1:
+        return torch.add(matrix, product(left, right), alpha=by)
+    return torch.baddbmm(matrix, left, right, alpha=by)
+
+
 @dataclass(frozen=True)
 class Layers:
     """The flat layout of a chain of layers.

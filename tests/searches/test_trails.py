@@ -124,8 +124,8 @@ def test_low_rank_elements(size: float) -> None:
     left, right, other = (
         torch.randn(3, 12, columns, generator=generator, dtype=torch.float64) for columns in (4, 4, 5)
     )
-    direction = LowRank.balanced(left, 1e6 * right)
-    factor = size / direction.norm2().sqrt()
+    direction = LowRank.of(torch.cat([left, 1e6 * right], dim=2))
+    factor = size / direction.norm2.sqrt()
     whole = factor[:, None, None] * left @ (1e6 * right).mT
     element = torch.matrix_exp(whole)
     moved = moved_by(direction, factor, retract=False)
