@@ -67,6 +67,9 @@ class Training:
             training's environment, and brings the base learning rate.
         critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
             knows nothing yet.
+        temperatures: Ways of playing tried on the validation instances: 0 takes the likeliest action, 1 draws from the
+            policy's distribution, in between from sharper ones. A policy that always takes the likeliest action may ask for
+            the same in vain for ever.
         validation_instances: Of the validation split, on which the best policy is chosen.
         control: The policy is a control (kind ``"control"`` in tables), such as one without teleports.
         name: What tables call the policy.
@@ -106,6 +109,7 @@ class Training:
     warm_start: bool = False
     teachers: tuple[Path, ...] = ()
     critic_segments: int = 0
+    temperatures: tuple[float, ...] = (0.0, 0.5, 1.0)
     validation_instances: int = 256
     control: bool = False
     name: str = "learned"
@@ -142,6 +146,8 @@ class Training:
         for name in ("step_size", "reward_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not self.temperatures or not all(0 <= value < math.inf for value in self.temperatures):
+            raise ValueError(f"temperatures must be one or more numbers of at least 0, got {self.temperatures}")
         if self.price_inputs and not self.masks:
             raise ValueError("price_inputs need masks, which know the prices: leave masks on")
         for name in self.problems if self.several else ():

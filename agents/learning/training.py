@@ -238,8 +238,7 @@ class _Run:
         with _generators(training.seed, number + 1) as seed:
             self.env.seed(seed)
             model.learn(size, log_interval=None)  # type: ignore[arg-type]  # None: never, says its docstring
-        policy = self._policy()
-        worth = self._worth(policy)
+        policy, temperature, worth = self._best_play()
         gained = float(np.mean([*worth.values()]))
         values = model.logger.name_to_value
         self.history.append(
@@ -247,6 +246,7 @@ class _Run:
                 "segment": number,
                 "decisions": (number + 1) * size,
                 "gained": gained,
+                "temperature": temperature,
                 **({f"gained_{problem}": one for problem, one in worth.items()} if training.several else {}),
                 "entropy": -float(values["train/entropy_loss"]),
             }
@@ -269,8 +269,8 @@ class _Run:
         self.env.close()
         gained, policy = self.best
         if policy is None:
-            policy = self._policy()
-            gained = float(np.mean([*self._worth(policy).values()]))
+            policy, _, worth = self._best_play()
+            gained = float(np.mean([*worth.values()]))
         policy.save(Path(self.training.out) / "policy.json")
         if self.writer is not None:
             self.writer.close()
@@ -287,6 +287,14 @@ class _Run:
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         return Trained(policy, gained, self.plans, self.history)
 
+    def _best_play(self) -> tuple[LearnedSchedule, float, dict[str, float]]:
+        """The network as it is, played at the temperature that gains most, which, and what it gains."""
+        found = []
+        for temperature in self.training.temperatures:
+            policy = self._policy(temperature)
+            found.append((policy, temperature, self._worth(policy)))
+        return max(found, key=lambda entry: np.mean([*entry[2].values()]))
+
     def _worth(self, policy: LearnedSchedule) -> dict[str, float]:
         """What a policy gains on the validation instances of each problem."""
         found = {}
@@ -302,14 +310,17 @@ class _Run:
             found[problem] = float(np.mean([row["gained"] for row in played.rows]))
         return found
 
-    def _policy(self) -> LearnedSchedule:
-        """The network as it is now, as an agent."""
+    def _policy(self, temperature: float = 0.0) -> LearnedSchedule:
+        """The network as it is now, as an agent; a temperature above 0 divides the logits that it draws from."""
         policy: Any = self.model.policy
         linear = [part for part in policy.mlp_extractor.policy_net if isinstance(part, nn.Linear)]
         layers = tuple(
             (part.weight.detach().numpy().copy(), part.bias.detach().numpy().copy())
             for part in [*linear, policy.action_net]
         )
+        if temperature not in (0.0, 1.0):
+            weight, bias = layers[-1]
+            layers = (*layers[:-1], (weight / np.float32(temperature), bias / np.float32(temperature)))
         training = self.training
         provenance: dict[str, Any] = {"training": {**training.to_json(), "out": ""}, "versions": _versions()}
         plans, rules = _plain(self.plans), _plain(self.rules)
@@ -320,6 +331,7 @@ class _Run:
             "features": training.features,
             "layers": layers,
             "price_inputs": training.price_inputs,
+            "stochastic": temperature > 0.0,
         }
         environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
         if training.several:
@@ -356,6 +368,7 @@ class _Run:
             "begin": begin,
             "history": self.history,
             "gained": gained,
+            "stochastic": best.stochastic,
             "plans": _plain(self.plans),
             "rules": _plain(self.rules),
         }
@@ -374,7 +387,8 @@ class _Run:
         self.begin, self.history = settings["begin"], settings["history"]
         count = sum(name.startswith("best.") for name in tensors) // 2
         layers = tuple((tensors[f"best.{n}.weight"], tensors[f"best.{n}.bias"]) for n in range(count))
-        self.best = (settings["gained"], dataclasses.replace(self._policy(), layers=layers))
+        best = dataclasses.replace(self._policy(), layers=layers, stochastic=settings["stochastic"])
+        self.best = (settings["gained"], best)
 
 
 def _build(training: Training, env: Mixture, teleports: int) -> OnPolicyAlgorithm:

@@ -25,7 +25,7 @@ from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_pl
 from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
 from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
-from teleport_env.agents.learning.training import train
+from teleport_env.agents.learning.training import _Run, train
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
@@ -376,6 +376,28 @@ def test_a_saved_policy_is_the_trained_network(tmp_path: Path) -> None:
     check_agent(loaded, "Booth")
 
 
+def test_the_way_of_playing_that_gains_most_is_kept(tmp_path: Path) -> None:
+    """Drawing from sharper logits is a stochastic policy with a larger last layer, through files and checkpoints too."""
+    training = dataclasses.replace(TINY, temperatures=(0.5,), out=tmp_path)
+    train(training, silent, until=1)
+    found = train(training, silent, until=2)
+    loaded = LearnedSchedule.load(tmp_path / "policy.json")
+    assert loaded.stochastic
+    run = _Run(training, silent)
+    assert run.best[1] is not None
+    assert run.best[1].stochastic
+    plain, sharp = run._policy(), run._policy(0.5)
+    assert not plain.stochastic
+    seen = observations()
+    np.testing.assert_allclose(sharp.logits(seen), 2 * plain.logits(seen), rtol=1e-5)
+    assert all(entry["temperature"] == 0.5 for entry in found.history)
+    both = _Run(dataclasses.replace(training, temperatures=(0.0, 0.5, 1.0), out=tmp_path / "other"), silent)
+    worth = {t: np.mean([*both._worth(both._policy(t)).values()]) for t in (0.0, 0.5, 1.0)}
+    assert len(set(worth.values())) > 1
+    _, temperature, gained = both._best_play()
+    assert worth[temperature] == max(worth.values()) == np.mean([*gained.values()])
+
+
 def test_a_wrong_plan_in_a_file_is_told() -> None:
     with pytest.raises(ValueError, match="is none"):
         plan_of(schedule(provenance={"plan": {"plan": {"learning_rate": 0.1, "code": 1}}}))
@@ -488,6 +510,7 @@ def test_the_command_line_goes_before_the_recipe() -> None:
         ({"minibatches": 3}, "minibatches must divide"),
         ({"discount": 1.5}, "discount"),
         ({"step_size": 0.0}, "step_size"),
+        ({"temperatures": (-1.0,)}, "temperatures"),
         ({"searches": ("astrology",)}, "astrology"),
         ({"problem": "Both"}, "there is no problem 'Both'"),
     ],
