@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
+import shlex
 import types
 import typing
 from collections.abc import Mapping
@@ -283,6 +284,32 @@ def from_arguments(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> Train
     """The settings: what was given goes before the recipe."""
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     return Training(**{**recipe, **tuples})
+
+
+def command(training: Training, start: Mapping[str, Any]) -> str:
+    """The command that asks for a training, but for the folder it writes to.
+
+    Args:
+        training: The settings.
+        start: The recipe that the command line begins with.
+    """
+    usual = Training(**start)
+    words = ["python", "scripts/train.py", "--problem", *training.problems]
+    for f in dataclasses.fields(training):
+        value = getattr(training, f.name)
+        if f.name in ("problem", "out", "tensorboard") or value == getattr(usual, f.name):
+            continue
+        if isinstance(value, bool):
+            words.append(_flag(f.name) if value else "--no-" + _flag(f.name)[2:])
+        else:
+            words += [_flag(f.name), *map(_word, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Path) and value.is_absolute():
+        return value.name  # where it lay on somebody's machine tells nobody anything
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
 def _flag(name: str) -> str:

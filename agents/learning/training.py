@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule, relative
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
+from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.rules import FoundRule, search_rules
-from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.settings import Training, command
 from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.warm_start import Demonstration, clone, shown_by_plan, shown_by_policy, teacher_of
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
@@ -322,7 +323,14 @@ class _Run:
             weight, bias = layers[-1]
             layers = (*layers[:-1], (weight / np.float32(temperature), bias / np.float32(temperature)))
         training = self.training
-        provenance: dict[str, Any] = {"training": {**training.to_json(), "out": ""}, "versions": _versions()}
+        provenance: dict[str, Any] = {
+            "command": command(training, recipe(training.problem)),
+            "training": {**training.to_json(), "out": ""},
+            "versions": _versions(),
+        }
+        if training.teachers:
+            taught = {p: game.teacher for p, game in self.games.items() if game.teacher is not None}
+            provenance["teachers"] = {p: teacher.provenance.get("command") for p, teacher in taught.items()}
         plans, rules = _plain(self.plans), _plain(self.rules)
         shared: dict[str, Any] = {
             "name": training.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import GENERALIST, RECIPES, rate_only, recipe
-from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
+from teleport_env.agents.learning.settings import Training, add_arguments, command, from_arguments
 from teleport_env.agents.learning.slots import SLOTS, fill, search_prices
 from teleport_env.agents.learning.training import _Run, train
 from teleport_env.agents.learning.warm_start import shown_by_policy
@@ -288,6 +289,28 @@ def test_several_problems_on_the_command_line() -> None:
     control = Training(**rate_only(tuple(RECIPES)))
     assert control.slots == ()
     assert control.alone("Booth").settings().searches == ()
+
+
+@pytest.mark.parametrize("problem", [("Booth", "LinearNetwork"), "LinearNetwork"])
+def test_the_command_of_a_training_asks_for_it(problem: Any) -> None:
+    start = recipe(problem)
+    names = [problem] if isinstance(problem, str) else list(problem)
+    more: dict[str, Any] = {"seed": 4, "masks": True, "teachers": (Path("a/b.json"), Path("/home/me/c.json"))}
+    if isinstance(problem, str):
+        more |= {"masks": False, "searches": ("random", {"search": "grid", "points": 8}), "warm_start": True}
+    else:
+        more |= {"families": {"Booth": {"plans": 7}}, "warm_start": False}
+    training = Training(**{**start, **more, "out": Path("/home/me/out")})
+    words = shlex.split(command(training, start))
+    assert words[:2] == ["python", "scripts/train.py"]
+    assert "/home" not in command(training, start)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = vars(parser.parse_args(words[2:]))
+    assert given["problem"] == names
+    again = from_arguments(given, recipe(given["problem"]))
+    changed = {"out": Training.out, "teachers": (Path("a/b.json"), Path("c.json"))}
+    assert again == dataclasses.replace(training, **changed)
 
 
 @pytest.mark.parametrize(
