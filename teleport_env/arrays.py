@@ -136,6 +136,38 @@ class Arrays:
         """``(R, m)``, the sums of squares of the columns of ``(R, k, m)``."""
         raise NotImplementedError
 
+    def beside(self, parts: Sequence[Array]) -> Array:
+        """``(R, k, m)`` of several with the same ``k``."""
+        raise NotImplementedError
+
+    def stacked(self, parts: Sequence[Array]) -> Array:
+        """One after the other along the first axis."""
+        raise NotImplementedError
+
+    def product(self, left: Array, right: Array) -> Array:
+        """``(R, k, m)`` times ``(R, m, n)``: each run's bits do not depend on the others."""
+        raise NotImplementedError
+
+    def plus_product(self, matrix: Array, left: Array, right: Array, by: float = 1.0) -> Array:
+        """``matrix + by left right``: each run's bits do not depend on the others."""
+        raise NotImplementedError
+
+    def diagonals(self, matrices: Array) -> Array:
+        """``(R, k)`` of ``(R, k, k)``."""
+        raise NotImplementedError
+
+    def exponents(self, values: Array) -> Array:
+        """The least ``j`` with ``values < 2^j``, integers; of finite values."""
+        raise NotImplementedError
+
+    def negative_powers(self, exponents: Array) -> Array:
+        """``2^-j``, exactly, for ``j`` from 0 to 63; float64."""
+        raise NotImplementedError
+
+    def like(self, values: Array, other: Array) -> Array:
+        """In the precision of ``other``."""
+        raise NotImplementedError
+
     def inner(self, one: Array, other: Array) -> Array:
         """``(R,)``, the sums of the products of the entries of ``(R, k, m)``."""
         raise NotImplementedError
@@ -155,6 +187,10 @@ _NUMPY_TYPES = {
     torch.int64: np.int64,
     torch.bool: np.bool_,
 }
+
+
+_FEW = 1 << 18  # multiplications up to which a product is quicker in NumPy, whose library does not use threads below
+_POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64)  # exact, which pow need not be
 
 
 def _ending(function: Any) -> Callable[..., Any]:
@@ -237,6 +273,37 @@ class _NumPy(Arrays):
 
     def column_squares(self, matrices: Array) -> Array:
         return np.einsum("rij,rij->rj", matrices, matrices)
+
+    def beside(self, parts: Sequence[Array]) -> Array:
+        return np.concatenate(parts, 2)
+
+    def stacked(self, parts: Sequence[Array]) -> Array:
+        return np.concatenate(parts, 0)
+
+    def product(self, left: Array, right: Array) -> Array:
+        if left.shape[1] * left.shape[2] * right.shape[2] <= _FEW:
+            return np.matmul(left, right)
+        return torch.bmm(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+
+    def plus_product(self, matrix: Array, left: Array, right: Array, by: float = 1.0) -> Array:
+        found = self.product(left, right)
+        if by == -1.0:
+            return np.subtract(matrix, found, found)
+        if by != 1.0:
+            np.multiply(found, by, found)
+        return np.add(matrix, found, found)
+
+    def diagonals(self, matrices: Array) -> Array:
+        return np.diagonal(matrices, axis1=1, axis2=2)
+
+    def exponents(self, values: Array) -> Array:
+        return np.frexp(values)[1]
+
+    def negative_powers(self, exponents: Array) -> Array:
+        return np.ldexp(1.0, -exponents)
+
+    def like(self, values: Array, other: Array) -> Array:
+        return values.astype(other.dtype, copy=False)
 
     def inner(self, one: Array, other: Array) -> Array:
         return np.einsum("rij,rij->r", one, other)
@@ -327,6 +394,38 @@ class _Torch(Arrays):
 
     def column_squares(self, matrices: Array) -> Array:
         return matrices.square().sum(1)
+
+    def beside(self, parts: Sequence[Array]) -> Array:
+        return torch.cat(list(parts), dim=2)
+
+    def stacked(self, parts: Sequence[Array]) -> Array:
+        return torch.cat(list(parts))
+
+    # Products with a vector take another path where there is one run.
+
+    def product(self, left: Array, right: Array) -> Array:
+        if left.shape[2] == 1:
+            return left * right
+        if right.shape[2] == 1:
+            return (left * right.mT).sum(2, keepdim=True)
+        return torch.bmm(left, right)
+
+    def plus_product(self, matrix: Array, left: Array, right: Array, by: float = 1.0) -> Array:
+        if left.shape[2] == 1 or right.shape[2] == 1:
+            return torch.add(matrix, self.product(left, right), alpha=by)
+        return torch.baddbmm(matrix, left, right, alpha=by)
+
+    def diagonals(self, matrices: Array) -> Array:
+        return torch.diagonal(matrices, dim1=1, dim2=2)
+
+    def exponents(self, values: Array) -> Array:
+        return torch.frexp(values).exponent
+
+    def negative_powers(self, exponents: Array) -> Array:
+        return _POWERS.to(exponents.device)[exponents.to(torch.int64)]
+
+    def like(self, values: Array, other: Array) -> Array:
+        return values.to(other.dtype)
 
     def inner(self, one: Array, other: Array) -> Array:
         return (one * other).flatten(1).sum(1)

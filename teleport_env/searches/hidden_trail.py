@@ -18,13 +18,12 @@ loss is evaluated: how well it was kept depends on the data, and `Found.loss_cha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
-from teleport_env.arrays import Array, Arrays
+from teleport_env.arrays import TORCH, Array
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
 from teleport_env.searches.low_rank import LowRank, moved_by, moved_flops, times_flops
@@ -37,7 +36,7 @@ from teleport_env.symmetries.networks import plus_product, product
 
 @dataclass
 class Layered:
-    """The values of a network on its examples; lists have an entry a hidden layer, the lowest first.
+    """The values of a network on its examples, in arrays; lists have an entry a hidden layer, the lowest first.
 
     Attributes:
         outputs: ``z_l`` ``(R, k, n)``, as the activation's inverse gives them back.
@@ -45,22 +44,22 @@ class Layered:
         slopes: ``s'(z_l)``.
         errors: ``e_l = dL/da_l``.
         deltas: ``d_l = e_l s'(z_l)``.
-        factors: Of the inputs ``h_l`` of every hidden layer, with the row of ones that a bias multiplies.
+        inverses: ``h_l^+`` of the inputs of every hidden layer, with the row of ones that a bias multiplies.
         upper: The weights above every hidden layer ``(R, p, k + bias)``.
         grams: ``h_l' h_l`` ``(R, n, n)`` of all layers.
         backward: ``d_l' d_l`` of all layers.
         norm2: ``(R,)``.
     """
 
-    outputs: list[Tensor]
-    activated: list[Tensor]
-    slopes: list[Tensor]
-    errors: list[Tensor]
-    deltas: list[Tensor]
-    factors: list[Factors]
-    upper: list[Tensor]
-    grams: list[Tensor]
-    backward: list[Tensor]
+    outputs: list[Array]
+    activated: list[Array]
+    slopes: list[Array]
+    errors: list[Array]
+    deltas: list[Array]
+    inverses: list[Array]
+    upper: list[Array]
+    grams: list[Array]
+    backward: list[Array]
     norm2: Array
 
 
@@ -72,6 +71,9 @@ def serves(symmetry: Symmetry) -> bool:
         and symmetry.announced is not None
         and symmetry.announced <= min(columns for _, columns in symmetry.layers.shapes)
     )
+
+
+_SMALL = 1 << 13  # activations of a layer up to which NumPy is quicker
 
 
 class HiddenTrail(Trail):
@@ -87,6 +89,8 @@ class HiddenTrail(Trail):
         self._along_price = [Counts(flops=along_flops(self._symmetry, retract)) for retract in (False, True)]
         with torch.no_grad():
             self._inputs = self._network.inputs(start.instance, start.batch)
+        small = max(self._layers.hidden) * self._inputs.shape[2] <= _SMALL
+        self._m = self._x if small else TORCH  # for matrices
 
     @property
     def as_announced(self) -> bool:
@@ -94,170 +98,153 @@ class HiddenTrail(Trail):
         return self._inputs.shape[2] == self._symmetry.announced
 
     def begin(self) -> Place:
-        start, network = self._start, self._network
+        start, network, m = self._start, self._network, self._m
         with torch.no_grad():
             start.evaluator.charge(Counts(flops=begin_flops(self._symmetry)))
             value = self._inputs
             weights, gradients = self._layers.weights(start.params), self._layers.weights(start.gradient)
-            outputs, activated, factors, grams = [], [], [], []
+            restored, activated, slopes, inverses, grams = [], [], [], [], []
             for weight in weights[:-1]:
                 h = network.augmented(value)
-                factors.append(Factors.of(h))
-                grams.append(product(h.mT, h))
-                outputs.append(network.apply(weight, value))
-                value = network.activation(outputs[-1])
-                activated.append(value)
+                inverses.append(m.view(Factors.of(h).inverse()))
+                grams.append(m.view(product(h.mT, h)))
+                output = network.apply(weight, value)
+                value = network.activation(output)
+                activated.append(m.view(value))
+                slopes.append(m.view(network.activation.derivative(output)))
+                # rather than z, as in `HiddenUnits.act`: a step's change is then free of the rounding of s^-1(s(z))
+                restored.append(m.view(network.activation.inverse(value)))
             h = network.augmented(value)
-            grams.append(product(h.mT, h))
+            grams.append(m.view(product(h.mT, h)))
             # of the network's outputs: G = d h'
             delta = Factors.of(h).times_inverse_transposed(gradients[-1])
-            slopes = [network.activation.derivative(output) for output in outputs]
-            self._top = product(delta.mT, delta)
-            errors, deltas, backward = self._errors(weights[1:], slopes, delta)
-            # rather than z itself, as in `HiddenUnits.act`: what a step changes is then free of the rounding of s^-1(s(z))
-            restored = [network.activation.inverse(a) for a in activated]
-            layered = Layered(
-                restored,
-                activated,
-                slopes,
-                errors,
-                deltas,
-                factors,
-                weights[1:],
-                grams,
-                backward,
-                _norm2(self._x, grams, backward),
-            )
+            self._delta, self._top = m.view(delta.contiguous()), m.view(product(delta.mT, delta))
             self._first = (weights[0], restored[0])
-            self._delta = delta
-        return self._place(layered)
+            upper = [m.view(weight) for weight in weights[1:]]
+            errors, deltas, backward = self._errors(upper, slopes)
+        norm2 = self._norm2(grams, backward)
+        return self._place(
+            Layered(restored, activated, slopes, errors, deltas, inverses, upper, grams, backward, norm2)
+        )
 
-    def _errors(
-        self, upper: list[Tensor], slopes: list[Tensor], delta: Tensor
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def _errors(self, upper: list[Array], slopes: list[Array]) -> tuple[list[Array], list[Array], list[Array]]:
         """``e_l`` and ``d_l`` of the hidden layers, and ``d_l' d_l`` of all."""
+        m, delta = self._m, self._delta
         errors, deltas, backward = [], [], [self._top]
         for weight, slope in zip(reversed(upper), reversed(slopes), strict=True):
-            error = product(self._matrix(weight, slope.shape[1]).mT, delta)
+            error = m.product(self._matrix(weight, slope.shape[1]).swapaxes(1, 2), delta)
             delta = error * slope
             errors.append(error)
             deltas.append(delta)
-            backward.append(product(delta.mT, delta))
+            backward.append(m.product(delta.swapaxes(1, 2), delta))
         return errors[::-1], deltas[::-1], backward[::-1]
 
-    def _matrix(self, weight: Tensor, width: int) -> Tensor:
+    def _matrix(self, weight: Array, width: int) -> Array:
         """Without the column of a bias."""
         return weight[:, :, :width] if self._layers.bias else weight
 
+    def _norm2(self, grams: list[Array], backward: list[Array]) -> Array:
+        terms = [self._m.inner(one, two) for one, two in zip(grams, backward, strict=True)]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+    def _number(self, values: Array) -> Array:
+        """One a run, from an array for matrices."""
+        return values if self._m is self._x else self._x.view(self._m.tensor(values))
+
     def _place(self, layered: Layered) -> Place:
-        return Place(layered, self._loss, layered.norm2, layered.norm2 < math.inf)
+        norm2 = self._number(layered.norm2)
+        return Place(layered, self._loss, norm2, norm2 < math.inf)
 
     def direction(self, place: Place, derivative: str, relative: bool) -> list[LowRank]:
         at: Layered = place.state
-        activation, bias = self._network.activation, self._layers.bias
+        m, activation, bias = self._m, self._network.activation, self._layers.bias
         self._start.evaluator.charge(self._direction_price)
         directions = []
-        tangent: Tensor | None = None  # of the layer's inputs; the data rest
-        with torch.no_grad():
-            for index, (activated, slope, error, delta) in enumerate(
-                zip(at.activated, at.slopes, at.errors, at.deltas, strict=True)
-            ):
-                output_tangent = product(delta, at.grams[index])
-                bracket = product(activated, at.backward[index + 1])
-                if tangent is not None:
-                    weight = self._matrix(at.upper[index - 1], tangent.shape[1])
-                    output_tangent = plus_product(output_tangent, weight, tangent)
-                    # a bias multiplies a constant, whose tangent is 0
-                    along = torch.nn.functional.pad(tangent, (0, 0, 0, 1)) if bias else tangent
-                    bracket = bracket + product(delta, at.factors[index].inverse_times(along).mT) / slope
-                if activation.curved:
-                    second = activation.second_derivative(at.outputs[index])
-                    bracket = bracket + error * output_tangent * second / slope
-                tangent = slope * output_tangent
-                directions.append(LowRank.of(torch.cat([-error, bracket, tangent, activated], dim=2)))
+        tangent: Array | None = None  # of the layer's inputs; the data rest
+        for index, (activated, slope, error, delta) in enumerate(
+            zip(at.activated, at.slopes, at.errors, at.deltas, strict=True)
+        ):
+            output_tangent = m.product(delta, at.grams[index])
+            bracket = m.product(activated, at.backward[index + 1])
+            if tangent is not None:
+                weight = self._matrix(at.upper[index - 1], tangent.shape[1])
+                output_tangent = m.plus_product(output_tangent, weight, tangent)
+                # a bias multiplies a constant, whose tangent is 0
+                inverse = at.inverses[index][:, :, : tangent.shape[1]] if bias else at.inverses[index]
+                inner = m.product(inverse, tangent)
+                bracket = bracket + m.product(delta, inner.swapaxes(1, 2)) / slope
+            if activation.curved:
+                second = m.view(activation.second_derivative(m.tensor(at.outputs[index])))
+                bracket = bracket + error * output_tangent * second / slope
+            tangent = slope * output_tangent
+            directions.append(LowRank.of(m, m.beside([-error, bracket, tangent, activated])))
         return directions
 
     def length(self, direction: list[LowRank]) -> Array:
         norm2 = direction[0].norm2
         for part in direction[1:]:
             norm2 = norm2 + part.norm2
-        return 2.0 * self._x.view(norm2) ** 0.5  # of 2 P Q'
+        return self._number(2.0 * norm2**0.5)  # of 2 P Q'
 
     def along(self, place: Place, direction: list[LowRank], factor: Array, retract: bool) -> Place:
-        by = self._x.tensor(2.0 * factor)
         at: Layered = place.state
-        network, activation, bias = self._network, self._network.activation, self._layers.bias
+        m, network, bias = self._m, self._network, self._layers.bias
+        by = 2.0 * (factor if m is self._x else m.view(self._x.tensor(factor)))
         self._start.evaluator.charge(self._along_price[retract])
         outputs, activated, slopes, upper = [], [], [], list(at.upper)
-        factors, grams = [at.factors[0]], [at.grams[0]]
-        with torch.no_grad():
-            for index, part in enumerate(direction):
-                element = moved_by(part, by, retract)
-                moved = element.times(at.activated[index])
-                output, slope = activation.inverse_and_slope(moved)
-                if index > 0:
-                    upper[index - 1] = factors[index].plus_times_inverse(upper[index - 1], output - at.outputs[index])
-                width = moved.shape[1]
-                above = element.from_right(self._matrix(upper[index], width))
-                if bias:
-                    above = torch.cat([above, upper[index][:, :, width:]], dim=2)
-                upper[index] = above
-                h = network.augmented(moved)
-                grams.append(product(h.mT, h))
-                if index + 1 < len(direction):
-                    factors.append(Factors.of(h))
-                outputs.append(output)
-                activated.append(moved)
-                slopes.append(slope)
-            errors, deltas, backward = self._errors(upper, slopes, self._delta)
-        norm2 = _norm2(self._x, grams, backward)
-        return self._place(Layered(outputs, activated, slopes, errors, deltas, factors, upper, grams, backward, norm2))
+        inverses, grams = [at.inverses[0]], [at.grams[0]]
+        at_inverse = inverses[0]  # of the inputs of the layer at hand
+        for index, part in enumerate(direction):
+            element = moved_by(part, by, retract)
+            moved = element.times(at.activated[index])
+            output, slope = map(m.view, network.activation.inverse_and_slope(m.tensor(moved)))
+            if index > 0:
+                change = output - at.outputs[index]
+                upper[index - 1] = m.plus_product(upper[index - 1], change, at_inverse)
+            width = moved.shape[1]
+            above = element.from_right(self._matrix(upper[index], width))
+            upper[index] = m.beside([above, upper[index][:, :, width:]]) if bias else above
+            h = m.view(network.augmented(m.tensor(moved))) if bias else moved
+            grams.append(m.product(h.swapaxes(1, 2), h))
+            if index + 1 < len(direction):
+                at_inverse = m.view(Factors.of(m.tensor(h)).inverse())
+                inverses.append(at_inverse)
+            outputs.append(output)
+            activated.append(moved)
+            slopes.append(slope)
+        errors, deltas, backward = self._errors(upper, slopes)
+        norm2 = self._norm2(grams, backward)
+        return self._place(Layered(outputs, activated, slopes, errors, deltas, inverses, upper, grams, backward, norm2))
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Layered:
-        a, b = chosen.state, other.state
-        runs = self._x.tensor(mask)
-        matrix = runs[:, None, None]
-
-        def pick(name: str) -> list[Tensor]:
-            pairs = zip(getattr(a, name), getattr(b, name), strict=True)
-            return [one if one is two else torch.where(matrix, one, two) for one, two in pairs]
-
-        return Layered(
-            outputs=pick("outputs"),
-            activated=pick("activated"),
-            slopes=pick("slopes"),
-            errors=pick("errors"),
-            deltas=pick("deltas"),
-            factors=[
-                Factors(torch.where(matrix, one.q, two.q), torch.where(matrix, one.r, two.r))
-                for one, two in zip(a.factors, b.factors, strict=True)
-            ],
-            upper=pick("upper"),
-            grams=pick("grams"),
-            backward=pick("backward"),
-            norm2=self._x.where(mask, a.norm2, b.norm2),
-        )
+        m = self._m
+        runs = mask if m is self._x else m.view(self._x.tensor(mask))
+        matrix, a, b = runs[:, None, None], chosen.state, other.state
+        picked = {}
+        for field in fields(Layered):
+            one, two = getattr(a, field.name), getattr(b, field.name)
+            if field.name == "norm2":
+                picked[field.name] = m.where(runs, one, two)
+            else:
+                pairs = zip(one, two, strict=True)
+                picked[field.name] = [p if p is q else m.where(matrix, p, q) for p, q in pairs]
+        return Layered(**picked)
 
     def end(self, place: Place) -> Point:
         at: Layered = place.state
-        start = self._start
+        start, m = self._start, self._m
         start.evaluator.charge(Counts(flops=end_flops(self._symmetry)))
         with torch.no_grad():
             weight, before = self._first
-            change = at.outputs[0] - before
-            lowest = at.factors[0].plus_times_inverse(weight, change)
-            params = self._layers.flatten([lowest, *at.upper])
+            change = m.tensor(at.outputs[0] - before)
+            lowest = plus_product(weight, change, m.tensor(at.inverses[0]))
+            params = self._layers.flatten([lowest, *map(m.tensor, at.upper)])
         loss, gradient = start.evaluator.loss_and_gradient(params)
-        before = self._x.tensor(place.loss)
-        return Point(params, torch.where(torch.isfinite(before), loss, before), gradient)
-
-
-def _norm2(x: Arrays, grams: list[Tensor], backward: list[Tensor]) -> Array:
-    terms = [x.inner(x.view(one), x.view(two)) for one, two in zip(grams, backward, strict=True)]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+        before_loss = self._x.tensor(place.loss)
+        return Point(params, torch.where(torch.isfinite(before_loss), loss, before_loss), gradient)
 
 
 # -- prices: floating-point operations for one run, term by term of the methods above ----------------------------------

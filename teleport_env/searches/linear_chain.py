@@ -17,19 +17,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array
+from teleport_env.arrays import TINY, TORCH, Array
 from teleport_env.groups.product import Product
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
 from teleport_env.searches.directions import relative_coordinates, relative_price
 from teleport_env.searches.low_rank import cayley, exponentials
 from teleport_env.searches.moves import Point, times
-from teleport_env.searches.objectives import squared_norm
-from teleport_env.searches.trails import Place, VectorTrail
+from teleport_env.searches.trails import Place, Trail
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import Layers, product
@@ -171,16 +172,31 @@ class LinearChain:
         return tuple(elements.forth) if self.symmetry is self._full else None
 
 
+_SMALL = 100  # widths up to which NumPy is quicker
+
+
 @dataclass
 class Carried:
-    """Where ``R`` runs are: the gradient ``(R, P~)`` on the smaller chain, and the element that led there."""
+    """Where ``R`` runs are, in arrays.
 
-    gradient: Tensor
-    elements: Elements
+    Attributes:
+        gradient: The matrices of the gradient on the smaller chain.
+        forth: The elements that led there, ``(R, k, k)`` each, or of all pairs one after the other where these are equal.
+        back: Their inverses.
+        norm2: ``(R,)``.
+    """
+
+    gradient: list[Array]
+    forth: list[Array]
+    back: list[Array]
+    norm2: Array
 
 
-class LinearTrail(VectorTrail):
-    """Gradients walk, on the smaller chain; the weights follow at the end."""
+class LinearTrail(Trail):
+    """Gradients walk, on the smaller chain; the weights follow at the end.
+
+    A direction is a factor and a matrix a pair, whose products they are.
+    """
 
     def __init__(self, start: Start) -> None:
         super().__init__(start)
@@ -191,62 +207,109 @@ class LinearTrail(VectorTrail):
         self._start.evaluator.charge(Counts(flops=begin_flops(self._full)))
         with torch.no_grad():
             self._chain = LinearChain(self._full, self._start.gradient)
-        self._symmetry = self._chain.symmetry
-        rows, dtype, device = len(self._start), self._start.params.dtype, self._start.params.device
-        identity = [torch.eye(w, dtype=dtype, device=device).repeat(rows, 1, 1) for w in self._symmetry.layers.hidden]
-        return self._place(Carried(self._chain.gradient, Elements(identity, identity)))
+        symmetry = self._symmetry = self._chain.symmetry
+        self._direction_price = Counts(flops=symmetry.direction_flops or 0.0)
+        self._along_price = [Counts(flops=along_flops(symmetry, retract)) for retract in (False, True)]
+        hidden, runs = symmetry.layers.hidden, len(self._start)
+        m = self._m = self._x if max(hidden) <= _SMALL else TORCH  # for matrices
+        self._together = len(set(hidden)) == 1
+        sizes = [(len(hidden) * runs, hidden[0])] if self._together else [(runs, width) for width in hidden]
+        like = self._chain.gradient
+        identity = [
+            m.view(torch.eye(width, dtype=like.dtype, device=like.device).repeat(count, 1, 1)) for count, width in sizes
+        ]
+        gradient = symmetry.layers.views(m.view(like))
+        return self._place(Carried(gradient, identity, identity, self._norm2(gradient)))
+
+    def _norm2(self, matrices: list[Array]) -> Array:
+        total: Array = 0.0
+        for matrix in matrices:
+            total = total + self._m.inner(matrix, matrix)
+        return total
+
+    def _number(self, values: Array) -> Array:
+        """One a run, from an array for matrices."""
+        return values if self._m is self._x else self._x.view(self._m.tensor(values))
+
+    def _for_matrices(self, values: Array) -> Array:
+        """The same in the other direction."""
+        return values if self._m is self._x else self._m.view(self._x.tensor(values))
 
     def _place(self, carried: Carried) -> Place:
-        norm2 = self._x.view(squared_norm(carried.gradient))
+        norm2 = self._number(carried.norm2)
         return Place(carried, self._loss, norm2, norm2 < math.inf)
 
-    def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
-        gradient = place.state.gradient
+    def direction(self, place: Place, derivative: str, relative: bool) -> tuple[float, list[Array]]:
+        m, gradient = self._m, place.state.gradient
         if relative:
             self._start.evaluator.charge(relative_price(self._symmetry))
-            return relative_coordinates(self._symmetry, gradient, self._start.instance)
-        self._start.evaluator.charge(Counts(flops=self._symmetry.direction_flops or 0.0))
-        return self._symmetry.ascent_direction(gradient, gradient, self._start.instance)
+            flat = self._symmetry.layers.flatten([m.tensor(matrix) for matrix in gradient])
+            group = self._symmetry.group
+            assert isinstance(group, Product)
+            parts = group.algebra(relative_coordinates(self._symmetry, flat, self._start.instance))
+            return 1.0, [m.view(part) for part in parts]
+        self._start.evaluator.charge(self._direction_price)
+        directions = []  # as in `LinearPairs.ascent_direction`
+        for lower, upper in pairwise(gradient):
+            above = m.product(upper.swapaxes(1, 2), upper)
+            directions.append(m.plus_product(above, lower, lower.swapaxes(1, 2), -1.0))
+        return 2.0, directions
 
-    def along(self, place: Place, direction: Tensor, factor: Array, retract: bool) -> Place:
-        self._start.evaluator.charge(Counts(flops=along_flops(self._symmetry, retract)))
-        group = self._symmetry.group
-        assert isinstance(group, Product)
-        parts = group.algebra(self.scaled(direction, factor))
-        at: Carried = place.state
-        forth, back = [], []
-        matrices = list(self._symmetry.layers.weights(at.gradient))
-        for index, (one, other) in enumerate(_both_ways(parts, retract)):
-            matrices[index] = product(other.mT, matrices[index])
-            matrices[index + 1] = product(matrices[index + 1], one.mT)
-            forth.append(product(one, at.elements.forth[index]))
-            back.append(product(at.elements.back[index], other))
-        return self._place(Carried(self._symmetry.layers.flatten(matrices), Elements(forth, back)))
+    def length(self, direction: tuple[float, list[Array]]) -> Array:
+        m, (by, matrices) = self._m, direction
+        # scaled first: squares of tiny numbers vanish
+        size: Any = TINY[matrices[0].dtype]
+        for matrix in matrices:
+            size = m.at_least(m.sizes(matrix.reshape(len(matrix), -1)), size)
+        column = size[:, None, None]
+        return self._number(by * size * self._norm2([matrix / column for matrix in matrices]) ** 0.5)
+
+    def along(self, place: Place, direction: tuple[float, list[Array]], factor: Array, retract: bool) -> Place:
+        self._start.evaluator.charge(self._along_price[retract])
+        m, at = self._m, place.state
+        by = (direction[0] * self._for_matrices(factor))[:, None, None]
+        parts = [matrix * by for matrix in direction[1]]
+        function = cayley if retract else exponentials
+        moves = [function(m, part) for part in ([m.stacked(parts)] if self._together else parts)]
+        gradient = list(at.gradient)
+        for index, (forth, back) in enumerate(self._by_pair(moves)):
+            gradient[index] = m.product(back.swapaxes(1, 2), gradient[index])
+            gradient[index + 1] = m.product(gradient[index + 1], forth.swapaxes(1, 2))
+        forths = [m.product(forth, before) for (forth, _), before in zip(moves, at.forth, strict=True)]
+        backs = [m.product(before, back) for (_, back), before in zip(moves, at.back, strict=True)]
+        return self._place(Carried(gradient, forths, backs, self._norm2(gradient)))
+
+    def _by_pair(self, elements: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+        """Elements and inverses of every pair, from those of all."""
+        if not self._together:
+            return elements
+        runs, (forth, back) = len(self._start), elements[0]
+        rows = [slice(begin, begin + runs) for begin in range(0, len(forth), runs)]
+        return [(forth[at], back[at]) for at in rows]
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Carried:
-        runs = self._x.tensor(mask)
-        matrix, a, b = runs[:, None, None], chosen.state, other.state
-        forth = [torch.where(matrix, x, y) for x, y in zip(a.elements.forth, b.elements.forth, strict=True)]
-        back = [torch.where(matrix, x, y) for x, y in zip(a.elements.back, b.elements.back, strict=True)]
-        return Carried(torch.where(runs[:, None], a.gradient, b.gradient), Elements(forth, back))
+        m, a, b = self._m, chosen.state, other.state
+        runs = self._for_matrices(mask)
+        matrix = runs[:, None, None]
+        several = m.stacked([runs] * len(self._symmetry.layers.hidden))[:, None, None] if self._together else matrix
+
+        def pick(name: str, where: Array) -> list[Array]:
+            pairs = zip(getattr(a, name), getattr(b, name), strict=True)
+            return [m.where(where, one, two) for one, two in pairs]
+
+        return Carried(
+            pick("gradient", matrix), pick("forth", several), pick("back", several), m.where(runs, a.norm2, b.norm2)
+        )
 
     def end(self, place: Place) -> Point:
-        start, chain = self._start, self._chain
+        start, chain, m, at = self._start, self._chain, self._m, place.state
         start.evaluator.charge(Counts(flops=end_flops(self._full)))
+        pairs = self._by_pair(list(zip(at.forth, at.back, strict=True)))
+        elements = Elements([m.tensor(forth) for forth, _ in pairs], [m.tensor(back) for _, back in pairs])
         with torch.no_grad():
-            params = chain.weights(place.state.elements, start.params)
-            gradient = chain.gradients(place.state.gradient)
-        return Point(params, self._x.tensor(place.loss), gradient, chain.element(place.state.elements))
-
-
-def _both_ways(parts: tuple[Tensor, ...], retract: bool) -> list[tuple[Tensor, Tensor]]:
-    """The exponentials of every part and of its negative, or their retractions; of equal sizes all at once."""
-    function = cayley if retract else exponentials
-    if len({part.shape for part in parts}) > 1:
-        return [function(part) for part in parts]
-    forth, back = function(torch.cat(parts))
-    count = len(parts[0])
-    return list(zip(forth.split(count), back.split(count), strict=True))
+            params = chain.weights(elements, start.params)
+            gradient = chain.gradients(self._symmetry.layers.flatten([m.tensor(matrix) for matrix in at.gradient]))
+        return Point(params, self._x.tensor(place.loss), gradient, chain.element(elements))
 
 
 # -- prices: floating-point operations for one run ---------------------------------------------------------------------

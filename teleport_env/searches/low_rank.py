@@ -18,13 +18,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import TINY, Array, arrays_of
+from teleport_env.arrays import TINY, Array, Arrays
 from teleport_env.groups.matrix import inverse_or_nan
-from teleport_env.symmetries.networks import plus_product, product
 
 _LARGEST_NORM = 0.8  # |x|^16 / 18! stays below 2^-53 up to there
 _SHORT_NORM = 0.05  # and |x|^8 / 10! up to here
-_POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64)  # exact, which pow need not be
 _COSH = [1.0 / math.factorial(2 * j) for j in range(9)]  # of x^(2j) in cosh x,
 _SINH = [1.0 / math.factorial(2 * j + 1) for j in range(9)]  # in sinh x / x, which is the even part of phi,
 _ODD = [1.0 / math.factorial(2 * j + 2) for j in range(9)]  # and in the odd part of phi, over x
@@ -32,9 +30,10 @@ _ODD = [1.0 / math.factorial(2 * j + 2) for j in range(9)]  # and in the odd par
 
 @dataclass
 class LowRank:
-    """``T = P Q'`` ``(R, k, k)``.
+    """``T = P Q'`` ``(R, k, k)``, in arrays (`teleport_env.arrays`) as everything here.
 
     Attributes:
+        x: What to compute with.
         left: ``P`` ``(R, k, r)``.
         right: ``Q`` ``(R, k, r)``.
         norm2: The squared Frobenius norm of ``T``, ``(R,)``.
@@ -44,29 +43,28 @@ class LowRank:
         scale: ``s_j / s_i`` ``(R, r, r)``.
     """
 
-    left: Tensor
-    right: Tensor
-    norm2: Tensor
-    whole: Tensor | None = None
-    inner: Tensor | None = None
-    scale: Tensor | None = None
+    x: Arrays
+    left: Array
+    right: Array
+    norm2: Array
+    whole: Array | None = None
+    inner: Array | None = None
+    scale: Array | None = None
 
     @classmethod
-    def of(cls, sides: Tensor) -> LowRank:
+    def of(cls, x: Arrays, sides: Array) -> LowRank:
         """The matrix ``P Q'`` of ``sides``, ``P`` and ``Q`` side by side ``(R, k, 2 r)``."""
         size, rank = sides.shape[1], sides.shape[2] // 2
         left, right = sides[:, :, :rank], sides[:, :, rank:]
-        x = arrays_of(sides.device)
         if rank >= size:
-            whole = product(left, right.mT)
-            return cls(left, right, x.tensor(x.inner(x.view(whole), x.view(whole))), whole)
-        grams = product(sides.mT, sides)  # of P and Q with themselves and each other
-        squares = x.view(grams)
-        norm2 = x.inner(squares[:, :rank, :rank], squares[:, rank:, rank:])  # tr(P'P Q'Q)
-        sizes = x.at_least(x.view(torch.diagonal(grams, dim1=1, dim2=2)), TINY[sides.dtype])
-        s = (sizes[:, rank:] / sizes[:, :rank]) ** 0.25
-        scale = x.tensor(s[:, None, :] / s[:, :, None])
-        return cls(left, right, x.tensor(x.at_least(norm2, 0.0)), None, grams[:, rank:, :rank] * scale, scale)
+            whole = x.product(left, right.swapaxes(1, 2))
+            return cls(x, left, right, x.inner(whole, whole), whole)
+        grams = x.product(sides.swapaxes(1, 2), sides)  # of P and Q with themselves and each other
+        norm2 = x.at_least(x.inner(grams[:, :rank, :rank], grams[:, rank:, rank:]), 0.0)  # tr(P'P Q'Q)
+        sizes = x.at_least(x.diagonals(grams), TINY[sides.dtype])
+        s = ((sizes[:, rank:] / sizes[:, :rank]) ** 0.5) ** 0.5
+        scale = s[:, None, :] / s[:, :, None]
+        return cls(x, left, right, norm2, None, grams[:, rank:, :rank] * scale, scale)
 
 
 @dataclass
@@ -74,59 +72,61 @@ class Moved:
     """``g = 1 + P F Q'`` with ``g^-1 = 1 - P B Q'``; or, where that is no saving, ``g`` and ``g^-1`` themselves.
 
     Attributes:
+        x: What to compute with.
         forth: ``F`` ``(R, r, r)``, or ``g`` ``(R, k, k)``.
         back: ``B``, or ``g^-1``.
         left: ``P`` ``(R, k, r)``; None where ``g`` is whole.
         right: ``Q``.
     """
 
-    forth: Tensor
-    back: Tensor
-    left: Tensor | None = None
-    right: Tensor | None = None
+    x: Arrays
+    forth: Array
+    back: Array
+    left: Array | None = None
+    right: Array | None = None
 
-    def times(self, matrix: Tensor) -> Tensor:
+    def times(self, matrix: Array) -> Array:
         """``g matrix``."""
+        x = self.x
         if self.left is None or self.right is None:
-            return product(self.forth, matrix)
-        return plus_product(matrix, self.left, product(self.forth, product(self.right.mT, matrix)))
+            return x.product(self.forth, matrix)
+        inside = x.product(self.right.swapaxes(1, 2), matrix)
+        return x.plus_product(matrix, self.left, x.product(self.forth, inside))
 
-    def from_right(self, matrix: Tensor) -> Tensor:
+    def from_right(self, matrix: Array) -> Array:
         """``matrix g^-1``."""
+        x = self.x
         if self.left is None or self.right is None:
-            return product(matrix, self.back)
-        return plus_product(matrix, product(product(matrix, self.left), self.back), self.right.mT, -1.0)
-
-    def inverse_transposed_times(self, matrix: Tensor) -> Tensor:
-        """``g^-T matrix``."""
-        if self.left is None or self.right is None:
-            return product(self.back.mT, matrix)
-        return plus_product(matrix, self.right, product(self.back.mT, product(self.left.mT, matrix)), -1.0)
+            return x.product(matrix, self.back)
+        inside = x.product(x.product(matrix, self.left), self.back)
+        return x.plus_product(matrix, inside, self.right.swapaxes(1, 2), -1.0)
 
 
-def moved_by(direction: LowRank, factor: Tensor, retract: bool) -> Moved:
+def moved_by(direction: LowRank, factor: Array, retract: bool) -> Moved:
     """The element ``exp(factor T)`` (or its retraction) ``factor`` ``(R,)``; rows that have none are NaN."""
-    by = factor[:, None, None]
+    x, by = direction.x, factor[:, None, None]
     if direction.whole is not None:
-        return Moved(*(cayley if retract else exponentials)(direction.whole * by))
+        return Moved(x, *(cayley if retract else exponentials)(x, direction.whole * by))
     assert direction.inner is not None
     assert direction.scale is not None
     inner = direction.inner * by
     weight = by / direction.scale
     if retract:
-        identity = _diagonal(1.0, inner.shape[1], inner.dtype, inner.device)
-        forth, back = inverse_or_nan(identity - 0.5 * inner), inverse_or_nan(identity + 0.5 * inner)
-        return Moved(forth * weight, back * weight, direction.left, direction.right)
-    forth, back = (_phi(inner).unflatten(0, (2, -1)) * weight).unbind()
-    return Moved(forth, back, direction.left, direction.right)
+        forth, back = (_inverse(x, inner, sign) for sign in (-0.5, 0.5))
+    else:
+        forth, back = _phi(x, inner)
+    return Moved(x, forth * weight, back * weight, direction.left, direction.right)
 
 
-def cayley(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``(1 - x/2)^-1 (1 + x/2)`` and its inverse, as `GL.retract` has them."""
-    identity = _diagonal(1.0, x.shape[1], x.dtype, x.device)
-    forth = 2.0 * inverse_or_nan(identity - 0.5 * x) - identity
-    back = 2.0 * inverse_or_nan(identity + 0.5 * x) - identity
-    return forth, back
+def _inverse(x: Arrays, matrix: Array, by: float) -> Array:
+    """``(1 + by matrix)^-1``."""
+    return x.view(inverse_or_nan(x.tensor(_diagonal(x, 1.0, matrix) + by * matrix)))
+
+
+def cayley(x: Arrays, matrix: Array) -> tuple[Array, Array]:
+    """``(1 - m/2)^-1 (1 + m/2)`` and its inverse, as `GL.retract` has them."""
+    identity = _diagonal(x, 1.0, matrix)
+    return 2.0 * _inverse(x, matrix, -0.5) - identity, 2.0 * _inverse(x, matrix, 0.5) - identity
 
 
 def moved_flops(size: int, rank: int, retract: bool) -> float:
@@ -141,103 +141,101 @@ def times_flops(size: int, rank: int, columns: int) -> float:
     return 2.0 * size * columns * (size if rank >= size else 2 * rank)
 
 
-def _phi(x: Tensor) -> Tensor:
-    """``phi(x)`` and ``phi(-x)`` of ``(R, r, r)``, one after the other ``(2 R, r, r)``, from powers they share; by Taylor's
-    polynomial, scaling and squaring."""
-    scaled, exponent, norm = _scaled(x)
-    powers = _Powers(scaled, norm)
-    both = _either_sign(powers.sum(_SINH), product(scaled, powers.sum(_ODD)))
+def _phi(x: Arrays, matrix: Array) -> tuple[Array, Array]:
+    """``phi(m)`` and ``phi(-m)`` of ``(R, r, r)``, from powers they share; by Taylor's polynomial, scaling and squaring."""
+    scaled, exponent, norm = _scaled(x, matrix)
+    powers = _Powers(x, scaled, norm)
+    even, odd = powers.sum(_SINH), x.product(scaled, powers.sum(_ODD))
+    forth, back = even + odd, even - odd
     if exponent is None:
-        return both
-    arguments = torch.cat([scaled, -scaled])
-    for _, active in _squarings(exponent):  # phi(2 x) = phi(x) (1 + x phi(x) / 2)
-        longer = plus_product(both, both, product(arguments, both), 0.5)
-        both = longer if active is None else torch.where(active, longer, both)
-        arguments = 2.0 * arguments if active is None else torch.where(active, 2.0 * arguments, arguments)
-    return both
+        return forth, back
+    both, arguments = x.stacked([forth, back]), x.stacked([scaled, -scaled])
+    for active in _squarings(x, exponent):  # phi(2 m) = phi(m) (1 + m phi(m) / 2)
+        longer = x.plus_product(both, both, x.product(arguments, both), 0.5)
+        both = longer if active is None else x.where(active, longer, both)
+        arguments = 2.0 * arguments if active is None else x.where(active, 2.0 * arguments, arguments)
+    return both[: len(matrix)], both[len(matrix) :]
 
 
-def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``exp(x)`` and ``exp(-x)`` of ``(R, k, k)``, from powers they share; rows that are not finite are NaN."""
-    scaled, exponent, norm = _scaled(x)
-    powers = _Powers(scaled, norm)
-    both = _either_sign(powers.sum(_COSH), product(scaled, powers.sum(_SINH)))
-    if exponent is not None:
-        for _, active in _squarings(exponent):
-            squared = product(both, both)
-            both = squared if active is None else torch.where(active, squared, both)
-    count = len(x)
-    return both[:count], both[count:]
+def exponentials(x: Arrays, matrix: Array) -> tuple[Array, Array]:
+    """``exp(m)`` and ``exp(-m)`` of ``(R, k, k)``, from powers they share; rows that are not finite are NaN."""
+    scaled, exponent, norm = _scaled(x, matrix)
+    powers = _Powers(x, scaled, norm)
+    even, odd = powers.sum(_COSH), x.product(scaled, powers.sum(_SINH))
+    forth, back = even + odd, even - odd
+    if exponent is None:
+        return forth, back
+    both = x.stacked([forth, back])
+    for active in _squarings(x, exponent):
+        squared = x.product(both, both)
+        both = squared if active is None else x.where(active, squared, both)
+    return both[: len(matrix)], both[len(matrix) :]
 
 
-def _either_sign(even: Tensor, odd: Tensor) -> Tensor:
-    """``even + odd`` and ``even - odd``, one after the other."""
-    count = len(even)
-    both = torch.empty(2 * count, *even.shape[1:], dtype=even.dtype, device=even.device)
-    torch.add(even, odd, out=both[:count])
-    torch.sub(even, odd, out=both[count:])
-    return both
-
-
-def _squarings(exponent: Tensor) -> Iterator[tuple[int, Tensor | None]]:
+def _squarings(x: Arrays, exponent: Array) -> Iterator[Array | None]:
     """For every squaring, which of two such stacks of matrices need it; None: all."""
     exponents = exponent.tolist()
     for done in range(max(exponents)):
-        if min(exponents) > done:
-            yield done, None
-        else:
-            yield done, (done < torch.cat([exponent, exponent]))[:, None, None]
+        needed = None if min(exponents) > done else done < exponent
+        yield None if needed is None else x.stacked([needed, needed])[:, None, None]
 
 
-def _scaled(x: Tensor) -> tuple[Tensor, Tensor | None, Array]:
-    """``x / 2^j`` with a norm that the polynomials are right for, ``j`` ``(R,)`` (None: all 0), and the Frobenius norm of
-    ``x``; NaN where ``x`` is not finite or so large that no digit would be right."""
-    arrays = arrays_of(x.device)
-    entries = arrays.view(x)
-    norm = arrays.inner(entries, entries) ** 0.5
-    if arrays.all(norm <= _LARGEST_NORM):  # as steps mostly are; multiplying by one would change nothing
-        return x, None, norm
-    norms = arrays.tensor(norm)
-    broken = ~(norms <= 1.0 / torch.finfo(norms.dtype).eps)
-    exponent = torch.frexp(norms.masked_fill(broken, 0.0) / _LARGEST_NORM).exponent.clamp_min(0)
-    factor = _POWERS.to(norms.device, norms.dtype)[exponent.to(torch.int64)].masked_fill(broken, torch.nan)
-    return x * factor[:, None, None], exponent, norm
+def _scaled(x: Arrays, matrix: Array) -> tuple[Array, Array | None, Array]:
+    """``m / 2^j`` with a norm that the polynomials are right for, ``j`` ``(R,)`` (None: all 0), and the Frobenius norm of
+    ``m``; NaN where ``m`` is not finite or so large that no digit would be right."""
+    norm = x.inner(matrix, matrix) ** 0.5
+    if x.all(norm <= _LARGEST_NORM):  # as steps mostly are; multiplying by one would change nothing
+        return matrix, None, norm
+    sound = norm <= 1.0 / _EPS[matrix.dtype]
+    exponent = x.exponents(x.where(sound, norm, 0.0) / _LARGEST_NORM)
+    exponent = x.where(exponent < 0, 0 * exponent, exponent)
+    factor = x.where(sound, x.negative_powers(exponent), math.nan)
+    return matrix * x.like(factor, matrix)[:, None, None], exponent, norm
+
+
+_EPS = {precision: 2.0 ** (-52 if tiny < 1e-100 else -23) for precision, tiny in TINY.items()}
 
 
 @lru_cache(maxsize=256)
-def _diagonal(value: float, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``value`` times the identity; not to be written to."""
+def _identity(value: float, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return value * torch.eye(size, dtype=dtype, device=device)
 
 
+def _diagonal(x: Arrays, value: float, like: Array) -> Array:
+    """``value`` times the identity; not to be written to."""
+    tensor = x.tensor(like)
+    return x.view(_identity(value, tensor.shape[1], tensor.dtype, tensor.device))
+
+
 class _Powers:
-    """Even powers of ``x`` ``(R, r, r)``, and polynomials in ``x^2``.
+    """Even powers of ``m`` ``(R, r, r)``, and polynomials in ``m^2``.
 
     Rows of small norm need four terms of eight or nine; where all are such, the others are not computed, and elsewhere
     they are multiplied by zero for those rows, so that a row's bits depend on itself alone.
     """
 
-    def __init__(self, x: Tensor, norm: Array) -> None:
-        self._like = (x.shape[1], x.dtype, x.device)
-        self._x2 = product(x, x)
-        self._x4 = product(self._x2, self._x2)
-        self._x6 = product(self._x4, self._x2)
-        self._x8 = None
-        arrays = arrays_of(x.device)
+    def __init__(self, x: Arrays, matrix: Array, norm: Array) -> None:
+        self._x = x
+        self._m2 = x.product(matrix, matrix)
+        self._m4 = x.product(self._m2, self._m2)
+        self._m6 = x.product(self._m4, self._m2)
+        self._m8 = None
         far = norm > _SHORT_NORM
-        if arrays.any(far):
-            self._x8 = product(self._x4, self._x4)
-            if not arrays.all(far):
-                self._x8 = self._x8 * arrays.tensor(far).to(x.dtype)[:, None, None]
+        if x.any(far):
+            self._m8 = x.product(self._m4, self._m4)
+            if not x.all(far):
+                self._m8 = x.where(far[:, None, None], self._m8, 0.0)
 
-    def sum(self, c: list[float]) -> Tensor:
-        """``c_0 + c_1 x^2 + ... `` up to ``x^16``."""
+    def sum(self, c: list[float]) -> Array:
+        """``c_0 + c_1 m^2 + ... `` up to ``m^16``."""
         total = self._low(c[:4])
-        if self._x8 is None:
+        if self._m8 is None:
             return total
-        high = self._low(c[4:]).add_(self._x8, alpha=c[8])
-        return plus_product(total, self._x8, high)
+        return self._x.plus_product(total, self._m8, self._low(c[4:]) + c[8] * self._m8)
 
-    def _low(self, c: list[float]) -> Tensor:
-        total = torch.add(_diagonal(c[0], *self._like), self._x2, alpha=c[1])
-        return total.add_(self._x4, alpha=c[2]).add_(self._x6, alpha=c[3])
+    def _low(self, c: list[float]) -> Array:
+        total = c[1] * self._m2
+        total += _diagonal(self._x, c[0], total)
+        total += c[2] * self._m4
+        total += c[3] * self._m6
+        return total

@@ -28,7 +28,7 @@ from teleport_env.groups import GL
 from teleport_env.groups.base import Element
 from teleport_env.symmetries.activations import Activation, bijective_names
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.networks import FeedForward, plus_product, product
+from teleport_env.symmetries.networks import FeedForward, product
 from teleport_env.symmetries.pairs import hidden_group, parts_of
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ class Factors(NamedTuple):
         """``matrix h^+`` ``(B, k, m)`` for ``matrix`` ``(B, k, n)``."""
         return product(_divide(matrix, self.r), self.q.mT)
 
-    def plus_times_inverse(self, base: Tensor, matrix: Tensor) -> Tensor:
-        """``base + matrix h^+``."""
-        return plus_product(base, _divide(matrix, self.r), self.q.mT)
+    def inverse(self) -> Tensor:
+        """``h^+`` ``(B, n, m)``."""
+        solution: Tensor = torch.linalg.solve_triangular(self.r, self.q.mT, upper=True)
+        return solution.contiguous()
 
     def inverse_times(self, matrix: Tensor) -> Tensor:
         """``h^+ matrix`` ``(B, n, k)`` for ``matrix`` ``(B, m, k)``."""
