@@ -30,6 +30,9 @@ PLAIN = "never"
 FIXED = "fixed schedule"
 RATE_SCHEDULE = "rate schedule"
 
+NEUTRAL: dict[str, Any] = {"up": 1.0, "warmup": 0, "down": 1.0, "decay_every": 0, "first": 0, "every": 0}
+"""Values at which the settings of a plan do nothing."""
+
 _BIG = 2.0**12  # a rate is extended up to this multiple of its start, and down to the inverse
 
 
@@ -82,7 +85,9 @@ def tune(problem: str, name: str, *, count: int, instances: int, budget: float |
 
     generator = np.random.default_rng(np.random.SeedSequence(TUNING_SEED))
     canonical = _canonical if family.plan else _as_it_is
-    return search(family.axes, score, count=count, few=few, many=many, generator=generator, canonical=canonical)
+    neutral = {name: value for name, value in NEUTRAL.items() if name in family.axes} if family.plan else {}
+    shared: dict[str, Any] = {"generator": generator, "canonical": canonical, "neutral": neutral}
+    return search(family.axes, score, count=count, few=few, many=many, **shared)
 
 
 def play_configs(
@@ -140,8 +145,7 @@ def _as_it_is(config: Config) -> Config:
 
 def _canonical(config: Config) -> Config:
     """Without settings of a plan that do nothing."""
-    plain = {"up": 1.0, "warmup": 0, "down": 1.0, "decay_every": 0, "which": 0, "first": 0, "every": 0}
-    cleared = {name: config.get(name, value) for name, value in plain.items()}
+    cleared = {name: config.get(name, value) for name, value in {**NEUTRAL, "which": 0}.items()}
     for factor, length in (("up", "warmup"), ("down", "decay_every")):
         if cleared[factor] == 1.0 or not cleared[length]:
             cleared |= {factor: 1.0, length: 0}

@@ -91,26 +91,30 @@ def shares(feature: np.ndarray, actions: np.ndarray, count: int, bins: int = _BI
     Returns:
         Ends of the bins ``(b + 1,)`` and shares ``(b, count)``, which add up to 1 in each bin.
     """
-    ends = np.unique(np.quantile(feature, np.linspace(0, 1, bins + 1), method="nearest"))
-    if len(ends) == 1:
-        ends = np.array([ends[0], ends[0]])
-    place = np.clip(np.searchsorted(ends, feature, side="right") - 1, 0, len(ends) - 2)
+    ends, place = _bins(feature, bins)
     table = np.zeros((len(ends) - 1, count))
     np.add.at(table, (place, actions), 1.0)
     filled = table.sum(axis=1) > 0
-    kept = np.flatnonzero(filled)
-    return np.append(ends[kept], ends[-1]), table[filled] / table[filled].sum(axis=1, keepdims=True)
+    return np.append(ends[:-1][filled], ends[-1]), table[filled] / table[filled].sum(axis=1, keepdims=True)
+
+
+def _bins(feature: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the bins ``(b + 1,)`` and the bin of each value ``(N,)``; a value that is one of few has its own."""
+    values, place = np.unique(feature, return_inverse=True)
+    if len(values) <= bins:
+        return np.append(values, values[-1]), place.reshape(-1)
+    ends = np.unique(np.quantile(feature, np.linspace(0, 1, bins + 1), method="nearest"))
+    return ends, np.clip(np.searchsorted(ends, feature, side="right") - 1, 0, len(ends) - 2)
 
 
 def information(feature: np.ndarray, actions: np.ndarray, count: int) -> float:
     """Mutual information, in bits, between a binned feature and the action: how much it tells of the decision."""
-    ends, table = shares(feature, actions, count)
-    place = np.clip(np.searchsorted(ends, feature, side="right") - 1, 0, len(table) - 1)
-    weights = np.bincount(place, minlength=len(table)) / len(place)
-    overall = np.bincount(actions, minlength=count) / len(actions)
+    ends, place = _bins(feature, _BINS)
+    joint = np.zeros((len(ends) - 1, count))
+    np.add.at(joint, (place, actions), 1.0 / len(actions))
+    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(table > 0, table * np.log2(table / overall), 0.0)
-    return float(weights @ terms.sum(axis=1))
+        return float(np.where(joint > 0, joint * np.log2(joint / apart), 0.0).sum())
 
 
 def main_features(decisions: Decisions, most: int = 6) -> list[tuple[str, float]]:
@@ -193,7 +197,7 @@ def frequency_picture(decisions: Decisions) -> Figure:
                 bottom += table[:, action]
             axis.set_title(f"{name} ({bits:.2f} bits)", fontsize=9)
             ticks = np.unique(np.linspace(0, len(table), 5).round().astype(int))
-            axis.set_xticks(ticks - 0.5, [f"{ends[tick]:.3g}" for tick in ticks])
+            axis.set_xticks(ticks - 0.5, [f"{round(float(ends[tick]), 3):g}" for tick in ticks])
             axis.set_xlim(-0.5, len(table) - 0.5)
             axis.set_ylim(0, 1)
             axis.grid(visible=False)

@@ -8,6 +8,7 @@ of all are tried again on other, more instances, which choose. Everything tried 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,7 @@ def search(
     many: np.ndarray,
     generator: np.random.Generator,
     canonical: Callable[[Config], Config] = lambda config: config,
+    neutral: Mapping[str, Any] | None = None,
     rounds: int = 24,
 ) -> Found:
     """Find the best configuration; see the module.
@@ -91,6 +93,8 @@ def search(
         many: Ids of the instances of the last choice.
         generator: Of the random choices.
         canonical: Clears settings that do nothing, so that nothing is tried twice.
+        neutral: Values at which a setting does nothing. Half of the random ones have them, or simple configurations, which
+            are often the best, would hardly be among many settings.
         rounds: Of the refinement, at most.
 
     Raises:
@@ -98,7 +102,7 @@ def search(
     """
     if not axes or not all(axis.values for axis in axes.values()) or count < 1:
         raise ValueError(f"a search needs axes with values and a count of at least 1, got {dict(axes)} and {count}")
-    return _Search(axes, score, canonical, generator).run(count, few, many, rounds)
+    return _Search(axes, score, canonical, generator, neutral or {}).run(count, few, many, rounds)
 
 
 class _Search:
@@ -108,8 +112,10 @@ class _Search:
         score: Score,
         canonical: Callable[[Config], Config],
         generator: np.random.Generator,
+        neutral: Mapping[str, Any],
     ) -> None:
         self.axes, self.score, self.canonical, self.generator = axes, score, canonical, generator
+        self.neutral = neutral
         self.values = {name: list(axis.values) for name, axis in axes.items()}
         self.scores: dict[str, float] = {}
         self.episodes = 0
@@ -118,10 +124,10 @@ class _Search:
         if math.prod(map(len, self.values.values())) <= count:
             self.try_all(self.whole_grid(), few)
         else:
-            self.try_all([self.random() for _ in range(max(1, count // 4))], few)
+            self.try_all(self.new(self.random, max(1, count // 4)), few)
             for _ in range(6):
                 parents = self.best(8)
-                self.try_all([self.varied(parents) for _ in range(count // 8)], few)
+                self.try_all(self.new(functools.partial(self.varied, parents), count // 8), few)
         self.refine(few, rounds)
         candidates = self.best(len(self.scores))
         tried = len(self.scores)
@@ -155,8 +161,23 @@ class _Search:
             configs = [{**config, name: value} for config in configs for value in values]
         return configs
 
+    def new(self, draw: Callable[[], Config], count: int) -> list[Config]:
+        """Configurations that were not tried yet; fewer than asked for where hardly any are left."""
+        found: dict[str, Config] = {}
+        for _ in range(20 * count):
+            config = self.canonical(draw())
+            if _key(config) not in self.scores:
+                found.setdefault(_key(config), config)
+            if len(found) == count:
+                break
+        return list(found.values())
+
     def random(self) -> Config:
-        return {name: values[int(self.generator.integers(len(values)))] for name, values in self.values.items()}
+        drawn = {name: values[int(self.generator.integers(len(values)))] for name, values in self.values.items()}
+        return {name: self.neutral[name] if self.idle(name) else value for name, value in drawn.items()}
+
+    def idle(self, name: str) -> bool:
+        return name in self.neutral and bool(self.generator.integers(2))
 
     def varied(self, parents: Sequence[Config]) -> Config:
         child = dict(parents[int(self.generator.integers(len(parents)))])

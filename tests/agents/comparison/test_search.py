@@ -92,6 +92,24 @@ def test_settings_that_do_nothing_are_tried_once() -> None:
     assert found.tried == 9
 
 
+def test_simple_configurations_are_among_the_random_ones() -> None:
+    axes = {f"setting_{n}": Axis(tuple(range(10))) for n in range(6)}
+    seen: list[Config] = []
+
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        seen.extend(configs)
+        return np.zeros(len(configs))
+
+    for neutral in ({}, dict.fromkeys(axes, 0)):
+        seen.clear()
+        found = search(
+            axes, score, count=400, few=FEW, many=MANY, generator=np.random.default_rng(0), neutral=neutral, rounds=0
+        )
+        idle = np.mean([[value == 0 for value in config.values()] for config in seen[:100]])
+        assert idle == pytest.approx(0.55 if neutral else 0.1, abs=0.06)
+        assert found.tried == 400  # and none of them twice
+
+
 def test_nothing_to_choose_from_is_refused() -> None:
     with pytest.raises(ValueError, match="axes with values"):
         search({}, Landscape(1, 1, "a"), count=3, few=FEW, many=MANY, generator=np.random.default_rng(0))

@@ -1,0 +1,155 @@
+"""What is said of the numbers is what the numbers say: verdicts, shares of gaps, costs to a target, on made-up episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from teleport_env.agents.comparison.findings import GAPS, MATRICES, SEVEN, Finding, Measured, findings
+from teleport_env.agents.comparison.protocol import REACHED, Evidence, Oracle, Protocol
+from teleport_env.agents.comparison.summary import COLUMNS, summary_table
+
+INSTANCES = 40
+KINDS = {
+    "never": "fixed",
+    "fixed schedule": "fixed",
+    "relative decrease": "adaptive",
+    "learned rate only": "control",
+    "learned": "learned",
+    "learned, momentum": "learned",
+    "momentum with line search": "reference",
+    "momentum": "reference",
+    "Adam": "reference",
+    "Polyak's step": "reference",
+    "L-BFGS": "reference",
+}
+MEANS = {
+    "never": 2.0,
+    "fixed schedule": 6.0,
+    "relative decrease": 6.5,
+    "learned rate only": 5.0,
+    "learned": 8.0,
+    "learned, momentum": 9.0,
+    "momentum with line search": 7.0,
+    "momentum": 6.0,
+    "Adam": 6.0,
+    "Polyak's step": 6.0,
+    "L-BFGS": 12.0,
+}
+
+
+def measured(problems: tuple[str, ...] = SEVEN, oracle: float = 9.0, diverged: float = 0.0, **means: float) -> Measured:
+    """Episodes of agents with some means on every problem; names in ``means`` with spaces written as underscores."""
+    generator = np.random.default_rng(0)
+    own = {**MEANS, **{name.replace("_", " "): value for name, value in means.items()}}
+    evidence = Evidence(Protocol(problems=problems, out=Path("x")))
+    for problem in problems:
+        easy = generator.normal(size=INSTANCES)
+        for agent, mean in own.items():
+            for seed in range(5):
+                gained = mean + easy + 0.2 * generator.normal(size=INSTANCES)
+                gained = gained - gained.mean() + mean
+                evidence.rows += [
+                    {
+                        **dict.fromkeys(COLUMNS, 0.0),
+                        "problem": problem,
+                        "agent": agent,
+                        "kind": KINDS[agent],
+                        "seed": seed,
+                        "instance_id": instance,
+                        "split": "test",
+                        "budget": 100.0,
+                        "cost": 100.0,
+                        "gained": float(gained[instance]),
+                        "converged": False,
+                        "diverged": agent == "learned" and instance < diverged * INSTANCES,
+                    }
+                    for instance in range(INSTANCES)
+                ]
+            cost = np.where(np.array(REACHED) <= mean, 10.0 * np.array(REACHED), np.inf)
+            evidence.reached[problem, agent] = np.tile(cost, (5 * INSTANCES, 1))
+        for name, value in (("fixed schedules", oracle), ("rate schedules", 4.0)):
+            best = {instance: value + float(easy[instance] - easy.mean()) for instance in range(INSTANCES)}
+            evidence.oracles[problem, f"oracle of {name}"] = Oracle(best, 100)
+        evidence.trained[problem, "learned"] = [{"resumed": False, "seconds": 100.0}]
+    results = pd.DataFrame(evidence.rows, columns=list(COLUMNS))
+    return Measured(evidence, results, summary_table(results, resamples=50))
+
+
+def verdict(found: list[Finding], begins: str) -> Finding:
+    return next(one for one in found if one.target.startswith(begins))
+
+
+@pytest.fixture(scope="module")
+def good() -> Measured:
+    return measured()
+
+
+def test_every_target_holds_where_the_numbers_say_so(good: Measured) -> None:
+    found = findings(good)
+    held = {one.target: one.holds for one in found if not one.target.startswith("With mini-batches")}
+    assert set(held.values()) == {"yes"}, held
+    assert verdict(found, "With mini-batches").holds == "not measured"
+    assert "Quadratic +1.50 [" in verdict(found, "Minus the best").detail
+    assert "MLPRegression +3.00 [" in verdict(found, "Minus learned rate only").detail
+
+
+def test_shares_are_of_the_means(good: Measured) -> None:
+    assert good.best("Booth", ["fixed"]) == "fixed schedule"
+    assert good.gap_closed("Booth", "learned").estimate == pytest.approx((8 - 6) / (9 - 6), abs=0.02)
+    assert good.gap_closed("Booth", "fixed schedule").estimate == 0.0
+    closed = good.distance_closed("Booth", "learned")
+    assert closed.estimate == pytest.approx((8 - 2) / (12 - 2))
+    assert closed.low < closed.estimate < closed.high
+    assert good.oracle_difference("Booth").estimate == pytest.approx(9.0 - 4.0)
+
+
+def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measured) -> None:
+    assert good.target("Booth") == 6.0
+    assert good.expected_cost("Booth", "learned") == 60.0
+    assert good.expected_cost("Booth", "never") == np.inf
+
+
+@pytest.mark.parametrize(
+    ("begins", "changes"),
+    [
+        ("Minus the best", {"learned": 6.5}),
+        ("Minus the best", {"learned_rate_only": 8.2}),
+        ("Nowhere significantly", {"learned": 6.0}),
+        ("At least 60 %", {"oracle": 11.0}),
+        ("Minus learned rate only", {"learned": 6.9}),
+        ("Above tuned momentum", {"momentum_with_line_search": 8.0}),
+        ("On momentum", {"Adam": 9.5}),
+        ("No more divergences", {"diverged": 0.1}),
+    ],
+)
+def test_a_target_that_is_missed_is_told(begins: str, changes: dict[str, float]) -> None:
+    missed = verdict(findings(measured(("Quadratic", "LinearNetwork", "MLPRegression"), **changes)), begins)
+    assert missed.holds == "no"
+    assert "(no)" in missed.detail
+
+
+def test_what_was_not_played_is_not_said_to_hold() -> None:
+    found = findings(measured(("Booth",)))
+    assert verdict(found, "Minus the best").holds == "not measured"
+    assert verdict(found, "Nowhere significantly").holds == "yes"
+    assert {verdict(found, begins).holds for begins in ("At least 60 %", "Above tuned momentum")} == {"not measured"}
+    missed = findings(measured(("Booth",), learned=6.0))
+    assert verdict(missed, "Minus the best").holds == "no"  # one is enough
+
+
+def test_an_edge_and_a_saturated_budget_are_told(good: Measured) -> None:
+    fresh = measured(("Booth",))
+    fresh.evidence.tuned["Booth", "stall"] = {"edges": ["rate"], "episodes": 1}
+    fresh.results.loc[fresh.results["agent"] == "relative decrease", "converged"] = True
+    found = findings(fresh)
+    assert verdict(found, "No tuned baseline").detail == "Booth, stall: rate"
+    assert verdict(found, "No tuned baseline").holds == "no"
+    assert verdict(found, "Budgets do not saturate").holds == "no"
+
+
+def test_the_problems_of_the_targets() -> None:
+    assert set(GAPS) | set(MATRICES) < set(SEVEN)
