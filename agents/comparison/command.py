@@ -57,6 +57,10 @@ def parser(description: str) -> argparse.ArgumentParser:
     study.add_argument("--seeds", type=int, help=f"episodes an instance and agent; default: {Study.seeds}")
     study.add_argument("--no-references", dest="references", action="store_false", help="without SciPy's methods")
 
+    study.add_argument(
+        "--no-pretrained", dest="pretrained", action="store_false", help="without the policy that the package brings"
+    )
+
     full = made.add_argument_group("the full protocol")
     full.add_argument("--quick", action="store_true", default=False, help="everything tiny: a rehearsal of the code")
     full.add_argument("--plans", type=int, help=f"configurations a family of schedules; default: {Protocol.plans}")

@@ -219,7 +219,9 @@ def decision_drawings(problem: str, decisions: Decisions) -> list[Drawing]:
     # a poor episode, a middling one and a good one, none of them the extreme
     episodes = [int(ranked[round(share * (len(ranked) - 1))]) for share in (0.1, 0.5, 0.9)]
     name = decisions.agent.name
-    slug = "".join(c if c.isalnum() else "-" for c in problem.lower())
+    # a policy called "learned" has the problem's pictures to itself
+    told = problem if name == "learned" else f"{problem} {name}"
+    slug = "".join(c if c.isalnum() else "-" for c in told.lower())
     course = (
         f"{name} on single instances: where a tenth, half and nine tenths of the episodes gain less. Every marker is a "
         "decision, drawn where it was made; triangles are teleports."
@@ -229,6 +231,6 @@ def decision_drawings(problem: str, decisions: Decisions) -> list[Drawing]:
         "about equally many decisions; ticks are the feature's value at its ends. In brackets: each action's share of all."
     )
     return [
-        Drawing(f"decisions-{slug}", f"{problem}: decisions", course, lambda: course_picture(decisions, episodes)),
-        Drawing(f"actions-{slug}", f"{problem}: what decides", frequencies, lambda: frequency_picture(decisions)),
+        Drawing(f"decisions-{slug}", f"{told}: decisions", course, lambda: course_picture(decisions, episodes)),
+        Drawing(f"actions-{slug}", f"{told}: what decides", frequencies, lambda: frequency_picture(decisions)),
     ]

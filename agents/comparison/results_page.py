@@ -23,9 +23,7 @@ from teleport_env.agents.comparison.findings import L_BFGS, Finding, Measured, f
 from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.comparison.protocol import Evidence, policies_of, protocol_settings
 from teleport_env.agents.comparison.report import Drawing, write_report
-
-WATCHED = 64
-"""Episodes from which the pictures of decisions are drawn."""
+from teleport_env.agents.comparison.study import WATCHED
 
 
 def write_results(evidence: Evidence) -> dict[str, Any]:

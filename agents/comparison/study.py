@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from teleport_env.agents.comparison.parallel import Task, check_backend, run_tas
 from teleport_env.agents.comparison.play import Played, curve, draw_instances, play, trace
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
-from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learned import PRETRAINED, LearnedSchedule
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.rules import rule_of
 from teleport_env.agents.presets import default_agents
@@ -32,8 +32,14 @@ from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
 from teleport_env.problems import PROBLEMS
 
+if TYPE_CHECKING:
+    from teleport_env.agents.comparison.report import Drawing
+
 REFERENCES = {"l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
 """SciPy's methods, by the names of `play_reference` and of the table."""
+
+WATCHED = 64
+"""Episodes from which the pictures of a policy's decisions are drawn."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Study:
         agents: Names of agents; empty: the roster of each problem.
         policies: Files of trained policies, played beside the agents on the problems they were trained on, each with the
             best fixed schedule and the best rule that its training found.
+        pretrained: Play the package's own policy too, where whole rosters are played, on the problems it was trained on.
         split: Where the played instances come from.
         instances: How many a problem.
         seeds: How often each is played, with other random numbers for the searches.
@@ -60,6 +67,7 @@ class Study:
     problems: tuple[str, ...] = ("Rosenbrock", "Booth", "MLPRegression", "Digits")
     agents: tuple[str, ...] = ()
     policies: tuple[Path, ...] = ()
+    pretrained: bool = True
     split: str = "test"
     instances: int = 64
     seeds: int = 1
@@ -136,8 +144,23 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         "seconds": round(time.perf_counter() - began, 1),
     }
     summary = summary_table(results)
-    page = write_report(study.out, results, curves, traces, settings, table=summary)
+    drawings = [
+        drawing
+        for problem in study.problems
+        for policy in rosters[problem]
+        if isinstance(policy, LearnedSchedule)
+        for drawing in _decisions(study, problem, policy)
+    ]
+    page = write_report(study.out, results, curves, traces, settings, table=summary, further=drawings)
     return {"results": results, "summary": summary, "settings": settings, "page": page}
+
+
+def _decisions(study: Study, problem: str, policy: LearnedSchedule) -> list[Drawing]:
+    """Pictures of what a policy decides on the instances that were played."""
+    from teleport_env.agents.comparison.decisions import decision_drawings, watch
+
+    ids = draw_instances(problem, study.split, min(WATCHED, study.instances), study.seed)
+    return decision_drawings(problem, watch(problem, policy, ids, split=study.split, budget=study.budget))
 
 
 def _described(tuned: Tuned) -> dict[str, Any]:
@@ -174,11 +197,14 @@ def versions() -> dict[str, str]:
 def _roster(problem: str, study: Study) -> list[Agent]:
     Settings.build(problem)  # an unknown problem is told before anything is computed
     roster = [agent_from(name) for name in study.agents] if study.agents else default_agents(problem)
-    for path in study.policies:
-        policy = LearnedSchedule.load(path)
+    policies = [LearnedSchedule.load(path) for path in study.policies]
+    if study.pretrained and not study.agents and PRETRAINED.exists():
+        policies.append(LearnedSchedule.load(PRETRAINED))
+    for policy in policies:
         if policy.problems and problem not in policy.problems:
             continue
-        roster += [agent for agent in (policy, plan_of(policy), rule_of(policy)) if agent is not None]
+        own = policy.for_problem(problem)
+        roster += [agent for agent in (own, plan_of(own), rule_of(own)) if agent is not None]
     names = [agent.name for agent in roster]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

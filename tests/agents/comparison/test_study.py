@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from teleport_env.agents import Every, Never, agent_from
+from teleport_env.agents.comparison import study as study_module
 from teleport_env.agents.comparison.play import cost_to_target, curve, draw_instances, play
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.comparison.summary import COLUMNS
 from teleport_env.agents.comparison.tuning import tune_rate
+from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.envs.features import NAMES
 
 
 def test_agents_meet_the_same_instances_and_starts() -> None:
@@ -115,3 +119,23 @@ def test_errors_come_before_the_work(tmp_path: Path) -> None:
         run_study(Study(agents=("evry",), out=tmp_path))
     with pytest.raises(ValueError, match="instances"):
         Study(instances=0)
+
+
+def test_a_trained_policy_is_played_where_it_knows_the_problem_and_its_decisions_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    layer = (generator.normal(size=(2, len(NAMES))).astype(np.float32), np.zeros(2, dtype=np.float32))
+    environment = {"searches": ["virtual_step"], "learning_rate": 0.05, "steps_per_action": 1}
+    policy = LearnedSchedule(name="ours", problems=("Booth",), features=NAMES, layers=(layer,), environment=environment)
+    path = policy.save(tmp_path / "ours.json")
+    monkeypatch.setattr(study_module, "PRETRAINED", path)
+    monkeypatch.setattr(study_module, "default_agents", lambda problem: [Never()])
+    shared: dict[str, Any] = {"instances": 3, "budget": 8.0, "tuning_instances": 0, "references": False, "jobs": 1}
+    found = run_study(Study(problems=("Booth", "Quadratic"), out=tmp_path / "a", **shared), report=lambda line: None)
+    played = found["results"].groupby("problem")["agent"].unique()
+    assert set(played["Booth"]) == {"never", "ours", "oracle"}
+    assert set(played["Quadratic"]) == {"never", "oracle"}
+    assert (tmp_path / "a" / "decisions-booth-ours.png").exists()
+    without = Study(problems=("Booth",), pretrained=False, out=tmp_path / "b", **shared)
+    assert "ours" not in set(run_study(without, report=lambda line: None)["results"]["agent"])
