@@ -119,6 +119,29 @@ def test_rows_do_not_depend_on_their_neighbours(name: str, search: str) -> None:
         assert torch.equal(together.gradient[row], alone.gradient[0])
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("search", ["gradient_ascent", "normalized_ascent", "balance_gradient", "closed_form"])
+def test_tensors_give_what_numpy_does(monkeypatch: pytest.MonkeyPatch, name: str, search: str) -> None:
+    """What runs on other devices, on this one."""
+    problem, begin = start(name)
+    spec: dict[str, Any] = {"search": search}
+    if search == "gradient_ascent":
+        spec |= {"rate": 1e-5, "steps": 3}
+    try:
+        search_from(spec).check(problem, begin.symmetry)
+    except ValueError:
+        pytest.skip("no closed form")
+    fast = search_from(spec).find(begin)
+    for module in ("base", "trails", "ascent", "scaling_sums", "pair_algebra"):
+        monkeypatch.setattr(f"teleport_env.searches.{module}.arrays_of", lambda device: TORCH)
+    monkeypatch.setattr("teleport_env.symmetries.positive_scaling.arrays_of", lambda device: TORCH)
+    other = search_from(spec).find(start(name)[1])
+    assert torch.equal(fast.moved, other.moved)
+    assert torch.equal(fast.status, other.status)
+    torch.testing.assert_close(other.params, fast.params, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(other.gradient, fast.gradient, rtol=1e-6, atol=1e-8 * float(fast.gradient.abs().max()))
+
+
 @pytest.mark.parametrize("x", [NUMPY, TORCH])
 @pytest.mark.parametrize("size", [1e-9, 0.04, 0.5, 6.0])
 def test_low_rank_elements(x: Arrays, size: float) -> None:
