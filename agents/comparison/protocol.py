@@ -237,7 +237,7 @@ def _tune(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training_piece(protocol: Protocol, path: str, problem: str, one: Contestant, seed: int) -> Piece:
-    out = protocol.out / path.removesuffix(".json")
+    out = (protocol.out / path.removesuffix(".json")).absolute()  # a worker may stand in another folder
     training = one.training(seed, out, protocol.changes())
     return Piece(path, settings_of(training), train_policy, (training,))
 
