@@ -46,7 +46,8 @@ class Family:
         about: What the row is, in a sentence.
         axes: The settings.
         build: Settings to the agent, its name and kind left to `agent`.
-        plan: Settings to a `Plan` and the gradient steps of an action, where the agents are plans: they play quicker.
+        plan: Settings to a `Plan`, the gradient steps of an action and the symmetry, whose searches the plan counts. Given
+            where the agents are plans, which play quicker.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Family:
     about: str
     axes: Mapping[str, Axis]
     build: Callable[[Config], Agent]
-    plan: Callable[[Config], tuple[Plan, int]] | None = field(default=None)
+    plan: Callable[[Config], tuple[Plan, int, str | None]] | None = field(default=None)
 
     def agent(self, config: Config) -> Agent:
         """The agent with some settings."""
@@ -104,37 +105,50 @@ def play_configs(
         return play_many(problem, [family.build(c) for c in configs], ids, split=split, budget=budget, seed=seed)
     gained = np.zeros((len(configs), len(ids)))
     made = [family.plan(config) for config in configs]
-    for stride in sorted({stride for _, stride in made}):
-        same = [index for index, pair in enumerate(made) if pair[1] == stride]
+    for stride, symmetry in dict.fromkeys(one[1:] for one in made):
+        same = [index for index, one in enumerate(made) if one[1:] == (stride, symmetry)]
         plans = [made[index][0] for index in same]
-        training = _training(problem, stride, budget, plans)
+        training = _training(problem, stride, symmetry, budget, plans)
         gained[same], _ = play_plans(training, plans, ids, seed=seed, split=split)
     return gained
 
 
-def menu_of(problem: str) -> list[Any]:
-    """The searches that baselines choose from: the problem's, those of its recipe, and the one that served rules best."""
-    settings = Settings.build(problem, symmetry=recipe(problem).get("symmetry"))
-    offered = [*map(to_dict, settings.searches)]
-    if settings.symmetry is None:
-        return []
+def symmetries_of(problem: str) -> list[str]:
+    """The symmetries that baselines choose from: the problem's own, and that of its recipe."""
+    named = [Settings.build(problem).symmetry, recipe(problem).get("symmetry")]
+    return [name for name in dict.fromkeys(named) if name is not None]
+
+
+def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
+    """Pairs of symmetry and search that baselines choose from.
+
+    For each symmetry the problem's own searches, those of the recipe, and what served rules best, as far as they can serve
+    it.
+    """
+    offered: list[tuple[str, dict[str, Any]]] = []
     best = BEST_SEARCH.get(problem)
-    for search_ in [*(recipe(problem).get("searches") or ()), *([best] if best else []), "virtual_step"]:
-        described = to_dict(search_from(search_))
-        if described not in offered:
-            offered.append(described)
+    further = [*(recipe(problem).get("searches") or ()), *([best] if best else []), "virtual_step"]
+    for symmetry in symmetries_of(problem):
+        settings = Settings.build(problem, symmetry=symmetry)
+        for one in [*settings.searches, *map(search_from, further)]:
+            try:
+                one.check(settings.problem, settings.problem.symmetries[symmetry])
+            except ValueError:
+                continue  # a search of one symmetry may be none of another
+            if (symmetry, to_dict(one)) not in offered:
+                offered.append((symmetry, to_dict(one)))
     return offered
 
 
-def _training(problem: str, stride: int, budget: float | None, plans: Sequence[Plan]) -> Training:
-    """The environment of plans: their rate factors and the whole menu."""
+def _training(problem: str, stride: int, symmetry: str | None, budget: float | None, plans: Sequence[Plan]) -> Training:
+    """The environment of plans: their rate factors and all searches of a symmetry."""
     factors = {1.0, *(plan.up for plan in plans), *(plan.down for plan in plans)}
     return Training(
         problem=problem,
-        searches=tuple(menu_of(problem)),
+        searches=tuple(search_ for name, search_ in menu_of(problem) if name == symmetry),
         rate_factors=tuple(sorted(factors)),
         steps_per_action=stride,
-        symmetry=recipe(problem).get("symmetry"),
+        symmetry=symmetry,
         budget=budget,
     )
 
@@ -187,12 +201,13 @@ class _Families:
     def _here(self, config: Config, **more: Any) -> dict[str, Any]:
         """The environment that settings ask for."""
         here: dict[str, Any] = {"learning_rate": config["rate"], **more}
-        if recipe(self.problem).get("symmetry"):
-            here["symmetry"] = recipe(self.problem)["symmetry"]
         if "stride" in config:
             here["steps_per_action"] = config["stride"]
         if "search" in config:
-            here["searches"] = [self.menu[config["search"]]]
+            here["symmetry"], search_ = self.menu[config["search"]]
+            here["searches"] = [search_]
+        if "symmetry" in config:
+            here["symmetry"] = config["symmetry"]
         return here
 
     # -- fixed ---------------------------------------------------------------------------------------------------------
@@ -216,13 +231,19 @@ class _Families:
             axes["first"] = Axis((0, 1, 2, 4, 8), factor=2.0, high=self.most)
             axes["every"] = times
 
-        def plan(config: Config) -> tuple[Plan, int]:
-            rest = {key: value for key, value in config.items() if key not in ("rate", "stride")}
-            return Plan(config["rate"], **rest), config["stride"]
+        def plan(config: Config) -> tuple[Plan, int, str | None]:
+            rest = {key: value for key, value in config.items() if key not in ("rate", "stride", "which")}
+            symmetry = self.menu[config["which"]][0] if "which" in config else None
+            own = [index for index, (name, _) in enumerate(self.menu) if name == symmetry]
+            place = own.index(config["which"]) if own else 0
+            return Plan(config["rate"], which=place, **rest), config["stride"], symmetry
 
         def build(config: Config) -> Agent:
-            made, stride = plan(config)
-            return made.agent(self._here({**config, "stride": stride}, searches=self.menu))
+            made, stride, symmetry = plan(config)
+            here: dict[str, Any] = {"searches": [search_ for name, search_ in self.menu if name == symmetry]}
+            if symmetry is not None:
+                here["symmetry"] = symmetry
+            return made.agent(self._here({"rate": made.learning_rate, "stride": stride}, **here))
 
         return Family(name, kind, about, axes, build, plan)
 
@@ -239,7 +260,7 @@ class _Families:
         return Family("random timing", "fixed", "teleports at random times", axes, build)
 
     def random_element(self) -> Family:
-        axes = {"rate": self.rate, "stride": self.stride, "k": self.period, "scale": self._scale()}
+        axes = {"rate": self.rate, "stride": self.stride, "k": self.period, "scale": self._scale(), **self._symmetry()}
 
         def build(config: Config) -> Agent:
             return RandomElement(k=config["k"], scale=config["scale"], environment=self._here(config))
@@ -247,7 +268,7 @@ class _Families:
         return Family("random element", "fixed", "a random element, at an interval, whatever it does", axes, build)
 
     def best_of_random(self) -> Family:
-        axes = {"rate": self.rate, "stride": self.stride, "k": self.period, "scale": self._scale()}
+        axes = {"rate": self.rate, "stride": self.stride, "k": self.period, "scale": self._scale(), **self._symmetry()}
         axes["candidates"] = Axis((1, 2, 4, 8, 16), factor=2.0, low=1, high=64)
         objectives = ("gradient_norm", "balance_gradient", "virtual_step")
         axes["objective"] = Axis(objectives, ordered=False)
@@ -257,6 +278,10 @@ class _Families:
             return Every(k=config["k"], environment=self._here(config, searches=[{"search": "random", **chosen}]))
 
         return Family("best of N random", "fixed", "the best of N random elements, at an interval", axes, build)
+
+    def _symmetry(self) -> dict[str, Axis]:
+        named = symmetries_of(self.problem)
+        return {"symmetry": Axis(tuple(named), ordered=False)} if len(named) > 1 else {}
 
     def _scale(self) -> Axis:
         return Axis((0.03, 0.1, 0.3, 1.0), factor=3.0, low=0.001, high=1.0)

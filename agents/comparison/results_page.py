@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from teleport_env.agents.comparison import summary
-from teleport_env.agents.comparison.baselines import FIXED
+from teleport_env.agents.comparison.baselines import FIXED, menu_of
 from teleport_env.agents.comparison.contestants import (
     LEARNED,
     MOMENTUM,
     RATE_LINE_SEARCH,
     RATE_ONLY,
 )
-from teleport_env.agents.comparison.decisions import decision_drawings, watch
+from teleport_env.agents.comparison.decisions import decision_drawings, label_of, watch
 from teleport_env.agents.comparison.findings import L_BFGS, Finding, Measured, findings, hindsight, text
 from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.comparison.protocol import Evidence, policies_of, protocol_settings
@@ -267,8 +267,16 @@ def _effort(evidence: Evidence, measured: Measured, settings: Mapping[str, Any])
     yield "Tuned settings:"
     yield ""
     for (problem, family), found in evidence.tuned.items():
-        chosen = ", ".join(f"{key} {_setting(value)}" for key, value in sorted(found["config"].items()))
-        yield f"* {problem}, {family}: {chosen}"
+        config = dict(found["config"])
+        moves = menu_of(problem) if config.keys() & {"which", "search"} else []
+        chosen = [
+            f"{symmetry}: {label_of(one)}"
+            for key in ("which", "search")
+            if key in config
+            for symmetry, one in [moves[config.pop(key)]]
+        ]
+        chosen += [f"{key} {_setting(value)}" for key, value in sorted(config.items())]
+        yield f"* {problem}, {family}: {', '.join(chosen)}"
     yield ""
 
 

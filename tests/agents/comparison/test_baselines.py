@@ -9,6 +9,9 @@ from teleport_env.agents.comparison import baselines
 from teleport_env.agents.comparison.baselines import families_of, play_configs, tune
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.comparison.search import Config
+from teleport_env.agents.learning.recipes import RECIPES, recipe
+from teleport_env.envs.settings import Settings
+from teleport_env.searches import search_from, to_dict
 
 RULES = {"stall", "alignment", "relative decrease", "accept if better", "momentum trigger"}
 REFERENCES = {"Adam", "momentum", "momentum with line search", "Polyak's step"}
@@ -40,6 +43,17 @@ def test_every_baseline_of_the_design_is_a_family() -> None:
     assert "layer rates" not in families_of("Booth")
 
 
+def test_baselines_have_every_search_of_the_policy_under_its_symmetry() -> None:
+    for problem in RECIPES:
+        full = recipe(problem)
+        settings = Settings.build(problem, symmetry=full.get("symmetry"))
+        menu = baselines.menu_of(problem)
+        for search in full.get("searches") or settings.searches:
+            assert (settings.symmetry, to_dict(search_from(search))) in menu
+        # and the problem's own, under its own
+        assert Settings.build(problem).symmetry in {symmetry for symmetry, _ in menu}
+
+
 @pytest.mark.parametrize("problem", ["Booth", "MLPRegression"])
 def test_every_configuration_of_every_family_makes_an_agent(problem: str) -> None:
     for name, family in families_of(problem).items():
@@ -49,16 +63,20 @@ def test_every_configuration_of_every_family_makes_an_agent(problem: str) -> Non
             assert agent.environment["learning_rate"] == config["rate"]
 
 
+@pytest.mark.parametrize("problem", ["Booth", "MatrixFactorization"])
 @pytest.mark.parametrize("name", ["fixed schedule", "rate schedule", "fixed teleports"])
-def test_plans_are_scored_as_their_agents_play(name: str) -> None:
-    ids = draw_instances("Booth", "validation", 5, seed=0)
+def test_plans_are_scored_as_their_agents_play(name: str, problem: str) -> None:
+    ids = draw_instances(problem, "validation", 5, seed=0)
     # a search that draws random numbers draws others in another row
-    searches = [index for index, one in enumerate(baselines.menu_of("Booth")) if one["search"] != "random"]
-    configs = [{**c, **({"which": searches[0]} if "which" in c else {})} for c in drawn("Booth", name, 8)]
-    family = families_of("Booth")[name]
-    scored = play_configs("Booth", family, configs, ids, "validation", None, seed=4)
+    searches = [index for index, one in enumerate(baselines.menu_of(problem)) if one[1]["search"] != "random"]
+    configs = drawn(problem, name, 8)
+    for number, config in enumerate(configs):
+        if "which" in config:
+            config["which"] = searches[number % len(searches)]
+    family = families_of(problem, 16.0)[name]
+    scored = play_configs(problem, family, configs, ids, "validation", 16.0, seed=4)
     for config, gained in zip(configs, scored, strict=True):
-        played = play("Booth", family.agent(config), ids, split="validation", seed=4)
+        played = play(problem, family.agent(config), ids, split="validation", budget=16.0, seed=4)
         assert [row["gained"] for row in played.rows] == pytest.approx(gained.tolist(), abs=1e-9)
 
 
