@@ -11,8 +11,8 @@ import numpy as np
 
 from teleport_env.agents.comparison import statistics, summary
 from teleport_env.agents.comparison.baselines import FIXED, RATE_SCHEDULE
-from teleport_env.agents.comparison.contestants import LEARNED, MOMENTUM, RATE_ONLY, policy_of
-from teleport_env.agents.comparison.protocol import REACHED, Evidence
+from teleport_env.agents.comparison.contestants import LEARNED, MOMENTUM, RATE_ONLY
+from teleport_env.agents.comparison.protocol import REACHED, Evidence, further_policies
 from teleport_env.agents.comparison.statistics import Interval
 
 if TYPE_CHECKING:
@@ -277,24 +277,31 @@ def _batches(measured: Measured) -> Finding:
 
 
 def _generalists(measured: Measured) -> Iterator[Finding]:
-    """Further policies that were trained on several problems."""
-    for path in measured.evidence.protocol.policies:
-        policy = policy_of(path.read_text(encoding="utf-8"))
+    """Further policies that were trained on several problems: on those, and on others."""
+    for name, (policy, _) in further_policies(measured.evidence.protocol).items():
         if len(policy.problems) < 2:
             continue
-        found = {}
+        found: dict[str, Interval] = {}
         for problem in measured.problems:
             fixed = measured.best(problem, ["fixed"])
-            value = None if fixed is None else _versus(measured, problem, policy.name, fixed)
+            value = None if fixed is None else _versus(measured, problem, name, fixed)
             if value is not None:
                 found[problem] = value
-        above = sum(value.low > 0 for value in found.values())
-        fine = all(value.high >= 0 for value in found.values())
-        missing = set(SEVEN) - set(found)
+        known = {problem: value for problem, value in found.items() if problem in policy.problems}
+        above = sum(value.low > 0 for value in known.values())
+        fine = all(value.high >= 0 for value in known.values())
+        missing = set(SEVEN) - set(known)
         holds = "no" if not fine or above + len(missing) < 5 else "not measured" if missing else "yes"
-        details = "; ".join(f"{problem} {text(value)}" for problem, value in found.items())
-        target = f"One policy ({policy.name}): significantly below the best fixed schedule nowhere, above on at least 5"
-        yield Finding(target, holds, f"above on {above} of {len(found)}. {details}")
+        details = "; ".join(f"{problem} {text(value)}" for problem, value in known.items())
+        target = f"One policy ({name}): significantly below the best fixed schedule nowhere, above on at least 5"
+        yield Finding(target, holds, f"above on {above} of {len(known)}. {details}")
+        others = {problem: value for problem, value in found.items() if problem not in policy.problems}
+        if others:
+            # the best fixed schedule that was tuned on the problem itself is at least as good as one tuned on others
+            holds = "yes" if all(value.high >= 0 for value in others.values()) else "not measured"
+            details = "; ".join(f"{problem} {text(value)}" for problem, value in others.items())
+            target = f"{name} on what it has not seen: not below a fixed schedule that has not seen it either"
+            yield Finding(target, holds, f"minus the best that was tuned on it, which is harder: {details}")
 
 
 def _divergence(measured: Measured) -> Finding:

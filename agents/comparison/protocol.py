@@ -180,7 +180,7 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
     began = time.perf_counter()
     evidence = Evidence(protocol, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
     shared: dict[str, Any] = {"jobs": protocol.jobs, "backend": protocol.backend, "report": report}
-    policies = {path.stem: path.read_text(encoding="utf-8") for path in protocol.policies}
+    policies = further_policies(protocol)
 
     tunings = {
         f"{problem}/tuned/{_slug(name)}.json": (problem, name)
@@ -209,6 +209,29 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
             _take(evidence, problem, entry)
     evidence.seconds = time.perf_counter() - began
     return evidence
+
+
+def further_policies(protocol: Protocol) -> dict[str, tuple[LearnedSchedule, str]]:
+    """The policies of ``protocol.policies`` by their names in tables, each with its file's text.
+
+    A policy goes by its own name, or by its file's where others have that name too.
+    """
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in protocol.policies}
+    if len(texts) < len(protocol.policies):
+        raise ValueError(f"files of policies must have different names, got {', '.join(map(str, protocol.policies))}")
+    loaded = {stem: policy_of(text) for stem, text in texts.items()}
+    taken = [one.name for problem in protocol.problems for one in contestants_of(problem, protocol.momentum)]
+    names = [policy.name for policy in loaded.values()]
+    return {
+        stem if policy.name in taken or names.count(policy.name) > 1 else policy.name: (policy, texts[stem])
+        for stem, policy in loaded.items()
+    }
+
+
+def plays_on(policy: LearnedSchedule, problem: str) -> bool:
+    """Whether a policy can play a problem: one that it was trained on, or any that has teleports if it knows several."""
+    known = not policy.problems or problem in policy.problems
+    return known or bool(policy.families and Settings.build(problem).symmetry)
 
 
 def _slug(name: str) -> str:
@@ -245,7 +268,9 @@ def _training_piece(protocol: Protocol, path: str, problem: str, one: Contestant
 # -- playing -----------------------------------------------------------------------------------------------------------
 
 
-def _plays(protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, str]) -> list[Piece]:
+def _plays(
+    protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, tuple[LearnedSchedule, str]]
+) -> list[Piece]:
     pieces = []
     played = protocol.played
     for name, family in families_of(problem, protocol.budget).items():
@@ -259,15 +284,14 @@ def _plays(protocol: Protocol, problem: str, evidence: Evidence, policies: Mappi
         settings = {**played, "problem": problem, "name": one.name, "kind": one.kind, "policies": _digests(texts)}
         settings["bare"] = one.name in (LEARNED, MOMENTUM)
         pieces.append(Piece(f"{problem}/played/{_slug(one.name)}.json", settings, _play_policies, (settings, texts)))
-    for stem, text in policies.items():
-        policy = policy_of(text)
-        if policy.problems and problem not in policy.problems:
+    for name, (policy, text) in policies.items():
+        if not plays_on(policy, problem):
             continue
-        name = policy.name if policy.name not in {key[1] for key in evidence.trained} else stem
-        evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}"
+        seen = "and not on this one" if policy.problems and problem not in policy.problems else "in one training"
+        evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
         settings = {**played, "problem": problem, "name": name, "kind": policy.kind, "policies": _digests([text])}
         settings["bare"] = policy.kind == "learned"
-        pieces.append(Piece(f"{problem}/played/file-{_slug(stem)}.json", settings, _play_policies, (settings, [text])))
+        pieces.append(Piece(f"{problem}/played/file-{_slug(name)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in REFERENCES:
         settings = {**played, "problem": problem, "method": scipy_name}
         pieces.append(Piece(f"{problem}/played/{_slug(scipy_name)}.json", settings, _play_scipy, (settings,)))

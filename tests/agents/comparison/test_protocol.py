@@ -14,10 +14,12 @@ from teleport_env.agents.comparison import pieces
 from teleport_env.agents.comparison.command import parser, read
 from teleport_env.agents.comparison.contestants import contestants_of
 from teleport_env.agents.comparison.pieces import Piece, complete
-from teleport_env.agents.comparison.protocol import Protocol, gather
+from teleport_env.agents.comparison.protocol import Protocol, further_policies, gather, plays_on
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.results_page import write_results
 from teleport_env.agents.comparison.study import Study
+from teleport_env.agents.learned import PRETRAINED, LearnedSchedule
+from teleport_env.envs.features import NAMES
 
 TINY: dict[str, Any] = {
     "problems": ("Booth",),
@@ -43,7 +45,8 @@ def quiet(line: str) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Protocol, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("full")
-    protocol = Protocol(**TINY, out=folder / "out", page=folder / "docs" / "results.md")
+    several = tuple(path for path in (PRETRAINED,) if path.exists())
+    protocol = Protocol(**TINY, policies=several, out=folder / "out", page=folder / "docs" / "results.md")
     return protocol, write_results(gather(protocol, quiet))
 
 
@@ -119,6 +122,32 @@ def test_what_is_done_is_not_done_again_and_what_is_lost_comes_back(
     assert sorted(done) == sorted(lost)
     before = found["results"].to_dict("records")
     assert [{**row, "seconds": 0} for row in again] == [{**row, "seconds": 0} for row in before]
+
+
+@pytest.mark.skipif(not PRETRAINED.exists(), reason="the package brings no policy")
+def test_a_policy_for_several_problems_is_measured_by_its_own_target(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, found = made
+    (name,) = further_policies(protocol)
+    assert (found["results"]["agent"] == name).sum() == 6
+    verdict = next(one for one in found["findings"] if one.target.startswith(f"One policy ({name})"))
+    assert "Booth" in verdict.detail
+    assert verdict.holds in ("no", "not measured")  # one problem of seven
+
+
+def test_policies_of_one_name_go_by_their_files_names(tmp_path: Path) -> None:
+    layer = (np.zeros((1, len(NAMES)), dtype=np.float32), np.zeros(1, dtype=np.float32))
+    policy = LearnedSchedule(features=NAMES, layers=(layer,), problems=("Booth",), name="mixed")
+    paths = tuple(policy.save(tmp_path / name) for name in ("a.json", "b.json"))
+    assert set(further_policies(Protocol(policies=paths, out=tmp_path))) == {"a", "b"}
+    assert set(further_policies(Protocol(policies=paths[:1], out=tmp_path))) == {"mixed"}
+    learned = dataclasses.replace(policy, name="learned").save(tmp_path / "c.json")
+    assert set(further_policies(Protocol(policies=(learned,), out=tmp_path))) == {"c"}
+    assert plays_on(policy, "Booth")
+    assert not plays_on(policy, "Quadratic")  # its menu means nothing there
+    (tmp_path / "d").mkdir()
+    twin = policy.save(tmp_path / "d" / "a.json")
+    with pytest.raises(ValueError, match="must have different names"):
+        further_policies(Protocol(policies=(paths[0], twin), out=tmp_path))
 
 
 def test_a_folder_of_other_settings_is_refused(made: tuple[Protocol, dict[str, Any]]) -> None:
