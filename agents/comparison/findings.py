@@ -12,7 +12,7 @@ import numpy as np
 from teleport_env.agents.comparison import statistics, summary
 from teleport_env.agents.comparison.baselines import FIXED, RATE_SCHEDULE
 from teleport_env.agents.comparison.contestants import LEARNED, MOMENTUM, RATE_ONLY
-from teleport_env.agents.comparison.protocol import REACHED, Evidence, further_policies
+from teleport_env.agents.comparison.protocol import REACHED, Evidence, Oracle, further_policies
 from teleport_env.agents.comparison.statistics import Interval
 
 if TYPE_CHECKING:
@@ -89,17 +89,24 @@ class Measured:
         (x, y), _ = self._paired(problem, agent, other)
         return statistics.probability_of_improvement(x, y)
 
-    def oracle(self, problem: str, name: str) -> tuple[float, int] | None:
-        """Mean of an oracle and how many it chose among; None where it was not played."""
-        found = self.evidence.oracles.get((problem, name))
-        return None if found is None else (float(np.mean([*found.best.values()])), found.among)
+    def oracle(self, problem: str) -> Oracle | None:
+        """The best of each instance among all fixed schedules that were tried, with teleports or without."""
+        found = [
+            one
+            for name in (FIXED, RATE_SCHEDULE)
+            if (one := self.evidence.oracles.get((problem, f"oracle of {name}s")))
+        ]
+        if not found:
+            return None
+        best = {instance: max(one.best[instance] for one in found) for instance in found[0].best}
+        return Oracle(best, sum(one.among for one in found))
 
     def gap_closed(self, problem: str, agent: str) -> Interval:
-        """Share of the gap from the best fixed schedule to the oracle of fixed schedules that an agent closes.
+        """Share of the gap from the best fixed schedule to the `oracle` that an agent closes.
 
         Instance by instance the oracle is at least as good as the best fixed schedule's mean over its seeds.
         """
-        fixed, found = self.best(problem, ["fixed"]), self.evidence.oracles.get((problem, f"oracle of {FIXED}s"))
+        fixed, found = self.best(problem, ["fixed"]), self.oracle(problem)
         if fixed is None or found is None:
             return _NONE
         (x, y), units = self._paired(problem, agent, fixed)
@@ -109,7 +116,10 @@ class Measured:
         return statistics.ratio_of_means(x - y, ceiling - y, **units, rng=np.random.default_rng(0))
 
     def oracle_difference(self, problem: str) -> Interval:
-        """Oracle of fixed schedules minus that of rate schedules, instance by instance: what teleports give in hindsight."""
+        """Oracle of fixed schedules minus that of rate schedules, instance by instance: what teleports give in hindsight.
+
+        Each is the best of what its own search tried, so that it may be negative where teleports give nothing.
+        """
         found = [self.evidence.oracles.get((problem, f"oracle of {name}s")) for name in (FIXED, RATE_SCHEDULE)]
         if found[0] is None or found[1] is None:
             return _NONE
@@ -357,8 +367,8 @@ def _edges(measured: Measured) -> Finding:
 
 
 def hindsight(measured: Measured, problem: str) -> dict[str, tuple[float, int]]:
-    """Means of the oracles by name, and how many candidates each chose among."""
-    names = [f"{word} {FIXED}{end}" for word, end in (("oracle of", "s"), ("best seed of the", ""))]
-    names += [f"oracle of {RATE_SCHEDULE}s", f"best seed of the {RATE_SCHEDULE}"]
-    found = {name: measured.oracle(problem, name) for name in names}
-    return {name: value for name, value in found.items() if value is not None}
+    """Means of the choices in hindsight by name, and how many candidates each chose among."""
+    every = measured.oracle(problem)
+    found = {} if every is None else {"oracle of all fixed schedules": every}
+    found |= {name: one for (where, name), one in measured.evidence.oracles.items() if where == problem}
+    return {name: (float(np.mean([*one.best.values()])), one.among) for name, one in found.items()}

@@ -224,7 +224,7 @@ def _problem(evidence: Evidence, measured: Measured, problem: str) -> Iterator[s
         yield ""
         yield (
             f"The best seed of the {FIXED} is the luck in its oracle: as many plays of the one tuned configuration. The "
-            "oracle of rate schedules has no teleports; with teleports minus without, instance by instance: "
+            "oracle of rate schedules has no teleports; the gap is to the best of both. With teleports minus without: "
             f"{text(measured.oracle_difference(problem))}."
         )
         yield ""

@@ -107,6 +107,16 @@ def test_shares_are_of_the_means(good: Measured) -> None:
     assert good.oracle_difference("Booth").estimate == pytest.approx(9.0 - 4.0)
 
 
+def test_the_gap_is_to_the_better_of_both_oracles() -> None:
+    few = measured(("Booth",), oracle=3.0)  # below that of rate schedules, 4, and below the best fixed schedule, 6
+    best = few.oracle("Booth")
+    assert best is not None
+    assert np.mean([*best.best.values()]) == pytest.approx(4.0)
+    assert best.among == 200
+    share = few.gap_closed("Booth", "learned")
+    assert np.isnan(share.estimate) or share.estimate > 1  # no gap to speak of
+
+
 def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measured) -> None:
     assert good.target("Booth") == 6.0
     assert good.expected_cost("Booth", "learned") == 60.0
