@@ -65,10 +65,10 @@ def _in_portions(calls: list[Any], jobs: int) -> Iterator[Any]:
     """Joblib's Ray backend hands over results when all are there: portions keep what is done safe from what fails."""
     from joblib import Parallel, effective_n_jobs
 
-    with _on_ray():
+    with _on_ray(), Parallel(n_jobs=jobs, batch_size=1) as workers:  # started once for all portions
         size = 2 * max(1, effective_n_jobs(jobs))
         for begin in range(0, len(calls), size):
-            yield from Parallel(n_jobs=jobs, batch_size=1)(calls[begin : begin + size])
+            yield from workers(calls[begin : begin + size])
 
 
 def _on_ray() -> AbstractContextManager[Any]:
