@@ -79,7 +79,10 @@ def test_pictures_show_every_action_that_was_taken() -> None:
     legend = [text.get_text() for text in frequency_picture(decisions).legends[0].get_texts()]
     assert [text.rsplit(" (", 1)[0] for text in legend] == list(decisions.labels)
     drawings = decision_drawings("Booth", decisions)
-    assert [drawing.name for drawing in drawings] == ["decisions-booth", "actions-booth"]
+    assert [drawing.name for drawing in drawings] == [
+        "decisions-booth-relative-decrease",
+        "actions-booth-relative-decrease",
+    ]
 
 
 def test_a_search_is_named_in_a_few_words() -> None:
