@@ -23,7 +23,7 @@ def settings() -> Training:
     )
     given = vars(parser.parse_args())
     start = rate_only if given.pop("rate_only") else recipe
-    return from_arguments(given, start(given.get("problem", "Rosenbrock")))
+    return from_arguments(given, start(given.get("problem", "Rosenbrock"), given.get("optimizer")))
 
 
 def main() -> None:

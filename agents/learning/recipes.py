@@ -69,8 +69,20 @@ GENERALIST: dict[str, Any] = {
 """One policy for all problems of `RECIPES`."""
 
 
-def recipe(problem: str | Sequence[str]) -> dict[str, Any]:
-    """Settings of a `Training` on a problem, or on several; those of a problem without a recipe are the class's defaults."""
+MOMENTUM: dict[str, Any] = {"on_teleport": "reset", "warm_start": True, "critic_segments": 1}
+"""What momentum needs besides: a buffer that is kept belongs to the point before the teleport, and its good schedules are
+found by the search for plans, not by chance."""
+
+
+def recipe(problem: str | Sequence[str], optimizer: str | None = None) -> dict[str, Any]:
+    """Settings of a `Training` on a problem, or on several; those of a problem without a recipe are the class's defaults.
+
+    Args:
+        problem: Registered name, or several.
+        optimizer: Of the runs, if it is not the problem's own; a policy on momentum begins from other settings.
+    """
+    if optimizer is not None:
+        return {**recipe(problem), **(MOMENTUM if optimizer == "momentum" else {})}
     if isinstance(problem, str):
         return {"problem": problem, **RECIPES.get(problem, {})}
     if len(problem) == 1:
@@ -79,6 +91,12 @@ def recipe(problem: str | Sequence[str]) -> dict[str, Any]:
     return {**GENERALIST, "problem": tuple(problem), "families": families, "runs": 64 * len(problem)}
 
 
-def rate_only(problem: str | Sequence[str]) -> dict[str, Any]:
+def rate_only(problem: str | Sequence[str], optimizer: str | None = None) -> dict[str, Any]:
     """The control: the recipe without teleports, with the rate factors of all that have any."""
-    return {**recipe(problem), "searches": (), "rate_factors": _RATES, "name": "learned rate only", "control": True}
+    return {
+        **recipe(problem, optimizer),
+        "searches": (),
+        "rate_factors": _RATES,
+        "name": "learned rate only",
+        "control": True,
+    }

@@ -324,7 +324,7 @@ class _Run:
             layers = (*layers[:-1], (weight / np.float32(temperature), bias / np.float32(temperature)))
         training = self.training
         provenance: dict[str, Any] = {
-            "command": command(training, recipe(training.problem)),
+            "command": command(training, recipe(training.problem, training.optimizer)),
             "training": {**training.to_json(), "out": ""},
             "versions": _versions(),
         }

@@ -475,6 +475,10 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("problem", RECIPES)
 def test_every_recipe_is_a_training(problem: str) -> None:
+    momentum = Training(**recipe(problem, "momentum"), optimizer="momentum")
+    assert momentum.on_teleport == "reset"
+    assert momentum.searches == Training(**recipe(problem)).searches
+    assert recipe(problem, "gd_line_search") == recipe(problem)
     control = Training(**rate_only(problem))
     assert not control.settings().searches
     assert control.control
