@@ -27,26 +27,28 @@ GRADIENT = 1.0
 HESSIAN_VECTOR = 2.0
 
 
-def elementwise_price(gradient_flops: float) -> float:
+def elementwise_price(gradient_flops: float, activated: bool = True) -> float:
     """How long an elementwise operation takes, in operations of the gradient of a network.
 
     An operation on an entry of memory takes about a nanosecond whatever the network. One of a matrix product takes as long
-    in products of five rows, and a thirtieth of that in wide ones: measured 1.2 (`MLPRegression`), 9 (`Digits`), 22 (width
-    512, 20 examples). In between a power of the size of a product, a sixteenth of the gradient's operations in a network of
-    three layers, fits them.
+    in products of five rows, and a thirtieth of that in wide ones: measured 1.6 (`MatrixFactorization`), 2.1
+    (`MLPRegression`), 3.4 (`LinearNetwork`), 10 (`Digits`), 22 (width 512, 20 examples). In between a power of the
+    gradient's operations fits them, and a quarter more where the gradient is nothing but products.
 
     Args:
         gradient_flops: Floating-point operations of one gradient.
+        activated: Whether the network has activations, which its gradient spends time on.
     """
-    return min(30.0, max(1.0, 0.15 * (gradient_flops / 16.0) ** 0.4))
+    return min(30.0, max(1.0, 0.21 * gradient_flops**0.3) * (1.0 if activated else 1.25))
 
 
 def small_matrices_price(size: int) -> float:
     """How long an operation on matrices of that size takes in operations of a gradient whose matrices are as small.
 
-    The work around their products is elementwise (`elementwise_price`): measured 2.9 for size 3 and 1.8 for size 6.
+    The work around their products is elementwise (`elementwise_price`): measured 4.6 for size 3, 3.2 for size 6 and 1.5
+    for size 32.
     """
-    return float(1.0 + 7.5 / size**1.25)
+    return float(1.0 + 8.8 / size**0.73)
 
 
 @dataclass

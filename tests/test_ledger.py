@@ -127,11 +127,12 @@ def test_the_unit_must_be_positive(flops: float) -> None:
 def test_elementwise_work_takes_longer_than_its_operations() -> None:
     """The constants are measured; what is tested is where they were measured, and that they stay within reason."""
     assert elementwise_price(1.0) == 1.0
-    assert elementwise_price(2832.0) == pytest.approx(1.2, rel=0.05)  # MLPRegression
-    assert elementwise_price(332720.0) == pytest.approx(8.0, rel=0.05)  # Digits
+    assert elementwise_price(2832.0) == pytest.approx(2.3, rel=0.05)  # MLPRegression
+    assert elementwise_price(3840.0, activated=False) == pytest.approx(3.2, rel=0.05)  # LinearNetwork
+    assert elementwise_price(332720.0) == pytest.approx(9.5, rel=0.05)  # Digits
     assert elementwise_price(1e12) == 30.0
-    assert small_matrices_price(3) == pytest.approx(2.9, rel=0.02)
-    assert small_matrices_price(512) == pytest.approx(1.0, abs=0.01)
+    assert small_matrices_price(3) == pytest.approx(4.95, rel=0.02)
+    assert small_matrices_price(512) == pytest.approx(1.0, abs=0.1)
 
 
 def test_runs_charge_the_work_price() -> None:

@@ -66,7 +66,7 @@ class LinearNetwork(SquaredErrorProblem):
         return {
             "general_linear": LinearPairs(self.layers, gradient_rank=self.samples),
             "scaling": ScalingSymmetry(self.layers),
-            "permutation": PermutationSymmetry(self.layers),
+            "permutation": PermutationSymmetry(self.layers, activated=False),
             "input_transform": InputTransform(self.layers),
         }
 

@@ -61,7 +61,7 @@ class MatrixFactorization(Problem):
         return {
             "general_linear": LinearPairs(self.layers),
             "scaling": ScalingSymmetry(self.layers),
-            "permutation": PermutationSymmetry(self.layers),
+            "permutation": PermutationSymmetry(self.layers, activated=False),
         }
 
     @property

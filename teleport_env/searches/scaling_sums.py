@@ -106,7 +106,7 @@ def sums_flops(symmetry: ScalingSymmetry) -> float:
 
 def step_flops(symmetry: ScalingSymmetry) -> float:
     """Of a step of `ScalingOrbit`, with the direction and the judgement that a search adds."""
-    return sums_flops(symmetry) + 5.0 * sum(symmetry.layers.hidden) + 155.0
+    return 0.7 * (sums_flops(symmetry) + 5.0 * sum(symmetry.layers.hidden) + 155.0)
 
 
 @dataclass

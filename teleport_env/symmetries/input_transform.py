@@ -62,7 +62,7 @@ class InputTransform(Symmetry):
         self.gradient_flops = 2.0 * self.layers.widths[1] * width**2
 
     def work_price(self, gradient_flops: float) -> float:
-        return 1.15 * small_matrices_price(self.layers.widths[0])  # for its random elements, as measured
+        return 1.75 * small_matrices_price(self.layers.widths[0])  # for its random elements, as measured
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """``W_1 -> W_1 g^-1``; the other layers are unchanged."""

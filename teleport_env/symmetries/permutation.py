@@ -26,6 +26,7 @@ class PermutationSymmetry(PairSymmetry):
     Args:
         layers: Layout of the network.
         name: What a user types for ``symmetry=``.
+        activated: Whether the network has activations, for `work_price`.
 
     Raises:
         ValueError: The network has no hidden layer.
@@ -34,13 +35,15 @@ class PermutationSymmetry(PairSymmetry):
     weightwise = True
     exact_when = "Always, on all data: an elementwise activation commutes with permutations."
 
-    def __init__(self, layers: Layers, name: str = "permutation") -> None:
+    def __init__(self, layers: Layers, name: str = "permutation", *, activated: bool = True) -> None:
         super().__init__(layers, name, hidden_group(layers, [Permutations(width) for width in layers.hidden]))
+        self._activated = activated
         # every weight is gathered by an index; the random order of the units is part of it
-        self.move_flops = self.gradient_flops = 12.0 * layers.num_params + 75.0 * sum(layers.hidden)
+        self.move_flops = 12.0 * layers.num_params + 75.0 * sum(layers.hidden)
+        self.gradient_flops = 1.5 * self.move_flops  # of several candidates it goes through colder memory, as measured
 
     def work_price(self, gradient_flops: float) -> float:
-        return elementwise_price(gradient_flops)
+        return elementwise_price(gradient_flops, self._activated)
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         # (P V)[p[i]] = V[i], so row j of P V is row p^-1[j] of V

@@ -58,11 +58,12 @@ class ScalingSymmetry(PairSymmetry):
             )
         super().__init__(layers, name, hidden_group(layers, [PositiveScaling(width) for width in layers.hidden]))
         # No matrix products, but a few operations on every weight and unit (a random element is part of its move).
-        self.move_flops = self.gradient_flops = 8.0 * layers.num_params + 50.0 * sum(layers.hidden) + 150.0
+        self.move_flops = self.gradient_flops = 9.0 * layers.num_params + 54.0 * sum(layers.hidden) + 160.0
+        self._activated = not isinstance(activation, Identity)
         self.direction_flops = 4.0 * layers.num_params  # the sums of squares on both sides of every hidden unit
 
     def work_price(self, gradient_flops: float) -> float:
-        return elementwise_price(gradient_flops)
+        return elementwise_price(gradient_flops, self._activated)
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         parts = parts_of(g, len(self.layers.hidden))
