@@ -59,14 +59,13 @@ def contestants_of(problem: str, momentum: bool = True) -> list[Contestant]:
         about = "the same training with teleports and one constant rate"
         found.append(Contestant(TELEPORTS_ALONE, "learned", about, alone))
     if momentum:
+        # momentum begins from settings of its own, and so does its control
+        own = {"optimizer": "momentum"}
+        learned, control = {**recipe(problem, "momentum"), **own}, {**rate_only(problem, "momentum"), **own}
+        about = "the same on momentum without teleports"
         found += [
-            Contestant(MOMENTUM, "learned", "the same training on momentum", {**full, "optimizer": "momentum"}),
-            Contestant(
-                RATE_ONLY_MOMENTUM,
-                "reference",
-                "the same on momentum without teleports",
-                {**rates, "optimizer": "momentum"},
-            ),
+            Contestant(MOMENTUM, "learned", "the same training on momentum", learned),
+            Contestant(RATE_ONLY_MOMENTUM, "reference", about, control),
         ]
     return found
 

@@ -28,7 +28,7 @@ from teleport_env.envs.features import INDEX
 MIXED = Training(
     problem=("Booth", "MatrixFactorization", "Rosenbrock"),
     searches=("balance_weights", "ascend", "look"),
-    families={"MatrixFactorization": {"symmetry": "scaling", "steps_per_action": 2, "plans": 4}},
+    families={"MatrixFactorization": {"symmetry": "scaling", "steps_per_action": 2, "plans": 4, "budget": 80.0}},
     rate_factors=(1.0, 0.5, 2.0),
     steps_per_action=1,
     budget=24.0,
@@ -266,8 +266,12 @@ def test_slots_are_filled_with_what_serves_the_symmetry_and_can_be_paid() -> Non
     assert network["balance_gradient"]["search"] == "closed_form"
     assert network["sample"] is None
     assert fill("MLPRegression", names, symmetry="permutation") == [None] * len(names)
-    poor = fill("Booth", names, budget=8.0)
-    assert poor[names.index("look")] is None
+    # a slot is empty where one teleport takes more than a quarter of the budget, and for no other reason
+    matrix = {"symmetry": "scaling"}
+    (look,) = fill("MatrixFactorization", ["look"], **matrix)
+    (price,) = search_prices("MatrixFactorization", [look], **matrix)
+    assert fill("MatrixFactorization", ["look"], budget=4.0 * price + 0.1, **matrix) == [look]
+    assert fill("MatrixFactorization", ["look"], budget=4.0 * price - 0.1, **matrix) == [None]
     with pytest.raises(ValueError, match="no slot 'astrology'"):
         fill("Booth", ["astrology"])
 

@@ -12,13 +12,14 @@ import pytest
 
 from teleport_env.agents.comparison import pieces
 from teleport_env.agents.comparison.command import parser, read
-from teleport_env.agents.comparison.contestants import contestants_of
+from teleport_env.agents.comparison.contestants import MOMENTUM, RATE_ONLY_MOMENTUM, contestants_of
 from teleport_env.agents.comparison.pieces import Piece, complete
 from teleport_env.agents.comparison.protocol import Protocol, further_policies, gather, plays_on
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.results_page import write_results
 from teleport_env.agents.comparison.study import Study
 from teleport_env.agents.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
 from teleport_env.envs.features import NAMES
 
 TINY: dict[str, Any] = {
@@ -216,3 +217,13 @@ def test_the_command_line_makes_either() -> None:
         read(made.parse_args(["--protocol", "full", "--seeds", "3"]))
     with pytest.raises(ValueError, match="--plans: no option of --protocol study"):
         read(made.parse_args(["--plans", "3"]))
+
+
+def test_momentum_is_trained_by_its_own_recipe(tmp_path: Path) -> None:
+    """Regression: momentum was trained by plain descent's settings, which come to plain momentum."""
+    found = {one.name: one for one in contestants_of("MatrixFactorization")}
+    for name in (MOMENTUM, RATE_ONLY_MOMENTUM):
+        training = found[name].training(0, tmp_path, {})
+        assert training.optimizer == "momentum"
+        assert {key: getattr(training, key) for key in MOMENTUM_RECIPE} == MOMENTUM_RECIPE
+    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).searches == ()
