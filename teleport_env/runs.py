@@ -483,6 +483,7 @@ class Runs:
             streams=Streams(fold_in(self.keys[index], p.attempts)),
             batches=source,
             scale=p.initial_loss,
+            lowest_rate=p.base_rate / RATE_RANGE,
         )
         found = search.find(start)
         self.ledger.charge(None if everyone else rows, evaluator.counts)

@@ -90,6 +90,13 @@ class CountingProblem(Problem):
         return self.inner.gradient_flops(instance, batch_size)
 
     @property
+    def output_curvature(self) -> float | None:
+        return self.inner.output_curvature
+
+    def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None] | None:
+        return self.inner.layer_inputs(params, instance, batch)
+
+    @property
     def batch_size(self) -> int | None:
         return self.inner.batch_size
 

@@ -65,6 +65,13 @@ class _Counting(Problem):
     def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
         return self.problem.gradient_flops(instance, batch_size)
 
+    @property
+    def output_curvature(self) -> float | None:
+        return self.problem.output_curvature
+
+    def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None] | None:
+        return self.problem.layer_inputs(params, instance, batch)
+
 
 class _Batches(BatchSource):
     """The mini-batches that runs meet; remembers whether a search looked beyond the current one."""

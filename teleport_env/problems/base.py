@@ -187,6 +187,20 @@ class Problem(ABC):
             (gradient,) = torch.autograd.grad(loss.sum(), w)
         return loss.detach(), gradient
 
+    @property
+    def output_curvature(self) -> float | None:
+        """Second derivative of the loss in every output, for losses that are squared errors of a network's outputs."""
+        return None
+
+    def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None] | None:
+        """What goes into every layer of a network, ``(B, in, n)`` each, one column an example; None: it is no network.
+
+        An entry that is None stands for the identity.
+
+        Searches that shape a layer's inputs ask for it (`teleport_env.searches.whiten`), and pay for it by operations.
+        """
+        return None
+
     def write_loss_and_gradient(
         self, x: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
     ) -> None:

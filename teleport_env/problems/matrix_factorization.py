@@ -102,6 +102,15 @@ class MatrixFactorization(Problem):
             gradient = [product(upper.transpose(1, 2), twice), product(twice, lower.transpose(1, 2))]
             return residual.square().flatten(1).sum(dim=1), self.layers.flatten(gradient)
 
+    @property
+    def output_curvature(self) -> float:
+        """Of a square."""
+        return 2.0
+
+    def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None]:
+        """The identity goes into ``V'``, and ``V'`` into ``U``."""
+        return [None, self.layers.weights(params)[0]]
+
     def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
         """Three products of the sizes of ``U V'``, a multiplication and an addition each."""
         columns, rank, rows = self.layers.widths

@@ -123,6 +123,10 @@ class NetworkProblem(Problem):
             loss, delta = self.output_loss_and_gradient(outputs[-1], instance, batch)
             return loss, self.backward(params, values, outputs, delta)
 
+    def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None]:
+        """Without the row of ones that a bias multiplies."""
+        return [*self.network.layer_values(params, self.network.inputs(instance, batch))[0]]
+
     def backward(self, params: Tensor, values: list[Tensor], outputs: list[Tensor], delta: Tensor) -> Tensor:
         """The gradient ``(B, P)`` from the gradient ``delta`` ``(B, widths[-1], n)`` of the outputs.
 
@@ -154,6 +158,11 @@ class SquaredErrorProblem(NetworkProblem):
 
     Instance tensors: ``inputs`` ``(B, widths[0], n)`` and ``targets`` ``(B, widths[-1], n)``.
     """
+
+    @property
+    def output_curvature(self) -> float:
+        """Of half a square."""
+        return 1.0
 
     def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         return 0.5 * (outputs - instance["targets"]).square().flatten(1).sum(dim=1)

@@ -14,6 +14,7 @@ from teleport_env.searches.objectives import OBJECTIVES, Objective
 from teleport_env.searches.sampling import RandomSampling
 from teleport_env.searches.settings import KINDS, NAMED, kind, search_from, to_dict
 from teleport_env.searches.virtual_step import VirtualStep
+from teleport_env.searches.whiten import Whiten
 
 NAMED.update(
     {
@@ -30,6 +31,8 @@ NAMED.update(
         "virtual_step": VirtualStep(),
         "virtual_step_fit_rate": VirtualStep(fit_rate=True),
         "mini_batch": MiniBatch(),
+        "whiten_inputs": Whiten(),
+        "whiten_outputs": Whiten(side="outputs"),
         "reset_optimizer": ResetOptimizer(),
     }
 )
@@ -52,6 +55,7 @@ __all__ = [
     "Start",
     "Status",
     "VirtualStep",
+    "Whiten",
     "kind",
     "search_from",
     "to_dict",

@@ -74,6 +74,7 @@ class Start:
         batches: For searches over several mini-batches: given an offset ``b``, the examples ``(R, n)`` of the run's
             ``b``-th coming mini-batch (0: the current one); None where the problem has no mini-batches.
         scale: ``(R,)`` the loss that the runs began with, against which rounding is measured; None: the current one.
+        lowest_rate: ``(R,)`` below which a search cannot set the learning rate; None: 0.
     """
 
     params: Tensor
@@ -85,6 +86,7 @@ class Start:
     streams: Streams
     batches: BatchSource | None = None
     scale: Tensor | None = None
+    lowest_rate: Tensor | None = None
 
     @property
     def instance(self) -> Instance:

@@ -78,6 +78,8 @@ SEARCHES: list[dict[str, Any]] = [
     {"search": "closed_form", "objective": "relative", "trust_radius": 0.5},
     {"search": "virtual_step"},
     {"search": "virtual_step", "radii": [0.1, 0.5], "fit_rate": True},
+    {"search": "whiten_inputs"},
+    {"search": "whiten_outputs", "hidden": 0, "scale": "trace", "verify": True},
     {"search": "reset_optimizer"},
 ]
 
