@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from teleport_env.agents.comparison.play import draw_instances, play
-from teleport_env.agents.learned import LearnedSchedule, relative
+from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.rules import FoundRule, search_rules
@@ -29,6 +29,7 @@ from teleport_env.agents.learning.settings import Training, command
 from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.warm_start import Demonstration, clone, shown_by_plan, shown_by_policy, teacher_of
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
+from teleport_env.agents.policy_prices import relative
 from teleport_env.agents.policy_settings import Family
 from teleport_env.registration import id_of
 

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from teleport_env.agents.learned import price_shares
+from teleport_env.agents.policy_prices import price_shares
 from teleport_env.agents.sb3 import SB3VecEnv
 
 Indices = int | Iterable[int] | None

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from teleport_env.agents.comparison.play import draw_instances
-from teleport_env.agents.learned import LearnedSchedule, price_shares, relative
+from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.masked import MaskedPolicy
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.training import _Run, train
+from teleport_env.agents.policy_prices import price_shares, relative
 from teleport_env.envs import TeleportVectorEnv
 
 DEAR = Training(
