@@ -218,6 +218,37 @@ class Every(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cycle(Agent):
+    """The same actions over and over, such as a teleport, a step, another teleport, a step.
+
+    An action that the rest of the budget cannot pay is refused by the environment, and the cycle goes on.
+
+    Attributes:
+        pattern: Indices of actions: first the step actions, one a rate factor, then the teleports of the menu.
+    """
+
+    name: str = "cycle"
+    pattern: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pattern", tuple(self.pattern))
+        if not self.pattern or not all(isinstance(a, (int, np.integer)) and a >= 0 for a in self.pattern):
+            raise ValueError(f"pattern of Cycle must be indices of actions, at least one, got {self.pattern!r}")
+        if not any(action < self.steps for action in self.pattern):
+            raise ValueError(
+                f"pattern of Cycle must hold a gradient step (an index below {self.steps}), got {self.pattern!r}"
+            )
+
+    def initial_state(self, count: int) -> State:
+        return {"played": np.zeros(count, dtype=np.int64)}
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        actions = np.asarray(self.pattern, dtype=np.int64)[memory["played"] % len(self.pattern)]
+        memory["played"] = memory["played"] + 1
+        return actions
+
+
+@dataclass(frozen=True, kw_only=True)
 class First(Schedule):
     """One teleport before each of the first ``k`` gradient steps (or step actions that begin within them)."""
 
@@ -403,6 +434,7 @@ def line_search(**settings: Any) -> Never:
 register_agent("never", Never)
 register_agent("at_steps", AtSteps)
 register_agent("every", Every)
+register_agent("cycle", Cycle)
 register_agent("first", First)
 register_agent("random_timing", RandomTiming)
 register_agent("random_element", RandomElement)

@@ -189,7 +189,8 @@ def menu_of(problem: Problem, symmetry: str) -> list[Search]:
     """Searches that serve the symmetry, those of the problem's menus among them."""
     defaults = problem.defaults("train")
     own = defaults.searches if symmetry == defaults.symmetry else problem.searches_for(symmetry, "train")
-    others = ("random", "random_element", "closed_form", "balance_weights", "normalized_ascent", "virtual_step", "grid")
+    others: tuple[str, ...] = ("random", "random_element", "closed_form", "balance_weights", "normalized_ascent")
+    others += ("virtual_step", "grid", "whiten_inputs", "whiten_outputs")
     found: list[Search] = []
     for spec in (*own, *others):
         search = search_from(spec)

@@ -40,8 +40,13 @@ def product(left: Tensor, right: Tensor) -> Tensor:
         return (left * right.mT).sum(2, keepdim=True)
     differentiated = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
     if inner * left.shape[1] * right.shape[2] < _TINY and left.device.type == "cpu" and not differentiated:
-        return torch.from_numpy(np.matmul(left.detach().numpy(), right.detach().numpy()))
+        return torch.from_numpy(_matmul(left.detach().numpy(), right.detach().numpy()))
     return torch.bmm(left, right)
+
+
+@np.errstate(all="ignore")  # a run that diverges is no reason to warn
+def _matmul(left: Array, right: Array) -> Array:
+    return np.matmul(left, right)
 
 
 _TINY = 400  # products of numbers in a matrix product, below which torch's `bmm` is its plain loop

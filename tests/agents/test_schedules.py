@@ -25,7 +25,7 @@ from teleport_env.agents import (
     default_agents,
     paper,
 )
-from teleport_env.agents.schedules import line_search
+from teleport_env.agents.schedules import Cycle, line_search
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.problems import PROBLEMS
 from teleport_env.random import seeds_of_rows
@@ -407,3 +407,19 @@ def test_roster_of_a_problem_without_symmetries_does_not_teleport(monkeypatch: p
     monkeypatch.setitem(PROBLEMS, "Plain", _WithoutSymmetry)
     assert {agent.kind for agent in default_agents("Plain")} == {"fixed", "control", "reference"}
     assert all(agent.environment["searches"] == [] for agent in default_agents("Plain"))
+
+
+def test_a_cycle_repeats_its_pattern() -> None:
+    agent = Cycle(pattern=(1, 0, 2, 0), environment={"searches": ["balance_weights", "balance_gradient"]})
+    assert actions_of(agent, 6) == [1, 0, 2, 0, 1, 0]
+    for pattern in ((), (1,), (-1, 0), (0.5, 0)):
+        with pytest.raises(ValueError, match="pattern of Cycle must"):
+            Cycle(pattern=pattern, environment={"searches": ["balance_weights"]})  # type: ignore[arg-type]
+
+
+def test_a_cycle_repeats_its_pattern() -> None:
+    agent = Cycle(pattern=(1, 0, 2, 0), environment={"searches": ["balance_weights", "balance_gradient"]})
+    assert actions_of(agent, 6) == [1, 0, 2, 0, 1, 0]
+    for pattern in ((), (1,), (-1, 0), (0.5, 0)):
+        with pytest.raises(ValueError, match="pattern of Cycle must"):
+            Cycle(pattern=pattern, environment={"searches": ["balance_weights"]})  # type: ignore[arg-type]

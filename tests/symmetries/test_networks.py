@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -65,6 +66,16 @@ def test_forward_is_the_network(bias: bool) -> None:
 def test_networks_pickle() -> None:
     net = network((3, 4, 2), "tanh", True)
     assert pickle.loads(pickle.dumps(net)) == net
+
+
+def test_product_of_a_diverged_run_warns_of_nothing() -> None:
+    left, right = normal(2, 3, 3), normal(2, 3, 3, seed=1)
+    left[0] = 1e300
+    right[0] = torch.tensor([1e300, -1e300, 1e300])[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = product(left, right)
+    assert not bool(torch.isfinite(found[0]).any()) and bool(torch.isfinite(found[1]).all())
 
 
 @pytest.mark.parametrize("mode", ["own", "expanded", "strided"])
