@@ -415,11 +415,3 @@ def test_a_cycle_repeats_its_pattern() -> None:
     for pattern in ((), (1,), (-1, 0), (0.5, 0)):
         with pytest.raises(ValueError, match="pattern of Cycle must"):
             Cycle(pattern=pattern, environment={"searches": ["balance_weights"]})  # type: ignore[arg-type]
-
-
-def test_a_cycle_repeats_its_pattern() -> None:
-    agent = Cycle(pattern=(1, 0, 2, 0), environment={"searches": ["balance_weights", "balance_gradient"]})
-    assert actions_of(agent, 6) == [1, 0, 2, 0, 1, 0]
-    for pattern in ((), (1,), (-1, 0), (0.5, 0)):
-        with pytest.raises(ValueError, match="pattern of Cycle must"):
-            Cycle(pattern=pattern, environment={"searches": ["balance_weights"]})  # type: ignore[arg-type]
