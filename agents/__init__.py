@@ -6,7 +6,7 @@ the published experiments. A trained policy is a `teleport_env.agents.learned.Le
 """
 
 from teleport_env.agents.base import AGENTS, KINDS, Agent, State, agent_from, feature, register_agent
-from teleport_env.agents.presets import PAPER, Preset, default_agents, paper, reference
+from teleport_env.agents.presets import PAPER, Preset, default_agents, paper, reference, whitening
 from teleport_env.agents.rules import (
     AcceptIfBetter,
     Alignment,
@@ -17,6 +17,7 @@ from teleport_env.agents.rules import (
 )
 from teleport_env.agents.schedules import (
     AtSteps,
+    Cycle,
     Every,
     First,
     Never,
@@ -35,6 +36,7 @@ __all__ = [
     "Agent",
     "Alignment",
     "AtSteps",
+    "Cycle",
     "Every",
     "First",
     "KINDS",
@@ -58,5 +60,6 @@ __all__ = [
     "line_search",
     "paper",
     "reference",
+    "whitening",
     "register_agent",
 ]

@@ -13,6 +13,7 @@ from teleport_env.agents.base import Agent, register_agent
 from teleport_env.agents.rules import AcceptIfBetter, Alignment, MomentumTrigger, RelativeDecrease, Stall
 from teleport_env.agents.schedules import (
     AtSteps,
+    Cycle,
     Every,
     First,
     Never,
@@ -225,6 +226,38 @@ for _optimizer in REFERENCES:
     _register_reference(_optimizer)
 
 
+# -- Newton's step in one layer at a time ------------------------------------------------------------------------------
+
+
+def _whiten(side: str, hidden: int, calm: float) -> dict[str, Any]:
+    return {"search": "whiten", "side": side, "hidden": hidden, "fit_rate": True, "calm": calm}
+
+
+WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
+    "MatrixFactorization": (_whiten("inputs", -1, 1e-3), _whiten("outputs", -1, 1e-3)),
+    "LinearNetwork": (_whiten("inputs", -1, 1e-3), _whiten("outputs", 0, 1e-3)),
+    "MLPRegression": (_whiten("inputs", 0, 0.03), _whiten("inputs", -1, 0.03)),
+}
+"""The two teleports between which `whitening` alternates, the best of a few tried on the validation split."""
+
+
+def whitening(problem_name: str) -> Cycle:
+    """Teleport, step, other teleport, step: every step is Newton's in one layer (`teleport_env.searches.whiten`).
+
+    On a factorization this is alternating least squares. Plain descent at the problem's default rate, which the teleports
+    lower.
+
+    Raises:
+        ValueError: A problem for which no two teleports are known.
+    """
+    if problem_name not in WHITENING:
+        raise ValueError(f"whitening is known for {', '.join(WHITENING)}, not for {problem_name!r}")
+    searches = [dict(search) for search in WHITENING[problem_name]]
+    return Cycle(
+        name="whitening", pattern=(1, 0, 2, 0), environment={"symmetry": "general_linear", "searches": searches}
+    )
+
+
 # -- the roster --------------------------------------------------------------------------------------------------------
 
 BEST_SEARCH: dict[str, Any] = {
@@ -244,7 +277,8 @@ train split; for the others the first of the default menu."""
 def default_agents(problem_name: str) -> list[Agent]:
     """The agents that a comparison plays on a problem: baselines, rules, controls and references.
 
-    All that search have the same menu of one, so that they know its price and differ in timing alone. Learning rates are
+    All that search have the same menu of one, so that they know its price and differ in timing alone; all but `whitening`,
+    whose two searches are its own. Learning rates are
     left open: they are tuned per agent, or else the problem's default.
 
     Args:
@@ -275,6 +309,8 @@ def default_agents(problem_name: str) -> list[Agent]:
         AcceptIfBetter(environment=environment),
         MomentumTrigger(environment=environment),
     ]
+    if problem_name in WHITENING:
+        searching.append(whitening(problem_name))
     if optimizer_from(defaults.optimizer).init(torch.zeros(1, 1)):
         searching.append(ResetOptimizer(k=period, offset=period))
     return still + searching + references

@@ -24,8 +24,10 @@ from teleport_env.agents.comparison.play import Played, curve, draw_instances, p
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.learned_moves import load_policy
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.rules import rule_of
+from teleport_env.agents.policy_network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
@@ -148,14 +150,14 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         drawing
         for problem in study.problems
         for policy in rosters[problem]
-        if isinstance(policy, LearnedSchedule)
+        if isinstance(policy, NetworkAgent)
         for drawing in _decisions(study, problem, policy)
     ]
     page = write_report(study.out, results, curves, traces, settings, table=summary, further=drawings)
     return {"results": results, "summary": summary, "settings": settings, "page": page}
 
 
-def _decisions(study: Study, problem: str, policy: LearnedSchedule) -> list[Drawing]:
+def _decisions(study: Study, problem: str, policy: NetworkAgent) -> list[Drawing]:
     """Pictures of what a policy decides on the instances that were played."""
     from teleport_env.agents.comparison.decisions import decision_drawings, watch
 
@@ -196,8 +198,12 @@ def versions() -> dict[str, str]:
 
 def _roster(problem: str, study: Study) -> list[Agent]:
     Settings.build(problem)  # an unknown problem is told before anything is computed
-    roster = [agent_from(name) for name in study.agents] if study.agents else default_agents(problem)
-    policies = [LearnedSchedule.load(path) for path in study.policies]
+    roster = default_agents(problem)
+    if study.agents:
+        # some agents of a roster are made for their problem, and known there alone
+        own_ones = {agent.name: agent for agent in roster}
+        roster = [agent_from(n) if n in AGENTS or n not in own_ones else own_ones[n] for n in study.agents]
+    policies = [load_policy(path) for path in study.policies]
     if study.pretrained and not study.agents and PRETRAINED.exists():
         policies.append(LearnedSchedule.load(PRETRAINED))
     for policy in policies:
