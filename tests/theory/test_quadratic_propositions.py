@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
-from teleport_env.problems.base import Evaluator, Instance
+from teleport_env.problems.base import Evaluator, Instance, Problem
 from teleport_env.problems.booth import Booth
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock
 from teleport_env.random import Streams
+from teleport_env.searches import search_from
+from teleport_env.searches.base import Start
+from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 
 def steepest(problem: Quadratic, instance: Instance, level: Tensor) -> Tensor:
@@ -22,6 +27,52 @@ def steepest(problem: Quadratic, instance: Instance, level: Tensor) -> Tensor:
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(dim=1) / torch.sqrt((a * a).sum(dim=1) * (b * b).sum(dim=1))
+
+
+def squared_norm(problem: Problem, instance: Instance, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and squared gradient norm ``(B,)``."""
+    loss, gradient = problem.loss_and_gradient(params, instance)
+    return loss, (gradient**2).sum(dim=1)
+
+
+def level_set(problem: Quadratic | Booth, instance: Instance, count: int) -> Iterator[Tensor]:
+    """Points ``(B, n)`` of the starts' level sets, spread over the sphere that it is in other coordinates."""
+    radius = torch.sqrt(problem.loss(instance.start, instance))[:, None]
+    size = instance.start.shape
+    for seed in range(count):
+        drawn = Streams.from_seeds([seed]).normal((size[0], size[1]))[0]
+        yield problem.backward(radius * drawn / drawn.norm(dim=1, keepdim=True), instance)
+
+
+def start_at(problem: Quadratic, instance: Instance, params: Tensor | None = None) -> Start:
+    params = instance.start if params is None else params
+    evaluator = Evaluator(problem, instance)
+    loss, gradient = evaluator.loss_and_gradient(params)
+    rates, streams = torch.full_like(loss, 0.01), Streams.from_seeds(range(len(params)))
+    return Start(params, loss, gradient, rates, problem.symmetries["rotation"], evaluator, streams)
+
+
+def teleported(problem: Quadratic, instance: Instance, params: Tensor) -> Tensor:
+    """Where the closed-form teleport leads."""
+    return search_from("closed_form").find(start_at(problem, instance, params)).params
+
+
+def test_proposition_5_6_one_teleport_is_enough_on_a_convex_quadratic(
+    case: tuple[Quadratic, Instance, Tensor],
+) -> None:
+    """Once teleported a run has nothing to gain by another teleport at any later step, and is ahead of the run without
+    throughout; that run has much to gain."""
+    problem, instance, _ = case
+    rate = 0.05
+    jumped, plain = teleported(problem, instance, instance.start), instance.start
+    for step in range(15):
+        norms = [squared_norm(problem, instance, params)[1] for params in (jumped, plain)]
+        again = [squared_norm(problem, instance, teleported(problem, instance, p))[1] for p in (jumped, plain)]
+        torch.testing.assert_close(again[0], norms[0], rtol=1e-6, atol=0)
+        assert bool((again[1] > 1.01 * norms[1]).all())
+        losses = [problem.loss(params, instance) for params in (jumped, plain)]
+        assert bool((losses[0] < losses[1]).all()) or step == 0
+        jumped, plain = (p - rate * problem.loss_and_gradient(p, instance)[1] for p in (jumped, plain))
 
 
 @pytest.fixture
@@ -45,12 +96,52 @@ def test_proposition_c1_largest_gradient_of_a_level_set(case: tuple[Quadratic, I
         assert bool(((problem.loss_and_gradient(moved, instance)[1] ** 2).sum(dim=1) <= squared * (1 + 1e-12)).all())
 
 
+@pytest.mark.parametrize("problem", [Quadratic(dimension=8), Booth()], ids=lambda p: p.name)
+@pytest.mark.parametrize("maximise", [True, False])
+def test_proposition_c1_is_what_the_closed_form_reaches(problem: Quadratic | Booth, maximise: bool) -> None:
+    """The library's best rotation against the largest (smallest) gradient of many points of the level set, and its value:
+    ``4 lambda L`` with the extreme eigenvalue of the quadratic form."""
+    instance = problem.instances(torch.arange(6), "train")
+    action = problem.symmetries["rotation"]
+    assert isinstance(action, CoordinateChange)
+    moved = action.act(action.optimal_element(instance.start, instance, maximise), instance.start, instance)
+    level, squared = squared_norm(problem, instance, moved)
+    torch.testing.assert_close(level, problem.loss(instance.start, instance), rtol=1e-11, atol=0)
+    assert action.matrix is not None
+    matrix = action.matrix(instance)
+    values = torch.linalg.eigvalsh(matrix @ matrix.mT)
+    torch.testing.assert_close(squared, 4.0 * values[:, -1 if maximise else 0] * level, rtol=1e-9, atol=0)
+    for points in level_set(problem, instance, 200):
+        found = squared_norm(problem, instance, points)[1]
+        beyond = found - squared if maximise else squared - found
+        assert bool((beyond < 1e-9 * squared).all())
+
+
+@pytest.mark.parametrize("objective", ["gradient_norm", "balance_gradient"])
+def test_proposition_c1_is_where_the_closed_form_search_goes(
+    objective: str, case: tuple[Quadratic, Instance, Tensor]
+) -> None:
+    problem, instance, level = case
+    start = start_at(problem, instance)
+    found = search_from({"search": "closed_form", "objective": objective}).find(start)
+    eigenvalue = instance["eigenvalues"].max(dim=1).values
+    if objective == "balance_gradient":
+        eigenvalue = instance["eigenvalues"].min(dim=1).values
+    squared = squared_norm(problem, instance, found.params)[1]
+    torch.testing.assert_close(squared, 4.0 * eigenvalue * level, rtol=1e-9, atol=0)
+
+
 def test_proposition_c2_steepest_point_is_the_nearest_to_the_minimum(case: tuple[Quadratic, Instance, Tensor]) -> None:
     problem, instance, level = case
     point = steepest(problem, instance, level)
     distance = (point**2).sum(dim=1)
     torch.testing.assert_close(distance, level / instance["eigenvalues"][:, 0], rtol=1e-12, atol=0)
     assert bool((distance < (instance.start**2).sum(dim=1)).all())
+    farthest = level / instance["eigenvalues"].min(dim=1).values
+    for points in level_set(problem, instance, 500):
+        torch.testing.assert_close(problem.loss(points, instance), level, rtol=1e-11, atol=0)
+        away = (points**2).sum(dim=1)
+        assert bool(((distance <= away * (1 + 1e-12)) & (away <= farthest * (1 + 1e-12))).all())
 
 
 def test_proposition_c3_descent_stays_on_the_ray_and_shrinks_by_a_constant(

@@ -16,6 +16,7 @@ from teleport_env.problems import problem_from
 from teleport_env.problems.base import Instance, Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 COUNT = 6
 SEEDS = range(COUNT)
@@ -90,6 +91,19 @@ def test_proposition_4_2_activations_that_commute_with_the_group(activation: str
     moved = permutation.act(element(permutation), instance.start, instance)
     assert bool((change(problem, instance, moved) < 1e-12).all())
     assert ("scaling" in offered) is (activation == "leaky_relu")
+
+    symmetry = offered.get("scaling") or ScalingSymmetry(
+        problem.layers,  # type: ignore[attr-defined]
+        problem.network.activation,  # type: ignore[attr-defined]
+        unchecked=True,
+    )
+    g = element(symmetry)
+    moved = symmetry.act(g, instance.start, instance)
+    assert bool(((moved - instance.start).norm(dim=1) > 1e-2 * instance.start.norm(dim=1)).all())
+    assert bool((change(problem, instance, moved) < 1e-12).all()) is (activation == "leaky_relu")
+    if activation == "leaky_relu":  # the same for all data
+        elsewhere = replace(instance, tensors={**instance.tensors, "inputs": -(instance["inputs"] ** 2)})
+        assert bool((change(problem, elsewhere, moved) < 1e-12).all())
 
     def scaled(factors: tuple[float, float]) -> Tensor:
         weights = matrices(problem, instance.start)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from teleport_env.groups.base import Element
 from teleport_env.problems import problem_from
-from teleport_env.problems.base import Instance, Problem
+from teleport_env.problems.base import Evaluator, Instance, Problem
 from teleport_env.random import Streams
+from teleport_env.searches import search_from
+from teleport_env.searches.base import Start
 from teleport_env.symmetries.base import Symmetry
 
 COUNT = 6
@@ -179,16 +181,27 @@ def squared_norms_on_level_set(problem: Problem, instance: Instance, level: Tens
     return (problem.loss_and_gradient(points, many)[1] ** 2).sum(dim=1)
 
 
-def share_of_the_most(name: str, rate: float, steps: int) -> list[float]:
-    """Of a descent that begins at the longest gradient of its level set: squared gradient norm over the most that its
-    own level set has, at every step."""
+def start_at(name: str, params: Tensor | None = None, symmetry: str = "rotation", count: int = 1) -> Start:
     problem = problem_from(name)
-    instance = problem.instances(torch.zeros(1, dtype=torch.int64), "paper")
+    instance = problem.instances(torch.arange(count), "paper" if symmetry == "rotation" else "test")
+    params = instance.start if params is None else params
+    evaluator = Evaluator(problem, instance)
+    loss, gradient = evaluator.loss_and_gradient(params)
+    rates, streams = torch.full_like(loss, 0.01), Streams.from_seeds(range(count))
+    return Start(params, loss, gradient, rates, problem.symmetries[symmetry], evaluator, streams)
+
+
+def shares_of_the_most(name: str, rate: float, steps: int, teleport: bool) -> list[float]:
+    """Squared gradient norm over the most that the run's level set has, at every step of a descent that is teleported to the
+    best angle before the first."""
+    begin = start_at(name)
+    problem, instance, params = begin.evaluator.problem, begin.evaluator.instance, begin.params
+    if teleport:
+        affine = name != "Rosenbrock"
+        found = search_from("closed_form" if affine else {"search": "grid", "points": 20001}).find(begin)
+        assert bool(found.moved.all())
+        params = found.params
     angles = torch.linspace(0.0, 2.0 * torch.pi, 20001, dtype=torch.float64)
-    level = problem.loss(instance.start, instance)
-    best = angles[squared_norms_on_level_set(problem, instance, level, angles).argmax()]
-    start = torch.sqrt(level) * torch.stack((torch.cos(best), torch.sin(best)))[None]
-    params = problem.backward(start, instance)  # type: ignore[attr-defined]
     shares = []
     for _ in range(steps):
         loss, gradient = problem.loss_and_gradient(params, instance)
@@ -198,18 +211,40 @@ def share_of_the_most(name: str, rate: float, steps: int) -> list[float]:
     return shares
 
 
-def test_propositions_5_5_and_5_6_one_teleport_is_enough_on_a_convex_quadratic() -> None:
-    """On Booth's function and the ellipse the run stays at the longest gradient of whatever level set it is on: further
-    teleports have nothing to gain."""
-    for name, rate in (("Booth", 0.03), ("Ellipse", 0.03)):
-        shares = share_of_the_most(name, rate, 12)
-        assert min(shares) > 1.0 - 1e-5
-        assert max(shares) < 1.0 + 1e-5
+@pytest.mark.parametrize("name", ["Booth", "Ellipse"])
+def test_proposition_5_5_one_teleport_is_enough_where_descent_keeps_to_the_longest_gradients(name: str) -> None:
+    """On Booth's function and the ellipse the teleported run stays at the longest gradient of whatever level set it is on:
+    further teleports have nothing to gain. Without the first it is not there."""
+    shares = shares_of_the_most(name, 0.03, 12, teleport=True)
+    assert min(shares) > 1.0 - 1e-5
+    assert max(shares) < 1.0 + 1e-5
+    assert min(shares_of_the_most(name, 0.03, 12, teleport=False)) < 0.9
 
 
-def test_propositions_5_5_and_5_6_one_teleport_is_not_enough_where_the_condition_fails() -> None:
+def test_proposition_5_5_one_teleport_is_not_enough_where_it_does_not() -> None:
     """On Rosenbrock's function the path leaves the ridge of longest gradients, which is why the publication teleports
     ten times there and once on Booth's."""
-    shares = share_of_the_most("Rosenbrock", 1e-4, 12)
+    shares = shares_of_the_most("Rosenbrock", 1e-4, 12, teleport=True)
     assert shares[0] > 1.0 - 1e-5
     assert min(shares) < 0.9
+
+
+@pytest.mark.parametrize(("name", "symmetry"), [pair for pair in ACTIONS if pair[1] != "rotation"])
+@pytest.mark.parametrize("rate", [1e-8, 1e-3])
+def test_algorithm_1_ascends(name: str, symmetry: str, rate: float) -> None:
+    """A walk of the published search lengthens the gradient, and a short one by its rate times the squared length of the
+    derivative, which is taken here by differentiating through the action."""
+    begin = start_at(name, symmetry=symmetry, count=COUNT)
+    problem, instance, action = begin.evaluator.problem, begin.evaluator.instance, begin.symmetry
+    coordinates = torch.zeros(COUNT, action.group.dim, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        moved = action.act(action.group.exp(coordinates), begin.params, instance)
+        slope = torch.autograd.grad(problem.loss(moved, instance).sum(), moved, create_graph=True)[0]
+        derivative = torch.autograd.grad((slope**2).sum(), coordinates)[0]
+    rate = rate / float((derivative**2).sum(dim=1).max() ** 0.5)  # the longest step has this length
+    found = search_from({"search": "gradient_ascent", "steps": 1, "rate": rate, "objective": "any"}).find(begin)
+    grown = (found.gradient**2).sum(dim=1) - (begin.gradient**2).sum(dim=1)
+    assert bool((grown > 0.0).all())
+    there = problem.loss_and_gradient(found.params, instance)[1]  # at the point itself
+    torch.testing.assert_close((there**2).sum(dim=1) - (begin.gradient**2).sum(dim=1), grown, rtol=0.2, atol=0.0)
+    torch.testing.assert_close(grown, rate * (derivative**2).sum(dim=1), rtol=0.2, atol=0.0)
