@@ -23,8 +23,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "figures", nargs="+", choices=["all", *FIGURES], metavar="FIGURE", help=", ".join(["all", *FIGURES])
     )
-    parser.add_argument("--full", dest="quick", action="store_false", help="the published sizes: hours")
-    parser.add_argument("--quick", action="store_true", default=True, help="few seeds, small sizes (default)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--full", dest="quick", action="store_false", help="the published sizes: hours")
+    form.add_argument("--quick", action="store_true", default=True, help="few seeds, small sizes (default)")
     parser.add_argument("--data-dir", type=Path, help="folder with MNIST's IDX files, for figures 4 and 5")
     parser.add_argument("--epochs", type=int, help="of figures 4 and 5, in place of the form's own")
     parser.add_argument("--seeds", type=int, help="likewise")
@@ -32,7 +33,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--page", type=Path, help="write the page of all results found in --out, its pictures beside it"
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.data_dir is not None and not given.data_dir.is_dir():
+        parser.error(f"--data-dir must be a folder with MNIST's files, got {given.data_dir}: there is no such folder")
+    return given
 
 
 def main() -> None:
@@ -40,7 +44,8 @@ def main() -> None:
     torch.set_num_threads(1)  # small tensors; the figures are reproducible to the last bit this way
     try:
         setup = Setup(quick=given.quick, data_dir=given.data_dir, epochs=given.epochs, seeds=given.seeds)
-        for name in FIGURES if "all" in given.figures else given.figures:
+        named = list(FIGURES) if "all" in given.figures else given.figures
+        for name in named:
             began = time.perf_counter()
             files = reproduce(name, setup, given.out)
             print(f"{name}: {time.perf_counter() - began:.0f} s, {', '.join(file.name for file in files)}", flush=True)
@@ -49,6 +54,9 @@ def main() -> None:
     if given.page:
         images = given.page.parent / "images" / "reproduction"
         images.mkdir(parents=True, exist_ok=True)
+        older = [name for name in FIGURES if name not in named and (given.out / f"{name}.json").exists()]
+        if older:
+            print(f"from earlier runs, found in {given.out}: {', '.join(older)}")
         for picture in given.out.glob("*.png"):
             shutil.copy(picture, images)
         given.page.write_text(page(titles(), given.out, "images/reproduction"), encoding="utf-8")

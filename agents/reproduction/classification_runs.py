@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,17 +15,25 @@ from scipy import stats
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.reproduction.course import Course, play
-from teleport_env.agents.reproduction.results import Setup
+from teleport_env.agents.reproduction.one_each import OneEach
+from teleport_env.agents.reproduction.results import Setup, sign
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
 from teleport_env.problems import problem_from
 
 BATCH, MINI_BATCHES, ASCENT_STEPS = 20, 4, 10
 FORMS = {"general_linear_published": "published", "general_linear": "residual", "scaling": "scaling"}
 ASCENT_RATES = {
-    "general_linear_published": (1e-8, 1e-6, 1e-5),
-    "general_linear": (1e-7, 1e-6, 1e-5),
-    "scaling": (1e-4, 1e-3, 1e-2),
+    "general_linear_published": (5e-7, 1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4),
+    "general_linear": (2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4),
+    "scaling": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2),
 }
+STILL = 1e-300
+"""An ascent rate that moves nothing: what the form does by itself, which in the published one is a projection."""
+
+LONGER = 1.05
+"""A teleport lengthens the gradient where its median growth exceeds the control's by this factor."""
+
+ALONE = "projection alone"
 NAMES = {"gd": "SGD", "adagrad": "AdaGrad", "momentum": "momentum", "rmsprop": "RMSProp", "adam": "Adam"}
 
 
@@ -40,7 +49,9 @@ class Dataset:
         seeds: Runs a schedule.
         rates: Optimizer -> learning rates to choose from.
         tuning_epochs, tuning_seeds: Of the sweeps, on seeds of their own.
-        ascent_rates: Action -> ascent rates to choose from; empty: those that another data set's sweep chose.
+        ascent_rates: Action -> ascent rates to choose from, in ascending order.
+        by_growth: Take the least ascent rate that lengthens the gradient, without a sweep of losses: of one run after one
+            epoch, on one mini-batch.
     """
 
     label: str
@@ -52,6 +63,7 @@ class Dataset:
     tuning_epochs: int
     tuning_seeds: int
     ascent_rates: Mapping[str, Sequence[float]] = field(default_factory=lambda: ASCENT_RATES)
+    by_growth: bool = False
 
     @property
     def epoch(self) -> int:
@@ -93,10 +105,10 @@ def datasets(setup: Setup) -> list[Dataset]:
             problem="Digits",
             arguments={},
             epochs=pick(full=80, quick=12, tiny=2),
-            seeds=pick(full=20, quick=5, tiny=2),
+            seeds=pick(full=20, quick=12, tiny=2),
             rates={name: (_RATES[name][1],) for name in ("gd", "adagrad")} if setup.tiny else _RATES,
             tuning_epochs=pick(full=20, quick=3, tiny=1),
-            tuning_seeds=pick(full=8, quick=3, tiny=1),
+            tuning_seeds=pick(full=8, quick=6, tiny=1),
             ascent_rates={form: rates[1:2] for form, rates in ASCENT_RATES.items()} if setup.tiny else ASCENT_RATES,
         )
     ]
@@ -106,9 +118,10 @@ def datasets(setup: Setup) -> list[Dataset]:
     try:
         problem = problem_from("MNIST", **settings)
         images = problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper"))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if setup.data_dir:
             raise
+        warnings.warn(f"MNIST is left out: {error}", stacklevel=2)
         return [sized(data) for data in found]
     narrow = {"gd": (0.1,), "adagrad": (0.01,)}  # those of the presets
     mnist = Dataset(
@@ -120,7 +133,7 @@ def datasets(setup: Setup) -> list[Dataset]:
         rates=_RATES if not setup.quick else narrow,
         tuning_epochs=pick(full=5, quick=2, tiny=1),
         tuning_seeds=1,
-        ascent_rates={} if setup.quick else ASCENT_RATES,
+        by_growth=setup.quick,
     )
     return [sized(data) for data in (*found, mnist)]
 
@@ -133,12 +146,13 @@ def algorithm2(rate: float, batches: int = MINI_BATCHES, steps: int = ASCENT_STE
 
 @dataclass(frozen=True)
 class Tuned:
-    """What the sweeps chose, by the training loss at their end.
+    """What the sweeps chose.
 
     Attributes:
-        rates: Optimizer -> learning rate.
-        ascents: (optimizer, symmetry) -> ascent rate.
-        table: Every setting that was tried.
+        rates: Optimizer -> learning rate, by the training loss at the sweep's end.
+        ascents: (optimizer, symmetry) -> ascent rate, by the same among those that lengthen the gradient (`LONGER`).
+        table: Every setting that was tried: ``loss`` a mean over seeds, infinite if one diverged; of ascent rates also the
+            median ``growth`` of the gradient norm net of the control, and ``chosen``.
     """
 
     rates: Mapping[str, float]
@@ -146,15 +160,11 @@ class Tuned:
     table: pd.DataFrame
 
 
-def tune(
-    data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS), known: Tuned | None = None
-) -> Tuned:
-    """Choose the settings that the paper does not give, on seeds that are played nowhere else.
-
-    ``known``: what another data set's sweep chose, for one without ascent rates of its own.
-    """
+def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS)) -> Tuned:
+    """Choose the settings that the paper does not give, on seeds that are played nowhere else."""
     seeds = range(1000, 1000 + data.tuning_seeds)
-    tried, rates, ascents = [], {}, {}
+    tried: list[dict[str, Any]] = []
+    rates, ascents = {}, {}
     for optimizer in optimizers:
         ends = {}
         for rate in data.rates[optimizer]:
@@ -165,27 +175,82 @@ def tune(
             ends[rate] = _end(data, agent, seeds)
             tried.append({"optimizer": optimizer, "symmetry": "", "learning_rate": rate, "loss": ends[rate]})
         rates[optimizer] = min(ends, key=ends.__getitem__)
+        begun = _after_an_epoch(data, optimizer, rates[optimizer]) if data.by_growth else None
         for form in forms:
-            if known is not None and not data.ascent_rates:
-                ascents[optimizer, form] = known.ascents[optimizer, form]
+            if len(data.ascent_rates[form]) == 1:
+                ascents[optimizer, form] = data.ascent_rates[form][0]
                 continue
-            found = {}
-            for ascent in data.ascent_rates[form]:
-                if len(data.ascent_rates[form]) == 1:
-                    found[ascent] = np.nan
-                    continue
-                teleporting = _teleporting(data, optimizer, rates[optimizer], form, ascent)
-                found[ascent] = _end(data, teleporting, seeds)
-                tried.append(
-                    {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
-                    | {"ascent_rate": ascent, "loss": found[ascent]}
-                )
-            ascents[optimizer, form] = min(found, key=found.__getitem__)
+            if begun is None:
+                found = _swept(data, optimizer, rates[optimizer], form, seeds)
+            else:
+                found = _scanned(data, optimizer, rates[optimizer], form, begun)
+            ascents[optimizer, form] = chosen = choice(found)
+            for row in found:
+                told = {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
+                tried.append({**told, **row, "chosen": row["ascent_rate"] == chosen})
     return Tuned(rates, ascents, pd.DataFrame(tried))
 
 
-def _teleporting(data: Dataset, optimizer: str, rate: float, form: str, ascent: float) -> Agent:
-    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": [algorithm2(ascent)]}
+def choice(found: Sequence[Mapping[str, float]]) -> float:
+    """Of those ascent rates that lengthen the gradient the one with the least training loss, the smaller of two alike; if
+    none lengthens it, the one that does most."""
+    longer = [row for row in found if np.isfinite(row["growth"]) and row["growth"] >= LONGER]
+    if longer:
+        return min(longer, key=lambda row: (row["loss"], row["growth"]))["ascent_rate"]
+    return max(found, key=lambda row: np.nan_to_num(row["growth"], posinf=0.0))["ascent_rate"]
+
+
+def _swept(data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """A row an ascent rate: all of them, and the control, side by side."""
+    grid = (STILL, *data.ascent_rates[form])
+    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form}
+    agent = OneEach(
+        at=data.epoch,
+        searches=tuple(np.repeat(range(len(grid)), len(seeds))),
+        environment={**environment, "searches": [algorithm2(ascent) for ascent in grid]},
+    )
+    steps = data.epoch * max(data.tuning_epochs, 2)  # at least an epoch after the teleport
+    course = data.play(agent, steps // data.epoch, [*seeds] * len(grid), measure_every=steps)
+    losses = np.where(course.diverged, np.inf, course.measured[-1][1]["training_loss"]).reshape(len(grid), -1)
+    growths = np.nan_to_num(course.jumps[0].growth, nan=np.inf).reshape(len(grid), -1)
+    return [
+        {"ascent_rate": grid[i], "loss": float(losses[i].mean()), "growth": float(np.median(growths[i] / growths[0]))}
+        for i in range(1, len(grid))
+    ]
+
+
+def _after_an_epoch(data: Dataset, optimizer: str, rate: float) -> np.ndarray:
+    """Parameters ``(1, P)`` of a run without teleports."""
+    found: list[np.ndarray] = []
+    agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
+    data.play(agent, 1, [1000], finish=lambda env: found.append(np.array(env.params)))
+    return found[0]
+
+
+def _scanned(data: Dataset, optimizer: str, rate: float, form: str, begun: np.ndarray) -> list[dict[str, float]]:
+    """A row an ascent rate, upwards until one lengthens the gradient of the run that is at ``begun``."""
+
+    def growth(ascent: float, steps: int) -> float:
+        environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form}
+        environment["searches"] = [algorithm2(ascent, batches=1, steps=steps)]
+        agent = AtSteps(at=(0,), environment=environment)
+        course = play(data.problem, agent, 1, instances=[1000], begin=lambda _: begun.copy(), **data.arguments)
+        return float(course.jumps[0].growth[0])
+
+    control = growth(STILL, 1)
+    found: list[dict[str, float]] = []
+    for ascent in data.ascent_rates[form]:
+        found.append({"ascent_rate": ascent, "loss": np.nan, "growth": growth(ascent, ASCENT_STEPS) / control})
+        if found[-1]["growth"] >= LONGER:
+            break
+    return found
+
+
+def _teleporting(
+    data: Dataset, optimizer: str, rate: float, form: str, ascent: float, steps: int = ASCENT_STEPS
+) -> Agent:
+    searches = [algorithm2(ascent, steps=steps)]
+    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": searches}
     return AtSteps(at=(data.epoch,), environment=environment)
 
 
@@ -203,12 +268,16 @@ def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Cou
     agents: dict[str, Agent] = {"no teleport": Never(environment=environment)}
     for form, label in FORMS.items():
         agents[label] = _teleporting(data, optimizer, tuned.rates[optimizer], form, tuned.ascents[optimizer, form])
+    published = next(iter(FORMS))  # one step of no length projects as ten do
+    agents[ALONE] = _teleporting(data, optimizer, tuned.rates[optimizer], published, STILL, steps=1)
     if optimizer != "gd":
         reset = {**environment, "searches": ["reset_optimizer"]}
         agents["reset alone"] = ResetOptimizer(k=10**9, offset=data.epoch, environment=reset)
     seeds = range(data.seeds)
     return {
-        label: data.play(agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=label in FORMS.values())
+        label: data.play(
+            agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=label in (*FORMS.values(), ALONE)
+        )
         for label, agent in agents.items()
     }
 
@@ -241,10 +310,12 @@ def interval(course: Course, base: Course, name: str = "training_loss", epoch: i
     return told + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
 
 
-def better(course: Course, base: Course, epoch: int = -1) -> bool:
-    """Whether the training loss is lower with 95 % confidence, and no run diverged."""
-    middle, half = paired(course, base, epoch=epoch)
-    return bool(middle + half < 0.0) and not course.diverged.any()
+def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
+    """Whether the training loss is lower: True or False with 95 % confidence, else None. A schedule that loses a run is not
+    lower, and one that loses all is higher."""
+    if course.diverged.all():
+        return False
+    return sign(*paired(course, base, epoch=epoch), clean=not course.diverged.any())
 
 
 def effect(course: Course) -> dict[str, np.ndarray]:

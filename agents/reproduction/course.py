@@ -30,7 +30,7 @@ class Jump:
         loss_change: ``(B,)``, the relative change of the loss on the data it used.
         growth: ``(B,)``, of the gradient norm: after over before.
         left: ``(B, P)``, the parameters before it, where parameters are recorded.
-        before, after: What `TeleportVectorEnv.measure` said, where that was asked for.
+        before, after: What `TeleportVectorEnv.measure` and ``look`` of `play` said, where they were asked for.
     """
 
     step: int
@@ -89,6 +89,7 @@ def play(
     watch_params: bool = False,
     measure_every: int = 0,
     measure_jumps: bool = False,
+    look: Callable[[TeleportVectorEnv], Tensors] | None = None,
     begin: Callable[[TeleportVectorEnv], np.ndarray | None] | None = None,
     finish: Callable[[TeleportVectorEnv], None] | None = None,
     **arguments: Any,
@@ -104,6 +105,7 @@ def play(
         watch_params: Record the parameters.
         measure_every: Take `TeleportVectorEnv.measure` after so many steps; 0: never.
         measure_jumps: And around every teleport.
+        look: What else to record around every teleport, from the environment.
         begin: Gives parameters ``(B, P)`` to start from, from the new environment.
         finish: Sees the environment at the end.
         arguments: Keyword arguments of the environment, which go before the agent's. The budget is no limit by default: runs
@@ -117,6 +119,10 @@ def play(
         **{"split": "paper", **agent.environment, "budget": 1e9, **arguments},
     ).unwrapped
     assert isinstance(env, TeleportVectorEnv)
+
+    def seen() -> Tensors:
+        return {**(_numbers(env) if measure_jumps else {}), **(look(env) if look else {})}
+
     with torch.no_grad():
         recorder = _Recorder(env, watch_params)
         options: dict[str, Any] = {"instance_id": np.asarray(instances)}
@@ -134,7 +140,7 @@ def play(
             action, state = agent.predict(observation, state, first)
             first = np.zeros_like(first)
             stepping = bool((action[~over] < agent.steps).all())
-            before, norms = (_numbers(env) if measure_jumps and not stepping else {}), info["grad_norm"]
+            before, norms = ({} if stepping else seen()), info["grad_norm"]
             moves = info["teleports"]
             began = time.process_time()
             observation, _, terminated, truncated, info = env.step(action)
@@ -153,7 +159,7 @@ def play(
                 info["grad_norm"] / np.maximum(norms, 1e-300),
                 recorder.params[-1] if watch_params else np.zeros((len(instances), 0)),
                 before,
-                _numbers(env) if measure_jumps else {},
+                seen(),
             )
             recorder.jumped(info, spent, jump)
         if finish:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from teleport_env.agents.base import Agent
+from teleport_env.agents.reproduction.course import play
 from teleport_env.agents.reproduction.pictures import COLOURS, panels
 from teleport_env.agents.reproduction.results import Findings, Row, Setup, verdict
+from teleport_env.agents.schedules import AtSteps, Never
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.groups.base import Element
 from teleport_env.problems.linear_network import LinearNetwork
@@ -20,11 +22,12 @@ from teleport_env.random import Streams
 AT = (5, 15, 30)
 STEPS = 60
 EXAMPLES = 200  # unseen
+SEARCHED = 3  # steps of a search
 SEARCHES: dict[str, dict[str, Any]] = {
-    "up the gradient norm": {"search": "normalized_ascent", "steps": 3, "radius": 0.1},
+    "up the gradient norm": {"search": "normalized_ascent", "steps": SEARCHED, "radius": 0.1},
     "down the gradient norm": {
         "search": "normalized_ascent",
-        "steps": 3,
+        "steps": SEARCHED,
         "radius": 0.1,
         "objective": "balance_gradient",
     },
@@ -48,56 +51,57 @@ def _distance(a: Tensor, b: Tensor) -> np.ndarray:
 
 def _play(count: int, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
     """A row a teleport and run, and losses ``(T + 1, B)``; without a label nothing teleports."""
-    env = gym.make_vec(
-        "Teleport/LinearNetwork-v0",
-        num_envs=count,
-        vectorization_mode="vector_entry_point",
-        autoreset_mode="Disabled",
-        split="test",
-        symmetry="input_transform",
-        searches=[SEARCHES[label]] if label else [],
-        budget=1e9,
-    ).unwrapped
-    assert isinstance(env, TeleportVectorEnv)
-    _, info = env.reset(seed=0, options={"instance_id": np.arange(count)})
-    problem = env.settings.problem
-    assert isinstance(problem, LinearNetwork)
-    fresh = Streams.from_seeds(range(count)).normal((problem.layers.widths[0], EXAMPLES))
-    losses, rows = [info["loss"]], []
-    for step in range(STEPS):
-        if label and step in AT:
-            before = _predictions(env, fresh, env.data_element)
-            loss = env.measure()["training_loss"]  # evaluated anew: info carries the loss over
-            _, _, _, _, info = env.step(np.ones(count, dtype=np.int64))
-            kept = env.measure()["training_loss"]
-            after, bare = _predictions(env, fresh, env.data_element), _predictions(env, fresh, None)
-            for run in range(count):
-                rows.append(
-                    {
-                        "search": label,
-                        "step": step,
-                        "run": run,
-                        "moved": bool(info["teleport_status"][run] == 1),
-                        "loss_change": abs(float(kept[run] / loss[run]) - 1.0),
-                        "with_transform": _distance(after, before)[run],
-                        "without_transform": _distance(bare, before)[run],
-                    }
-                )
-        _, _, _, _, info = env.step(np.zeros(count, dtype=np.int64))
-        losses.append(info["loss"])
+    environment: dict[str, Any] = {"split": "test", "symmetry": "input_transform"}
+    agent: Agent = Never(environment=environment)
     if label:
-        # the same function in the old coordinates: the composed move taken back
-        action, transform = problem.symmetries["input_transform"], env.data_element
-        assert transform is not None
+        agent = AtSteps(at=AT, environment={**environment, "searches": [SEARCHES[label]]})
+    problem = LinearNetwork()
+    fresh = Streams.from_seeds(range(count)).normal((problem.layers.widths[0], EXAMPLES))
+    rows: list[dict[str, Any]] = []
+
+    def look(env: TeleportVectorEnv) -> dict[str, np.ndarray]:
+        return {
+            "with": _predictions(env, fresh, env.data_element).numpy(),
+            "without": _predictions(env, fresh, None).numpy(),
+        }
+
+    def finish(env: TeleportVectorEnv) -> None:
+        """The same function in the old coordinates: the composed move taken back."""
+        transform = env.data_element
+        if not label or transform is None:
+            return
+        action = problem.symmetries["input_transform"]
         moved = _predictions(env, fresh, transform)
         instance = problem.instances(torch.arange(count), "test")
         old = action.act(action.group.inverse(transform), torch.from_numpy(env.params), instance)
         error = _distance(moved, problem.network.forward(old, fresh))
-        rows += [
+        rows.extend(
             {"search": label, "step": STEPS, "run": run, "moved": False, "with_transform": error[run]}
             for run in range(count)
+        )
+
+    course = play(
+        "LinearNetwork",
+        agent,
+        STEPS,
+        instances=range(count),
+        measure_jumps=True,  # the loss evaluated anew: info carries it over
+        look=look,
+        finish=finish,
+    )
+    for jump in course.jumps:
+        change = np.abs(jump.after["training_loss"] / jump.before["training_loss"] - 1.0)
+        before, after, bare = (
+            torch.from_numpy(values) for values in (jump.before["with"], jump.after["with"], jump.after["without"])
+        )
+        distances = _distance(after, before), _distance(bare, before)
+        rows += [
+            {"search": label, "step": jump.step, "run": run, "moved": bool(jump.moved[run])}
+            | {"loss_change": float(change[run])}
+            | {"with_transform": distances[0][run], "without_transform": distances[1][run]}
+            for run in range(count)
         ]
-    return pd.DataFrame(rows), np.stack(losses)
+    return pd.DataFrame(rows), course.loss
 
 
 def _gain(losses: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
@@ -137,7 +141,8 @@ def data_transform(setup: Setup) -> Findings:
             obtained=f"orders of magnitude below plain descent after {STEPS} steps at the same rate: "
             + "; ".join(f"{label} {middle:+.2f} ± {half:.2f}" for label, (middle, half) in gains.items()),
             holds="not comparable",
-            why="Three searches of bounded length, ours; the paper has the algorithm and no experiment for it. A run "
+            why=f"{len(SEARCHES)} searches of {SEARCHED} steps of bounded length, ours; the paper has the algorithm and no "
+            "experiment for it. A run "
             "that diverges "
             "counts as two orders lost.",
         ),
@@ -159,7 +164,8 @@ def data_transform(setup: Setup) -> Findings:
         axes[1].legend(loc="center right")
     settings = [
         f"`LinearNetwork`, {count} test instances, symmetry `input_transform`, teleports before steps "
-        f"{', '.join(map(str, AT))} by three normalised steps; the engine moves the instance's inputs along and "
+        f"{', '.join(map(str, AT))} by {SEARCHED} normalised steps; "
+        "a schedule issues them, the engine moves the instance's inputs along and "
         "keeps the "
         "composition, which the environment gives as `data_element`."
     ]

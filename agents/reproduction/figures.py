@@ -28,7 +28,9 @@ class Figure:
         """Play the experiment."""
         module = import_module(f"teleport_env.agents.reproduction.{self.module}")
         function: Callable[[Setup], Findings] = getattr(module, self.function)
-        return function(setup)
+        found = function(setup)
+        found.form = "quick" if setup.quick else "full"
+        return found
 
 
 FIGURES: dict[str, Figure] = {

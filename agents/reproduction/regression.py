@@ -7,15 +7,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.presets import paper
 from teleport_env.agents.reproduction.course import Course, play
-from teleport_env.agents.reproduction.published import PUBLISHED, RELEASED, RESIDUAL, PublishedRegression
+from teleport_env.agents.reproduction.published import (
+    PUBLISHED,
+    RELEASED,
+    RESIDUAL,
+    PublishedRegression,
+    released_direction,
+)
 from teleport_env.agents.reproduction.regression_claims import claims, mean_loss
 from teleport_env.agents.reproduction.regression_picture import SHOWN, regression_picture
 from teleport_env.agents.reproduction.results import Findings, Setup
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
+from teleport_env.problems.base import Evaluator
+from teleport_env.random import Streams
+from teleport_env.searches.base import Start
 
 SEEDS = range(5)
 ASCENTS = {"gd": (8, 1e-7), "adagrad": (2, 1e-5)}
@@ -63,6 +73,26 @@ def agents(optimizer: str) -> dict[str, Agent]:
         played["reset alone"] = ResetOptimizer(k=10**6, offset=5, environment=reset)
         played["published, exact, and reset"] = _teleport(optimizer, PUBLISHED, True, on_teleport="reset")
     return played
+
+
+def agreement(optimizer: str) -> dict[str, np.ndarray]:
+    """Form -> cosine ``(5,)`` of the direction that the released code climbs and that of the gradient norm's ascent, from
+    where the published teleport begins."""
+    preset = paper("MLPRegression" if optimizer == "gd" else "MLPRegression/adagrad")
+    plain = play(
+        "MLPRegression", Never(environment={**preset.arguments, "searches": []}), 5, instances=SEEDS, watch_params=True
+    )
+    problem, params = PublishedRegression(), torch.from_numpy(plain.params[5])
+    instance = problem.instances(torch.arange(len(SEEDS)), "paper")
+    evaluator = Evaluator(problem, instance)
+    loss, gradient = evaluator.loss_and_gradient(params)
+    rates, streams = torch.full_like(loss, float(preset.arguments["learning_rate"])), Streams.from_seeds(SEEDS)
+    found = {}
+    for label, name in (("released", RELEASED), ("published, exact", PUBLISHED), ("residual, exact", RESIDUAL)):
+        start = Start(params, loss, gradient, rates, problem.symmetries[name], evaluator, streams)
+        climbed, true = (released_direction(start, params, as_released) for as_released in (True, False))
+        found[label] = torch.nn.functional.cosine_similarity(climbed, true, dim=1).numpy()
+    return found
 
 
 def _frame(courses: Mapping[str, Mapping[str, Course]]) -> pd.DataFrame:
@@ -131,7 +161,9 @@ def regression(setup: Setup) -> Findings:
         optimizer: _timed(optimizer, courses[optimizer], setup.pick(full=9, quick=4, tiny=1))
         for optimizer in ("gd", "adagrad")
     }
-    rows = claims(courses, ends, best, seconds["gd"]) if steps == 300 else []
+    rows = (
+        claims(courses, ends, best, seconds["gd"], {name: agreement(name) for name in courses}) if steps == 300 else []
+    )
     return Findings(
         rows,
         {"figure3": regression_picture(courses, tuned, seconds)},

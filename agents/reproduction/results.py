@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-HOLDS = ("yes", "partly", "no", "not comparable")
-"""What may become of a claim."""
+HOLDS = ("yes", "partly", "no", "not shown", "not comparable")
+"""What may become of a claim. *Not shown*: the interval covers both outcomes. *Not comparable*: nothing is against it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +75,14 @@ class Findings:
         pictures: File name without ending -> picture.
         tables: File name without ending -> frame, written as CSV.
         settings: One sentence each: what was played, and which settings are ours because the paper has none.
+        form: ``"quick"`` or ``"full"``, as it was made.
     """
 
     rows: list[Row]
     pictures: dict[str, Figure]
     tables: dict[str, pd.DataFrame]
     settings: list[str] = field(default_factory=list)
+    form: str = "quick"
 
     def write(self, name: str, folder: Path) -> list[Path]:
         """Write all under ``folder`` and return the files; the rows go to ``<name>.json``."""
@@ -90,10 +92,13 @@ class Findings:
             files.append(folder / f"{stem}.png")
             picture.savefig(files[-1], dpi=110)
         for stem, table in self.tables.items():
+            if table.empty:  # nothing was swept
+                continue
             files.append(folder / f"{stem}.csv")
             table.to_csv(files[-1], index=False, float_format="%.6g")
         files.append(folder / f"{name}.json")
         content = {
+            "form": self.form,
             "settings": self.settings,
             "rows": [asdict(row) for row in self.rows],
             "pictures": list(self.pictures),
@@ -118,16 +123,20 @@ def page(titles: Mapping[str, str], folder: Path, images: str) -> str:
         "Zhao, Dehmamy, Walters, Yu, *Symmetry Teleportation for Accelerated Optimization*, NeurIPS 2022 "
         "([arXiv 2205.10637](https://arxiv.org/abs/2205.10637)). Every experiment is played through the public "
         "environments by "
-        "a schedule that issues the teleports. This page is written by `make reproduce` (the quick form of everything; "
-        "`scripts/reproduce.py FIGURE --full` plays the published sizes), the propositions are in `tests/theory/`.",
+        "a schedule that issues the teleports. This page is written by `make reproduce` (the quick form; "
+        "`scripts/reproduce.py FIGURE --full` plays the published sizes; the table says which form a figure has here). The "
+        "propositions are in `tests/theory/`.",
         "",
         "What the released code does was read in that code; it covers figures 2, 3 and 7. The claims of figures 4, 5, 6 "
         "and 8 and of the discussion were checked against public reading notes of the paper's third version, not against "
         "the paper itself, whose text was not to be had; the numbers of its propositions, but for 5.1, are unchecked. "
         "*Steps* are counted from 0. Published settings are called published, all others are ours.",
         "",
-        "| | claims | hold | partly | do not hold | not comparable |",
-        "|---|---|---|---|---|---|",
+        "*Not shown* are claims whose 95 % interval covers both outcomes; *not comparable* those that nothing stands "
+        "against: findings of ours, and single runs.",
+        "",
+        "| | form | claims | hold | partly | do not hold | not shown | not comparable |",
+        "|---|---|---|---|---|---|---|---|",
         *_overview(titles, content),
         "",
     ]
@@ -148,13 +157,25 @@ def _overview(titles: Mapping[str, str], content: Mapping[str, dict]) -> Iterabl
     for name, part in content.items():
         verdicts = [row["holds"] for row in part["rows"]]
         counts = " | ".join(str(verdicts.count(verdict) or "") for verdict in HOLDS)
-        yield f"| {titles[name]} | {len(verdicts)} | {counts} |"
+        yield f"| {titles[name]} | {part['form']} | {len(verdicts)} | {counts} |"
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def verdict(checks: Sequence[bool]) -> str:
-    """``"yes"`` where all hold, ``"no"`` where none does, else ``"partly"``."""
-    return "yes" if all(checks) else "partly" if any(checks) else "no"
+def verdict(checks: Sequence[bool | None]) -> str:
+    """``"yes"`` where all hold, ``"partly"`` where some do, ``"no"`` where all fail; None is a check that is undecided, and
+    where none holds and one is undecided the claim is ``"not shown"``."""
+    if all(checks):
+        return "yes"
+    if any(checks):
+        return "partly"
+    return "not shown" if None in checks else "no"
+
+
+def sign(middle: float, half: float, clean: bool = True) -> bool | None:
+    """Whether an interval lies below 0 (True), above (False), or covers it (None); an unclean one is never below."""
+    if middle + half < 0.0:
+        return True if clean else None
+    return False if middle - half > 0.0 else None

@@ -9,19 +9,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.agents.reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce
 from teleport_env.agents.reproduction import plain as published_formulas
-from teleport_env.agents.reproduction.classification_runs import better, datasets, interval, paired
+from teleport_env.agents.reproduction.classification import alike, sweep_sentence
+from teleport_env.agents.reproduction.classification_runs import below, choice, datasets, interval, paired
 from teleport_env.agents.reproduction.course import Course, longer_at_equal_loss, play
 from teleport_env.agents.reproduction.figures import titles
+from teleport_env.agents.reproduction.one_each import OneEach
 from teleport_env.agents.reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
-from teleport_env.agents.reproduction.regression import agents
-from teleport_env.agents.reproduction.results import verdict
-from teleport_env.agents.reproduction.sweep import OneEach
+from teleport_env.agents.reproduction.regression import agents, agreement
+from teleport_env.agents.reproduction.regression_claims import against, both, lower
+from teleport_env.agents.reproduction.results import sign, verdict
 from teleport_env.checks import CheckFailed, check_problem
 from teleport_env.problems.base import Evaluator
 from teleport_env.random import Streams
@@ -73,12 +76,30 @@ def test_intervals_over_few_seeds_are_students() -> None:
     assert middle == pytest.approx(-0.2)
     assert half == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
     assert interval(lower, base) == "-0.20 ± 0.25 (1 of 4 diverge)"
-    assert not better(lower, base)
+    assert below(lower, base) is None
+    assert below(course([1.0] * 4, [True] * 4), base) is False
 
 
 def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="figure9.*figure1"):
         reproduce("figure9", Setup(tiny=True), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(["--data-dir", "nowhere"], "nowhere.*no such folder"), (["--quick", "--full"], "not allowed with")],
+)
+def test_the_script_refuses_what_it_cannot_do(wrong: list[str], message: str) -> None:
+    command = [sys.executable, "scripts/reproduce.py", "figure1", *wrong]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+
+
+def test_a_folder_without_mnist_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TELEPORT_ENV_DATA", str(tmp_path))
+    with pytest.warns(UserWarning, match="MNIST is left out"):
+        assert len(datasets(Setup())) == 1
 
 
 def test_the_script_and_the_page(tmp_path: Path) -> None:
@@ -95,10 +116,92 @@ def test_the_script_and_the_page(tmp_path: Path) -> None:
     assert [row["holds"] for row in content["rows"]] == ["yes"] * len(content["rows"])
 
 
-def test_a_row_says_one_of_four_things() -> None:
+def test_a_row_says_one_of_five_things() -> None:
     with pytest.raises(ValueError, match="perhaps"):
         Row(claim="", obtained="", holds="perhaps")
-    assert [verdict(checks) for checks in ([True], [True, False], [False])] == ["yes", "partly", "no"]
+    found = {
+        (True,): "yes",
+        (True, False): "partly",
+        (True, None): "partly",
+        (False,): "no",
+        (None,): "not shown",
+        (False, None): "not shown",
+    }
+    assert {checks: verdict(checks) for checks in found} == found
+
+
+def test_an_interval_that_covers_both_outcomes_decides_nothing() -> None:
+    assert [sign(-0.2, 0.1), sign(0.2, 0.1), sign(-0.34, 0.43), sign(-0.2, np.inf)] == [True, False, None, None]
+    assert sign(-0.2, 0.1, clean=False) is None
+    # alike: the whole interval within 0.05; unlike: the whole interval outside
+    assert [alike(0.01, 0.03), alike(0.14, 1.39), alike(0.0, 0.05), alike(0.2, 0.1)] == [True, None, None, False]
+
+
+def test_the_ascent_rate_is_the_best_of_those_that_lengthen_the_gradient() -> None:
+    def row(rate: float, loss: float, growth: float) -> dict[str, float]:
+        return {"ascent_rate": rate, "loss": loss, "growth": growth}
+
+    still, small, best, far = row(1, 0.1, 1.0), row(2, 0.3, 1.06), row(3, 0.2, 1.3), row(4, np.inf, 1e9)
+    assert choice([still, small, best, far]) == 3
+    assert choice([still, far]) == 4
+    assert choice([still, row(2, 0.5, 1.02), row(3, 0.1, np.inf)]) == 2  # none does: the one that does most
+    table = pd.DataFrame(
+        [
+            {"optimizer": "gd", "symmetry": "scaling", "learning_rate": 0.1, "chosen": r is best, **r}
+            for r in (still, small, best, far)
+        ]
+    )
+    told = sweep_sentence("x", table)
+    assert "**3: 0.2 (x 1.3)**" in told
+    assert "edge" not in told
+    assert "edge" in sweep_sentence("x", table.assign(chosen=[True, False, False, False]))
+
+
+def test_comparisons_are_of_the_seeds_that_both_have() -> None:
+    """Without the pairing the base would win: the seed that the other loses is its best."""
+
+    def course(losses: list[float]) -> Course:
+        values = np.array([losses])
+        return Course(values, values, values, values[:, 0], values, [], [], ~np.isfinite(values[0]))
+
+    one, base = course([np.inf, 2.0, 3.0]), course([0.1, 2.5, 4.0])
+    assert both(one, base) == (2.5, 3.25, 2)
+    assert lower(one, base)
+    assert not lower(base, one)
+    assert against(one, base) == "2.5 against 3.25 on the 2 of 3 seeds that last"
+
+
+def test_settings_count_that_move_every_seed_and_lose_none() -> None:
+    """The fastest diverges for a seed, the next is refused for one; the third counts."""
+    from teleport_env.agents.reproduction.sweep import _counts, _losses, _refusals, _sentence
+
+    speeds = {"speedup_steps": [3.0, 2.0, 1.5], "speedup_cost": [3.0, 2.0, 0.9], "speedup_seconds": [3.0, 2.0, 1.2]}
+    table = pd.DataFrame(
+        {
+            "ascent_steps": [4, 2, 1],
+            "rate": 1e-7,
+            "loss_ratio": 0.9,
+            "diverged": [0.2, 0.0, 0.0],
+            "moved": [1.0, 0.8, 1.0],
+        }
+        | speeds
+    )
+    text, most = _counts(table)
+    assert "1 lose a seed, 1 have a teleport refused, 1 count" in text
+    assert "1 / 0 / 1" in text
+    assert most == [False, False]
+    assert _losses(table) == "1e-07: 4 (1)"
+    assert _refusals(table) == "1e-07: 2 (1)"
+    assert _sentence(table).startswith("best 1.50 in steps")
+    assert "no setting" in _sentence(table.assign(moved=0.8))
+
+
+def test_the_released_direction_is_not_the_gradient_norms() -> None:
+    """Cosines below 1 through the published form, where the derivative follows the way into the upper weights."""
+    found = agreement("gd")
+    assert (found["published, exact"] < 0.95).all()
+    assert (found["published, exact"] > 0.5).all()
+    assert (found["residual, exact"] < 0.999).all()
 
 
 # -- recording ---------------------------------------------------------------------------------------------------------
@@ -295,5 +398,5 @@ def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
     Findings(rows, {}, {}, ["A setting."]).write("figure1", tmp_path)
     written = page(titles(), tmp_path, "images")
     assert "| \\|grad L\\| | two lines | no |  |" in written
-    assert "| Figure 1: the ellipse | 1 |  |  | 1 |  |" in written
+    assert "| Figure 1: the ellipse | quick | 1 |  |  | 1 |  |  |" in written
     assert "Figure 2" not in written
