@@ -5,8 +5,8 @@ An agent decides from observations: `Agent.predict` has the signature of stable-
 many gradient steps it has asked for, whether a cooldown is running) is in the ``state`` it returns and is given back; the
 object itself does not change while it plays.
 
-Agents act in the schedule mode: action ``0 .. F-1`` is a gradient step with one of ``F`` rate factors, action ``F + k`` a
-teleport by search ``k`` of the menu. An agent names the environment it wants by `Agent.requirements`.
+Most agents act in the schedule mode: action ``0 .. F-1`` is a gradient step with one of ``F`` rate factors, action ``F + k``
+a teleport by search ``k`` of the menu. An agent names the environment it wants by `Agent.requirements`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Agent(ABC):
     name: str = ""
     kind: str = "fixed"
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+    action_type: ClassVar[type[np.generic]] = np.int64
+    """Of its actions: float32 where the agent plays the group mode."""
 
     @property
     def steps(self) -> int:
@@ -86,7 +89,7 @@ class Agent(ABC):
                 begins = np.broadcast_to(np.asarray(episode_start, dtype=bool), (count,))
                 for name, values in memory.items():
                     values[begins] = fresh[name][begins]
-        actions = np.asarray(self.decide(batch, memory), dtype=np.int64)
+        actions = np.asarray(self.decide(batch, memory), dtype=self.action_type)
         return (actions[0] if single else actions), memory
 
     @abstractmethod

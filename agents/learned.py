@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from teleport_env.agents.policy_families import agent_of, check_families
 from teleport_env.agents.policy_file import PolicyFileError, read_policy_file
 from teleport_env.agents.policy_network import NetworkAgent
 from teleport_env.agents.policy_prices import price_shares
-from teleport_env.agents.policy_settings import Family, layers_of, settings_of
+from teleport_env.agents.policy_settings import Family, settings_of
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "generalist.json"
 """The policy that the package brings."""
@@ -71,7 +71,7 @@ class LearnedSchedule(NetworkAgent):
 
     # -- several problems ----------------------------------------------------------------------------------------------
 
-    def for_problem(self, problem: str, **environment: Any) -> LearnedSchedule:
+    def for_problem(self, problem: str, **environment: Any) -> Self:
         """The agent of one problem: its ``environment`` fits, and its name is this policy's.
 
         A policy for several problems plays others as well, with the searches that fill its slots there; it is said to work
@@ -87,8 +87,7 @@ class LearnedSchedule(NetworkAgent):
         """
         if self.families:
             return agent_of(self, problem, environment)
-        self.check_problem(problem)
-        return dataclasses.replace(self, environment={**self.environment, **environment}) if environment else self
+        return super().for_problem(problem, **environment)
 
     @classmethod
     def pretrained(cls) -> LearnedSchedule:
@@ -146,6 +145,6 @@ class LearnedSchedule(NetworkAgent):
         """
         found = read_policy_file(path)
         try:
-            return cls(**settings_of(found), layers=layers_of(found))
+            return cls(**settings_of(found), **cls.parts(found.tensors))
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise PolicyFileError(f"{path} is refused: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from teleport_env.agents.policy_settings import ENVIRONMENT, Family
 
 if TYPE_CHECKING:
     from teleport_env.agents.learned import LearnedSchedule
+
+Policy = TypeVar("Policy", bound="LearnedSchedule")
 
 
 def check_families(policy: LearnedSchedule) -> None:
@@ -36,7 +38,7 @@ def check_families(policy: LearnedSchedule) -> None:
             raise ValueError(f"the family {problem!r} has other rate_factors than the policy")
 
 
-def agent_of(policy: LearnedSchedule, problem: str, environment: Mapping[str, Any]) -> LearnedSchedule:
+def agent_of(policy: Policy, problem: str, environment: Mapping[str, Any]) -> Policy:
     """The agent of one problem, cut from a policy for several: of the network it keeps the slots that the problem fills.
 
     Args:

@@ -10,13 +10,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
 from teleport_env.agents.base import Agent, State
 from teleport_env.agents.policy_file import write_policy_file
+from teleport_env.agents.policy_settings import layers_of
 from teleport_env.agents.schedules import episode_keys
 from teleport_env.envs.features import INDEX
 from teleport_env.random import Streams, fold_in
@@ -94,6 +95,15 @@ class NetworkAgent(Agent):
         """Raise ValueError where the policy was trained on other problems alone: its actions mean nothing elsewhere."""
         if self.problems and problem not in self.problems:
             raise ValueError(f"the policy {self.name!r} was trained on {', '.join(self.problems)}, not on {problem!r}")
+
+    def for_problem(self, problem: str, **environment: Any) -> Self:
+        """The agent of one problem, with other keyword arguments of the environment where they are given.
+
+        Raises:
+            ValueError: This policy was trained on other problems.
+        """
+        self.check_problem(problem)
+        return dataclasses.replace(self, environment={**self.environment, **environment}) if environment else self
 
     # -- playing -------------------------------------------------------------------------------------------------------
 
@@ -174,3 +184,12 @@ class NetworkAgent(Agent):
         for number, (weight, bias) in enumerate(self.layers):
             found |= {f"layer.{number}.weight": weight, f"layer.{number}.bias": bias}
         return found
+
+    @classmethod
+    def parts(cls, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The attributes that `tensors` has written.
+
+        Raises:
+            ValueError: The tensors are others.
+        """
+        return {"layers": layers_of(tensors)}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from teleport_env.searches import search_from
 
 ENVIRONMENT = ("searches", "rate_factors", "steps_per_action", "learning_rate", "optimizer", "on_teleport", "symmetry")
 """What a policy may ask of its environment. Problem, split, budget and device are the player's."""
+
+GROUP_ENVIRONMENT = ("action_mode", "observation", "group_scale", *ENVIRONMENT[2:])
+"""The same of a policy that gives the group parameters itself: it has neither searches nor rate factors."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,53 @@ def settings_of(found: PolicyFile) -> dict[str, Any]:
         "provenance": dict,
     }
     settings = found.settings
-    if set(settings) != set(types):
-        raise ValueError(f"the settings are {sorted(settings)}, expected {sorted(types)}")
-    for name, expected in types.items():
-        if not isinstance(settings[name], expected) or (expected is int and isinstance(settings[name], bool)):
-            raise ValueError(f"{name} has the wrong type, {type(settings[name]).__name__}")
+    _check_types(settings, types)
     if not all(isinstance(name, str) for name in settings["features"] + settings["problems"] + settings["slots"]):
         raise ValueError("features, problems and slots must be names")
     _check_prices(settings["prices"] or [])
     check_environment(settings["environment"])
     families = {problem: _family(problem, content) for problem, content in settings["families"].items()}
     return {**settings, "families": families}
+
+
+def move_settings_of(found: PolicyFile) -> dict[str, Any]:
+    """The settings of a file of a policy of the group mode, each of the type that `LearnedMoves` takes.
+
+    Raises:
+        ValueError: One that does not; what is wrong with it.
+    """
+    types: dict[str, Any] = {
+        "name": str,
+        "kind": str,
+        "problems": list,
+        "features": list,
+        "directions": list,
+        "activation": str,
+        "stochastic": bool,
+        "seed": int,
+        "environment": dict,
+        "provenance": dict,
+    }
+    settings = found.settings
+    _check_types(settings, types)
+    if not all(isinstance(name, str) for name in settings["features"] + settings["problems"] + settings["directions"]):
+        raise ValueError("features, problems and directions must be names")
+    check_environment(settings["environment"], GROUP_ENVIRONMENT)
+    return settings
+
+
+def is_of_moves(found: PolicyFile) -> bool:
+    """Whether a file says that its policy plays the group mode; nothing else of it is looked at."""
+    environment = found.settings.get("environment")
+    return isinstance(environment, dict) and environment.get("action_mode") == "group"
+
+
+def _check_types(settings: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    if set(settings) != set(types):
+        raise ValueError(f"the settings are {sorted(settings)}, expected {sorted(types)}")
+    for name, expected in types.items():
+        if not isinstance(settings[name], expected) or (expected is int and isinstance(settings[name], bool)):
+            raise ValueError(f"{name} has the wrong type, {type(settings[name]).__name__}")
 
 
 def _check_prices(prices: Any) -> None:
@@ -86,34 +125,36 @@ def _family(problem: str, content: Any) -> Family:
     return Family(content["environment"], tuple(content["slots"]), tuple(content["prices"]))
 
 
-def check_environment(environment: Mapping[str, Any]) -> None:
+def check_environment(environment: Mapping[str, Any], allowed: Sequence[str] = ENVIRONMENT) -> None:
     """Raise ValueError unless a policy may ask for this environment, and all it names is known here."""
-    unknown = sorted(set(environment) - set(ENVIRONMENT))
+    unknown = sorted(set(environment) - set(allowed))
     if unknown:
-        raise ValueError(f"a policy cannot set {', '.join(unknown)} of its environment, but {', '.join(ENVIRONMENT)}")
-    for name, expected in (("searches", list), ("rate_factors", list), ("on_teleport", str), ("symmetry", str)):
+        raise ValueError(f"a policy cannot set {', '.join(unknown)} of its environment, but {', '.join(allowed)}")
+    kinds = {"searches": list, "rate_factors": list, "on_teleport": str, "symmetry": str, "observation": str}
+    for name, expected in kinds.items():
         if name in environment and not isinstance(environment[name], expected):
             raise ValueError(f"{name} has the wrong type, {type(environment[name]).__name__}")
     for search in environment.get("searches", ()):
         search_from(search)
     if "optimizer" in environment:
         optimizer_from(environment["optimizer"])
-    for factor in [*environment.get("rate_factors", ()), environment.get("learning_rate", 1.0)]:
+    scale = environment.get("group_scale", 1.0)
+    for factor in [*environment.get("rate_factors", ()), environment.get("learning_rate", 1.0), scale]:
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
-            raise ValueError(f"rates and their factors must be positive numbers, got {factor!r}")
+            raise ValueError(f"rates, their factors and group_scale must be positive numbers, got {factor!r}")
     steps = environment.get("steps_per_action", 1)
     if type(steps) is not int or not 1 <= steps <= 1_000_000:
         raise ValueError(f"steps_per_action must be an integer of at least 1, got {steps!r}")
 
 
-def layers_of(found: PolicyFile) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """The layers of a file, weight and bias each.
+def layers_of(tensors: Mapping[str, np.ndarray]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The layers among the tensors of a file, weight and bias each.
 
     Raises:
         ValueError: The tensors are others.
     """
-    count = len(found.tensors) // 2
+    count = len(tensors) // 2
     names = [(f"layer.{number}.weight", f"layer.{number}.bias") for number in range(count)]
-    if {name for pair in names for name in pair} != set(found.tensors):
-        raise ValueError(f"the tensors are {sorted(found.tensors)}, expected a weight and a bias a layer")
-    return tuple((found.tensors[weight], found.tensors[bias]) for weight, bias in names)
+    if {name for pair in names for name in pair} != set(tensors):
+        raise ValueError(f"the tensors are {sorted(tensors)}, expected a weight and a bias a layer")
+    return tuple((tensors[weight], tensors[bias]) for weight, bias in names)

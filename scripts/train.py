@@ -1,6 +1,7 @@
 """Train a schedule and keep the best policy; started again with the same settings, it goes on from its checkpoint.
 
 python scripts/train.py --problem Rosenbrock --out results/train/rosenbrock
+python scripts/train.py --problem Booth --action-mode group --out results/train/booth_group
 
 Several problems make one policy for all of them; then --searches names slots (teleport_env.agents.learning.slots).
 """
@@ -22,8 +23,10 @@ def settings() -> Training:
         "--rate-only", action="store_true", help="The control without teleports, which learns rates alone"
     )
     given = vars(parser.parse_args())
-    start = rate_only if given.pop("rate_only") else recipe
-    return from_arguments(given, start(given.get("problem", "Rosenbrock"), given.get("optimizer")))
+    problem, optimizer = given.get("problem", "Rosenbrock"), given.get("optimizer")
+    if given.pop("rate_only"):
+        return from_arguments(given, rate_only(problem, optimizer))
+    return from_arguments(given, recipe(problem, optimizer, given.get("action_mode", "schedule")))
 
 
 def main() -> None:

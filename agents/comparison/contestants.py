@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learned_moves import Policy, load_policy
 from teleport_env.agents.learning.recipes import rate_only, recipe
 from teleport_env.agents.learning.settings import Training
 
@@ -89,12 +89,12 @@ def train_policy(training: Training) -> dict[str, Any]:
     }
 
 
-def policy_of(text: str) -> LearnedSchedule:
+def policy_of(text: str) -> Policy:
     """A policy from the text of its file; it passes the same checks as any other."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.json"
         path.write_text(text, encoding="utf-8")
-        return LearnedSchedule.load(path)
+        return load_policy(path)
 
 
 def settings_of(training: Training) -> dict[str, Any]:

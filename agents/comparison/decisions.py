@@ -60,11 +60,13 @@ def watch(
     factors = [float(factor) for factor in agent.environment.get("rate_factors", (1.0,))]
     searches = [label_of(search) for search in agent.environment.get("searches", ())]
     labels = [*("step" if f == 1.0 else f"rate x{f:g}" for f in factors), *(f"teleport: {name}" for name in searches)]
+    if agent.environment.get("action_mode") == "group":
+        labels.append("teleport")
     palette = {1.0: _PLAIN}
     for ranked, shades in ((sorted(f for f in factors if f > 1), _UP), (sorted(-f for f in factors if f < 1), _DOWN)):
         palette |= {abs(factor): shades[place % len(shades)] for place, factor in enumerate(ranked)}
     colours = [palette[factor] for factor in factors]
-    colours += [_TELEPORTS[place % len(_TELEPORTS)] for place in range(len(searches))]
+    colours += [_TELEPORTS[place % len(_TELEPORTS)] for place in range(len(labels) - len(factors))]
     return Decisions(agent, played, tuple(labels), tuple(colours))
 
 

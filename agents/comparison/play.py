@@ -36,7 +36,8 @@ class Played:
             has diverged.
         grad_norm: ``(T + 1, B)``.
         teleported: ``(T + 1, B)`` bool, whether the action was a teleport that moved.
-        actions: ``(T, B)`` int64, what was asked for; -1 once the episode was over. None where there are no actions.
+        actions: ``(T, B)`` int64, what was asked for (in the group mode 0 for a step, 1 for a teleport); -1 once the episode
+            was over. None where there are no actions.
         rate: ``(T + 1, B)``, the learning rate; None where there is none.
         observations: ``(T, B, F)`` float32, what each action was decided on, where `play` was asked to keep it.
     """
@@ -197,7 +198,9 @@ def _play(
     asked, rates, seen = [], [info["learning_rate"]], []
     while not over.all():
         action, state = agent.predict(observation, state, start)
-        asked.append(np.where(over, -1, action))
+        # of an action of the group mode: whether it asks for a teleport
+        kind = action if np.ndim(action) == 1 else (np.asarray(action)[:, 0] > 0).astype(np.int64)
+        asked.append(np.where(over, -1, kind))
         if observations:
             seen.append(observation.copy())
         observation, _, terminated, truncated, info = env.step(action)

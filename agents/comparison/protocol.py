@@ -37,6 +37,7 @@ from teleport_env.agents.comparison.play import Played, cost_to_target, curve, d
 from teleport_env.agents.comparison.search import Config
 from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy, versions
 from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learned_moves import Policy
 from teleport_env.envs.settings import Settings
 
 REACHED = tuple(float(orders) for orders in range(1, 14))
@@ -211,7 +212,7 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
     return evidence
 
 
-def further_policies(protocol: Protocol) -> dict[str, tuple[LearnedSchedule, str]]:
+def further_policies(protocol: Protocol) -> dict[str, tuple[Policy, str]]:
     """The policies of ``protocol.policies`` by their names in tables, each with its file's text.
 
     A policy goes by its own name, or by its file's where others have that name too.
@@ -228,10 +229,11 @@ def further_policies(protocol: Protocol) -> dict[str, tuple[LearnedSchedule, str
     }
 
 
-def plays_on(policy: LearnedSchedule, problem: str) -> bool:
+def plays_on(policy: Policy, problem: str) -> bool:
     """Whether a policy can play a problem: one that it was trained on, or any that has teleports if it knows several."""
     known = not policy.problems or problem in policy.problems
-    return known or bool(policy.families and Settings.build(problem).symmetry)
+    several = isinstance(policy, LearnedSchedule) and policy.families
+    return known or bool(several and Settings.build(problem).symmetry)
 
 
 def _slug(name: str) -> str:
@@ -269,7 +271,7 @@ def _training_piece(protocol: Protocol, path: str, problem: str, one: Contestant
 
 
 def _plays(
-    protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, tuple[LearnedSchedule, str]]
+    protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, tuple[Policy, str]]
 ) -> list[Piece]:
     pieces = []
     played = protocol.played
@@ -343,7 +345,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
         policy = dataclasses.replace(policy, name=settings["name"])
         found = _play_one(settings, policy, seed)
         played.setdefault("", []).append(found)
-        if settings["bare"] and policy.environment.get("searches"):
+        if settings["bare"] and isinstance(policy, LearnedSchedule) and policy.environment.get("searches"):
             replayed = _play_one(settings, without_teleports(policy, found), seed)
             played.setdefault("its decisions without the teleports, the freed budget spent on steps", []).append(
                 replayed
@@ -429,7 +431,7 @@ def _take(evidence: Evidence, problem: str, entry: Mapping[str, Any]) -> None:
         evidence.traces.append(dict(entry["trace"]))
 
 
-def policies_of(evidence: Evidence, problem: str, name: str) -> list[LearnedSchedule]:
+def policies_of(evidence: Evidence, problem: str, name: str) -> list[Policy]:
     """The trained policies of a contestant, one a seed."""
     return [policy_of(found["policy"]) for found in evidence.trained.get((problem, name), [])]
 

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.play import draw_instances
-from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learned_moves import LearnedMoves, Policy
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.policy_moves import MovePlan
 from teleport_env.agents.schedules import RateAndTeleport
 from teleport_env.envs.settings import DIVERGED_RETURN
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -181,13 +183,13 @@ class Searched:
     """What the search for a plan found.
 
     Attributes:
-        plan: The best.
+        plan: The best; a `Plan`, or in the group mode a `MovePlan`.
         gained: Its mean on instances of the train split that did not choose the last few.
         tried: Plans played.
         episodes: Episodes played.
     """
 
-    plan: Plan
+    plan: Any
     gained: float
     tried: int
     episodes: int
@@ -278,7 +280,7 @@ def _canonical(plan: Plan) -> Plan:
     return plan if plan.first or plan.every else replace(plan, which=0)
 
 
-def plan_of(policy: LearnedSchedule) -> RateAndTeleport | None:
+def plan_of(policy: Policy) -> Agent | None:
     """The best fixed schedule that the training of a policy found, as an agent; None if it searched for none.
 
     Raises:
@@ -288,6 +290,8 @@ def plan_of(policy: LearnedSchedule) -> RateAndTeleport | None:
     if found is None:
         return None
     try:
+        if isinstance(policy, LearnedMoves):
+            return MovePlan(**found["plan"]).agent(policy.environment, name=f"best plan of {policy.name}")
         plan = Plan(**found["plan"])
         return plan.agent(policy.environment, name=f"best plan of {policy.name}")
     except (TypeError, KeyError, ValueError) as error:

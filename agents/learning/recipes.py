@@ -74,13 +74,31 @@ MOMENTUM: dict[str, Any] = {"on_teleport": "reset", "warm_start": True, "critic_
 found by the search for plans, not by chance."""
 
 
-def recipe(problem: str | Sequence[str], optimizer: str | None = None) -> dict[str, Any]:
+GROUP: dict[str, Any] = {
+    "action_mode": "group",
+    "searches": (),
+    "steps_per_action": 1,
+    "rules": 0,
+    "directions": ("change", "place"),
+    "deviation": 0.2,
+    "step_size": 3e-3,
+    "entropy": 0.0,
+    "plans": 256,
+}
+"""What a policy that gives the group parameters itself begins from, whatever the problem. From a wider Gaussian, or by
+shorter steps, most of what it does stays noise."""
+
+
+def recipe(problem: str | Sequence[str], optimizer: str | None = None, action_mode: str = "schedule") -> dict[str, Any]:
     """Settings of a `Training` on a problem, or on several; those of a problem without a recipe are the class's defaults.
 
     Args:
         problem: Registered name, or several.
         optimizer: Of the runs, if it is not the problem's own; a policy on momentum begins from other settings.
+        action_mode: ``"schedule"`` or ``"group"``.
     """
+    if action_mode == "group":
+        return {"problem": problem if isinstance(problem, str) else tuple(problem), **GROUP}
     if optimizer is not None:
         return {**recipe(problem), **(MOMENTUM if optimizer == "momentum" else {})}
     if isinstance(problem, str):

@@ -15,7 +15,7 @@ import numpy as np
 
 from teleport_env.agents.base import Agent, agent_from
 from teleport_env.agents.comparison.play import draw_instances, play
-from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learned_moves import Policy
 from teleport_env.agents.learning.plans import MULTIPLES, TUNING_SEED, any_of, vary
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policy_settings import check_environment
@@ -95,7 +95,7 @@ def search_rules(training: Training, instances: int = 32) -> FoundRule:
     return FoundRule(rule, settings, environment, gained, len(scores), len(scores) * len(few) + len(final) * len(many))
 
 
-def rule_of(policy: LearnedSchedule) -> Agent | None:
+def rule_of(policy: Policy) -> Agent | None:
     """The best rule that the training of a policy found, as an agent; None if it searched for none.
 
     Raises:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from teleport_env.agents.learning.slots import SLOTS, fill
+from teleport_env.agents.policy_moves import DIRECTIONS
 from teleport_env.agents.policy_settings import ENVIRONMENT
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
@@ -35,6 +36,12 @@ class Training:
 
     Attributes:
         problem: Registered name, or several: one policy for all of them.
+        action_mode: ``"schedule"``, a menu of searches and rate factors, or ``"group"``: the policy gives the group
+            parameters itself, on one problem at one rate, without menu, rules and teachers.
+        group_scale: Length of the largest group parameters; None: the problem's.
+        directions: Further inputs of a policy of the group mode: ``change``, ``place``
+            (`teleport_env.agents.policy_moves.DIRECTIONS`).
+        deviation: Of the group mode's Gaussian, at the start.
         searches: The menu; None: the problem's. For several problems names of slots (`SLOTS`); None: all of them.
         families: For several problems: settings of this class that one of them has for itself, by problem, such as
             ``steps_per_action`` and ``symmetry``.
@@ -80,6 +87,10 @@ class Training:
     """
 
     problem: str | tuple[str, ...] = "Rosenbrock"
+    action_mode: str = "schedule"
+    group_scale: float | None = None
+    directions: tuple[str, ...] = ()
+    deviation: float = 0.5
     searches: tuple[Any, ...] | None = None
     families: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rate_factors: tuple[float, ...] = (1.0,)
@@ -151,10 +162,32 @@ class Training:
             raise ValueError(f"temperatures must be one or more numbers of at least 0, got {self.temperatures}")
         if self.price_inputs and not self.masks:
             raise ValueError("price_inputs need masks, which know the prices: leave masks on")
+        self._check_mode()
         for name in self.problems if self.several else ():
             self.alone(name)
         if not self.several:
             self.settings()  # what is wrong with the environment is told before anything is computed
+
+    def _check_mode(self) -> None:
+        if self.action_mode not in ("schedule", "group"):
+            raise ValueError(f"action_mode must be 'schedule' or 'group', got {self.action_mode!r}")
+        if not 0 < self.deviation < math.inf:
+            raise ValueError(f"deviation must be positive, got {self.deviation}")
+        if self.action_mode == "schedule":
+            if self.directions or self.group_scale is not None:
+                raise ValueError("directions and group_scale belong to action_mode='group'")
+            return
+        usual = {"searches": (), "rate_factors": (1.0,), "rules": 0, "teachers": ()}
+        usual |= {"price_inputs": False, "masks": True}
+        other = [name for name, value in usual.items() if getattr(self, name) != value]
+        if other or self.several:
+            raise ValueError(
+                f"action_mode='group' is for one problem, and leaves {', '.join(usual)} at "
+                f"{', '.join(map(repr, usual.values()))}; change {', '.join(other) or 'problem'}"
+            )
+        unknown = sorted(set(self.directions) - set(DIRECTIONS))
+        if unknown or len(set(self.directions)) != len(self.directions):
+            raise ValueError(f"directions must be different names among {', '.join(DIRECTIONS)}, got {self.directions}")
 
     def _check_problems(self) -> None:
         names = self.problems
@@ -224,6 +257,9 @@ class Training:
     def environment(self) -> dict[str, Any]:
         """What the environment is asked for in training and, but for the budget, by the policy."""
         chosen = {name: getattr(self, name) for name in (*ENVIRONMENT, "budget")}
+        if self.action_mode == "group":
+            observation = "both" if self.directions else "features"
+            chosen |= {"action_mode": "group", "observation": observation, "group_scale": self.group_scale}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def settings(self, split: str = "train") -> Settings:
@@ -234,11 +270,15 @@ class Training:
         """What the policy asks of its environment: everything that decides what its actions mean, in JSON's types."""
         settings = self.settings()
         environment: dict[str, Any] = {
-            "searches": [to_dict(search) for search in settings.searches],
-            "rate_factors": list(settings.rate_factors),
             "steps_per_action": settings.steps_per_action,
             "learning_rate": learning_rate,
         }
+        if self.action_mode == "group":
+            named = {name: getattr(settings, name) for name in ("action_mode", "observation", "group_scale")}
+            environment |= named
+        else:
+            searches = [to_dict(search) for search in settings.searches]
+            environment |= {"searches": searches, "rate_factors": list(settings.rate_factors)}
         for name in ("optimizer", "symmetry", "on_teleport"):
             if getattr(self, name) is not None:
                 environment[name] = getattr(self, name)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, play_plans
 from teleport_env.agents.learning.settings import Training
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.searches import search_from, to_dict
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
 
 _SMOOTHING = 0.1
 """Share of probability spread over all actions of a plan: a policy that is sure of everything would not try anything."""
@@ -123,3 +128,64 @@ def clone(network: nn.Module, lesson: Demonstration, generator: torch.Generator,
             optimizer.step()
     with torch.no_grad():
         return float((network(observations).argmax(dim=1) == targets.argmax(dim=1)).float().mean())
+
+
+# -- the group mode ----------------------------------------------------------------------------------------------------
+
+_GATE = 0.3
+"""The first number of a cloned action: near enough to 0 that a Gaussian around it tries the other side."""
+
+
+def shown_by_moves(env: VecEnv, teacher: Agent, actions: int) -> Demonstration:
+    """What an agent of the group mode does on what a training plays on.
+
+    Args:
+        env: The runs; observations begin with the features.
+        teacher: It reads features alone.
+        actions: Of each run.
+
+    Returns:
+        Observations, and in place of probabilities the actions ``(N, 1 + d)``.
+    """
+    observation: Any = env.reset()
+    begins, state = np.ones(env.num_envs, dtype=bool), None
+    seen, shown = [], []
+    for _ in range(actions):
+        action, state = teacher.predict(observation, state, begins)
+        seen.append(observation.copy())
+        shown.append(action.copy())
+        observation, _, begins, _ = env.step(action)
+    return Demonstration(np.concatenate(seen), np.concatenate(shown))
+
+
+def clone_moves(network: nn.Module, lesson: Demonstration, generator: torch.Generator, passes: int = _PASSES) -> float:
+    """Teach a network to act as shown; the element counts where it is used.
+
+    Args:
+        network: Observations ``(N, F)`` to actions ``(N, 1 + d)``; changed in place.
+        lesson: What to learn, from `shown_by_moves`.
+        generator: Of the order of examples.
+        passes: Over the lesson.
+
+    Returns:
+        The root mean square error of what it learned.
+    """
+    observations, targets = torch.as_tensor(lesson.observations), torch.as_tensor(lesson.probabilities)
+    weights = (targets[:, :1] > 0).to(targets.dtype).repeat(1, targets.shape[1])
+    weights[:, 0] = 1.0
+    targets = torch.cat([_GATE * targets[:, :1].sign(), targets[:, 1:]], dim=1)
+
+    def loss(rows: torch.Tensor | slice) -> torch.Tensor:
+        error = weights[rows] * (network(observations[rows]) - targets[rows]) ** 2
+        return error.sum() / weights[rows].sum()
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for number in range(passes):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * (1.0 - number / passes)
+        for rows in torch.randperm(len(targets), generator=generator).split(_BATCH):
+            optimizer.zero_grad()
+            loss(rows).backward()
+            optimizer.step()
+    with torch.no_grad():
+        return float(loss(slice(None)).sqrt())

@@ -21,11 +21,12 @@ from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
 from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
 from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
-from teleport_env.agents.learning.training import _Run, train
+from teleport_env.agents.learning.training import train
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
@@ -383,7 +384,7 @@ def test_the_way_of_playing_that_gains_most_is_kept(tmp_path: Path) -> None:
     found = train(training, silent, until=2)
     loaded = LearnedSchedule.load(tmp_path / "policy.json")
     assert loaded.stochastic
-    run = _Run(training, silent)
+    run = Course(training, silent)
     assert run.best[1] is not None
     assert run.best[1].stochastic
     plain, sharp = run._policy(), run._policy(0.5)
@@ -391,7 +392,7 @@ def test_the_way_of_playing_that_gains_most_is_kept(tmp_path: Path) -> None:
     seen = observations()
     np.testing.assert_allclose(sharp.logits(seen), 2 * plain.logits(seen), rtol=1e-5)
     assert all(entry["temperature"] == 0.5 for entry in found.history)
-    both = _Run(dataclasses.replace(training, temperatures=(0.0, 0.5, 1.0), out=tmp_path / "other"), silent)
+    both = Course(dataclasses.replace(training, temperatures=(0.0, 0.5, 1.0), out=tmp_path / "other"), silent)
     worth = {t: np.mean([*both._worth(both._policy(t)).values()]) for t in (0.0, 0.5, 1.0)}
     assert len(set(worth.values())) > 1
     _, temperature, gained = both._best_play()

@@ -15,11 +15,12 @@ import torch
 
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import GENERALIST, RECIPES, rate_only, recipe
 from teleport_env.agents.learning.settings import Training, add_arguments, command, from_arguments
 from teleport_env.agents.learning.slots import SLOTS, fill, search_prices
-from teleport_env.agents.learning.training import _Run, train
+from teleport_env.agents.learning.training import train
 from teleport_env.agents.learning.warm_start import shown_by_policy
 from teleport_env.agents.policy_file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.checks import check_agent
@@ -97,7 +98,7 @@ def test_rates_are_each_familys_own(trained: LearnedSchedule) -> None:
 
 def test_the_agent_of_a_problem_is_the_trained_network(tmp_path: Path) -> None:
     """What the training computes in rows of all problems, the agent computes with the outputs of its own."""
-    run = _Run(dataclasses.replace(MIXED, out=tmp_path), silent)
+    run = Course(dataclasses.replace(MIXED, out=tmp_path), silent)
     with torch.no_grad():  # a network at rest would prefer nothing
         for parameter in run.model.policy.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -117,7 +118,7 @@ def test_the_agent_of_a_problem_is_the_trained_network(tmp_path: Path) -> None:
 
 def test_actions_reach_the_right_search(tmp_path: Path) -> None:
     """Slot 1 ascends and slot 2 looks a step ahead wherever they stand in a problem's own menu."""
-    run = _Run(dataclasses.replace(MIXED, budget=40.0, out=tmp_path), silent)
+    run = Course(dataclasses.replace(MIXED, budget=40.0, out=tmp_path), silent)
     run.env.seed(3)
     run.env.reset()
     for slot, names in ((1, ("normalized_ascent",)), (2, ("virtual_step",))):
@@ -233,7 +234,7 @@ def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
     training = dataclasses.replace(
         MIXED, teachers=(teacher,), warm_start=False, hidden=(32, 32), plans=0, families={}, out=tmp_path / "t"
     )
-    run = _Run(training, silent)
+    run = Course(training, silent)
     policy = run._policy().for_problem("Booth")
     assert policy.environment["learning_rate"] == 0.07
     shown = shown_by_policy(training.alone("Booth"), LearnedSchedule.load(teacher), instances=16)
@@ -252,7 +253,7 @@ def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
 def test_a_teacher_of_another_menu_is_told(tmp_path: Path) -> None:
     teacher = specialist("Booth", tmp_path, searches=("random",))
     with pytest.raises(ValueError, match="the teacher .* plays Booth in"):
-        _Run(dataclasses.replace(MIXED, teachers=(teacher,), out=tmp_path / "t"), silent)
+        Course(dataclasses.replace(MIXED, teachers=(teacher,), out=tmp_path / "t"), silent)
 
 
 # -- slots -------------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ import torch
 
 from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.masked import MaskedPolicy
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import search_prices
-from teleport_env.agents.learning.training import _Run, train
+from teleport_env.agents.learning.training import train
 from teleport_env.agents.policy_prices import price_shares, relative
 from teleport_env.envs import TeleportVectorEnv
 
@@ -42,8 +43,8 @@ def silent(line: str) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> _Run:
-    return _Run(dataclasses.replace(DEAR, out=tmp_path), silent)
+def run(tmp_path: Path) -> Course:
+    return Course(dataclasses.replace(DEAR, out=tmp_path), silent)
 
 
 def test_the_mask_is_the_environments() -> None:
@@ -65,7 +66,7 @@ def test_the_mask_is_the_environments() -> None:
     assert len(seen) >= 3  # of the menu something, all and nothing could be paid
 
 
-def test_what_cannot_be_paid_is_never_drawn_and_the_update_sees_the_same_probabilities(run: _Run) -> None:
+def test_what_cannot_be_paid_is_never_drawn_and_the_update_sees_the_same_probabilities(run: Course) -> None:
     model = run.model
     policy = model.policy
     assert isinstance(policy, MaskedPolicy)
@@ -90,7 +91,7 @@ def test_what_cannot_be_paid_is_never_drawn_and_the_update_sees_the_same_probabi
     assert drawn > 5
 
 
-def test_gradients_of_masked_actions_are_numbers(run: _Run) -> None:
+def test_gradients_of_masked_actions_are_numbers(run: Course) -> None:
     policy = run.model.policy
     seen = torch.zeros(5, 18 + TELEPORTS)
     seen[:, -TELEPORTS:] = 1.0
@@ -103,7 +104,7 @@ def test_gradients_of_masked_actions_are_numbers(run: _Run) -> None:
     assert entropy[1] < np.log(2) + 1e-6
 
 
-def test_play_masks_as_training_does(run: _Run) -> None:
+def test_play_masks_as_training_does(run: Course) -> None:
     policy, network = run._policy(), run.model.policy
     assert policy.prices == relative(search_prices("Booth", DEAR.searches or ()))
     observation = run.env.reset()
@@ -124,7 +125,7 @@ def test_masks_can_be_left_out(tmp_path: Path) -> None:
 
 def test_prices_can_be_read(tmp_path: Path) -> None:
     training = dataclasses.replace(DEAR, price_inputs=True, out=tmp_path)
-    run = _Run(training, silent)
+    run = Course(training, silent)
     policy = LearnedSchedule.load(run._policy().save(tmp_path / "p.json"))
     observation = run.env.reset()
     observation[:, 13] = np.linspace(0.0, 1.0, 8)

@@ -35,8 +35,10 @@ FACADE_IMPORTS, FACADE_IMPORTED = RANK["checks"], RANK["registration"]
 # The training library is loaded by these alone: policies run without it.
 TRAINERS = (
     "teleport_env.agents.sb3",
+    "teleport_env.agents.learning.course",
     "teleport_env.agents.learning.masked",
-    "teleport_env.agents.learning.training",
+    "teleport_env.agents.learning.moves_course",
+    "teleport_env.agents.learning.moves_env",
     "teleport_env.agents.learning.vec_env",
     "teleport_env.agents.benchmark.rollouts",
 )

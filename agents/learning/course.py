@@ -1,0 +1,479 @@
+"""Training by the on-policy algorithms of stable-baselines3, in segments that can be resumed.
+
+How a segment is made independent of how the process came to it: the weights and the state of Adam come from the checkpoint,
+the episodes begin anew, and everything random (instances, actions, the order of minibatches) follows from the seed and the
+segment's number. So a checkpoint is a file of tensors, read without unpickling anything. The library draws from global
+generators; they are put back when a segment ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from teleport_env.agents.comparison.play import draw_instances, play
+from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learned_moves import Policy
+from teleport_env.agents.learning.plans import Plan, Searched, search_plans
+from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.rules import FoundRule, search_rules
+from teleport_env.agents.learning.settings import Training, command
+from teleport_env.agents.learning.slots import search_prices
+from teleport_env.agents.learning.warm_start import Demonstration, clone, shown_by_plan, shown_by_policy, teacher_of
+from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
+from teleport_env.agents.policy_network import Layers
+from teleport_env.agents.policy_prices import relative
+from teleport_env.agents.policy_settings import Family
+from teleport_env.registration import id_of
+
+try:
+    from stable_baselines3 import A2C, PPO
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+    from stable_baselines3.common.policies import ActorCriticPolicy
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from teleport_env.agents.learning.masked import Inputs, MaskedPolicy
+    from teleport_env.agents.learning.moves_env import Moves
+    from teleport_env.agents.learning.vec_env import Mixture, Part, with_shares
+    from teleport_env.agents.sb3 import SB3VecEnv
+except ImportError as error:
+    raise ImportError("training needs stable-baselines3: pip install stable-baselines3") from error
+
+VALIDATION_SEED = 20222
+"""Of the choice of validation instances on which the best policy is kept; a report of its worth uses others."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave.
+
+    Attributes:
+        policy: The best on validation instances.
+        gained: Its mean orders of magnitude there (it was chosen there: not what it is worth); of several problems, the mean
+            of their means.
+        plans: What the search for plans found, by problem, if there was one.
+        history: A dict a segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
+            several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended, in orders of magnitude).
+    """
+
+    policy: Policy
+    gained: float
+    plans: dict[str, Searched]
+    history: list[dict[str, float]]
+
+    @property
+    def plan(self) -> Searched | None:
+        """What the search found on the one problem."""
+        return next(iter(self.plans.values()), None)
+
+
+@dataclass(frozen=True)
+class _Game:
+    """One problem of a training.
+
+    Attributes:
+        training: On this problem alone.
+        slots: As in `Part`.
+        prices: As in `Part`.
+        learning_rate: The base.
+        ids: Validation instances.
+        teacher: To be cloned, if there is one.
+    """
+
+    training: Training
+    slots: tuple[int, ...]
+    prices: tuple[float, ...] | None
+    learning_rate: float
+    ids: np.ndarray
+    teacher: LearnedSchedule | None
+
+
+class Course:
+    """A training under way."""
+
+    def __init__(self, training: Training, report: Callable[[str], None]) -> None:
+        self.training, self.report = training, report
+        self.path = Path(training.out) / "checkpoint.json"
+        self.history: list[dict[str, float]] = []
+        self.best: tuple[float, Policy | None] = (-np.inf, None)
+        saved = read_policy_file(self.path, CHECKPOINT) if self.path.exists() else None
+        if saved is not None and not training.same_course(saved.settings.get("training", {})):
+            raise ValueError(
+                f"{self.path} belongs to a training with other settings; give another folder with --out, or remove it"
+            )
+        self.writer = _writer(training) if training.tensorboard else None
+        torch.set_num_threads(1)  # the tensors are small
+        found = saved.settings if saved else {}
+        self.plans: dict[str, Searched] = {}
+        self.rules: dict[str, FoundRule] = {}
+        self.games: dict[str, _Game] = {}
+        for problem in training.problems:
+            self._prepare(
+                problem, found.get("plans", {}).get(problem), found.get("rules", {}).get(problem), bool(saved)
+            )
+        self.teleports = len(training.slots) if training.several else len(training.settings().searches)
+        self.env: Mixture | Moves = self._environment()
+        with generators(training.seed, 0):
+            self.model = self._network()
+        self.model.set_logger(Logger(folder=None, output_formats=[]))
+        self.begin = 0
+        if saved is None and any(game.training.warm_start or game.teacher for game in self.games.values()):
+            self._warm_start()
+        elif saved is not None:
+            try:
+                self._restore(saved.settings, saved.tensors)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise PolicyFileError(f"{self.path} is refused: it does not fit the network ({error})") from error
+
+    # -- the parts -----------------------------------------------------------------------------------------------------
+
+    def _environment(self) -> Mixture | Moves:
+        """What is played on."""
+        parts = [self._part(game) for game in self.games.values()]
+        return Mixture(parts, self.teleports, len(self.training.rate_factors), self.training.reward_scale)
+
+    def _network(self) -> OnPolicyAlgorithm:
+        """The algorithm with its network."""
+        settings = {"teleports": self.teleports}
+        return build(self.training, MaskedPolicy, self.env, self.teleports * self.training.price_inputs, settings)
+
+    def _prepare(self, problem: str, plan: dict[str, Any] | None, rule: dict[str, Any] | None, resumed: bool) -> None:
+        """Search for plan and rule on a problem, or take those of the checkpoint; then fix its rate and prices."""
+        alone = self.training.alone(problem)
+        where = f" of {problem}" if self.training.several else ""
+        if plan is not None:
+            self.plans[problem] = Searched(**{**plan, "plan": self._plan_from(plan["plan"])})
+        elif alone.plans and not resumed:
+            self.report(f"Searching {alone.plans} fixed schedules on the train split{where}")
+            searched = self._search_plans(alone)
+            self.plans[problem] = searched
+            self.report(
+                f"The best of {searched.tried} gains {searched.gained:.2f} orders of magnitude: {searched.plan}"
+            )
+        if rule is not None:
+            self.rules[problem] = FoundRule(**rule)
+        elif alone.rules and alone.settings().searches and not resumed:
+            self.report(f"Searching {alone.rules} rules on the train split{where}")
+            best = search_rules(alone)
+            self.rules[problem] = best
+            self.report(
+                f"The best of {best.tried} gains {best.gained:.2f} orders of magnitude: {best.rule} {best.settings}"
+            )
+        teacher = teacher_of(alone, self.training.teachers)
+        rate = alone.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
+        if teacher is not None:
+            rate = teacher.environment["learning_rate"]
+        searches = alone.settings().searches
+        slots = tuple(range(len(searches)))
+        if self.training.several:
+            slots = tuple(slot for slot, search in enumerate(self.training.filled(problem)) if search is not None)
+        prices = relative(search_prices(problem, searches, **alone.environment)) if self.training.masks else None
+        ids = draw_instances(problem, "validation", alone.validation_instances, VALIDATION_SEED)
+        self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids, teacher)
+
+    def _plan_from(self, content: dict[str, Any]) -> Any:
+        """The plan that a checkpoint holds."""
+        return Plan(**content)
+
+    def _search_plans(self, training: Training) -> Searched:
+        return search_plans(training)
+
+    def _runs(self, game: _Game) -> SB3VecEnv:
+        training = game.training
+        arguments = {**training.environment, "learning_rate": game.learning_rate}
+        count = self.training.runs // len(self.games)
+        return SB3VecEnv(id_of(training.only), count, bootstrap_truncated=False, split="train", **arguments)
+
+    def _part(self, game: _Game) -> Part:
+        return Part(self._runs(game), game.slots, game.prices)
+
+    def _warm_start(self) -> None:
+        seen, shown = [], []
+        for problem, game in self.games.items():
+            if game.teacher is not None:
+                one = shown_by_policy(game.training, game.teacher)
+            elif game.training.warm_start:
+                one = shown_by_plan(game.training, self.plans[problem].plan)
+            else:
+                continue
+            seen.append(with_shares(one.observations, game.slots, game.prices, self.teleports))
+            steps = len(game.training.rate_factors)
+            probabilities = np.zeros((len(one.probabilities), steps + self.teleports), dtype=np.float32)
+            probabilities[:, [*range(steps), *(steps + slot for slot in game.slots)]] = one.probabilities
+            shown.append(probabilities)
+        lesson = Demonstration(np.concatenate(seen), np.concatenate(shown))
+        policy: Any = self.model.policy
+        share = clone(policy.actor, lesson, torch.Generator().manual_seed(self.training.seed))
+        self.report(f"The warm start chooses {share:.1%} of the actions it was shown")
+
+    def remaining(self, until: int | None) -> Iterator[int]:
+        """Numbers of the segments to do, with a progress bar where rich is installed."""
+        end = self.training.segments if until is None else min(until, self.training.segments)
+        numbers = range(self.begin, end)
+        if self.begin and len(numbers):
+            self.report(f"Resuming before segment {self.begin} of {self.training.segments}")
+        try:
+            from rich.progress import track
+        except ImportError:
+            return iter(numbers)
+        return iter(track(numbers, description="training", transient=True))
+
+    def segment(self, number: int) -> None:
+        """One segment, an evaluation, and a checkpoint."""
+        training, model = self.training, self.model
+        share = 1.0 - number / training.segments
+        model.lr_schedule = lambda _: training.step_size * (0.1 + 0.9 * share)
+        model.ent_coef = training.entropy * share
+        critic_only = number < training.critic_segments
+        for part in (model.policy.mlp_extractor.policy_net, model.policy.action_net):
+            part.requires_grad_(not critic_only)
+        size = training.runs * training.rollout * training.segment
+        with generators(training.seed, number + 1) as seed:
+            self.env.seed(seed)
+            model.learn(size, log_interval=None)  # type: ignore[arg-type]  # None: never, says its docstring
+        policy, temperature, worth = self._best_play()
+        gained = float(np.mean([*worth.values()]))
+        values = model.logger.name_to_value
+        self.history.append(
+            {
+                "segment": number,
+                "decisions": (number + 1) * size,
+                "gained": gained,
+                "temperature": temperature,
+                **({f"gained_{problem}": one for problem, one in worth.items()} if training.several else {}),
+                "entropy": -float(values["train/entropy_loss"]),
+            }
+        )
+        ended = [episode["r"] for episode in model.ep_info_buffer or []]
+        if ended:  # a short segment may end none
+            self.history[-1]["return"] = float(np.mean(ended))
+        if gained > self.best[0]:
+            self.best = (gained, policy)
+            policy.save(Path(training.out) / "policy.json")
+        self._save(number + 1)
+        if self.writer is not None:
+            for name, value in self.history[-1].items():
+                self.writer.add_scalar(f"schedule/{name}", value, (number + 1) * size)
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, (number + 1) * size)
+
+    def finish(self) -> Trained:
+        """The best policy, written and returned."""
+        self.env.close()
+        gained, policy = self.best
+        if policy is None:
+            policy, _, worth = self._best_play()
+            gained = float(np.mean([*worth.values()]))
+        policy.save(Path(self.training.out) / "policy.json")
+        if self.writer is not None:
+            self.writer.close()
+        content = {
+            "training": self.training.to_json(),
+            "gained": gained,
+            "learning_rates": {problem: game.learning_rate for problem, game in self.games.items()},
+            "plans": plain(self.plans),
+            "rules": plain(self.rules),
+            "history": self.history,
+        }
+        path = Path(self.training.out) / "training.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return Trained(policy, gained, self.plans, self.history)
+
+    def _best_play(self) -> tuple[Policy, float, dict[str, float]]:
+        """The network as it is, played at the temperature that gains most, which, and what it gains."""
+        found = []
+        for temperature in self.training.temperatures:
+            policy = self._policy(temperature)
+            found.append((policy, temperature, self._worth(policy)))
+        return max(found, key=lambda entry: np.mean([*entry[2].values()]))
+
+    def _worth(self, policy: Policy) -> dict[str, float]:
+        """What a policy gains on the validation instances of each problem."""
+        found = {}
+        for problem, game in self.games.items():
+            played = play(
+                problem,
+                policy.for_problem(problem),
+                game.ids,
+                split="validation",
+                budget=game.training.budget,
+                seed=VALIDATION_SEED,
+            )
+            found[problem] = float(np.mean([row["gained"] for row in played.rows]))
+        return found
+
+    def _layers(self) -> Layers:
+        """Weights and biases of the policy's network, copies."""
+        policy: Any = self.model.policy
+        linear = [part for part in policy.mlp_extractor.policy_net if isinstance(part, nn.Linear)]
+        return tuple(
+            (part.weight.detach().numpy().copy(), part.bias.detach().numpy().copy())
+            for part in [*linear, policy.action_net]
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        training = self.training
+        start = recipe(training.problem, training.optimizer, training.action_mode)
+        return {
+            "command": command(training, start),
+            "training": {**training.to_json(), "out": ""},
+            "versions": _versions(),
+        }
+
+    def _policy(self, temperature: float = 0.0) -> Policy:
+        """The network as it is now, as an agent; a temperature above 0 divides the logits that it draws from."""
+        layers = self._layers()
+        if temperature not in (0.0, 1.0):
+            weight, bias = layers[-1]
+            layers = (*layers[:-1], (weight / np.float32(temperature), bias / np.float32(temperature)))
+        training = self.training
+        provenance = self._provenance()
+        if training.teachers:
+            taught = {p: game.teacher for p, game in self.games.items() if game.teacher is not None}
+            provenance["teachers"] = {p: teacher.provenance.get("command") for p, teacher in taught.items()}
+        plans, rules = plain(self.plans), plain(self.rules)
+        shared: dict[str, Any] = {
+            "name": training.name,
+            "kind": "control" if training.control else "learned",
+            "problems": training.problems,
+            "features": training.features,
+            "layers": layers,
+            "price_inputs": training.price_inputs,
+            "stochastic": temperature > 0.0,
+        }
+        environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
+        if training.several:
+            families = {p: Family(environments[p], game.slots, game.prices or ()) for p, game in self.games.items()}
+            return LearnedSchedule(
+                **shared,
+                environment={
+                    "rate_factors": list(training.rate_factors),
+                    "steps_per_action": training.steps_per_action,
+                },
+                families=families,
+                slots=training.slots,
+                provenance={**provenance, "plans": plans, "rules": rules},
+            )
+        (problem,) = training.problems
+        provenance |= {"plan": plans.get(problem), "rule": rules.get(problem)}
+        return LearnedSchedule(
+            **shared, environment=environments[problem], prices=self.games[problem].prices, provenance=provenance
+        )
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def _save(self, begin: int) -> None:
+        policy = self.model.policy
+        tensors = {f"policy.{name}": value.numpy() for name, value in policy.state_dict().items()}
+        for index, entries in policy.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value.numpy() for name, value in entries.items()}
+        gained, best = self.best
+        assert best is not None
+        tensors |= {f"best.{name}": value for name, value in best.tensors().items()}
+        settings = {
+            "training": self.training.to_json(),
+            "begin": begin,
+            "history": self.history,
+            "gained": gained,
+            "stochastic": best.stochastic,
+            "plans": plain(self.plans),
+            "rules": plain(self.rules),
+        }
+        write_policy_file(self.path, settings, tensors, CHECKPOINT)
+
+    def _restore(self, settings: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        policy = self.model.policy
+        own = {name: torch.from_numpy(tensors[f"policy.{name}"]) for name in policy.state_dict()}
+        policy.load_state_dict(own)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, entry = name.split(".")
+                state.setdefault(int(index), {})[entry] = torch.from_numpy(value)
+        policy.optimizer.load_state_dict({**policy.optimizer.state_dict(), "state": state})
+        self.begin, self.history = settings["begin"], settings["history"]
+        now = self._policy()
+        kept = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
+        best = dataclasses.replace(now, **now.parts(kept), stochastic=settings["stochastic"])
+        self.best = (settings["gained"], best)
+
+
+def build(
+    training: Training, kind: type[ActorCriticPolicy], env: VecEnv, more: int, settings: Mapping[str, Any]
+) -> OnPolicyAlgorithm:
+    """The algorithm of a training.
+
+    Args:
+        training: The settings.
+        kind: Actor and critic.
+        env: What they play on.
+        more: How many of the last numbers of an observation they read beside the named features.
+        settings: Further settings of ``kind``.
+    """
+    shared: dict[str, Any] = {
+        "n_steps": training.rollout,
+        "learning_rate": training.step_size,
+        "gamma": training.discount,
+        "gae_lambda": training.trace,
+        "ent_coef": training.entropy,
+        "device": "cpu",
+        "policy_kwargs": {
+            "net_arch": {"pi": list(training.hidden), "vf": list(training.hidden)},
+            "activation_fn": nn.Tanh,
+            "features_extractor_class": Inputs,
+            "features_extractor_kwargs": {
+                "names": training.features,
+                "shares": more,
+            },
+            **settings,
+        },
+    }
+    if training.algorithm == "a2c":
+        return A2C(kind, env, use_rms_prop=False, **shared)
+    size = training.runs * training.rollout // training.minibatches
+    return PPO(kind, env, batch_size=size, n_epochs=training.epochs, **shared)
+
+
+@contextmanager
+def generators(seed: int, number: int) -> Iterator[int]:
+    """The global generators seeded from two numbers, and put back at the end; gives a seed for the episodes."""
+    words = np.random.SeedSequence([seed, number]).generate_state(3)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 (the library draws from it)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002
+    try:
+        yield int(words[2])
+    finally:
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def plain(found: Mapping[str, Searched] | Mapping[str, FoundRule]) -> dict[str, Any]:
+    content = {problem: dataclasses.asdict(one) for problem, one in found.items()}
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=float))
+    return plain
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("teleport-env", "torch", "numpy", "stable-baselines3")}
+
+
+def _writer(training: Training) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError('TensorBoard is missing: pip install "teleport-env[train]"') from error
+    return SummaryWriter(str(Path(training.out) / "tensorboard"))
