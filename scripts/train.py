@@ -12,8 +12,9 @@ import argparse
 
 from rich.console import Console
 
+from teleport_env.agents.learning.arguments import add_arguments, from_arguments
 from teleport_env.agents.learning.recipes import rate_only, recipe
-from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
+from teleport_env.agents.learning.settings import Training
 
 
 def settings() -> Training:

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learned_moves import Policy
+from teleport_env.agents.learning.arguments import command
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.rules import FoundRule, search_rules
-from teleport_env.agents.learning.settings import Training, command
+from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.warm_start import Demonstration, clone, shown_by_plan, shown_by_policy, teacher_of
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file

@@ -1,14 +1,10 @@
-"""What a training is: a dataclass, and the command line that it makes."""
+"""What a training is; `teleport_env.agents.learning.arguments` makes its command line."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
-import shlex
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -299,101 +295,3 @@ class Training:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-# -- the command line --------------------------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An option a setting, named like it and with its sentence; what is not given is left out of the result."""
-    sentences = _sentences()
-    hints = typing.get_type_hints(Training)
-    for f in dataclasses.fields(Training):
-        kind, many = _type(hints[f.name])
-        sentence = sentences.get(f.name, "").replace("``", "")
-        if f.default not in (None, NAMES):
-            sentence += f" Default: {f.default}"
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": sentence.replace("%", "%%"), "dest": f.name}
-        if kind is bool:
-            parser.add_argument(_flag(f.name), action=argparse.BooleanOptionalAction, **options)
-        else:
-            parser.add_argument(_flag(f.name), type=kind, nargs="*" if many else None, **options)
-
-
-def from_arguments(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> Training:
-    """The settings: what was given goes before the recipe."""
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return Training(**{**recipe, **tuples})
-
-
-def command(training: Training, start: Mapping[str, Any]) -> str:
-    """The command that asks for a training, but for the folder it writes to.
-
-    Args:
-        training: The settings.
-        start: The recipe that the command line begins with.
-    """
-    usual = Training(**start)
-    words = ["python", "scripts/train.py", "--problem", *training.problems]
-    for f in dataclasses.fields(training):
-        value = getattr(training, f.name)
-        if f.name in ("problem", "out", "tensorboard") or value == getattr(usual, f.name):
-            continue
-        if isinstance(value, bool):
-            words.append(_flag(f.name) if value else "--no-" + _flag(f.name)[2:])
-        else:
-            words += [_flag(f.name), *map(_word, value if isinstance(value, tuple) else (value,))]
-    return shlex.join(words)
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, Path) and value.is_absolute():
-        return value.name  # where it lay on somebody's machine tells nobody anything
-    return json.dumps(value) if isinstance(value, Mapping) else str(value)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _type(hint: Any) -> tuple[Any, bool]:
-    """How to read one word of a setting, and whether there are many words."""
-    if isinstance(hint, types.UnionType):
-        parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
-        hint = parts[-1]  # one or several: several
-    if typing.get_origin(hint) is Mapping:
-        return _mapping, False
-    if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)[0]
-        return (search_of_word if inner is Any else inner), True
-    return hint, False
-
-
-def search_of_word(word: str) -> Any:
-    """A search from a word of the command line: its name, or its dict as JSON.
-
-    Raises:
-        ValueError: JSON that is none.
-    """
-    return json.loads(word) if word.startswith("{") else word
-
-
-def _mapping(word: str) -> Any:
-    found = json.loads(word)
-    if not isinstance(found, dict):
-        raise ValueError(f"expected a JSON object, got {word!r}")
-    return found
-
-
-def _sentences() -> dict[str, str]:
-    """The sentence of each attribute in the class's docstring."""
-    lines = (Training.__doc__ or "").partition("Attributes:")[2].splitlines()
-    found: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        text = line.strip()
-        if line.startswith(" " * 8) and not line.startswith(" " * 9) and ":" in text:
-            name, _, text = text.partition(":")
-        if name:
-            found[name] = f"{found.get(name, '')} {text}".strip()
-    return found

@@ -21,11 +21,12 @@ from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.arguments import add_arguments, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
 from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
 from teleport_env.agents.learning.rules import rule_of, search_rules
-from teleport_env.agents.learning.settings import Training, add_arguments, from_arguments
+from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.checks import check_agent

@@ -15,10 +15,11 @@ import torch
 
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import GENERALIST, RECIPES, rate_only, recipe
-from teleport_env.agents.learning.settings import Training, add_arguments, command, from_arguments
+from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import SLOTS, fill, search_prices
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.learning.warm_start import shown_by_policy

@@ -21,12 +21,13 @@ from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learned_moves import LearnedMoves, load_policy
+from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.move_plans import search_move_plans
 from teleport_env.agents.learning.moves_course import MovesCourse
 from teleport_env.agents.learning.moves_env import Moves
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import recipe
-from teleport_env.agents.learning.settings import Training, add_arguments, command, from_arguments
+from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.policy_file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policy_moves import ConstantMove, follow, fresh_trail
