@@ -157,6 +157,42 @@ def test_the_ascent_rate_is_the_best_of_those_that_lengthen_the_gradient() -> No
     assert "edge" in sweep_sentence("x", table.assign(chosen=[True, False, False, False]))
 
 
+def ended(losses: list[float]) -> Course:
+    """Runs that end at these training losses."""
+    values = np.array([losses])
+    lost = ~np.isfinite(values[0])
+    return Course(values, values, values, values[:, 0], values, [], [(0, {"training_loss": values[0]})], lost)
+
+
+def test_a_schedule_that_loses_half_of_its_runs_is_no_gain() -> None:
+    base = ended([1.0, 1.0, 1.0, 1.0])
+    assert below(ended([0.1, 0.11, 0.1, 0.1]), base) is True
+    assert below(ended([0.1, 0.11, 0.1, np.inf]), base) is None
+    assert below(ended([0.1, 0.11, np.inf, np.inf]), base) is False
+
+
+def test_the_order_of_schedules_is_judged_over_seeds() -> None:
+    """Three schedules, four seeds: in order for all, for none, and without a direction. A diverged run ranks last."""
+    from teleport_env.agents.reproduction.timing import _order
+
+    rising = [ended([1.0, 2.0, 1.0, 1.0]), ended([2.0, 3.0, 2.0, 2.0]), ended([3.0, 4.0, np.inf, 4.0])]
+    assert _order("how often", rising)[1] == [True]
+    assert _order("how often", rising[::-1])[1] == [False]
+    assert _order("mini-batches", rising[::-1])[1] == [True]
+    mixed = [ended([1.0, 3.0, 1.0, 3.0]), ended([2.0, 2.0, 2.0, 2.0]), ended([3.0, 1.0, 3.0, 1.0])]
+    assert _order("how often", mixed)[1] == [None]
+    # the one before training does least, and the later ones rise
+    assert _order("when", [ended([9.0, 9.1, 9.2, 9.0]), *rising[:2]])[1] == [True, True]
+
+
+def test_what_is_looked_at_is_recorded_around_teleports() -> None:
+    preset = paper("Booth")
+    seen = play("Booth", preset.agent, 6, look=lambda env: {"at": np.array(env.params)}, watch_params=True)
+    (jump,) = seen.jumps
+    np.testing.assert_array_equal(jump.before["at"], jump.left)
+    np.testing.assert_array_equal(jump.after["at"], seen.params[4])
+
+
 def test_comparisons_are_of_the_seeds_that_both_have() -> None:
     """Without the pairing the base would win: the seed that the other loses is its best."""
 
