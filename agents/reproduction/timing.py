@@ -112,6 +112,10 @@ def _interval_of(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
+def _told(middle: float, half: float) -> str:
+    return "no seed lasts" if np.isnan(middle) else f"{middle:+.2f} ± {half:.2f}"
+
+
 def _rank(courses: Sequence[Course]) -> tuple[float, float]:
     """Rank correlation of the loss at the end with the place of the schedule, over the seeds; a diverged run ranks last."""
     ranks = pd.DataFrame(np.stack([_logs(course) for course in courses])).rank()
@@ -136,7 +140,7 @@ def _order(panel: str, courses: Sequence[Course]) -> tuple[str, list[bool | None
         with np.errstate(invalid="ignore"):
             late = _interval_of(rest.mean(axis=0) - first)
         checks.append(sign(*late))
-        told = f"; the later ones against the one before training {late[0]:+.2f} ± {late[1]:.2f}"
+        told = f"; the later ones against the one before training {_told(*late)}"
         courses = courses[1:]
     middle, half = _rank(courses)
     wanted = -1.0 if panel == "mini-batches" else 1.0
@@ -184,7 +188,7 @@ def timing(setup: Setup) -> Findings:
             checks.append(False if diverged.mean() >= 0.5 else sign(*gain, clean=not diverged.any()))
             order, found = _order(panel, list(played.values()))
             checks += found
-            orders.append(f"{name}: mean of all schedules {gain[0]:+.2f} ± {gain[1]:.2f}; {order}")
+            orders.append(f"{name}: mean of all schedules {_told(*gain)}; {order}")
             lower += sum(below(course, plain) is True for course in played.values())
             count += len(played)
         rows.append(
