@@ -13,9 +13,13 @@ from typing import Any
 import numpy as np
 
 from teleport_env.agents.comparison.play import draw_instances, play_many
-from teleport_env.agents.learning.plans import MULTIPLES, TUNING_SEED, Searched, any_of, vary
+from teleport_env.agents.learning.plans import TUNING_SEED, Searched, any_of, vary
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policy_moves import MovePlan
+
+RATES = tuple(2.0 ** (k / 4) for k in range(-16, 13))
+"""Of the given or default learning rate. Finer than for menus, whose rate factors make up for it: on Booth a quarter turn is
+worth two orders of magnitude more at 0.07 than at 0.105."""
 
 EVERY = (0, 1, 2, 3, 4, 6, 8)
 FIRST = (0, 1, 2, 4)
@@ -24,7 +28,8 @@ FIRST = (0, 1, 2, 4)
 def search_move_plans(training: Training, instances: int = 32) -> Searched:
     """The best fixed schedule of the group mode: random ones, then variations of the best, then a last choice.
 
-    The course is that of `teleport_env.agents.learning.plans.search_plans`. Elements are drawn from the whole box or along
+    The course is that of `teleport_env.agents.learning.plans.search_plans`, but that the rate is searched for even where the
+    policy's is given, which need not suit a plan. Elements are drawn from the whole box or along
     one coordinate, and varied by little or by much.
 
     Args:
@@ -37,15 +42,16 @@ def search_move_plans(training: Training, instances: int = 32) -> Searched:
     settings = training.settings()
     dim, base = settings.group_dim, settings.learning_rate
     choices: dict[str, Sequence[Any]] = {
-        "learning_rate": [base] if training.learning_rate is not None else [base * multiple for multiple in MULTIPLES],
+        "learning_rate": [base * multiple for multiple in RATES],
         "every": EVERY,
         "first": FIRST,
     }
     nowhere = (0.0,) * dim
     # plain descent at each rate is always among them
-    tried = {MovePlan(rate, nowhere) for rate in choices["learning_rate"]}
+    tried = {MovePlan(rate, nowhere) for rate in choices["learning_rate"][::4]}
     for _ in range(training.plans // 4):
         drawn = {name: any_of(values, generator) for name, values in choices.items()}
+        drawn["learning_rate"] = any_of(choices["learning_rate"][::4], generator)
         tried.add(_canonical(MovePlan(xi=_element(dim, generator), **drawn)))
     scores = _score(training, sorted(tried, key=astuple), few)
     for _ in range(6):

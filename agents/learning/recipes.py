@@ -83,10 +83,18 @@ GROUP: dict[str, Any] = {
     "deviation": 0.2,
     "step_size": 3e-3,
     "entropy": 0.0,
-    "plans": 256,
+    "plans": 512,
+    "decisions": 400_000,
 }
 """What a policy that gives the group parameters itself begins from, whatever the problem. From a wider Gaussian, or by
 shorter steps, most of what it does stays noise."""
+
+GROUP_OWN: dict[str, dict[str, Any]] = {
+    "Quadratic": {"directions": (), "learning_rate": 0.475, "decisions": 500_000},
+    "Rosenbrock": {"learning_rate": 6e-4},
+    "Booth": {"learning_rate": 0.07},
+}
+"""And what some problems have for themselves: one rate serves the whole run, and the best plan's need not be it."""
 
 
 def recipe(problem: str | Sequence[str], optimizer: str | None = None, action_mode: str = "schedule") -> dict[str, Any]:
@@ -98,7 +106,9 @@ def recipe(problem: str | Sequence[str], optimizer: str | None = None, action_mo
         action_mode: ``"schedule"`` or ``"group"``.
     """
     if action_mode == "group":
-        return {"problem": problem if isinstance(problem, str) else tuple(problem), **GROUP}
+        names = [problem] if isinstance(problem, str) else list(problem)
+        own = GROUP_OWN.get(names[0], {}) if len(names) == 1 else {}
+        return {"problem": names[0] if len(names) == 1 else tuple(names), **GROUP, **own}
     if optimizer is not None:
         return {**recipe(problem), **(MOMENTUM if optimizer == "momentum" else {})}
     if isinstance(problem, str):

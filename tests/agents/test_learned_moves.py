@@ -40,6 +40,7 @@ BOTH = {"action_mode": "group", "observation": "both"}
 SMALL = Training(
     **{
         **recipe("Booth", action_mode="group"),
+        "learning_rate": None,
         "budget": 12.0,
         "decisions": 2 * 8 * 8,
         "runs": 8,
@@ -234,6 +235,13 @@ def test_the_search_for_constant_moves_finds_better_than_plain_descent() -> None
         for agent in (plan, dataclasses.replace(plan, every=0))
     ]
     assert worth[0] > worth[1] + 0.5
+
+
+def test_a_plan_has_a_rate_of_its_own_where_the_policys_is_given(tmp_path: Path) -> None:
+    training = dataclasses.replace(SMALL, learning_rate=0.01, plans=64, out=tmp_path)
+    run = MovesCourse(training, silent)
+    assert run._policy().environment["learning_rate"] == 0.01
+    assert run.plans["Booth"].plan.learning_rate != 0.01
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
