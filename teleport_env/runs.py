@@ -474,9 +474,10 @@ class Runs:
         blocks = self._blocks if everyone else self._blocks.select(rows)
         p = self.progress if everyone else Progress.of(blocks)
         start = Start(
-            params=self.params[index],
+            # few parameters lie column by column, in which the rounding of a sum may depend on the number of runs
+            params=self.params[index].contiguous(),
             loss=p.loss,
-            gradient=self.gradient[index],
+            gradient=self.gradient[index].contiguous(),
             learning_rate=p.learning_rate,
             symmetry=self._symmetry,
             evaluator=evaluator,

@@ -277,7 +277,7 @@ class Episodes:
             self._action_counts += 1
             idle = waiting
             if idle is not None:
-                self._action_counts -= self._x.view(idle)
+                self._x.subtract(self._action_counts, self._x.view(idle.to(torch.int64)), self._action_counts)
         else:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)

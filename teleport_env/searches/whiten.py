@@ -1,11 +1,15 @@
 """Whitening: the teleport after which a step of descent solves one layer's least squares.
 
-A teleport is a change of metric. For a pair of layers ``a = V h``, ``z = U a`` a squared error bends along ``U`` as the
-second moments of ``a`` do (its Hessian is ``a a'`` for every output), and along ``V`` as ``U'U`` and ``h h'`` together.
-The action ``a -> g a``, ``U -> U g^-1`` gives either any shape: with ``g = c^(1/2) (a a')^(-1/2)`` the upper layer's Hessian
-becomes ``c`` times the identity, with ``g = c^(-1/2) (U'U)^(1/2)`` the lower one's ``c h h'``. With ``c`` one over the
-learning rate the next step of plain descent is Newton's step in that layer: in a factorization, teleports to either side in
-turn make alternating least squares of gradient descent. This asks for no Hessian and no gradient, only for activations.
+A teleport is a change of metric. For a pair of layers ``a = V h``, ``z = U a`` a squared error bends along ``U`` as
+the second moments of ``a`` do, and along ``V`` as ``J'J`` and ``h h'`` together, with ``J`` all that lies above ``a``
+in one matrix. The action ``a -> g a``, ``U -> U g^-1`` gives either any shape: with ``g = c^(1/2) (a a')^(-1/2)`` the
+upper layer's Hessian becomes a multiple of the identity, with ``g = c^(-1/2) (J'J)^(1/2)`` the lower one's a multiple
+of ``h h'``. With ``c`` one over the learning rate and the curvature of the loss in the outputs, the next step of
+plain descent is Newton's step in the top layer, or, where ``h`` is white, in the lower one, provided that the rate is
+low enough for the pair's other layer to stay where it is (``fit_rate``). In a factorization, teleports to either side
+in turn make alternating least squares of gradient descent. This asks for no Hessian and no gradient, only for
+activations. All of it is about plain descent and linear layers; through activations ``J`` is an upper bound where
+slopes are at most 1.
 """
 
 from __future__ import annotations
@@ -38,15 +42,16 @@ class Whiten(Search):
 
     Attributes:
         side: ``"inputs"``: of the layer above the hidden one, whose inputs become white. ``"outputs"``: of the layer below
-            it, as far as the layer above is what bends it: ``U'U`` becomes a multiple of the identity.
+            it, as far as what lies above is what bends it: ``J'J`` becomes a multiple of the identity.
         hidden: Which hidden layer, 0 the lowest; negative numbers count from the top.
-        scale: ``"rate"``: the next step at the run's learning rate is Newton's in that layer, for problems that know the
-            curvature of their loss in the outputs (`Problem.output_curvature`); ``"trace"``: the mean eigenvalue stays
-            what it is.
-        fit_rate: With ``"rate"``: set the learning rate too, low enough for that step to leave the pair's other layer where
-            it is; never above the rate that the run has. Without it the step is Newton's in one layer, and whatever the
-            rate makes of it in the others.
-        calm: How low: the step's length in the other layer, in units of its own stability, is at most the square.
+        scale: ``"rate"``: the largest eigenvalue of that layer's Hessian becomes one over the learning rate, for problems
+            that know the curvature of their loss in the outputs (`Problem.output_curvature`); ``"trace"``: the mean of
+            the eigenvalues above the floor stays what it is.
+        fit_rate: With ``"rate"``: set the learning rate too, low enough for the next step to leave the pair's other layer
+            where it is; never above the rate that the run has, nor below the lower end of its range. Without it the step is
+            Newton's in one layer, and whatever the rate makes of it in the other.
+        calm: How low: the rate times the largest eigenvalue of the other layer's Hessian is at most the square of this,
+            unless the lower end of the rate's range is above it.
         floor: Eigenvalues below this part of the largest are directions that the data do not tell apart, or units that
             nothing reads; they are moved as the largest is.
         verify: As in `GradientAscent`.
@@ -59,7 +64,7 @@ class Whiten(Search):
     side: str = "inputs"
     hidden: int = -1
     scale: str = "rate"
-    fit_rate: bool = False
+    fit_rate: bool = True
     calm: float = 0.03
     floor: float = 1e-6
     verify: bool = False
@@ -73,8 +78,6 @@ class Whiten(Search):
         require_positive(self, "floor", most=0.5)
         require_positive(self, "calm", most=1.0)
         require_flags(self, "fit_rate", "verify")
-        if self.fit_rate and self.scale != "rate":
-            raise ValueError(f"fit_rate of search {self.kind!r} belongs to scale 'rate', got scale {self.scale!r}")
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         layers = getattr(symmetry, "layers", None)
@@ -112,16 +115,20 @@ class Whiten(Search):
         return Counts(flops=self._flops(symmetry)) + move_price(symmetry) + verify_price(symmetry, self.verify)
 
     def _flops(self, symmetry: Symmetry) -> float:
-        """The forward pass up to the hidden layer, all second moments, eigenvectors, and a product of these."""
+        """A forward pass, the layers above in one matrix, all second moments, eigenvectors, and a product of these."""
         layers: Layers = symmetry.layers  # type: ignore[attr-defined]
         index = self.hidden % len(layers.hidden)
-        width, above = layers.hidden[index], layers.shapes[index + 1][0]
+        width, top = layers.hidden[index], layers.shapes[-1][0]
         examples = getattr(symmetry, "examples", None) or getattr(symmetry, "gradient_rank", None)
         # a factorization has no data: what goes into its upper factor is the lower one
-        forward = sum(2.0 * rows * columns * (examples or 0) for rows, columns in layers.shapes[: index + 1])
-        moments = 2.0 * width**2 * (above + (examples or layers.widths[0]))
-        small = min(layers.shapes[index][1], examples or 0)
-        return forward + moments + (9.0 + 3.0) * width**3 + 4.0 * small**3
+        forward = sum(2.0 * rows * columns * (examples or 0) for rows, columns in layers.shapes)
+        above = sum(2.0 * top * rows * columns for rows, columns in layers.shapes[index + 1 : -1])
+        moments = 2.0 * width**2 * (top + (examples or layers.widths[0]))
+        steep = 0.0
+        for sides in ((layers.shapes[index][1], examples or 0), (layers.shapes[index + 1][0], top)):
+            small, large = sorted(sides)
+            steep += 2.0 * small**2 * large + 4.0 * small**3
+        return forward + above + moments + (9.0 + 4.0) * width**3 + steep
 
     def propose(self, start: Start) -> Candidate:
         symmetry, problem = start.symmetry, start.evaluator.problem
@@ -133,51 +140,67 @@ class Whiten(Search):
             assert inputs is not None, "call check() first"
             below, a = inputs[index], inputs[index + 1]
             assert a is not None
+            above = self._above(layers, start.params, index)
             upper = layers.weights(start.params)[index + 1][:, :, : layers.hidden[index]]
-            moments, weights = product(a, a.mT), product(upper.mT, upper)
+            seen = upper if above is None else product(above, upper)
+            moments, weights = product(a, a.mT), product(seen.mT, seen)
             steep = torch.ones_like(start.loss) if below is None else _largest(below)
-            white, level = self._root(moments, True) if self.side == "inputs" else self._root(weights, False)
-            rate = self._rate(start, (moments * weights).flatten(1).sum(1), steep)
+            higher = torch.ones_like(start.loss) if above is None else _largest(above.mT)
+            inverse = self.side == "inputs"
+            white, filled, level = self._root(moments if inverse else weights, inverse)
+            rate = start.learning_rate
             if self.scale == "rate":
-                assert problem.output_curvature is not None
-                level = 1.0 / (rate * problem.output_curvature * (steep if self.side == "outputs" else 1.0))
-            factor = torch.sqrt(level) if self.side == "inputs" else 1.0 / torch.sqrt(level)
+                curvature = problem.output_curvature
+                assert curvature is not None, "call check() first"
+                if self.fit_rate:
+                    shared = (filled * (weights if inverse else moments)).flatten(1).sum(1)
+                    rate = self._rate(start, curvature, shared * steep * higher)
+                level = 1.0 / (rate * curvature * (higher if inverse else steep))
+            factor = torch.sqrt(level) if inverse else 1.0 / torch.sqrt(level)
             element = self._element(symmetry, index, factor[:, None, None] * white)
         point = move(start, at_start(start), element)
         loss = verified(start, point.loss, point.params, self.verify, point.element)
-        factors_ = rate / start.learning_rate if self.fit_rate else None
-        return Candidate(point.params, loss, point.gradient, element=point.element, rate_factor=factors_)
+        return Candidate(
+            point.params, loss, point.gradient, element=point.element, rate_factor=rate / start.learning_rate
+        )
 
-    def _rate(self, start: Start, shared: Tensor, steep: Tensor) -> Tensor:
+    @staticmethod
+    def _above(layers: Layers, params: Tensor, index: int) -> Tensor | None:
+        """What the layers above the upper one of the pair make of its outputs, as if there were no activations."""
+        found: Tensor | None = None
+        for weight, width in zip(layers.weights(params)[index + 2 :], layers.hidden[index + 1 :], strict=True):
+            found = weight[:, :, :width] if found is None else product(weight[:, :, :width], found)
+        return found
+
+    def _rate(self, start: Start, curvature: float, shared: Tensor) -> Tensor:
         """The rate ``(R,)`` of the next step.
 
-        With ``g`` as it is chosen the Hessian of the pair's other layer has eigenvalues of ``rate curvature^2 steep shared``
-        at most, ``shared = tr(a a' U'U)``, at least on the diagonal of the two: the more the smaller the rate is.
+        With ``g`` as it is chosen, the Hessian of the pair's other layer has eigenvalues of ``rate curvature^2 shared`` at
+        most: the lower the rate, the less that layer moves.
         """
-        if not self.fit_rate:
-            return start.learning_rate
-        curvature = start.evaluator.problem.output_curvature
-        assert curvature is not None
-        tiny = torch.finfo(shared.dtype).tiny
-        rate = self.calm / (curvature * torch.sqrt((shared * steep).clamp_min(tiny)))
+        rate = self.calm / (curvature * torch.sqrt(shared.clamp_min(torch.finfo(shared.dtype).tiny)))
         # no layer was promised more than it bears now, and a run's rate has a lower end
         rate = torch.minimum(rate, start.learning_rate)
         return rate if start.lowest_rate is None else torch.maximum(rate, start.lowest_rate)
 
-    def _root(self, moments: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
-        """The square root of ``moments`` ``(R, k, k)``, or its inverse, and the mean eigenvalue ``(R,)``.
+    def _root(self, moments: Tensor, inverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """The square root of ``moments`` ``(R, k, k)``, or its inverse.
 
-        Rows that are not finite are NaN.
+        Beside it ``moments`` with the directions filled that nothing fills, and the mean ``(R,)`` of the eigenvalues of the
+        others. Rows that are not finite, or zero, are NaN: they have no shape to be changed.
         """
-        broken = ~torch.isfinite(moments).all(2).all(1)[:, None, None]
+        broken = ~torch.isfinite(moments).all(2).all(1)
         identity = torch.eye(moments.shape[1], dtype=moments.dtype, device=moments.device)
-        values, vectors = torch.linalg.eigh(torch.where(broken, identity, moments))
-        largest = values[:, -1:].clamp_min(torch.finfo(values.dtype).tiny)
-        level = values.clamp_min(0.0).mean(dim=1)
-        values = torch.where(values > self.floor * largest, values, largest)
+        values, vectors = torch.linalg.eigh(torch.where(broken[:, None, None], identity, moments))
+        largest = values[:, -1:]
+        broken |= largest[:, 0] <= torch.finfo(values.dtype).tiny ** 0.5
+        full = values > self.floor * largest
+        level = torch.where(full, values, 0.0).sum(1) / full.sum(1).clamp_min(1)
+        values = torch.where(full, values, largest)
         roots = torch.sqrt(values)
         root = product(vectors * (1.0 / roots if inverse else roots)[:, None, :], vectors.mT)
-        return torch.where(broken, torch.nan, root), level
+        filled = product(vectors * values[:, None, :], vectors.mT)
+        return torch.where(broken[:, None, None], torch.nan, root), filled, level
 
     @staticmethod
     def _element(symmetry: Symmetry, index: int, matrix: Tensor) -> Element:

@@ -35,9 +35,9 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """
     inner = left.shape[2]
     if inner == 1:
-        return left * right
+        return (left * right).contiguous()  # elementwise results lie in memory as their operands do
     if right.shape[2] == 1:
-        return (left * right.mT).sum(2, keepdim=True)
+        return (left * right.mT).contiguous().sum(2, keepdim=True)
     differentiated = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
     if inner * left.shape[1] * right.shape[2] < _TINY and left.device.type == "cpu" and not differentiated:
         return torch.from_numpy(_matmul(left.detach().numpy(), right.detach().numpy()))
@@ -46,7 +46,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 @np.errstate(all="ignore")  # a run that diverges is no reason to warn
 def _matmul(left: Array, right: Array) -> Array:
-    return np.matmul(left, right)
+    # NumPy chooses among several loops by how the matrices lie in memory, which may depend on the number of runs
+    return np.matmul(np.ascontiguousarray(left), np.ascontiguousarray(right))
 
 
 _TINY = 400  # products of numbers in a matrix product, below which torch's `bmm` is its plain loop

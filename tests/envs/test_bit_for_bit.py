@@ -7,11 +7,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 import teleport_env  # noqa: F401
 from envs.cases import arguments_for
-from teleport_env.problems import PROBLEMS
-from teleport_env.random import seeds_of_rows
+from teleport_env.problems import PROBLEMS, LinearNetwork, MatrixFactorization, MLPRegression
+from teleport_env.problems.base import Problem
+from teleport_env.progress import COLUMNS
+from teleport_env.random import Streams, seeds_of_rows
+from teleport_env.runs import Runs
 
 ROWS = 5
 STEPS = 40
@@ -30,6 +34,39 @@ CASES = [
     ("LinearNetwork", "schedule", {"reward": "terminal", "cost_weight": 0.01}),
     ("Digits", "schedule", {"symmetry": "general_linear", "reward": "terminal"}),
 ]
+
+
+SMALL = [
+    (LinearNetwork((2, 2, 1), samples=7), "scaling"),
+    (LinearNetwork((5, 1, 3), samples=4), "general_linear"),
+    (MLPRegression((2, 2, 1), samples=7), "scaling"),
+    (MatrixFactorization(rows=3, columns=2, rank=1), "scaling"),
+    (MatrixFactorization(rows=6, columns=2, rank=1), "general_linear"),
+]
+
+
+@pytest.mark.parametrize(("problem", "symmetry"), SMALL)
+def test_networks_whose_parameters_lie_column_by_column(problem: Problem, symmetry: str) -> None:
+    """Regression: in memory that depends on the number of runs a product, and a sum, took another path."""
+    assert len(problem.instances(torch.arange(1), "train").start[0]) <= COLUMNS
+    searches = problem.searches_for(symmetry, "train")
+
+    def runs(keys: list[int]) -> Runs:
+        made = Runs(problem, len(keys), symmetry=symmetry, searches=searches, learning_rate=1e-3)
+        made.reset(Streams.from_seeds(keys).keys, torch.tensor(keys))
+        return made
+
+    together, alone = runs([0, 1, 2, 3, 4, 5, 6]), [runs([row]) for row in range(7)]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        which = torch.randint(-1, len(searches), (7,), generator=generator)
+        for part, chosen in [(together, which), *((one, which[row : row + 1]) for row, one in enumerate(alone))]:
+            part.teleport(chosen)
+            part.step()
+        for row, one in enumerate(alone):
+            assert torch.equal(one.params[0], together.params[row])
+            assert torch.equal(one.gradient[0], together.gradient[row])
+            assert torch.equal(one.progress.loss[0], together.progress.loss[row])
 
 
 def budgeted(name: str, mode: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -229,20 +229,25 @@ def test_gradient_norms_in_coordinates() -> None:
     assert torch.allclose(4.0 * out[:, 0], (gradient**2).sum(1), rtol=1e-12)
 
 
-def test_torch_and_numpy_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs on other devices, on the CPU: equal but for logarithms' last bits."""
+@pytest.mark.parametrize(
+    ("name", "count", "often"),
+    [("Rosenbrock", 40, True), ("Rosenbrock", 1, False), ("Booth", 1, False), ("MatrixFactorization", 1, True)],
+)
+def test_torch_and_numpy_do_the_same(monkeypatch: pytest.MonkeyPatch, name: str, count: int, often: bool) -> None:
+    """What runs on other devices, on the CPU: equal but for logarithms' last bits; also where all wait and all step."""
 
     def play() -> list[np.ndarray]:
-        envs = make("Rosenbrock", 40, budget=14.0)
+        envs = make(name, count, budget=14.0)
         found = [envs.reset(seed=0)[0]]
         generator = np.random.default_rng(0)
         for _ in range(40):
-            found += envs.step(mixed(envs, generator))[:2]
+            found += envs.step(mixed(envs, generator) if often else np.zeros(count, dtype=np.int64))[:2]
         return found
 
     usual = play()
-    for module in ("teleport_env.progress", "teleport_env.ledger", "teleport_env.searches.grid"):
-        monkeypatch.setattr(f"{module}.arrays_of", lambda device: TORCH)
+    modules = ("progress", "ledger", *(f"searches.{name}" for name in ("grid", "base", "scaling_sums", "pair_algebra")))
+    for module in modules:
+        monkeypatch.setattr(f"teleport_env.{module}.arrays_of", lambda device: TORCH)
     for a, b in zip(usual, play(), strict=True):
         assert np.allclose(a, b, rtol=1e-5, atol=1e-5)
 

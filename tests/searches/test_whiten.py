@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from search_cases import problem_named, start_of
 
-from teleport_env.problems.base import Problem
+from teleport_env.problems.base import Instance, Problem
 from teleport_env.random import Streams
 from teleport_env.runs import Runs
 from teleport_env.searches import Whiten
@@ -15,31 +17,73 @@ IDS = [0, 1, 2, 3]
 RATE = 1e-3
 
 
-def moments(problem: Problem, params: torch.Tensor, start: object, hidden: int) -> torch.Tensor:
-    """Second moments of what goes into the layer above a hidden one."""
-    inputs = problem.layer_inputs(params, start.instance)  # type: ignore[attr-defined]
-    assert inputs is not None
-    a = inputs[hidden + 1]
-    assert a is not None
-    return a @ a.mT
+def hessian(problem: Problem, params: torch.Tensor, instance: Instance, layer: int) -> torch.Tensor:
+    """Of the loss in one layer's weights, for a single run, by double backward."""
+    layers = problem.layers  # type: ignore[attr-defined]
+    weights = [weight.detach() for weight in layers.weights(params)]
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        changed = [flat.reshape(weight.shape) if index == layer else weight for index, weight in enumerate(weights)]
+        return problem.loss(layers.flatten(changed), instance)[0]
+
+    found = torch.autograd.functional.hessian(loss, weights[layer].flatten())
+    assert isinstance(found, torch.Tensor)
+    return found
 
 
-@pytest.mark.parametrize("hidden", [0, -1])
-def test_inputs_become_white(hidden: int) -> None:
-    """At the scale at which a step at the run's rate is Newton's: one over rate and curvature."""
-    for name, curvature in (("MatrixFactorization", 2.0), ("LinearNetwork", 1.0)):
-        problem = problem_named(name)
-        start = start_of(problem, problem.symmetries["general_linear"], IDS, RATE)
-        found = Whiten(hidden=hidden).find(start)
+SERVED = [
+    ("MatrixFactorization", -1, "inputs"),
+    ("MatrixFactorization", -1, "outputs"),
+    ("LinearNetwork", -1, "inputs"),
+    ("LinearNetwork", 0, "inputs"),
+    ("LinearNetwork", -1, "outputs"),
+    ("LinearNetwork", 0, "outputs"),
+]
+
+
+@pytest.mark.parametrize(("name", "hidden", "side"), SERVED)
+def test_the_largest_eigenvalue_is_one_over_the_rate(name: str, hidden: int, side: str) -> None:
+    """By a Hessian that knows nothing of whitening; and every eigenvalue of the top layer with inputs is it, or zero."""
+    problem = problem_named(name)
+    layers = problem.layers  # type: ignore[attr-defined]
+    for row in IDS:
+        start = start_of(problem, problem.symmetries["general_linear"], [row], RATE)
+        found = Whiten(hidden=hidden, side=side, fit_rate=False).find(start)
         assert bool(found.moved.all())
-        place = hidden % len(problem.symmetries["general_linear"].layers.hidden)  # type: ignore[attr-defined]
-        after = moments(problem, found.params, start, place)
-        found_values = torch.linalg.eigvalsh(after) * RATE * curvature
-        # inputs of a lower rank than the layer's width leave directions that nothing fills
-        rank = torch.linalg.matrix_rank(moments(problem, start.params, start, place))
-        count = found_values.shape[1]
-        expected = (torch.arange(count) >= count - rank[:, None]).to(torch.float64)
-        torch.testing.assert_close(found_values, expected, rtol=1e-8, atol=1e-8)
+        layer = hidden % len(layers.hidden) + (side == "inputs")
+        values = torch.linalg.eigvalsh(hessian(problem, found.params, start.instance, layer)) * RATE
+        assert float(values.max()) == pytest.approx(1.0, rel=1e-6)
+        if layer == layers.count - 1:
+            assert bool(((values - 1.0).abs().minimum(values.abs()) < 1e-6).all())
+
+
+@pytest.mark.parametrize(("name", "hidden", "side"), SERVED)
+def test_the_other_layer_is_left_where_it_is(name: str, hidden: int, side: str) -> None:
+    """A fitted rate times the largest eigenvalue of the pair's other layer is at most the square of ``calm``."""
+    problem = problem_named(name)
+    layers = problem.layers  # type: ignore[attr-defined]
+    calm = 0.02
+    for row in IDS:
+        start = start_of(problem, problem.symmetries["general_linear"], [row], RATE)
+        found = Whiten(hidden=hidden, side=side, calm=calm).find(start)
+        layer = hidden % len(layers.hidden) + (side == "outputs")
+        values = torch.linalg.eigvalsh(hessian(problem, found.params, start.instance, layer))
+        assert float(values.max() * RATE * found.rate_factor[0]) <= calm**2 * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_a_layer_of_zeros_has_no_shape_to_change(side: str) -> None:
+    """Regression: it was scaled by 1e154, and the run could never move again."""
+    problem = problem_named("LinearNetwork")
+    start = start_of(problem, problem.symmetries["general_linear"], IDS, RATE)
+    weights = list(problem.layers.weights(start.params))  # type: ignore[attr-defined]
+    index = 1 if side == "inputs" else 2
+    weights[index] = torch.zeros_like(weights[index])
+    params = problem.layers.flatten(weights)  # type: ignore[attr-defined]
+    loss, gradient = problem.loss_and_gradient(params, start.instance)
+    found = Whiten(side=side).find(dataclasses.replace(start, params=params, loss=loss, gradient=gradient))
+    assert not bool(found.moved.any())
+    assert torch.equal(found.params, params)
 
 
 def test_the_layer_above_becomes_orthonormal_up_to_scale() -> None:
@@ -55,10 +99,9 @@ def test_the_layer_above_becomes_orthonormal_up_to_scale() -> None:
 
 def test_descent_becomes_alternating_least_squares() -> None:
     """A factorization of exact rank is solved by a step in either factor; no optimizer without teleports does it."""
-    searches = [{"search": "whiten_inputs", "fit_rate": True}, {"search": "whiten_outputs", "fit_rate": True}]
-    runs = Runs(
-        problem_named("MatrixFactorization"), 16, symmetry="general_linear", searches=searches, learning_rate=0.075
-    )
+    searches = ["whiten_inputs", "whiten_outputs"]
+    problem = problem_named("MatrixFactorization")
+    runs = Runs(problem, 16, symmetry="general_linear", searches=searches, learning_rate=0.075)
     runs.reset(Streams.from_seeds(list(range(16))).keys, torch.arange(16))
     for search in (0, 1):
         runs.teleport(torch.full((16,), search))
@@ -70,7 +113,7 @@ def test_descent_becomes_alternating_least_squares() -> None:
 
 def test_the_next_step_solves_the_upper_layer() -> None:
     problem = problem_named("LinearNetwork")
-    runs = Runs(problem, 8, symmetry="general_linear", searches=[Whiten(fit_rate=True, calm=1e-4)], learning_rate=0.012)
+    runs = Runs(problem, 8, symmetry="general_linear", searches=[Whiten(calm=1e-4)], learning_rate=0.012)
     runs.reset(Streams.from_seeds(list(range(8))).keys, torch.arange(8))
     inputs = problem.layer_inputs(runs.params, runs.instance)
     assert inputs is not None
@@ -88,7 +131,7 @@ def test_the_next_step_solves_the_upper_layer() -> None:
 def test_a_rate_is_never_raised() -> None:
     problem = problem_named("LinearNetwork")
     start = start_of(problem, problem.symmetries["general_linear"], IDS, 1e-9)
-    found = Whiten(fit_rate=True).find(start)
+    found = Whiten().find(start)
     assert bool((found.rate_factor <= 1.0).all())
 
 
@@ -100,7 +143,5 @@ def test_refusals() -> None:
         Whiten(hidden=1).check(factorization, factorization.symmetries["general_linear"])
     with pytest.raises(ValueError, match="an action that keeps the loss"):
         Whiten().check(network, network.symmetries["general_linear_first_order"])
-    with pytest.raises(ValueError, match="fit_rate .* scale 'rate'"):
-        Whiten(scale="trace", fit_rate=True)
     with pytest.raises(ValueError, match="side .* one of 'inputs', 'outputs'"):
         Whiten(side="above")
