@@ -7,6 +7,7 @@ differ, a budget of 80, episodes that end and start anew at different times. All
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,8 @@ FEW = 16  # single environments side by side
 ID = "Teleport/Rosenbrock-v0"
 CARTPOLE = "CartPole-v1"
 GRID = ({"search": "grid", "points": 64},)
-WARM = 300  # steps before timing, after which episodes no longer end all at once
+WARM = 300  # steps before timing
+EPISODES = 160  # steps of a turn at least: most episodes of 80 still begin and end together
 
 
 def vector(count: int, **arguments: Any) -> gym.vector.VectorEnv:
@@ -69,7 +71,7 @@ def _throughput(
     scale: Scale,
 ) -> Measured:
     work = {"ours": stepping(ours, steps(our_count), scale), "theirs": stepping(theirs, actions(their_count), scale)}
-    seconds = timed(work, scale)
+    seconds = timed(work, scale, scale.of(EPISODES, 1))
     rate, other = our_count / seconds["ours"], their_count / seconds["theirs"]
     ours.close()
     theirs.close()
@@ -103,7 +105,7 @@ def tenth_of_teleports(scale: Scale) -> Measured:
         "with": stepping(made[0], mixed, scale),
         "without": stepping(made[1], steps(count), scale),
     }
-    seconds = timed(work, scale)
+    seconds = timed(work, scale, scale.of(EPISODES, 1))
     return Measured(seconds["with"] / seconds["without"], 1e6 * seconds["with"], 1e6 * seconds["without"], "us")
 
 
@@ -133,16 +135,13 @@ def single_step(scale: Scale) -> Measured:
         if terminated or truncated:
             env.reset()
 
-    seconds = timed({"ours": step, "theirs": bare_loop()}, scale)
-    return Measured(
-        seconds["ours"] / seconds["theirs"], 1e6 * seconds["ours"], 1e6 * seconds["theirs"], "us", {"resets": 1.0}
-    )
+    seconds = timed({"ours": step, "theirs": bare_loop()}, scale, scale.of(EPISODES, 1))
+    return Measured(seconds["ours"] / seconds["theirs"], 1e6 * seconds["ours"], 1e6 * seconds["theirs"], "us")
 
 
 def memory(scale: Scale) -> Measured:
     """Resident memory after the steps over that after the first hundredth of them; every fifth action teleports."""
-    count = 10**5 if scale.repeats > 3 else 10**4
-    total = scale.of(count, 200)
+    total = scale.of(10**5, 200)
     env = gym.make(ID, searches=GRID, budget=1e9)
     env.reset(seed=0)
     early = 0.0
@@ -157,13 +156,13 @@ def memory(scale: Scale) -> Measured:
 
 
 def _resident() -> float:
-    """Resident memory of this process in megabytes; 1 where the system does not tell."""
+    """Resident memory of this process in megabytes; not a number where the system does not tell."""
     gc.collect()
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])
     except OSError:
-        return 1.0
+        return math.nan
     return pages * 4096 / 1e6
 
 
@@ -188,7 +187,9 @@ def growth(scale: Scale) -> dict[str, list[tuple[float, float]]]:
             "Rosenbrock, gradient steps": stepping(vector(count), steps(count), scale),
             "CartPoleVectorEnv": stepping(cartpoles(count), random_actions(count), scale),
         }
-        for name, seconds in timed(work, Scale(min(scale.repeats, 3), scale.seconds, scale.divide)).items():
+        for name, seconds in timed(
+            work, Scale(min(scale.repeats, 3), scale.seconds, scale.divide), scale.of(EPISODES, 1)
+        ).items():
             lines[name].append((count, count / seconds))
         count *= 4
     return lines

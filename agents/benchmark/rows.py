@@ -85,7 +85,7 @@ class Row:
         return measured.ratio >= self.target if self.bound == "at least" else measured.ratio <= self.target
 
 
-def timed(works: Mapping[str, Callable[[], object]], scale: Scale) -> dict[str, float]:
+def timed(works: Mapping[str, Callable[[], object]], scale: Scale, least: int = 1) -> dict[str, float]:
     """Seconds that one call of each piece of work takes: the best of ``scale.repeats`` interleaved turns.
 
     Each is called once beforehand, which pays for what is built at a first call, and once more to find out how often a
@@ -96,6 +96,8 @@ def timed(works: Mapping[str, Callable[[], object]], scale: Scale) -> dict[str, 
 
     Args:
         works: Pieces of work by name.
+        least: Calls of a turn, however long they take: where calls differ, such as steps that end episodes, a turn must see
+            all kinds of them.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     calls = {}
@@ -103,7 +105,7 @@ def timed(works: Mapping[str, Callable[[], object]], scale: Scale) -> dict[str, 
         work()
         began = clock()
         work()
-        calls[name] = max(1, round(scale.seconds / max(clock() - began, 1e-7)))
+        calls[name] = max(least, round(scale.seconds / max(clock() - began, 1e-7)))
     best = dict.fromkeys(works, math.inf)
     collecting = gc.isenabled()
     try:
