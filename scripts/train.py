@@ -13,7 +13,7 @@ import argparse
 from rich.console import Console
 
 from teleport_env.agents.learning.arguments import add_arguments, from_arguments
-from teleport_env.agents.learning.recipes import rate_only, recipe
+from teleport_env.agents.learning.recipes import rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
 
 
@@ -23,9 +23,15 @@ def settings() -> Training:
     parser.add_argument(
         "--rate-only", action="store_true", help="The control without teleports, which learns rates alone"
     )
+    parser.add_argument(
+        "--whitening", action="store_true", help="Teleports after which a step is Newton's in one layer"
+    )
     given = vars(parser.parse_args())
     problem, optimizer = given.get("problem", "Rosenbrock"), given.get("optimizer")
-    if given.pop("rate_only"):
+    rates, newton = given.pop("rate_only"), given.pop("whitening")
+    if newton:
+        return from_arguments(given, whitening(problem if isinstance(problem, str) else ", ".join(problem)))
+    if rates:
         return from_arguments(given, rate_only(problem, optimizer))
     return from_arguments(given, recipe(problem, optimizer, given.get("action_mode", "schedule")))
 

@@ -2,8 +2,8 @@
 
 Zhao et al., NeurIPS 2022, eq. 8 and Algorithm 1, with the first-order inverse of the released code: for every pair of layers
 ``V -> s^-1((1 + T) s(V h)) h^+`` and ``U -> U (1 - T)``, and ``T`` along the gradient of ``|grad L|^2`` by a second backward
-pass through the loss. Every step takes two pseudo-inverses of the same layer input a pair, as the formulas are written: one in the
-loss that is differentiated, one in the move.
+pass through the loss. Every step takes two pseudo-inverses of the same layer input a pair, as the formulas are written: one
+in the loss that is differentiated, one in the move.
 """
 
 from __future__ import annotations

@@ -69,6 +69,44 @@ GENERALIST: dict[str, Any] = {
 """One policy for all problems of `RECIPES`."""
 
 
+def _whiten(side: str, hidden: int, calm: float) -> dict[str, Any]:
+    return {"search": "whiten", "side": side, "hidden": hidden, "calm": calm}
+
+
+WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
+    "MatrixFactorization": (_whiten("inputs", -1, 1e-3), _whiten("outputs", -1, 1e-3)),
+    "LinearNetwork": (_whiten("inputs", -1, 1e-3), _whiten("inputs", 0, 0.03), _whiten("outputs", 0, 1e-3)),
+    "MLPRegression": (
+        _whiten("inputs", -1, 3e-4),
+        _whiten("inputs", 0, 0.03),
+        _whiten("outputs", 0, 3e-4),
+        _whiten("outputs", -1, 3e-4),
+    ),
+}
+"""Menus of a policy that whitens."""
+
+
+def whitening(problem: str) -> dict[str, Any]:
+    """Settings of a training whose teleports make the next step Newton's in one layer (`teleport_env.searches.whiten`).
+
+    Whitening lowers the rate as far as it must; the larger factors bring it back.
+
+    Raises:
+        ValueError: A problem without such a menu.
+    """
+    if problem not in WHITENING:
+        raise ValueError(f"whitening serves {', '.join(WHITENING)}, not {problem!r}")
+    return {
+        "problem": problem,
+        "symmetry": "general_linear",
+        "searches": WHITENING[problem],
+        "rate_factors": (1.0, 0.5, 2.0, 8.0, 64.0),
+        "steps_per_action": 1,
+        "decisions": 250_000,
+        "name": "learned whitening",
+    }
+
+
 MOMENTUM: dict[str, Any] = {"on_teleport": "reset", "warm_start": True, "critic_segments": 1}
 """What momentum needs besides: a buffer that is kept belongs to the point before the teleport, and its good schedules are
 found by the search for plans, not by chance."""

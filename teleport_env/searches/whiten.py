@@ -125,7 +125,8 @@ class Whiten(Search):
         above = sum(2.0 * top * rows * columns for rows, columns in layers.shapes[index + 1 : -1])
         moments = 2.0 * width**2 * (top + (examples or layers.widths[0]))
         steep = 0.0
-        for sides in ((layers.shapes[index][1], examples or 0), (layers.shapes[index + 1][0], top)):
+        higher = layers.shapes[index + 1][0] if index + 2 < layers.count else 0
+        for sides in ((layers.shapes[index][1], examples or 0), (higher, top)):
             small, large = sorted(sides)
             steep += 2.0 * small**2 * large + 4.0 * small**3
         return forward + above + moments + (9.0 + 4.0) * width**3 + steep

@@ -46,8 +46,22 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 @np.errstate(all="ignore")  # a run that diverges is no reason to warn
 def _matmul(left: Array, right: Array) -> Array:
-    # NumPy chooses among several loops by how the matrices lie in memory, which may depend on the number of runs
-    return np.matmul(np.ascontiguousarray(left), np.ascontiguousarray(right))
+    return np.matmul(_dense(left), _dense(right))
+
+
+def _dense(matrices: Array) -> Array:
+    """Matrices ``(B, m, k)`` each of which lies in one piece, row by row or column by column.
+
+    NumPy chooses among several loops by how matrices lie in memory, and where parameters are stored column by column that
+    depends on the number of runs. Rows stay rows, and columns columns.
+    """
+    item, (_, down, across), (_, rows, columns) = matrices.itemsize, matrices.strides, matrices.shape
+    if min(rows, columns) > 1:
+        if (across == item and down == columns * item) or (down == item and across == rows * item):
+            return matrices
+        if down < across:
+            return np.ascontiguousarray(matrices.swapaxes(1, 2)).swapaxes(1, 2)
+    return np.ascontiguousarray(matrices)
 
 
 _TINY = 400  # products of numbers in a matrix product, below which torch's `bmm` is its plain loop

@@ -24,7 +24,7 @@ from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.arguments import add_arguments, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
-from teleport_env.agents.learning.recipes import RECIPES, rate_only, recipe
+from teleport_env.agents.learning.recipes import RECIPES, WHITENING, rate_only, recipe, whitening
 from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
@@ -524,3 +524,12 @@ def test_the_command_line_goes_before_the_recipe() -> None:
 def test_a_wrong_setting_is_told(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Training(**settings)
+
+
+@pytest.mark.parametrize("problem", WHITENING)
+def test_whitening_recipes_can_be_trained_and_paid(problem: str) -> None:
+    training = Training(**whitening(problem))
+    prices = search_prices(problem, training.settings().searches, **training.environment)
+    assert max(prices) < training.settings().budget / 4
+    with pytest.raises(ValueError, match="whitening serves .* not 'Booth'"):
+        whitening("Booth")
