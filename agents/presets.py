@@ -230,32 +230,31 @@ for _optimizer in REFERENCES:
 
 
 def _whiten(side: str, hidden: int, calm: float) -> dict[str, Any]:
-    return {"search": "whiten", "side": side, "hidden": hidden, "fit_rate": True, "calm": calm}
+    return {"search": "whiten", "side": side, "hidden": hidden, "calm": calm}
 
 
 WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
     "MatrixFactorization": (_whiten("inputs", -1, 1e-3), _whiten("outputs", -1, 1e-3)),
-    "LinearNetwork": (_whiten("inputs", -1, 1e-3), _whiten("outputs", 0, 1e-3)),
+    "LinearNetwork": (_whiten("inputs", 0, 3e-3), _whiten("inputs", -1, 3e-3), _whiten("outputs", -1, 3e-3)),
     "MLPRegression": (_whiten("inputs", 0, 0.03), _whiten("inputs", -1, 0.03)),
 }
-"""The two teleports between which `whitening` alternates, the best of a few tried on the validation split."""
+"""The teleports that `whitening` goes through in turn, the best of a few tried on the validation split."""
 
 
 def whitening(problem_name: str) -> Cycle:
-    """Teleport, step, other teleport, step: every step is Newton's in one layer (`teleport_env.searches.whiten`).
+    """Teleport, step, next teleport, step: every step is Newton's in one layer (`teleport_env.searches.whiten`).
 
     On a factorization this is alternating least squares. Plain descent at the problem's default rate, which the teleports
     lower.
 
     Raises:
-        ValueError: A problem for which no two teleports are known.
+        ValueError: A problem for which no such teleports are known.
     """
     if problem_name not in WHITENING:
         raise ValueError(f"whitening is known for {', '.join(WHITENING)}, not for {problem_name!r}")
     searches = [dict(search) for search in WHITENING[problem_name]]
-    return Cycle(
-        name="whitening", pattern=(1, 0, 2, 0), environment={"symmetry": "general_linear", "searches": searches}
-    )
+    pattern = tuple(action for number in range(len(searches)) for action in (1 + number, 0))
+    return Cycle(name="whitening", pattern=pattern, environment={"symmetry": "general_linear", "searches": searches})
 
 
 # -- the roster --------------------------------------------------------------------------------------------------------
@@ -278,7 +277,7 @@ def default_agents(problem_name: str) -> list[Agent]:
     """The agents that a comparison plays on a problem: baselines, rules, controls and references.
 
     All that search have the same menu of one, so that they know its price and differ in timing alone; all but `whitening`,
-    whose two searches are its own. Learning rates are
+    whose searches are its own. Learning rates are
     left open: they are tuned per agent, or else the problem's default.
 
     Args:

@@ -75,7 +75,7 @@ def _whiten(side: str, hidden: int, calm: float) -> dict[str, Any]:
 
 WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
     "MatrixFactorization": (_whiten("inputs", -1, 1e-3), _whiten("outputs", -1, 1e-3)),
-    "LinearNetwork": (_whiten("inputs", -1, 1e-3), _whiten("inputs", 0, 0.03), _whiten("outputs", 0, 1e-3)),
+    "LinearNetwork": (_whiten("inputs", 0, 3e-3), _whiten("inputs", -1, 3e-3), _whiten("outputs", -1, 3e-3)),
     "MLPRegression": (
         _whiten("inputs", -1, 3e-4),
         _whiten("inputs", 0, 0.03),
