@@ -27,6 +27,7 @@ from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_pl
 from teleport_env.agents.learning.recipes import RECIPES, WHITENING, rate_only, recipe, whitening
 from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.checks import check_agent
