@@ -8,21 +8,19 @@ python scripts/reproduce.py all --page docs/reproduction.md
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
 
 import torch
 
-from teleport_env.agents.reproduction import FIGURES, Setup, page, reproduce
-from teleport_env.agents.reproduction.figures import titles
+from teleport_env.agents.reproduction import FIGURES, Setup, reproduce
+from teleport_env.agents.reproduction.figures import write_page
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "figures", nargs="+", choices=["all", *FIGURES], metavar="FIGURE", help=", ".join(["all", *FIGURES])
-    )
+    names = ["all", *FIGURES]
+    parser.add_argument("figures", nargs="+", choices=names, metavar="FIGURE", help=", ".join(names))
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--full", dest="quick", action="store_false", help="the published sizes: hours")
     form.add_argument("--quick", action="store_true", default=True, help="few seeds, small sizes (default)")
@@ -30,9 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="of figures 4 and 5, in place of the form's own")
     parser.add_argument("--seeds", type=int, help="likewise")
     parser.add_argument("--out", type=Path, default=Path("results/reproduction"), help="folder for the results")
-    parser.add_argument(
-        "--page", type=Path, help="write the page of all results found in --out, its pictures beside it"
-    )
+    parser.add_argument("--page", type=Path, help="write the page of all results in --out, its pictures beside it")
     given = parser.parse_args()
     if given.data_dir is not None and not given.data_dir.is_dir():
         parser.error(f"--data-dir must be a folder with MNIST's files, got {given.data_dir}: there is no such folder")
@@ -52,14 +48,10 @@ def main() -> None:
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"reproduce: {error}") from error
     if given.page:
-        images = given.page.parent / "images" / "reproduction"
-        images.mkdir(parents=True, exist_ok=True)
         older = [name for name in FIGURES if name not in named and (given.out / f"{name}.json").exists()]
         if older:
             print(f"from earlier runs, found in {given.out}: {', '.join(older)}")
-        for picture in given.out.glob("*.png"):
-            shutil.copy(picture, images)
-        given.page.write_text(page(titles(), given.out, "images/reproduction"), encoding="utf-8")
+        write_page(given.page, given.out)
         print(f"wrote {given.page}")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from teleport_env.agents.reproduction.results import Findings, Setup
+from teleport_env.agents.reproduction.results import Findings, Setup, page
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ FIGURES: dict[str, Figure] = {
 def titles() -> Mapping[str, str]:
     """Name -> heading."""
     return {name: figure.title for name, figure in FIGURES.items()}
+
+
+def write_page(path: Path, folder: Path) -> None:
+    """Write the page of all results that lie in ``folder`` to ``path``, its pictures beside it."""
+    images = path.parent / "images" / "reproduction"
+    images.mkdir(parents=True, exist_ok=True)
+    for picture in folder.glob("*.png"):
+        shutil.copy(picture, images)
+    path.write_text(page(titles(), folder, "images/reproduction"), encoding="utf-8")
 
 
 def reproduce(name: str, setup: Setup, folder: Path) -> list[Path]:

@@ -145,7 +145,7 @@ def test_input_moves_compose_for_inference() -> None:
 def test_flops_of_a_linear_chain() -> None:
     symmetry = LinearPairs(Layers((3, 4, 5), bias=True))
     assert symmetry.move_flops == symmetry.gradient_flops == 2 * 4**3 + 2 * 4**2 * (4 + 5)
-    assert ScalingSymmetry(Layers((3, 4, 5))).move_flops == 8 * (3 * 4 + 4 * 5) + 50 * 4 + 150
+    assert ScalingSymmetry(Layers((3, 4, 5))).move_flops == 9 * (3 * 4 + 4 * 5) + 54 * 4 + 160
 
 
 def test_refusals_name_the_alternatives() -> None:
