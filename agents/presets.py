@@ -229,14 +229,19 @@ for _optimizer in REFERENCES:
 # -- Newton's step in one layer at a time ------------------------------------------------------------------------------
 
 
-def _whiten(side: str, hidden: int, calm: float) -> dict[str, Any]:
+def whiten_search(side: str, hidden: int, calm: float) -> dict[str, Any]:
+    """The search `teleport_env.searches.whiten.Whiten` with these settings, as a dict."""
     return {"search": "whiten", "side": side, "hidden": hidden, "calm": calm}
 
 
 WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
-    "MatrixFactorization": (_whiten("inputs", -1, 1e-3), _whiten("outputs", -1, 1e-3)),
-    "LinearNetwork": (_whiten("inputs", 0, 3e-3), _whiten("inputs", -1, 3e-3), _whiten("outputs", -1, 3e-3)),
-    "MLPRegression": (_whiten("inputs", 0, 0.03), _whiten("inputs", -1, 0.03)),
+    "MatrixFactorization": (whiten_search("inputs", -1, 1e-3), whiten_search("outputs", -1, 1e-3)),
+    "LinearNetwork": (
+        whiten_search("inputs", 0, 3e-3),
+        whiten_search("inputs", -1, 3e-3),
+        whiten_search("outputs", -1, 3e-3),
+    ),
+    "MLPRegression": (whiten_search("inputs", 0, 0.03), whiten_search("inputs", -1, 0.03)),
 }
 """The teleports that `whitening` goes through in turn, the best of a few tried on the validation split."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from teleport_env.agents.learning.slots import SLOTS
+from teleport_env.agents.presets import whiten_search
 
 # Finer than doubling: at the edge of stability a rate is found by small steps up and larger ones down.
 _RATES = (1.0, 0.5, 1.3, 2.0, 4.0)
@@ -69,18 +70,18 @@ GENERALIST: dict[str, Any] = {
 """One policy for all problems of `RECIPES`."""
 
 
-def _whiten(side: str, hidden: int, calm: float) -> dict[str, Any]:
-    return {"search": "whiten", "side": side, "hidden": hidden, "calm": calm}
-
-
 WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
-    "MatrixFactorization": (_whiten("inputs", -1, 1e-3), _whiten("outputs", -1, 1e-3)),
-    "LinearNetwork": (_whiten("inputs", 0, 3e-3), _whiten("inputs", -1, 3e-3), _whiten("outputs", -1, 3e-3)),
+    "MatrixFactorization": (whiten_search("inputs", -1, 1e-3), whiten_search("outputs", -1, 1e-3)),
+    "LinearNetwork": (
+        whiten_search("inputs", 0, 3e-3),
+        whiten_search("inputs", -1, 3e-3),
+        whiten_search("outputs", -1, 3e-3),
+    ),
     "MLPRegression": (
-        _whiten("inputs", -1, 3e-4),
-        _whiten("inputs", 0, 0.03),
-        _whiten("outputs", 0, 3e-4),
-        _whiten("outputs", -1, 3e-4),
+        whiten_search("inputs", -1, 3e-4),
+        whiten_search("inputs", 0, 0.03),
+        whiten_search("outputs", 0, 3e-4),
+        whiten_search("outputs", -1, 3e-4),
     ),
 }
 """Menus of a policy that whitens."""
