@@ -38,29 +38,29 @@ class Family:
     prices: tuple[float, ...]
 
 
+_SHARED: dict[str, Any] = {
+    "name": str,
+    "kind": str,
+    "problems": list,
+    "features": list,
+    "activation": str,
+    "stochastic": bool,
+    "seed": int,
+    "environment": dict,
+    "provenance": dict,
+}
+"""Settings that every policy's file has, and their types."""
+
+
 def settings_of(found: PolicyFile) -> dict[str, Any]:
     """The settings of a file, each of the type that `LearnedSchedule` takes.
 
     Raises:
         ValueError: One that does not; what is wrong with it.
     """
-    types: dict[str, Any] = {
-        "name": str,
-        "kind": str,
-        "problems": list,
-        "features": list,
-        "activation": str,
-        "prices": (list, type(None)),
-        "price_inputs": bool,
-        "families": dict,
-        "slots": list,
-        "stochastic": bool,
-        "seed": int,
-        "environment": dict,
-        "provenance": dict,
-    }
+    own = {"prices": (list, type(None)), "price_inputs": bool, "families": dict, "slots": list}
     settings = found.settings
-    _check_types(settings, types)
+    _check_types(settings, {**_SHARED, **own})
     if not all(isinstance(name, str) for name in settings["features"] + settings["problems"] + settings["slots"]):
         raise ValueError("features, problems and slots must be names")
     _check_prices(settings["prices"] or [])
@@ -75,20 +75,8 @@ def move_settings_of(found: PolicyFile) -> dict[str, Any]:
     Raises:
         ValueError: One that does not; what is wrong with it.
     """
-    types: dict[str, Any] = {
-        "name": str,
-        "kind": str,
-        "problems": list,
-        "features": list,
-        "directions": list,
-        "activation": str,
-        "stochastic": bool,
-        "seed": int,
-        "environment": dict,
-        "provenance": dict,
-    }
     settings = found.settings
-    _check_types(settings, types)
+    _check_types(settings, {**_SHARED, "directions": list})
     if not all(isinstance(name, str) for name in settings["features"] + settings["problems"] + settings["directions"]):
         raise ValueError("features, problems and directions must be names")
     check_environment(settings["environment"], GROUP_ENVIRONMENT)

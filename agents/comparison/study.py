@@ -204,7 +204,7 @@ def _roster(problem: str, study: Study) -> list[Agent]:
         own_ones = {agent.name: agent for agent in roster}
         roster = [agent_from(n) if n in AGENTS or n not in own_ones else own_ones[n] for n in study.agents]
     policies = [load_policy(path) for path in study.policies]
-    if study.pretrained and not study.agents and PRETRAINED.exists():
+    if study.pretrained and not study.agents:
         policies.append(LearnedSchedule.load(PRETRAINED))
     for policy in policies:
         if policy.problems and problem not in policy.problems:

@@ -46,7 +46,7 @@ def quiet(line: str) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Protocol, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("full")
-    several = tuple(path for path in (PRETRAINED,) if path.exists())
+    several = (PRETRAINED,)
     protocol = Protocol(**TINY, policies=several, out=folder / "out", page=folder / "docs" / "results.md")
     return protocol, write_results(gather(protocol, quiet))
 
@@ -125,7 +125,6 @@ def test_what_is_done_is_not_done_again_and_what_is_lost_comes_back(
     assert [{**row, "seconds": 0} for row in again] == [{**row, "seconds": 0} for row in before]
 
 
-@pytest.mark.skipif(not PRETRAINED.exists(), reason="the package brings no policy")
 def test_a_policy_for_several_problems_is_measured_by_its_own_target(made: tuple[Protocol, dict[str, Any]]) -> None:
     protocol, found = made
     (name,) = further_policies(protocol)
