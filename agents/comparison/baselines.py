@@ -7,6 +7,7 @@ together, by `teleport_env.agents.comparison.search`. No instance of the validat
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,14 +22,16 @@ from teleport_env.agents.comparison.tuning import TUNING_SEED
 from teleport_env.agents.learning.plans import Plan, play_plans
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.presets import BEST_SEARCH, REFERENCES
-from teleport_env.agents.schedules import Every, Never, RandomElement, RandomTiming, ResetOptimizer
+from teleport_env.agents.presets import BEST_SEARCH, REFERENCES, WHITENING, whiten_search
+from teleport_env.agents.schedules import Cycle, Every, Never, RandomElement, RandomTiming, ResetOptimizer
 from teleport_env.envs.settings import Settings
 from teleport_env.searches import search_from, to_dict
+from teleport_env.searches.whiten import SIDES
 
 PLAIN = "never"
 FIXED = "fixed schedule"
 RATE_SCHEDULE = "rate schedule"
+WHITENING_CYCLE = "whitening cycle"
 
 NEUTRAL: dict[str, Any] = {"up": 1.0, "warmup": 0, "down": 1.0, "decay_every": 0, "first": 0, "every": 0}
 """Values at which the settings of a plan do nothing."""
@@ -196,6 +199,8 @@ class _Families:
                 families.append(self.reset())
         if hasattr(self.settings.problem, "layers"):
             families.append(self.layer_rates())
+        if self.problem in WHITENING:
+            families.append(self.whitening())
         return families + [self.reference(name) for name in REFERENCES]
 
     def _here(self, config: Config, **more: Any) -> dict[str, Any]:
@@ -278,6 +283,25 @@ class _Families:
             return Every(k=config["k"], environment=self._here(config, searches=[{"search": "random", **chosen}]))
 
         return Family("best of N random", "fixed", "the best of N random elements, at an interval", axes, build)
+
+    def whitening(self) -> Family:
+        """Up to three whitenings in turn, each followed by steps: a direct method rather than a schedule of descent."""
+        hidden = len(self.settings.problem.layers.hidden)  # type: ignore[attr-defined]
+        ends = [(side, layer) for layer in range(hidden) for side in SIDES]
+        orders = tuple(order for count in (1, 2, 3) for order in itertools.permutations(ends, count))
+        axes = {"rate": self.rate, "order": Axis(tuple(range(len(orders))), ordered=False)}
+        axes["calm"] = Axis((3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1), factor=3.0, low=1e-6, high=1.0)
+        axes["steps"] = Axis((1, 2, 4, 8), factor=2.0, low=1, high=self.most)
+
+        def build(config: Config) -> Agent:
+            order = orders[config["order"]]
+            pattern = [action for number in range(len(order)) for action in (1 + number, *[0] * config["steps"])]
+            searches = [whiten_search(side, layer, config["calm"]) for side, layer in order]
+            here = self._here(config, symmetry="general_linear", searches=searches, steps_per_action=1)
+            return Cycle(pattern=tuple(pattern), environment=here)
+
+        about = "whitenings in turn, tuned, a direct method; only the policy that whitens has them in its menu too"
+        return Family(WHITENING_CYCLE, "reference", about, axes, build)
 
     def _symmetry(self) -> dict[str, Axis]:
         named = symmetries_of(self.problem)

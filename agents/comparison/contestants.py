@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from teleport_env.agents.learned_moves import Policy, load_policy
-from teleport_env.agents.learning.recipes import rate_only, recipe
+from teleport_env.agents.learning.recipes import WHITENING, rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
 
 LEARNED = "learned"
@@ -18,6 +18,7 @@ RATE_ONLY = "learned rate only"
 RATE_LINE_SEARCH = "learned rate, line search"
 TELEPORTS_ALONE = "learned teleports, no rates"
 MOMENTUM = "learned, momentum"
+WHITENED = "learned, whitening"
 RATE_ONLY_MOMENTUM = "learned rate only, momentum"
 
 
@@ -58,6 +59,8 @@ def contestants_of(problem: str, momentum: bool = True) -> list[Contestant]:
     if len(full.get("rate_factors", (1.0,))) > 1:
         about = "the same training with teleports and one constant rate"
         found.append(Contestant(TELEPORTS_ALONE, "learned", about, alone))
+    if problem in WHITENING:
+        found.append(Contestant(WHITENED, "learned", "the policy with whitenings for a menu", whitening(problem)))
     if momentum:
         # momentum begins from settings of its own, and so does its control
         own = {"optimizer": "momentum"}

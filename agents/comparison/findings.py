@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from teleport_env.agents.comparison import statistics, summary
-from teleport_env.agents.comparison.baselines import FIXED, RATE_SCHEDULE
-from teleport_env.agents.comparison.contestants import LEARNED, MOMENTUM, RATE_ONLY
+from teleport_env.agents.comparison.baselines import FIXED, RATE_SCHEDULE, WHITENING_CYCLE
+from teleport_env.agents.comparison.contestants import LEARNED, MOMENTUM, RATE_ONLY, WHITENED
 from teleport_env.agents.comparison.protocol import REACHED, Evidence, Oracle, further_policies
 from teleport_env.agents.comparison.statistics import Interval
 
@@ -197,6 +197,7 @@ def findings(measured: Measured) -> list[Finding]:
             lambda problem: _versus(measured, problem, LEARNED, "momentum with line search"),
             lambda interval: interval.low > 0,
         ),
+        *_whitened(measured),
         _momentum(measured),
         _batches(measured),
         *_generalists(measured),
@@ -249,6 +250,25 @@ def _versus(measured: Measured, problem: str, agent: str, other: str) -> Interva
     if not measured.has(problem, agent) or not measured.has(problem, other):
         return None
     return measured.difference(problem, agent, other)
+
+
+def _whitened(measured: Measured) -> Iterator[Finding]:
+    """The policy whose menu is whitenings against what it has to beat, and the other one against their cycle."""
+    line_search = "momentum with line search"
+    targets: list[tuple[str, str, str, Callable[[Interval], bool]]] = [
+        ("minus learned rate only, at least +2 orders of magnitude", WHITENED, RATE_ONLY, lambda x: x.estimate >= 2.0),
+        ("above tuned momentum with line search", WHITENED, line_search, lambda x: x.low > 0),
+        ("not below the tuned cycle of whitenings", WHITENED, WHITENING_CYCLE, lambda x: x.high >= 0),
+        ("the policy without them is not below that cycle", LEARNED, WHITENING_CYCLE, lambda x: x.high >= 0),
+    ]
+    for target, agent, other, good in targets:
+        yield _everywhere(
+            f"With whitenings in the menu: {target}",
+            MATRICES,
+            measured,
+            lambda problem, agent=agent, other=other: _versus(measured, problem, agent, other),  # type: ignore[misc]
+            good,
+        )
 
 
 def _momentum(measured: Measured) -> Finding:

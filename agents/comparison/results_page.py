@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from teleport_env.agents.comparison import summary
-from teleport_env.agents.comparison.baselines import FIXED, menu_of
+from teleport_env.agents.comparison.baselines import FIXED, WHITENING_CYCLE, menu_of
 from teleport_env.agents.comparison.contestants import (
     LEARNED,
     MOMENTUM,
     RATE_LINE_SEARCH,
     RATE_ONLY,
+    WHITENED,
 )
 from teleport_env.agents.comparison.decisions import decision_drawings, label_of, watch
 from teleport_env.agents.comparison.findings import L_BFGS, Finding, Measured, findings, hindsight, text
@@ -93,9 +94,10 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
 
 def _protagonists(measured: Measured, problem: str) -> list[str]:
     """Those that a picture of curves can tell apart: the policy, its nearest controls, and the best of each kind."""
-    names = [LEARNED, MOMENTUM, RATE_ONLY, RATE_LINE_SEARCH, f"{LEARNED}, teleports taken out", summary.PLAIN, L_BFGS]
+    names = [LEARNED, WHITENED, MOMENTUM, RATE_ONLY, RATE_LINE_SEARCH, f"{LEARNED}, teleports taken out"]
+    names += [summary.PLAIN, L_BFGS]
     names += [name for kind in ("fixed", "adaptive") if (name := measured.best(problem, [kind])) is not None]
-    names.append("momentum with line search")
+    names += ["momentum with line search", WHITENING_CYCLE]
     return [name for name in dict.fromkeys(names) if measured.has(problem, name)]
 
 

@@ -108,7 +108,7 @@ def whitening(problem: str) -> dict[str, Any]:
     }
 
 
-MOMENTUM: dict[str, Any] = {"on_teleport": "reset", "warm_start": True, "critic_segments": 1}
+MOMENTUM: dict[str, Any] = {"on_teleport": "reset", "warm_start": True, "critic_segments": 1, "decisions": 400_000}
 """What momentum needs besides: a buffer that is kept belongs to the point before the teleport, and its good schedules are
 found by the search for plans, not by chance."""
 

@@ -39,8 +39,22 @@ def test_every_baseline_of_the_design_is_a_family() -> None:
     }
     assert kinds["adaptive"] == RULES
     assert kinds["control"] == {"rate schedule", "rate line search", "layer rates"}
-    assert kinds["reference"] == REFERENCES
-    assert "layer rates" not in families_of("Booth")
+    assert kinds["reference"] == REFERENCES | {"whitening cycle"}
+    assert not {"layer rates", "whitening cycle"} & families_of("Booth").keys()
+
+
+def test_the_cycle_of_whitenings_is_alternating_least_squares_of_a_factorization() -> None:
+    family = families_of("MatrixFactorization")["whitening cycle"]
+    ids = draw_instances("MatrixFactorization", "validation", 16, seed=0)
+    configs = [
+        {"rate": 0.075, "order": order, "calm": 1e-3, "steps": 1} for order in range(len(family.axes["order"].values))
+    ]
+    gained = play_configs("MatrixFactorization", family, configs, ids, "validation", 30.0, 0)
+    # one side alone solves half of the problem; in turn they solve it, whichever begins
+    alone, in_turn = gained[:2], gained[2:]
+    assert len(in_turn) == 2
+    assert (alone.mean(axis=1) < 3).all()
+    assert (np.median(in_turn, axis=1) > 11).all()
 
 
 def test_baselines_have_every_search_of_the_policy_under_its_symmetry() -> None:
