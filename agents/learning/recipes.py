@@ -40,7 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "rate_factors": _RATES,
         "steps_per_action": 5,
         "entropy": 0.02,
-        "decisions": 1_000_000,
+        "decisions": 600_000,
     },
     "MLPRegression": {
         "symmetry": "scaling",
