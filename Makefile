@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv compare results benchmark reproduce test test-slow lint clean
+.PHONY: help venv compare results transfer benchmark reproduce test test-slow lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,11 @@ compare: venv ## tune and play teleport schedules, and write results/compare/rep
 # Goes on where it was when it was cut off; ARGS="--split validation --quick" rehearses it.
 results: venv ## tune, train and play everything, for hours, and write results/full and docs/results.md
 	$(BIN)/python scripts/compare.py --protocol full --out results/full --page docs/results.md $(ARGS)
+
+# The policies of `make results` teach and are played. Another folder of a full protocol: ARGS="--teachers FOLDER".
+transfer: venv ## play learned schedules where they were not trained, and write results/transfer and docs/transfer.md
+	$(BIN)/python scripts/compare.py --protocol transfer --teachers results/full --out results/transfer \
+		--page docs/transfer.md $(ARGS)
 
 # One thread: the ratios compare code, and threads help none of the small tensors here.
 benchmark: venv ## measure speed against other environments and bare loops, and write results/benchmark

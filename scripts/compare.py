@@ -2,6 +2,7 @@
 
 python scripts/compare.py --problems Rosenbrock Booth --instances 64 --seeds 2 --out results/compare
 python scripts/compare.py --protocol full --out results/full --page docs/results.md
+python scripts/compare.py --protocol transfer --out results/transfer --page docs/transfer.md
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from teleport_env.agents.comparison.command import parser, read
 from teleport_env.agents.comparison.protocol import Protocol, gather
 from teleport_env.agents.comparison.study import run_study
 from teleport_env.agents.comparison.terminal import tables
+from teleport_env.agents.comparison.transfer import Transfer, gather_transfer
 
 
 def main() -> None:
     console = Console()
     try:
         asked = read(parser(__doc__ or "").parse_args())
+        if isinstance(asked, Transfer):
+            from teleport_env.agents.comparison.transfer_page import write_transfer
+
+            written = write_transfer(gather_transfer(asked, console.print))
+            for one in written["findings"]:
+                console.print(f"{one.holds:>12}  {one.target}: {one.detail}", highlight=False)
+            console.print(f"The page: {written['markdown']}")
+            return
         if isinstance(asked, Protocol):
             from teleport_env.agents.comparison.results_page import terminal_lines, write_results
 

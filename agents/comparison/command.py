@@ -9,9 +9,16 @@ from typing import Any
 from teleport_env.agents.comparison.parallel import BACKENDS
 from teleport_env.agents.comparison.protocol import Protocol
 from teleport_env.agents.comparison.study import Study, known_agents
+from teleport_env.agents.comparison.transfer import QUESTIONS, Transfer
 
 SPLITS = ["paper", "train", "validation", "test"]
-TUPLES = ("problems", "agents", "policies")
+TUPLES = ("problems", "agents", "policies", "questions")
+
+PROTOCOLS: dict[str, type[Study] | type[Protocol] | type[Transfer]] = {
+    "study": Study,
+    "full": Protocol,
+    "transfer": Transfer,
+}
 
 QUICK: dict[str, Any] = {
     "instances": 12,
@@ -22,7 +29,7 @@ QUICK: dict[str, Any] = {
     "tuning_instances": 4,
     "training": {"runs": 32, "rollout": 16, "segment": 2, "plans": 16, "validation_instances": 16},
 }
-"""The full protocol so small that nothing is learned from it, in a minute or two a problem."""
+"""The full protocol, and that of transfers, so small that nothing is learned from it, in a minute or two a problem."""
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -33,7 +40,10 @@ def parser(description: str) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     made.add_argument(
-        "--protocol", choices=["study", "full"], default="study", help="full: tune, train, play, and say what holds"
+        "--protocol",
+        choices=list(PROTOCOLS),
+        default="study",
+        help="full: tune, train, play, and say what holds; transfer: the same where policies were not trained",
     )
     made.add_argument("--problems", nargs="+", help=f"registered problems; default: {', '.join(Study.problems)}")
     made.add_argument("--policies", nargs="+", type=Path, help="files that scripts/train.py has written")
@@ -69,26 +79,30 @@ def parser(description: str) -> argparse.ArgumentParser:
     full.add_argument("--train-seeds", type=int, help=f"trainings of each policy; default: {Protocol.train_seeds}")
     full.add_argument("--train-decisions", type=int, help="of each training; default: the recipe's")
     full.add_argument("--no-momentum", dest="momentum", action="store_false", help="no trainings on momentum")
-    full.add_argument(
-        "--page", type=Path, help="write the page here, its pictures beside it; default: results.md in out"
-    )
+    full.add_argument("--page", type=Path, help="write the page here, its pictures beside it; default: in out")
+
+    transfer = made.add_argument_group("transfer, which takes most options of the full protocol too")
+    transfer.add_argument("--questions", nargs="+", choices=QUESTIONS, help="default: all")
+    transfer.add_argument("--teachers", type=Path, help="folder of a full protocol; default: train the teachers first")
+    transfer.add_argument("--teacher-seed", type=int, help="which of the folder's trainings; default: 0")
     return made
 
 
-def read(given: argparse.Namespace) -> Study | Protocol:
+def read(given: argparse.Namespace) -> Study | Protocol | Transfer:
     """The settings that were asked for.
 
     Raises:
-        ValueError: An option of the other protocol, or a value that is not allowed.
+        ValueError: An option of another protocol, or a value that is not allowed.
     """
     options = vars(given)
-    full, quick = options.pop("protocol") == "full", options.pop("quick")
-    kind: type[Study] | type[Protocol] = Protocol if full else Study
-    if quick and not full:
-        raise ValueError("--quick makes the full protocol small: give --protocol full too")
+    name, quick = options.pop("protocol"), options.pop("quick")
+    kind = PROTOCOLS[name]
+    if quick and kind is Study:
+        raise ValueError("--quick makes the full protocol or that of transfers small: give --protocol full or transfer")
     options = {name: tuple(value) if name in TUPLES else value for name, value in options.items()}
     foreign = sorted(set(options) - set(kind.__dataclass_fields__))
     if foreign:
         names = ", ".join("--" + name.replace("_", "-") for name in foreign)
-        raise ValueError(f"{names}: no option of --protocol {'full' if full else 'study'}")
-    return kind(**{**(QUICK if quick else {}), **options})
+        raise ValueError(f"{names}: no option of --protocol {name}")
+    small = {key: value for key, value in QUICK.items() if key in kind.__dataclass_fields__} if quick else {}
+    return kind(**{**small, **options})
