@@ -24,6 +24,7 @@ from teleport_env.agents.comparison.contestants import LEARNED, contestants_of, 
 from teleport_env.agents.comparison.parallel import check_backend
 from teleport_env.agents.comparison.pieces import Piece, complete
 from teleport_env.agents.comparison.play import draw_instances, play
+from teleport_env.agents.comparison.search import Found
 from teleport_env.agents.comparison.study import versions
 from teleport_env.agents.comparison.transfer_schedules import Ground, ground, plain_rate, schedule_on, tune_schedule
 from teleport_env.agents.learned import LearnedSchedule
@@ -269,7 +270,7 @@ class _Gathering:
                     "budget": transfer.budget,
                     "shape": shape,
                 }
-                place = "-".join(["rates/" + problem, *name.split()])
+                place = "-".join(["plain/" + problem, *name.split()])
                 work["rate", problem, name] = Piece(f"{place}.json", arguments, _sweep, (arguments,))
         longer = transfer.longer if BUDGETS in transfer.questions else ()
         for problem in transfer.problems:
@@ -540,8 +541,9 @@ def _tune_carried(grounds: Sequence[Ground], count: int, instances: int) -> dict
     return _without_candidates(tune_schedule(grounds, count=count, instances=instances))
 
 
-def _without_candidates(found: Any) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(found).items() if name != "candidates"}
+def _without_candidates(found: Found) -> dict[str, Any]:
+    kept = {name: value for name, value in dataclasses.asdict(found).items() if name != "candidates"}
+    return {**kept, "edges": list(found.edges)}  # as its file will say
 
 
 def _train_mixture(training: Training, texts: Mapping[str, str]) -> dict[str, Any]:
