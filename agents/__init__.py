@@ -6,6 +6,7 @@ the published experiments. A trained policy is a `teleport_env.agents.learned.Le
 """
 
 from teleport_env.agents.base import AGENTS, KINDS, Agent, State, agent_from, feature, register_agent
+from teleport_env.agents.edge_rule import EdgeOfStability
 from teleport_env.agents.presets import PAPER, Preset, default_agents, paper, reference, whitening
 from teleport_env.agents.rules import (
     AcceptIfBetter,
@@ -37,6 +38,7 @@ __all__ = [
     "Alignment",
     "AtSteps",
     "Cycle",
+    "EdgeOfStability",
     "Every",
     "First",
     "KINDS",

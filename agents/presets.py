@@ -10,6 +10,7 @@ import gymnasium as gym
 import torch
 
 from teleport_env.agents.base import Agent, register_agent
+from teleport_env.agents.edge_rule import EdgeOfStability
 from teleport_env.agents.rules import AcceptIfBetter, Alignment, MomentumTrigger, RelativeDecrease, Stall
 from teleport_env.agents.schedules import (
     AtSteps,
@@ -27,6 +28,7 @@ from teleport_env.agents.schedules import (
 from teleport_env.optimizers import OPTIMIZERS, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.registration import id_of
+from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 # -- the publication ---------------------------------------------------------------------------------------------------
 
@@ -277,6 +279,17 @@ BEST_SEARCH: dict[str, Any] = {
 """The search that served `First`, `RelativeDecrease` and `AcceptIfBetter` best, untuned, on 32 instances of the problem's
 train split; for the others the first of the default menu."""
 
+FLATTENING: dict[str, Any] = {
+    "slow": 0.0,
+    "flatten": 2.0,
+    "edge": 1.5,
+    "first": 1,
+    "cooldown": 20,
+    "landing": "same",
+}
+"""`EdgeOfStability` on matrices and networks, where a teleport makes room for a larger rate; its own defaults suit
+coordinate changes, where a teleport makes the next step promise more."""
+
 
 def default_agents(problem_name: str) -> list[Agent]:
     """The agents that a comparison plays on a problem: baselines, rules, controls and references.
@@ -300,6 +313,7 @@ def default_agents(problem_name: str) -> list[Agent]:
     symmetry = defaults.symmetry or next(iter(problem.symmetries))
     menu = tuple(defaults.searches) or problem.searches_for(symmetry, "train")
     environment = {"searches": [BEST_SEARCH.get(problem_name, menu[0])]}
+    coordinates = isinstance(problem.symmetries[symmetry], CoordinateChange)
     period = max(2, round(defaults.budget / 12))
     searching: list[Agent] = [
         First(k=3, environment=environment),
@@ -312,6 +326,7 @@ def default_agents(problem_name: str) -> list[Agent]:
         RelativeDecrease(environment=environment),
         AcceptIfBetter(environment=environment),
         MomentumTrigger(environment=environment),
+        EdgeOfStability(**({} if coordinates else FLATTENING), environment=environment),
     ]
     if problem_name in WHITENING:
         searching.append(whitening(problem_name))

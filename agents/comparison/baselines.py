@@ -336,16 +336,33 @@ class _Families:
                 "threshold": Axis((0.01, 0.03, 0.1, 0.3, 1.0, 3.0), factor=3.0, low=1e-6, high=1e6),
                 "after": Axis((1, 2, 5, 10), factor=2.0, low=1, high=self.most),
             },
+            "edge_of_stability": {
+                "edge": Axis((0.8, 1.0, 1.2, 1.5, 2.0), factor=1.5, low=0.2, high=4.0),
+                "up": Axis((1.0, 1.3, 1.6, 2.0), factor=2.0, low=1.0, high=64.0),
+                "down": Axis((0.25, 0.5, 0.7), factor=2.0, low=1.0 / 64.0, high=1.0),
+                "slow": Axis((0.0, 0.3, 0.7, 1.0, 1.5), factor=2.0, high=1e4),
+                "flatten": Axis((1.5, 2.0, 4.0)),
+                "first": Axis((0, 1, 2), factor=2.0, high=64),
+                "looks": Axis((0, 1, 3), factor=2.0, high=64),
+                "opening": Axis(tuple(range(len(self.menu))), ordered=False),
+                "landing": Axis(("up", "same", "down"), ordered=False),
+            },
         }
 
     def rule(self, name: str, own: Mapping[str, Axis]) -> Family:
         axes = self._teleporting(**own)
         axes["cooldown"] = Axis((1, 2, 3, 5, 8, 12, 20), factor=2.0, low=1, high=self.most)
         axes["least_steps"] = Axis((1, 3, 6, 12), factor=2.0, low=1, high=self.most)
-        settings = (*own, "cooldown", "least_steps")
+        settings = [key for key in (*own, "cooldown", "least_steps") if key != "opening"]
 
         def build(config: Config) -> Agent:
-            return agent_from(name, **{key: config[key] for key in settings}, environment=self._here(config))
+            here, chosen = self._here(config), {key: config[key] for key in settings}
+            if config.get("looks"):
+                # the search of the first teleports, of those that serve the same symmetry
+                same = [search_ for symmetry, search_ in self.menu if symmetry == here["symmetry"]]
+                here["searches"] = [same[config["opening"] % len(same)], *here["searches"]]
+                chosen["which"] = 1
+            return agent_from(name, **chosen, environment=here)
 
         example = agent_from(name)
         return Family(example.name, "adaptive", f"the rule {example.name}", axes, build)

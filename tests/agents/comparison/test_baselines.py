@@ -13,7 +13,7 @@ from teleport_env.agents.learning.recipes import RECIPES, recipe
 from teleport_env.envs.settings import Settings
 from teleport_env.searches import search_from, to_dict
 
-RULES = {"stall", "alignment", "relative decrease", "accept if better", "momentum trigger"}
+RULES = {"stall", "alignment", "relative decrease", "accept if better", "momentum trigger", "edge of stability"}
 REFERENCES = {"Adam", "momentum", "momentum with line search", "Polyak's step"}
 
 
@@ -121,3 +121,14 @@ def test_layer_rates_of_one_are_plain_descent() -> None:
         for agent in (plain, ones, twos)
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_first_teleports_may_be_by_another_search_of_the_same_symmetry() -> None:
+    menu = baselines.menu_of("MLPRegression")
+    family = families_of("MLPRegression")["edge of stability"]
+    for config in drawn("MLPRegression", "edge of stability", 24):
+        environment = family.agent(config).environment
+        symmetry, search = menu[config["search"]]
+        assert environment["searches"][-1] == search
+        assert len(environment["searches"]) == 1 + (config["looks"] > 0)
+        assert all((symmetry, one) in menu for one in environment["searches"])
