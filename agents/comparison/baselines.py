@@ -19,6 +19,7 @@ from teleport_env.agents.base import Agent, agent_from
 from teleport_env.agents.comparison.play import draw_instances, play_many
 from teleport_env.agents.comparison.search import Axis, Config, Found, search
 from teleport_env.agents.comparison.tuning import TUNING_SEED
+from teleport_env.agents.edge_rule import NEVER_FLATTEN
 from teleport_env.agents.learning.plans import Plan, play_plans
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
@@ -35,6 +36,17 @@ WHITENING_CYCLE = "whitening cycle"
 
 NEUTRAL: dict[str, Any] = {"up": 1.0, "warmup": 0, "down": 1.0, "decay_every": 0, "first": 0, "every": 0}
 """Values at which the settings of a plan do nothing."""
+
+NEUTRAL_EDGE: dict[str, Any] = {
+    "first": 0,
+    "looks": 0,
+    "opening": 0,
+    "flatten": NEVER_FLATTEN,
+    "landing": "up",
+    "cooldown": 1,
+    "least_steps": 1,
+}
+"""The same of the many settings of `EdgeOfStability`."""
 
 _BIG = 2.0**12  # a rate is extended up to this multiple of its start, and down to the inverse
 
@@ -89,7 +101,8 @@ def tune(problem: str, name: str, *, count: int, instances: int, budget: float |
 
     generator = np.random.default_rng(np.random.SeedSequence(TUNING_SEED))
     canonical = _canonical if family.plan else _as_it_is
-    neutral = {name: value for name, value in NEUTRAL.items() if name in family.axes} if family.plan else {}
+    common = NEUTRAL if family.plan else NEUTRAL_EDGE if "looks" in family.axes else {}
+    neutral = {name: value for name, value in common.items() if name in family.axes}
     shared: dict[str, Any] = {"generator": generator, "canonical": canonical, "neutral": neutral}
     return search(family.axes, score, count=count, few=few, many=many, **shared)
 
@@ -157,7 +170,8 @@ def _training(problem: str, stride: int, symmetry: str | None, budget: float | N
 
 
 def _as_it_is(config: Config) -> Config:
-    return config
+    # without such teleports their search does nothing
+    return {**config, "opening": 0} if config.get("looks") == 0 else config
 
 
 def _canonical(config: Config) -> Config:
