@@ -471,6 +471,8 @@ def mixture(transfer: Transfer, left_out: str, seed: int, out: Path) -> Training
     """The training of a policy for all problems but one; its teachers lie beside its checkpoint."""
     known = transfer.others(left_out)
     settings = {**recipe(known), **MIXTURE, **transfer.changes(), "seed": seed, "out": out}
+    # what it needs of plans its teachers have found
+    settings |= {name: MIXTURE[name] for name in ("plans", "rules", "warm_start")}
     # equal parts of the runs for each problem
     settings["runs"] = len(known) * max(1, settings["runs"] // len(known))
     settings["teachers"] = tuple(_lesson(out, name) for name in known)
