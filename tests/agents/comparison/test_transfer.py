@@ -53,14 +53,14 @@ TINY: dict[str, Any] = {
     "problems": THREE,
     "split": "validation",
     "instances": 3,
-    "train_decisions": 64,
+    "train_decisions": 32,
     "plans": 8,
     "tuning_instances": 1,
     "budget": 24.0,
     "longer": (2.0,),
     "factors": (0.5, 1.0),
     "shapes": {"MatrixFactorization": {"rank 2": {"rank": 2}}},
-    "training": {"runs": 4, "rollout": 8, "segment": 1, "plans": 2, "validation_instances": 2},
+    "training": {"runs": 4, "rollout": 8, "segment": 1, "plans": 1, "validation_instances": 2, "temperatures": (0.0,)},
     "jobs": 1,
 }
 
