@@ -21,7 +21,7 @@ from teleport_env.agents.comparison.search import Axis, Config, Found, search
 from teleport_env.agents.comparison.tuning import TUNING_SEED
 from teleport_env.agents.edge_rule import NEVER_FLATTEN
 from teleport_env.agents.learning.plans import Plan, play_plans
-from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.recipes import TEACHERS, recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.presets import BEST_SEARCH, REFERENCES, WHITENING, whiten_search
 from teleport_env.agents.schedules import Cycle, Every, Never, RandomElement, RandomTiming, ResetOptimizer
@@ -130,9 +130,14 @@ def play_configs(
 
 
 def symmetries_of(problem: str) -> list[str]:
-    """The symmetries that baselines choose from: the problem's own, and that of its recipe."""
-    named = [Settings.build(problem).symmetry, recipe(problem).get("symmetry")]
+    """The symmetries that baselines choose from: the problem's own, and those of its recipes."""
+    named = [Settings.build(problem).symmetry, *(one.get("symmetry") for one in _recipes(problem))]
     return [name for name in dict.fromkeys(named) if name is not None]
+
+
+def _recipes(problem: str) -> list[dict[str, Any]]:
+    """What policies on a problem begin from: alone, and as teachers of one for several."""
+    return [TEACHERS.get(problem, {}), recipe(problem)]
 
 
 def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
@@ -143,7 +148,8 @@ def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
     """
     offered: list[tuple[str, dict[str, Any]]] = []
     best = BEST_SEARCH.get(problem)
-    further = [*(recipe(problem).get("searches") or ()), *([best] if best else []), "virtual_step"]
+    further = [search_ for one in _recipes(problem) for search_ in one.get("searches") or ()]
+    further += [*([best] if best else []), "virtual_step"]
     for symmetry in symmetries_of(problem):
         settings = Settings.build(problem, symmetry=symmetry)
         for one in [*settings.searches, *map(search_from, further)]:
@@ -192,7 +198,7 @@ class _Families:
         self.menu = menu_of(problem)
         base = self.settings.learning_rate
         self.rate = Axis(tuple(base * 2.0**k for k in range(-4, 5)), factor=2.0, low=base / _BIG, high=base * _BIG)
-        strides = {1, self.settings.steps_per_action, recipe(problem).get("steps_per_action", 1)}
+        strides = {1, self.settings.steps_per_action, *(one.get("steps_per_action", 1) for one in _recipes(problem))}
         self.stride = Axis(tuple(sorted(strides)))
         budget = self.settings.budget
         self.most = int(budget)

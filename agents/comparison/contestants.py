@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from teleport_env.agents.learned_moves import Policy, load_policy
-from teleport_env.agents.learning.recipes import WHITENING, rate_only, recipe, whitening
+from teleport_env.agents.learning.recipes import WHITENING, plan_first, rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
 
 LEARNED = "learned"
@@ -49,7 +49,7 @@ def contestants_of(problem: str, momentum: bool = True) -> list[Contestant]:
     """Whom to train on a problem."""
     full, rates = recipe(problem), rate_only(problem)
     # without a rate to choose, a cloned plan has none to teach either
-    alone = {**full, "rate_factors": (1.0,)}
+    alone = {**plan_first(full), "rate_factors": (1.0,)}
     lines = {**rates, "optimizer": "gd_line_search"}
     found = [
         Contestant(LEARNED, "learned", "the policy: teleports and rates", full),
@@ -103,7 +103,9 @@ def policy_of(text: str) -> Policy:
 def settings_of(training: Training) -> dict[str, Any]:
     """What a training's result depends on: everything but where it is written."""
     content = training.to_json()
-    return {name: value for name, value in content.items() if name not in ("out", "tensorboard")}
+    # a setting that came later says nothing where it does nothing: what was trained before it goes on counting
+    idle = () if training.rule else ("rule",)
+    return {name: value for name, value in content.items() if name not in ("out", "tensorboard", *idle)}
 
 
 def _values(content: Any, key: str) -> list[int]:

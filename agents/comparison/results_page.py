@@ -20,7 +20,7 @@ from teleport_env.agents.comparison.contestants import (
     WHITENED,
 )
 from teleport_env.agents.comparison.decisions import decision_drawings, label_of, watch
-from teleport_env.agents.comparison.findings import L_BFGS, Finding, Measured, findings, hindsight, text
+from teleport_env.agents.comparison.findings import DISTILLED, L_BFGS, Finding, Measured, findings, hindsight, text
 from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.comparison.protocol import Evidence, policies_of, protocol_settings
 from teleport_env.agents.comparison.report import Drawing, write_report
@@ -161,24 +161,35 @@ def _across(measured: Measured) -> Iterator[str]:
     yield "## All problems"
     yield ""
     yield (
-        "| problem | plain descent | best fixed | best of all baselines and controls | learned rate only | learned | minus "
-        "the best | gap to the oracle closed | way to L-BFGS closed | L-BFGS |"
+        f"| problem | plain descent | best fixed | best of all baselines and controls, {DISTILLED} apart | {DISTILLED} | "
+        "learned rate only | learned | minus the best | minus that rule | gap to the oracle closed | way to L-BFGS closed | "
+        "L-BFGS |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     for problem in measured.problems:
-        best, fixed = (measured.best(problem, kinds) for kinds in (summary.BASELINES, ["fixed"]))
+        best, fixed = (measured.best(problem, kinds, [DISTILLED]) for kinds in (summary.BASELINES, ["fixed"]))
         cells = [problem, _mean(measured, problem, summary.PLAIN), _named(measured, problem, fixed)]
-        cells += [_named(measured, problem, best), _mean(measured, problem, RATE_ONLY)]
+        cells += [
+            _named(measured, problem, best),
+            _mean(measured, problem, DISTILLED),
+            _mean(measured, problem, RATE_ONLY),
+        ]
         cells.append(f"**{_mean(measured, problem, LEARNED)}**")
         if measured.has(problem, LEARNED) and best is not None:
             cells.append(text(measured.difference(problem, LEARNED, best)))
+            ruled = measured.has(problem, DISTILLED)
+            cells.append(text(measured.difference(problem, LEARNED, DISTILLED)) if ruled else "")
             cells += [_share(measured.gap_closed(problem, LEARNED)), _share(measured.distance_closed(problem, LEARNED))]
         else:
-            cells += [""] * 3
+            cells += [""] * 4
         cells.append(_mean(measured, problem, L_BFGS))
         yield _line(cells)
     yield ""
-    yield "Means of the orders of magnitude gained."
+    yield (
+        f"Means of the orders of magnitude gained. {DISTILLED.capitalize()} is what policies such as these were found to "
+        "do, written down by hand and tuned like the other rules "
+        "([what the policies found](learning.md#what-the-policies-found))."
+    )
     yield ""
 
 

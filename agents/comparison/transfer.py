@@ -28,7 +28,7 @@ from teleport_env.agents.comparison.search import Found
 from teleport_env.agents.comparison.study import versions
 from teleport_env.agents.comparison.transfer_schedules import Ground, ground, plain_rate, schedule_on, tune_schedule
 from teleport_env.agents.learned import LearnedSchedule
-from teleport_env.agents.learning.recipes import RECIPES, recipe
+from teleport_env.agents.learning.recipes import RECIPES, TEACHERS, recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.warm_start import teacher_of
@@ -370,7 +370,8 @@ class _Gathering:
                 self.found.retaught.append(problem)
                 self.report(f"The policy of {problem} has another menu than the slots: a teacher is trained for it")
             names = ("searches", "rate_factors", "steps_per_action", "symmetry")
-            settings = {**recipe(problem), **{name: getattr(alone, name) for name in names}}
+            settings = {"problem": problem, **TEACHERS.get(problem, {})}
+            settings |= {name: getattr(alone, name) for name in names}
             settings |= {"rules": 0, **transfer.changes(), "seed": seed, "out": alone.out}
             training = Training(**settings)
             work[problem, seed] = Piece(f"{place}.json", settings_of(training), train_policy, (training,))

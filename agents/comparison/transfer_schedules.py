@@ -20,7 +20,7 @@ from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.comparison.search import Axis, Config, Found, search
 from teleport_env.agents.comparison.tuning import TUNING_SEED, tune_rate
 from teleport_env.agents.learning.plans import Plan, play_plans
-from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.recipes import TEACHERS
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import SLOTS, fill
 from teleport_env.agents.schedules import Never
@@ -83,11 +83,11 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
     if settings.symmetry is None:
         raise ValueError(f"{problem} has no symmetry: there is nothing to schedule on it; take it out of the problems")
     if problem in known:
-        own = recipe(problem)
+        own = TEACHERS.get(problem, {})
         stride = int(own.get("steps_per_action", Training.steps_per_action))
         symmetry = own.get("symmetry") or settings.symmetry
     else:
-        recipes = {name: recipe(name) for name in known}
+        recipes = {name: TEACHERS.get(name, {}) for name in known}
         shares = [
             one.get("steps_per_action", Training.steps_per_action) / Settings.build(name, budget=budget).budget
             for name, one in recipes.items()

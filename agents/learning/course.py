@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learned_moves import Policy
@@ -29,7 +30,15 @@ from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.rules import FoundRule, search_rules
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import search_prices
-from teleport_env.agents.learning.warm_start import Demonstration, clone, shown_by_plan, shown_by_policy, teacher_of
+from teleport_env.agents.learning.warm_start import (
+    Demonstration,
+    clone,
+    rule_from,
+    shown_by_plan,
+    shown_by_policy,
+    shown_by_rule,
+    teacher_of,
+)
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policy_network import Layers
 from teleport_env.agents.policy_prices import relative
@@ -89,6 +98,7 @@ class _Game:
         learning_rate: The base.
         ids: Validation instances.
         teacher: To be cloned, if there is one.
+        rule: The same.
     """
 
     training: Training
@@ -97,6 +107,7 @@ class _Game:
     learning_rate: float
     ids: np.ndarray
     teacher: LearnedSchedule | None
+    rule: Agent | None = None
 
 
 class Course:
@@ -111,6 +122,11 @@ class Course:
         if saved is not None and not training.same_course(saved.settings.get("training", {})):
             raise ValueError(
                 f"{self.path} belongs to a training with other settings; give another folder with --out, or remove it"
+            )
+        if (seen := training.rollout * training.segment) < training.longest:
+            report(
+                f"Episodes take up to {training.longest} decisions, but a segment ends after {seen}: nothing will be "
+                "learned of what comes later. Raise segment, or steps_per_action"
             )
         self.writer = _writer(training) if training.tensorboard else None
         torch.set_num_threads(1)  # the tensors are small
@@ -128,7 +144,7 @@ class Course:
             self.model = self._network()
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.begin = 0
-        if saved is None and any(game.training.warm_start or game.teacher for game in self.games.values()):
+        if saved is None and any(game.training.warm_start or game.teacher or game.rule for game in self.games.values()):
             self._warm_start()
         elif saved is not None:
             try:
@@ -151,6 +167,7 @@ class Course:
     def _prepare(self, problem: str, plan: dict[str, Any] | None, rule: dict[str, Any] | None, resumed: bool) -> None:
         """Search for plan and rule on a problem, or take those of the checkpoint; then fix its rate and prices."""
         alone = self.training.alone(problem)
+        shown = rule_from(alone)  # what is wrong with it is told before anything is computed
         where = f" of {problem}" if self.training.several else ""
         if plan is not None:
             self.plans[problem] = Searched(**{**plan, "plan": self._plan_from(plan["plan"])})
@@ -172,6 +189,8 @@ class Course:
             )
         teacher = teacher_of(alone, self.training.teachers)
         rate = alone.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
+        if shown is not None:
+            rate = shown.environment["learning_rate"]
         if teacher is not None:
             rate = teacher.environment["learning_rate"]
         searches = alone.settings().searches
@@ -180,7 +199,7 @@ class Course:
             slots = tuple(slot for slot, search in enumerate(self.training.filled(problem)) if search is not None)
         prices = relative(search_prices(problem, searches, **alone.environment)) if self.training.masks else None
         ids = draw_instances(problem, "validation", alone.validation_instances, VALIDATION_SEED)
-        self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids, teacher)
+        self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids, teacher, shown)
 
     def _plan_from(self, content: dict[str, Any]) -> Any:
         """The plan that a checkpoint holds."""
@@ -203,6 +222,8 @@ class Course:
         for problem, game in self.games.items():
             if game.teacher is not None:
                 one = shown_by_policy(game.training, game.teacher)
+            elif game.rule is not None:
+                one = shown_by_rule(game.training, game.rule)
             elif game.training.warm_start:
                 one = shown_by_plan(game.training, self.plans[problem].plan)
             else:

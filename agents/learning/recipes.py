@@ -23,7 +23,7 @@ def _menu(*slots: str) -> tuple[Any, ...]:
 _COORDINATES = _menu("ascend", "look", "sample", "guess")
 _NETWORKS = _menu("balance_weights", "balance_gradient", "flatten", "ascend", "look")
 
-RECIPES: dict[str, dict[str, Any]] = {
+TEACHERS: dict[str, dict[str, Any]] = {
     "Quadratic": {"searches": _COORDINATES, "rate_factors": _RATES, "steps_per_action": 1},
     "Rosenbrock": {"searches": _COORDINATES, "rate_factors": _RATES, "steps_per_action": 4},
     "RosenbrockND": {"searches": _COORDINATES, "rate_factors": _RATES, "steps_per_action": 4},
@@ -51,11 +51,65 @@ RECIPES: dict[str, dict[str, Any]] = {
         "critic_segments": 1,
     },
 }
+"""With the rate factors that policies for several problems share, so that such a policy can learn from these."""
+
+# Matrices and networks: one step or two an action, and small factors, so that the rate follows the edge of stability.
+_FINE = (1.0, 0.25, 0.5, 0.7, 1.3, 1.6, 2.0)
+
+RECIPES: dict[str, dict[str, Any]] = {
+    **TEACHERS,
+    "MatrixFactorization": {
+        "symmetry": "general_linear",
+        "searches": _NETWORKS,
+        "rate_factors": _FINE,
+        "steps_per_action": 1,
+        "learning_rate": 0.075,
+        "decisions": 800_000,
+    },
+    "LinearNetwork": {
+        "symmetry": "scaling",
+        "searches": _NETWORKS,
+        "rate_factors": _FINE,
+        "steps_per_action": 2,
+        "learning_rate": 0.006,
+        "segment": 8,
+        "decisions": 800_000,
+    },
+    "MLPRegression": {
+        "symmetry": "scaling",
+        "searches": (*_NETWORKS, {"search": "closed_form", "objective": "balance_gradient", "sweeps": 2}),
+        "rate_factors": (1.0, 0.5, 0.7, 1.3, 2.0, 4.0),
+        "steps_per_action": 1,
+        # tuned on the train split as the rules of the full protocol are
+        "rule": {
+            "agent": "edge_of_stability",
+            "learning_rate": 0.000175,
+            "searches": [5, 2],
+            "which": 1,
+            "looks": 3,
+            "first": 4,
+            "flatten": 1.5,
+            "slow": 0.0,
+            "edge": 1.0,
+            "up": 2.0,
+            "down": 0.7,
+            "cooldown": 20,
+            "least_steps": 48,
+        },
+        "critic_segments": 1,
+        "step_size": 4e-4,
+        "entropy": 0.0,
+        "trace": 0.99,
+        "segment": 12,
+        "decisions": 1_400_000,
+    },
+}
 
 GENERALIST: dict[str, Any] = {
     "problem": tuple(RECIPES),
     "families": {
-        name: {key: one[key] for key in ("steps_per_action", "symmetry") if key in one} for name, one in RECIPES.items()
+        name: {key: one[key] for key in ("steps_per_action", "symmetry") if key in one}
+        for name, one in TEACHERS.items()
     },
     "rate_factors": _RATES,
     "price_inputs": True,
@@ -149,7 +203,13 @@ def recipe(problem: str | Sequence[str], optimizer: str | None = None, action_mo
         own = GROUP_OWN.get(names[0], {}) if len(names) == 1 else {}
         return {"problem": names[0] if len(names) == 1 else tuple(names), **GROUP, **own}
     if optimizer is not None:
-        return {**recipe(problem), **(MOMENTUM if optimizer == "momentum" else {})}
+        if optimizer != "momentum":
+            return recipe(problem)
+        names = [problem] if isinstance(problem, str) else list(problem)
+        return {
+            **(recipe(names) if len(names) > 1 else {"problem": names[0], **TEACHERS.get(names[0], {})}),
+            **MOMENTUM,
+        }
     if isinstance(problem, str):
         return {"problem": problem, **RECIPES.get(problem, {})}
     if len(problem) == 1:
@@ -159,11 +219,17 @@ def recipe(problem: str | Sequence[str], optimizer: str | None = None, action_mo
 
 
 def rate_only(problem: str | Sequence[str], optimizer: str | None = None) -> dict[str, Any]:
-    """The control: the recipe without teleports, with the rate factors of all that have any."""
-    return {
-        **recipe(problem, optimizer),
-        "searches": (),
-        "rate_factors": _RATES,
-        "name": "learned rate only",
-        "control": True,
-    }
+    """The control: the recipe without teleports, with all its rate factors.
+
+    Where the recipe begins from a rule, which teleports, the control begins from the best plan of rates.
+    """
+    found = plan_first(recipe(problem, optimizer))
+    own = {"searches": (), "rate_factors": found.get("rate_factors", _RATES)}
+    return {**found, **own, "name": "learned rate only", "control": True}
+
+
+def plan_first(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training that clones the best plan where they would clone a rule."""
+    if "rule" not in settings:
+        return settings
+    return {**settings, "rule": None, "warm_start": True}

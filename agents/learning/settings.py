@@ -55,7 +55,8 @@ class Training:
         decisions: How many in all, of all runs together.
         runs: Side by side; several problems have equal parts of them.
         rollout: Decisions of a run between two updates.
-        segment: Updates between two checkpoints.
+        segment: Updates between two checkpoints. A segment should hold an episode (`longest`): it begins with fresh ones, so
+            that nothing is learned of what comes later.
         epochs: Passes over a rollout (PPO).
         minibatches: A pass is cut into (PPO).
         step_size: Of Adam; falls linearly, segment by segment, to a tenth.
@@ -67,6 +68,9 @@ class Training:
         plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.
         rules: Adaptive rules tried beforehand, for a table's sake; 0: none, as without a menu.
         warm_start: Clone the best plan before the training.
+        rule: Clone this rule instead, which brings the base learning rate: ``agent``, ``learning_rate``, ``searches``
+            (indices of the menu, in the rule's order) and the agent's settings. Its rate factors are among the training's; empty:
+            no rule.
         teachers: Policies to clone before the training, on the problems they know, in place of a plan; each must play in the
             training's environment, and brings the base learning rate.
         critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
@@ -115,6 +119,7 @@ class Training:
     plans: int = 512
     rules: int = 256
     warm_start: bool = False
+    rule: Mapping[str, Any] | None = None
     teachers: tuple[Path, ...] = ()
     critic_segments: int = 0
     temperatures: tuple[float, ...] = (0.0, 0.5, 1.0)
@@ -145,6 +150,11 @@ class Training:
             raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
         if not self.several and self.warm_start and not self.plans:
             raise ValueError("warm_start clones the best of some plans: plans must be at least 1, got 0")
+        if self.rule and (self.several or self.warm_start or self.teachers or self.action_mode != "schedule"):
+            raise ValueError(
+                "rule is for one problem with a menu, without warm_start and teachers; an empty one, {}, leaves it out, "
+                f"got {dict(self.rule)}"
+            )
         if self.runs * self.rollout % self.minibatches:
             raise ValueError(
                 f"minibatches must divide the {self.runs * self.rollout} decisions of a rollout, got {self.minibatches}"
@@ -248,6 +258,12 @@ class Training:
     def segments(self) -> int:
         """How many there are; the last one may take the number of decisions above what was asked."""
         return math.ceil(self.decisions / (self.runs * self.rollout * self.segment))
+
+    @property
+    def longest(self) -> int:
+        """Decisions of an episode that spends its budget on steps, of the problem where they are most."""
+        alone = [self.alone(problem).settings() for problem in self.problems]
+        return max(math.ceil(one.budget / one.steps_per_action) for one in alone)
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cloning: a network learns to do what a plan or another policy does, before it learns to do better."""
+"""Cloning: a network learns to do what a plan, a rule or another policy does, before it learns to do better."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from teleport_env.agents.base import Agent
+from teleport_env.agents.base import Agent, agent_from
 from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, play_plans
@@ -74,6 +74,83 @@ def shown_by_policy(training: Training, teacher: LearnedSchedule, instances: int
             observation, _, terminated, truncated, _ = env.step(action)
             over = terminated | truncated
     return Demonstration(np.concatenate(seen), np.concatenate(shown))
+
+
+def shown_by_rule(training: Training, rule: Agent, instances: int = 512) -> Demonstration:
+    """What a rule does on instances of the train split, a tenth of it anything else.
+
+    Args:
+        training: On the one problem; its menu and rate factors hold the rule's (`check_rule`).
+        rule: It chooses among actions of its own, which are translated.
+        instances: How many.
+    """
+    translated = check_rule(training, rule)
+    ids = draw_instances(training.only, "train", instances, training.seed + 1)
+    environment = {**training.environment, "learning_rate": rule.environment["learning_rate"]}
+    env = TeleportVectorEnv(training.only, len(ids), autoreset_mode="Disabled", split="train", **environment)
+    seen: list[np.ndarray] = []
+    done: list[np.ndarray] = []
+    with torch.no_grad():
+        observation, _ = env.reset(seed=training.seed, options={"instance_id": ids})
+        state, over = None, np.zeros(len(ids), dtype=bool)
+        while not over.all():
+            asked, state = rule.predict(observation, state)
+            action = translated[asked]
+            seen.append(observation[~over])
+            done.append(action[~over])
+            observation, _, terminated, truncated, _ = env.step(action)
+            over = terminated | truncated
+    count = training.settings().action_count
+    chosen = np.eye(count, dtype=np.float32)[np.concatenate(done)]
+    return Demonstration(np.concatenate(seen), (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
+
+
+def rule_from(training: Training) -> Agent | None:
+    """The rule that a training begins from, as an agent in the training's environment; None if it has none.
+
+    Raises:
+        ValueError: There is no such rule, its settings are not allowed, or it does what the training's actions cannot.
+    """
+    if not training.rule:
+        return None
+    chosen = {"searches": [], **training.rule}
+    missing = [name for name in ("agent", "learning_rate") if name not in chosen]
+    if missing:
+        raise ValueError(f"rule needs {' and '.join(missing)}, got {dict(training.rule)}")
+    name = chosen.pop("agent")
+    settings = training.settings()
+    indices = chosen.pop("searches")
+    if not all(isinstance(index, int) and 0 <= index < len(settings.searches) for index in indices):
+        raise ValueError(
+            f"searches of the rule must be indices of the menu, below {len(settings.searches)}, got {indices}"
+        )
+    menu = [settings.searches[index] for index in indices]
+    environment = {"learning_rate": chosen.pop("learning_rate"), "searches": menu}
+    environment["steps_per_action"] = settings.steps_per_action
+    rule = agent_from(name, **chosen, environment=environment)
+    check_rule(training, rule)
+    return rule
+
+
+def check_rule(training: Training, rule: Agent) -> np.ndarray:
+    """Indices of the training's actions that a rule's stand for.
+
+    Raises:
+        ValueError: A rate factor or a search is not among the training's.
+    """
+    settings = training.settings()
+    factors = list(settings.rate_factors)
+    menu = [to_dict(search) for search in settings.searches]
+    found: list[int] = []
+    for factor in rule.environment.get("rate_factors", (1.0,)):
+        if factor not in factors:
+            raise ValueError(f"the rule has the rate factor {factor}, but the training {factors}")
+        found.append(factors.index(factor))
+    for search in map(to_dict, map(search_from, rule.environment.get("searches", ()))):
+        if search not in menu:
+            raise ValueError(f"the rule has the search {search}, but the training {menu}")
+        found.append(len(factors) + menu.index(search))
+    return np.array(found)
 
 
 def teacher_of(training: Training, paths: tuple[Path, ...]) -> LearnedSchedule | None:

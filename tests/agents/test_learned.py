@@ -24,12 +24,14 @@ from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.arguments import add_arguments, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
-from teleport_env.agents.learning.recipes import RECIPES, WHITENING, rate_only, recipe, whitening
+from teleport_env.agents.learning.recipes import RECIPES, TEACHERS, WHITENING, rate_only, recipe, whitening
 from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.training import train
+from teleport_env.agents.learning.warm_start import check_rule, rule_from, shown_by_rule
 from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
+from teleport_env.agents.schedules import Never
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
 
@@ -333,6 +335,78 @@ def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Pat
         assert first == second, name
 
 
+RULE = {
+    "agent": "edge_of_stability",
+    "learning_rate": 0.0525,
+    "searches": [1],
+    "up": 1.3,
+    "down": 0.5,
+    "edge": 1.0,
+}
+RULED = dataclasses.replace(
+    TINY,
+    rule=RULE,
+    searches=("random", {"search": "normalized_ascent", "steps": 1}),
+    rate_factors=(0.5, 1.0, 1.3),
+    warm_start=False,
+    plans=0,
+    rules=0,
+)
+
+
+def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
+    rule = rule_from(RULED)
+    assert rule is not None
+    # the rule's own factors are 1, up, down, and its one search is the menu's second
+    assert check_rule(RULED, rule).tolist() == [1, 2, 0, 4]
+    shown = shown_by_rule(RULED, rule, instances=64)
+    likeliest = shown.probabilities.argmax(axis=1)
+    assert set(likeliest) == {0, 2, 4}
+    assert shown.probabilities.sum(axis=1) == pytest.approx(1.0)
+    # it is what the rule does: at the edge of stability the rate falls, and where a step promises little it teleports
+    promise = 10.0 ** (2.0 * shown.observations[:, INDEX["rate_decrease"]].astype(np.float64))
+    assert np.median(promise[likeliest == 4]) < 1.0 < np.median(promise[likeliest == 0])
+    # so a network that was taught, and learned no more, plays as the rule does
+    lines: list[str] = []
+    taught = dataclasses.replace(RULED, critic_segments=4, temperatures=(0.0,), hidden=(64, 64), out=tmp_path)
+    policy = train(taught, lines.append).policy
+    assert isinstance(policy, LearnedSchedule)
+    assert policy.environment["learning_rate"] == 0.0525
+    ids = draw_instances("Booth", "validation", 64, seed=3)
+    its, bare = (
+        np.mean([row["gained"] for row in play("Booth", agent, ids, split="validation").rows])
+        for agent in (rule, Never(environment={"learning_rate": 0.0525}))
+    )
+    mine = np.mean([row["gained"] for row in play("Booth", policy, ids, split="validation").rows])
+    assert mine - bare > 0.8 * (its - bare) > 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"agent": "astrology"}, "astrology"),
+        ({"up": 7.0}, r"rate factor 7.0, but the training \[0.5, 1.0, 1.3\]"),
+        ({"searches": [5]}, "searches of the rule must be indices of the menu, below 2"),
+        ({"learning_rate": None}, "learning_rate"),
+    ],
+)
+def test_a_rule_that_cannot_teach_is_told(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    changed = {key: value for key, value in {**RULE, **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=reason):
+        train(dataclasses.replace(RULED, rule=changed, out=tmp_path), silent)
+
+
+def test_a_segment_that_is_too_short_for_an_episode_is_told(tmp_path: Path) -> None:
+    lines: list[str] = []
+    short = dataclasses.replace(TINY, decisions=1, plans=0, rules=0, warm_start=False, critic_segments=0, out=tmp_path)
+    assert (short.longest, short.rollout * short.segment) == (24, 16)
+    train(short, lines.append)
+    assert any("up to 24 decisions, but a segment ends after 16" in line for line in lines)
+    lines.clear()
+    train(dataclasses.replace(short, segment=3, out=tmp_path / "long"), lines.append)
+    assert not any("a segment ends" in line for line in lines)
+
+
 def test_seeds_make_different_trainings(tmp_path: Path) -> None:
     """Without which the test above could not fail."""
     found = [
@@ -480,13 +554,16 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
 def test_every_recipe_is_a_training(problem: str) -> None:
     momentum = Training(**recipe(problem, "momentum"), optimizer="momentum")
     assert momentum.on_teleport == "reset"
-    assert momentum.searches == Training(**recipe(problem)).searches
+    assert momentum.searches == tuple(TEACHERS[problem]["searches"])
     assert recipe(problem, "gd_line_search") == recipe(problem)
     control = Training(**rate_only(problem))
+    assert not control.rule
     assert not control.settings().searches
     assert control.control
     training = Training(**recipe(problem))
     assert training.problem == problem
+    rule_from(training)  # its rule, if it has one, does what its actions can
+    assert training.rollout * training.segment >= training.longest
     assert json.loads(json.dumps(training.policy_environment(0.1)))["rate_factors"] == list(training.rate_factors)
 
 
@@ -519,6 +596,7 @@ def test_the_command_line_goes_before_the_recipe() -> None:
         ({"step_size": 0.0}, "step_size"),
         ({"temperatures": (-1.0,)}, "temperatures"),
         ({"searches": ("astrology",)}, "astrology"),
+        ({"rule": {"agent": "stall"}, "warm_start": True}, "without warm_start and teachers"),
         ({"problem": "Both"}, "there is no problem 'Both'"),
     ],
 )

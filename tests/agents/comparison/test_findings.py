@@ -17,6 +17,7 @@ KINDS = {
     "never": "fixed",
     "fixed schedule": "fixed",
     "relative decrease": "adaptive",
+    "edge of stability": "adaptive",
     "learned rate only": "control",
     "learned": "learned",
     "learned, momentum": "learned",
@@ -32,6 +33,7 @@ MEANS = {
     "never": 2.0,
     "fixed schedule": 6.0,
     "relative decrease": 6.5,
+    "edge of stability": 6.4,
     "learned rate only": 5.0,
     "learned": 8.0,
     "learned, momentum": 9.0,
@@ -132,7 +134,8 @@ def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measu
     [
         ("Minus the best", {"learned": 6.5}),
         ("Minus the best", {"learned_rate_only": 8.2}),
-        ("Nowhere significantly", {"learned": 6.0}),
+        ("Nowhere significantly below the best", {"learned": 6.0}),
+        ("Nowhere significantly below edge of stability", {"edge_of_stability": 8.3}),
         ("At least 60 %", {"oracle": 11.0}),
         ("Minus learned rate only", {"learned": 6.9}),
         ("Above tuned momentum", {"momentum_with_line_search": 8.0}),
@@ -150,10 +153,19 @@ def test_a_target_that_is_missed_is_told(begins: str, changes: dict[str, float])
     assert "(no)" in missed.detail
 
 
+def test_the_rule_read_off_policies_is_told_apart_and_nowhere_left_out() -> None:
+    strong = measured(("Booth",), edge_of_stability=9.0)
+    found = findings(strong)
+    assert "Booth +1.50 [" in verdict(found, "Minus the best").detail  # to relative decrease
+    assert "Booth -1.00 [" in verdict(found, "Nowhere significantly below edge of stability").detail
+    assert strong.best("Booth", ["adaptive"]) == "edge of stability"
+    assert strong.row("Booth", "learned")["baseline"] == "edge of stability"
+
+
 def test_what_was_not_played_is_not_said_to_hold() -> None:
     found = findings(measured(("Booth",)))
     assert verdict(found, "Minus the best").holds == "not measured"
-    assert verdict(found, "Nowhere significantly").holds == "yes"
+    assert verdict(found, "Nowhere significantly below the best").holds == "yes"
     assert {verdict(found, begins).holds for begins in ("At least 60 %", "Above tuned momentum")} == {"not measured"}
     missed = findings(measured(("Booth",), learned=6.0))
     assert verdict(missed, "Minus the best").holds == "no"  # one is enough
