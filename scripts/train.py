@@ -13,7 +13,7 @@ import argparse
 from rich.console import Console
 
 from teleport_env.agents.learning.arguments import add_arguments, from_arguments
-from teleport_env.agents.learning.recipes import rate_only, recipe, whitening
+from teleport_env.agents.learning.recipes import recipe, teacher, whitening, without_teleports
 from teleport_env.agents.learning.settings import Training
 
 
@@ -26,14 +26,17 @@ def settings() -> Training:
     parser.add_argument(
         "--whitening", action="store_true", help="Teleports after which a step is Newton's in one layer"
     )
+    parser.add_argument(
+        "--teacher", action="store_true", help="With the rate factors that a policy for several problems can learn from"
+    )
     given = vars(parser.parse_args())
     problem, optimizer = given.get("problem", "Rosenbrock"), given.get("optimizer")
-    rates, newton = given.pop("rate_only"), given.pop("whitening")
+    rates, newton, teaches = given.pop("rate_only"), given.pop("whitening"), given.pop("teacher")
+    one = problem if isinstance(problem, str) else ", ".join(problem)
     if newton:
-        return from_arguments(given, whitening(problem if isinstance(problem, str) else ", ".join(problem)))
-    if rates:
-        return from_arguments(given, rate_only(problem, optimizer))
-    return from_arguments(given, recipe(problem, optimizer, given.get("action_mode", "schedule")))
+        return from_arguments(given, whitening(one))
+    start = teacher(one) if teaches else recipe(problem, optimizer, given.get("action_mode", "schedule"))
+    return from_arguments(given, without_teleports(start) if rates else start)
 
 
 def main() -> None:

@@ -218,12 +218,28 @@ def recipe(problem: str | Sequence[str], optimizer: str | None = None, action_mo
     return {**GENERALIST, "problem": tuple(problem), "families": families, "runs": 64 * len(problem)}
 
 
-def rate_only(problem: str | Sequence[str], optimizer: str | None = None) -> dict[str, Any]:
-    """The control: the recipe without teleports, with all its rate factors.
+def teacher(problem: str) -> dict[str, Any]:
+    """Settings of a training whose policy can teach one for several problems.
 
-    Where the recipe begins from a rule, which teleports, the control begins from the best plan of rates.
+    Raises:
+        ValueError: Several problems, or one that has none.
     """
-    found = plan_first(recipe(problem, optimizer))
+    if problem not in TEACHERS:
+        raise ValueError(f"teachers are for one of {', '.join(TEACHERS)}, not {problem!r}")
+    return {"problem": problem, **TEACHERS[problem]}
+
+
+def rate_only(problem: str | Sequence[str], optimizer: str | None = None) -> dict[str, Any]:
+    """The control of a recipe: see `without_teleports`."""
+    return without_teleports(recipe(problem, optimizer))
+
+
+def without_teleports(settings: dict[str, Any]) -> dict[str, Any]:
+    """The control of a training: the same without teleports, with all its rate factors.
+
+    Where a training begins from a rule, which teleports, the control begins from the best plan of rates.
+    """
+    found = plan_first(settings)
     own = {"searches": (), "rate_factors": found.get("rate_factors", _RATES)}
     return {**found, **own, "name": "learned rate only", "control": True}
 

@@ -69,8 +69,8 @@ class Training:
         rules: Adaptive rules tried beforehand, for a table's sake; 0: none, as without a menu.
         warm_start: Clone the best plan before the training.
         rule: Clone this rule instead, which brings the base learning rate: ``agent``, ``learning_rate``, ``searches``
-            (indices of the menu, in the rule's order) and the agent's settings. Its rate factors are among the training's; empty:
-            no rule.
+            (indices of the menu, in the rule's order) and the agent's settings. Its rate factors are among the
+            training's; empty: no rule.
         teachers: Policies to clone before the training, on the problems they know, in place of a plan; each must play in the
             training's environment, and brings the base learning rate.
         critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that

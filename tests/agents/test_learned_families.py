@@ -18,7 +18,15 @@ from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import plan_of
-from teleport_env.agents.learning.recipes import GENERALIST, RECIPES, rate_only, recipe
+from teleport_env.agents.learning.recipes import (
+    GENERALIST,
+    RECIPES,
+    TEACHERS,
+    rate_only,
+    recipe,
+    teacher,
+    without_teleports,
+)
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.slots import SLOTS, fill, search_prices
 from teleport_env.agents.learning.training import train
@@ -249,6 +257,24 @@ def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
     # whom nobody taught keeps the rate of the problem
     rate = run._policy().for_problem("Rosenbrock").environment["learning_rate"]
     assert rate == training.alone("Rosenbrock").settings().learning_rate
+
+
+@pytest.mark.parametrize("problem", TEACHERS)
+def test_a_teacher_acts_in_the_generalists_environment(problem: str) -> None:
+    together, alone = Training(**recipe(tuple(TEACHERS))), Training(**teacher(problem))
+    mine, its = (one.policy_environment(0.1) for one in (together.alone(problem), alone))
+    # the generalist may have further searches; what both do, they call alike
+    assert {name: mine[name] for name in mine if name != "searches"} == {
+        name: its[name] for name in its if name != "searches"
+    }
+    assert [search for search in its["searches"] if search not in mine["searches"]] == []
+    control = Training(**without_teleports(teacher(problem)))
+    assert (control.searches, control.rate_factors) == ((), alone.rate_factors)
+
+
+def test_a_problem_without_a_teacher_is_told() -> None:
+    with pytest.raises(ValueError, match="not 'Digits'"):
+        teacher("Digits")
 
 
 def test_a_teacher_of_another_menu_is_told(tmp_path: Path) -> None:
