@@ -146,7 +146,7 @@ def _page(evidence: Evidence, measured: Measured, found: Sequence[Finding], sett
         "|---|---|---|",
         *(f"| {_cell(one.target)} | {one.holds} | {_cell(one.detail)} |" for one in found),
         "",
-        "Not measured by this command: other budgets, rates and sizes of networks than a policy was trained on.",
+        "Other budgets, rates and sizes of networks than a policy was trained on: `--protocol transfer`.",
         "",
         *_across(measured),
     ]
