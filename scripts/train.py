@@ -32,6 +32,10 @@ def settings() -> Training:
     given = vars(parser.parse_args())
     problem, optimizer = given.get("problem", "Rosenbrock"), given.get("optimizer")
     rates, newton, teaches = given.pop("rate_only"), given.pop("whitening"), given.pop("teacher")
+    if rates + newton + teaches > 1 and not (rates and teaches):
+        parser.error("--whitening goes with neither --rate-only nor --teacher")
+    if teaches and optimizer is not None:
+        parser.error("--teacher is on the problem's own optimizer: leave --optimizer out")
     one = problem if isinstance(problem, str) else ", ".join(problem)
     if newton:
         return from_arguments(given, whitening(one))

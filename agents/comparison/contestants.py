@@ -65,9 +65,9 @@ def contestants_of(problem: str, momentum: bool = True) -> list[Contestant]:
         # momentum begins from settings of its own, and so does its control
         own = {"optimizer": "momentum"}
         learned, control = {**recipe(problem, "momentum"), **own}, {**rate_only(problem, "momentum"), **own}
-        about = "the same on momentum without teleports"
+        about = "the same on momentum of 0.9 without teleports"
         found += [
-            Contestant(MOMENTUM, "learned", "the same training on momentum", learned),
+            Contestant(MOMENTUM, "learned", "a policy on momentum of 0.9, from a recipe of its own", learned),
             Contestant(RATE_ONLY_MOMENTUM, "reference", about, control),
         ]
     return found

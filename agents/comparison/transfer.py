@@ -77,7 +77,7 @@ MIXTURE: dict[str, Any] = {
     "temperatures": (0.0, 0.5),
     "name": LEFT_OUT,
 }
-"""What a policy for all problems but one has other than the recipe of several: it is made as the pretrained one was."""
+"""What a policy for all problems but one has other than the recipe of several: it is made much as the pretrained one was."""
 
 
 @dataclass(frozen=True)
@@ -436,8 +436,13 @@ class _Gathering:
         }
         for path in transfer.policies:
             policy = policy_of(path.read_text(encoding="utf-8"))
-            if not policy.problems or problem in policy.problems:
-                agents[path.stem] = [policy.for_problem(problem)]
+            if policy.problems and problem not in policy.problems:
+                continue
+            if policy.name in agents:
+                raise ValueError(
+                    f"several rows of {problem} would be called {policy.name!r}; train {path} with another --name"
+                )
+            agents[policy.name] = [policy.for_problem(problem)]
         return {("", name): (playing, budget, None) for name, playing in agents.items()}
 
     def budgets(self, problem: str) -> dict[tuple[str, str], Any]:

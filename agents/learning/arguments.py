@@ -53,6 +53,8 @@ def command(training: Training, start: Mapping[str, Any]) -> str:
             continue
         if isinstance(value, bool):
             words.append(_flag(f.name) if value else "--no-" + _flag(f.name)[2:])
+        elif f.name == "rule" and not value:
+            words += [_flag(f.name), "{}"]
         else:
             words += [_flag(f.name), *map(_word, value if isinstance(value, tuple) else (value,))]
     return shlex.join(words)
@@ -70,6 +72,8 @@ def _flag(name: str) -> str:
 
 def _type(hint: Any) -> tuple[Any, bool]:
     """How to read one word of a setting, and whether there are many words."""
+    if hint == float | None:
+        return _number_or_none, False
     if isinstance(hint, types.UnionType):
         parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
         hint = parts[-1]  # one or several: several
@@ -88,6 +92,10 @@ def search_of_word(word: str) -> Any:
         ValueError: JSON that is none.
     """
     return json.loads(word) if word.startswith("{") else word
+
+
+def _number_or_none(word: str) -> float | None:
+    return None if word == "None" else float(word)
 
 
 def _mapping(word: str) -> Any:

@@ -15,6 +15,7 @@ from teleport_env.agents.comparison.play import draw_instances
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, play_plans
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.rules import Rule
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.searches import search_from, to_dict
 
@@ -129,6 +130,11 @@ def rule_from(training: Training) -> Agent | None:
     environment["steps_per_action"] = settings.steps_per_action
     rule = agent_from(name, **chosen, environment=environment)
     check_rule(training, rule)
+    if not 0 <= getattr(rule, "which", 0) < max(1, len(menu)) or (isinstance(rule, Rule) and not menu):
+        raise ValueError(
+            f"the rule {name!r} teleports by search {getattr(rule, 'which', 0)} of its own, but its searches are {indices}: "
+            "name as many indices of the training's menu"
+        )
     return rule
 
 
@@ -136,9 +142,15 @@ def check_rule(training: Training, rule: Agent) -> np.ndarray:
     """Indices of the training's actions that a rule's stand for.
 
     Raises:
-        ValueError: A rate factor or a search is not among the training's.
+        ValueError: A rate factor or a search is not among the training's, or the rule asks for another optimizer or
+            symmetry.
     """
     settings = training.settings()
+    foreign = sorted(rule.environment.keys() - {"learning_rate", "searches", "steps_per_action", "rate_factors"})
+    if foreign:
+        raise ValueError(
+            f"the rule asks for {', '.join(foreign)}, which is the training's own: such a rule cannot teach"
+        )
     factors = list(settings.rate_factors)
     menu = [to_dict(search) for search in settings.searches]
     found: list[int] = []

@@ -388,6 +388,9 @@ def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
         ({"up": 7.0}, r"rate factor 7.0, but the training \[0.5, 1.0, 1.3\]"),
         ({"searches": [5]}, "searches of the rule must be indices of the menu, below 2"),
         ({"learning_rate": None}, "learning_rate"),
+        ({"searches": []}, r"search 0 of its own, but its searches are \[\]"),
+        ({"which": 1}, r"search 1 of its own, but its searches are \[1\]"),
+        ({"agent": "momentum", "searches": [], "up": None, "down": None, "edge": None}, "asks for optimizer"),
     ],
 )
 def test_a_rule_that_cannot_teach_is_told(change: dict[str, Any], reason: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from teleport_env.agents.learning.recipes import (
     rate_only,
     recipe,
     teacher,
+    whitening,
     without_teleports,
 )
 from teleport_env.agents.learning.settings import Training
@@ -257,6 +258,26 @@ def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
     # whom nobody taught keeps the rate of the problem
     rate = run._policy().for_problem("Rosenbrock").environment["learning_rate"]
     assert rate == training.alone("Rosenbrock").settings().learning_rate
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        teacher("MLPRegression"),
+        rate_only("MLPRegression"),
+        whitening("MatrixFactorization"),
+        whitening("MLPRegression"),
+    ],
+)
+def test_what_the_recipe_has_and_a_training_has_not_is_in_its_command(settings: dict[str, Any]) -> None:
+    training = Training(**settings)
+    words = shlex.split(command(training, recipe(training.only)))[2:]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    again = from_arguments(vars(parser.parse_args(words)), recipe(training.only))
+    assert (again.rule or None) == (training.rule or None)
+    for name in ("learning_rate", "searches", "warm_start", "symmetry", "rate_factors", "decisions"):
+        assert getattr(again, name) == getattr(training, name)
 
 
 @pytest.mark.parametrize("problem", TEACHERS)
