@@ -16,19 +16,18 @@ from teleport_env.agents.learning.arguments import add_arguments, from_arguments
 from teleport_env.agents.learning.recipes import recipe, teacher, whitening, without_teleports
 from teleport_env.agents.learning.settings import Training
 
+FLAGS = {
+    "--rate-only": "The control without teleports, which learns rates alone",
+    "--whitening": "Teleports after which a step is Newton's in one layer",
+    "--teacher": "With the rate factors that a policy for several problems can learn from",
+}
+
 
 def settings() -> Training:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument(
-        "--rate-only", action="store_true", help="The control without teleports, which learns rates alone"
-    )
-    parser.add_argument(
-        "--whitening", action="store_true", help="Teleports after which a step is Newton's in one layer"
-    )
-    parser.add_argument(
-        "--teacher", action="store_true", help="With the rate factors that a policy for several problems can learn from"
-    )
+    for flag, sentence in FLAGS.items():
+        parser.add_argument(flag, action="store_true", help=sentence)
     given = vars(parser.parse_args())
     problem, optimizer = given.get("problem", "Rosenbrock"), given.get("optimizer")
     rates, newton, teaches = given.pop("rate_only"), given.pop("whitening"), given.pop("teacher")
