@@ -33,12 +33,16 @@ def settings() -> Training:
     rates, newton, teaches = given.pop("rate_only"), given.pop("whitening"), given.pop("teacher")
     if rates + newton + teaches > 1 and not (rates and teaches):
         parser.error("--whitening goes with neither --rate-only nor --teacher")
-    if teaches and optimizer is not None:
+    if teaches and optimizer:
         parser.error("--teacher is on the problem's own optimizer: leave --optimizer out")
     one = problem if isinstance(problem, str) else ", ".join(problem)
-    if newton:
-        return from_arguments(given, whitening(one))
-    start = teacher(one) if teaches else recipe(problem, optimizer, given.get("action_mode", "schedule"))
+    start = (
+        whitening(one)
+        if newton
+        else teacher(one)
+        if teaches
+        else recipe(problem, optimizer, given.get("action_mode", "schedule"))
+    )
     return from_arguments(given, without_teleports(start) if rates else start)
 
 
