@@ -31,18 +31,13 @@ def settings() -> Training:
     given = vars(parser.parse_args())
     problem, optimizer = given.get("problem", "Rosenbrock"), given.get("optimizer")
     rates, newton, teaches = given.pop("rate_only"), given.pop("whitening"), given.pop("teacher")
-    if rates + newton + teaches > 1 and not (rates and teaches):
-        parser.error("--whitening goes with neither --rate-only nor --teacher")
-    if teaches and optimizer:
-        parser.error("--teacher is on the problem's own optimizer: leave --optimizer out")
+    if (newton and (rates or teaches)) or (teaches and optimizer):
+        parser.error("--whitening goes with neither --rate-only nor --teacher, nor --teacher with --optimizer")
     one = problem if isinstance(problem, str) else ", ".join(problem)
-    start = (
-        whitening(one)
-        if newton
-        else teacher(one)
-        if teaches
-        else recipe(problem, optimizer, given.get("action_mode", "schedule"))
-    )
+    if newton or teaches:
+        start = whitening(one) if newton else teacher(one)
+    else:
+        start = recipe(problem, optimizer, given.get("action_mode", "schedule"))
     return from_arguments(given, without_teleports(start) if rates else start)
 
 
