@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from teleport_env.agents import presets
 from teleport_env.agents.learning.slots import SLOTS
 from teleport_env.agents.presets import whiten_search
 
@@ -125,12 +126,7 @@ GENERALIST: dict[str, Any] = {
 
 
 WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
-    "MatrixFactorization": (whiten_search("inputs", -1, 1e-3), whiten_search("outputs", -1, 1e-3)),
-    "LinearNetwork": (
-        whiten_search("inputs", 0, 3e-3),
-        whiten_search("inputs", -1, 3e-3),
-        whiten_search("outputs", -1, 3e-3),
-    ),
+    **presets.WHITENING,
     "MLPRegression": (
         whiten_search("inputs", -1, 3e-4),
         whiten_search("inputs", 0, 0.03),
@@ -138,7 +134,7 @@ WHITENING: dict[str, tuple[dict[str, Any], ...]] = {
         whiten_search("outputs", -1, 3e-4),
     ),
 }
-"""Menus of a policy that whitens."""
+"""Menus of a policy that whitens: those of the fixed cycle, but for MLPRegression."""
 
 
 def whitening(problem: str) -> dict[str, Any]:

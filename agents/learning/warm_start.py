@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,7 @@ def shown_by_plan(training: Training, plan: Plan, instances: int = 512) -> Demon
     ids = draw_instances(training.only, "train", instances, training.seed + 1)
     lesson = play_plans(training, [plan], ids, seed=training.seed, lesson=True)[1]
     assert lesson is not None
-    count = training.settings().action_count
-    chosen = np.eye(count, dtype=np.float32)[lesson.actions]
-    return Demonstration(lesson.observations, (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
+    return _smoothed(training, lesson.observations, lesson.actions)
 
 
 def shown_by_policy(training: Training, teacher: LearnedSchedule, instances: int = 512) -> Demonstration:
@@ -60,21 +59,13 @@ def shown_by_policy(training: Training, teacher: LearnedSchedule, instances: int
         teacher: The policy.
         instances: How many.
     """
-    ids = draw_instances(training.only, "train", instances, training.seed + 1)
-    environment = {**training.environment, "learning_rate": teacher.environment["learning_rate"]}
-    env = TeleportVectorEnv(training.only, len(ids), autoreset_mode="Disabled", split="train", **environment)
-    seen: list[np.ndarray] = []
-    shown: list[np.ndarray] = []
-    with torch.no_grad():
-        observation, _ = env.reset(seed=training.seed, options={"instance_id": ids})
-        state, over = None, np.zeros(len(ids), dtype=bool)
-        while not over.all():
-            seen.append(observation[~over])
-            shown.append(teacher.probabilities(observation[~over]).astype(np.float32))
-            action, state = teacher.predict(observation, state, deterministic=False)
-            observation, _, terminated, truncated, _ = env.step(action)
-            over = terminated | truncated
-    return Demonstration(np.concatenate(seen), np.concatenate(shown))
+
+    def decide(observation: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        action, state = teacher.predict(observation, state, deterministic=False)
+        return action, state
+
+    seen, _ = _watched(training, teacher, decide, instances)
+    return Demonstration(seen, teacher.probabilities(seen).astype(np.float32))
 
 
 def shown_by_rule(training: Training, rule: Agent, instances: int = 512) -> Demonstration:
@@ -86,8 +77,23 @@ def shown_by_rule(training: Training, rule: Agent, instances: int = 512) -> Demo
         instances: How many.
     """
     translated = check_rule(training, rule)
+
+    def decide(observation: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        asked, state = rule.predict(observation, state)
+        return translated[asked], state
+
+    return _smoothed(training, *_watched(training, rule, decide, instances))
+
+
+def _watched(
+    training: Training,
+    teacher: Agent,
+    decide: Callable[[np.ndarray, Any], tuple[np.ndarray, Any]],
+    instances: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Observations ``(N, F)`` and actions ``(N,)`` of a teacher's episodes on the train split, at its own learning rate."""
     ids = draw_instances(training.only, "train", instances, training.seed + 1)
-    environment = {**training.environment, "learning_rate": rule.environment["learning_rate"]}
+    environment = {**training.environment, "learning_rate": teacher.environment["learning_rate"]}
     env = TeleportVectorEnv(training.only, len(ids), autoreset_mode="Disabled", split="train", **environment)
     seen: list[np.ndarray] = []
     done: list[np.ndarray] = []
@@ -95,15 +101,18 @@ def shown_by_rule(training: Training, rule: Agent, instances: int = 512) -> Demo
         observation, _ = env.reset(seed=training.seed, options={"instance_id": ids})
         state, over = None, np.zeros(len(ids), dtype=bool)
         while not over.all():
-            asked, state = rule.predict(observation, state)
-            action = translated[asked]
+            action, state = decide(observation, state)
             seen.append(observation[~over])
             done.append(action[~over])
             observation, _, terminated, truncated, _ = env.step(action)
             over = terminated | truncated
+    return np.concatenate(seen), np.concatenate(done)
+
+
+def _smoothed(training: Training, observations: np.ndarray, actions: np.ndarray) -> Demonstration:
     count = training.settings().action_count
-    chosen = np.eye(count, dtype=np.float32)[np.concatenate(done)]
-    return Demonstration(np.concatenate(seen), (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
+    chosen = np.eye(count, dtype=np.float32)[actions]
+    return Demonstration(observations, (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
 
 
 def rule_from(training: Training) -> Agent | None:
