@@ -37,7 +37,7 @@ def settings() -> Training:
     if newton or teaches:
         start = whitening(one) if newton else teacher(one)
     else:
-        start = recipe(problem, optimizer, given.get("action_mode", "schedule"))
+        start = recipe(problem, optimizer, given.get("action_mode", "schedule"), given.get("budget"))
     return from_arguments(given, without_teleports(start) if rates else start)
 
 

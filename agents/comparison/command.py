@@ -49,7 +49,12 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--policies", nargs="+", type=Path, help="files that scripts/train.py has written")
     made.add_argument("--split", choices=SPLITS, help="default: test")
     made.add_argument("--instances", type=int, help=f"a problem; default: {Study.instances}, full {Protocol.instances}")
-    made.add_argument("--budget", type=float, help="gradient evaluations an episode; default: the problem's")
+    made.add_argument(
+        "--budget",
+        nargs="+",
+        metavar="NUMBER or PROBLEM=NUMBER",
+        help="gradient evaluations an episode, of all problems or (full protocol) by problem; default: the problem's",
+    )
     made.add_argument(
         "--tuning-instances",
         type=int,
@@ -100,9 +105,26 @@ def read(given: argparse.Namespace) -> Study | Protocol | Transfer:
     if quick and kind is Study:
         raise ValueError("--quick makes the full protocol or that of transfers small: give --protocol full or transfer")
     options = {name: tuple(value) if name in TUPLES else value for name, value in options.items()}
+    if "budget" in options:
+        options["budget"] = _budget(options["budget"])
+        if isinstance(options["budget"], dict) and kind is not Protocol:
+            raise ValueError(f"--budget {' '.join(given.budget)}: budgets by problem are for --protocol full")
     foreign = sorted(set(options) - set(kind.__dataclass_fields__))
     if foreign:
         names = ", ".join("--" + name.replace("_", "-") for name in foreign)
         raise ValueError(f"{names}: no option of --protocol {name}")
     small = {key: value for key, value in QUICK.items() if key in kind.__dataclass_fields__} if quick else {}
     return kind(**{**small, **options})
+
+
+def _budget(words: list[str]) -> float | dict[str, float]:
+    """One number for all problems, or one for each that is named."""
+    try:
+        if len(words) == 1 and "=" not in words[0]:
+            return float(words[0])
+        named = dict(word.split("=") for word in words)
+        if len(named) == len(words):
+            return {problem: float(number) for problem, number in named.items()}
+    except ValueError:
+        pass
+    raise ValueError(f"--budget takes a number, or PROBLEM=NUMBER for different problems, got {' '.join(words)}")

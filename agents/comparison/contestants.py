@@ -45,9 +45,9 @@ class Contestant:
         return Training(**{**self.settings, **changes, **control, "seed": seed, "out": out})
 
 
-def contestants_of(problem: str, momentum: bool = True) -> list[Contestant]:
-    """Whom to train on a problem."""
-    full, rates = recipe(problem), rate_only(problem)
+def contestants_of(problem: str, momentum: bool = True, budget: float | None = None) -> list[Contestant]:
+    """Whom to train on a problem, at a budget if not its default."""
+    full, rates = recipe(problem, budget=budget), rate_only(problem, budget=budget)
     # without a rate to choose, a cloned plan has none to teach either
     alone = {**plan_first(full), "rate_factors": (1.0,)}
     lines = {**rates, "optimizer": "gd_line_search"}
@@ -64,7 +64,7 @@ def contestants_of(problem: str, momentum: bool = True) -> list[Contestant]:
     if momentum:
         # momentum begins from settings of its own, and so does its control
         own = {"optimizer": "momentum"}
-        learned, control = {**recipe(problem, "momentum"), **own}, {**rate_only(problem, "momentum"), **own}
+        learned, control = ({**made(problem, "momentum", budget=budget), **own} for made in (recipe, rate_only))
         about = "the same on momentum of 0.9 without teleports"
         found += [
             Contestant(MOMENTUM, "learned", "a policy on momentum of 0.9, from a recipe of its own", learned),

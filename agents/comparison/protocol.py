@@ -59,7 +59,7 @@ class Protocol:
         rules: In each family of rules and of random teleports.
         oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried.
         tuning_instances: Of the train split that every configuration is tried on; the last choice sees ten times as many.
-        budget: Gradient evaluations an episode; None: the problem's default.
+        budget: Gradient evaluations an episode, of all problems or by problem; None, or not named: the problem's default.
         momentum: Train on momentum too.
         training: Further settings that all trainings share.
         seed: Of the choice of instances.
@@ -87,7 +87,7 @@ class Protocol:
     rules: int = 300
     oracle: int | None = None
     tuning_instances: int = 32
-    budget: float | None = None
+    budget: float | Mapping[str, float] | None = None
     momentum: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 1
@@ -103,21 +103,33 @@ class Protocol:
                 raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
         check_backend(self.backend)
         for problem in self.problems:
-            Settings.build(problem)  # an unknown one is told before anything is computed
+            # an unknown one, and a budget that is none, are told before anything is computed
+            Settings.build(problem, budget=self.budget_of(problem))
+        strangers = sorted(set(self.budget) - set(self.problems)) if isinstance(self.budget, Mapping) else []
+        if strangers:
+            raise ValueError(f"budget names {', '.join(strangers)}, but the problems are {', '.join(self.problems)}")
 
-    def changes(self) -> dict[str, Any]:
-        """What the trainings have other than their recipes."""
-        own = {"decisions": self.train_decisions, "budget": self.budget}
+    def budget_of(self, problem: str) -> float | None:
+        """Gradient evaluations of an episode; None: the problem's default."""
+        return self.budget.get(problem) if isinstance(self.budget, Mapping) else self.budget
+
+    def contestants(self, problem: str) -> list[Contestant]:
+        """Whom to train on a problem."""
+        return contestants_of(problem, self.momentum, self.budget_of(problem))
+
+    def changes(self, problem: str) -> dict[str, Any]:
+        """What the trainings on a problem have other than their recipes."""
+        own = {"decisions": self.train_decisions, "budget": self.budget_of(problem)}
         return {**self.training, **{name: value for name, value in own.items() if value is not None}}
 
-    @property
-    def played(self) -> dict[str, Any]:
-        """What every played episode depends on beside the agent."""
+    def played(self, problem: str) -> dict[str, Any]:
+        """What every played episode of a problem depends on beside the agent."""
         return {
+            "problem": problem,
             "split": self.split,
             "instances": self.instances,
             "seeds": self.train_seeds,
-            "budget": self.budget,
+            "budget": self.budget_of(problem),
             "seed": self.seed,
         }
 
@@ -186,12 +198,12 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
     tunings = {
         f"{problem}/tuned/{_slug(name)}.json": (problem, name)
         for problem in protocol.problems
-        for name in families_of(problem, protocol.budget)
+        for name in families_of(problem, protocol.budget_of(problem))
     }
     trainings = {
         f"{problem}/trained/{_slug(one.name)}-{seed}.json": (problem, one, seed)
         for problem in protocol.problems
-        for one in contestants_of(problem, protocol.momentum)
+        for one in protocol.contestants(problem)
         for seed in range(protocol.train_seeds)
     }
     # the longest first: whoever is done early takes the short ones
@@ -221,7 +233,7 @@ def further_policies(protocol: Protocol) -> dict[str, tuple[Policy, str]]:
     if len(texts) < len(protocol.policies):
         raise ValueError(f"files of policies must have different names, got {', '.join(map(str, protocol.policies))}")
     loaded = {stem: policy_of(text) for stem, text in texts.items()}
-    taken = [one.name for problem in protocol.problems for one in contestants_of(problem, protocol.momentum)]
+    taken = [one.name for problem in protocol.problems for one in protocol.contestants(problem)]
     names = [policy.name for policy in loaded.values()]
     return {
         stem if policy.name in taken or names.count(policy.name) > 1 else policy.name: (policy, texts[stem])
@@ -244,14 +256,15 @@ def _slug(name: str) -> str:
 
 
 def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Piece:
-    family = families_of(problem, protocol.budget)[name]
+    budget = protocol.budget_of(problem)
+    family = families_of(problem, budget)[name]
     many = family.plan is not None or not family.axes.keys() & {"search", "scale"}
     settings = {
         "problem": problem,
         "family": name,
         "count": protocol.plans if many else protocol.rules,
         "instances": protocol.tuning_instances,
-        "budget": protocol.budget,
+        "budget": budget,
     }
     return Piece(path, settings, _tune, (settings,))
 
@@ -263,7 +276,7 @@ def _tune(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _training_piece(protocol: Protocol, path: str, problem: str, one: Contestant, seed: int) -> Piece:
     out = (protocol.out / path.removesuffix(".json")).absolute()  # a worker may stand in another folder
-    training = one.training(seed, out, protocol.changes())
+    training = one.training(seed, out, protocol.changes(problem))
     return Piece(path, settings_of(training), train_policy, (training,))
 
 
@@ -274,16 +287,16 @@ def _plays(
     protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, tuple[Policy, str]]
 ) -> list[Piece]:
     pieces = []
-    played = protocol.played
-    for name, family in families_of(problem, protocol.budget).items():
+    played = protocol.played(problem)
+    for name, family in families_of(problem, protocol.budget_of(problem)).items():
         evidence.about[problem, name] = family.about
         config = evidence.tuned[problem, name]["config"]
-        settings = {**played, "problem": problem, "family": name, "config": config}
+        settings = {**played, "family": name, "config": config}
         pieces.append(Piece(f"{problem}/played/{_slug(name)}.json", settings, _play_family, (settings,)))
-    for one in contestants_of(problem, protocol.momentum):
+    for one in protocol.contestants(problem):
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
-        settings = {**played, "problem": problem, "name": one.name, "kind": one.kind, "policies": _digests(texts)}
+        settings = {**played, "name": one.name, "kind": one.kind, "policies": _digests(texts)}
         settings["bare"] = one.name in (LEARNED, MOMENTUM)
         pieces.append(Piece(f"{problem}/played/{_slug(one.name)}.json", settings, _play_policies, (settings, texts)))
     for name, (policy, text) in policies.items():
@@ -291,11 +304,11 @@ def _plays(
             continue
         seen = "and not on this one" if policy.problems and problem not in policy.problems else "in one training"
         evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
-        settings = {**played, "problem": problem, "name": name, "kind": policy.kind, "policies": _digests([text])}
+        settings = {**played, "name": name, "kind": policy.kind, "policies": _digests([text])}
         settings["bare"] = policy.kind == "learned"
         pieces.append(Piece(f"{problem}/played/file-{_slug(name)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in REFERENCES:
-        settings = {**played, "problem": problem, "method": scipy_name}
+        settings = {**played, "method": scipy_name}
         pieces.append(Piece(f"{problem}/played/{_slug(scipy_name)}.json", settings, _play_scipy, (settings,)))
     for name in (FIXED, RATE_SCHEDULE):
         if (problem, name) in evidence.tuned:
@@ -303,7 +316,6 @@ def _plays(
             candidates = found["candidates"][: protocol.oracle]
             settings = {
                 **played,
-                "problem": problem,
                 "family": name,
                 "config": found["config"],
                 "candidates": candidates,

@@ -110,7 +110,7 @@ def _decisions(evidence: Evidence, measured: Measured) -> list[Drawing]:
         if policies:
             ids = draw_instances(problem, protocol.split, min(WATCHED, protocol.instances), protocol.seed)
             drawings += decision_drawings(
-                problem, watch(problem, policies[0], ids, split=protocol.split, budget=protocol.budget)
+                problem, watch(problem, policies[0], ids, split=protocol.split, budget=protocol.budget_of(problem))
             )
     return drawings
 

@@ -346,7 +346,7 @@ class Course:
 
     def _provenance(self) -> dict[str, Any]:
         training = self.training
-        start = recipe(training.problem, training.optimizer, training.action_mode)
+        start = recipe(training.problem, training.optimizer, training.action_mode, training.budget)
         return {
             "command": command(training, start),
             "training": {**training.to_json(), "out": ""},

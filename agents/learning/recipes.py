@@ -11,6 +11,7 @@ from typing import Any
 from teleport_env.agents import presets
 from teleport_env.agents.learning.slots import SLOTS
 from teleport_env.agents.presets import whiten_search
+from teleport_env.envs.settings import Settings
 
 # Finer than doubling: at the edge of stability a rate is found by small steps up and larger ones down.
 _RATES = (1.0, 0.5, 1.3, 2.0, 4.0)
@@ -106,6 +107,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 
+SHORT: dict[str, dict[str, Any]] = {name: {"steps_per_action": 1} for name in ("Rosenbrock", "RosenbrockND")}
+"""What some problems have besides at no more than half of their default budget: few steps, each of them a decision."""
+
 GENERALIST: dict[str, Any] = {
     "problem": tuple(RECIPES),
     "families": {
@@ -186,32 +190,38 @@ GROUP_OWN: dict[str, dict[str, Any]] = {
 """And what some problems have for themselves: one rate serves the whole run, and the best plan's need not be it."""
 
 
-def recipe(problem: str | Sequence[str], optimizer: str | None = None, action_mode: str = "schedule") -> dict[str, Any]:
+def recipe(
+    problem: str | Sequence[str],
+    optimizer: str | None = None,
+    action_mode: str = "schedule",
+    budget: float | None = None,
+) -> dict[str, Any]:
     """Settings of a `Training` on a problem, or on several; those of a problem without a recipe are the class's defaults.
 
     Args:
         problem: Registered name, or several.
         optimizer: Of the runs, if it is not the problem's own; a policy on momentum begins from other settings.
         action_mode: ``"schedule"`` or ``"group"``.
+        budget: Gradient evaluations an episode, if not the problem's own; it is not among the settings returned.
     """
+    names = (problem,) if isinstance(problem, str) else tuple(problem)
+    several = len(names) > 1
     if action_mode == "group":
-        names = [problem] if isinstance(problem, str) else list(problem)
-        own = GROUP_OWN.get(names[0], {}) if len(names) == 1 else {}
-        return {"problem": names[0] if len(names) == 1 else tuple(names), **GROUP, **own}
-    if optimizer is not None:
-        if optimizer != "momentum":
-            return recipe(problem)
-        names = [problem] if isinstance(problem, str) else list(problem)
-        return {
-            **(recipe(names) if len(names) > 1 else {"problem": names[0], **TEACHERS.get(names[0], {})}),
-            **MOMENTUM,
-        }
-    if isinstance(problem, str):
-        return {"problem": problem, **RECIPES.get(problem, {})}
-    if len(problem) == 1:
-        return recipe(problem[0])
-    families = {name: GENERALIST["families"].get(name, {}) for name in problem}
-    return {**GENERALIST, "problem": tuple(problem), "families": families, "runs": 64 * len(problem)}
+        own = {} if several else GROUP_OWN.get(names[0], {})
+        return {"problem": names if several else names[0], **GROUP, **own}
+    momentum = MOMENTUM if optimizer == "momentum" else {}
+    if several:
+        families = {name: GENERALIST["families"].get(name, {}) for name in names}
+        return {**GENERALIST, "problem": names, "families": families, "runs": 64 * len(names), **momentum}
+    own = (TEACHERS if momentum else RECIPES).get(names[0], {})
+    return {"problem": names[0], **own, **_short(names[0], budget), **momentum}
+
+
+def _short(problem: str, budget: float | None) -> dict[str, Any]:
+    """What a problem has besides at a budget."""
+    if problem not in SHORT or budget is None or budget > 0.5 * Settings.build(problem).budget:
+        return {}
+    return SHORT[problem]
 
 
 def teacher(problem: str) -> dict[str, Any]:
@@ -225,9 +235,11 @@ def teacher(problem: str) -> dict[str, Any]:
     return {"problem": problem, **TEACHERS[problem]}
 
 
-def rate_only(problem: str | Sequence[str], optimizer: str | None = None) -> dict[str, Any]:
+def rate_only(
+    problem: str | Sequence[str], optimizer: str | None = None, budget: float | None = None
+) -> dict[str, Any]:
     """The control of a recipe: see `without_teleports`."""
-    return without_teleports(recipe(problem, optimizer))
+    return without_teleports(recipe(problem, optimizer, budget=budget))
 
 
 def without_teleports(settings: dict[str, Any]) -> dict[str, Any]:

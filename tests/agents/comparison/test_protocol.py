@@ -222,6 +222,35 @@ def test_the_command_line_makes_either() -> None:
         read(made.parse_args(["--plans", "3"]))
 
 
+def test_budgets_may_differ_by_problem() -> None:
+    made = parser("")
+    words = ["--protocol", "full", "--problems", "Booth", "Rosenbrock", "Quadratic", "--budget"]
+    found = read(made.parse_args([*words, "Rosenbrock=20", "Booth=12"]))
+    assert isinstance(found, Protocol)
+    assert [found.budget_of(problem) for problem in found.problems] == [12.0, 20.0, None]
+    assert found.played("Booth")["budget"] == found.changes("Booth")["budget"] == 12.0
+    assert "budget" not in found.changes("Quadratic")
+    same = read(made.parse_args([*words, "7"]))
+    assert isinstance(same, Protocol)
+    assert {same.budget_of(problem) for problem in same.problems} == {7.0}
+    with pytest.raises(ValueError, match="budget names Boot, but the problems are Booth, Rosenbrock, Quadratic"):
+        read(made.parse_args([*words, "Boot=3"]))
+    for wrong in (["many"], ["Booth=few"], ["Booth=3", "Booth=4"], ["3", "4"], ["Booth="]):
+        with pytest.raises(ValueError, match="--budget takes a number, or PROBLEM=NUMBER"):
+            read(made.parse_args([*words, *wrong]))
+    with pytest.raises(ValueError, match="budgets by problem are for --protocol full"):
+        read(made.parse_args(["--problems", "Booth", "--budget", "Booth=3"]))
+    with pytest.raises(ValueError, match="budget"):
+        read(made.parse_args([*words, "Booth=-3"]))
+
+
+def test_at_a_short_budget_every_step_is_a_decision() -> None:
+    for budget, stride in ((None, 4), (80.0, 4), (41.0, 4), (40.0, 1), (20.0, 1)):
+        found = Protocol(problems=("Rosenbrock",), budget=budget).contestants("Rosenbrock")
+        trained = [one.training(0, Path("x"), {}) for one in found]
+        assert {one.steps_per_action for one in trained} == {stride}
+
+
 def test_momentum_is_trained_by_its_own_recipe(tmp_path: Path) -> None:
     """Regression: momentum was trained by plain descent's settings, which come to plain momentum."""
     found = {one.name: one for one in contestants_of("MatrixFactorization")}
