@@ -8,10 +8,7 @@ in the full protocol every rate, tuning, training and played agent is a file und
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,21 +16,33 @@ from pathlib import Path
 from typing import Any
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.baselines import FIXED, families_of, menu_of, tune
+from teleport_env.agents.comparison.baselines import FIXED, families_of, menu_of
 from teleport_env.agents.comparison.contestants import LEARNED, contestants_of, policy_of, settings_of, train_policy
 from teleport_env.agents.comparison.parallel import check_backend
 from teleport_env.agents.comparison.pieces import Piece, complete
-from teleport_env.agents.comparison.play import draw_instances, play
-from teleport_env.agents.comparison.search import Found
 from teleport_env.agents.comparison.study import versions
-from teleport_env.agents.comparison.transfer_schedules import Ground, ground, plain_rate, schedule_on, tune_schedule
-from teleport_env.agents.learned import LearnedSchedule
-from teleport_env.agents.learning.recipes import RECIPES, TEACHERS, recipe
+from teleport_env.agents.comparison.transfer_schedules import Ground, ground, schedule_on
+from teleport_env.agents.comparison.transfer_work import (
+    CARRIED,
+    LEFT_OUT,
+    LONGER,
+    OWN,
+    OWN_FIXED,
+    PLAIN,
+    can_teach,
+    describe,
+    digest,
+    mixture,
+    play_agents,
+    resized,
+    sweep,
+    text_of,
+    train_mixture,
+    tune_carried,
+    tune_fixed,
+)
+from teleport_env.agents.learning.recipes import RECIPES, TEACHERS
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.learning.slots import search_prices
-from teleport_env.agents.learning.warm_start import teacher_of
-from teleport_env.agents.policy_network import NetworkAgent
-from teleport_env.agents.policy_prices import relative
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
 
@@ -60,24 +69,8 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Other sizes of a problem, as its arguments."""
 
-LEFT_OUT = "learned on the others"
-CARRIED = "fixed schedule of the others"
-PLAIN = "plain descent"
-OWN = "learned on it"
-OWN_FIXED = "fixed schedule tuned on it"
-LONGER = "fixed schedule of this budget"
-
-MIXTURE: dict[str, Any] = {
-    "decisions": 400_000,
-    "step_size": 5e-4,
-    "entropy": 0.005,
-    "plans": 0,
-    "rules": 0,
-    "warm_start": False,
-    "temperatures": (0.0, 0.5),
-    "name": LEFT_OUT,
-}
-"""What a policy for all problems but one has other than the recipe of several: it is made much as the pretrained one was."""
+KIN = (("Rosenbrock", "RosenbrockND"),)
+"""Problems that are one in several dimensions: what has seen one has seen the other, so that they are left out together."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +130,11 @@ class Transfer:
         unknown = [name for name in self.questions if name not in QUESTIONS]
         if unknown or not self.questions:
             raise ValueError(f"questions must be some of {', '.join(QUESTIONS)}, got {self.questions}")
-        if FAMILIES in self.questions and len(self.problems) < 3:
-            raise ValueError(f"to leave one out takes at least 3 problems, got {', '.join(self.problems)}")
+        if FAMILIES in self.questions and min(len(self.others(problem)) for problem in self.problems) < 2:
+            kin = "; ".join(" and ".join(names) for names in KIN)
+            raise ValueError(
+                f"to leave one out takes at least 3 problems, of which {kin} count as one, got {', '.join(self.problems)}"
+            )
         if 1.0 not in self.factors:
             raise ValueError(f"1 must be among the factors, got {self.factors}")
         check_backend(self.backend)
@@ -150,9 +146,14 @@ class Transfer:
         """Numbers of the trainings."""
         return range(self.train_seeds)
 
+    def together(self, problem: str) -> tuple[str, ...]:
+        """What is left out where a problem is: itself and its kin."""
+        family = next((kin for kin in KIN if problem in kin), (problem,))
+        return tuple(name for name in self.problems if name in family)
+
     def others(self, problem: str) -> tuple[str, ...]:
-        """All problems but one."""
-        return tuple(name for name in self.problems if name != problem)
+        """All problems but one and its kin."""
+        return tuple(name for name in self.problems if name not in self.together(problem))
 
     def budget_of(self, problem: str) -> float:
         """Gradient evaluations of an ordinary episode."""
@@ -271,7 +272,7 @@ class _Gathering:
                     "shape": shape,
                 }
                 place = "-".join(["plain/" + problem, *name.split()])
-                work["rate", problem, name] = Piece(f"{place}.json", arguments, _sweep, (arguments,))
+                work["rate", problem, name] = Piece(f"{place}.json", arguments, sweep, (arguments,))
         longer = transfer.longer if BUDGETS in transfer.questions else ()
         for problem in transfer.problems:
             for factor in (1.0, *longer):
@@ -284,7 +285,7 @@ class _Gathering:
                 # a configuration names its search by number: with another menu it would be another schedule
                 settings = {**arguments, "menu": menu_of(problem)}
                 work["tuned", problem, f"{factor:g}"] = Piece(
-                    f"tuned/{problem}-{factor:g}.json", settings, _tune_fixed, (arguments,)
+                    f"tuned/{problem}-{factor:g}.json", settings, tune_fixed, (arguments,)
                 )
         done = self.complete(work.values(), "tuning and training alone")
         for (kind, problem, name), piece in work.items():
@@ -298,7 +299,7 @@ class _Gathering:
                 found.tuned[f"{FIXED}, budget x {name}", problem] = result
         for (problem, seed), path in given.items():
             if path is not None:
-                self.singles[problem, seed] = _text_of(path)
+                self.singles[problem, seed] = text_of(path)
 
     def wanted(self) -> list[tuple[str, int]]:
         return [(problem, seed) for problem in self.transfer.problems for seed in self.transfer.seeds]
@@ -325,16 +326,14 @@ class _Gathering:
         lessons = self.lessons()
         work: dict[tuple[str, str], list[Piece]] = {}
         for problem in transfer.problems:
-            known = transfer.others(problem)
+            known, group = transfer.others(problem), "-".join(transfer.together(problem))
             for seed in transfer.seeds:
-                place = f"families/trained/without-{problem}-{seed}"
+                place = f"families/trained/without-{group}-{seed}"
                 texts = {name: lessons[name, seed] for name in known}
-                training = mixture(transfer, problem, seed, self.folder(place))
-                settings = {**settings_of(training), "teachers": {name: _digest(text) for name, text in texts.items()}}
-                piece = Piece(f"{place}.json", settings, _train_mixture, (training, texts))
+                training = mixture(known, transfer.changes(), seed, self.folder(place), texts)
+                settings = {**settings_of(training), "teachers": {name: digest(text) for name, text in texts.items()}}
+                piece = Piece(f"{place}.json", settings, train_mixture, (training, texts))
                 work.setdefault((LEFT_OUT, problem), []).append(piece)
-        for problem in transfer.problems:
-            known = transfer.others(problem)
             grounds = [ground(name, known, self.plain(name), transfer.budget) for name in known]
             found.grounds[problem] = ground(problem, known, self.plain(problem), transfer.budget)
             settings = {
@@ -343,9 +342,11 @@ class _Gathering:
                 "instances": transfer.tuning_instances,
             }
             arguments = grounds, transfer.plans, transfer.tuning_instances
-            piece = Piece(f"families/tuned/without-{problem}.json", settings, _tune_carried, arguments)
-            work[CARRIED, problem] = [piece]
-        done = self.complete([piece for pieces in work.values() for piece in pieces], "one left out")
+            work[CARRIED, problem] = [Piece(f"families/tuned/without-{group}.json", settings, tune_carried, arguments)]
+        # kin share theirs; the trainings first, which take longest
+        longest_first = sorted(work, key=lambda key: key[0] != LEFT_OUT)
+        once = {piece.path: piece for key in longest_first for piece in work[key]}
+        done = self.complete(once.values(), "one left out")
         for (kind, problem), pieces in work.items():
             results = [done[piece.path] for piece in pieces]
             if kind == LEFT_OUT:
@@ -359,9 +360,9 @@ class _Gathering:
         texts: dict[tuple[str, int], str] = {}
         work: dict[tuple[str, int], Piece] = {}
         for problem, seed in self.wanted():
-            left_out = next(name for name in transfer.problems if name != problem)
+            known = next(known for name in transfer.problems if problem in (known := transfer.others(name)))
             place = f"families/teachers/{problem}-{seed}"
-            alone = mixture(transfer, left_out, seed, self.folder(place)).alone(problem)
+            alone = mixture(known, transfer.changes(), seed, self.folder(place), {}).alone(problem)
             text = self.singles[problem, seed]
             if can_teach(alone, text):
                 texts[problem, seed] = text
@@ -402,7 +403,7 @@ class _Gathering:
         }
         slug = "".join(c if c.isalnum() else "-" for c in "-".join(part for part in (problem, variant, name) if part))
         described = {**settings, "agents": [describe(agent) for agent in agents]}
-        return Piece(f"{question}/played/{slug}.json", described, _play, (settings, list(agents)))
+        return Piece(f"{question}/played/{slug}.json", described, play_agents, (settings, list(agents)))
 
     def fixed(self, problem: str, factor: float = 1.0, rate: float = 1.0) -> list[Agent]:
         """The fixed schedule tuned on a problem at a multiple of its budget, at a multiple of its rate."""
@@ -471,104 +472,3 @@ class _Gathering:
             found[variant, OWN_FIXED] = (self.fixed(problem, rate=rescaled), budget, shape)
             found[variant, PLAIN] = ([Never(environment={"learning_rate": rate})], budget, shape)
         return found
-
-
-def mixture(transfer: Transfer, left_out: str, seed: int, out: Path) -> Training:
-    """The training of a policy for all problems but one; its teachers lie beside its checkpoint."""
-    known = transfer.others(left_out)
-    settings = {**recipe(known), **MIXTURE, **transfer.changes(), "seed": seed, "out": out}
-    # what it needs of plans its teachers have found
-    settings |= {name: MIXTURE[name] for name in ("plans", "rules", "warm_start")}
-    # equal parts of the runs for each problem
-    settings["runs"] = len(known) * max(1, settings["runs"] // len(known))
-    settings["teachers"] = tuple(_lesson(out, name) for name in known)
-    return Training(**settings)
-
-
-def can_teach(training: Training, text: str) -> bool:
-    """Whether a policy, given as its file's text, plays in the environment of a training on its problem."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "policy.json"
-        path.write_text(text, encoding="utf-8")
-        try:
-            return teacher_of(training, (path,)) is not None
-        except ValueError:  # its actions mean something else
-            return False
-
-
-def resized(policy: NetworkAgent, problem: str, shape: Mapping[str, Any]) -> NetworkAgent:
-    """A policy on another size of its problem, told what searches cost there."""
-    if not isinstance(policy, LearnedSchedule) or policy.prices is None:
-        return policy
-    environment = dict(policy.environment)
-    prices = search_prices(problem, environment.pop("searches", ()), problem=dict(shape), **environment)
-    return dataclasses.replace(policy, prices=relative(prices))
-
-
-def describe(agent: Agent) -> dict[str, Any]:
-    """All that an agent's play depends on, in JSON's types."""
-    apart = ("layers", "provenance")
-    content = {one.name: getattr(agent, one.name) for one in dataclasses.fields(agent) if one.name not in apart}
-    if isinstance(agent, NetworkAgent):
-        content["layers"] = hashlib.sha256(
-            b"".join(part.tobytes() for layer in agent.layers for part in layer)
-        ).hexdigest()
-    described: dict[str, Any] = json.loads(json.dumps({"class": type(agent).__name__, **content}, default=repr))
-    return described
-
-
-def _lesson(out: Path, problem: str) -> Path:
-    return out / "teachers" / f"{problem}.json"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _text_of(path: Path) -> str:
-    try:
-        text: str = json.loads(path.read_text(encoding="utf-8"))["result"]["policy"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a finished training of a full protocol ({error})") from error
-    return text
-
-
-# -- what is done in workers -------------------------------------------------------------------------------------------
-
-
-def _sweep(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return plain_rate(**settings)
-
-
-def _tune_fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {name: settings[name] for name in ("count", "instances", "budget")}
-    return _without_candidates(tune(settings["problem"], FIXED, **rest))
-
-
-def _tune_carried(grounds: Sequence[Ground], count: int, instances: int) -> dict[str, Any]:
-    return _without_candidates(tune_schedule(grounds, count=count, instances=instances))
-
-
-def _without_candidates(found: Found) -> dict[str, Any]:
-    kept = {name: value for name, value in dataclasses.asdict(found).items() if name != "candidates"}
-    return {**kept, "edges": list(found.edges)}  # as its file will say
-
-
-def _train_mixture(training: Training, texts: Mapping[str, str]) -> dict[str, Any]:
-    for problem, text in texts.items():
-        path = _lesson(training.out, problem)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return train_policy(training)
-
-
-def _play(settings: Mapping[str, Any], agents: Sequence[Agent]) -> list[dict[str, Any]]:
-    """One agent for all seeds, or one a seed; a seed is also that of the searches' random numbers."""
-    more = {"problem": dict(settings["shape"])} if settings["shape"] else {}
-    problem, split = settings["problem"], settings["split"]
-    ids = draw_instances(problem, split, settings["instances"], settings["seed"], more)
-    rows: list[dict[str, Any]] = []
-    for seed in range(settings["seeds"]):
-        agent = agents[seed % len(agents)]
-        rows += play(problem, agent, ids, split=split, budget=settings["budget"], seed=seed, settings=more).rows
-    return [{name: row[name] for name in ("seed", "instance_id", "gained", "diverged", "teleports")} for row in rows]

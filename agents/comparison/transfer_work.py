@@ -1,0 +1,154 @@
+"""What a comparison of transfers does in its workers, and what goes to them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.baselines import FIXED, tune
+from teleport_env.agents.comparison.contestants import train_policy
+from teleport_env.agents.comparison.play import draw_instances, play
+from teleport_env.agents.comparison.search import Found
+from teleport_env.agents.comparison.transfer_schedules import Ground, plain_rate, tune_schedule
+from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.slots import search_prices
+from teleport_env.agents.learning.warm_start import teacher_of
+from teleport_env.agents.policy_network import NetworkAgent
+from teleport_env.agents.policy_prices import relative
+
+LEFT_OUT = "learned on the others"
+CARRIED = "fixed schedule of the others"
+PLAIN = "plain descent"
+OWN = "learned on it"
+OWN_FIXED = "fixed schedule tuned on it"
+LONGER = "fixed schedule of this budget"
+
+MIXTURE: dict[str, Any] = {
+    "decisions": 400_000,
+    "step_size": 5e-4,
+    "entropy": 0.005,
+    "plans": 0,
+    "rules": 0,
+    "warm_start": False,
+    "temperatures": (0.0, 0.5),
+    "name": LEFT_OUT,
+}
+"""What a policy for all problems but one has other than the recipe of several: it is made much as the pretrained one was."""
+
+
+def mixture(
+    known: Sequence[str], changes: Mapping[str, Any], seed: int, out: Path, texts: Mapping[str, str]
+) -> Training:
+    """The training of a policy for some problems.
+
+    Args:
+        known: The problems.
+        changes: Settings other than `MIXTURE`'s.
+        seed: Of the training.
+        out: Its folder.
+        texts: Files of its teachers by problem; they lie beside the checkpoint, under names that tell them from others.
+    """
+    settings = {**recipe(known), **MIXTURE, **changes, "seed": seed, "out": out}
+    # what it needs of plans its teachers have found
+    settings |= {name: MIXTURE[name] for name in ("plans", "rules", "warm_start")}
+    # equal parts of the runs for each problem
+    settings["runs"] = len(known) * max(1, settings["runs"] // len(known))
+    settings["teachers"] = tuple(_lesson(out, name, text) for name, text in texts.items())
+    return Training(**settings)
+
+
+def can_teach(training: Training, text: str) -> bool:
+    """Whether a policy, given as its file's text, plays in the environment of a training on its problem."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.json"
+        path.write_text(text, encoding="utf-8")
+        try:
+            return teacher_of(training, (path,)) is not None
+        except ValueError:  # its actions mean something else
+            return False
+
+
+def resized(policy: NetworkAgent, problem: str, shape: Mapping[str, Any]) -> NetworkAgent:
+    """A policy on another size of its problem, told what searches cost there."""
+    if not isinstance(policy, LearnedSchedule) or policy.prices is None:
+        return policy
+    environment = dict(policy.environment)
+    prices = search_prices(problem, environment.pop("searches", ()), problem=dict(shape), **environment)
+    return dataclasses.replace(policy, prices=relative(prices))
+
+
+def describe(agent: Agent) -> dict[str, Any]:
+    """All that an agent's play depends on, in JSON's types."""
+    apart = ("layers", "provenance")
+    content = {one.name: getattr(agent, one.name) for one in dataclasses.fields(agent) if one.name not in apart}
+    if isinstance(agent, NetworkAgent):
+        content["layers"] = hashlib.sha256(
+            b"".join(part.tobytes() for layer in agent.layers for part in layer)
+        ).hexdigest()
+    described: dict[str, Any] = json.loads(json.dumps({"class": type(agent).__name__, **content}, default=repr))
+    return described
+
+
+def _lesson(out: Path, problem: str, text: str) -> Path:
+    return out / "teachers" / f"{problem}-{digest(text)[:12]}.json"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def text_of(path: Path) -> str:
+    try:
+        text: str = json.loads(path.read_text(encoding="utf-8"))["result"]["policy"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a finished training of a full protocol ({error})") from error
+    return text
+
+
+# -- what is done in workers -------------------------------------------------------------------------------------------
+
+
+def sweep(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return plain_rate(**settings)
+
+
+def tune_fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {name: settings[name] for name in ("count", "instances", "budget")}
+    return _without_candidates(tune(settings["problem"], FIXED, **rest))
+
+
+def tune_carried(grounds: Sequence[Ground], count: int, instances: int) -> dict[str, Any]:
+    return _without_candidates(tune_schedule(grounds, count=count, instances=instances))
+
+
+def _without_candidates(found: Found) -> dict[str, Any]:
+    kept = {name: value for name, value in dataclasses.asdict(found).items() if name != "candidates"}
+    return {**kept, "edges": list(found.edges)}  # as its file will say
+
+
+def train_mixture(training: Training, texts: Mapping[str, str]) -> dict[str, Any]:
+    for problem, text in texts.items():
+        path = _lesson(training.out, problem, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return train_policy(training)
+
+
+def play_agents(settings: Mapping[str, Any], agents: Sequence[Agent]) -> list[dict[str, Any]]:
+    """One agent for all seeds, or one a seed; a seed is also that of the searches' random numbers."""
+    more = {"problem": dict(settings["shape"])} if settings["shape"] else {}
+    problem, split = settings["problem"], settings["split"]
+    ids = draw_instances(problem, split, settings["instances"], settings["seed"], more)
+    rows: list[dict[str, Any]] = []
+    for seed in range(settings["seeds"]):
+        agent = agents[seed % len(agents)]
+        rows += play(problem, agent, ids, split=split, budget=settings["budget"], seed=seed, settings=more).rows
+    return [{name: row[name] for name in ("seed", "instance_id", "gained", "diverged", "teleports")} for row in rows]
