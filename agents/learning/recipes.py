@@ -110,6 +110,21 @@ RECIPES: dict[str, dict[str, Any]] = {
 SHORT: dict[str, dict[str, Any]] = {name: {"steps_per_action": 1} for name in ("Rosenbrock", "RosenbrockND")}
 """What some problems have besides at no more than half of their default budget: few steps, each of them a decision."""
 
+BATCHES: dict[str, dict[str, Any]] = {
+    "Digits": {
+        "rate_factors": (1.0, 0.5, 0.7, 1.3, 2.0),
+        "steps_per_action": 15,
+        "warm_start": True,
+        "critic_segments": 1,
+        "plans": 64,
+        "runs": 128,
+        "rollout": 20,
+        "decisions": 60_000,
+        "validation_instances": 64,
+    }
+}
+"""Of problems with mini-batches. They are no part of `GENERALIST`: a step costs as much as a hundred of the others."""
+
 GENERALIST: dict[str, Any] = {
     "problem": tuple(RECIPES),
     "families": {
@@ -213,7 +228,7 @@ def recipe(
     if several:
         families = {name: GENERALIST["families"].get(name, {}) for name in names}
         return {**GENERALIST, "problem": names, "families": families, "runs": 64 * len(names), **momentum}
-    own = (TEACHERS if momentum else RECIPES).get(names[0], {})
+    own = (TEACHERS if momentum else RECIPES).get(names[0], BATCHES.get(names[0], {}))
     return {"problem": names[0], **own, **_short(names[0], budget), **momentum}
 
 

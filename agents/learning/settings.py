@@ -155,6 +155,11 @@ class Training:
                 "rule is for one problem with a menu, without warm_start and teachers; an empty one, {}, leaves it out, "
                 f"got {dict(self.rule)}"
             )
+        if self.rule and self.learning_rate is not None:
+            raise ValueError(
+                f"the rule brings the base learning rate, {self.rule.get('learning_rate')}; learning_rate must be None, got "
+                f"{self.learning_rate}; leave the rule out with an empty one, {{}}, or change the rate in it"
+            )
         if self.runs * self.rollout % self.minibatches:
             raise ValueError(
                 f"minibatches must divide the {self.runs * self.rollout} decisions of a rollout, got {self.minibatches}"

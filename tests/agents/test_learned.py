@@ -600,6 +600,10 @@ def test_the_command_line_goes_before_the_recipe() -> None:
         ({"temperatures": (-1.0,)}, "temperatures"),
         ({"searches": ("astrology",)}, "astrology"),
         ({"rule": {"agent": "stall"}, "warm_start": True}, "without warm_start and teachers"),
+        (
+            {"rule": {"agent": "stall", "learning_rate": 0.1}, "learning_rate": 0.2},
+            "rate, 0.1; learning_rate must be None",
+        ),
         ({"problem": "Both"}, "there is no problem 'Both'"),
     ],
 )

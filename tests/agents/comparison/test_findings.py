@@ -135,6 +135,10 @@ def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measu
         ("Minus the best", {"learned": 6.5}),
         ("Minus the best", {"learned_rate_only": 8.2}),
         ("Nowhere significantly below the best", {"learned": 6.0}),
+        (
+            "Minus the best baseline or control on the same episodes, edge of stability among",
+            {"edge_of_stability": 8.0},
+        ),
         ("Nowhere significantly below edge of stability", {"edge_of_stability": 8.3}),
         ("At least 60 %", {"oracle": 11.0}),
         ("Minus learned rate only", {"learned": 6.9}),
@@ -145,6 +149,7 @@ def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measu
         ("With whitenings in the menu: not", {"whitening_cycle": 8.7}),
         ("With whitenings in the menu: the policy", {"whitening_cycle": 8.2}),
         ("No more divergences", {"diverged": 0.1}),
+        ("Nowhere significantly more divergences", {"diverged": 0.2}),
     ],
 )
 def test_a_target_that_is_missed_is_told(begins: str, changes: dict[str, float]) -> None:
@@ -169,6 +174,14 @@ def test_what_was_not_played_is_not_said_to_hold() -> None:
     assert {verdict(found, begins).holds for begins in ("At least 60 %", "Above tuned momentum")} == {"not measured"}
     missed = findings(measured(("Booth",), learned=6.0))
     assert verdict(missed, "Minus the best").holds == "no"  # one is enough
+
+
+def test_a_divergence_in_a_hundred_is_counted_but_is_no_difference() -> None:
+    found = findings(measured(("Booth",), diverged=0.025))  # one instance of forty
+    assert verdict(found, "No more divergences").holds == "no"
+    told = verdict(found, "Nowhere significantly more divergences")
+    assert told.holds == "yes"
+    assert told.detail.startswith("Booth +2.50 [+0.00")
 
 
 def test_an_edge_and_a_saturated_budget_are_told(good: Measured) -> None:
