@@ -191,6 +191,19 @@ def _canonical(config: Config) -> Config:
     return {**config, **{name: value for name, value in cleared.items() if name in config}}
 
 
+def opening_of(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> dict[str, Any] | None:
+    """The search of a rule's first teleports, if it has another for them: one that serves the symmetry of the others.
+
+    Args:
+        menu: `menu_of` the problem.
+        config: Of the rule; its ``opening`` is counted round the searches of that symmetry.
+    """
+    if not config.get("looks"):
+        return None
+    same = [search_ for symmetry, search_ in menu if symmetry == menu[config["search"]][0]]
+    return same[config["opening"] % len(same)]
+
+
 class _Families:
     def __init__(self, problem: str, budget: float | None) -> None:
         self.problem = problem
@@ -377,10 +390,9 @@ class _Families:
 
         def build(config: Config) -> Agent:
             here, chosen = self._here(config), {key: config[key] for key in settings}
-            if config.get("looks"):
-                # the search of the first teleports, of those that serve the same symmetry
-                same = [search_ for symmetry, search_ in self.menu if symmetry == here["symmetry"]]
-                here["searches"] = [same[config["opening"] % len(same)], *here["searches"]]
+            opening = opening_of(self.menu, config)
+            if opening is not None:
+                here["searches"] = [opening, *here["searches"]]
                 chosen["which"] = 1
             return agent_from(name, **chosen, environment=here)
 

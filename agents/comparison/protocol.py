@@ -20,7 +20,15 @@ from typing import Any
 import numpy as np
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.baselines import FIXED, RATE_SCHEDULE, Family, families_of, play_configs, tune
+from teleport_env.agents.comparison.baselines import (
+    FIXED,
+    RATE_SCHEDULE,
+    Family,
+    families_of,
+    menu_of,
+    play_configs,
+    tune,
+)
 from teleport_env.agents.comparison.contestants import (
     LEARNED,
     MOMENTUM,
@@ -265,8 +273,14 @@ def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Pie
         "count": protocol.plans if many else protocol.rules,
         "instances": protocol.tuning_instances,
         "budget": budget,
+        **_menu(problem, family),
     }
     return Piece(path, settings, _tune, (settings,))
+
+
+def _menu(problem: str, family: Family) -> dict[str, Any]:
+    """The searches that a family's configurations name by number: with another menu they would be other schedules."""
+    return {"menu": menu_of(problem)} if family.axes.keys() & {"search", "which"} else {}
 
 
 def _tune(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,10 +302,11 @@ def _plays(
 ) -> list[Piece]:
     pieces = []
     played = protocol.played(problem)
-    for name, family in families_of(problem, protocol.budget_of(problem)).items():
+    families = families_of(problem, protocol.budget_of(problem))
+    for name, family in families.items():
         evidence.about[problem, name] = family.about
         config = evidence.tuned[problem, name]["config"]
-        settings = {**played, "family": name, "config": config}
+        settings = {**played, "family": name, "config": config, **_menu(problem, family)}
         pieces.append(Piece(f"{problem}/played/{_slug(name)}.json", settings, _play_family, (settings,)))
     for one in protocol.contestants(problem):
         evidence.about[problem, one.name] = one.about
@@ -319,6 +334,7 @@ def _plays(
                 "family": name,
                 "config": found["config"],
                 "candidates": candidates,
+                **_menu(problem, families[name]),
             }
             pieces.append(Piece(f"{problem}/oracle/{_slug(name)}.json", settings, _play_oracle, (settings,)))
     return pieces

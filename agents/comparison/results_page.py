@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from teleport_env.agents.comparison import summary
-from teleport_env.agents.comparison.baselines import FIXED, WHITENING_CYCLE, menu_of
+from teleport_env.agents.comparison.baselines import FIXED, WHITENING_CYCLE, menu_of, opening_of
 from teleport_env.agents.comparison.contestants import (
     LEARNED,
     MOMENTUM,
@@ -282,12 +282,16 @@ def _effort(evidence: Evidence, measured: Measured, settings: Mapping[str, Any])
     for (problem, family), found in evidence.tuned.items():
         config = dict(found["config"])
         moves = menu_of(problem) if config.keys() & {"which", "search"} else []
+        opening = opening_of(moves, config)
         chosen = [
             f"{symmetry}: {label_of(one)}"
             for key in ("which", "search")
             if key in config
             for symmetry, one in [moves[config.pop(key)]]
         ]
+        config.pop("opening", None)
+        if opening is not None:
+            chosen.append(f"the first {config.pop('looks')} by {label_of(opening)}")
         chosen += [f"{key} {_setting(value)}" for key, value in sorted(config.items())]
         yield f"* {problem}, {family}: {', '.join(chosen)}"
     yield ""

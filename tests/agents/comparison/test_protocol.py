@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from teleport_env.agents.comparison import pieces
+from teleport_env.agents.comparison import protocol as full
 from teleport_env.agents.comparison.command import parser, read
 from teleport_env.agents.comparison.contestants import MOMENTUM, RATE_ONLY_MOMENTUM, contestants_of
 from teleport_env.agents.comparison.pieces import Piece, complete
@@ -155,6 +156,16 @@ def test_a_folder_of_other_settings_is_refused(made: tuple[Protocol, dict[str, A
     protocol, _ = made
     with pytest.raises(ValueError, match=r"other settings \(count\); give another folder"):
         gather(dataclasses.replace(protocol, plans=9), quiet)
+
+
+def test_a_tuned_schedule_belongs_to_its_menu(
+    made: tuple[Protocol, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a configuration names its search by number, and was played with whatever menu a later version had."""
+    before, _ = made
+    monkeypatch.setattr(full, "menu_of", lambda problem: [])
+    with pytest.raises(ValueError, match=r"other settings \(menu\)"):
+        gather(before, quiet)
 
 
 def test_settings_are_checked_before_anything_is_computed(tmp_path: Path) -> None:
