@@ -12,6 +12,7 @@ from typing import Any
 from teleport_env.agents.learned_moves import Policy, load_policy
 from teleport_env.agents.learning.recipes import WHITENING, plan_first, rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
+from teleport_env.optimizers import Momentum, optimizer_from
 
 LEARNED = "learned"
 RATE_ONLY = "learned rate only"
@@ -63,11 +64,16 @@ def contestants_of(problem: str, momentum: bool = True, budget: float | None = N
         found.append(Contestant(WHITENED, "learned", "the policy with whitenings for a menu", whitening(problem)))
     if momentum:
         # momentum begins from settings of its own, and so does its control
-        own = {"optimizer": "momentum"}
-        learned, control = ({**made(problem, "momentum", budget=budget), **own} for made in (recipe, rate_only))
-        about = "the same on momentum of 0.9 without teleports"
+        learned, control = (
+            {"optimizer": "momentum", **made(problem, "momentum", budget=budget)} for made in (recipe, rate_only)
+        )
+        heavy_ball = optimizer_from(learned["optimizer"])
+        assert isinstance(heavy_ball, Momentum)
+        coefficient = heavy_ball.momentum
+        about = f"the same on momentum of {coefficient} without teleports"
+        its = f"a policy on momentum of {coefficient}, from a recipe of its own"
         found += [
-            Contestant(MOMENTUM, "learned", "a policy on momentum of 0.9, from a recipe of its own", learned),
+            Contestant(MOMENTUM, "learned", its, learned),
             Contestant(RATE_ONLY_MOMENTUM, "reference", about, control),
         ]
     return found

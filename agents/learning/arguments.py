@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def from_arguments(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> Training:
-    """The settings: what was given goes before the recipe."""
+    """The settings: what was given goes before the recipe. A bare name of the recipe's optimizer keeps its settings."""
+    own = recipe.get("optimizer")
+    if isinstance(own, Mapping) and given.get("optimizer") == own["optimizer"]:
+        given = {**given, "optimizer": own}
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     return Training(**{**recipe, **tuples})
 
@@ -49,7 +52,9 @@ def command(training: Training, start: Mapping[str, Any]) -> str:
     words = ["python", "scripts/train.py", "--problem", *training.problems]
     for f in dataclasses.fields(training):
         value = getattr(training, f.name)
-        if f.name in ("problem", "out", "tensorboard") or value == getattr(usual, f.name):
+        # the optimizer decides which recipe the command begins with, so that it is said even where the recipe says it too
+        said = f.name == "optimizer" and value is not None
+        if f.name in ("problem", "out", "tensorboard") or (value == getattr(usual, f.name) and not said):
             continue
         if isinstance(value, bool):
             words.append(_flag(f.name) if value else "--no-" + _flag(f.name)[2:])
@@ -76,6 +81,8 @@ def _type(hint: Any) -> tuple[Any, bool]:
         return _number_or_none, False
     if isinstance(hint, types.UnionType):
         parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
+        if len(parts) == 2 and parts[0] is str and typing.get_origin(parts[1]) is Mapping:
+            return search_of_word, False  # a name, or the dict as JSON
         hint = parts[-1]  # one or several: several
     if typing.get_origin(hint) is Mapping:
         return _mapping, False
@@ -86,7 +93,7 @@ def _type(hint: Any) -> tuple[Any, bool]:
 
 
 def search_of_word(word: str) -> Any:
-    """A search from a word of the command line: its name, or its dict as JSON.
+    """A search, or an optimizer, from a word of the command line: its name, or its dict as JSON.
 
     Raises:
         ValueError: JSON that is none.

@@ -5,7 +5,7 @@ How they were found, and what did not work, stands in ``docs/learning.md``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from teleport_env.agents import presets
@@ -181,6 +181,16 @@ MOMENTUM: dict[str, Any] = {"on_teleport": "reset", "warm_start": True, "critic_
 """What momentum needs besides: a buffer that is kept belongs to the point before the teleport, and its good schedules are
 found by the search for plans, not by chance."""
 
+MOMENTUM_OWN: dict[str, dict[str, Any]] = {
+    "MatrixFactorization": {
+        **RECIPES["MatrixFactorization"],
+        # the coefficient that suits momentum alone there
+        "optimizer": {"optimizer": "momentum", "momentum": 0.5},
+        "on_teleport": "reset",
+    }
+}
+"""And what some problems have for themselves on momentum, in place of that."""
+
 
 GROUP: dict[str, Any] = {
     "action_mode": "group",
@@ -207,7 +217,7 @@ GROUP_OWN: dict[str, dict[str, Any]] = {
 
 def recipe(
     problem: str | Sequence[str],
-    optimizer: str | None = None,
+    optimizer: str | Mapping[str, Any] | None = None,
     action_mode: str = "schedule",
     budget: float | None = None,
 ) -> dict[str, Any]:
@@ -215,7 +225,8 @@ def recipe(
 
     Args:
         problem: Registered name, or several.
-        optimizer: Of the runs, if it is not the problem's own; a policy on momentum begins from other settings.
+        optimizer: Of the runs, if it is not the problem's own, as in `Training`; a policy on momentum begins from other
+            settings, and a coefficient of its own may be among them.
         action_mode: ``"schedule"`` or ``"group"``.
         budget: Gradient evaluations an episode, if not the problem's own; it is not among the settings returned.
     """
@@ -224,10 +235,13 @@ def recipe(
     if action_mode == "group":
         own = {} if several else GROUP_OWN.get(names[0], {})
         return {"problem": names if several else names[0], **GROUP, **own}
-    momentum = MOMENTUM if optimizer == "momentum" else {}
+    kind = optimizer.get("optimizer") if isinstance(optimizer, Mapping) else optimizer
+    momentum = MOMENTUM if kind == "momentum" else {}
     if several:
         families = {name: GENERALIST["families"].get(name, {}) for name in names}
         return {**GENERALIST, "problem": names, "families": families, "runs": 64 * len(names), **momentum}
+    if momentum and names[0] in MOMENTUM_OWN:
+        return {"problem": names[0], **MOMENTUM_OWN[names[0]]}
     own = (TEACHERS if momentum else RECIPES).get(names[0], BATCHES.get(names[0], {}))
     return {"problem": names[0], **own, **_short(names[0], budget), **momentum}
 
@@ -251,7 +265,7 @@ def teacher(problem: str) -> dict[str, Any]:
 
 
 def rate_only(
-    problem: str | Sequence[str], optimizer: str | None = None, budget: float | None = None
+    problem: str | Sequence[str], optimizer: str | Mapping[str, Any] | None = None, budget: float | None = None
 ) -> dict[str, Any]:
     """The control of a recipe: see `without_teleports`."""
     return without_teleports(recipe(problem, optimizer, budget=budget))

@@ -44,7 +44,7 @@ class Training:
         rate_factors: Of the step actions; one of them is 1.
         steps_per_action: Gradient steps of a step action.
         learning_rate: The base; None: that of the best plan.
-        optimizer: Of the runs; None: the problem's.
+        optimizer: Of the runs, a name or a dict of its settings; None: the problem's.
         symmetry: Which group acts; None: the problem's.
         on_teleport: What becomes of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
         budget: Gradient evaluations an episode; None: the problem's.
@@ -96,7 +96,7 @@ class Training:
     rate_factors: tuple[float, ...] = (1.0,)
     steps_per_action: int = 4
     learning_rate: float | None = None
-    optimizer: str | None = None
+    optimizer: str | Mapping[str, Any] | None = None
     symmetry: str | None = None
     on_teleport: str | None = None
     budget: float | None = None

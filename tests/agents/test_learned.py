@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import shlex
 import subprocess
 import sys
 import types
@@ -21,7 +22,7 @@ from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learned import LearnedSchedule
-from teleport_env.agents.learning.arguments import add_arguments, from_arguments
+from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
 from teleport_env.agents.learning.recipes import RECIPES, TEACHERS, WHITENING, rate_only, recipe, whitening
@@ -555,9 +556,10 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("problem", RECIPES)
 def test_every_recipe_is_a_training(problem: str) -> None:
-    momentum = Training(**recipe(problem, "momentum"), optimizer="momentum")
+    momentum = Training(**{"optimizer": "momentum", **recipe(problem, "momentum")})
     assert momentum.on_teleport == "reset"
     assert momentum.searches == tuple(TEACHERS[problem]["searches"])
+    assert momentum.rollout * momentum.segment >= momentum.longest
     assert recipe(problem, "gd_line_search") == recipe(problem)
     control = Training(**rate_only(problem))
     assert not control.rule
@@ -568,6 +570,24 @@ def test_every_recipe_is_a_training(problem: str) -> None:
     rule_from(training)  # its rule, if it has one, does what its actions can
     assert training.rollout * training.segment >= training.longest
     assert json.loads(json.dumps(training.policy_environment(0.1)))["rate_factors"] == list(training.rate_factors)
+
+
+def test_a_coefficient_of_momentum_is_the_recipe_s_or_the_command_line_s() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    problem = "MatrixFactorization"
+    for words, coefficient in (
+        (["--optimizer", "momentum"], 0.5),
+        (["--optimizer", '{"optimizer": "momentum", "momentum": 0.7}'], 0.7),
+    ):
+        given = vars(parser.parse_args(["--problem", problem, *words]))
+        training = from_arguments(given, recipe(problem, given["optimizer"]))
+        assert training.optimizer == {"optimizer": "momentum", "momentum": coefficient}
+        assert training.learning_rate == 0.075
+        # and its own command asks for the same
+        line = shlex.split(command(training, recipe(problem, training.optimizer)))[2:]
+        again = vars(parser.parse_args(line))
+        assert from_arguments(again, recipe(problem, again["optimizer"])) == training
 
 
 def test_the_command_line_goes_before_the_recipe() -> None:

@@ -264,9 +264,15 @@ def test_at_a_short_budget_every_step_is_a_decision() -> None:
 
 def test_momentum_is_trained_by_its_own_recipe(tmp_path: Path) -> None:
     """Regression: momentum was trained by plain descent's settings, which come to plain momentum."""
-    found = {one.name: one for one in contestants_of("MatrixFactorization")}
+    found = {one.name: one for one in contestants_of("MLPRegression")}
     for name in (MOMENTUM, RATE_ONLY_MOMENTUM):
         training = found[name].training(0, tmp_path, {})
         assert training.optimizer == "momentum"
         assert {key: getattr(training, key) for key in MOMENTUM_RECIPE} == MOMENTUM_RECIPE
+        assert "momentum of 0.9" in found[name].about
+    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).searches == ()
+    found = {one.name: one for one in contestants_of("MatrixFactorization")}
+    for name in (MOMENTUM, RATE_ONLY_MOMENTUM):
+        assert found[name].training(0, tmp_path, {}).optimizer == {"optimizer": "momentum", "momentum": 0.5}
+        assert "momentum of 0.5" in found[name].about
     assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).searches == ()
