@@ -46,7 +46,7 @@ compare: venv ## tune and play teleport schedules, and write results/compare/rep
 results: venv ## tune, train and play everything, for hours, and write results/full and docs/results.md
 	$(BIN)/python scripts/compare.py --protocol full --out results/full --page docs/results.md $(ARGS)
 
-# Budgets at which no baseline saturates: at the defaults the best rule solves most instances of these four problems.
+# At the default budgets the best rule solves most instances of these four problems, and nobody can be told apart.
 results-short: venv ## the same on the coordinate problems at short budgets; writes results/short and docs/results-short.md
 	$(BIN)/python scripts/compare.py --protocol full --problems Quadratic Rosenbrock RosenbrockND Booth --no-momentum \
 		--budget Quadratic=40 Rosenbrock=20 RosenbrockND=40 Booth=12 --out results/short --page docs/results-short.md $(ARGS)

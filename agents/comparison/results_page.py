@@ -241,11 +241,15 @@ def _problem(evidence: Evidence, measured: Measured, problem: str) -> Iterator[s
             f"{text(measured.oracle_difference(problem))}."
         )
         yield ""
+    told: dict[str, str] = {}
+    for earlier in measured.problems[: measured.problems.index(problem)]:
+        told |= {agent: sentence for (where, agent), sentence in evidence.about.items() if where == earlier}
     about = {agent: evidence.about.get((problem, agent), "") for agent in (row["agent"] for row in rows)}
-    if problem == measured.problems[0]:
-        yield "What the rows are:"
+    new = {agent: sentence for agent, sentence in about.items() if sentence and told.get(agent) != sentence}
+    if new:
+        yield "What the rows are:" if not told else "Rows that are new here, or are something else than above:"
         yield ""
-        for agent, sentence in about.items():
+        for agent, sentence in new.items():
             yield f"* {agent}: {sentence}."
         yield ""
 

@@ -69,8 +69,9 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Other sizes of a problem, as its arguments."""
 
-KIN = (("Rosenbrock", "RosenbrockND"),)
-"""Problems that are one in several dimensions: what has seen one has seen the other, so that they are left out together."""
+KIN = (("Rosenbrock", "RosenbrockND"), ("Ellipse", "Quadratic", "Booth"))
+"""Problems that are alike but for dimension, shift and scale: one function of Rosenbrock, positive quadratic forms. What has
+seen one has seen the others, so that they are left out together."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,17 @@ class Transfer:
         unknown = [name for name in self.questions if name not in QUESTIONS]
         if unknown or not self.questions:
             raise ValueError(f"questions must be some of {', '.join(QUESTIONS)}, got {self.questions}")
-        if FAMILIES in self.questions and min(len(self.others(problem)) for problem in self.problems) < 2:
-            kin = "; ".join(" and ".join(names) for names in KIN)
-            raise ValueError(
-                f"to leave one out takes at least 3 problems, of which {kin} count as one, got {', '.join(self.problems)}"
-            )
         if 1.0 not in self.factors:
             raise ValueError(f"1 must be among the factors, got {self.factors}")
         check_backend(self.backend)
         for problem in self.problems:
             Settings.build(problem)  # an unknown one is told before anything is computed
+        if FAMILIES in self.questions and min(len(self.others(problem)) for problem in self.problems) < 2:
+            kin = "; ".join(", ".join(names) for names in KIN)
+            raise ValueError(
+                "to leave one out takes at least 2 others that are not kin; kin are "
+                f"{kin}; got {', '.join(self.problems)}"
+            )
 
     @property
     def seeds(self) -> range:
@@ -255,9 +257,11 @@ class _Gathering:
             raise FileNotFoundError(
                 f"there is no {', '.join(missing)}: let the full protocol train these policies, or leave --teachers out"
             )
+        self.singles |= {key: text_of(path, transfer.budget) for key, path in given.items() if path is not None}
         for (problem, seed), path in given.items():
             if path is None:
-                one = next(one for one in contestants_of(problem, momentum=False) if one.name == LEARNED)
+                trained = contestants_of(problem, momentum=False, budget=transfer.budget)
+                one = next(one for one in trained if one.name == LEARNED)
                 place = f"single/{problem}-{seed}"
                 training = one.training(seed, self.folder(place), transfer.changes())
                 work["single", problem, str(seed)] = Piece(
@@ -297,9 +301,6 @@ class _Gathering:
                 found.rates[problem, name] = result
             else:
                 found.tuned[f"{FIXED}, budget x {name}", problem] = result
-        for (problem, seed), path in given.items():
-            if path is not None:
-                self.singles[problem, seed] = text_of(path)
 
     def wanted(self) -> list[tuple[str, int]]:
         return [(problem, seed) for problem in self.transfer.problems for seed in self.transfer.seeds]
@@ -427,6 +428,8 @@ class _Gathering:
         found, transfer = self.found, self.transfer
         place, budget = found.grounds[problem], transfer.budget_of(problem)
         asked = {"learning_rate": place.rate, **place.asked}
+        if transfer.budget is not None:
+            asked["budget"] = transfer.budget  # of which a search that fills a slot costs no more than a share
         texts = [one["policy"] for one in found.trained[LEFT_OUT, problem]]
         agents: dict[str, list[Agent]] = {
             LEFT_OUT: [policy_of(text).for_problem(problem, **asked) for text in texts],

@@ -21,9 +21,9 @@ _ABOUT = {
         "coordinate changes and one for networks, how many step actions are preceded by a teleport, interval, warm-up and "
         "decay as shares of the budget, the base rate as a multiple of that of plain descent. Of the problem left out "
         "only the rate of plain descent is tuned (train split), and both begin from it. Steps of an action and symmetry "
-        "are told by the others' recipes: the median share of the budget, and a symmetry that they name. Rosenbrock and "
-        "RosenbrockND, one function in two and in more variables, are left out together. The last columns are for "
-        "orientation: these were trained or tuned on the problem itself.",
+        "are told by the others' recipes: the median share of the budget, and a symmetry that they name. Kin, "
+        "which are alike but for dimension, shift and scale, are left out together: Rosenbrock with RosenbrockND, Quadratic "
+        "with Booth. The last columns are for orientation: these were trained or tuned on the problem itself.",
     ),
     BUDGETS: (
         "A longer budget",

@@ -105,11 +105,25 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def text_of(path: Path) -> str:
+def text_of(path: Path, budget: float | None) -> str:
+    """The policy's file within a finished training of a full protocol.
+
+    Args:
+        path: The piece.
+        budget: That it must have been trained on; None: the problem's.
+
+    Raises:
+        ValueError: It is none, or was trained on another budget.
+    """
     try:
-        text: str = json.loads(path.read_text(encoding="utf-8"))["result"]["policy"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        text: str = content["result"]["policy"]
+        trained = content["settings"]["budget"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a finished training of a full protocol ({error})") from error
+    if trained != budget:
+        told = ["the problem's own budget" if one is None else f"a budget of {one:g}" for one in (trained, budget)]
+        raise ValueError(f"{path} was trained on {told[0]}, and this comparison has {told[1]}; give other --teachers")
     return text
 
 

@@ -54,6 +54,8 @@ def command(training: Training, start: Mapping[str, Any]) -> str:
         value = getattr(training, f.name)
         # the optimizer decides which recipe the command begins with, so that it is said even where the recipe says it too
         said = f.name == "optimizer" and value is not None
+        if said and isinstance(value, str) and isinstance(usual.optimizer, Mapping):
+            value = {"optimizer": value}  # a bare name would be read as the recipe's, with its settings
         if f.name in ("problem", "out", "tensorboard") or (value == getattr(usual, f.name) and not said):
             continue
         if isinstance(value, bool):
@@ -79,6 +81,8 @@ def _type(hint: Any) -> tuple[Any, bool]:
     """How to read one word of a setting, and whether there are many words."""
     if hint == float | None:
         return _number_or_none, False
+    if hint == str | None:
+        return _word_or_none, False
     if isinstance(hint, types.UnionType):
         parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
         if len(parts) == 2 and parts[0] is str and typing.get_origin(parts[1]) is Mapping:
@@ -96,19 +100,26 @@ def search_of_word(word: str) -> Any:
     """A search, or an optimizer, from a word of the command line: its name, or its dict as JSON.
 
     Raises:
-        ValueError: JSON that is none.
+        argparse.ArgumentTypeError: JSON that is none.
     """
-    return json.loads(word) if word.startswith("{") else word
+    return _mapping(word) if word.startswith("{") else word
 
 
 def _number_or_none(word: str) -> float | None:
     return None if word == "None" else float(word)
 
 
+def _word_or_none(word: str) -> str | None:
+    return None if word == "None" else word
+
+
 def _mapping(word: str) -> Any:
-    found = json.loads(word)
+    try:
+        found = json.loads(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is not JSON ({error})") from error
     if not isinstance(found, dict):
-        raise ValueError(f"expected a JSON object, got {word!r}")
+        raise argparse.ArgumentTypeError(f"expected a JSON object, got {word!r}")
     return found
 
 

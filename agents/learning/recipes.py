@@ -243,6 +243,8 @@ def recipe(
     if momentum and names[0] in MOMENTUM_OWN:
         return {"problem": names[0], **MOMENTUM_OWN[names[0]]}
     own = (TEACHERS if momentum else RECIPES).get(names[0], BATCHES.get(names[0], {}))
+    if names[0] in BATCHES:
+        momentum = {name: value for name, value in momentum.items() if name != "decisions"}
     return {"problem": names[0], **own, **_short(names[0], budget), **momentum}
 
 

@@ -150,10 +150,13 @@ class Training:
             raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
         if not self.several and self.warm_start and not self.plans:
             raise ValueError("warm_start clones the best of some plans: plans must be at least 1, got 0")
-        if self.rule and (self.several or self.warm_start or self.teachers or self.action_mode != "schedule"):
+        against = {"warm_start": self.warm_start, "teachers": self.teachers, "several problems": self.several}
+        against["action_mode='group'"] = self.action_mode != "schedule"
+        if self.rule and any(against.values()):
             raise ValueError(
-                "rule is for one problem with a menu, without warm_start and teachers; an empty one, {}, leaves it out, "
-                f"got {dict(self.rule)}"
+                f"a rule to clone goes without {', '.join(against)}; asked for: "
+                f"{', '.join(name for name, asked in against.items() if asked)}. A recipe may bring the rule: an empty "
+                f"one, {{}}, leaves it out. Got {dict(self.rule)}"
             )
         if self.rule and self.learning_rate is not None:
             raise ValueError(

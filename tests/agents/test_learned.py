@@ -590,6 +590,29 @@ def test_a_coefficient_of_momentum_is_the_recipe_s_or_the_command_line_s() -> No
         assert from_arguments(again, recipe(problem, again["optimizer"])) == training
 
 
+def test_the_command_of_a_training_is_read_back_as_it_was() -> None:
+    """Regression: a bare "momentum" was read back as the recipe's, with its coefficient, and None as a word."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    start = recipe("MatrixFactorization", "momentum")
+    plain = Training(**{**start, "optimizer": "momentum", "on_teleport": None})
+    given = vars(parser.parse_args(shlex.split(command(plain, start))[2:]))
+    again = from_arguments(given, recipe("MatrixFactorization", given["optimizer"]))
+    assert again == dataclasses.replace(plain, optimizer={"optimizer": "momentum"})
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [(["--optimizer", "{bad"], "'{bad' is not JSON"), (["--rule", "3"], "expected a JSON object, got '3'")],
+)
+def test_what_is_no_json_is_told(words: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(words)
+    assert reason in capsys.readouterr().err
+
+
 def test_the_command_line_goes_before_the_recipe() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -619,7 +642,7 @@ def test_the_command_line_goes_before_the_recipe() -> None:
         ({"step_size": 0.0}, "step_size"),
         ({"temperatures": (-1.0,)}, "temperatures"),
         ({"searches": ("astrology",)}, "astrology"),
-        ({"rule": {"agent": "stall"}, "warm_start": True}, "without warm_start and teachers"),
+        ({"rule": {"agent": "stall"}, "warm_start": True}, "asked for: warm_start. A recipe may bring"),
         (
             {"rule": {"agent": "stall", "learning_rate": 0.1}, "learning_rate": 0.2},
             "rate, 0.1; learning_rate must be None",

@@ -34,7 +34,7 @@ from teleport_env.agents.learning.warm_start import shown_by_policy
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.vector import TeleportVectorEnv
 
-THREE = ("Booth", "Quadratic", "MatrixFactorization")
+THREE = ("Booth", "Rosenbrock", "MatrixFactorization")
 
 TINY: dict[str, Any] = {
     "problems": THREE,
@@ -185,7 +185,11 @@ def test_policies_of_a_full_protocol_are_not_trained_again(made: tuple[Carried, 
     for problem, text in texts.items():
         path = teachers / problem / "trained" / "learned-2.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"settings": {}, "result": {"policy": text}}))
+        path.write_text(json.dumps({"settings": {"budget": 24.0}, "result": {"policy": text}}))
+    with pytest.raises(
+        ValueError, match=r"trained on a budget of 24, and this comparison has the problem's own budget"
+    ):
+        gather_transfer(Transfer(**{**settings, "budget": None}), quiet)
     again = gather_transfer(Transfer(**settings), quiet)
     assert not (tmp_path / "out" / "single").exists()
     for key, rows in again.played.items():
@@ -195,16 +199,16 @@ def test_policies_of_a_full_protocol_are_not_trained_again(made: tuple[Carried, 
 def test_a_policy_with_another_menu_cannot_teach(made: tuple[Carried, Seen], tmp_path: Path) -> None:
     found, _ = made
     # so small a budget cannot pay all searches of their recipes, which leaves slots empty
-    assert found.retaught == ["Quadratic", "MatrixFactorization"]
+    assert found.retaught == ["Rosenbrock", "MatrixFactorization"]
     assert {problem for kind, problem in found.trained if kind == "teacher"} == {*found.retaught}
-    training = mixture(found.transfer.others("Quadratic"), found.transfer.changes(), 0, tmp_path, {}).alone("Booth")
+    training = mixture(found.transfer.others("Rosenbrock"), found.transfer.changes(), 0, tmp_path, {}).alone("Booth")
     text = found.trained[OWN, "Booth"][0]["policy"]
     assert can_teach(training, text)
     policy = policy_of(text)
     menu = policy.environment["searches"]
     other = dataclasses.replace(policy, environment={**policy.environment, "searches": menu[::-1]})
     assert not can_teach(training, other.save(tmp_path / "other.json").read_text(encoding="utf-8"))
-    assert not can_teach(training, found.trained[OWN, "Quadratic"][0]["policy"])
+    assert not can_teach(training, found.trained[OWN, "Rosenbrock"][0]["policy"])
 
 
 def test_policies_play_other_sizes_at_their_prices(made: tuple[Carried, Seen]) -> None:
@@ -253,17 +257,15 @@ def test_verdicts_follow_the_intervals(made: tuple[Carried, Seen]) -> None:
     assert verdict == ["yes", "no", "yes"]
     together = next(one for target, one in held.items() if target.startswith("Left out, each in turn"))
     assert together.holds == "no"
-    assert together.detail == "significantly above on 1 of 3 (Booth); significantly below on 1 of 3 (Quadratic)"
+    assert together.detail == "significantly above on 1 of 3 (Booth); significantly below on 1 of 3 (Rosenbrock)"
 
 
 def test_kin_are_left_out_together(tmp_path: Path) -> None:
     both = ("Rosenbrock", "RosenbrockND")
-    transfer = Transfer(problems=(*both, "Booth", "Quadratic"))
-    assert {transfer.others(name) for name in both} == {("Booth", "Quadratic")}
-    assert transfer.others("Booth") == (*both, "Quadratic")
-    with pytest.raises(
-        ValueError, match="Rosenbrock and RosenbrockND count as one, got Rosenbrock, RosenbrockND, Booth"
-    ):
+    transfer = Transfer(problems=(*both, "Booth", "MatrixFactorization", "Quadratic"))
+    assert {transfer.others(name) for name in both} == {("Booth", "MatrixFactorization", "Quadratic")}
+    assert transfer.others("Booth") == transfer.others("Quadratic") == (*both, "MatrixFactorization")
+    with pytest.raises(ValueError, match="Booth; got Rosenbrock, RosenbrockND, Booth"):
         Transfer(problems=(*both, "Booth"))
 
 
@@ -359,7 +361,7 @@ def test_the_command_asks_for_a_transfer() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"problems": ("Booth", "Quadratic")}, "at least 3 problems"),
+        ({"problems": ("Booth", "Quadratic")}, "at least 2 others"),
         ({"factors": (2.0,)}, "1 must be among the factors"),
         ({"questions": ("weather",)}, "questions must be some of"),
         ({"plans": 3}, "plans must be at least 8, got 3"),
