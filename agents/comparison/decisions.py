@@ -77,7 +77,7 @@ def label_of(search: Any) -> str:
     objective = described.get("objective")
     if objective not in (None, described["search"]):
         shown.append(str(objective).replace("_", " "))
-    shown += [f"{key} {described[key]:g}" for key in ("steps", "radius", "candidates") if key in described]
+    shown += [f"{key} {described[key]:g}" for key in ("steps", "radius", "sweeps", "candidates") if key in described]
     return ", ".join(shown)
 
 

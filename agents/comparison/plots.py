@@ -312,7 +312,7 @@ def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figur
         figure = _forest(compared, styles, columns, "", zero=True)
         versus = compared.groupby("problem", sort=False)["baseline"].first()
         for axis, baseline in zip(figure.axes, versus, strict=True):
-            axis.set_xlabel("orders gained over the best baseline (95 %)\n" + _plain_text(baseline))
+            axis.set_xlabel("orders over the best baseline (95 %),\n" + _plain_text(baseline))
     return figure
 
 
