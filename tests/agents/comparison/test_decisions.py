@@ -87,4 +87,6 @@ def test_pictures_show_every_action_that_was_taken() -> None:
 
 def test_a_search_is_named_in_a_few_words() -> None:
     assert label_of("virtual_step") == "virtual step"
-    assert label_of({"search": "closed_form", "objective": "balance_weights"}) == "closed form, balance weights, sweeps 2"
+    assert (
+        label_of({"search": "closed_form", "objective": "balance_weights"}) == "closed form, balance weights, sweeps 2"
+    )

@@ -10,6 +10,7 @@ import pytest
 
 from teleport_env.agents.comparison.findings import GAPS, MATRICES, SEVEN, Finding, Measured, findings
 from teleport_env.agents.comparison.protocol import REACHED, Evidence, Oracle, Protocol
+from teleport_env.agents.comparison.results_page import _problem
 from teleport_env.agents.comparison.summary import COLUMNS, summary_table
 
 INSTANCES = 40
@@ -196,3 +197,24 @@ def test_an_edge_and_a_saturated_budget_are_told(good: Measured) -> None:
 
 def test_the_problems_of_the_targets() -> None:
     assert set(GAPS) | set(MATRICES) < set(SEVEN)
+
+
+def test_a_row_is_explained_where_it_first_stands_and_where_it_is_something_else() -> None:
+    """Regression: only the first problem's rows were explained, and its momentum's coefficient stood for all."""
+    two = measured(("Quadratic", "MatrixFactorization"))
+    about = two.evidence.about
+    about |= {("Quadratic", "learned"): "the policy", ("Quadratic", "learned, momentum"): "on momentum of 0.9"}
+    about |= {("MatrixFactorization", "learned"): "the policy", ("MatrixFactorization", "learned, momentum"): "of 0.5"}
+    about["MatrixFactorization", "whitening cycle"] = "whitenings in turn"
+    first, second = ([*_problem(two.evidence, two, problem)] for problem in two.problems)
+    assert first[first.index("What the rows are:") + 2 :] == [
+        "* learned, momentum: on momentum of 0.9.",
+        "* learned: the policy.",
+        "",
+    ]
+    later = "Rows that are new here, or are something else than above:"
+    assert set(second[second.index(later) + 2 :]) == {
+        "* learned, momentum: of 0.5.",
+        "* whitening cycle: whitenings in turn.",
+        "",
+    }
