@@ -106,7 +106,10 @@ def search_of_word(word: str) -> Any:
 
 
 def _number_or_none(word: str) -> float | None:
-    return None if word == "None" else float(word)
+    try:
+        return None if word == "None" else float(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a number or None, got {word!r}") from error
 
 
 def _word_or_none(word: str) -> str | None:
