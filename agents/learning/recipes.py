@@ -123,7 +123,7 @@ BATCHES: dict[str, dict[str, Any]] = {
         "validation_instances": 64,
     }
 }
-"""Of problems with mini-batches. They are no part of `GENERALIST`: a step costs as much as a hundred of the others."""
+"""Of problems with mini-batches. They are no part of `GENERALIST`: a step takes far longer than on the others."""
 
 GENERALIST: dict[str, Any] = {
     "problem": tuple(RECIPES),
