@@ -190,6 +190,7 @@ _NUMPY_TYPES = {
 
 
 _FEW = 1 << 18  # multiplications up to which a product is quicker in NumPy, whose library does not use threads below
+_BUFFER = 1 << 12  # numbers of a run up to which einsum's buffer, 8192 of all runs, does not cut a run's sum
 _POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64)  # exact, which pow need not be
 
 
@@ -306,6 +307,9 @@ class _NumPy(Arrays):
         return values.astype(other.dtype, copy=False)
 
     def inner(self, one: Array, other: Array) -> Array:
+        if one.shape[1] * one.shape[2] > _BUFFER:
+            flat = len(one), 1, one.shape[1] * one.shape[2]
+            return np.matmul(one.reshape(flat), other.reshape(flat).transpose(0, 2, 1))[:, 0, 0]
         return np.einsum("rij,rij->r", one, other)
 
     def times(self, matrices: Array, vectors: Array, out: Array) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from teleport_env.problems.base import Batch, Instance
 
 
-_SMALL = 1 << 15  # numbers up to which a factor for each of them is quicker than two passes
+_FEW = 1 << 13  # parameters up to which a factor for each of them is quicker than two passes
 
 
 class ScalingSymmetry(PairSymmetry):
@@ -97,7 +97,8 @@ class ScalingSymmetry(PairSymmetry):
             params, gradient: ``(R, P)``.
         """
         x = arrays_of(params.device)
-        if params.numel() > _SMALL:
+        # both round in their own way: to choose by the number of runs would make a run depend on its company
+        if params.shape[1] > _FEW:
             return self._passes(x, element, inverse, params), self._passes(x, inverse, element, gradient)
         # Few numbers: calls are what costs. One factor a parameter, by which the gradient is divided.
         factors = torch.empty_like(params, memory_format=torch.contiguous_format)
