@@ -275,6 +275,7 @@ BEST_SEARCH: dict[str, Any] = {
     "MLPRegression": "balance_weights",
     "Digits": "balance_weights",
     "MNIST": "balance_weights",
+    "MNISTSmall": "balance_weights",
 }
 """The search that served `First`, `RelativeDecrease` and `AcceptIfBetter` best, untuned, on 32 instances of the problem's
 train split; for the others the first of the default menu."""

@@ -89,7 +89,7 @@ def test_generated_pages_hold_every_entry() -> None:
     assert all(f"| `{feature.name}` | {feature.low:g} | {feature.high:g} |" in features for feature in FEATURES)
     for name in ("Ellipse", "Quadratic", "Rosenbrock", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork"):
         assert problems.count(f"| `Teleport/{name}-v0` |") >= 2
-    for name in ("MLPRegression", "Digits", "MNIST"):  # their paper split has defaults of its own
+    for name in ("MLPRegression", "Digits", "MNIST", "MNISTSmall"):  # their paper split has defaults of its own
         assert problems.count(f"| `Teleport/{name}-v0` |") == 3
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SEVEN = ("Quadratic", "Rosenbrock", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork", "MLPRegression")
 MATRICES = ("MatrixFactorization", "LinearNetwork", "MLPRegression")
-BATCHES = ("Digits", "MNIST")
+BATCHES = ("Digits", "MNISTSmall")
 GAPS = ("Quadratic", "Rosenbrock", "RosenbrockND")
 L_BFGS = "L-BFGS"
 DISTILLED = "edge of stability"

@@ -110,19 +110,19 @@ RECIPES: dict[str, dict[str, Any]] = {
 SHORT: dict[str, dict[str, Any]] = {name: {"steps_per_action": 1} for name in ("Rosenbrock", "RosenbrockND")}
 """What some problems have besides at no more than half of their default budget: few steps, each of them a decision."""
 
-BATCHES: dict[str, dict[str, Any]] = {
-    "Digits": {
-        "rate_factors": (1.0, 0.5, 0.7, 1.3, 2.0),
-        "steps_per_action": 15,
-        "warm_start": True,
-        "critic_segments": 1,
-        "plans": 64,
-        "runs": 128,
-        "rollout": 20,
-        "decisions": 60_000,
-        "validation_instances": 64,
-    }
+_BATCHES: dict[str, Any] = {
+    "rate_factors": (1.0, 0.5, 0.7, 1.3, 2.0),
+    "steps_per_action": 15,
+    "warm_start": True,
+    "critic_segments": 1,
+    "plans": 64,
+    "runs": 128,
+    "rollout": 20,
+    "decisions": 60_000,
+    "validation_instances": 64,
 }
+
+BATCHES: dict[str, dict[str, Any]] = {"Digits": _BATCHES, "MNISTSmall": _BATCHES}
 """Of problems with mini-batches. They are no part of `GENERALIST`: a step takes far longer than on the others."""
 
 GENERALIST: dict[str, Any] = {

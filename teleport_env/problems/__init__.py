@@ -15,7 +15,7 @@ from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.linear_network import LinearNetwork
 from teleport_env.problems.matrix_factorization import MatrixFactorization
 from teleport_env.problems.mlp_regression import MLPRegression
-from teleport_env.problems.mnist import MNIST
+from teleport_env.problems.mnist import MNIST, MNISTSmall
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock
 from teleport_env.problems.rosenbrock_nd import RosenbrockND
@@ -31,6 +31,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "MLPRegression": MLPRegression,
     "Digits": Digits,
     "MNIST": MNIST,
+    "MNISTSmall": MNISTSmall,
 }
 """Names to what builds them; `teleport_env.register_problem` adds a user's own."""
 
@@ -65,6 +66,7 @@ __all__ = [
     "Instance",
     "LinearNetwork",
     "MLPRegression",
+    "MNISTSmall",
     "MatrixFactorization",
     "Problem",
     "Quadratic",

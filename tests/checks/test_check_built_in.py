@@ -25,6 +25,7 @@ from teleport_env.searches import NAMED
 SMALL: dict[str, dict[str, Any]] = {
     "Digits": {"hidden": (12, 10), "batch_size": 8},
     "MNIST": {"hidden": (8, 6), "batch_size": 5},
+    "MNISTSmall": {"hidden": (8, 6), "batch_size": 5},
 }
 """Settings with which a problem is checked in a second; the others as they are."""
 

@@ -60,7 +60,7 @@ def test_json_round_trip_with_arguments_plays_the_same() -> None:
         assert a[1:] == b[1:]
 
 
-@pytest.mark.parametrize("env_id", [i for i in IDS if "MNIST" not in i])
+@pytest.mark.parametrize("env_id", [i for i in IDS if "MNIST-" not in i])
 def test_pickling_in_the_middle_of_an_episode(env_id: str) -> None:
     env = gym.make(env_id).unwrapped
     env.reset(seed=0)
