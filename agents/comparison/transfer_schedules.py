@@ -8,7 +8,6 @@ by the step actions they precede. One schedule is chosen by its mean over severa
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +66,8 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
     """Where a problem is played by what was made for some problems.
 
     On one of those an action has the steps and the symmetry of its recipe. On another nothing of its own recipe is used: an
-    action has the share of the budget that is the median of theirs, and the symmetry is one that they name, if the problem
-    has it, or else the problem's own.
+    action has the share of the budget that is the least of theirs, so that what goes wrong is soon seen, and the symmetry is
+    one that they name, if the problem has it, or else the problem's own.
 
     Args:
         problem: Registered name.
@@ -92,7 +91,7 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
             one.get("steps_per_action", Training.steps_per_action) / Settings.build(name, budget=budget).budget
             for name, one in recipes.items()
         ]
-        stride = max(1, round(statistics.median(shares) * settings.budget))
+        stride = max(1, round(min(shares) * settings.budget))
         named = [one["symmetry"] for one in recipes.values() if one.get("symmetry") in settings.problem.symmetries]
         symmetry = named[0] if named else settings.symmetry
     asked = {"steps_per_action": stride, "symmetry": symmetry}

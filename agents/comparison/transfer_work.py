@@ -39,9 +39,11 @@ MIXTURE: dict[str, Any] = {
     "rules": 0,
     "warm_start": False,
     "temperatures": (0.0, 0.5),
+    "rate_multiples": (0.25, 1.0, 4.0),
     "name": LEFT_OUT,
 }
-"""What a policy for all problems but one has other than the recipe of several: it is made much as the pretrained one was."""
+"""What a policy for all problems but one has other than the recipe of several: it is made much as the pretrained one was,
+but for the multiples of rates, without which it trusts a base rate that is another problem's."""
 
 
 def mixture(
@@ -59,8 +61,9 @@ def mixture(
     settings = {**recipe(known), **MIXTURE, **changes, "seed": seed, "out": out}
     # what it needs of plans its teachers have found
     settings |= {name: MIXTURE[name] for name in ("plans", "rules", "warm_start")}
-    # equal parts of the runs for each problem
-    settings["runs"] = len(known) * max(1, settings["runs"] // len(known))
+    # equal parts of the runs for each problem and rate
+    parts = len(known) * len(settings["rate_multiples"])
+    settings["runs"] = parts * max(1, settings["runs"] // parts)
     settings["teachers"] = tuple(_lesson(out, name, text) for name, text in texts.items())
     return Training(**settings)
 

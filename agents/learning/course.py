@@ -156,7 +156,7 @@ class Course:
 
     def _environment(self) -> Mixture | Moves:
         """What is played on."""
-        parts = [self._part(game) for game in self.games.values()]
+        parts = [part for game in self.games.values() for part in self._parts(game)]
         return Mixture(parts, self.teleports, len(self.training.rate_factors), self.training.reward_scale)
 
     def _network(self) -> OnPolicyAlgorithm:
@@ -208,14 +208,15 @@ class Course:
     def _search_plans(self, training: Training) -> Searched:
         return search_plans(training)
 
-    def _runs(self, game: _Game) -> SB3VecEnv:
+    def _runs(self, game: _Game, multiple: float = 1.0) -> SB3VecEnv:
         training = game.training
-        arguments = {**training.environment, "learning_rate": game.learning_rate}
-        count = self.training.runs // len(self.games)
+        arguments = {**training.environment, "learning_rate": multiple * game.learning_rate}
+        count = self.training.runs // (len(self.games) * len(self.training.rate_multiples))
         return SB3VecEnv(id_of(training.only), count, bootstrap_truncated=False, split="train", **arguments)
 
-    def _part(self, game: _Game) -> Part:
-        return Part(self._runs(game), game.slots, game.prices)
+    def _parts(self, game: _Game) -> list[Part]:
+        """Runs of a problem at each multiple of its rate."""
+        return [Part(self._runs(game, one), game.slots, game.prices) for one in self.training.rate_multiples]
 
     def _warm_start(self) -> None:
         seen, shown = [], []
@@ -321,18 +322,17 @@ class Course:
         return max(found, key=lambda entry: np.mean([*entry[2].values()]))
 
     def _worth(self, policy: Policy) -> dict[str, float]:
-        """What a policy gains on the validation instances of each problem."""
+        """What a policy gains on the validation instances of each problem, at every multiple of its rate."""
         found = {}
         for problem, game in self.games.items():
-            played = play(
-                problem,
-                policy.for_problem(problem),
-                game.ids,
-                split="validation",
-                budget=game.training.budget,
-                seed=VALIDATION_SEED,
-            )
-            found[problem] = float(np.mean([row["gained"] for row in played.rows]))
+            agent = policy.for_problem(problem)
+            settings: dict[str, Any] = {"split": "validation", "budget": game.training.budget, "seed": VALIDATION_SEED}
+            gained = []
+            for multiple in self.training.rate_multiples:
+                rate = multiple * agent.environment["learning_rate"]
+                changed = dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate})
+                gained += [row["gained"] for row in play(problem, changed, game.ids, **settings).rows]
+            found[problem] = float(np.mean(gained))
         return found
 
     def _layers(self) -> Layers:

@@ -168,11 +168,17 @@ def _play(
     returns = env.episodes.returns.numpy()
     if env.episodes.measures_apart:
         # what an episode gained is told by the whole training set, not by its last mini-batch
-        last = np.log10(np.clip(env.measure()["training_loss"], env.settings.tolerance, 1e300))
+        last = _orders(env)
         env.reset(seed=seed, options={"instance_id": ids})
-        first = np.log10(np.clip(env.measure()["training_loss"], env.settings.tolerance, 1e300))
+        first = _orders(env)
         returns = np.where(info["diverged"].astype(bool), DIVERGED_RETURN, first - last)
     return returns
+
+
+def _orders(env: TeleportVectorEnv) -> np.ndarray:
+    """``log10`` of the loss on the whole training set, floored at the tolerance."""
+    loss = np.asarray(env.measure()["training_loss"], dtype=np.float64)
+    return np.log10(np.clip(loss, env.settings.tolerance, 1e300))
 
 
 # -- the search --------------------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ class Training:
         rate_factors: Of the step actions; one of them is 1.
         steps_per_action: Gradient steps of a step action.
         learning_rate: The base; None: that of the best plan.
+        rate_multiples: Of the base: equal parts of a problem's runs begin at these, and validation instances are played at
+            each. A policy so trained finds its rate where the base is off, as on a problem that it has not seen.
         optimizer: Of the runs, a name or a dict of its settings; None: the problem's.
         symmetry: Which group acts; None: the problem's.
         on_teleport: What becomes of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
@@ -96,6 +98,7 @@ class Training:
     rate_factors: tuple[float, ...] = (1.0,)
     steps_per_action: int = 4
     learning_rate: float | None = None
+    rate_multiples: tuple[float, ...] = (1.0,)
     optimizer: str | Mapping[str, Any] | None = None
     symmetry: str | None = None
     on_teleport: str | None = None
@@ -163,6 +166,13 @@ class Training:
                 f"the rule brings the base learning rate, {self.rule.get('learning_rate')}; learning_rate must be None, got "
                 f"{self.learning_rate}; leave the rule out with an empty one, {{}}, or change the rate in it"
             )
+        if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
+            raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
+        if self.runs % len(self.rate_multiples) or self.runs // len(self.rate_multiples) % len(self.problems):
+            raise ValueError(
+                f"runs must be a multiple of {len(self.problems)} problems times {len(self.rate_multiples)} rate_multiples, "
+                f"got {self.runs}"
+            )
         if self.runs * self.rollout % self.minibatches:
             raise ValueError(
                 f"minibatches must divide the {self.runs * self.rollout} decisions of a rollout, got {self.minibatches}"
@@ -191,7 +201,7 @@ class Training:
             if self.directions or self.group_scale is not None:
                 raise ValueError("directions and group_scale belong to action_mode='group'")
             return
-        usual = {"searches": (), "rate_factors": (1.0,), "rules": 0, "teachers": ()}
+        usual = {"searches": (), "rate_factors": (1.0,), "rate_multiples": (1.0,), "rules": 0, "teachers": ()}
         usual |= {"price_inputs": False, "masks": True}
         other = [name for name, value in usual.items() if getattr(self, name) != value]
         if other or self.several:

@@ -16,7 +16,7 @@ import torch
 from teleport_env.agents.comparison.play import draw_instances, play
 from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
-from teleport_env.agents.learning.course import Course
+from teleport_env.agents.learning.course import VALIDATION_SEED, Course
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import (
     GENERALIST,
@@ -344,6 +344,33 @@ def test_several_problems_on_the_command_line() -> None:
     assert control.alone("Booth").settings().searches == ()
 
 
+def test_runs_begin_at_multiples_of_the_base_rate(tmp_path: Path) -> None:
+    multiples = (0.5, 1.0, 8.0)
+    training = dataclasses.replace(MIXED, plans=0, warm_start=False, families={}, runs=18, rate_multiples=multiples)
+    course = Course(dataclasses.replace(training, out=tmp_path), silent)
+    course.env.seed(0)
+    course.env.reset()
+    rates = [info["learning_rate"] for info in course.env.reset_infos]
+    bases = [course.games[problem].learning_rate for problem in training.problems]
+    assert rates == [multiple * base for base in bases for multiple in multiples for _ in range(2)]
+    # the policy is chosen by what it gains at all of them, and plays from the base
+    course.segment(0)
+    course.env.close()
+    policy = course.best[1]
+    assert policy is not None
+    for problem, game in course.games.items():
+        agent = policy.for_problem(problem)
+        assert agent.environment["learning_rate"] == game.learning_rate
+        gained = []
+        for multiple in multiples:
+            changed = {**agent.environment, "learning_rate": multiple * game.learning_rate}
+            one = dataclasses.replace(agent, environment=changed)
+            played = play(problem, one, game.ids, split="validation", budget=game.training.budget, seed=VALIDATION_SEED)
+            gained.append(np.mean([row["gained"] for row in played.rows]))
+        assert len(set(gained)) > 1
+        assert course.history[0][f"gained_{problem}"] == pytest.approx(np.mean(gained))
+
+
 @pytest.mark.parametrize("problem", [("Booth", "LinearNetwork"), "LinearNetwork"])
 def test_the_command_of_a_training_asks_for_it(problem: Any) -> None:
     start = recipe(problem)
@@ -370,6 +397,9 @@ def test_the_command_of_a_training_asks_for_it(problem: Any) -> None:
     ("settings", "reason"),
     [
         ({"runs": 13}, "multiple of the 3"),
+        ({"rate_multiples": (0.25, 1.0, 4.0)}, "3 problems times 3 rate_multiples, got 12"),
+        ({"rate_multiples": ()}, "one or more positive"),
+        ({"rate_multiples": (1.0, 0.0)}, "one or more positive"),
         ({"masks": False, "price_inputs": False}, "need masks"),
         ({"families": {"Ellipse": {}}}, "Ellipse"),
         ({"families": {"Booth": {"rate_factors": (1.0,)}}}, "one problem may have"),
