@@ -81,12 +81,14 @@ class Transfer:
     Attributes:
         problems: Registered names, each of them left out once.
         questions: Which of `QUESTIONS` to ask.
-        teachers: Folder of a full protocol, whose policies for single problems teach and are played; None: train them.
+        teachers: Folder of a full protocol, whose policies for single problems are played, and teach; None: train them.
         teacher_seed: The first of their training seeds.
+        cloned: Whether policies that leave one out begin as clones of those for single problems. On problems like those they
+            gain more; on others some of what they copied is wrong.
         policies: Files of further policies for several problems, shown beside those that leave one out.
         split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
         instances: How many a problem.
-        train_seeds: Policies of each kind, seed ``s`` taught by teachers of seed ``teacher_seed + s``.
+        train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
         train_decisions: Of each training; None: `MIXTURE`'s for a policy that leaves one out, the recipe's for a teacher.
         plans: Fixed schedules tried in each tuning, before the refinement.
         tuning_instances: Of the train split that every schedule is tried on.
@@ -106,6 +108,7 @@ class Transfer:
     questions: tuple[str, ...] = QUESTIONS
     teachers: Path | None = None
     teacher_seed: int = 0
+    cloned: bool = False
     policies: tuple[Path, ...] = ()
     split: str = "test"
     instances: int = 256
@@ -324,14 +327,15 @@ class _Gathering:
     def mixtures(self) -> None:
         """For each problem a policy and a fixed schedule of all others."""
         transfer, found = self.transfer, self.found
-        lessons = self.lessons()
+        lessons = self.lessons() if transfer.cloned else {}
+        rates = {name: self.plain(name) for name in transfer.problems}
         work: dict[tuple[str, str], list[Piece]] = {}
         for problem in transfer.problems:
             known, group = transfer.others(problem), "-".join(transfer.together(problem))
             for seed in transfer.seeds:
                 place = f"families/trained/without-{group}-{seed}"
-                texts = {name: lessons[name, seed] for name in known}
-                training = mixture(known, transfer.changes(), seed, self.folder(place), texts)
+                texts = {name: lessons[name, seed] for name in known if lessons}
+                training = mixture(known, transfer.changes(), seed, self.folder(place), texts, rates)
                 settings = {**settings_of(training), "teachers": {name: digest(text) for name, text in texts.items()}}
                 piece = Piece(f"{place}.json", settings, train_mixture, (training, texts))
                 work.setdefault((LEFT_OUT, problem), []).append(piece)
@@ -363,7 +367,8 @@ class _Gathering:
         for problem, seed in self.wanted():
             known = next(known for name in transfer.problems if problem in (known := transfer.others(name)))
             place = f"families/teachers/{problem}-{seed}"
-            alone = mixture(known, transfer.changes(), seed, self.folder(place), {}).alone(problem)
+            rates = {name: self.plain(name) for name in known}
+            alone = mixture(known, transfer.changes(), seed, self.folder(place), {}, rates).alone(problem)
             text = self.singles[problem, seed]
             if can_teach(alone, text):
                 texts[problem, seed] = text

@@ -21,7 +21,7 @@ _ABOUT = {
         "coordinate changes and one for networks, how many step actions are preceded by a teleport, interval, warm-up and "
         "decay as shares of the budget, the base rate as a multiple of that of plain descent. Of the problem left out "
         "only the rate of plain descent is tuned (train split), and both begin from it. Steps of an action and symmetry "
-        "are told by the others' recipes: the least share of the budget, and a symmetry that they name. Kin, "
+        "are not its recipe's: one step, and a symmetry that the others' recipes name. Kin, "
         "which are alike but for dimension, shift and scale, are left out together: Rosenbrock with RosenbrockND, Quadratic "
         "with Booth. The last columns are for orientation: these were trained or tuned on the problem itself.",
     ),

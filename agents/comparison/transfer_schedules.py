@@ -66,8 +66,8 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
     """Where a problem is played by what was made for some problems.
 
     On one of those an action has the steps and the symmetry of its recipe. On another nothing of its own recipe is used: an
-    action has the share of the budget that is the least of theirs, so that what goes wrong is soon seen, and the symmetry is
-    one that they name, if the problem has it, or else the problem's own.
+    action is one step, so that what goes wrong is seen at once, and the symmetry is one that they name, if the problem has
+    it, or else the problem's own.
 
     Args:
         problem: Registered name.
@@ -87,11 +87,7 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
         symmetry = own.get("symmetry") or settings.symmetry
     else:
         recipes = {name: TEACHERS.get(name, {}) for name in known}
-        shares = [
-            one.get("steps_per_action", Training.steps_per_action) / Settings.build(name, budget=budget).budget
-            for name, one in recipes.items()
-        ]
-        stride = max(1, round(min(shares) * settings.budget))
+        stride = 1
         named = [one["symmetry"] for one in recipes.values() if one.get("symmetry") in settings.problem.symmetries]
         symmetry = named[0] if named else settings.symmetry
     asked = {"steps_per_action": stride, "symmetry": symmetry}

@@ -32,9 +32,8 @@ OWN_FIXED = "fixed schedule tuned on it"
 LONGER = "fixed schedule of this budget"
 
 MIXTURE: dict[str, Any] = {
-    "decisions": 400_000,
-    "step_size": 5e-4,
-    "entropy": 0.005,
+    "decisions": 800_000,
+    "critic_segments": 0,
     "plans": 0,
     "rules": 0,
     "warm_start": False,
@@ -42,12 +41,20 @@ MIXTURE: dict[str, Any] = {
     "rate_multiples": (0.25, 1.0, 4.0),
     "name": LEFT_OUT,
 }
-"""What a policy for all problems but one has other than the recipe of several: it is made much as the pretrained one was,
-but for the multiples of rates, without which it trusts a base rate that is another problem's."""
+"""What a policy for all problems but one has other than the recipe of several. Without the multiples of rates it trusts a
+base rate that is another problem's."""
+
+CLONE: dict[str, Any] = {"decisions": 400_000, "step_size": 5e-4, "entropy": 0.005, "critic_segments": 2}
+"""What it has besides where it begins as a clone of policies for single problems, as the pretrained one did."""
 
 
 def mixture(
-    known: Sequence[str], changes: Mapping[str, Any], seed: int, out: Path, texts: Mapping[str, str]
+    known: Sequence[str],
+    changes: Mapping[str, Any],
+    seed: int,
+    out: Path,
+    texts: Mapping[str, str],
+    rates: Mapping[str, float],
 ) -> Training:
     """The training of a policy for some problems.
 
@@ -56,10 +63,15 @@ def mixture(
         changes: Settings other than `MIXTURE`'s.
         seed: Of the training.
         out: Its folder.
-        texts: Files of its teachers by problem; they lie beside the checkpoint, under names that tell them from others.
+        texts: Files of its teachers by problem, if it has some; they lie beside the checkpoint, under names that tell them
+            from others.
+        rates: Base learning rates by problem, where no teacher brings one.
     """
-    settings = {**recipe(known), **MIXTURE, **changes, "seed": seed, "out": out}
-    # what it needs of plans its teachers have found
+    settings = {**recipe(known), **MIXTURE, **(CLONE if texts else {}), **changes, "seed": seed, "out": out}
+    if not texts:
+        families = {name: {**settings["families"].get(name, {}), "learning_rate": rates[name]} for name in known}
+        settings["families"] = families
+    # nothing is searched for beforehand: rates are given, or teachers bring what plans have found
     settings |= {name: MIXTURE[name] for name in ("plans", "rules", "warm_start")}
     # equal parts of the runs for each problem and rate
     parts = len(known) * len(settings["rate_multiples"])
