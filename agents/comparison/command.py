@@ -91,7 +91,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     transfer.add_argument("--teachers", type=Path, help="folder of a full protocol; default: train the teachers first")
     transfer.add_argument("--teacher-seed", type=int, help="which of the folder's trainings; default: 0")
     sentence = "policies that leave one out begin as clones of those for single problems; default: from nothing"
-    transfer.add_argument("--cloned", action="store_true", default=None, help=sentence)
+    transfer.add_argument("--cloned", action="store_true", help=sentence)
     return made
 
 

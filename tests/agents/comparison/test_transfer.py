@@ -101,7 +101,7 @@ def made(short_lessons: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "_named", named)
         patch.setattr(TeleportVectorEnv, "__init__", watched)
-        transfer = Transfer(**TINY, out=folder / "out", page=folder / "docs" / "transfer.md")
+        transfer = Transfer(**TINY, cloned=True, out=folder / "out", page=folder / "docs" / "transfer.md")
         found = gather_transfer(transfer, quiet)
     return found, seen
 
@@ -201,7 +201,8 @@ def test_a_policy_with_another_menu_cannot_teach(made: tuple[Carried, Seen], tmp
     # so small a budget cannot pay all searches of their recipes, which leaves slots empty
     assert found.retaught == ["Rosenbrock", "MatrixFactorization"]
     assert {problem for kind, problem in found.trained if kind == "teacher"} == {*found.retaught}
-    training = mixture(found.transfer.others("Rosenbrock"), found.transfer.changes(), 0, tmp_path, {}).alone("Booth")
+    known = found.transfer.others("Rosenbrock")
+    training = mixture(known, found.transfer.changes(), 0, tmp_path, {}, dict.fromkeys(known, 0.1)).alone("Booth")
     text = found.trained[OWN, "Booth"][0]["policy"]
     assert can_teach(training, text)
     policy = policy_of(text)
@@ -272,9 +273,27 @@ def test_kin_are_left_out_together(tmp_path: Path) -> None:
 def test_other_teachers_make_another_training(tmp_path: Path) -> None:
     """Regression: a training that was cut off went on with whatever teachers lay in its folder."""
     known = ("Booth", "Quadratic")
-    trainings = [mixture(known, {}, 0, tmp_path, dict.fromkeys(known, text)) for text in ("one", "one", "another")]
+    trainings = [mixture(known, {}, 0, tmp_path, dict.fromkeys(known, text), {}) for text in ("one", "one", "another")]
     assert trainings[1].same_course(trainings[0].to_json())
     assert not trainings[2].same_course(trainings[0].to_json())
+
+
+def test_without_teachers_a_policy_begins_from_the_rates_of_plain_descent(tmp_path: Path) -> None:
+    transfer = Transfer(**{**TINY, "questions": (FAMILIES,)}, out=tmp_path)
+    found = gather_transfer(transfer, quiet)
+    assert not found.retaught
+    assert not any(kind == "teacher" for kind, _ in found.trained)
+    for problem in transfer.problems:
+        policy = policy_of(found.trained[LEFT_OUT, problem][0]["policy"])
+        assert set(policy.problems) == {*transfer.others(problem)}
+        for name in policy.problems:
+            assert policy.for_problem(name).environment["learning_rate"] == found.rates[name, ""]["rate"]
+        known = transfer.others(problem)
+        training = mixture(
+            known, transfer.changes(), 0, tmp_path, {}, {name: found.rates[name, ""]["rate"] for name in known}
+        )
+        assert training.rate_multiples == (0.25, 1.0, 4.0)
+        assert not training.teachers
 
 
 # -- schedules that carry over -----------------------------------------------------------------------------------------
@@ -350,7 +369,10 @@ def test_the_command_asks_for_a_transfer() -> None:
     asked = read(parser("").parse_args(line))
     assert isinstance(asked, Transfer)
     assert (asked.teachers, asked.teacher_seed, asked.questions, asked.plans) == (Path("full"), 3, ("rates",), 9)
-    assert isinstance(read(parser("").parse_args(["--protocol", "transfer", "--quick"])), Transfer)
+    assert not asked.cloned
+    quick = read(parser("").parse_args(["--protocol", "transfer", "--quick", "--cloned"]))
+    assert isinstance(quick, Transfer)
+    assert quick.cloned
     with pytest.raises(ValueError, match="--teachers: no option of --protocol full"):
         read(parser("").parse_args(["--protocol", "full", "--teachers", "x"]))
     with pytest.raises(ValueError, match="--rules: no option of --protocol transfer"):
