@@ -13,6 +13,10 @@ from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.transfer import BUDGETS, FAMILIES, RATES, SIZES, Carried
 from teleport_env.agents.comparison.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN
 
+_BEGINS = {
+    False: "The policies learn from nothing, at 1/4, 1 and 4 times the rates of plain descent.",
+    True: "The policies begin as clones of those for single problems, and learn at 1/4, 1 and 4 times their rates.",
+}
 _ABOUT = {
     FAMILIES: (
         "One problem left out",
@@ -59,6 +63,8 @@ def write_transfer(found: Carried) -> dict[str, Any]:
     tables = {FAMILIES: _families, BUDGETS: _budgets, RATES: _rates, SIZES: _sizes}
     for question in transfer.questions:
         title, about = _ABOUT[question]
+        if question == FAMILIES:
+            about += " " + _BEGINS[transfer.cloned]
         lines += [f"## {title}", "", about, "", *tables[question](results), ""]
     lines += [*_effort(found)]
     path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
