@@ -605,6 +605,8 @@ class Runs:
         for name, tensor in part.optimizer_state.items():
             self.optimizer_state[name][rows] = tensor
         self._blocks.put(rows, part._blocks)
+        self.books.sane = self.books.sane and part.books.sane
+        self.books.some_diverged = self.books.some_diverged or part.books.some_diverged
         self.changes += 1
         self.ledger.charge(rows, part.ledger.counts)
 

@@ -228,3 +228,27 @@ def test_a_row_does_not_depend_on_the_number_of_rows() -> None:
         a, b = few.step(actions[:3]), many.step(actions)
         assert np.array_equal(a[0], b[0][:3])
         assert np.array_equal(a[1], b[1][:3])
+
+
+def test_a_divergence_beside_a_run_that_begins_anew_is_seen_at_once() -> None:
+    """Regression: while another run was reset, a big network's divergence was noticed one action too late."""
+    arguments: dict[str, Any] = {"learning_rate": 0.1}
+    vector = gym.make_vec(
+        "Teleport/MLPRegression-v0", num_envs=40, vectorization_mode="vector_entry_point", **arguments
+    )
+    vector.reset(seed=3)
+    generator = np.random.default_rng(0)
+    over, beside = np.zeros(40, dtype=bool), 0
+    for _ in range(60):
+        actions = np.where(generator.random(40) < 0.5, 0, generator.integers(0, vector.single_action_space.n, 40))
+        # one run rests in the environment while others may diverge: those step apart
+        actions[over] = 0
+        if over.any():
+            actions[:] = 0
+        resting = over
+        _, _, terminated, truncated, infos = vector.step(actions)
+        late = infos["diverged"].astype(bool) & ~terminated & ~resting
+        assert not late.any()
+        beside += int((terminated & ~resting).sum()) if resting.any() else 0
+        over = terminated | truncated
+    assert beside > 5
