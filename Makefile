@@ -51,7 +51,7 @@ results-short: venv ## the same on the coordinate problems at short budgets; wri
 	$(BIN)/python scripts/compare.py --protocol full --problems Quadratic Rosenbrock RosenbrockND Booth --no-momentum \
 		--budget Quadratic=40 Rosenbrock=20 RosenbrockND=40 Booth=12 --out results/short --page docs/results-short.md $(ARGS)
 
-# The policies of `make results` teach and are played. Another folder of a full protocol: ARGS="--teachers FOLDER".
+# The policies of `make results` are played. Another folder of a full protocol: ARGS="--teachers FOLDER".
 transfer: venv ## play learned schedules where they were not trained, and write results/transfer and docs/transfer.md
 	$(BIN)/python scripts/compare.py --protocol transfer --teachers results/full --out results/transfer \
 		--page docs/transfer.md $(ARGS)

@@ -88,7 +88,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
     transfer = made.add_argument_group("transfer, which takes most options of the full protocol too")
     transfer.add_argument("--questions", nargs="+", choices=QUESTIONS, help="default: all")
-    transfer.add_argument("--teachers", type=Path, help="folder of a full protocol; default: train the teachers first")
+    transfer.add_argument("--teachers", type=Path, help="folder of a full protocol; default: train its policies first")
     transfer.add_argument("--teacher-seed", type=int, help="which of the folder's trainings; default: 0")
     sentence = "policies that leave one out begin as clones of those for single problems; default: from nothing"
     transfer.add_argument("--cloned", action="store_true", help=sentence)

@@ -83,13 +83,12 @@ class Transfer:
         questions: Which of `QUESTIONS` to ask.
         teachers: Folder of a full protocol, whose policies for single problems are played, and teach; None: train them.
         teacher_seed: The first of their training seeds.
-        cloned: Whether policies that leave one out begin as clones of those for single problems. On problems like those they
-            gain more; on others some of what they copied is wrong.
+        cloned: Whether policies that leave one out begin as clones of those for single problems.
         policies: Files of further policies for several problems, shown beside those that leave one out.
         split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
         instances: How many a problem.
         train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
-        train_decisions: Of each training; None: `MIXTURE`'s for a policy that leaves one out, the recipe's for a teacher.
+        train_decisions: Of each training; None: `MIXTURE`'s or `CLONE`'s for one that leaves a problem out, else the recipe's.
         plans: Fixed schedules tried in each tuning, before the refinement.
         tuning_instances: Of the train split that every schedule is tried on.
         budget: Gradient evaluations an episode; None: the problem's default.

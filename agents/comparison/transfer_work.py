@@ -60,7 +60,7 @@ def mixture(
 
     Args:
         known: The problems.
-        changes: Settings other than `MIXTURE`'s.
+        changes: Settings other than those of `MIXTURE` and `CLONE`.
         seed: Of the training.
         out: Its folder.
         texts: Files of its teachers by problem, if it has some; they lie beside the checkpoint, under names that tell them

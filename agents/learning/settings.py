@@ -168,10 +168,10 @@ class Training:
             )
         if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
             raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
-        if self.runs % len(self.rate_multiples) or self.runs // len(self.rate_multiples) % len(self.problems):
+        if self.runs % (len(self.problems) * len(self.rate_multiples)):
             raise ValueError(
-                f"runs must be a multiple of {len(self.problems)} problems times {len(self.rate_multiples)} rate_multiples, "
-                f"got {self.runs}"
+                f"runs must be a multiple of the {len(self.problems)} problems times the {len(self.rate_multiples)} "
+                f"rate_multiples, got {self.runs}"
             )
         if self.runs * self.rollout % self.minibatches:
             raise ValueError(
@@ -224,11 +224,8 @@ class Training:
             unknown = sorted(set(own) - set(OWN))
             if unknown:
                 raise ValueError(f"families of {problem}: {', '.join(unknown)}; one problem may have {', '.join(OWN)}")
-        if self.several:
-            if not self.masks:
-                raise ValueError("several problems need masks: some have no search for a slot")
-            if self.runs % len(names):
-                raise ValueError(f"runs must be a multiple of the {len(names)} problems, got {self.runs}")
+        if self.several and not self.masks:
+            raise ValueError("several problems need masks: some have no search for a slot")
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class Classification(NetworkProblem):
         """All images of the problem; called once, at the first instance."""
 
     @property
-    def pools(self) -> str:
+    def pools_of(self) -> str:
         """The problem whose cut of the images this one shares, so that what one is tested on the other never trains on."""
         return self.name
 
@@ -88,7 +88,7 @@ class Classification(NetworkProblem):
         ``"test"``; ``"paper"`` has them all. The first 80 % of each are trained on.
         """
         count = len(self._read())
-        key = torch.tensor([key_of(f"{self.pools}/images")])
+        key = torch.tensor([key_of(f"{self.pools_of}/images")])
         order = Streams(key).permutation(count)[0]
         if split != "paper":
             pool = count // 3

@@ -90,7 +90,8 @@ class MNISTSmall(MNIST):
     """Classify MNIST with the small network of `Digits`, so that schedules can be tuned and learned on it.
 
     ## Description
-    `MNIST` with a network 784-32-32-10, a gradient step of which takes a tenth of the time or less: cross-entropy with leaky
+    `MNIST` with a network 784-32-32-10, a gradient step of which takes a tenth of the time or less
+    where several runs share a tensor: cross-entropy with leaky
     ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.
 
     ## Symmetry
@@ -126,5 +127,5 @@ class MNISTSmall(MNIST):
         super().__init__(folder, hidden, batch_size, activation, bias, part, source)
 
     @property
-    def pools(self) -> str:
+    def pools_of(self) -> str:
         return MNIST.name

@@ -397,7 +397,7 @@ def test_the_command_of_a_training_asks_for_it(problem: Any) -> None:
     ("settings", "reason"),
     [
         ({"runs": 13}, "multiple of the 3"),
-        ({"rate_multiples": (0.25, 1.0, 4.0)}, "3 problems times 3 rate_multiples, got 12"),
+        ({"rate_multiples": (0.25, 1.0, 4.0)}, "3 problems times the 3 rate_multiples, got 12"),
         ({"rate_multiples": ()}, "one or more positive"),
         ({"rate_multiples": (1.0, 0.0)}, "one or more positive"),
         ({"masks": False, "price_inputs": False}, "need masks"),
