@@ -88,7 +88,7 @@ class Transfer:
         split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
         instances: How many a problem.
         train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
-        train_decisions: Of each training; None: `MIXTURE`'s or `CLONE`'s for one that leaves a problem out, else the recipe's.
+        train_decisions: Of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
         plans: Fixed schedules tried in each tuning, before the refinement.
         tuning_instances: Of the train split that every schedule is tried on.
         budget: Gradient evaluations an episode; None: the problem's default.
