@@ -90,9 +90,8 @@ class MNISTSmall(MNIST):
     """Classify MNIST with the small network of `Digits`, so that schedules can be tuned and learned on it.
 
     ## Description
-    `MNIST` with a network 784-32-32-10, a gradient step of which takes a tenth of the time or less
-    where several runs share a tensor: cross-entropy with leaky
-    ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.
+    `MNIST` with a network 784-32-32-10, a gradient step of which takes a tenth of the time or less where several runs share
+    a tensor: cross-entropy with leaky ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.
 
     ## Symmetry
     As in `MNIST`.
@@ -114,17 +113,8 @@ class MNISTSmall(MNIST):
 
     name = "MNISTSmall"
 
-    def __init__(
-        self,
-        folder: str | Path | None = None,
-        hidden: Sequence[int] = (32, 32),
-        batch_size: int | None = 20,
-        activation: str = "leaky_relu",
-        bias: bool = True,
-        part: str | None = None,
-        source: str = "files",
-    ) -> None:
-        super().__init__(folder, hidden, batch_size, activation, bias, part, source)
+    def __init__(self, folder: str | Path | None = None, hidden: Sequence[int] = (32, 32), **others: Any) -> None:
+        super().__init__(folder, hidden, **others)
 
     @property
     def pools_of(self) -> str:
