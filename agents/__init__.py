@@ -1,8 +1,8 @@
 """Policies over the environments: published schedules, adaptive rules, and what they are compared with.
 
 `AGENTS` is the table of names, `agent_from` builds one of them, `default_agents` is a comparison's roster and `paper` gives
-the published experiments. A trained policy is a `teleport_env.agents.learned.LearnedSchedule`, its training
-`teleport_env.agents.learning`, the adapter for stable-baselines3 `teleport_env.agents.sb3`; none is imported here.
+the published experiments. A trained policy is a `teleport_env.agents.policies.learned.LearnedSchedule`, its training
+`teleport_env.agents.learning`, the adapter for stable-baselines3 `teleport_env.agents.learning.sb3`; none is imported here.
 """
 
 from teleport_env.agents.base import AGENTS, KINDS, Agent, State, agent_from, feature, register_agent

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from teleport_env.agents.benchmark.rows import FULL, QUICK
-from teleport_env.agents.benchmark.running import chosen, run, save, table
+from benchmarks.rows import FULL, QUICK
+from benchmarks.running import chosen, run, save, table
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from teleport_env.agents.comparison.command import parser, read
-from teleport_env.agents.comparison.protocol import Protocol, gather
+from study.command import parser, read
+from study.protocol import Protocol, gather
+from study.transfer import Transfer, gather_transfer
 from teleport_env.agents.comparison.study import run_study
 from teleport_env.agents.comparison.terminal import tables
-from teleport_env.agents.comparison.transfer import Transfer, gather_transfer
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     try:
         asked = read(parser(__doc__ or "").parse_args())
         if isinstance(asked, Transfer):
-            from teleport_env.agents.comparison.transfer_page import write_transfer
+            from study.transfer_page import write_transfer
 
             written = write_transfer(gather_transfer(asked, console.print))
             for one in written["findings"]:
@@ -29,7 +29,7 @@ def main() -> None:
             console.print(f"The page: {written['markdown']}")
             return
         if isinstance(asked, Protocol):
-            from teleport_env.agents.comparison.results_page import terminal_lines, write_results
+            from study.results_page import terminal_lines, write_results
 
             found = write_results(gather(asked, console.print))
         else:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from teleport_env.agents.reproduction import FIGURES, Setup, reproduce
-from teleport_env.agents.reproduction.figures import write_page
+from reproduction import FIGURES, Setup, reproduce
+from reproduction.figures import write_page
 
 
 def arguments() -> argparse.Namespace:

@@ -3,7 +3,7 @@
 python scripts/train.py --problem Rosenbrock --out results/train/rosenbrock
 python scripts/train.py --problem Booth --action-mode group --out results/train/booth_group
 
-Several problems make one policy for all of them; then --searches names slots (teleport_env.agents.learning.slots).
+Several problems make one policy for all of them; then --searches names slots (teleport_env.agents.policies.slots).
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import os
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 from teleport_env.envs import TeleportEnv, TeleportVectorEnv
-from teleport_env.problems import Instance, Problem
+from teleport_env.instances import Instance
+from teleport_env.problems import Problem
 from teleport_env.registration import list_ids, register_all, register_problem
 from teleport_env.searches import Search
 from teleport_env.symmetries.base import Symmetry

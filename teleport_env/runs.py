@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element, map_element
+from teleport_env.instances import Instance
 from teleport_env.ledger import FORWARD, GRADIENT, Ledger
 from teleport_env.optimizers import GradientDescent, Optimizer, State, Step, optimizer_from, row_dot
-from teleport_env.problems.base import Evaluator, Instance, Problem, writes_in_place
+from teleport_env.problems.base import Evaluator, Problem, writes_in_place
 from teleport_env.problems.data import MiniBatches
 from teleport_env.progress import AT, COLUMNS, Aside, Blocks, Bookkeeper, Columns, Progress
 from teleport_env.random import Streams, fold_in

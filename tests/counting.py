@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Batch, Instance, Problem
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 

@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.play import Played, play
 from teleport_env.agents.comparison.plots import SETTINGS, panels
 from teleport_env.agents.comparison.report import Drawing
+from teleport_env.agents.play import Played, play
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.searches import search_from, to_dict
 

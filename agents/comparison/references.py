@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from teleport_env.instances import Instance
 from teleport_env.ledger import GRADIENT, HESSIAN_VECTOR
-from teleport_env.problems.base import Instance, Problem
+from teleport_env.problems.base import Problem
 
 REFERENCES = {"l_bfgs": "L-BFGS-B", "newton_cg": "Newton-CG"}
 """Names of the references -> SciPy's names."""

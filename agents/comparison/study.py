@@ -20,16 +20,16 @@ import torch
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
 from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
-from teleport_env.agents.comparison.play import Played, curve, draw_instances, play, trace
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
-from teleport_env.agents.comparison.tuning import NARROW, WIDE, Tuned, tune_rate
-from teleport_env.agents.learned import PRETRAINED, LearnedSchedule
-from teleport_env.agents.learned_moves import load_policy
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.rules import rule_of
-from teleport_env.agents.policy_network import NetworkAgent
+from teleport_env.agents.play import Played, curve, draw_instances, play, trace
+from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.policies.learned_moves import load_policy
+from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
+from teleport_env.agents.tuning.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
 from teleport_env.problems import PROBLEMS

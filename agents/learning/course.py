@@ -21,15 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.play import draw_instances, play
-from teleport_env.agents.learned import LearnedSchedule
-from teleport_env.agents.learned_moves import Policy
 from teleport_env.agents.learning.arguments import command
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.rules import FoundRule, search_rules
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.learning.slots import search_prices
 from teleport_env.agents.learning.warm_start import (
     Demonstration,
     clone,
@@ -39,10 +35,14 @@ from teleport_env.agents.learning.warm_start import (
     shown_by_rule,
     teacher_of,
 )
-from teleport_env.agents.policy_file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
-from teleport_env.agents.policy_network import Layers
-from teleport_env.agents.policy_prices import relative
-from teleport_env.agents.policy_settings import Family
+from teleport_env.agents.play import draw_instances, play
+from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
+from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned_moves import Policy
+from teleport_env.agents.policies.network import Layers
+from teleport_env.agents.policies.prices import relative
+from teleport_env.agents.policies.settings import Family
+from teleport_env.agents.policies.slots import search_prices
 from teleport_env.registration import id_of
 
 try:
@@ -54,8 +54,8 @@ try:
 
     from teleport_env.agents.learning.masked import Inputs, MaskedPolicy
     from teleport_env.agents.learning.moves_env import Moves
+    from teleport_env.agents.learning.sb3 import SB3VecEnv
     from teleport_env.agents.learning.vec_env import Mixture, Part, with_shares
-    from teleport_env.agents.sb3 import SB3VecEnv
 except ImportError as error:
     raise ImportError("training needs stable-baselines3: pip install stable-baselines3") from error
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from teleport_env.agents.comparison.play import draw_instances, play_many
 from teleport_env.agents.learning.plans import TUNING_SEED, Searched, any_of, vary
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.policy_moves import MovePlan
+from teleport_env.agents.play import draw_instances, play_many
+from teleport_env.agents.policies.moves import MovePlan
 
 RATES = tuple(2.0 ** (k / 4) for k in range(-16, 13))
 """Of the given or default learning rate. Finer than for menus, whose rate factors make up for it: on Booth a quarter turn is

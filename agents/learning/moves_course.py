@@ -10,14 +10,14 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from teleport_env.agents.learned_moves import LearnedMoves
 from teleport_env.agents.learning.course import Course, build, generators, plain
 from teleport_env.agents.learning.move_plans import search_move_plans
 from teleport_env.agents.learning.moves_env import Moves
 from teleport_env.agents.learning.plans import Searched
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import clone_moves, shown_by_moves
-from teleport_env.agents.policy_moves import MovePlan
+from teleport_env.agents.policies.learned_moves import LearnedMoves
+from teleport_env.agents.policies.moves import MovePlan
 
 
 class MovesCourse(Course):

@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from teleport_env.agents.policy_moves import follow, fresh_trail, unpayable
-from teleport_env.agents.sb3 import SB3VecEnv
+from teleport_env.agents.learning.sb3 import SB3VecEnv
+from teleport_env.agents.policies.moves import follow, fresh_trail, unpayable
 from teleport_env.envs.features import HIGH, LOW, NAMES
 
 Indices = int | Iterable[int] | None
@@ -23,7 +23,7 @@ class Moves(VecEnv):
 
     Args:
         env: In the group mode.
-        directions: As in `teleport_env.agents.learned_moves.LearnedMoves`.
+        directions: As in `teleport_env.agents.policies.learned_moves.LearnedMoves`.
         reward_scale: Factor of the rewards, for the critic's sake; the returns in infos stay what they are.
     """
 

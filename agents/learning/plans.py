@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.play import draw_instances
-from teleport_env.agents.learned_moves import LearnedMoves, Policy
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.policy_moves import MovePlan
+from teleport_env.agents.play import draw_instances
+from teleport_env.agents.policies.learned_moves import LearnedMoves, Policy
+from teleport_env.agents.policies.moves import MovePlan
 from teleport_env.agents.schedules import RateAndTeleport
 from teleport_env.envs.settings import DIVERGED_RETURN
 from teleport_env.envs.vector import TeleportVectorEnv

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from teleport_env.agents import presets
-from teleport_env.agents.learning.slots import SLOTS
+from teleport_env.agents.policies.slots import SLOTS
 from teleport_env.agents.presets import whiten_search
 from teleport_env.envs.settings import Settings
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from teleport_env.agents.base import Agent, agent_from
-from teleport_env.agents.comparison.play import draw_instances, play
-from teleport_env.agents.learned_moves import Policy
 from teleport_env.agents.learning.plans import MULTIPLES, TUNING_SEED, any_of, vary
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.policy_settings import check_environment
+from teleport_env.agents.play import draw_instances, play
+from teleport_env.agents.policies.learned_moves import Policy
+from teleport_env.agents.policies.settings import check_environment
 
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "relative_decrease": {"threshold": (0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0)},

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teleport_env.agents.learning.slots import SLOTS, fill
-from teleport_env.agents.policy_moves import DIRECTIONS
-from teleport_env.agents.policy_settings import ENVIRONMENT
+from teleport_env.agents.policies.moves import DIRECTIONS
+from teleport_env.agents.policies.settings import ENVIRONMENT
+from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
 from teleport_env.searches import to_dict
@@ -36,7 +36,7 @@ class Training:
             parameters itself, on one problem at one rate, without menu, rules and teachers.
         group_scale: Length of the largest group parameters; None: the problem's.
         directions: Further inputs of a policy of the group mode: ``change``, ``place``
-            (`teleport_env.agents.policy_moves.DIRECTIONS`).
+            (`teleport_env.agents.policies.moves.DIRECTIONS`).
         deviation: Of the group mode's Gaussian, at the start.
         searches: The menu; None: the problem's. For several problems names of slots (`SLOTS`); None: all of them.
         families: For several problems: settings of this class that one of them has for itself, by problem, such as

@@ -15,8 +15,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from teleport_env.agents.policy_prices import price_shares
-from teleport_env.agents.sb3 import SB3VecEnv
+from teleport_env.agents.learning.sb3 import SB3VecEnv
+from teleport_env.agents.policies.prices import price_shares
 
 Indices = int | Iterable[int] | None
 

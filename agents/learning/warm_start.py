@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from teleport_env.agents.base import Agent, agent_from
-from teleport_env.agents.comparison.play import draw_instances
-from teleport_env.agents.learned import LearnedSchedule
 from teleport_env.agents.learning.plans import Plan, play_plans
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.play import draw_instances
+from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.rules import Rule
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.searches import search_from, to_dict

@@ -9,7 +9,8 @@ from teleport_env.checks.cases import batch_at, generic_point, ids_of, problem_o
 from teleport_env.checks.report import ROUNDING_REMEDY, SAFE_REMEDY, Checks, Report
 from teleport_env.groups.base import Element, Group
 from teleport_env.groups.laws import group_laws
-from teleport_env.problems.base import Batch, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import Problem
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.laws import symmetry_laws
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from teleport_env.instances import Batch, Instance
 from teleport_env.problems import problem_from
-from teleport_env.problems.base import Batch, Instance, Problem
+from teleport_env.problems.base import Problem
 from teleport_env.problems.data import MiniBatches
 from teleport_env.random import Streams, key_of
 from teleport_env.symmetries.base import Symmetry

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from teleport_env.checks.cases import batch_of_row, generic_point, only_row, tensors_of
 from teleport_env.checks.report import DTYPE_REMEDY, SAFE_REMEDY, Checks, identical
-from teleport_env.problems.base import Batch, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams, key_of
 
 MIXING_REMEDY = "Compute row i from row i of everything alone: no sum, mean or maximum over the first axis"

@@ -16,7 +16,8 @@ from teleport_env.checks.losses import check_float32, check_gradient, check_loss
 from teleport_env.checks.report import Checks, Report, identical
 from teleport_env.envs import TeleportEnv, TeleportVectorEnv
 from teleport_env.envs.settings import Settings
-from teleport_env.problems.base import SPLITS, Batch, Defaults, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import SPLITS, Defaults, Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 

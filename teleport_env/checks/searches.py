@@ -15,8 +15,9 @@ from teleport_env.checks.cases import batch_at, ids_of, only_row, problem_of, sy
 from teleport_env.checks.report import SAFE_REMEDY, Checks, Report, identical
 from teleport_env.envs.settings import Settings
 from teleport_env.groups.base import map_element
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Batch, Evaluator, Instance, Problem
+from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.random import Streams, key_of
 from teleport_env.searches import OBJECTIVES, Search, Status, search_from, to_dict
 from teleport_env.searches.base import BatchSource, Found, Start

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from teleport_env.problems.base import SPLITS, Batch, Defaults, Evaluator, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import SPLITS, Defaults, Evaluator, Problem
 from teleport_env.problems.booth import Booth
 from teleport_env.problems.digits import Digits
 from teleport_env.problems.ellipse import Ellipse

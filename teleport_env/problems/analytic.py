@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array, Arrays
-from teleport_env.problems.base import Instance, Problem
+from teleport_env.instances import Instance
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange

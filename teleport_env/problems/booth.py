@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import (
     CHEAP_SEARCHES,
     AnalyticProblem,
@@ -16,7 +17,7 @@ from teleport_env.problems.analytic import (
     positive_range,
     runs_innermost,
 )
-from teleport_env.problems.base import Batch, Defaults, Instance
+from teleport_env.problems.base import Defaults
 from teleport_env.random import Streams
 
 PAPER_MAP = ((1.0, 2.0), (2.0, 1.0))

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.problems.base import SPLITS, Batch, Instance
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import SPLITS
 from teleport_env.problems.data import LabelledImages
 from teleport_env.problems.network_problem import NetworkProblem
 from teleport_env.random import Streams, key_of

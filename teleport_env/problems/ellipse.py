@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import (
     CHEAP_SEARCHES,
     AnalyticProblem,
@@ -15,7 +16,7 @@ from teleport_env.problems.analytic import (
     positive_range,
     runs_innermost,
 )
-from teleport_env.problems.base import Batch, Defaults, Instance
+from teleport_env.problems.base import Defaults
 from teleport_env.random import Streams
 
 PAPER_START = (2.4, 0.6)  # u = (2.4, 1.8) for a = 9: on the level 9, between the flat and the steep end

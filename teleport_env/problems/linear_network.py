@@ -7,7 +7,8 @@ from functools import cached_property
 
 import torch
 
-from teleport_env.problems.base import Defaults, Instance
+from teleport_env.instances import Instance
+from teleport_env.problems.base import Defaults
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU, SquaredErrorProblem, own_inputs
 from teleport_env.random import Streams
 from teleport_env.symmetries.activations import Identity

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.problems.base import Batch, Defaults, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import Defaults, Problem
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry

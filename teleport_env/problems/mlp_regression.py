@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.problems.base import Defaults, Instance
+from teleport_env.instances import Instance
+from teleport_env.problems.base import Defaults
 from teleport_env.problems.network_problem import SquaredErrorProblem, own_inputs
 from teleport_env.random import Streams
 from teleport_env.symmetries.activations import activation as activation_named

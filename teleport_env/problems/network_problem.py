@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.problems.base import Batch, Defaults, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import Defaults, Problem
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.first_order import FirstOrder
 from teleport_env.symmetries.hidden_units import HiddenUnits

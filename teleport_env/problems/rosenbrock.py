@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array, Arrays
+from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range
-from teleport_env.problems.base import Batch, Defaults, Instance
+from teleport_env.problems.base import Defaults
 from teleport_env.random import Streams
 
 PAPER_CURVATURE = 100.0

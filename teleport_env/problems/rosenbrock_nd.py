@@ -9,8 +9,9 @@ from operator import add
 import torch
 from torch import Tensor
 
+from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range, runs_innermost
-from teleport_env.problems.base import Batch, Defaults, Instance
+from teleport_env.problems.base import Defaults
 from teleport_env.problems.rosenbrock import PAPER_CURVATURE, START_X, START_Y
 from teleport_env.random import Streams
 

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Batch, Evaluator, Instance, Problem
+from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 

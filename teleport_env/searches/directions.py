@@ -10,8 +10,9 @@ from teleport_env.groups.general_linear import GL
 from teleport_env.groups.permutations import Permutations
 from teleport_env.groups.rotations import SO, SO2
 from teleport_env.groups.scaling import PositiveScaling
+from teleport_env.instances import Instance
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Instance, Problem
+from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Search, Start
 from teleport_env.searches.moves import Point, carries, element_flops, elements, factors
 from teleport_env.searches.objectives import squared_norm

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups.rotations import SO
-from teleport_env.problems.base import Instance
+from teleport_env.instances import Instance
 from teleport_env.random import Streams
 from teleport_env.searches.objectives import squared_norm
 from teleport_env.symmetries.base import Symmetry

@@ -20,15 +20,13 @@ closed-form searches work: the gradient norm is then a function of two small Gra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element, Group
-
-if TYPE_CHECKING:  # problems lie to the right of symmetries: only their type is named here
-    from teleport_env.problems.base import Batch, Instance
+from teleport_env.instances import Batch, Instance
 
 
 class Pair(NamedTuple):

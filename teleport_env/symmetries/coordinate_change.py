@@ -7,21 +7,18 @@ gives a symmetry ``g.w = phi^-1(R phi(w))`` (Zhao et al., NeurIPS 2022: the elli
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from teleport_env.groups import SO, SO2, Group
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import product
 
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
-
-    Coordinates = Callable[[Tensor, Instance], Tensor]
-    Matrix = Callable[[Instance], Tensor]
+Coordinates = Callable[[Tensor, Instance], Tensor]
+Matrix = Callable[[Instance], Tensor]
 
 
 class CoordinateChange(Symmetry):

@@ -7,21 +7,17 @@ is right: ``(1 - T)(1 + T) = 1 - T^2``, and the layer below has moved. The loss 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from teleport_env.groups import GL
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import require_bijective, require_form, times_pseudo_inverse
 from teleport_env.symmetries.networks import FeedForward, product
 from teleport_env.symmetries.pairs import hidden_group, parts_of
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
 
 
 class FirstOrder(Symmetry):

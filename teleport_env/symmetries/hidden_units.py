@@ -19,20 +19,18 @@ equivariant.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from teleport_env.groups import GL
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.activations import Activation, bijective_names
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import FeedForward, product
 from teleport_env.symmetries.pairs import hidden_group, parts_of
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
 
 FORMS = ("residual", "published")
 

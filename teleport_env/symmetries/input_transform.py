@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from teleport_env.groups import GL, SO, Group
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import FeedForward, Layers, product
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
 
 
 class InputTransform(Symmetry):

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,13 +24,11 @@ from torch import Tensor
 from teleport_env.groups.base import Element, map_element, select
 from teleport_env.groups.law_cases import HOLDS, Verdict
 from teleport_env.groups.law_cases import Case as GroupCase
+from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.base import Symmetry
 
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
-
-    Loss = Callable[[Tensor, Instance, Batch], Tensor]
-    MoveInstance = Callable[[Element, Instance], Instance]
+Loss = Callable[[Tensor, Instance, Batch], Tensor]
+MoveInstance = Callable[[Element, Instance], Instance]
 
 LOSS_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest relative change of the loss that counts as rounding."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from teleport_env.groups import GL
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import PairSymmetry, gram_matrices, hidden_group
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
 
 
 class LinearPairs(PairSymmetry):

@@ -12,17 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array
+from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.activations import Activation
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:

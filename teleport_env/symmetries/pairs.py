@@ -13,18 +13,15 @@ An inner matrix of a chain of several pairs is the upper one of the pair below a
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from teleport_env.groups import Product
 from teleport_env.groups.base import Element, Group
+from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.base import Pair, Symmetry
 from teleport_env.symmetries.networks import Layers, product
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
 
 
 def hidden_group(layers: Layers, factors: list[Group]) -> Product:

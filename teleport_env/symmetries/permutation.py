@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from teleport_env.groups import Permutations
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import elementwise_price
 from teleport_env.symmetries.base import Pair
 from teleport_env.symmetries.networks import Layers
 from teleport_env.symmetries.pairs import PairSymmetry, hidden_group
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
 
 
 class PermutationSymmetry(PairSymmetry):

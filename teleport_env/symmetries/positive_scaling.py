@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,14 +11,11 @@ from torch import Tensor
 from teleport_env.arrays import Array, Arrays, arrays_of
 from teleport_env.groups import PositiveScaling
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import elementwise_price
 from teleport_env.symmetries.activations import Activation, Identity, homogeneous_names
 from teleport_env.symmetries.networks import Layers
 from teleport_env.symmetries.pairs import PairSymmetry, hidden_group, parts_of
-
-if TYPE_CHECKING:
-    from teleport_env.problems.base import Batch, Instance
-
 
 _FEW = 1 << 13  # parameters up to which a factor for each of them is quicker than two passes
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from teleport_env.agents import EdgeOfStability, Never, agent_from
-from teleport_env.agents.comparison.play import draw_instances, play
+from teleport_env.agents.play import draw_instances, play
 from teleport_env.envs.features import INDEX, NAMES
 
 STEP, UP, DOWN, FIRST, SECOND = range(5)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from teleport_env.groups import PositiveScaling
 from teleport_env.groups.base import Element
-from teleport_env.problems.base import Batch, Defaults, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import Defaults, Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 

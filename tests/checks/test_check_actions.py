@@ -12,8 +12,8 @@ from torch import Tensor
 from teleport_env.checks import CheckFailed, check_group, check_symmetry
 from teleport_env.groups import GL, SO2, PositiveScaling
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.problems import problem_from
-from teleport_env.problems.base import Batch, Instance
 from teleport_env.symmetries import HiddenUnits, InputTransform, LinearPairs, ScalingSymmetry, Symmetry
 
 # -- groups ------------------------------------------------------------------------------------------------------------

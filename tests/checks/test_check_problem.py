@@ -12,7 +12,8 @@ from checks.bowl import Products, Samples, Squeeze
 from torch import Tensor
 
 from teleport_env.checks import CheckFailed, check_problem
-from teleport_env.problems.base import Batch, Defaults, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import Defaults, Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Who may import whom: a part imports what stands in its own row or above, never below.
 ORDER = (
-    ("arrays", "random", "ledger", "groups", "optimizers", "progress"),
+    ("arrays", "random", "ledger", "groups", "instances", "optimizers", "progress"),
     ("symmetries",),
     ("problems",),
     ("searches",),
@@ -34,15 +34,20 @@ FACADE_IMPORTS, FACADE_IMPORTED = RANK["checks"], RANK["registration"]
 
 # The training library is loaded by these alone: policies run without it.
 TRAINERS = (
-    "teleport_env.agents.sb3",
+    "teleport_env.agents.learning.sb3",
     "teleport_env.agents.learning.course",
     "teleport_env.agents.learning.masked",
     "teleport_env.agents.learning.moves_course",
     "teleport_env.agents.learning.moves_env",
+    "teleport_env.agents.learning.sb3",
     "teleport_env.agents.learning.vec_env",
-    "teleport_env.agents.benchmark.rollouts",
+    "benchmarks.rollouts",
 )
 LAZY = ("matplotlib", "scipy", "sklearn", "pandas", "joblib", "rich", "stable_baselines3", "tensorboard", "ray")
+
+
+# What `scripts/` holds: its command lines, and the packages beside them.
+EXPERIMENTS = ("scripts", "benchmarks", "reproduction", "study")
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,16 @@ class Import:
     line: int
 
 
-def _runtime(tree: ast.AST) -> Iterator[ast.stmt]:
-    """The import statements of a module, wherever they stand, except those under ``if TYPE_CHECKING:``."""
+def _statements(tree: ast.AST, typed: bool) -> Iterator[ast.stmt]:
+    """The import statements of a module, wherever they stand; ``typed``: those under ``if TYPE_CHECKING:`` too."""
     for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test) and not typed:
             for other in child.orelse:
-                yield from _runtime(ast.Module([other], []))
+                yield from _statements(ast.Module([other], []), typed)
         elif isinstance(child, ast.Import | ast.ImportFrom):
             yield child
         else:
-            yield from _runtime(child)
+            yield from _statements(child, typed)
 
 
 def modules() -> dict[str, Path]:
@@ -73,17 +78,22 @@ def modules() -> dict[str, Path]:
             parts = path.relative_to(ROOT / folder).with_suffix("").parts
             if folder == "teleport_env" and parts[0] == "agents":
                 continue  # the link to agents/, on the Pythons that follow links
-            files[".".join([name, *parts]).removesuffix(".__init__")] = path
+            # a script finds the packages beside it by their own names
+            names = parts if name == "scripts" and len(parts) > 1 else (name, *parts)
+            files[".".join(names).removesuffix(".__init__")] = path
     return files
 
 
 MODULES = modules()
 
 
-def imports(source: str, module: str, is_package: bool) -> list[Import]:
-    """What ``source`` imports at run time; of ``from x import y`` it is ``x.y`` if that is a module of ours, else ``x``."""
+def imports(source: str, module: str, is_package: bool, typed: bool = True) -> list[Import]:
+    """What ``source`` imports; of ``from x import y`` it is ``x.y`` if that is a module of ours, else ``x``.
+
+    ``typed``: whether imports for type checkers alone count.
+    """
     found = []
-    for node in _runtime(ast.parse(source)):
+    for node in _statements(ast.parse(source), typed):
         if isinstance(node, ast.Import):
             found += [Import(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -100,14 +110,14 @@ def imports(source: str, module: str, is_package: bool) -> list[Import]:
 def part_of(module: str) -> str | None:
     """Which part in `ORDER` a module belongs to; ``""`` for ``teleport_env`` itself, None for foreign modules."""
     first, _, rest = module.partition(".")
-    if first == "scripts":
+    if first in EXPERIMENTS:
         return "scripts"
     return rest.split(".")[0] if first == "teleport_env" else None
 
 
-def imported_by(module: str) -> list[Import]:
+def imported_by(module: str, typed: bool = True) -> list[Import]:
     path = MODULES[module]
-    return imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
+    return imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py", typed)
 
 
 def wrong_way(module: str, imported: list[Import]) -> list[str]:
@@ -174,8 +184,7 @@ def test_an_import_to_the_right_is_found() -> None:
         wrong("teleport_env.symmetries.base", "from teleport_env import random\nfrom ..groups.base import Group") == 0
     )
     typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from teleport_env.runs import Runs\n"
-    assert wrong("teleport_env.groups.base", typed) == 0
-    assert wrong("teleport_env.groups.base", typed + "else:\n    from teleport_env.runs import Runs\n") == 1
+    assert wrong("teleport_env.groups.base", typed) == 1
 
 
 def test_no_circles() -> None:
@@ -206,7 +215,7 @@ def test_the_training_library_is_imported_by_the_training_code_alone() -> None:
         f"{module}, line {item.line}"
         for module in MODULES
         if module not in TRAINERS
-        for item in imported_by(module)
+        for item in imported_by(module, typed=False)
         if item.name.split(".")[0] == "stable_baselines3"
     ]
     assert not guilty
@@ -231,7 +240,7 @@ def test_every_package_is_shipped() -> None:
     """``pyproject.toml`` lists the packages one by one, so a new folder must be added there."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     present = [
-        module for module, path in MODULES.items() if path.name == "__init__.py" and not module.startswith("scripts")
+        module for module, path in MODULES.items() if path.name == "__init__.py" and part_of(module) != "scripts"
     ]
     assert sorted(listed) == sorted(present)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from teleport_env.instances import Instance
 from teleport_env.problems.analytic import AnalyticProblem
-from teleport_env.problems.base import Instance
 from teleport_env.problems.booth import Booth
 from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.quadratic import Quadratic

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from teleport_env.instances import Instance
 from teleport_env.problems.analytic import AnalyticProblem, positive_range
-from teleport_env.problems.base import SPLITS, Evaluator, Instance, Problem
+from teleport_env.problems.base import SPLITS, Evaluator, Problem
 from teleport_env.problems.booth import Booth
 from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.quadratic import Quadratic

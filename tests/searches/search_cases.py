@@ -12,8 +12,9 @@ from torch import Tensor
 
 from teleport_env.groups import SO2
 from teleport_env.groups.base import Element
+from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Batch, Evaluator, Instance, Problem
+from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.booth import Booth
 from teleport_env.problems.linear_network import LinearNetwork
 from teleport_env.problems.matrix_factorization import MatrixFactorization

@@ -8,7 +8,7 @@ from search_cases import Case, cases, start_of, start_of_case
 from torch import Tensor
 
 from teleport_env.groups.base import Element
-from teleport_env.problems.base import Batch, Instance
+from teleport_env.instances import Batch, Instance
 from teleport_env.problems.booth import Booth
 from teleport_env.searches import Search, Status, search_from
 from teleport_env.symmetries.coordinate_change import CoordinateChange

@@ -10,8 +10,9 @@ import torch
 from search_cases import Case, cases, parts, same_bits, start_of_case
 
 from counting import CountingProblem
+from teleport_env.instances import Instance
 from teleport_env.ledger import Counts
-from teleport_env.problems.base import Evaluator, Instance
+from teleport_env.problems.base import Evaluator
 from teleport_env.searches import Found, Search, Status, search_from
 from teleport_env.searches.objectives import objective_named
 

@@ -9,8 +9,9 @@ import torch
 from search_cases import start_of
 
 from teleport_env.arrays import NUMPY, TORCH, Arrays
+from teleport_env.instances import Instance
 from teleport_env.problems import LinearNetwork, MLPRegression
-from teleport_env.problems.base import Instance, Problem
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
 from teleport_env.searches import Start, search_from
 from teleport_env.searches.linear_chain import LinearChain, LinearTrail, reduced

@@ -8,7 +8,8 @@ import pytest
 import torch
 from search_cases import problem_named, start_of
 
-from teleport_env.problems.base import Instance, Problem
+from teleport_env.instances import Instance
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
 from teleport_env.runs import Runs
 from teleport_env.searches import Whiten

@@ -10,7 +10,7 @@ from torch import Tensor
 from toy_losses import B, Toy, inputs, network, network_toy, squared_error, toys
 
 from teleport_env.groups.base import Element
-from teleport_env.problems.base import Batch, Instance
+from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries import FirstOrder, HiddenUnits, LinearPairs, ScalingSymmetry, product
 from teleport_env.symmetries.hidden_units import times_pseudo_inverse
 from teleport_env.symmetries.laws import (

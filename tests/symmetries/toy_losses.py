@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element
-from teleport_env.problems.base import Batch, Instance
+from teleport_env.instances import Batch, Instance
 from teleport_env.random import Streams
 from teleport_env.symmetries import (
     CoordinateChange,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from teleport_env.problems.base import Evaluator, Instance, Problem
+from teleport_env.instances import Instance
+from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.booth import Booth
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock

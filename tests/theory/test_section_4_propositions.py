@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element, map_element
+from teleport_env.instances import Instance
 from teleport_env.problems import problem_from
-from teleport_env.problems.base import Instance, Problem
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry

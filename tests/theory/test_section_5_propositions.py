@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element
+from teleport_env.instances import Instance
 from teleport_env.problems import problem_from
-from teleport_env.problems.base import Evaluator, Instance, Problem
+from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.random import Streams
 from teleport_env.searches import search_from
 from teleport_env.searches.base import Start

@@ -16,7 +16,7 @@ from teleport_env.agents.comparison.decisions import (
     shares,
     watch,
 )
-from teleport_env.agents.comparison.play import draw_instances
+from teleport_env.agents.play import draw_instances
 from teleport_env.envs.features import INDEX
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from teleport_env.agents.comparison.references import REFERENCES, play_reference
-from teleport_env.problems.base import Batch, Instance, Problem
+from teleport_env.instances import Batch, Instance
+from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from teleport_env.agents import Every, Never, agent_from
 from teleport_env.agents.comparison import study as study_module
-from teleport_env.agents.comparison.play import cost_to_target, curve, draw_instances, play
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.comparison.summary import COLUMNS
-from teleport_env.agents.comparison.tuning import tune_rate
-from teleport_env.agents.learned import LearnedSchedule
+from teleport_env.agents.play import cost_to_target, curve, draw_instances, play
+from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.tuning.tuning import tune_rate
 from teleport_env.envs.features import NAMES
 
 
@@ -67,7 +67,7 @@ def test_cost_to_target() -> None:
 
 
 def test_tuning_finds_the_best_rate_tried_on_the_train_split_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from teleport_env.agents.comparison import tuning
+    from teleport_env.agents.tuning import tuning
 
     splits = []
     inner = tuning.play

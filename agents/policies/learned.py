@@ -1,0 +1,230 @@
+"""`LearnedSchedule`: a trained policy as an agent like all others.
+
+It reads features by name, runs a small network (`policies.network`) and acts in the schedule mode, so that it
+needs neither the training library nor the environment that trained it. `teleport_env.agents.learning` trains one
+(``scripts/train.py``), `teleport_env.agents.policies.file` writes and reads it. A policy for several problems chooses among
+*slots* (`teleport_env.agents.policies.slots`); `LearnedSchedule.for_problem` makes of it the agent of one problem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from teleport_env.agents.base import State
+from teleport_env.agents.policies.file import PolicyFileError, read_policy_file
+from teleport_env.agents.policies.network import NetworkAgent
+from teleport_env.agents.policies.prices import price_shares, relative
+from teleport_env.agents.policies.settings import ENVIRONMENT, Family, settings_of
+from teleport_env.agents.policies.slots import SLOTS, fill, search_prices
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generalist.json"
+"""The policy that the package brings."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearnedSchedule(NetworkAgent):
+    """A policy network over named features, whose outputs are the logits of the actions.
+
+    Attributes:
+        prices: Of each search of the menu, in units of the cheapest. With it, no teleport is chosen that the rest of the
+            budget cannot pay; None: whatever the network prefers.
+        price_inputs: The network reads, after the features, what each search costs of the budget left (`price_shares`).
+        families: Of a policy for several problems: how it plays each. It decides nothing itself, and its ``environment``
+            says what all of them share; see `for_problem`.
+        slots: Of such a policy: the names of its teleports.
+    """
+
+    prices: tuple[float, ...] | None = None
+    price_inputs: bool = False
+    families: Mapping[str, Family] = field(default_factory=dict, repr=False)
+    slots: tuple[str, ...] = ()
+
+    apart: ClassVar[tuple[str, ...]] = (*NetworkAgent.apart, "families")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "slots", tuple(self.slots))
+        outputs = self.check_layers(len(self.features) + self.price_inputs * self._teleports)
+        if outputs != self.steps + self._teleports or not self.layers:
+            raise ValueError(
+                f"the network has {outputs} outputs, but rate_factors and searches make {self.steps} + {self._teleports} "
+                "actions"
+            )
+        check_families(self)
+        if self.price_inputs and self.prices is None and not self.families:
+            raise ValueError("a network that reads prices must be told them: prices is None")
+        if self.prices is not None:
+            object.__setattr__(self, "prices", tuple(float(price) for price in self.prices))
+            if len(self.prices) != self._teleports or not all(0 <= price < math.inf for price in self.prices):
+                raise ValueError(f"prices must be {self._teleports} numbers, one a search, got {self.prices}")
+
+    @property
+    def _teleports(self) -> int:
+        return len(self.slots) or len(self.environment.get("searches", ()))
+
+    # -- several problems ----------------------------------------------------------------------------------------------
+
+    def for_problem(self, problem: str, **environment: Any) -> LearnedSchedule:
+        """The agent of one problem: its ``environment`` fits, and its name is this policy's.
+
+        A policy for several problems plays others as well, with the searches that fill its slots there; it is said to work
+        best from the learning rate that suits plain descent.
+
+        Args:
+            problem: Registered name.
+            environment: Other keyword arguments of the environment than this policy's own for that problem.
+
+        Raises:
+            ValueError: This policy was trained on other problems, and on one menu, which means nothing elsewhere; or the
+                environment cannot be made.
+        """
+        if self.families:
+            return agent_of(self, problem, environment)
+        return super().for_problem(problem, **environment)
+
+    @classmethod
+    def pretrained(cls) -> LearnedSchedule:
+        """The policy for many problems that the package brings; ask it `for_problem`.
+
+        The command that trained it, its seed and the versions are in its ``provenance``; ``docs/learning.md`` says what it
+        is worth.
+        """
+        return cls.load(PRETRAINED)
+
+    # -- playing -------------------------------------------------------------------------------------------------------
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        if self.families:
+            raise ValueError(
+                f"the policy {self.name!r} is for several problems: play agent.for_problem(name), for example "
+                f"for_problem({self.problems[0]!r})"
+            )
+        logits = self.logits(observation)
+        if self.stochastic:
+            uniform = self.streams(observation, memory).uniform(size=(logits.shape[1],)).clamp(1e-15, 1.0 - 1e-15)
+            # the largest of logits and Gumbel noise is a draw from their softmax
+            logits = logits - np.log(-np.log(uniform.numpy()))
+        return logits.argmax(axis=1)
+
+    def logits(self, observation: np.ndarray) -> np.ndarray:
+        """Logits ``(B, actions)`` float64 for observations ``(B, F)``; -inf for teleports that cannot be paid."""
+        inputs = self.named(observation)
+        shares = price_shares(observation, self.prices) if self.prices else None
+        if self.price_inputs and shares is not None:
+            inputs = np.concatenate([inputs, shares], axis=1)
+        logits = self.evaluate(inputs)
+        if shares is not None:
+            logits[:, self.steps :][shares >= 1.0] = -np.inf
+        return logits
+
+    def probabilities(self, observation: np.ndarray) -> np.ndarray:
+        """Probabilities ``(B, actions)`` of stochastic play."""
+        logits = self.logits(observation)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def more_settings(self) -> dict[str, Any]:
+        return {"families": {problem: dataclasses.asdict(family) for problem, family in self.families.items()}}
+
+    @classmethod
+    def load(cls, path: Path | str) -> LearnedSchedule:
+        """Read a policy that `save` has written.
+
+        Raises:
+            FileNotFoundError: There is none.
+            PolicyFileError: The file is not such a policy; nothing of it was used.
+        """
+        found = read_policy_file(path)
+        try:
+            return cls(**settings_of(found), **cls.parts(found.tensors))
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise PolicyFileError(f"{path} is refused: {error}") from error
+
+
+# -- policies for several problems --------------------------------------------------------------------------------------
+
+
+def check_families(policy: LearnedSchedule) -> None:
+    """Raise ValueError unless families and slots fit each other and the policy."""
+    if bool(policy.families) != bool(policy.slots):
+        raise ValueError("a policy for several problems has families and slots, any other has neither")
+    unknown = [name for name in policy.slots if name not in SLOTS]
+    if unknown or len(set(policy.slots)) != len(policy.slots):
+        raise ValueError(f"slots must be different names among {', '.join(SLOTS)}, got {policy.slots}")
+    if policy.families and (set(policy.families) != set(policy.problems) or "searches" in policy.environment):
+        raise ValueError(
+            "a policy for several problems has a family for each, and a menu in each family's environment alone"
+        )
+    for problem, family in policy.families.items():
+        count = len(family.environment.get("searches", ()))
+        sane = all(type(slot) is int and 0 <= slot < len(policy.slots) for slot in family.slots)
+        if not sane or not len(family.slots) == len(set(family.slots)) == len(family.prices) == count:
+            raise ValueError(f"the family {problem!r} must have a slot and a price for each of its {count} searches")
+        if list(family.environment.get("rate_factors", (1.0,))) != list(policy.environment.get("rate_factors", (1.0,))):
+            raise ValueError(f"the family {problem!r} has other rate_factors than the policy")
+
+
+def agent_of(policy: LearnedSchedule, problem: str, environment: Mapping[str, Any]) -> LearnedSchedule:
+    """The agent of one problem, cut from a policy for several: of the network it keeps the slots that the problem fills.
+
+    Args:
+        policy: For several problems.
+        problem: Registered name.
+        environment: Other keyword arguments of the environment than the policy's own for that problem.
+
+    Raises:
+        ValueError: The environment cannot be made, or has other rate factors.
+    """
+    family = policy.families.get(problem)
+    if family is None or environment:
+        family = _new_family(policy, problem, environment, family)
+    count = len(policy.features)
+    absent = [slot for slot in range(len(policy.slots)) if slot not in family.slots]
+    outputs = [*range(policy.steps), *(policy.steps + slot for slot in family.slots)]
+    layers = list(policy.layers)
+    if policy.price_inputs:
+        # an empty slot costs more than there is: its share is 1 throughout
+        weight, bias = layers[0]
+        kept = [*range(count), *(count + slot for slot in family.slots)]
+        gone = weight[:, [count + slot for slot in absent]].sum(axis=1, dtype=np.float64)
+        layers[0] = weight[:, kept], (bias + gone).astype(np.float32)
+    weight, bias = layers[-1]
+    layers[-1] = weight[outputs], bias[outputs]
+    provenance = dict(policy.provenance)
+    for kind in ("plan", "rule"):
+        found = provenance.pop(f"{kind}s", {}).get(problem)
+        if found is not None:
+            provenance[kind] = found
+    return dataclasses.replace(
+        policy,
+        problems=(problem,),
+        environment=dict(family.environment),
+        prices=tuple(family.prices),
+        layers=tuple(layers),
+        families={},
+        slots=(),
+        provenance=provenance,
+    )
+
+
+def _new_family(policy: LearnedSchedule, problem: str, environment: Mapping[str, Any], known: Family | None) -> Family:
+    """How to play a problem that the policy was not trained on, or in another environment."""
+    start = policy.environment if known is None else known.environment
+    asked = {name: value for name, value in {**start, **environment}.items() if name != "searches"}
+    if list(asked.get("rate_factors", (1.0,))) != list(policy.environment.get("rate_factors", (1.0,))):
+        raise ValueError(f"the policy {policy.name!r} chooses among its own rate_factors")
+    menu = fill(problem, policy.slots, **asked)
+    filled = [(slot, search) for slot, search in enumerate(menu) if search is not None]
+    searches = [search for _, search in filled]
+    prices = relative(search_prices(problem, searches, **asked))
+    kept = {name: value for name, value in asked.items() if name in ENVIRONMENT}
+    return Family({**kept, "searches": searches}, tuple(slot for slot, _ in filled), prices)

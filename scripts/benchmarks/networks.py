@@ -1,0 +1,363 @@
+"""Rows about networks and their teleports.
+
+A gradient step is, on our side and on the other, loss and gradient by backpropagation (`Problem.loss_and_gradient`), the
+update of the weights and the norm of the gradient, of one run; a teleport is `Search.find`, search and move. Where a row
+speaks of several sizes each has a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from benchmarks.published import published_ascent
+from benchmarks.rows import Curve, Measured, Row, Scale, timed
+from teleport_env.problems import LinearNetwork, MatrixFactorization, MLPRegression, problem_from
+from teleport_env.problems.base import Evaluator, Problem
+from teleport_env.problems.network_problem import SquaredErrorProblem
+from teleport_env.random import Streams
+from teleport_env.runs import Runs
+from teleport_env.searches import search_from
+from teleport_env.searches.base import Search, Start
+from teleport_env.symmetries.networks import Layers
+
+WIDTHS = (64, 128, 256, 512)
+SAMPLES = (20, 128)
+RUNS = 256
+FEW = 16
+PRICED = {"Digits": 64}  # runs at which prices are compared with times; 1024 for the others
+STEPS = 10
+
+
+def centred(problem: Problem, count: int = 1) -> tuple[Any, torch.Tensor]:
+    """Instances, and weights of both signs that keep the size of what goes through a network."""
+    instance = problem.instances(torch.arange(count), "train")
+    params = instance.start.clone()
+    layers: Layers | None = getattr(problem, "layers", None)
+    if isinstance(problem, MLPRegression) and layers is not None:
+        for weight in layers.weights(params):
+            weight.sub_(0.5).mul_((12.0 / weight.shape[2]) ** 0.5)
+    return instance, params
+
+
+def start_of(problem: Problem, symmetry: str) -> Start:
+    """One run before a teleport."""
+    instance, params = centred(problem)
+    loss, gradient = problem.loss_and_gradient(params, instance)
+    rate = torch.full((1,), 1e-4, dtype=params.dtype)
+    return Start(
+        params,
+        loss,
+        gradient,
+        rate,
+        problem.symmetries[symmetry],
+        Evaluator(problem, instance),
+        Streams.from_seeds([0]),
+    )
+
+
+def gradient_step(problem: Problem, start: Start) -> Callable[[], object]:
+    """See the head of this module."""
+
+    def step() -> object:
+        loss, gradient = problem.loss_and_gradient(start.params, start.instance)
+        return start.params - start.learning_rate[:, None] * gradient, loss, gradient.square().sum(1)
+
+    return step
+
+
+def ascent(start: Start, steps: int) -> Search:
+    """The publication's ascent, with a rate at which the steps are a few hundredths long."""
+    symmetry = start.symmetry
+    direction = symmetry.ascent_direction(start.params, start.gradient, start.instance, start.batch)
+    return search_from({"search": "gradient_ascent", "steps": steps, "rate": 0.05 / float(direction.norm())})
+
+
+def _teleports(problem: Problem, symmetry: str, searches: Mapping[str, Any], scale: Scale) -> Measured:
+    """The slowest of some teleports over a gradient step."""
+    start = start_of(problem, symmetry)
+    work: dict[str, Callable[[], object]] = {"step": gradient_step(problem, start)}
+    for name, spec in searches.items():
+        search = ascent(start, STEPS) if spec is None else search_from(spec)
+        work[name] = partial(search.find, start)
+    seconds = timed(work, scale)
+    step = seconds.pop("step")
+    slowest = max(seconds.values())
+    details = {f"{name} / step": value / step for name, value in seconds.items()}
+    return Measured(slowest / step, 1e6 * slowest, 1e6 * step, "us", details)
+
+
+CLOSED = {
+    "balance_gradient": "balance_gradient",
+    "balance_weights": "balance_weights",
+    "gradient_norm": "closed_form",
+}
+WALKS: dict[str, Any] = {"normalized ascent of 3 steps": "normalized_ascent", "ascent of 10 steps": None}
+
+
+def by_scaling(width: int, samples: int, scale: Scale) -> Measured:
+    problem = MLPRegression(4 * (scale.of(width, 8),), samples=scale.of(samples))
+    return _teleports(problem, "scaling", CLOSED, scale)
+
+
+def by_scaling_walk(width: int, samples: int, scale: Scale) -> Measured:
+    problem = MLPRegression(4 * (scale.of(width, 8),), samples=scale.of(samples))
+    return _teleports(problem, "scaling", WALKS, scale)
+
+
+def by_linear_network(width: int, samples: int, scale: Scale) -> Measured:
+    problem = LinearNetwork(4 * (scale.of(width, 8),), samples=scale.of(samples))
+    searches = {"balance_gradient": "balance_gradient", "gradient_norm": "closed_form", **WALKS}
+    return _teleports(problem, "general_linear", searches, scale)
+
+
+def by_factorization(width: int, rank: int, scale: Scale) -> Measured:
+    problem = MatrixFactorization(scale.of(width, 8), scale.of(width, 8), scale.of(rank))
+    return _teleports(problem, "general_linear", CLOSED | WALKS, scale)
+
+
+def hidden_step(width: int, samples: int, scale: Scale) -> Measured:
+    """A tenth of a teleport by ten steps; with the loss evaluated at its end."""
+    problem = MLPRegression(4 * (scale.of(width, 8),), samples=scale.of(samples))
+    start = start_of(problem, "general_linear")
+    seconds = timed(
+        {
+            "step": gradient_step(problem, start),
+            "ten": partial(ascent(start, STEPS).find, start),
+            "one": partial(ascent(start, 1).find, start),
+        },
+        scale,
+    )
+    ours, step = seconds["ten"] / STEPS, seconds["step"]
+    details = {
+        "whole teleport of one step / step": seconds["one"] / step,
+        "a further step / step": (seconds["ten"] - seconds["one"]) / (STEPS - 1) / step,
+    }
+    return Measured(ours / step, 1e6 * ours, 1e6 * step, "us", details)
+
+
+def against_published(width: int, samples: int, linear: bool, scale: Scale) -> Measured:
+    """Teleports by ten steps of ascent in three layers."""
+    width, samples = scale.of(width, 8), scale.of(samples)
+    network = LinearNetwork if linear else MLPRegression
+    problem: SquaredErrorProblem = network(4 * (width,), samples=samples)
+    start = start_of(problem, "general_linear")
+    weights = [weight[0] for weight in problem.layers.weights(start.params)]
+    inputs, targets = start.instance["inputs"][0], start.instance["targets"][0]
+    search = ascent(start, STEPS)
+    # Steps of theirs are shorter: the first-order inverse and ill-conditioned data end in NaN soon. It takes no less time.
+    slope, rate = (1.0 if linear else 0.1), 1e-6 * search.rate  # type: ignore[attr-defined]
+    work: dict[str, Callable[[], object]] = {
+        "ours": partial(search.find, start),
+        "theirs": partial(published_ascent, weights, inputs, targets, slope, STEPS, rate),
+    }
+    seconds = timed(work, replace(scale, repeats=min(scale.repeats, 2)) if width > 128 else scale)
+    return Measured(seconds["theirs"] / seconds["ours"], 1e3 * seconds["ours"], 1e3 * seconds["theirs"], "ms")
+
+
+def side_by_side(scale: Scale) -> Measured:
+    """Gradient steps a second of many runs in our vector environment, and of sixteen single ones."""
+    count = scale.of(RUNS)
+    name = "Teleport/MLPRegression-v0"
+    ours = gym.make_vec(name, num_envs=count, vectorization_mode="vector_entry_point")
+    theirs = gym.make_vec(name, num_envs=FEW, vectorization_mode="sync")
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    seconds = timed(
+        {
+            "ours": partial(ours.step, np.zeros(count, dtype=np.int64)),
+            "theirs": partial(theirs.step, np.zeros(FEW, dtype=np.int64)),
+        },
+        scale,
+    )
+    rate, other = count / seconds["ours"], FEW / seconds["theirs"]
+    ours.close()
+    theirs.close()
+    return Measured(rate / other, rate, other, "steps/s")
+
+
+# -- prices ------------------------------------------------------------------------------------------------------------
+
+
+def menu_of(problem: Problem, symmetry: str) -> list[Search]:
+    """Searches that serve the symmetry, those of the problem's menus among them."""
+    defaults = problem.defaults("train")
+    own = defaults.searches if symmetry == defaults.symmetry else problem.searches_for(symmetry, "train")
+    others: tuple[str, ...] = ("random", "random_element", "closed_form", "balance_weights", "normalized_ascent")
+    others += ("virtual_step", "grid", "whiten_inputs", "whiten_outputs")
+    found: list[Search] = []
+    for spec in (*own, *others):
+        search = search_from(spec)
+        try:
+            search.check(problem, problem.symmetries[symmetry])
+        except ValueError:
+            continue
+        if search not in found:
+            found.append(search)
+    return found
+
+
+def prices(name: str, symmetry: str, scale: Scale) -> Measured:
+    """The farthest that a search's price lies from its time, either way; with many runs, in gradient evaluations."""
+    problem = problem_from(name)
+    defaults = problem.defaults("train")
+    count = scale.of(PRICED.get(name, 1024))
+    searches = menu_of(problem, symmetry)
+    runs = Runs(
+        problem,
+        count,
+        symmetry=symmetry,
+        searches=searches,
+        learning_rate=defaults.learning_rate,
+        dtype=defaults.dtype,
+    )
+    runs.reset(Streams.from_seeds(range(count)).keys, torch.arange(count))
+    action = problem.symmetries[symmetry]
+
+    def find(search: Search) -> object:
+        progress = runs.progress
+        evaluator = Evaluator(problem, runs.instance, runs.batch)
+        streams = Streams(runs.keys)
+        start = Start(runs.params, progress.loss, runs.gradient, progress.learning_rate, action, evaluator, streams)
+        return search.find(start)
+
+    def forward() -> object:
+        with torch.no_grad():
+            return problem.loss(runs.params, runs.instance, runs.batch)
+
+    work: dict[str, Callable[[], object]] = {
+        "gradient": lambda: problem.loss_and_gradient(runs.params, runs.instance, runs.batch),
+        "forward": forward,
+        "hessian": lambda: Evaluator(problem, runs.instance, runs.batch).hessian_vector(runs.params),
+    }
+    names = [f"{search.kind} for {search.objective}, {index}" for index, search in enumerate(searches)]
+    for label, search in zip(names, searches, strict=True):
+        work[label] = partial(find, search)
+    seconds = timed(work, scale)
+    unit = seconds["gradient"]
+    details = {
+        "forward pass": seconds["forward"] / unit,
+        "gradient and Hessian-vector product": seconds["hessian"] / unit,
+    }
+    worst, at = 1.0, (unit, unit)
+    for label, search in zip(names, searches, strict=True):
+        price = runs.price(search)
+        details[f"{label}: time over price"] = seconds[label] / unit / price
+        off = max(seconds[label] / unit / price, price * unit / seconds[label])
+        if off > worst:
+            worst, at = off, (seconds[label], price * unit)
+    return Measured(worst, 1e6 * at[0] / count, 1e6 * at[1] / count, "us", details)
+
+
+def _priced() -> list[Row]:
+    rows = []
+    for name in ("MatrixFactorization", "LinearNetwork", "MLPRegression", "Digits", "Quadratic", "Rosenbrock", "Booth"):
+        for symmetry in problem_from(name).symmetries:
+            rows.append(
+                Row(
+                    f"prices, {name}, {symmetry}: farthest of all searches",
+                    "measured time",
+                    1.5,
+                    "at most",
+                    partial(prices, name, symmetry),
+                )
+            )
+    return rows
+
+
+# -- growth ------------------------------------------------------------------------------------------------------------
+
+
+def _ms(problem: Problem, scale: Scale) -> dict[str, float]:
+    start = start_of(problem, "general_linear")
+    work: dict[str, Callable[[], object]] = {
+        "a gradient step": gradient_step(problem, start),
+        "a teleport": partial(ascent(start, STEPS).find, start),
+    }
+    return {name: 1e3 * value for name, value in timed(work, replace(scale, repeats=min(scale.repeats, 3))).items()}
+
+
+def _grown(made: Mapping[int, Problem], label: str, scale: Scale) -> dict[str, list[tuple[float, float]]]:
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for x, problem in made.items():
+        for name, value in _ms(problem, scale).items():
+            lines.setdefault(f"{label}: {name}", []).append((float(x), value))
+    return lines
+
+
+def by_width(scale: Scale) -> dict[str, list[tuple[float, float]]]:
+    """With 16 examples, in networks of three layers."""
+    widths = [scale.of(width, 8) for width in (16, 32, 64, 128, 256, 512)]
+    samples = scale.of(16)
+    return _grown({w: MLPRegression(4 * (w,), samples=samples) for w in widths}, "leaky ReLU", scale) | _grown(
+        {w: LinearNetwork(4 * (w,), samples=samples) for w in widths}, "linear", scale
+    )
+
+
+def by_depth(scale: Scale) -> dict[str, list[tuple[float, float]]]:
+    """With 20 examples, width 128."""
+    width, samples = scale.of(128, 8), scale.of(20)
+    depths = range(2, 9)
+    return _grown(
+        {d: MLPRegression((d + 1) * (width,), samples=samples) for d in depths}, "leaky ReLU", scale
+    ) | _grown({d: LinearNetwork((d + 1) * (width,), samples=samples) for d in depths}, "linear", scale)
+
+
+STEP = "one gradient step of the same network"
+ROWS: list[Row] = [
+    Row(
+        f"gradient steps a second, MLPRegression, {RUNS} runs",
+        f"SyncVectorEnv of {FEW} of ours",
+        250.0,
+        "at least",
+        side_by_side,
+    ),
+    *[
+        Row(f"teleport by scaling, width {d}, {n} examples", STEP, 0.5, "at most", partial(by_scaling, d, n))
+        for d in WIDTHS
+        for n in SAMPLES
+    ],
+    *[
+        Row(f"ascents by scaling, width {d}, {n} examples", STEP, 0.5, "at most", partial(by_scaling_walk, d, n))
+        for d in WIDTHS
+        for n in SAMPLES
+    ],
+    *[
+        Row(
+            f"teleport of linear pairs, width {d}, {n} examples", STEP, 2.5, "at most", partial(by_linear_network, d, n)
+        )
+        for d in WIDTHS
+        for n in SAMPLES
+    ],
+    *[
+        Row(f"teleport of a factorization, {d} x {d}, rank 20", STEP, 2.5, "at most", partial(by_factorization, d, 20))
+        for d in WIDTHS
+    ],
+    *[
+        Row(f"an ascent step, leaky ReLU, width {d}, {n} examples", STEP, 2.0, "at most", partial(hidden_step, d, n))
+        for d, n in ((64, 20), (64, 64), (128, 20), (128, 128), (512, 20), (512, 128))
+    ],
+    *[
+        Row(
+            f"teleport of {STEPS} steps, {'linear' if linear else 'leaky ReLU'}, width {d}, {n} examples",
+            "the published formulas, plainly",
+            20.0 if linear else 4.0,
+            "at least",
+            partial(against_published, d, n, linear),
+        )
+        for linear in (False, True)
+        for d in (16, 32, 64, 128, 256, 512)
+        for n in sorted({min(20, d), d})
+    ],
+    *_priced(),
+]
+CURVES: list[Curve] = [
+    Curve("Teleports of ten steps against width", "teleport-width", "width", "milliseconds", by_width),
+    Curve("Teleports of ten steps against depth", "teleport-depth", "layers", "milliseconds", by_depth),
+]

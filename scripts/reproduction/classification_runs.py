@@ -1,0 +1,350 @@
+"""Classification of digits in mini-batches: data sets, sweeps, and what is played and measured (figures 4 and 5)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from reproduction.course import Course, play
+from reproduction.one_each import OneEach
+from reproduction.results import Setup, sign
+from teleport_env.agents.base import Agent
+from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
+from teleport_env.problems import problem_from
+
+BATCH, MINI_BATCHES, ASCENT_STEPS = 20, 4, 10
+FORMS = {"general_linear_published": "published", "general_linear": "residual", "scaling": "scaling"}
+ASCENT_RATES = {
+    "general_linear_published": (5e-7, 1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4),
+    "general_linear": (2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4),
+    "scaling": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2),
+}
+WIDE_ASCENT_RATES = {
+    "general_linear_published": (1e-6, 1e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3),
+    "general_linear": (1e-6, 1e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3),
+    "scaling": (1e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0),
+}
+STILL = 1e-300
+"""An ascent rate that moves nothing: what the form does by itself, which in the published one is a projection."""
+
+LONGER = 1.05
+"""A teleport lengthens the gradient where its median growth exceeds the control's by this factor."""
+
+ALONE, BOUNDED = "projection alone", "bounded steps"
+RADIUS = 0.01
+"""Length of the first of the bounded steps, in logarithms of the group's elements."""
+NAMES = {"gd": "SGD", "adagrad": "AdaGrad", "momentum": "momentum", "rmsprop": "RMSProp", "adam": "Adam"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is classified, and with which settings.
+
+    Attributes:
+        label: For titles.
+        problem: Registered name.
+        arguments: Keyword arguments of the environment.
+        epochs: Of a run.
+        seeds: Runs a schedule.
+        rates: Optimizer -> learning rates to choose from.
+        tuning_epochs, tuning_seeds: Of the sweeps, on seeds of their own.
+        ascent_rates: Action -> ascent rates to choose from, in ascending order.
+        by_growth: Take the least ascent rate that lengthens the gradient, without a sweep of losses: of one run after one
+            epoch, on one mini-batch.
+        retract: Take the ascent's steps by the Cayley transform in place of the exponential, which takes most of the
+            time of a teleport where layers are wide.
+    """
+
+    label: str
+    problem: str
+    arguments: Mapping[str, Any]
+    epochs: int
+    seeds: int
+    rates: Mapping[str, Sequence[float]]
+    tuning_epochs: int
+    tuning_seeds: int
+    ascent_rates: Mapping[str, Sequence[float]] = field(default_factory=lambda: ASCENT_RATES)
+    by_growth: bool = False
+    retract: bool = False
+
+    @property
+    def epoch(self) -> int:
+        """Gradient steps of an epoch."""
+        settings = dict(self.arguments.get("problem", {}))
+        problem = problem_from(self.problem, **settings)
+        return problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper")) // BATCH
+
+    def algorithm2(self, rate: float, batches: int = MINI_BATCHES, steps: int = ASCENT_STEPS) -> dict[str, Any]:
+        """Algorithm 2: the ascent on each of several mini-batches in turn, moving wherever it ends."""
+        inner = {"search": "gradient_ascent", "steps": steps, "rate": rate, "objective": "any", "retract": self.retract}
+        return {"search": "mini_batch", "batches": batches, "inner": inner}
+
+    def play(self, agent: Agent, epochs: int, seeds: Sequence[int], **arguments: Any) -> Course:
+        return play(self.problem, agent, epochs * self.epoch, instances=seeds, **{**self.arguments, **arguments})
+
+
+_RATES = {
+    "gd": (0.2, 0.4, 0.8),
+    "adagrad": (0.03, 0.1, 0.3),
+    "momentum": (0.02, 0.05, 0.1),
+    "rmsprop": (3e-3, 1e-2, 3e-2),
+    "adam": (3e-3, 1e-2, 3e-2),
+}
+
+
+def datasets(setup: Setup) -> list[Dataset]:
+    """The digits of scikit-learn always; MNIST where its files are."""
+    pick = setup.pick
+
+    def sized(data: Dataset) -> Dataset:
+        epochs, seeds = setup.epochs or data.epochs, setup.seeds or data.seeds
+        return replace(
+            data,
+            epochs=epochs,
+            seeds=seeds,
+            tuning_epochs=min(data.tuning_epochs, setup.epochs or data.tuning_epochs),
+            tuning_seeds=min(data.tuning_seeds, setup.seeds or data.tuning_seeds),
+        )
+
+    found = [
+        Dataset(
+            label="8 x 8 digits, 64-32-32-10",
+            problem="Digits",
+            arguments={},
+            epochs=pick(full=80, quick=12, tiny=2),
+            seeds=pick(full=20, quick=8, tiny=2),
+            rates={name: (_RATES[name][1],) for name in ("gd", "adagrad")} if setup.tiny else _RATES,
+            tuning_epochs=pick(full=20, quick=3, tiny=1),
+            tuning_seeds=pick(full=8, quick=4, tiny=1),
+            ascent_rates={form: rates[1:2] for form, rates in ASCENT_RATES.items()} if setup.tiny else ASCENT_RATES,
+        )
+    ]
+    if setup.tiny or not (setup.data_dir or os.environ.get("TELEPORT_ENV_DATA")):
+        return [sized(data) for data in found]
+    settings = {"folder": str(setup.data_dir)} if setup.data_dir else {}
+    try:
+        problem = problem_from("MNIST", **settings)
+        images = problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper"))
+    except FileNotFoundError as error:
+        if setup.data_dir:
+            raise
+        warnings.warn(f"MNIST is left out: {error}", stacklevel=2)
+        return [sized(data) for data in found]
+    narrow = {"gd": (0.1,), "adagrad": (0.01,)}  # those of the presets
+    mnist = Dataset(
+        label=f"MNIST, {images} images, 784-512-512-10",
+        problem="MNIST",
+        arguments={"problem": settings},
+        epochs=pick(full=80, quick=3, tiny=1),
+        seeds=pick(full=3, quick=1, tiny=1),
+        rates=_RATES if not setup.quick else narrow,
+        tuning_epochs=pick(full=5, quick=2, tiny=1),
+        tuning_seeds=1,
+        ascent_rates=WIDE_ASCENT_RATES,
+        by_growth=setup.quick,
+        retract=setup.quick,
+    )
+    return [sized(data) for data in (*found, mnist)]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the sweeps chose.
+
+    Attributes:
+        rates: Optimizer -> learning rate, by the training loss at the sweep's end.
+        ascents: (optimizer, symmetry) -> ascent rate, by the same among those that lengthen the gradient (`LONGER`).
+        table: Every setting that was tried: ``loss`` a mean over seeds, infinite if one diverged; of ascent rates also the
+            median ``growth`` of the gradient norm net of the control, and ``chosen``.
+    """
+
+    rates: Mapping[str, float]
+    ascents: Mapping[tuple[str, str], float]
+    table: pd.DataFrame
+
+
+def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS)) -> Tuned:
+    """Choose the settings that the paper does not give, on seeds that are played nowhere else."""
+    seeds = range(1000, 1000 + data.tuning_seeds)
+    tried: list[dict[str, Any]] = []
+    rates, ascents = {}, {}
+    for optimizer in optimizers:
+        ends = {}
+        for rate in data.rates[optimizer]:
+            if len(data.rates[optimizer]) == 1:  # nothing to choose
+                ends[rate] = np.nan
+                continue
+            agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
+            ends[rate] = _end(data, agent, seeds)
+            tried.append({"optimizer": optimizer, "symmetry": "", "learning_rate": rate, "loss": ends[rate]})
+        rates[optimizer] = min(ends, key=ends.__getitem__)
+        begun = _after_an_epoch(data, optimizer, rates[optimizer]) if data.by_growth else None
+        for form in forms:
+            if len(data.ascent_rates[form]) == 1:
+                ascents[optimizer, form] = data.ascent_rates[form][0]
+                continue
+            if begun is None:
+                found = _swept(data, optimizer, rates[optimizer], form, seeds)
+            else:
+                found = _scanned(data, optimizer, rates[optimizer], form, begun)
+            ascents[optimizer, form] = chosen = choice(found)
+            for row in found:
+                told = {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
+                tried.append({**told, **row, "chosen": row["ascent_rate"] == chosen})
+    return Tuned(rates, ascents, pd.DataFrame(tried))
+
+
+def choice(found: Sequence[Mapping[str, float]]) -> float:
+    """Of those ascent rates that lengthen the gradient the one with the least training loss, the smaller of two alike; if
+    none lengthens it, the one that does most."""
+    longer = [row for row in found if np.isfinite(row["growth"]) and row["growth"] >= LONGER]
+    if longer:
+        return min(longer, key=lambda row: (row["loss"], row["growth"]))["ascent_rate"]
+    return max(found, key=lambda row: np.nan_to_num(row["growth"], posinf=0.0))["ascent_rate"]
+
+
+def _swept(data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """A row an ascent rate: all of them, and the control, side by side."""
+    grid = (STILL, *data.ascent_rates[form])
+    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form}
+    agent = OneEach(
+        at=data.epoch,
+        searches=tuple(np.repeat(range(len(grid)), len(seeds))),
+        environment={**environment, "searches": [data.algorithm2(ascent) for ascent in grid]},
+    )
+    steps = data.epoch * max(data.tuning_epochs, 2)  # at least an epoch after the teleport
+    course = data.play(agent, steps // data.epoch, [*seeds] * len(grid), measure_every=steps)
+    losses = np.where(course.diverged, np.inf, course.measured[-1][1]["training_loss"]).reshape(len(grid), -1)
+    growths = np.nan_to_num(course.jumps[0].growth, nan=np.inf).reshape(len(grid), -1)
+    return [
+        {"ascent_rate": grid[i], "loss": float(losses[i].mean()), "growth": float(np.median(growths[i] / growths[0]))}
+        for i in range(1, len(grid))
+    ]
+
+
+def _after_an_epoch(data: Dataset, optimizer: str, rate: float) -> np.ndarray:
+    """Parameters ``(1, P)`` of a run without teleports."""
+    found: list[np.ndarray] = []
+    agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
+    data.play(agent, 1, [1000], finish=lambda env: found.append(np.array(env.params)))
+    return found[0]
+
+
+def _scanned(data: Dataset, optimizer: str, rate: float, form: str, begun: np.ndarray) -> list[dict[str, float]]:
+    """A row an ascent rate, upwards until one lengthens the gradient of the run that is at ``begun``."""
+
+    def growth(ascent: float, steps: int) -> float:
+        environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form}
+        environment["searches"] = [data.algorithm2(ascent, batches=1, steps=steps)]
+        agent = AtSteps(at=(0,), environment=environment)
+        course = play(data.problem, agent, 1, instances=[1000], begin=lambda _: begun.copy(), **data.arguments)
+        return float(course.jumps[0].growth[0])
+
+    control = growth(STILL, 1)
+    found: list[dict[str, float]] = []
+    for ascent in data.ascent_rates[form]:
+        found.append({"ascent_rate": ascent, "loss": np.nan, "growth": growth(ascent, ASCENT_STEPS) / control})
+        if found[-1]["growth"] >= LONGER:
+            break
+    return found
+
+
+def _teleporting(
+    data: Dataset, optimizer: str, rate: float, form: str, ascent: float, steps: int = ASCENT_STEPS
+) -> Agent:
+    searches = [data.algorithm2(ascent, steps=steps)]
+    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": searches}
+    return AtSteps(at=(data.epoch,), environment=environment)
+
+
+def _end(data: Dataset, agent: Agent, seeds: Sequence[int]) -> float:
+    """Mean training loss at the end of a sweep's run; infinite if any diverged."""
+    course = data.play(agent, data.tuning_epochs, seeds, measure_every=data.epoch * data.tuning_epochs)
+    if course.diverged.any() or course.measured[-1][0] == 0:
+        return np.inf
+    return float(np.nan_to_num(course.measured[-1][1]["training_loss"], nan=np.inf).mean())
+
+
+def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Course]:
+    """The schedules of one optimizer, by what tables call them."""
+    environment = {"optimizer": optimizer, "learning_rate": tuned.rates[optimizer]}
+    agents: dict[str, Agent] = {"no teleport": Never(environment=environment)}
+    for form, label in FORMS.items():
+        agents[label] = _teleporting(data, optimizer, tuned.rates[optimizer], form, tuned.ascents[optimizer, form])
+    published = next(iter(FORMS))  # one step of no length projects as ten do
+    agents[ALONE] = _teleporting(data, optimizer, tuned.rates[optimizer], published, STILL, steps=1)
+    inner = {"search": "normalized_ascent", "steps": 3, "radius": RADIUS, "retract": data.retract}
+    bounded = {"search": "mini_batch", "batches": MINI_BATCHES, "inner": inner}
+    agents[BOUNDED] = AtSteps(
+        at=(data.epoch,), environment={**environment, "symmetry": "general_linear", "searches": [bounded]}
+    )
+    if optimizer != "gd":
+        reset = {**environment, "searches": ["reset_optimizer"]}
+        agents["reset alone"] = ResetOptimizer(k=10**9, offset=data.epoch, environment=reset)
+    seeds = range(data.seeds)
+    return {
+        label: data.play(
+            agent,
+            data.epochs,
+            seeds,
+            measure_every=data.epoch,
+            measure_jumps=label not in ("no teleport", "reset alone"),
+        )
+        for label, agent in agents.items()
+    }
+
+
+def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:
+    """``(B,)``, the measurement after an epoch, or the last; infinite for a diverged run."""
+    last = len(course.measured) - 1
+    return np.where(course.diverged, np.inf, course.measured[min(epoch, last)][1][name])
+
+
+def paired(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> tuple[float, float]:
+    """Mean difference of ``log10`` to the base over the seeds that neither loses, and half the width of its 95 % interval
+    (Student's t, over seeds; infinite for a single one)."""
+    values, others = final(course, name, epoch), final(base, name, epoch)
+    both = np.isfinite(values) & np.isfinite(others)
+    difference = np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12))
+    if len(difference) < 2:
+        return float(difference.sum()), np.inf
+    quantile = float(stats.t.ppf(0.975, len(difference) - 1))
+    return float(difference.mean()), float(quantile * difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def interval(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> str:
+    """`paired` in words, with the number of runs that diverged."""
+    lost = int(course.diverged.sum())
+    if lost == len(course.diverged):
+        return "diverges"
+    middle, half = paired(course, base, name, epoch)
+    told = f"{middle:+.2f}" + (f" ± {half:.2f}" if np.isfinite(half) else "")
+    return told + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
+
+
+def loses_half(course: Course) -> bool:
+    """Whether half of the runs or more diverge, so that the median run does."""
+    return bool(course.diverged.mean() >= 0.5)
+
+
+def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
+    """Whether the training loss is lower: True or False with 95 % confidence, else None. A schedule that loses a run is not
+    lower, and one that loses half of them is higher, whatever the others do."""
+    if loses_half(course):
+        return False
+    return sign(*paired(course, base, epoch=epoch), clean=not course.diverged.any())
+
+
+def effect(course: Course) -> dict[str, np.ndarray]:
+    """What the teleport did, ``(B,)`` each: on its batches, on the whole training set, to the gradient."""
+    jump = course.jumps[0]
+    before, after = jump.before["training_loss"], jump.after["training_loss"]
+    return {"batch": np.abs(jump.loss_change), "set": after / before, "growth": jump.growth, "moved": jump.moved}

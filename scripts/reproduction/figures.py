@@ -1,0 +1,73 @@
+"""The table of figures, and making one of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from reproduction.results import Findings, Setup, page
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the paper, or a claim without one.
+
+    Attributes:
+        module: Module of this package that makes it.
+        function: Its function, ``Setup -> Findings``.
+        title: Heading on the page.
+    """
+
+    module: str
+    function: str
+    title: str
+
+    def make(self, setup: Setup) -> Findings:
+        """Play the experiment."""
+        module = import_module(f"reproduction.{self.module}")
+        function: Callable[[Setup], Findings] = getattr(module, self.function)
+        found = function(setup)
+        found.form = "quick" if setup.quick else "full"
+        return found
+
+
+FIGURES: dict[str, Figure] = {
+    "figure1": Figure("plane", "ellipse", "Figure 1: the ellipse"),
+    "figure2": Figure("plane", "rosenbrock", "Figure 2: Rosenbrock's function"),
+    "figure3": Figure("regression", "regression", "Figure 3: regression by a network"),
+    "figure4": Figure("classification", "classification", "Figure 4: classification of digits"),
+    "figure5": Figure("timing", "timing", "Figure 5: when, how often, on how many mini-batches"),
+    "figure6": Figure("runtime", "runtime", "Figure 6: runtime against width and depth"),
+    "figure7": Figure("plane", "booth", "Figure 7: Booth's function"),
+    "figure8": Figure("sweep", "sweep", "Figure 8: ascent steps and rates"),
+    "algorithm3": Figure("data_transform", "data_transform", "Algorithm 3: data that move too"),
+    "discussion": Figure("discussion", "discussion", "Discussion: factorization, imbalance, permutations"),
+}
+
+
+def titles() -> Mapping[str, str]:
+    """Name -> heading."""
+    return {name: figure.title for name, figure in FIGURES.items()}
+
+
+def write_page(path: Path, folder: Path) -> None:
+    """Write the page of all results that lie in ``folder`` to ``path``, its pictures beside it."""
+    images = path.parent / "images" / "reproduction"
+    images.mkdir(parents=True, exist_ok=True)
+    for picture in folder.glob("*.png"):
+        shutil.copy(picture, images)
+    path.write_text(page(titles(), folder, "images/reproduction"), encoding="utf-8")
+
+
+def reproduce(name: str, setup: Setup, folder: Path) -> list[Path]:
+    """Make a figure and write it; returns the files.
+
+    Raises:
+        ValueError: There is no such figure.
+    """
+    if name not in FIGURES:
+        raise ValueError(f"there is no figure {name!r}; there are {', '.join(FIGURES)}")
+    return FIGURES[name].make(setup).write(name, folder)

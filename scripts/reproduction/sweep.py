@@ -1,0 +1,299 @@
+"""Figure 8: ascent steps and rates of the regression's teleport, all of them side by side in one environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LogNorm, TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from reproduction.course import Course, play
+from reproduction.one_each import OneEach
+from reproduction.pictures import panels
+from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
+from reproduction.results import Findings, Row, Setup, verdict
+from teleport_env.agents.schedules import AtSteps, Never
+
+STEPS = (1, 2, 4, 8, 16, 32)
+RATES = {"gd": (1e-8, 3e-8, 1e-7, 3e-7), "adagrad": (1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}
+PLAIN_RATES = {"gd": 1e-4, "adagrad": 0.1}
+ACTIONS = {"released": RELEASED, "exact": PUBLISHED}
+STILL = 1e-3
+"""A run has converged, for the paper, where a step changes its loss by less."""
+
+SEEDS = 5
+
+
+def _converged(course: Course) -> np.ndarray:
+    """Steps ``(B,)`` after which a run has converged; the last where it has not; infinite for a diverged one."""
+    still = np.abs(np.diff(np.where(np.isfinite(course.loss), course.loss, 1e300), axis=0)) < STILL
+    still[:6] = False  # the teleport comes first
+    first = np.where(still.any(axis=0), still.argmax(axis=0) + 1, course.steps)
+    return np.where(course.diverged, np.inf, first)
+
+
+def _at(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """``values`` ``(T + 1, B)`` at a step for each run."""
+    index = np.where(np.isfinite(steps), steps, 0).astype(int)
+    return values[index, np.arange(values.shape[1])]
+
+
+def _seconds(optimizer: str, setup: Setup) -> tuple[float, float]:
+    """Seconds of a gradient step and of an ascent step of a single run: the least of several."""
+    environment: dict[str, Any] = {"optimizer": optimizer, "learning_rate": PLAIN_RATES[optimizer]}
+    environment |= {"problem": PublishedRegression(), "symmetry": PUBLISHED}
+    repeats, steps = setup.pick(full=20, quick=8, tiny=1), 16
+    plain, jump = [], []
+    for _ in range(repeats):
+        search = {"search": "released_ascent", "steps": steps, "rate": 1e-9}
+        agent = AtSteps(at=(5,), environment={**environment, "searches": [search]})
+        course = play("MLPRegression", agent, 40)
+        gaps = np.diff(course.seconds)
+        plain.append(float(np.median(gaps)))
+        jump.append((float(gaps[4]) - plain[-1]) / steps)
+    return min(plain), min(jump)
+
+
+def _play(optimizer: str, symmetry: str, limit: int) -> tuple[pd.DataFrame, Course]:
+    """A row an ascent and seed, and the plain runs."""
+    environment: dict[str, Any] = {"optimizer": optimizer, "learning_rate": PLAIN_RATES[optimizer]}
+    plain = play("MLPRegression", Never(environment=environment), limit, instances=range(SEEDS))
+    cells = [(steps, rate) for steps in STEPS[: limit // 10] for rate in RATES[optimizer]]
+    environment |= {"symmetry": symmetry, "problem": PublishedRegression()}
+    environment["searches"] = [{"search": "released_ascent", "steps": steps, "rate": rate} for steps, rate in cells]
+    agent = OneEach(searches=tuple(np.repeat(range(len(cells)), SEEDS)), environment=environment)
+    course = play("MLPRegression", agent, limit, instances=list(range(SEEDS)) * len(cells))
+    ends = _converged(course)
+    rows = []
+    for run, (cell, seed) in enumerate((cell, seed) for cell in cells for seed in range(SEEDS)):
+        rows.append(
+            {
+                "ascent_steps": cell[0],
+                "rate": cell[1],
+                "seed": seed,
+                "steps": ends[run],
+                "cost": _at(course.cost, ends)[run] if np.isfinite(ends[run]) else np.inf,
+                "loss": _at(course.loss, ends)[run] if np.isfinite(ends[run]) else np.inf,
+                "loss_change": course.jumps[0].loss_change[run],
+                "diverged": bool(course.diverged[run]),
+                "moved": bool(course.jumps[0].moved[run]),
+                "log10_growth": np.log10(course.jumps[0].growth[run]) if course.jumps[0].moved[run] else np.nan,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    still = _converged(plain)
+    for name, values in (
+        ("plain_steps", still),
+        ("plain_cost", _at(plain.cost, still)),
+        ("plain_loss", _at(plain.loss, still)),
+    ):
+        frame[name] = np.tile(values, len(cells))
+    return frame, plain
+
+
+def _cells(frame: pd.DataFrame, seconds: tuple[float, float]) -> pd.DataFrame:
+    """A row an ascent: means over the seeds, speed-ups as ratios of means."""
+    step, ascent = seconds
+    frame = frame.assign(
+        seconds=frame["steps"] * step + frame["ascent_steps"] * ascent, plain_seconds=frame["plain_steps"] * step
+    )
+    means = frame.groupby(["ascent_steps", "rate"], as_index=False).mean(numeric_only=True)
+    for name in ("steps", "cost", "seconds"):
+        means[f"speedup_{name}"] = (means[f"plain_{name}"] / means[name]).fillna(0.0)
+    means["loss_ratio"] = means["loss"] / means["plain_loss"]
+    return means
+
+
+METRICS = {
+    "speedup_steps": "speed-up in steps",
+    "speedup_cost": "in ledger cost",
+    "speedup_seconds": "in seconds",
+    "loss_ratio": "loss where it stops / plain",
+}
+
+
+def _picture(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
+    with panels(len(tables), len(METRICS), width=11.0, height=2.5) as (figure, axes):
+        for row, ((optimizer, action), table) in enumerate(tables.items()):
+            for column, (metric, title) in enumerate(METRICS.items()):
+                axis = axes[row * len(METRICS) + column]
+                grid = table.pivot(index="rate", columns="ascent_steps", values=metric)
+                values = np.clip(np.where(np.isfinite(grid.to_numpy()), grid.to_numpy(), 1e6), 1e-3, 1e6)
+                moved = table.pivot(index="rate", columns="ascent_steps", values="moved").to_numpy()
+                loss = metric == "loss_ratio"
+                norm = LogNorm(0.3, 3.3) if loss else TwoSlopeNorm(1.0, 0.0, 4.0)
+                diverged = (values >= 1e5) | (values <= 2e-3)
+                refused = (moved < 1.0) & ~diverged
+                shown = np.ma.masked_where(diverged | refused, values)
+                axis.set_facecolor("#999999")
+                axis.imshow(shown, cmap="RdBu_r" if loss else "RdBu", norm=norm, aspect="auto", origin="lower")
+                for (y, x), value in np.ndenumerate(values):
+                    text = "-" if diverged[y, x] else "r" if refused[y, x] else f"{value:.2g}"
+                    axis.text(x, y, text, ha="center", va="center", fontsize=7)
+                axis.set_xticks(range(len(grid.columns)), [str(c) for c in grid.columns])
+                axis.set_yticks(range(len(grid.index)), [f"{r:.0e}".replace("e-0", "e-") for r in grid.index])
+                axis.grid(False)
+                name = {"gd": "GD", "adagrad": "AdaGrad"}[optimizer]
+                if not row:
+                    axis.set_title(title, fontsize=10)
+                if row == len(tables) - 1:
+                    axis.set_xlabel("ascent steps")
+                if not column:
+                    axis.set_ylabel(f"{name}, {action}\nrate")
+    return figure
+
+
+UNITS = ("steps", "cost", "seconds")
+
+
+def _setting(row: pd.Series) -> str:
+    speeds = ", ".join(f"{row[f'speedup_{unit}']:.2f} in {unit}" for unit in UNITS)
+    return (
+        f"{speeds} ({int(row['ascent_steps'])} ascent steps at {row['rate']:g}; stops at {row['loss_ratio']:.2f} times the "
+        "plain loss)"
+    )
+
+
+def _sentence(table: pd.DataFrame) -> str:
+    """The best settings, of those that count and of those that also stop no higher than plain."""
+    usable = _usable(table)
+    if usable.empty:
+        return "no setting moves every seed and loses none"
+    part = f"best {_setting(usable.loc[usable['speedup_steps'].idxmax()])}"
+    honest = usable[(usable["loss_ratio"] <= 1.0) & (usable["speedup_steps"] > 1.0)]
+    if honest.empty:
+        return part + "; none is faster in steps and stops no higher than plain"
+    return part + f"; of those that stop no higher than plain {_setting(honest.loc[honest['speedup_steps'].idxmax()])}"
+
+
+def _counts(table: pd.DataFrame) -> tuple[str, list[bool]]:
+    """How many settings are faster, in words, and whether most are: in seconds, and in seconds without stopping higher."""
+    usable = _usable(table)
+    faster = [int((usable[f"speedup_{unit}"] > 1.0).sum()) for unit in UNITS]
+    low = usable["loss_ratio"] <= 1.0
+    honest = [int(((usable[f"speedup_{unit}"] > 1.0) & low).sum()) for unit in UNITS]
+    refused, lost = int((_lost(table) == 0).sum() - len(usable)), int((_lost(table) > 0).sum())
+    text = (
+        f"of {len(table)} settings {lost} lose a seed, {refused} have a teleport refused, {len(usable)} count; faster in "
+        f"{' / '.join(UNITS)} {' / '.join(map(str, faster))}, and stop no higher than plain {' / '.join(map(str, honest))}"
+    )
+    return text, [count > 0.5 * len(table) for count in (faster[2], honest[2])]
+
+
+def _best_steps(table: pd.DataFrame) -> str:
+    usable = _usable(table)
+    return (
+        ", ".join(
+            f"{rate:g}: {int(part.loc[part['speedup_steps'].idxmax(), 'ascent_steps'])} ({part['speedup_steps'].max():.2f})"
+            for rate, part in usable.groupby("rate")
+        )
+        or "none counts"
+    )
+
+
+def sweep(setup: Setup) -> Findings:
+    """Figure 8."""
+    limit = setup.pick(full=2000, quick=2000, tiny=30)
+    tables, runs = {}, []
+    for optimizer in RATES:
+        seconds = _seconds(optimizer, setup)
+        for action, symmetry in ACTIONS.items():
+            frame, _ = _play(optimizer, symmetry, limit)
+            tables[optimizer, action] = _cells(frame, seconds)
+            runs.append(tables[optimizer, action].assign(optimizer=optimizer, action=action))
+    rows = []
+    for optimizer, name in (("gd", "GD"), ("adagrad", "AdaGrad")):
+        released, exact = tables[optimizer, "released"], tables[optimizer, "exact"]
+        counts = {action: _counts(table) for action, table in (("released", released), ("exact", exact))}
+        rows.append(
+            Row(
+                claim=f"{name}: most combinations of ascent steps and rates converge in less time",
+                obtained=f"Released: {_sentence(released)}. Exact: {_sentence(exact)}",
+                holds=verdict([check for _, checks in counts.values() for check in checks]),
+                why="; ".join(f"{action}: {text}" for action, (text, _) in counts.items())
+                + ". Checked for each action: more than half of all settings faster in seconds, and more than half so "
+                "without stopping higher.",
+            )
+        )
+        growths = [_rank(table, "log10_growth") for table in (released, exact)]
+        speeds = [_rank(table) for table in (released, exact)]
+        rows.append(
+            Row(
+                claim=f"{name}: more ascent steps and a larger rate find longer gradients, until runs diverge",
+                obtained="rank correlation of the ascent's length, steps times rate, with the growth of the gradient norm / "
+                f"with the speed-up in steps, over the settings that count: released {growths[0]:.2f} / {speeds[0]:.2f}, "
+                f"exact {growths[1]:.2f} / {speeds[1]:.2f}. Seeds lost, as rate: ascent steps (of {SEEDS} seeds): released "
+                f"{_losses(released)}; exact {_losses(exact)}. Teleports refused: released {_refusals(released)}; exact "
+                f"{_refusals(exact)}. Ascent steps of the largest speed-up a rate, exact: {_best_steps(exact)}",
+                holds=verdict([growth > 0.5 for growth in growths]),
+                why="`-` in the picture: a seed diverged; `r`: a teleport was refused. "
+                + (
+                    "A longer gradient is not yet a faster run: the speed-up follows the length of the ascent less than the "
+                    "growth does, or not at all. "
+                    if all(speed < max(growth, 0.3) for speed, growth in zip(speeds, growths, strict=True))
+                    else ""
+                )
+                + f"As released, the teleport takes away {100 * _leak(released).min():.0f} to "
+                f"{100 * _leak(released).max():.0f} % of the loss (means over the seeds); its correlation with the length "
+                f"of the ascent is {_rank(released.assign(leak=_leak(released)), 'leak'):.2f}.",
+            )
+        )
+    return Findings(
+        rows,
+        {"figure8": _picture(tables)},
+        {"figure8": pd.concat(runs, ignore_index=True)},
+        [
+            "Published: a run has converged where a step changes the loss by less than 1e-3, at most 2000 steps; one "
+            "teleport before "
+            "step 5; the five seeds. Speed-ups are ratios of means over the seeds, without over with the teleport.",
+            "A small step far from a minimum also changes the loss by less than 1e-3, and where a run stops may be "
+            "higher or lower: "
+            "hence the last column. A teleport whose ascent ends in numbers that are not finite is refused: a run "
+            "without it, which "
+            "has paid for it. Seconds are steps times the measured seconds of a single run's step and ascent step.",
+        ],
+    )
+
+
+def _lost(table: pd.DataFrame) -> pd.Series:
+    """Seeds that diverge, of each setting."""
+    return (SEEDS * table["diverged"]).round().astype(int)
+
+
+def _usable(table: pd.DataFrame) -> pd.DataFrame:
+    """The settings that count: every seed is teleported and none diverges."""
+    return table[(_lost(table) == 0) & (table["moved"] == 1.0)]
+
+
+def _rank(table: pd.DataFrame, name: str = "speedup_steps") -> float:
+    usable = _usable(table)
+    usable = usable[np.isfinite(usable[name])]
+    return float((usable["ascent_steps"] * usable["rate"]).rank().corr(usable[name].rank()))
+
+
+def _leak(table: pd.DataFrame) -> pd.Series:
+    """Mean share of the loss that the teleport took away, of the settings that count; NaN elsewhere."""
+    return (-table["loss_change"]).where(table.index.isin(_usable(table).index))
+
+
+def _by_rate(table: pd.DataFrame, counts: pd.Series) -> str:
+    told = []
+    for rate, part in table.assign(count=counts).groupby("rate"):
+        found = part[part["count"] > 0]
+        if len(found):
+            cells = zip(found["ascent_steps"], found["count"], strict=True)
+            told.append(f"{rate:g}: {', '.join(f'{int(steps)} ({count})' for steps, count in cells)}")
+    return "; ".join(told) or "none"
+
+
+def _losses(table: pd.DataFrame) -> str:
+    """Settings in which seeds diverge, cell by cell."""
+    return _by_rate(table, _lost(table))
+
+
+def _refusals(table: pd.DataFrame) -> str:
+    """Settings in which teleports are refused, cell by cell."""
+    return _by_rate(table, (SEEDS * (1.0 - table["moved"])).round().astype(int))

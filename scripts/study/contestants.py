@@ -1,0 +1,122 @@
+"""What the full protocol trains: the policy, and controls that learn by the same effort."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from teleport_env.agents.learning.recipes import WHITENING, plan_first, rate_only, recipe, whitening
+from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.policies.learned_moves import Policy, load_policy
+from teleport_env.optimizers import Momentum, optimizer_from
+
+LEARNED = "learned"
+RATE_ONLY = "learned rate only"
+RATE_LINE_SEARCH = "learned rate, line search"
+TELEPORTS_ALONE = "learned teleports, no rates"
+MOMENTUM = "learned, momentum"
+WHITENED = "learned, whitening"
+RATE_ONLY_MOMENTUM = "learned rate only, momentum"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Something that is trained once a seed.
+
+    Attributes:
+        name: What tables call it.
+        kind: In tables. A learned schedule of momentum without teleports is a reference: it competes with no schedule of
+            plain descent.
+        about: What the row is, in a sentence.
+        settings: Of a `Training`.
+    """
+
+    name: str
+    kind: str
+    about: str
+    settings: Mapping[str, Any]
+
+    def training(self, seed: int, out: Path, changes: Mapping[str, Any]) -> Training:
+        """The training of one seed."""
+        control = {"name": self.name, "control": self.kind != "learned", "rules": 0}
+        return Training(**{**self.settings, **changes, **control, "seed": seed, "out": out})
+
+
+def contestants_of(problem: str, momentum: bool = True, budget: float | None = None) -> list[Contestant]:
+    """Whom to train on a problem, at a budget if not its default."""
+    full, rates = recipe(problem, budget=budget), rate_only(problem, budget=budget)
+    # without a rate to choose, a cloned plan has none to teach either
+    alone = {**plan_first(full), "rate_factors": (1.0,)}
+    lines = {**rates, "optimizer": "gd_line_search"}
+    found = [
+        Contestant(LEARNED, "learned", "the policy: teleports and rates", full),
+        Contestant(RATE_ONLY, "control", "the same training without teleports", rates),
+        Contestant(RATE_LINE_SEARCH, "control", "the same without teleports, each step a line search", lines),
+    ]
+    if len(full.get("rate_factors", (1.0,))) > 1:
+        about = "the same training with teleports and one constant rate"
+        found.append(Contestant(TELEPORTS_ALONE, "learned", about, alone))
+    if problem in WHITENING:
+        found.append(Contestant(WHITENED, "learned", "the policy with whitenings for a menu", whitening(problem)))
+    if momentum:
+        # momentum begins from settings of its own, and so does its control
+        learned, control = (
+            {"optimizer": "momentum", **made(problem, "momentum", budget=budget)} for made in (recipe, rate_only)
+        )
+        heavy_ball = optimizer_from(learned["optimizer"])
+        assert isinstance(heavy_ball, Momentum)
+        coefficient = heavy_ball.momentum
+        about = f"the same on momentum of {coefficient} without teleports"
+        its = f"a policy on momentum of {coefficient}, from a recipe of its own"
+        found += [
+            Contestant(MOMENTUM, "learned", its, learned),
+            Contestant(RATE_ONLY_MOMENTUM, "reference", about, control),
+        ]
+    return found
+
+
+def train_policy(training: Training) -> dict[str, Any]:
+    """Train, going on from a checkpoint if there is one; what the policy's file holds, and what it took."""
+    from teleport_env.agents.learning.training import train
+
+    began = time.perf_counter()
+    resumed = (Path(training.out) / "checkpoint.json").exists()
+    found = train(training, report=lambda line: None)
+    text = (Path(training.out) / "policy.json").read_text(encoding="utf-8")
+    searched = list(_values(found.policy.provenance, "episodes"))
+    return {
+        "policy": text,
+        "validation": found.gained,
+        "decisions": int(found.history[-1]["decisions"]) if found.history else 0,
+        "searched_episodes": sum(searched),
+        "seconds": time.perf_counter() - began,
+        "resumed": resumed,
+    }
+
+
+def policy_of(text: str) -> Policy:
+    """A policy from the text of its file; it passes the same checks as any other."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.json"
+        path.write_text(text, encoding="utf-8")
+        return load_policy(path)
+
+
+def settings_of(training: Training) -> dict[str, Any]:
+    """What a training's result depends on: everything but where it is written."""
+    content = training.to_json()
+    # a setting that came later says nothing where it does nothing: what was trained before it goes on counting
+    idle = () if training.rule else ("rule",)
+    return {name: value for name, value in content.items() if name not in ("out", "tensorboard", *idle)}
+
+
+def _values(content: Any, key: str) -> list[int]:
+    """All values of a key, at any depth."""
+    if isinstance(content, Mapping):
+        own = [content[key]] if isinstance(content.get(key), int) else []
+        return own + [value for part in content.values() for value in _values(part, key)]
+    return []

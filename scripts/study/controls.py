@@ -1,0 +1,89 @@
+"""Controls that need neither training nor tuning: what is left of a schedule when its teleports are taken out.
+
+* `Replay` plays the very decisions of an episode without its teleports: in order, every gradient step with the rate factor
+  that was chosen for it. What the teleports had cost is spent on further gradient steps at the rate reached, so that
+  the budget is the same. The decisions are those that were made on the run with teleports: this is open-loop.
+* `Masked` lets a policy decide again, on the run as it is without teleports, where it may only choose among gradient steps:
+  closed-loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from teleport_env.agents.base import Agent, State
+from teleport_env.agents.play import Played
+from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.schedules import plain_step
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Replay(Agent):
+    """Steps that were settled beforehand, run by run.
+
+    It plays the instances of the episodes that the steps come from, in their order.
+
+    Attributes:
+        script: ``(T, B)`` int64 indices of ``rate_factors``; -1: nothing is said, and the plain step is taken.
+    """
+
+    name: str = "replay"
+    kind: str = "control"
+    script: np.ndarray = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "environment", {**self.environment, "searches": []})
+        if self.script.ndim != 2 or (self.script >= self.steps).any() or (self.script < -1).any():
+            raise ValueError(
+                f"script must be (T, B) indices below {self.steps} of rate factors, or -1, got {self.script!r}"
+            )
+
+    def initial_state(self, count: int) -> State:
+        if count != self.script.shape[1]:
+            raise ValueError(f"the script of {self.name!r} is for {self.script.shape[1]} runs, got {count}")
+        return {"played": np.zeros(count, dtype=np.int64)}
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        said = np.vstack([self.script, np.full((1, self.script.shape[1]), -1)])
+        now = said[np.minimum(memory["played"], len(self.script)), np.arange(len(observation))]
+        memory["played"] = memory["played"] + 1
+        return np.where(now < 0, plain_step(self), now)
+
+
+def without_teleports(agent: Agent, played: Played) -> Replay:
+    """An agent's decisions in some episodes with the teleports taken out; see the module."""
+    assert played.actions is not None
+    steps = agent.steps
+    script = np.full_like(played.actions, -1)
+    for row, actions in enumerate(played.actions.T):
+        kept = actions[(actions >= 0) & (actions < steps)]
+        script[: len(kept), row] = kept
+    return Replay(name=f"{agent.name}, teleports taken out", environment=_bare(agent), script=script)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Masked(Agent):
+    """A policy that may only choose among its gradient steps; see the module.
+
+    The environment has the policy's menu all the same: prices are among the features it was trained on.
+
+    Attributes:
+        policy: The policy; it decides deterministically.
+    """
+
+    kind: str = "control"
+    policy: LearnedSchedule
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or f"{self.policy.name}, teleports masked")
+        object.__setattr__(self, "environment", self.policy.environment)
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        return self.policy.logits(observation)[:, : self.policy.steps].argmax(axis=1)
+
+
+def _bare(agent: Agent) -> dict[str, Any]:
+    return {**agent.environment, "searches": []}

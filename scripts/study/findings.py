@@ -1,0 +1,435 @@
+"""What the full protocol's numbers say: shares of gaps, and for each target whether it holds. Everything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from study.baselines import FIXED, RATE_SCHEDULE, WHITENING_CYCLE
+from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, WHITENED
+from study.protocol import REACHED, Evidence, Oracle, further_policies
+from teleport_env.agents.comparison import statistics, summary
+from teleport_env.agents.comparison.statistics import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEVEN = ("Quadratic", "Rosenbrock", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork", "MLPRegression")
+MATRICES = ("MatrixFactorization", "LinearNetwork", "MLPRegression")
+BATCHES = ("Digits", "MNISTSmall")
+GAPS = ("Quadratic", "Rosenbrock", "RosenbrockND")
+L_BFGS = "L-BFGS"
+DISTILLED = "edge of stability"
+"""The rule that was read off learned policies. It is a baseline like any other, but not one that was there before them."""
+_NONE = Interval(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A target and what became of it.
+
+    Attributes:
+        target: In a sentence.
+        holds: ``"yes"``, ``"no"``, or ``"not measured"``: nothing failed, but not all that the target names was played.
+        detail: The figures.
+    """
+
+    target: str
+    holds: str
+    detail: str
+
+
+class Measured:
+    """The episodes of a protocol, problem by problem.
+
+    Args:
+        evidence: What it found.
+        results: The frame of its rows.
+        table: `summary.summary_table` of them.
+    """
+
+    def __init__(self, evidence: Evidence, results: pd.DataFrame, table: pd.DataFrame) -> None:
+        self.evidence, self.results, self.table = evidence, results, table
+        self.problems = list(dict.fromkeys(results["problem"]))
+        self._gained: dict[tuple[str, str], Any] = {
+            key: frame.set_index(["seed", "instance_id"])["gained"]
+            for key, frame in results.groupby(["problem", "agent"], sort=False)
+        }
+
+    def has(self, problem: str, agent: str) -> bool:
+        """Whether the agent was played on the problem."""
+        return (problem, agent) in self._gained
+
+    def row(self, problem: str, agent: str) -> Mapping[str, Any]:
+        """The agent's row of the summary."""
+        found = self.table[(self.table["problem"] == problem) & (self.table["agent"] == agent)]
+        return dict(found.iloc[0])
+
+    def best(self, problem: str, kinds: Sequence[str], apart: Sequence[str] = ()) -> str | None:
+        """The agent of some kinds with the highest mean on these episodes, some agents apart; None where there is none."""
+        rows = self.table[(self.table["problem"] == problem) & self.table["kind"].isin(list(kinds))]
+        rows = rows[~rows["agent"].isin(list(apart))]
+        return str(rows.loc[rows["mean"].idxmax(), "agent"]) if len(rows) else None
+
+    def _paired(self, problem: str, first: str, *others: str) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """Agents' values on the first one's episodes, and the units of resampling."""
+        index = self._gained[problem, first].index
+        values = [self._gained[problem, agent].loc[index].to_numpy(dtype=np.float64) for agent in (first, *others)]
+        units = {"seeds": index.get_level_values(0).to_numpy(), "instances": index.get_level_values(1).to_numpy()}
+        return values, units
+
+    def difference(self, problem: str, agent: str, other: str) -> Interval:
+        """Mean paired difference with its interval."""
+        (x, y), units = self._paired(problem, agent, other)
+        return statistics.crossed_bootstrap(x - y, **units, statistic=statistics.mean, rng=np.random.default_rng(0))
+
+    def divergences(self, problem: str, agent: str, other: str) -> Interval:
+        """Diverged runs of an agent minus those of another, in percent of the runs, with its interval."""
+        rows = self.results[self.results["problem"] == problem]
+        x, y = (
+            rows[rows["agent"] == name].set_index(["seed", "instance_id"])["diverged"].astype(np.float64)
+            for name in (agent, other)
+        )
+        seeds, instances = (x.index.get_level_values(level).to_numpy() for level in (0, 1))
+        difference = 100.0 * (x - y.loc[x.index]).to_numpy()
+        return statistics.crossed_bootstrap(
+            difference, seeds, instances, statistic=statistics.mean, rng=np.random.default_rng(0)
+        )
+
+    def improvement(self, problem: str, agent: str, other: str) -> float:
+        """Probability that an episode gains more, ties half."""
+        (x, y), _ = self._paired(problem, agent, other)
+        return statistics.probability_of_improvement(x, y)
+
+    def oracle(self, problem: str) -> Oracle | None:
+        """The best of each instance among all fixed schedules that were tried, with teleports or without."""
+        found = [
+            one
+            for name in (FIXED, RATE_SCHEDULE)
+            if (one := self.evidence.oracles.get((problem, f"oracle of {name}s")))
+        ]
+        if not found:
+            return None
+        best = {instance: max(one.best[instance] for one in found) for instance in found[0].best}
+        return Oracle(best, sum(one.among for one in found))
+
+    def gap_closed(self, problem: str, agent: str) -> Interval:
+        """Share of the gap from the best fixed schedule to the `oracle` that an agent closes.
+
+        Instance by instance the oracle is at least as good as the best fixed schedule's mean over its seeds.
+        """
+        fixed, found = self.best(problem, ["fixed"]), self.oracle(problem)
+        if fixed is None or found is None:
+            return _NONE
+        (x, y), units = self._paired(problem, agent, fixed)
+        instances = units["instances"].tolist()
+        mean = {instance: y[units["instances"] == instance].mean() for instance in set(instances)}
+        ceiling = np.array([max(found.best[instance], mean[instance]) for instance in instances])
+        return statistics.ratio_of_means(x - y, ceiling - y, **units, rng=np.random.default_rng(0))
+
+    def oracle_difference(self, problem: str) -> Interval:
+        """Oracle of fixed schedules minus that of rate schedules, instance by instance: what teleports give in hindsight.
+
+        Each is the best of what its own search tried, so that it may be negative where teleports give nothing.
+        """
+        found = [self.evidence.oracles.get((problem, f"oracle of {name}s")) for name in (FIXED, RATE_SCHEDULE)]
+        if found[0] is None or found[1] is None:
+            return _NONE
+        ids = sorted(found[0].best)
+        x, y = (np.array([one.best[instance] for instance in ids]) for one in (found[0], found[1]))
+        if len(ids) < 2:
+            return _NONE
+        return statistics.crossed_bootstrap(
+            x - y, np.zeros(len(ids)), ids, statistic=statistics.mean, rng=np.random.default_rng(0)
+        )
+
+    def distance_closed(self, problem: str, agent: str) -> Interval:
+        """Share of the distance from plain descent to L-BFGS that an agent closes."""
+        if not self.has(problem, summary.PLAIN) or not self.has(problem, L_BFGS):
+            return _NONE
+        (x, plain, top), units = self._paired(problem, agent, summary.PLAIN, L_BFGS)
+        return statistics.ratio_of_means(x - plain, top - plain, **units, rng=np.random.default_rng(0))
+
+    def target(self, problem: str) -> float:
+        """The most whole orders of magnitude that half of the best baseline's episodes reach; 1 where that is none."""
+        best = self.best(problem, summary.BASELINES)
+        if best is None:
+            return REACHED[0]
+        shares = np.isfinite(self.evidence.reached[problem, best]).mean(axis=0)
+        return max([orders for orders, share in zip(REACHED, shares, strict=True) if share >= 0.5], default=REACHED[0])
+
+    def expected_cost(self, problem: str, agent: str) -> float:
+        """Expected cost to `target`."""
+        spent = self.results.loc[(self.results["problem"] == problem) & (self.results["agent"] == agent), "cost"]
+        reached = self.evidence.reached[problem, agent][:, REACHED.index(self.target(problem))]
+        # features of an episode's cost are sums of floats: an episode that ends at its target may differ in the last bit
+        return statistics.expected_cost_to_target(
+            reached, np.maximum(spent, np.where(np.isfinite(reached), reached, 0))
+        )
+
+
+# -- the targets -------------------------------------------------------------------------------------------------------
+
+
+def findings(measured: Measured) -> list[Finding]:
+    """Every target of the comparison, in the order of the page."""
+    return [
+        _everywhere(
+            f"Minus the best baseline or control on the same episodes, {DISTILLED} apart: the interval lies above zero",
+            SEVEN,
+            measured,
+            lambda problem: _to_best(measured, problem, apart=[DISTILLED]),
+            lambda interval: interval.low > 0,
+        ),
+        _everywhere(
+            f"Nowhere significantly below the best baseline or control, {DISTILLED} apart",
+            measured.problems,
+            measured,
+            lambda problem: _to_best(measured, problem, apart=[DISTILLED]),
+            lambda interval: interval.high >= 0,
+        ),
+        _everywhere(
+            f"Minus the best baseline or control on the same episodes, {DISTILLED} among them: the interval lies above zero",
+            SEVEN,
+            measured,
+            lambda problem: _to_best(measured, problem),
+            lambda interval: interval.low > 0,
+        ),
+        _everywhere(
+            f"Nowhere significantly below {DISTILLED}, the rule that was read off learned policies",
+            measured.problems,
+            measured,
+            lambda problem: _versus(measured, problem, LEARNED, DISTILLED),
+            lambda interval: interval.high >= 0,
+        ),
+        _everywhere(
+            "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed",
+            GAPS,
+            measured,
+            lambda problem: measured.gap_closed(problem, LEARNED),
+            lambda share: share.estimate >= 0.6,
+        ),
+        _everywhere(
+            "Minus learned rate only: at least +2 orders of magnitude",
+            MATRICES,
+            measured,
+            lambda problem: _versus(measured, problem, LEARNED, RATE_ONLY),
+            lambda interval: interval.estimate >= 2.0,
+        ),
+        _everywhere(
+            "Above tuned momentum with line search",
+            MATRICES,
+            measured,
+            lambda problem: _versus(measured, problem, LEARNED, "momentum with line search"),
+            lambda interval: interval.low > 0,
+        ),
+        *_whitened(measured),
+        _momentum(measured),
+        _batches(measured),
+        *_generalists(measured),
+        *_divergence(measured),
+        _training_time(measured),
+        _saturation(measured),
+        _edges(measured),
+    ]
+
+
+def _everywhere(
+    target: str,
+    problems: Sequence[str],
+    measured: Measured,
+    value: Callable[[str], Interval | None],
+    good: Callable[[Interval], bool],
+) -> Finding:
+    """A target that must hold on each of some problems."""
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in problems:
+        found = value(problem) if measured.has(problem, LEARNED) else None
+        if found is None or math.isnan(found.estimate):
+            verdicts.append(None)
+            continue
+        verdicts.append(good(found))
+        details.append(f"{problem} {text(found)}{'' if verdicts[-1] else ' (no)'}")
+    return Finding(target, _all(verdicts), "; ".join(details))
+
+
+def _all(verdicts: Sequence[bool | None]) -> str:
+    if False in verdicts:
+        return "no"
+    return "not measured" if None in verdicts or not verdicts else "yes"
+
+
+def text(interval: Interval) -> str:
+    """An estimate with its interval."""
+    if math.isnan(interval.estimate):
+        return "unknown"
+    return f"{interval.estimate:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def _to_best(measured: Measured, problem: str, apart: Sequence[str] = ()) -> Interval | None:
+    best = measured.best(problem, summary.BASELINES, apart)
+    return None if best is None else _versus(measured, problem, LEARNED, best)
+
+
+def _versus(measured: Measured, problem: str, agent: str, other: str) -> Interval | None:
+    if not measured.has(problem, agent) or not measured.has(problem, other):
+        return None
+    return measured.difference(problem, agent, other)
+
+
+def _whitened(measured: Measured) -> Iterator[Finding]:
+    """The policy whose menu is whitenings against what it has to beat, and the other one against their cycle."""
+    line_search = "momentum with line search"
+    targets: list[tuple[str, str, str, Callable[[Interval], bool]]] = [
+        ("minus learned rate only, at least +2 orders of magnitude", WHITENED, RATE_ONLY, lambda x: x.estimate >= 2.0),
+        ("above tuned momentum with line search", WHITENED, line_search, lambda x: x.low > 0),
+        ("not below the tuned cycle of whitenings", WHITENED, WHITENING_CYCLE, lambda x: x.high >= 0),
+        ("the policy without them is not below that cycle", LEARNED, WHITENING_CYCLE, lambda x: x.high >= 0),
+    ]
+    for target, agent, other, good in targets:
+        yield _everywhere(
+            f"With whitenings in the menu: {target}",
+            MATRICES,
+            measured,
+            lambda problem, agent=agent, other=other: _versus(measured, problem, agent, other),  # type: ignore[misc]
+            good,
+        )
+
+
+def _momentum(measured: Measured) -> Finding:
+    names = ("Adam", "momentum", "momentum with line search", "Polyak's step")
+    target = f"On momentum: above tuned {', '.join(names[:-1])} and {names[-1]}, all four, on at least 5 problems"
+    above, details = 0, []
+    for problem in measured.problems:
+        if problem not in SEVEN:
+            continue
+        found = {name: _versus(measured, problem, MOMENTUM, name) for name in names}
+        if None in found.values():
+            continue
+        known = {name: value for name, value in found.items() if value is not None}
+        worst = min(known, key=lambda name: known[name].estimate)
+        wins = all(value.low > 0 for value in known.values())
+        above += wins
+        details.append(f"{problem}: to {worst} {text(known[worst])}{'' if wins else ' (no)'}")
+    possible = above + len(SEVEN) - len(details)
+    holds = "yes" if above >= 5 else "no" if possible < 5 else "not measured"
+    return Finding(target, holds, f"above on {above} of {len(details)}. " + "; ".join(details))
+
+
+def _batches(measured: Measured) -> Finding:
+    """Where the prototypes found nothing that a rate schedule does not give."""
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in BATCHES:
+        found = _versus(measured, problem, LEARNED, RATE_SCHEDULE)
+        verdicts.append(None if found is None else found.high >= 0)
+        if found is not None:
+            used = float(measured.row(problem, LEARNED)["teleports"])
+            details.append(
+                f"{problem} {text(found)} with {used:.1f} teleports an episode; teleports give the oracle "
+                f"{text(measured.oracle_difference(problem))}"
+            )
+    target = "With mini-batches: not below the best rate schedule, and what the oracle gains by teleports is told"
+    return Finding(target, _all(verdicts), "; ".join(details))
+
+
+def _generalists(measured: Measured) -> Iterator[Finding]:
+    """Further policies that were trained on several problems: on those, and on others."""
+    for name, (policy, _) in further_policies(measured.evidence.protocol).items():
+        if len(policy.problems) < 2:
+            continue
+        found: dict[str, Interval] = {}
+        for problem in measured.problems:
+            fixed = measured.best(problem, ["fixed"])
+            value = None if fixed is None else _versus(measured, problem, name, fixed)
+            if value is not None:
+                found[problem] = value
+        known = {problem: value for problem, value in found.items() if problem in policy.problems}
+        above = sum(value.low > 0 for value in known.values())
+        fine = all(value.high >= 0 for value in known.values())
+        missing = set(SEVEN) - set(known)
+        holds = "no" if not fine or above + len(missing) < 5 else "not measured" if missing else "yes"
+        details = "; ".join(f"{problem} {text(value)}" for problem, value in known.items())
+        target = f"One policy ({name}): significantly below the best fixed schedule nowhere, above on at least 5"
+        yield Finding(target, holds, f"above on {above} of {len(known)}. {details}")
+        others = {problem: value for problem, value in found.items() if problem not in policy.problems}
+        if others:
+            # the best fixed schedule that was tuned on the problem itself is at least as good as one tuned on others
+            holds = "yes" if all(value.high >= 0 for value in others.values()) else "not measured"
+            details = "; ".join(f"{problem} {text(value)}" for problem, value in others.items())
+            target = f"{name} on what it has not seen: not below a fixed schedule that has not seen it either"
+            yield Finding(target, holds, f"minus the best that was tuned on it, which is harder: {details}")
+
+
+def _divergence(measured: Measured) -> Iterator[Finding]:
+    """Counted, and with the interval of the difference: one run in a thousand more is counted, but is no difference."""
+    details: list[str] = []
+    intervals: list[str] = []
+    verdicts: list[bool | None] = []
+    apart: list[bool | None] = []
+    for problem in measured.problems:
+        fixed = measured.best(problem, ["fixed"])
+        if fixed is None or not measured.has(problem, LEARNED):
+            verdicts.append(None)
+            apart.append(None)
+            continue
+        mine, its = (float(measured.row(problem, agent)["diverged"]) for agent in (LEARNED, fixed))
+        verdicts.append(mine <= its)
+        details.append(f"{problem} {mine:.1%} against {its:.1%}{'' if mine <= its else ' (no)'}")
+        more = measured.divergences(problem, LEARNED, fixed)
+        apart.append(more.low <= 0)
+        intervals.append(f"{problem} {text(more)}{'' if apart[-1] else ' (no)'}")
+    yield Finding("No more divergences than the best fixed schedule", _all(verdicts), "; ".join(details))
+    target = "Nowhere significantly more divergences than the best fixed schedule (percent of the runs)"
+    yield Finding(target, _all(apart), "; ".join(intervals))
+
+
+def _training_time(measured: Measured) -> Finding:
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in measured.problems:
+        found = [one for one in measured.evidence.trained.get((problem, LEARNED), []) if not one["resumed"]]
+        if not found:
+            verdicts.append(None)
+            continue
+        slowest = max(one["seconds"] for one in found)
+        verdicts.append(slowest < 300)
+        details.append(f"{problem} {slowest:.0f} s")
+    target = "One training takes less than 5 minutes (the slowest seed; one process, with others beside it)"
+    return Finding(target, _all(verdicts), "; ".join(details))
+
+
+def _saturation(measured: Measured) -> Finding:
+    details: list[str] = []
+    verdicts: list[bool | None] = []
+    for problem in measured.problems:
+        best = measured.best(problem, summary.BASELINES)
+        rows = measured.results[(measured.results["problem"] == problem) & (measured.results["agent"] == best)]
+        share = float(rows["converged"].mean())
+        verdicts.append(share < 0.5)
+        details.append(f"{problem} {share:.0%}")
+    target = "Budgets do not saturate: less than half of the best baseline's episodes reach the tolerance"
+    return Finding(target, _all(verdicts), "; ".join(details))
+
+
+def _edges(measured: Measured) -> Finding:
+    edges = [
+        f"{problem}, {family}: {', '.join(found['edges'])}"
+        for (problem, family), found in measured.evidence.tuned.items()
+        if found["edges"]
+    ]
+    target = "No tuned baseline lies at an edge of its grid beyond which a better one might lie"
+    return Finding(target, "no" if edges else "yes", "; ".join(edges) or f"{len(measured.evidence.tuned)} tuned")
+
+
+def hindsight(measured: Measured, problem: str) -> dict[str, tuple[float, int]]:
+    """Means of the choices in hindsight by name, and how many candidates each chose among."""
+    every = measured.oracle(problem)
+    found = {} if every is None else {"oracle of all fixed schedules": every}
+    found |= {name: one for (where, name), one in measured.evidence.oracles.items() if where == problem}
+    return {name: (float(np.mean([*one.best.values()])), one.among) for name, one in found.items()}

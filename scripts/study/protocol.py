@@ -1,0 +1,478 @@
+"""The whole protocol in one command: tune the baselines, train the policies and controls, play all, and say what holds.
+
+Every finished tuning, training and played agent is a file under the output folder (`study.pieces`),
+so that a run that was cut off goes on where it was. The test split is read at the end alone: by playing, and by the
+oracles, which choose in hindsight and are no schedules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.baselines import (
+    FIXED,
+    RATE_SCHEDULE,
+    Family,
+    families_of,
+    menu_of,
+    play_configs,
+    tune,
+)
+from study.contestants import (
+    LEARNED,
+    MOMENTUM,
+    Contestant,
+    contestants_of,
+    policy_of,
+    settings_of,
+    train_policy,
+)
+from study.controls import Masked, without_teleports
+from study.pieces import Piece, complete
+from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.parallel import check_backend
+from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy, versions
+from teleport_env.agents.play import Played, cost_to_target, curve, draw_instances, play, play_many, trace
+from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned_moves import Policy
+from teleport_env.agents.tuning.search import Config
+from teleport_env.envs.settings import Settings
+
+REACHED = tuple(float(orders) for orders in range(1, 14))
+"""Orders of magnitude whose cost is written down for every episode."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Settings of the full protocol.
+
+    Attributes:
+        problems: Registered names.
+        policies: Files of further policies, such as a generalist; each is played on the problems it knows.
+        split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
+        instances: How many a problem.
+        train_seeds: Trainings of each policy and control, and plays of each baseline with other numbers for the searches.
+        train_decisions: Of each training; None: the recipe's.
+        plans: Configurations tried in each family of fixed schedules, controls and references, before the refinement.
+        rules: In each family of rules and of random teleports.
+        oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried.
+        tuning_instances: Of the train split that every configuration is tried on; the last choice sees ten times as many.
+        budget: Gradient evaluations an episode, of all problems or by problem; None, or not named: the problem's default.
+        momentum: Train on momentum too.
+        training: Further settings that all trainings share.
+        seed: Of the choice of instances.
+        jobs: Workers; -1: one a core.
+        backend: ``"processes"`` or ``"ray"``.
+        out: Folder for the results.
+        page: Write the page here, its pictures beside it; None: into the folder alone.
+    """
+
+    problems: tuple[str, ...] = (
+        "Quadratic",
+        "Rosenbrock",
+        "RosenbrockND",
+        "Booth",
+        "MatrixFactorization",
+        "LinearNetwork",
+        "MLPRegression",
+    )
+    policies: tuple[Path, ...] = ()
+    split: str = "test"
+    instances: int = 256
+    train_seeds: int = 5
+    train_decisions: int | None = None
+    plans: int = 1000
+    rules: int = 300
+    oracle: int | None = None
+    tuning_instances: int = 32
+    budget: float | Mapping[str, float] | None = None
+    momentum: bool = True
+    training: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 1
+    jobs: int = -1
+    backend: str = "processes"
+    out: Path = Path("results/full")
+    page: Path | None = None
+
+    def __post_init__(self) -> None:
+        least = {"instances": 2, "train_seeds": 1, "plans": 8, "rules": 8, "tuning_instances": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
+        check_backend(self.backend)
+        for problem in self.problems:
+            # an unknown one, and a budget that is none, are told before anything is computed
+            Settings.build(problem, budget=self.budget_of(problem))
+        strangers = sorted(set(self.budget) - set(self.problems)) if isinstance(self.budget, Mapping) else []
+        if strangers:
+            raise ValueError(f"budget names {', '.join(strangers)}, but the problems are {', '.join(self.problems)}")
+
+    def budget_of(self, problem: str) -> float | None:
+        """Gradient evaluations of an episode; None: the problem's default."""
+        return self.budget.get(problem) if isinstance(self.budget, Mapping) else self.budget
+
+    def contestants(self, problem: str) -> list[Contestant]:
+        """Whom to train on a problem."""
+        return contestants_of(problem, self.momentum, self.budget_of(problem))
+
+    def changes(self, problem: str) -> dict[str, Any]:
+        """What the trainings on a problem have other than their recipes."""
+        own = {"decisions": self.train_decisions, "budget": self.budget_of(problem)}
+        return {**self.training, **{name: value for name, value in own.items() if value is not None}}
+
+    def played(self, problem: str) -> dict[str, Any]:
+        """What every played episode of a problem depends on beside the agent."""
+        return {
+            "problem": problem,
+            "split": self.split,
+            "instances": self.instances,
+            "seeds": self.train_seeds,
+            "budget": self.budget_of(problem),
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A choice in hindsight.
+
+    Attributes:
+        best: Instance id to the best orders of magnitude gained on it.
+        among: How many it chose among.
+    """
+
+    best: dict[int, float]
+    among: int
+
+
+@dataclass
+class Evidence:
+    """Everything that a run of the protocol found.
+
+    Attributes:
+        protocol: The settings.
+        rows: One dict an episode, see `teleport_env.agents.comparison.summary.COLUMNS`.
+        reached: ``(problem, agent)`` to costs ``(N, len(REACHED))``, in the order of the agent's rows; inf: never reached.
+        curves: ``(problem, agent)`` to the quartiles of its loss over compute.
+        traces: Single episodes, for a picture.
+        tuned: ``(problem, family)`` to what its tuning found, as in `teleport_env.agents.tuning.search.Found`.
+        trained: ``(problem, contestant)`` to one dict a seed, as `train_policy` returns it.
+        oracles: ``(problem, name)`` to a choice in hindsight.
+        about: ``(problem, agent)`` to what the row is.
+        versions: Of what computed it.
+        command: That computed it.
+        seconds: Of this run; pieces that were done before took none.
+    """
+
+    protocol: Protocol
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    reached: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    curves: dict[tuple[str, str], dict[str, np.ndarray]] = field(default_factory=dict)
+    traces: list[dict[str, Any]] = field(default_factory=list)
+    tuned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    trained: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    oracles: dict[tuple[str, str], Oracle] = field(default_factory=dict)
+    about: dict[tuple[str, str], str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=versions)
+    command: str = ""
+    seconds: float = 0.0
+
+
+def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidence:
+    """Do what is not yet done, and collect all.
+
+    Args:
+        protocol: The settings.
+        report: Called with a line of text now and then.
+
+    Raises:
+        ValueError: An unknown problem, or a folder that belongs to other settings.
+    """
+    began = time.perf_counter()
+    evidence = Evidence(protocol, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
+    shared: dict[str, Any] = {"jobs": protocol.jobs, "backend": protocol.backend, "report": report}
+    policies = further_policies(protocol)
+
+    tunings = {
+        f"{problem}/tuned/{_slug(name)}.json": (problem, name)
+        for problem in protocol.problems
+        for name in families_of(problem, protocol.budget_of(problem))
+    }
+    trainings = {
+        f"{problem}/trained/{_slug(one.name)}-{seed}.json": (problem, one, seed)
+        for problem in protocol.problems
+        for one in protocol.contestants(problem)
+        for seed in range(protocol.train_seeds)
+    }
+    # the longest first: whoever is done early takes the short ones
+    work = [_training_piece(protocol, path, *key) for path, key in trainings.items()]
+    work += [_tuning_piece(protocol, path, *key) for path, key in tunings.items()]
+    done = complete(work, protocol.out, title="tuning and training", **shared)
+    evidence.tuned = {key: done[path] for path, key in tunings.items()}
+    for path, (problem, one, _) in trainings.items():
+        evidence.trained.setdefault((problem, one.name), []).append(done[path])
+
+    report(f"Playing on the {protocol.split} split")
+    plays = [piece for problem in protocol.problems for piece in _plays(protocol, problem, evidence, policies)]
+    for piece, entries in zip(plays, complete(plays, protocol.out, title="playing", **shared).values(), strict=True):
+        problem = piece.path.split("/")[0]
+        for entry in entries:
+            _take(evidence, problem, entry)
+    evidence.seconds = time.perf_counter() - began
+    return evidence
+
+
+def further_policies(protocol: Protocol) -> dict[str, tuple[Policy, str]]:
+    """The policies of ``protocol.policies`` by their names in tables, each with its file's text.
+
+    A policy goes by its own name, or by its file's where others have that name too.
+    """
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in protocol.policies}
+    if len(texts) < len(protocol.policies):
+        raise ValueError(f"files of policies must have different names, got {', '.join(map(str, protocol.policies))}")
+    loaded = {stem: policy_of(text) for stem, text in texts.items()}
+    taken = [one.name for problem in protocol.problems for one in protocol.contestants(problem)]
+    names = [policy.name for policy in loaded.values()]
+    return {
+        stem if policy.name in taken or names.count(policy.name) > 1 else policy.name: (policy, texts[stem])
+        for stem, policy in loaded.items()
+    }
+
+
+def plays_on(policy: Policy, problem: str) -> bool:
+    """Whether a policy can play a problem: one that it was trained on, or any that has teleports if it knows several."""
+    known = not policy.problems or problem in policy.problems
+    several = isinstance(policy, LearnedSchedule) and policy.families
+    return known or bool(several and Settings.build(problem).symmetry)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name).strip("-")
+
+
+# -- tuning and training -----------------------------------------------------------------------------------------------
+
+
+def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Piece:
+    budget = protocol.budget_of(problem)
+    family = families_of(problem, budget)[name]
+    many = family.plan is not None or not family.axes.keys() & {"search", "scale"}
+    settings = {
+        "problem": problem,
+        "family": name,
+        "count": protocol.plans if many else protocol.rules,
+        "instances": protocol.tuning_instances,
+        "budget": budget,
+        **_menu(problem, family),
+    }
+    return Piece(path, settings, _tune, (settings,))
+
+
+def _menu(problem: str, family: Family) -> dict[str, Any]:
+    """The searches that a family's configurations name by number: with another menu they would be other schedules."""
+    return {"menu": menu_of(problem)} if family.axes.keys() & {"search", "which"} else {}
+
+
+def _tune(settings: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {name: settings[name] for name in ("count", "instances", "budget")}
+    return dataclasses.asdict(tune(settings["problem"], settings["family"], **rest))
+
+
+def _training_piece(protocol: Protocol, path: str, problem: str, one: Contestant, seed: int) -> Piece:
+    out = (protocol.out / path.removesuffix(".json")).absolute()  # a worker may stand in another folder
+    training = one.training(seed, out, protocol.changes(problem))
+    return Piece(path, settings_of(training), train_policy, (training,))
+
+
+# -- playing -----------------------------------------------------------------------------------------------------------
+
+
+def _plays(
+    protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, tuple[Policy, str]]
+) -> list[Piece]:
+    pieces = []
+    played = protocol.played(problem)
+    families = families_of(problem, protocol.budget_of(problem))
+    for name, family in families.items():
+        evidence.about[problem, name] = family.about
+        config = evidence.tuned[problem, name]["config"]
+        settings = {**played, "family": name, "config": config, **_menu(problem, family)}
+        pieces.append(Piece(f"{problem}/played/{_slug(name)}.json", settings, _play_family, (settings,)))
+    for one in protocol.contestants(problem):
+        evidence.about[problem, one.name] = one.about
+        texts = [found["policy"] for found in evidence.trained[problem, one.name]]
+        settings = {**played, "name": one.name, "kind": one.kind, "policies": _digests(texts)}
+        settings["bare"] = one.name in (LEARNED, MOMENTUM)
+        pieces.append(Piece(f"{problem}/played/{_slug(one.name)}.json", settings, _play_policies, (settings, texts)))
+    for name, (policy, text) in policies.items():
+        if not plays_on(policy, problem):
+            continue
+        seen = "and not on this one" if policy.problems and problem not in policy.problems else "in one training"
+        evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
+        settings = {**played, "name": name, "kind": policy.kind, "policies": _digests([text])}
+        settings["bare"] = policy.kind == "learned"
+        pieces.append(Piece(f"{problem}/played/file-{_slug(name)}.json", settings, _play_policies, (settings, [text])))
+    for scipy_name in REFERENCES:
+        settings = {**played, "method": scipy_name}
+        pieces.append(Piece(f"{problem}/played/{_slug(scipy_name)}.json", settings, _play_scipy, (settings,)))
+    for name in (FIXED, RATE_SCHEDULE):
+        if (problem, name) in evidence.tuned:
+            found = evidence.tuned[problem, name]
+            candidates = found["candidates"][: protocol.oracle]
+            settings = {
+                **played,
+                "family": name,
+                "config": found["config"],
+                "candidates": candidates,
+                **_menu(problem, families[name]),
+            }
+            pieces.append(Piece(f"{problem}/oracle/{_slug(name)}.json", settings, _play_oracle, (settings,)))
+    return pieces
+
+
+def _digests(texts: Sequence[str]) -> list[str]:
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+
+
+def _ids(settings: Mapping[str, Any]) -> np.ndarray:
+    return draw_instances(settings["problem"], settings["split"], settings["instances"], settings["seed"])
+
+
+def _play_one(settings: Mapping[str, Any], agent: Agent, seed: int) -> Played:
+    shared = {name: settings[name] for name in ("split", "budget")}
+    return play(settings["problem"], agent, _ids(settings), seed=seed, **shared)
+
+
+def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A tuned baseline, once a seed; the fixed schedule also without its teleports."""
+    family = families_of(settings["problem"], settings["budget"])[settings["family"]]
+    agent = family.agent(settings["config"])
+    played = [_play_one(settings, agent, seed) for seed in range(settings["seeds"])]
+    entries = [_entry(played, family.about)]
+    if family.name == FIXED:
+        bare = [_play_one(settings, without_teleports(agent, found), seed) for seed, found in enumerate(played)]
+        entries.append(_entry(bare, "the fixed schedule's own rates at its own steps, without its teleports"))
+    return entries
+
+
+def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Policies of one name, one a training seed (or one for all); a policy that teleports also without doing so."""
+    played: dict[str, list[Played]] = {}
+    for seed in range(settings["seeds"]):
+        policy = policy_of(texts[seed % len(texts)]).for_problem(settings["problem"])
+        policy = dataclasses.replace(policy, name=settings["name"])
+        found = _play_one(settings, policy, seed)
+        played.setdefault("", []).append(found)
+        if settings["bare"] and isinstance(policy, LearnedSchedule) and policy.environment.get("searches"):
+            replayed = _play_one(settings, without_teleports(policy, found), seed)
+            played.setdefault("its decisions without the teleports, the freed budget spent on steps", []).append(
+                replayed
+            )
+            masked = _play_one(settings, Masked(policy=policy), seed)
+            played.setdefault("it decides again at every step, among gradient steps alone", []).append(masked)
+    entries = [_entry(found, about) for about, found in played.items()]
+    for row in entries[0]["rows"]:
+        row["kind"] = settings["kind"]
+    if "optimizer" in policy.environment:  # whatever is left of momentum competes with no schedule of plain descent
+        for entry in entries[1:]:
+            for row in entry["rows"]:
+                row["kind"] = "reference"
+    return entries
+
+
+def _play_scipy(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    shared = {name: settings[name] for name in ("split", "instances", "seeds", "budget", "seed")}
+    study = Study(problems=(settings["problem"],), **shared)
+    _, played, rows = play_scipy(study, settings["problem"], settings["method"])
+    entry = _entry(played, "SciPy's method at the same evaluations")
+    # it draws no random numbers: its one episode on an instance stands for every seed
+    return [{**entry, "rows": rows, "reached": entry["reached"][: settings["instances"]] * settings["seeds"]}]
+
+
+def _play_oracle(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """In hindsight: the best of all candidates of each instance, and the best of as many seeds of the tuned one."""
+    problem, split, budget = settings["problem"], settings["split"], settings["budget"]
+    family, ids = families_of(problem, budget)[settings["family"]], _ids(settings)
+    candidates: list[Config] = settings["candidates"]
+    best = play_configs(problem, family, candidates, ids, split, budget, 0).max(axis=0)
+    agent = family.agent(settings["config"])
+    once = play_many(problem, [agent], ids, split=split, budget=budget, seed=0)[0]
+    lucky = _best_seed(problem, family, settings["config"], ids, split, budget, len(candidates))
+    found = {f"oracle of {family.name}s": best, f"best seed of the {family.name}": lucky}
+    shared = {"ids": ids.tolist(), "among": len(candidates)}
+    # the tuned one is among the candidates, whatever random numbers it drew among them
+    return [{"oracle": name, "best": np.maximum(values, once).tolist(), **shared} for name, values in found.items()]
+
+
+def _best_seed(
+    problem: str, family: Family, config: Config, ids: np.ndarray, split: str, budget: float | None, count: int
+) -> np.ndarray:
+    """The best of ``count`` seeds of one configuration, instance by instance ``(instances,)``."""
+    at_once = max(1, 2048 // len(ids))
+    best = np.full(len(ids), -np.inf)
+    for number, begin in enumerate(range(0, count, at_once)):
+        copies = min(at_once, count - begin)
+        gained = play_configs(problem, family, [config], np.tile(ids, copies), split, budget, 1 + number)
+        gained = gained.reshape(copies, len(ids))
+        best = np.maximum(best, gained.max(axis=0))
+        if copies > 1 and (gained == gained[0]).all():
+            break  # it draws no random numbers
+    return best
+
+
+def _entry(played: Sequence[Played], about: str) -> dict[str, Any]:
+    """One agent's episodes, in JSON's types."""
+    first = played[0].rows[0]
+    reached = [np.stack([cost_to_target(found, orders) for orders in REACHED], axis=1) for found in played]
+    quartiles = curve(played, first["budget"])
+    return {
+        "agent": first["agent"],
+        "about": about,
+        "rows": [row for found in played for row in found.rows],
+        "reached": np.concatenate(reached).tolist(),
+        "curve": {name: values.tolist() for name, values in quartiles.items()},
+        "trace": trace(played[0], 0, first["problem"], first["agent"]),
+    }
+
+
+def _take(evidence: Evidence, problem: str, entry: Mapping[str, Any]) -> None:
+    if "oracle" in entry:
+        best = dict(zip(entry["ids"], entry["best"], strict=True))
+        evidence.oracles[problem, entry["oracle"]] = Oracle(best, entry["among"])
+        return
+    key = problem, entry["agent"]
+    evidence.rows += entry["rows"]
+    evidence.reached[key] = np.array(entry["reached"])
+    evidence.curves[key] = {name: np.array(values) for name, values in entry["curve"].items()}
+    evidence.about[key] = evidence.about.get(key) or entry["about"]
+    if entry["rows"][0]["kind"] != "reference":
+        evidence.traces.append(dict(entry["trace"]))
+
+
+def policies_of(evidence: Evidence, problem: str, name: str) -> list[Policy]:
+    """The trained policies of a contestant, one a seed."""
+    return [policy_of(found["policy"]) for found in evidence.trained.get((problem, name), [])]
+
+
+def protocol_settings(evidence: Evidence) -> dict[str, Any]:
+    """What the results were made with, for ``settings.json``."""
+    protocol = evidence.protocol
+    content = json.loads(json.dumps(dataclasses.asdict(protocol), default=str))
+    return {
+        **content,
+        "command": evidence.command,
+        "versions": evidence.versions,
+        "seconds": round(evidence.seconds, 1),
+        "tuning_runs": sum(found["episodes"] for found in evidence.tuned.values()),
+        "training_decisions": sum(one["decisions"] for found in evidence.trained.values() for one in found),
+    }

@@ -1,0 +1,481 @@
+"""Transfer: what learned schedules are worth where they were not trained, against fixed schedules carried there alike.
+
+Four questions: a problem that the policy has not seen, a longer budget, another learning rate, another size of network. As
+in the full protocol every rate, tuning, training and played agent is a file under the output folder
+(`study.pieces`), and the test split is read by playing alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from study.baselines import FIXED, families_of, menu_of
+from study.contestants import LEARNED, contestants_of, policy_of, settings_of, train_policy
+from study.pieces import Piece, complete
+from study.transfer_schedules import Ground, ground, schedule_on
+from study.transfer_work import (
+    CARRIED,
+    LEFT_OUT,
+    LONGER,
+    OWN,
+    OWN_FIXED,
+    PLAIN,
+    can_teach,
+    describe,
+    digest,
+    mixture,
+    play_agents,
+    resized,
+    sweep,
+    text_of,
+    train_mixture,
+    tune_carried,
+    tune_fixed,
+)
+from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.parallel import check_backend
+from teleport_env.agents.comparison.study import versions
+from teleport_env.agents.learning.recipes import RECIPES, TEACHERS
+from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.schedules import Never
+from teleport_env.envs.settings import Settings
+
+FAMILIES, BUDGETS, RATES, SIZES = QUESTIONS = ("families", "budgets", "rates", "sizes")
+
+SHAPES: dict[str, dict[str, dict[str, Any]]] = {
+    "MatrixFactorization": {
+        "rank 2": {"rank": 2},
+        "rank 5": {"rank": 5},
+        "all doubled": {"rows": 12, "columns": 10, "rank": 6},
+    },
+    "LinearNetwork": {
+        "half the width": {"widths": (5, 3, 3, 4)},
+        "double the width": {"widths": (5, 12, 12, 4)},
+        "two layers": {"widths": (5, 6, 4)},
+        "four layers": {"widths": (5, 6, 6, 6, 4)},
+    },
+    "MLPRegression": {
+        "half the width": {"widths": (5, 3, 4, 8)},
+        "double the width": {"widths": (5, 12, 14, 8)},
+        "two layers": {"widths": (5, 6, 8)},
+        "four layers": {"widths": (5, 6, 6, 7, 8)},
+    },
+}
+"""Other sizes of a problem, as its arguments."""
+
+KIN = (("Rosenbrock", "RosenbrockND"), ("Ellipse", "Quadratic", "Booth"))
+"""Problems that are alike but for dimension, shift and scale: one function of Rosenbrock, positive quadratic forms. What has
+seen one has seen the others, so that they are left out together."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Settings of the comparison.
+
+    Attributes:
+        problems: Registered names, each of them left out once.
+        questions: Which of `QUESTIONS` to ask.
+        teachers: Folder of a full protocol, whose policies for single problems are played, and teach; None: train them.
+        teacher_seed: The first of their training seeds.
+        cloned: Whether policies that leave one out begin as clones of those for single problems.
+        policies: Files of further policies for several problems, shown beside those that leave one out.
+        split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
+        instances: How many a problem.
+        train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
+        train_decisions: Of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
+        plans: Fixed schedules tried in each tuning, before the refinement.
+        tuning_instances: Of the train split that every schedule is tried on.
+        budget: Gradient evaluations an episode; None: the problem's default.
+        longer: Multiples of the budget.
+        factors: Multiples of a schedule's own learning rate; 1 is among them, so that losses can be told.
+        shapes: As `SHAPES`.
+        training: Further settings that all trainings share.
+        seed: Of the choice of instances.
+        jobs: Workers; -1: one a core.
+        backend: ``"processes"`` or ``"ray"``.
+        out: Folder for the results.
+        page: Write the page here; None: into the folder alone.
+    """
+
+    problems: tuple[str, ...] = tuple(RECIPES)
+    questions: tuple[str, ...] = QUESTIONS
+    teachers: Path | None = None
+    teacher_seed: int = 0
+    cloned: bool = False
+    policies: tuple[Path, ...] = ()
+    split: str = "test"
+    instances: int = 256
+    train_seeds: int = 1
+    train_decisions: int | None = None
+    plans: int = 300
+    tuning_instances: int = 32
+    budget: float | None = None
+    longer: tuple[float, ...] = (2.0, 4.0)
+    factors: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    shapes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=lambda: SHAPES)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 1
+    jobs: int = -1
+    backend: str = "processes"
+    out: Path = Path("results/transfer")
+    page: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in {"instances": 2, "train_seeds": 1, "plans": 8, "tuning_instances": 1}.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
+        unknown = [name for name in self.questions if name not in QUESTIONS]
+        if unknown or not self.questions:
+            raise ValueError(f"questions must be some of {', '.join(QUESTIONS)}, got {self.questions}")
+        if 1.0 not in self.factors:
+            raise ValueError(f"1 must be among the factors, got {self.factors}")
+        check_backend(self.backend)
+        for problem in self.problems:
+            Settings.build(problem)  # an unknown one is told before anything is computed
+        if FAMILIES in self.questions and min(len(self.others(problem)) for problem in self.problems) < 2:
+            kin = "; ".join(", ".join(names) for names in KIN)
+            raise ValueError(
+                "to leave one out takes at least 2 others that are not kin; kin are "
+                f"{kin}; got {', '.join(self.problems)}"
+            )
+
+    @property
+    def seeds(self) -> range:
+        """Numbers of the trainings."""
+        return range(self.train_seeds)
+
+    def together(self, problem: str) -> tuple[str, ...]:
+        """What is left out where a problem is: itself and its kin."""
+        family = next((kin for kin in KIN if problem in kin), (problem,))
+        return tuple(name for name in self.problems if name in family)
+
+    def others(self, problem: str) -> tuple[str, ...]:
+        """All problems but one and its kin."""
+        return tuple(name for name in self.problems if name not in self.together(problem))
+
+    def budget_of(self, problem: str) -> float:
+        """Gradient evaluations of an ordinary episode."""
+        return Settings.build(problem, budget=self.budget).budget
+
+    def changes(self) -> dict[str, Any]:
+        """What all trainings have other than their recipes."""
+        own = {"decisions": self.train_decisions, "budget": self.budget}
+        return {**self.training, **{name: value for name, value in own.items() if value is not None}}
+
+
+Key = tuple[str, str, str, str]
+"""Question, problem, variant (a budget, a factor, a size) and agent."""
+
+
+@dataclass
+class Carried:
+    """Everything that a run found.
+
+    Attributes:
+        transfer: The settings.
+        played: Episodes, one dict each: ``seed``, ``instance_id``, ``gained``, ``diverged``, ``teleports``.
+        tuned: Kind of tuning and problem (and budget) to what it found, without its candidates.
+        trained: Kind of training and problem to one dict a seed, as `train_policy` returns it.
+        rates: Problem and shape (``""``: its default) to the rate of plain descent.
+        grounds: Left-out problems: where they are played.
+        retaught: Problems whose given policy has another menu than the slots, so that a teacher was trained for them.
+        versions: Of what computed it.
+        command: That computed it.
+        seconds: Of this run; pieces that were done before took none.
+    """
+
+    transfer: Transfer
+    played: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
+    tuned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    trained: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    rates: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    grounds: dict[str, Ground] = field(default_factory=dict)
+    retaught: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=versions)
+    command: str = ""
+    seconds: float = 0.0
+
+
+def gather_transfer(transfer: Transfer, report: Callable[[str], None] = print) -> Carried:
+    """Do what is not yet done, and collect all.
+
+    Args:
+        transfer: The settings.
+        report: Called with a line of text now and then.
+
+    Raises:
+        FileNotFoundError: The folder of teachers lacks some.
+        ValueError: An unknown problem, or a folder that belongs to other settings.
+    """
+    began = time.perf_counter()
+    found = Carried(transfer, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
+    _Gathering(found, report).run()
+    found.seconds = time.perf_counter() - began
+    return found
+
+
+class _Gathering:
+    """The stages, each of which needs what the one before found."""
+
+    def __init__(self, found: Carried, report: Callable[[str], None]) -> None:
+        self.found, self.transfer, self.report = found, found.transfer, report
+        self.singles: dict[tuple[str, int], str] = {}  # texts of policies for one problem, by problem and seed
+
+    def run(self) -> None:
+        self.alone()
+        if FAMILIES in self.transfer.questions:
+            self.mixtures()
+        self.report(f"Playing on the {self.transfer.split} split")
+        plays: dict[Key, Piece] = {}
+        for question in self.transfer.questions:
+            agents = getattr(self, question)
+            for problem in self.transfer.problems:
+                for (variant, name), (playing, budget, shape) in agents(problem).items():
+                    key = question, problem, variant, name
+                    plays[key] = self.playing(key, playing, budget, shape)
+        done = self.complete(plays.values(), "playing")
+        self.found.played = {key: done[piece.path] for key, piece in plays.items()}
+
+    def complete(self, pieces: Any, title: str) -> dict[str, Any]:
+        transfer = self.transfer
+        settings: dict[str, Any] = {"jobs": transfer.jobs, "backend": transfer.backend, "report": self.report}
+        return complete(pieces, transfer.out, title=title, **settings)
+
+    # -- what each problem has for itself ------------------------------------------------------------------------------
+
+    def alone(self) -> None:
+        """Policies for single problems, rates of plain descent, tuned fixed schedules."""
+        transfer, found = self.transfer, self.found
+        work: dict[tuple[str, ...], Piece] = {}
+        given = {key: self.given(*key) for key in self.wanted()}
+        missing = [str(path) for path in given.values() if path is not None and not path.exists()]
+        if missing:
+            raise FileNotFoundError(
+                f"there is no {', '.join(missing)}: let the full protocol train these policies, or leave --teachers out"
+            )
+        self.singles |= {key: text_of(path, transfer.budget) for key, path in given.items() if path is not None}
+        for (problem, seed), path in given.items():
+            if path is None:
+                trained = contestants_of(problem, momentum=False, budget=transfer.budget)
+                one = next(one for one in trained if one.name == LEARNED)
+                place = f"single/{problem}-{seed}"
+                training = one.training(seed, self.folder(place), transfer.changes())
+                work["single", problem, str(seed)] = Piece(
+                    f"{place}.json", settings_of(training), train_policy, (training,)
+                )
+        for problem, shapes in self.shapes().items():
+            for name, shape in shapes.items():
+                arguments: dict[str, Any] = {
+                    "problem": problem,
+                    "instances": transfer.tuning_instances,
+                    "budget": transfer.budget,
+                    "shape": shape,
+                }
+                place = "-".join(["plain/" + problem, *name.split()])
+                work["rate", problem, name] = Piece(f"{place}.json", arguments, sweep, (arguments,))
+        longer = transfer.longer if BUDGETS in transfer.questions else ()
+        for problem in transfer.problems:
+            for factor in (1.0, *longer):
+                arguments = {
+                    "problem": problem,
+                    "count": transfer.plans,
+                    "instances": transfer.tuning_instances,
+                    "budget": factor * transfer.budget_of(problem),
+                }
+                # a configuration names its search by number: with another menu it would be another schedule
+                settings = {**arguments, "menu": menu_of(problem)}
+                work["tuned", problem, f"{factor:g}"] = Piece(
+                    f"tuned/{problem}-{factor:g}.json", settings, tune_fixed, (arguments,)
+                )
+        done = self.complete(work.values(), "tuning and training alone")
+        for (kind, problem, name), piece in work.items():
+            result = done[piece.path]
+            if kind == "single":
+                self.singles[problem, int(name)] = result["policy"]
+                found.trained.setdefault((OWN, problem), []).append(result)
+            elif kind == "rate":
+                found.rates[problem, name] = result
+            else:
+                found.tuned[f"{FIXED}, budget x {name}", problem] = result
+
+    def wanted(self) -> list[tuple[str, int]]:
+        return [(problem, seed) for problem in self.transfer.problems for seed in self.transfer.seeds]
+
+    def given(self, problem: str, seed: int) -> Path | None:
+        folder = self.transfer.teachers
+        if folder is None:
+            return None
+        return folder / problem / "trained" / f"{LEARNED}-{self.transfer.teacher_seed + seed}.json"
+
+    def shapes(self) -> dict[str, dict[str, Mapping[str, Any] | None]]:
+        """Of each problem the shapes that are played, its default first."""
+        sizes = self.transfer.shapes if SIZES in self.transfer.questions else {}
+        return {problem: {"": None, **sizes.get(problem, {})} for problem in self.transfer.problems}
+
+    def folder(self, place: str) -> Path:
+        return (self.transfer.out / place).absolute()  # a worker may stand in another folder
+
+    # -- one left out --------------------------------------------------------------------------------------------------
+
+    def mixtures(self) -> None:
+        """For each problem a policy and a fixed schedule of all others."""
+        transfer, found = self.transfer, self.found
+        lessons = self.lessons() if transfer.cloned else {}
+        rates = {name: self.plain(name) for name in transfer.problems}
+        work: dict[tuple[str, str], list[Piece]] = {}
+        for problem in transfer.problems:
+            known, group = transfer.others(problem), "-".join(transfer.together(problem))
+            for seed in transfer.seeds:
+                place = f"families/trained/without-{group}-{seed}"
+                texts = {name: lessons[name, seed] for name in known if lessons}
+                training = mixture(known, transfer.changes(), seed, self.folder(place), texts, rates)
+                settings = {**settings_of(training), "teachers": {name: digest(text) for name, text in texts.items()}}
+                piece = Piece(f"{place}.json", settings, train_mixture, (training, texts))
+                work.setdefault((LEFT_OUT, problem), []).append(piece)
+            grounds = [ground(name, known, self.plain(name), transfer.budget) for name in known]
+            found.grounds[problem] = ground(problem, known, self.plain(problem), transfer.budget)
+            settings = {
+                "grounds": [dataclasses.asdict(one) for one in grounds],
+                "count": transfer.plans,
+                "instances": transfer.tuning_instances,
+            }
+            arguments = grounds, transfer.plans, transfer.tuning_instances
+            work[CARRIED, problem] = [Piece(f"families/tuned/without-{group}.json", settings, tune_carried, arguments)]
+        # kin share theirs; the trainings first, which take longest
+        longest_first = sorted(work, key=lambda key: key[0] != LEFT_OUT)
+        once = {piece.path: piece for key in longest_first for piece in work[key]}
+        done = self.complete(once.values(), "one left out")
+        for (kind, problem), pieces in work.items():
+            results = [done[piece.path] for piece in pieces]
+            if kind == LEFT_OUT:
+                found.trained[kind, problem] = results
+            else:
+                (found.tuned[kind, problem],) = results
+
+    def lessons(self) -> dict[tuple[str, int], str]:
+        """Texts of policies that can teach, by problem and seed: those for one problem, or others with the slots' menu."""
+        transfer = self.transfer
+        texts: dict[tuple[str, int], str] = {}
+        work: dict[tuple[str, int], Piece] = {}
+        for problem, seed in self.wanted():
+            known = next(known for name in transfer.problems if problem in (known := transfer.others(name)))
+            place = f"families/teachers/{problem}-{seed}"
+            rates = {name: self.plain(name) for name in known}
+            alone = mixture(known, transfer.changes(), seed, self.folder(place), {}, rates).alone(problem)
+            text = self.singles[problem, seed]
+            if can_teach(alone, text):
+                texts[problem, seed] = text
+                continue
+            if problem not in self.found.retaught:
+                self.found.retaught.append(problem)
+                self.report(f"The policy of {problem} has another menu than the slots: a teacher is trained for it")
+            names = ("searches", "rate_factors", "steps_per_action", "symmetry")
+            settings = {"problem": problem, **TEACHERS.get(problem, {})}
+            settings |= {name: getattr(alone, name) for name in names}
+            settings |= {"rules": 0, **transfer.changes(), "seed": seed, "out": alone.out}
+            training = Training(**settings)
+            work[problem, seed] = Piece(f"{place}.json", settings_of(training), train_policy, (training,))
+        done = self.complete(work.values(), "teachers")
+        for (problem, seed), piece in work.items():
+            texts[problem, seed] = done[piece.path]["policy"]
+            self.found.trained.setdefault(("teacher", problem), []).append(done[piece.path])
+        return texts
+
+    def plain(self, problem: str, shape: str = "") -> float:
+        """The learning rate of plain descent."""
+        rate: float = self.found.rates[problem, shape]["rate"]
+        return rate
+
+    # -- who plays -----------------------------------------------------------------------------------------------------
+
+    def playing(self, key: Key, agents: Sequence[Agent], budget: float, shape: Mapping[str, Any] | None) -> Piece:
+        question, problem, variant, name = key
+        transfer = self.transfer
+        settings = {
+            "problem": problem,
+            "split": transfer.split,
+            "instances": transfer.instances,
+            "seeds": transfer.train_seeds,
+            "budget": budget,
+            "seed": transfer.seed,
+            "shape": shape,
+        }
+        slug = "".join(c if c.isalnum() else "-" for c in "-".join(part for part in (problem, variant, name) if part))
+        described = {**settings, "agents": [describe(agent) for agent in agents]}
+        return Piece(f"{question}/played/{slug}.json", described, play_agents, (settings, list(agents)))
+
+    def fixed(self, problem: str, factor: float = 1.0, rate: float = 1.0) -> list[Agent]:
+        """The fixed schedule tuned on a problem at a multiple of its budget, at a multiple of its rate."""
+        agent = families_of(problem, self.transfer.budget)[FIXED].agent(
+            self.found.tuned[f"{FIXED}, budget x {factor:g}", problem]["config"]
+        )
+        base = agent.environment["learning_rate"] * rate
+        return [dataclasses.replace(agent, environment={**agent.environment, "learning_rate": base})]
+
+    def learned(self, problem: str, rate: float = 1.0, shape: Mapping[str, Any] | None = None) -> list[Agent]:
+        """The policies for a problem, one a seed, at a multiple of their rate and of another size."""
+        found: list[Agent] = []
+        for seed in self.transfer.seeds:
+            policy = policy_of(self.singles[problem, seed]).for_problem(problem)
+            base = policy.environment.get("learning_rate", Settings.build(problem).learning_rate) * rate
+            policy = policy.for_problem(problem, learning_rate=base)
+            found.append(resized(policy, problem, shape) if shape else policy)
+        return found
+
+    def families(self, problem: str) -> dict[tuple[str, str], Any]:
+        found, transfer = self.found, self.transfer
+        place, budget = found.grounds[problem], transfer.budget_of(problem)
+        asked = {"learning_rate": place.rate, **place.asked}
+        if transfer.budget is not None:
+            asked["budget"] = transfer.budget  # of which a search that fills a slot costs no more than a share
+        texts = [one["policy"] for one in found.trained[LEFT_OUT, problem]]
+        agents: dict[str, list[Agent]] = {
+            LEFT_OUT: [policy_of(text).for_problem(problem, **asked) for text in texts],
+            CARRIED: [schedule_on(found.tuned[CARRIED, problem]["config"], place, CARRIED)],
+            PLAIN: [Never(environment={"learning_rate": place.rate})],
+            OWN_FIXED: self.fixed(problem),
+            OWN: self.learned(problem),
+        }
+        for path in transfer.policies:
+            policy = policy_of(path.read_text(encoding="utf-8"))
+            if policy.problems and problem not in policy.problems:
+                continue
+            if policy.name in agents:
+                raise ValueError(
+                    f"several rows of {problem} would be called {policy.name!r}; train {path} with another --name"
+                )
+            agents[policy.name] = [policy.for_problem(problem)]
+        return {("", name): (playing, budget, None) for name, playing in agents.items()}
+
+    def budgets(self, problem: str) -> dict[tuple[str, str], Any]:
+        found: dict[tuple[str, str], Any] = {}
+        for factor in self.transfer.longer:
+            budget, variant = factor * self.transfer.budget_of(problem), f"{factor:g}"
+            found[variant, OWN] = (self.learned(problem), budget, None)
+            found[variant, OWN_FIXED] = (self.fixed(problem), budget, None)
+            found[variant, LONGER] = (self.fixed(problem, factor), budget, None)
+        return found
+
+    def rates(self, problem: str) -> dict[tuple[str, str], Any]:
+        found: dict[tuple[str, str], Any] = {}
+        for factor in self.transfer.factors:
+            budget, variant = self.transfer.budget_of(problem), f"{factor:g}"
+            found[variant, OWN] = (self.learned(problem, factor), budget, None)
+            found[variant, OWN_FIXED] = (self.fixed(problem, rate=factor), budget, None)
+        return found
+
+    def sizes(self, problem: str) -> dict[tuple[str, str], Any]:
+        found: dict[tuple[str, str], Any] = {}
+        for variant, shape in self.transfer.shapes.get(problem, {}).items():
+            rate, budget = self.plain(problem, variant), self.transfer.budget_of(problem)
+            rescaled = rate / self.plain(problem)
+            found[variant, OWN] = (self.learned(problem, rescaled, shape), budget, shape)
+            found[variant, OWN_FIXED] = (self.fixed(problem, rate=rescaled), budget, shape)
+            found[variant, PLAIN] = ([Never(environment={"learning_rate": rate})], budget, shape)
+        return found

@@ -1,0 +1,99 @@
+"""``B`` instances of a problem, side by side in tensors.
+
+What differs between runs (the start, a curvature, data, targets, the order of mini-batches) is an `Instance`, a record of
+tensors with leading axis ``B``: ``B`` runs are ``B`` rows, and a row's numbers never depend on its neighbours. Symmetries
+act on parameters *for* an instance and problems draw them, so that the record belongs to neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+Batch: TypeAlias = "Tensor | None"
+"""The examples of the current mini-batch, ``(B, n)`` int64 indices into the problem's training set; None: all of them."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """``B`` instances of a problem.
+
+    Attributes:
+        start: ``(B, P)``, where the runs begin.
+        tensors: Named tensors with leading axis ``B``.
+        shared: What all rows have in common, such as a data set; never indexed by row. Tensors in it are moved between
+            devices and precisions with the rest.
+        ids: ``(B,)`` int64; which instance of its split a row is.
+    """
+
+    start: Tensor
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    ids: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.start.ndim != 2:
+            raise ValueError(f"start must have shape (B, P), got {tuple(self.start.shape)}")
+        for name, tensor in self.tensors.items():
+            if tensor.shape[:1] != self.start.shape[:1]:
+                raise ValueError(
+                    f"tensor {name!r} of the instance has shape {tuple(tensor.shape)}; its leading axis must be "
+                    f"B = {self.start.shape[0]}. What all rows share belongs into `shared`"
+                )
+
+    def __len__(self) -> int:
+        return self.start.shape[0]
+
+    def __getitem__(self, name: str) -> Any:
+        """A tensor of the rows, or else a shared object, by name."""
+        if name in self.tensors:
+            return self.tensors[name]
+        return self.shared[name]
+
+    def select(self, rows: Tensor) -> Instance:
+        """Some rows; ``rows``: an index ``(R,)`` or mask ``(B,)``."""
+        return replace(
+            self,
+            start=self.start[rows],
+            tensors={name: tensor[rows] for name, tensor in self.tensors.items()},
+            ids=None if self.ids is None else self.ids[rows],
+        )
+
+    def repeat(self, times: int) -> Instance:
+        """Every row ``times`` times in a row: row ``i`` becomes rows ``i * times, ..., (i + 1) * times - 1``."""
+        return self.select(torch.arange(len(self), device=self.start.device).repeat_interleave(times))
+
+    def put(self, rows: Tensor, other: Instance) -> None:
+        """Overwrite ``rows`` (an index or mask) by ``other``, in place."""
+        self.start[rows] = other.start
+        for name, tensor in self.tensors.items():
+            tensor[rows] = other.tensors[name]
+        if self.ids is not None and other.ids is not None:
+            self.ids[rows] = other.ids
+
+    def clone(self) -> Instance:
+        return replace(
+            self,
+            start=self.start.clone(),
+            tensors={name: tensor.clone() for name, tensor in self.tensors.items()},
+            ids=None if self.ids is None else self.ids.clone(),
+        )
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Instance:
+        """Floating-point tensors in ``dtype``, everything on ``device``."""
+
+        def move(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+
+        return Instance(
+            move(self.start),
+            {name: move(tensor) for name, tensor in self.tensors.items()},
+            {name: move(value) for name, value in self.shared.items()},
+            None if self.ids is None else self.ids.to(device),
+        )

@@ -1,0 +1,115 @@
+"""The search for configurations: it finds what is there, beyond the grid too, and counts what it tries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from teleport_env.agents.tuning.search import Axis, Config, search
+
+FEW, MANY = np.arange(4), np.arange(4, 24)
+
+
+class Landscape:
+    """A peak at ``(rate, period, kind)``, in units of the grid's steps, and a book of what was asked."""
+
+    def __init__(self, rate: float, period: int, kind: str) -> None:
+        self.peak = (rate, period, kind)
+        self.configs: list[Config] = []
+        self.episodes = 0
+
+    def __call__(self, configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        self.configs += configs
+        self.episodes += len(configs) * len(ids)
+        rate, period, kind = self.peak
+        return np.array(
+            [
+                -abs(np.log2(c["rate"] / rate)) - abs(np.log2(c["period"] / period)) - (c["kind"] != kind)
+                for c in configs
+            ]
+        )
+
+
+AXES = {
+    "rate": Axis((0.5, 1.0, 2.0), factor=2.0, low=2.0**-8, high=2.0**8),
+    "period": Axis((2, 4, 8), factor=2.0, low=1, high=64),
+    "kind": Axis(("a", "b", "c"), ordered=False),
+}
+
+
+@pytest.mark.parametrize(("rate", "period", "kind"), [(1.0, 4, "b"), (64.0, 1, "c"), (2.0**-7, 32, "a")])
+def test_the_best_is_found_beyond_the_edges_of_the_grid(rate: float, period: int, kind: str) -> None:
+    landscape = Landscape(rate, period, kind)
+    found = search(AXES, landscape, count=16, few=FEW, many=MANY, generator=np.random.default_rng(0))
+    assert found.config == {"rate": rate, "period": period, "kind": kind}
+    assert found.gained == 0.0
+    assert found.edges == ()
+    assert found.episodes == landscape.episodes
+    distinct = {tuple(sorted(config.items())) for config in landscape.configs}
+    assert found.tried == len(distinct)
+    assert found.candidates[0] == found.config
+
+
+def test_a_limit_is_no_edge_and_an_unfinished_refinement_is_told() -> None:
+    landscape = Landscape(2.0**12, 4, "b")
+    found = search(AXES, landscape, count=16, few=FEW, many=MANY, generator=np.random.default_rng(0))
+    assert found.config["rate"] == 2.0**8
+    assert found.edges == ()
+    short = search(AXES, landscape, count=16, few=FEW, many=MANY, generator=np.random.default_rng(0), rounds=1)
+    assert short.edges == ("rate",)
+
+
+def test_a_small_grid_is_tried_in_full_once() -> None:
+    landscape = Landscape(1.0, 4, "b")
+    axes = {name: Axis(axis.values, axis.ordered) for name, axis in AXES.items()}
+    found = search(axes, landscape, count=27, few=FEW, many=MANY, generator=np.random.default_rng(0))
+    assert found.tried == 27
+    assert found.episodes == 27 * len(FEW) + 8 * len(MANY)
+
+
+def test_the_last_choice_is_made_on_other_instances() -> None:
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        sign = 1.0 if len(ids) == len(FEW) else -1.0  # what is best on the few is worst on the many
+        return np.array([sign * config["rate"] for config in configs])
+
+    axes = {"rate": Axis(tuple(float(n) for n in range(1, 13)))}
+    found = search(axes, score, count=12, few=FEW, many=MANY, generator=np.random.default_rng(0))
+    assert found.config["rate"] == 5.0  # the eight best of the few are 5 .. 12
+
+
+def test_settings_that_do_nothing_are_tried_once() -> None:
+    landscape = Landscape(1.0, 4, "b")
+    found = search(
+        AXES,
+        landscape,
+        count=27,
+        few=FEW,
+        many=MANY,
+        generator=np.random.default_rng(0),
+        canonical=lambda config: {**config, "kind": "b"},
+        rounds=0,
+    )
+    assert found.tried == 9
+
+
+def test_simple_configurations_are_among_the_random_ones() -> None:
+    axes = {f"setting_{n}": Axis(tuple(range(10))) for n in range(6)}
+    seen: list[Config] = []
+
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        seen.extend(configs)
+        return np.zeros(len(configs))
+
+    for neutral in ({}, dict.fromkeys(axes, 0)):
+        seen.clear()
+        found = search(
+            axes, score, count=400, few=FEW, many=MANY, generator=np.random.default_rng(0), neutral=neutral, rounds=0
+        )
+        idle = np.mean([[value == 0 for value in config.values()] for config in seen[:100]])
+        assert idle == pytest.approx(0.55 if neutral else 0.1, abs=0.06)
+        assert found.tried == 400  # and none of them twice
+
+
+def test_nothing_to_choose_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="axes with values"):
+        search({}, Landscape(1, 1, "a"), count=3, few=FEW, many=MANY, generator=np.random.default_rng(0))

@@ -1,0 +1,220 @@
+"""What is said of the numbers is what the numbers say: verdicts, shares of gaps, costs to a target, on made-up episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.findings import GAPS, MATRICES, SEVEN, Finding, Measured, findings
+from study.protocol import REACHED, Evidence, Oracle, Protocol
+from study.results_page import _problem
+from teleport_env.agents.comparison.summary import COLUMNS, summary_table
+
+INSTANCES = 40
+KINDS = {
+    "never": "fixed",
+    "fixed schedule": "fixed",
+    "relative decrease": "adaptive",
+    "edge of stability": "adaptive",
+    "learned rate only": "control",
+    "learned": "learned",
+    "learned, momentum": "learned",
+    "learned, whitening": "learned",
+    "whitening cycle": "reference",
+    "momentum with line search": "reference",
+    "momentum": "reference",
+    "Adam": "reference",
+    "Polyak's step": "reference",
+    "L-BFGS": "reference",
+}
+MEANS = {
+    "never": 2.0,
+    "fixed schedule": 6.0,
+    "relative decrease": 6.5,
+    "edge of stability": 6.4,
+    "learned rate only": 5.0,
+    "learned": 8.0,
+    "learned, momentum": 9.0,
+    "learned, whitening": 8.5,
+    "whitening cycle": 7.5,
+    "momentum with line search": 7.0,
+    "momentum": 6.0,
+    "Adam": 6.0,
+    "Polyak's step": 6.0,
+    "L-BFGS": 12.0,
+}
+
+
+def measured(problems: tuple[str, ...] = SEVEN, oracle: float = 9.0, diverged: float = 0.0, **means: float) -> Measured:
+    """Episodes of agents with some means on every problem; names in ``means`` with spaces written as underscores."""
+    generator = np.random.default_rng(0)
+    own = {**MEANS, **{name.replace("_", " "): value for name, value in means.items()}}
+    evidence = Evidence(Protocol(problems=problems, out=Path("x")))
+    for problem in problems:
+        easy = generator.normal(size=INSTANCES)
+        for agent, mean in own.items():
+            for seed in range(5):
+                gained = mean + easy + 0.2 * generator.normal(size=INSTANCES)
+                gained = gained - gained.mean() + mean
+                evidence.rows += [
+                    {
+                        **dict.fromkeys(COLUMNS, 0.0),
+                        "problem": problem,
+                        "agent": agent,
+                        "kind": KINDS[agent],
+                        "seed": seed,
+                        "instance_id": instance,
+                        "split": "test",
+                        "budget": 100.0,
+                        "cost": 100.0,
+                        "gained": float(gained[instance]),
+                        "converged": False,
+                        "diverged": agent == "learned" and instance < diverged * INSTANCES,
+                    }
+                    for instance in range(INSTANCES)
+                ]
+            cost = np.where(np.array(REACHED) <= mean, 10.0 * np.array(REACHED), np.inf)
+            evidence.reached[problem, agent] = np.tile(cost, (5 * INSTANCES, 1))
+        for name, value in (("fixed schedules", oracle), ("rate schedules", 4.0)):
+            best = {instance: value + float(easy[instance] - easy.mean()) for instance in range(INSTANCES)}
+            evidence.oracles[problem, f"oracle of {name}"] = Oracle(best, 100)
+        evidence.trained[problem, "learned"] = [{"resumed": False, "seconds": 100.0}]
+    results = pd.DataFrame(evidence.rows, columns=list(COLUMNS))
+    return Measured(evidence, results, summary_table(results, resamples=50))
+
+
+def verdict(found: list[Finding], begins: str) -> Finding:
+    return next(one for one in found if one.target.startswith(begins))
+
+
+@pytest.fixture(scope="module")
+def good() -> Measured:
+    return measured()
+
+
+def test_every_target_holds_where_the_numbers_say_so(good: Measured) -> None:
+    found = findings(good)
+    held = {one.target: one.holds for one in found if not one.target.startswith("With mini-batches")}
+    assert set(held.values()) == {"yes"}, held
+    assert verdict(found, "With mini-batches").holds == "not measured"
+    assert "Quadratic +1.50 [" in verdict(found, "Minus the best").detail
+    assert "MLPRegression +3.00 [" in verdict(found, "Minus learned rate only").detail
+
+
+def test_shares_are_of_the_means(good: Measured) -> None:
+    assert good.best("Booth", ["fixed"]) == "fixed schedule"
+    assert good.gap_closed("Booth", "learned").estimate == pytest.approx((8 - 6) / (9 - 6), abs=0.02)
+    assert good.gap_closed("Booth", "fixed schedule").estimate == 0.0
+    closed = good.distance_closed("Booth", "learned")
+    assert closed.estimate == pytest.approx((8 - 2) / (12 - 2))
+    assert closed.low < closed.estimate < closed.high
+    assert good.oracle_difference("Booth").estimate == pytest.approx(9.0 - 4.0)
+
+
+def test_the_gap_is_to_the_better_of_both_oracles() -> None:
+    few = measured(("Booth",), oracle=3.0)  # below that of rate schedules, 4, and below the best fixed schedule, 6
+    best = few.oracle("Booth")
+    assert best is not None
+    assert np.mean([*best.best.values()]) == pytest.approx(4.0)
+    assert best.among == 200
+    share = few.gap_closed("Booth", "learned")
+    assert np.isnan(share.estimate) or share.estimate > 1  # no gap to speak of
+
+
+def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measured) -> None:
+    assert good.target("Booth") == 6.0
+    assert good.expected_cost("Booth", "learned") == 60.0
+    assert good.expected_cost("Booth", "never") == np.inf
+
+
+@pytest.mark.parametrize(
+    ("begins", "changes"),
+    [
+        ("Minus the best", {"learned": 6.5}),
+        ("Minus the best", {"learned_rate_only": 8.2}),
+        ("Nowhere significantly below the best", {"learned": 6.0}),
+        (
+            "Minus the best baseline or control on the same episodes, edge of stability among",
+            {"edge_of_stability": 8.0},
+        ),
+        ("Nowhere significantly below edge of stability", {"edge_of_stability": 8.3}),
+        ("At least 60 %", {"oracle": 11.0}),
+        ("Minus learned rate only", {"learned": 6.9}),
+        ("Above tuned momentum", {"momentum_with_line_search": 8.0}),
+        ("On momentum", {"Adam": 9.5}),
+        ("With whitenings in the menu: minus", {"learned,_whitening": 6.9}),
+        ("With whitenings in the menu: above", {"momentum_with_line_search": 8.6}),
+        ("With whitenings in the menu: not", {"whitening_cycle": 8.7}),
+        ("With whitenings in the menu: the policy", {"whitening_cycle": 8.2}),
+        ("No more divergences", {"diverged": 0.1}),
+        ("Nowhere significantly more divergences", {"diverged": 0.2}),
+    ],
+)
+def test_a_target_that_is_missed_is_told(begins: str, changes: dict[str, float]) -> None:
+    missed = verdict(findings(measured(("Quadratic", "LinearNetwork", "MLPRegression"), **changes)), begins)
+    assert missed.holds == "no"
+    assert "(no)" in missed.detail
+
+
+def test_the_rule_read_off_policies_is_told_apart_and_nowhere_left_out() -> None:
+    strong = measured(("Booth",), edge_of_stability=9.0)
+    found = findings(strong)
+    assert "Booth +1.50 [" in verdict(found, "Minus the best").detail  # to relative decrease
+    assert "Booth -1.00 [" in verdict(found, "Nowhere significantly below edge of stability").detail
+    assert strong.best("Booth", ["adaptive"]) == "edge of stability"
+    assert strong.row("Booth", "learned")["baseline"] == "edge of stability"
+
+
+def test_what_was_not_played_is_not_said_to_hold() -> None:
+    found = findings(measured(("Booth",)))
+    assert verdict(found, "Minus the best").holds == "not measured"
+    assert verdict(found, "Nowhere significantly below the best").holds == "yes"
+    assert {verdict(found, begins).holds for begins in ("At least 60 %", "Above tuned momentum")} == {"not measured"}
+    missed = findings(measured(("Booth",), learned=6.0))
+    assert verdict(missed, "Minus the best").holds == "no"  # one is enough
+
+
+def test_a_divergence_in_a_hundred_is_counted_but_is_no_difference() -> None:
+    found = findings(measured(("Booth",), diverged=0.025))  # one instance of forty
+    assert verdict(found, "No more divergences").holds == "no"
+    told = verdict(found, "Nowhere significantly more divergences")
+    assert told.holds == "yes"
+    assert told.detail.startswith("Booth +2.50 [+0.00")
+
+
+def test_an_edge_and_a_saturated_budget_are_told(good: Measured) -> None:
+    fresh = measured(("Booth",))
+    fresh.evidence.tuned["Booth", "stall"] = {"edges": ["rate"], "episodes": 1}
+    fresh.results.loc[fresh.results["agent"] == "relative decrease", "converged"] = True
+    found = findings(fresh)
+    assert verdict(found, "No tuned baseline").detail == "Booth, stall: rate"
+    assert verdict(found, "No tuned baseline").holds == "no"
+    assert verdict(found, "Budgets do not saturate").holds == "no"
+
+
+def test_the_problems_of_the_targets() -> None:
+    assert set(GAPS) | set(MATRICES) < set(SEVEN)
+
+
+def test_a_row_is_explained_where_it_first_stands_and_where_it_is_something_else() -> None:
+    """Regression: only the first problem's rows were explained, and its momentum's coefficient stood for all."""
+    two = measured(("Quadratic", "MatrixFactorization"))
+    about = two.evidence.about
+    about |= {("Quadratic", "learned"): "the policy", ("Quadratic", "learned, momentum"): "on momentum of 0.9"}
+    about |= {("MatrixFactorization", "learned"): "the policy", ("MatrixFactorization", "learned, momentum"): "of 0.5"}
+    about["MatrixFactorization", "whitening cycle"] = "whitenings in turn"
+    first, second = ([*_problem(two.evidence, two, problem)] for problem in two.problems)
+    assert first[first.index("What the rows are:") + 2 :] == [
+        "* learned, momentum: on momentum of 0.9.",
+        "* learned: the policy.",
+        "",
+    ]
+    later = "Rows that are new here, or are something else than above:"
+    assert set(second[second.index(later) + 2 :]) == {
+        "* learned, momentum: of 0.5.",
+        "* whitening cycle: whitenings in turn.",
+        "",
+    }

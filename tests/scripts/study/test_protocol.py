@@ -1,0 +1,278 @@
+"""The full protocol, so small that nothing is learned from it: every stage, the page, and going on after a cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study import pieces
+from study import protocol as full
+from study.command import parser, read
+from study.contestants import MOMENTUM, RATE_ONLY_MOMENTUM, contestants_of
+from study.pieces import Piece, complete
+from study.protocol import Protocol, further_policies, gather, plays_on
+from study.results_page import write_results
+from teleport_env.agents.comparison.report import read_results
+from teleport_env.agents.comparison.study import Study
+from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
+from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
+from teleport_env.envs.features import NAMES
+
+TINY: dict[str, Any] = {
+    "problems": ("Booth",),
+    "split": "validation",
+    "instances": 3,
+    "train_seeds": 2,
+    "train_decisions": 64,
+    "plans": 8,
+    "rules": 8,
+    "oracle": 6,
+    "tuning_instances": 1,
+    "budget": 10.0,
+    "momentum": False,
+    "training": {"runs": 4, "rollout": 8, "segment": 1, "plans": 2, "validation_instances": 2},
+    "jobs": 1,
+}
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Protocol, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("full")
+    several = (PRETRAINED,)
+    protocol = Protocol(**TINY, policies=several, out=folder / "out", page=folder / "docs" / "results.md")
+    return protocol, write_results(gather(protocol, quiet))
+
+
+def test_everyone_plays_the_same_episodes(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, _ = made
+    results = read_results(protocol.out / "results.csv")
+    played = {
+        agent: set(zip(rows["seed"], rows["instance_id"], strict=True)) for agent, rows in results.groupby("agent")
+    }
+    assert len(played["never"]) == 6
+    assert all(pairs == played["never"] for pairs in played.values())
+    assert set(results["split"]) == {"validation"}
+    assert (results["cost"] <= 10 + 1e-6).all()
+    expected = {
+        "learned",
+        "learned rate only",
+        "learned rate, line search",
+        "learned teleports, no rates",
+        "learned, teleports taken out",
+        "learned, teleports masked",
+        "fixed schedule",
+        "fixed schedule, teleports taken out",
+        "rate schedule",
+        "rate line search",
+        "best of N random",
+        "L-BFGS",
+        "momentum with line search",
+    }
+    assert expected <= set(played)
+    without = results[results["agent"].str.contains("taken out|masked|rate only|line search|schedule, tele")]
+    assert (without["teleports"] == 0).all()
+
+
+def test_the_page_says_what_the_episodes_say(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, found = made
+    assert protocol.page is not None
+    page = protocol.page.read_text(encoding="utf-8")
+    results = read_results(protocol.out / "results.csv")
+    means = results.groupby("agent")["gained"].mean()
+    baselines = results[results["kind"].isin(["fixed", "adaptive", "control"])].groupby("agent")["gained"].mean()
+    versus = means["learned"] - baselines.max()
+    row = next(line for line in page.splitlines() if line.startswith("| **learned** "))
+    assert f"| {means['learned']:.2f} | {versus:+.2f} [" in row
+    assert f"| Booth | {means['never']:.2f} |" in page
+    assert "which is not held out" in page
+    verdict = next(one for one in found["findings"] if one.target.startswith("Nowhere significantly below the best"))
+    others = means["learned"] - baselines.drop("edge of stability").max()
+    assert f"Booth {others:+.2f}" in verdict.detail
+    assert f"| {verdict.target} | {verdict.holds} |" in page
+    settings = json.loads((protocol.out / "settings.json").read_text())
+    assert settings["training_decisions"] == 64 * 2 * 4
+    assert f"{settings['tuning_runs']:,} episodes of tuning" in page
+    images = {line.split("(")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")}
+    assert {"images/results/decisions-booth.png", "images/results/actions-booth.png"} <= images
+    assert all((protocol.page.parent / image).exists() for image in images)
+
+
+def test_what_is_done_is_not_done_again_and_what_is_lost_comes_back(
+    made: tuple[Protocol, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol, found = made
+    done: list[str] = []
+    inner = pieces._named
+
+    def spy(path: str, work: Any, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+        done.append(path)
+        return inner(path, work, arguments)
+
+    monkeypatch.setattr(pieces, "_named", spy)
+    lost = ("Booth/tuned/stall.json", "Booth/played/fixed-schedule.json", "Booth/trained/learned-1.json")
+    for path in lost:
+        (protocol.out / path).unlink()
+    again = gather(protocol, quiet).rows
+    assert sorted(done) == sorted(lost)
+    before = found["results"].to_dict("records")
+    assert [{**row, "seconds": 0} for row in again] == [{**row, "seconds": 0} for row in before]
+
+
+def test_a_policy_for_several_problems_is_measured_by_its_own_target(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, found = made
+    (name,) = further_policies(protocol)
+    assert (found["results"]["agent"] == name).sum() == 6
+    verdict = next(one for one in found["findings"] if one.target.startswith(f"One policy ({name})"))
+    assert "Booth" in verdict.detail
+    assert verdict.holds in ("no", "not measured")  # one problem of seven
+
+
+def test_policies_of_one_name_go_by_their_files_names(tmp_path: Path) -> None:
+    layer = (np.zeros((1, len(NAMES)), dtype=np.float32), np.zeros(1, dtype=np.float32))
+    policy = LearnedSchedule(features=NAMES, layers=(layer,), problems=("Booth",), name="mixed")
+    paths = tuple(policy.save(tmp_path / name) for name in ("a.json", "b.json"))
+    assert set(further_policies(Protocol(policies=paths, out=tmp_path))) == {"a", "b"}
+    assert set(further_policies(Protocol(policies=paths[:1], out=tmp_path))) == {"mixed"}
+    learned = dataclasses.replace(policy, name="learned").save(tmp_path / "c.json")
+    assert set(further_policies(Protocol(policies=(learned,), out=tmp_path))) == {"c"}
+    assert plays_on(policy, "Booth")
+    assert not plays_on(policy, "Quadratic")  # its menu means nothing there
+    (tmp_path / "d").mkdir()
+    twin = policy.save(tmp_path / "d" / "a.json")
+    with pytest.raises(ValueError, match="must have different names"):
+        further_policies(Protocol(policies=(paths[0], twin), out=tmp_path))
+
+
+def test_a_folder_of_other_settings_is_refused(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, _ = made
+    with pytest.raises(ValueError, match=r"other settings \(count\); give another folder"):
+        gather(dataclasses.replace(protocol, plans=9), quiet)
+
+
+def test_a_tuned_schedule_belongs_to_its_menu(
+    made: tuple[Protocol, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a configuration names its search by number, and was played with whatever menu a later version had."""
+    before, _ = made
+    monkeypatch.setattr(full, "menu_of", lambda problem: [])
+    with pytest.raises(ValueError, match=r"other settings \(menu\)"):
+        gather(before, quiet)
+
+
+def test_settings_are_checked_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no problem 'Both'"):
+        Protocol(problems=("Both",), out=tmp_path)
+    with pytest.raises(ValueError, match="instances must be at least 2"):
+        Protocol(instances=1, out=tmp_path)
+
+
+def test_controls_are_trained_with_the_same_effort() -> None:
+    """A control differs from the policy in what it may do, never in how long it learns."""
+    for problem in ("Ellipse", "MatrixFactorization", "MLPRegression"):
+        found = {one.name: one.training(3, Path("x"), {}) for one in contestants_of(problem)}
+        policy = found["learned"]
+        whitened = found.pop("learned, whitening", policy)  # of a menu of its own, and no control
+        assert whitened.decisions <= policy.decisions
+        for name, one in found.items():
+            like = found["learned, momentum"] if name.endswith("momentum") else policy
+            assert (one.decisions, one.plans, one.seed) == (like.decisions, like.plans, 3)
+        assert found["learned rate only"].searches == ()
+        assert found["learned rate, line search"].optimizer == "gd_line_search"
+        assert found["learned rate only"].control
+        assert not policy.control
+        # without rates to choose, the policy itself is the control that has none
+        assert ("learned teleports, no rates" in found) == (len(policy.rate_factors) > 1)
+
+
+def double(number: int) -> float:
+    return 2.0 * number if number < 5 else np.inf
+
+
+def test_pieces_survive_a_cut_in_the_middle(tmp_path: Path) -> None:
+    listed = [Piece(f"a/{n}.json", {"n": n}, double, (n,)) for n in (1, 2, 7)]
+    assert complete(listed[:2], tmp_path, jobs=1, report=quiet) == {"a/1.json": 2.0, "a/2.json": 4.0}
+    (tmp_path / "a" / "2.part").write_text("half a fi")
+    assert complete(listed, tmp_path, jobs=1, report=quiet) == {"a/1.json": 2.0, "a/2.json": 4.0, "a/7.json": np.inf}
+    (tmp_path / "a" / "1.json").write_text("half a fi")
+    with pytest.raises(ValueError, match="not a finished piece"):
+        complete(listed, tmp_path, jobs=1, report=quiet)
+
+
+def test_the_command_line_makes_either() -> None:
+    made = parser("")
+    study = read(made.parse_args(["--problems", "Booth", "--seeds", "3", "--no-references"]))
+    assert study == Study(problems=("Booth",), seeds=3, references=False)
+    words = [
+        "--protocol",
+        "full",
+        "--quick",
+        "--plans",
+        "50",
+        "--split",
+        "validation",
+        "--no-momentum",
+        "--page",
+        "p.md",
+    ]
+    full = read(made.parse_args(words))
+    assert isinstance(full, Protocol)
+    assert (full.plans, full.rules, full.split, full.momentum, full.page) == (50, 16, "validation", False, Path("p.md"))
+    assert read(made.parse_args(["--protocol", "full"])) == Protocol()
+    with pytest.raises(ValueError, match="--seeds: no option of --protocol full"):
+        read(made.parse_args(["--protocol", "full", "--seeds", "3"]))
+    with pytest.raises(ValueError, match="--plans: no option of --protocol study"):
+        read(made.parse_args(["--plans", "3"]))
+
+
+def test_budgets_may_differ_by_problem() -> None:
+    made = parser("")
+    words = ["--protocol", "full", "--problems", "Booth", "Rosenbrock", "Quadratic", "--budget"]
+    found = read(made.parse_args([*words, "Rosenbrock=20", "Booth=12"]))
+    assert isinstance(found, Protocol)
+    assert [found.budget_of(problem) for problem in found.problems] == [12.0, 20.0, None]
+    assert found.played("Booth")["budget"] == found.changes("Booth")["budget"] == 12.0
+    assert "budget" not in found.changes("Quadratic")
+    same = read(made.parse_args([*words, "7"]))
+    assert isinstance(same, Protocol)
+    assert {same.budget_of(problem) for problem in same.problems} == {7.0}
+    with pytest.raises(ValueError, match="budget names Boot, but the problems are Booth, Rosenbrock, Quadratic"):
+        read(made.parse_args([*words, "Boot=3"]))
+    for wrong in (["many"], ["Booth=few"], ["Booth=3", "Booth=4"], ["3", "4"], ["Booth="]):
+        with pytest.raises(ValueError, match="--budget takes a number, or PROBLEM=NUMBER"):
+            read(made.parse_args([*words, *wrong]))
+    with pytest.raises(ValueError, match="budgets by problem are for --protocol full"):
+        read(made.parse_args(["--problems", "Booth", "--budget", "Booth=3"]))
+    with pytest.raises(ValueError, match="budget"):
+        read(made.parse_args([*words, "Booth=-3"]))
+
+
+def test_at_a_short_budget_every_step_is_a_decision() -> None:
+    for budget, stride in ((None, 4), (80.0, 4), (41.0, 4), (40.0, 1), (20.0, 1)):
+        found = Protocol(problems=("Rosenbrock",), budget=budget).contestants("Rosenbrock")
+        trained = [one.training(0, Path("x"), {}) for one in found]
+        assert {one.steps_per_action for one in trained} == {stride}
+
+
+def test_momentum_is_trained_by_its_own_recipe(tmp_path: Path) -> None:
+    """Regression: momentum was trained by plain descent's settings, which come to plain momentum."""
+    found = {one.name: one for one in contestants_of("MLPRegression")}
+    for name in (MOMENTUM, RATE_ONLY_MOMENTUM):
+        training = found[name].training(0, tmp_path, {})
+        assert training.optimizer == "momentum"
+        assert {key: getattr(training, key) for key in MOMENTUM_RECIPE} == MOMENTUM_RECIPE
+        assert "momentum of 0.9" in found[name].about
+    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).searches == ()
+    found = {one.name: one for one in contestants_of("MatrixFactorization")}
+    for name in (MOMENTUM, RATE_ONLY_MOMENTUM):
+        assert found[name].training(0, tmp_path, {}).optimizer == {"optimizer": "momentum", "momentum": 0.5}
+        assert "momentum of 0.5" in found[name].about
+    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).searches == ()

@@ -1,0 +1,86 @@
+"""The benchmark measures, says what it measured and saves it. No test asserts a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import engine, running
+from benchmarks.rows import Curve, Measured, Row, Scale, timed
+
+TINY = Scale(repeats=1, seconds=1e-4, divide=512)
+
+
+@pytest.mark.parametrize("row", engine.ROWS, ids=lambda row: f"{row.name}, against {row.against}"[:60])
+def test_rows_of_the_engine_measure(row: Row) -> None:
+    if "PPO" in row.name:
+        pytest.importorskip("stable_baselines3")
+    measured = row.measure(TINY)
+    assert measured.ratio > 0
+    assert math.isfinite(measured.ratio)
+    assert measured.ours > 0
+    assert measured.theirs > 0
+
+
+def test_curves_of_the_engine_measure() -> None:
+    for curve in engine.CURVES:
+        lines = curve.measure(TINY)
+        assert all(len(points) >= 2 for points in lines.values())
+        assert all(x > 0 and y > 0 for points in lines.values() for x, y in points)
+
+
+def test_run_and_save(tmp_path: Path) -> None:
+    rows = [
+        Row("fast", "slow", 2.0, "at least", lambda scale: Measured(3.0, 6.0, 2.0, "us", {"repeats": scale.repeats})),
+        Row("slow", "fast", 1.5, "at most", lambda scale: Measured(3.0, 6.0, 2.0, "us")),
+    ]
+    curves = [Curve("growth", "grown", "n", "us", lambda scale: {"a": [(1, 2), (4, 8)], "b": [(4, 3)]})]
+    heard: list[str] = []
+    found = running.run(rows, curves, TINY, heard.append)
+    running.save(found, tmp_path)
+    assert len(heard) == 3
+    saved = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [row["reached"] for row in saved["rows"]] == [True, False]
+    assert saved["settings"]["threads"]["torch"] >= 1
+    assert saved["settings"]["versions"]["torch"]
+    page = (tmp_path / "benchmark.md").read_text()
+    assert "| fast | slow | >= 2 x | 3 x | 6 us | 2 us | yes |" in page
+    assert "| slow | fast | <= 1.5 x | 3 x | 6 us | 2 us | NO |" in page
+    assert "repeats: 1" in page
+    assert "| 4 | 8 | 3 |" in page
+    assert "divided by 512" in page, "sizes that are not the targets' are said to be so"
+    assert (tmp_path / "grown.png").stat().st_size > 1000
+    assert running.table(found).row_count == 2
+
+
+def test_reached() -> None:
+    more = Row("a", "b", 2.0, "at least", lambda scale: Measured(0.0, 0.0, 0.0, ""))
+    less = Row("a", "b", 2.0, "at most", lambda scale: Measured(0.0, 0.0, 0.0, ""))
+    for ratio, enough, little in ((1.9, False, True), (2.0, True, True), (2.1, True, False), (math.nan, False, False)):
+        measured = Measured(ratio, 1.0, 1.0, "us")
+        assert more.reached(measured) is enough
+        assert less.reached(measured) is little
+
+
+def test_timed_calls_everything_and_knows_fast_from_slow() -> None:
+    calls = {"short": 0, "long": 0}
+
+    def work(name: str, loops: int) -> None:
+        calls[name] += 1
+        sum(range(loops))
+
+    seconds = timed({"short": lambda: work("short", 10), "long": lambda: work("long", 10**5)}, Scale(3, 1e-3))
+    assert set(seconds) == {"short", "long"}
+    assert min(calls.values()) >= 2 + 3
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_words_choose_rows() -> None:
+    rows, _ = running.chosen(["cartpole"])
+    assert 0 < len(rows) < len(running.ROWS)
+    assert len(running.chosen([])[0]) == len(running.ROWS)
+    with pytest.raises(ValueError, match="no row and no curve says 'nonsense'"):
+        running.chosen(["nonsense"])
