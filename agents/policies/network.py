@@ -1,6 +1,6 @@
 """What all policies share that a network plays: their inputs by name, the network, and draws that belong to a run.
 
-The network is evaluated column by column in float64, and a run's random numbers follow from its own first features: a run's
+The network is evaluated row by row in float64, and a run's random numbers follow from its own first features: a run's
 decisions do not depend on how many runs are decided together.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -140,18 +141,21 @@ class NetworkAgent(Agent):
             )
         return observation[:, [INDEX[name] for name in self.features]]
 
+    @cached_property
+    def _matrices(self) -> Layers:
+        """The layers in float64, weights ``(in, out)``."""
+        return tuple(
+            (np.ascontiguousarray(weight.T, np.float64), bias.astype(np.float64)) for weight, bias in self.layers
+        )
+
     def evaluate(self, inputs: np.ndarray) -> np.ndarray:
         """The network's outputs ``(B, out)`` float64 for inputs ``(B, in)``."""
-        outputs = torch.from_numpy(inputs.astype(np.float64))
-        for number, (weight, bias) in enumerate(self.layers):
-            values = outputs if number == 0 else ACTIVATIONS[self.activation](outputs)
-            # not a matrix product: its rounding depends on the number of rows
-            outputs = torch.from_numpy(bias.astype(np.float64)).expand(len(values), -1)
-            for value, column in zip(
-                values.unbind(1), torch.from_numpy(weight.astype(np.float64)).unbind(1), strict=True
-            ):
-                outputs = torch.addcmul(outputs, value[:, None], column)
-        return outputs.numpy().copy()
+        outputs = inputs.astype(np.float64)
+        for number, (weight, bias) in enumerate(self._matrices):
+            values = outputs if number == 0 else ACTIVATIONS[self.activation](torch.from_numpy(outputs)).numpy()
+            # a product per row: the rounding of one product for all depends on the number of rows
+            outputs = np.matmul(values[:, None, :], weight)[:, 0] + bias
+        return outputs
 
     def streams(self, observation: np.ndarray, memory: State) -> Streams:
         """The next random numbers of each run; ``memory`` is moved on."""
