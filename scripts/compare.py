@@ -12,8 +12,9 @@ from rich.console import Console
 from study.command import parser, read
 from study.protocol import Protocol, gather
 from study.transfer import Transfer, gather_transfer
+from teleport_env.agents.comparison.page import terminal_tables
 from teleport_env.agents.comparison.study import run_study
-from teleport_env.agents.comparison.terminal import tables
+from teleport_env.agents.comparison.tables import terminal
 
 
 def main() -> None:
@@ -36,8 +37,8 @@ def main() -> None:
             found = run_study(asked, console.print)
     except (ValueError, ImportError, FileNotFoundError) as error:
         raise SystemExit(f"compare: {error}") from error
-    for table in tables(found["summary"], asked.split):
-        console.print(table)
+    for table in terminal_tables(found["summary"], asked.split):
+        console.print(terminal(table))
     if isinstance(asked, Protocol):
         console.print("\n".join(terminal_lines(found)), highlight=False)
         console.print(f"The page: {found['markdown']}")

@@ -16,6 +16,7 @@ import matplotlib
 
 from teleport_env.agents.comparison import plots, summary
 from teleport_env.agents.comparison.page import Picture, render_page
+from teleport_env.agents.comparison.tables import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,10 +183,10 @@ def write_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {**settings, "versions": {**versions(), **settings.get("versions", {})}}
-    text = json.dumps(settings, indent=2, default=str)
+    text = to_json(settings, indent=2, default=str)
     settings = json.loads(text)  # what the page shows is what the file says
     results[list(summary.COLUMNS)].to_csv(folder / "results.csv", index=False)
-    (folder / "settings.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "settings.json").write_text(text, encoding="utf-8")
     pictures = [
         Picture(drawing.title, drawing.caption, _save(folder, drawing))
         for drawing in [*_drawings(results, table, curves, list(traces or ()), shown), *further]

@@ -43,7 +43,18 @@ TRAINERS = (
     "teleport_env.agents.learning.vec_env",
     "benchmarks.rollouts",
 )
-LAZY = ("matplotlib", "scipy", "sklearn", "pandas", "joblib", "rich", "stable_baselines3", "tensorboard", "ray")
+LAZY = (
+    "matplotlib",
+    "scipy",
+    "sklearn",
+    "pandas",
+    "joblib",
+    "rich",
+    "jinja2",
+    "stable_baselines3",
+    "tensorboard",
+    "ray",
+)
 
 
 # What `scripts/` holds: its command lines, and the packages beside them.

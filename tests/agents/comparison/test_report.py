@@ -401,23 +401,6 @@ def test_the_smallest_comparison_is_written_too(tmp_path: Path) -> None:
     assert "plain descent (never) was not played" in page.text
 
 
-@pytest.mark.parametrize(
-    ("value", "keywords", "text"),
-    [
-        (1234.5678, {}, "1,234.57"),
-        (-0.5, {"sign": True}, "&minus;0.50"),
-        (0.5, {"sign": True}, "+0.50"),
-        (-0.001, {"sign": True}, "0.00"),
-        (math.nan, {}, "&ndash;"),
-        (-math.inf, {}, "&minus;&infin;"),
-    ],
-)
-def test_numbers_read_well(value: float, keywords: dict[str, Any], text: str) -> None:
-    from teleport_env.agents.comparison import page
-
-    assert page._number(value, **keywords) == text
-
-
 def test_a_missing_pandas_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"teleport-env\[compare\]"):
