@@ -1,18 +1,23 @@
 """Elementwise work on preallocated memory, through NumPy where the tensors lie on the CPU.
 
 A call of a NumPy function on a few numbers takes a third of a torch call's time, and comparisons of thousands a fifth. A
-gradient step of a small problem is some sixty such calls and nothing else, so that this is what bounds its speed. `NUMPY`
-and `TORCH` offer the same functions under the same names: code written once against them works in place on NumPy views of
-CPU tensors, and on tensors elsewhere.
+gradient step of a small problem is some sixty such calls and nothing else, so that this is what bounds its speed. Code
+written once against a backend, `NUMPY` or `TORCH`, works in place on NumPy views of CPU tensors, and on tensors elsewhere.
 
-The first ones take their result's memory as the last argument. Logarithms, exponentials, sums and products of matrices may
-differ in their last bit between the two: a number of a run must come from one of them, always.
+A backend has every function that the two libraries offer under one name with one order of arguments (``add``, ``divide``,
+``sqrt``, ``where``, ``concatenate``, ..., most with ``out=``), and those of `Arrays`, in which the libraries differ or a row
+would depend on its neighbours. Methods that arrays and tensors share (``sum``, ``all``, ``max``, ``out[...] = source``) are
+called on them.
+
+Logarithms, exponentials, sums and products of matrices may differ in their last bit between the two: a number of a run must
+come from one of them, always.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,102 +36,52 @@ TINY: dict[Any, float] = {
 
 
 class Arrays:
-    """The functions; each ``f(operands..., out)`` but for the last groups, which answer.
+    """A backend; what runs have in common is the first axis.
 
-    The first operand is an array, the second may be a number. Operands of float64 may be written to float32.
+    Attributes:
+        library: NumPy or torch, which has every function that is not named here.
+        view: The memory of a tensor as an array.
+        tensor: The memory of an array as a tensor.
+        copied: A copy of an array.
+        at_least: ``(values, bound, out=None)``: the larger of the two; ``bound`` may be a number, and a NaN stays one.
+        at_most: Likewise the smaller of the two.
+        sign: -1, 0 or 1; a NaN stays one.
+        take: ``(table, indices, out=)``: ``table[indices]``, indices clamped to the table.
+        quiet: A context in which numbers that are not finite are no cause for warnings.
     """
 
-    add: Callable[[Array, Any, Array], Any]
-    subtract: Callable[[Array, Any, Array], Any]
-    multiply: Callable[[Array, Any, Array], Any]
-    divide: Callable[[Array, Any, Array], Any]
-    maximum: Callable[[Array, Any, Array], Any]
-    minimum: Callable[[Array, Any, Array], Any]
-    sqrt: Callable[[Array, Array], Any]
-    log10: Callable[[Array, Array], Any]
-    less: Callable[[Array, Any, Array], Any]
-    less_equal: Callable[[Array, Any, Array], Any]
-    both: Callable[[Array, Array, Array], Any]
-    either: Callable[[Array, Array, Array], Any]
-    opposite: Callable[[Array, Array], Any]
+    library: Any
+    view: Callable[[Tensor], Array]
+    tensor: Callable[[Array], Tensor]
+    copied: Callable[[Array], Array]
+    at_least: Callable[..., Array]
+    at_most: Callable[..., Array]
+    sign: Callable[[Array], Array]
+    take: Callable[..., Any]
+    quiet: Callable[[], AbstractContextManager[object]]
 
-    def copy(self, source: Array, out: Array) -> None:
-        """``source`` into ``out``."""
-        raise NotImplementedError
-
-    def take(self, table: Array, indices: Array, out: Array) -> None:
-        """``table[indices]``, indices clamped to the table."""
-        raise NotImplementedError
-
-    def view(self, tensor: Tensor) -> Array:
-        """The same memory."""
-        raise NotImplementedError
-
-    def tensor(self, array: Array) -> Tensor:
-        """The same memory."""
-        raise NotImplementedError
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.library, name)
+        setattr(self, name, found)  # looked up once
+        return found
 
     def empty(self, like: Array, *shape: int, dtype: torch.dtype) -> Array:
         """Memory of its own beside ``like``."""
-        raise NotImplementedError
-
-    def copied(self, array: Array) -> Array:
-        """A copy."""
-        raise NotImplementedError
-
-    def all(self, mask: Array) -> bool:
-        """Whether all of a bool array are true."""
-        raise NotImplementedError
-
-    def any(self, mask: Array) -> bool:
-        """Whether any of a bool array is true."""
-        raise NotImplementedError
-
-    def largest(self, values: Array) -> float:
-        """The largest number; a NaN if there is one."""
-        raise NotImplementedError
-
-    def smallest(self, values: Array) -> float:
-        """The smallest number; a NaN if there is one."""
-        raise NotImplementedError
-
-    # -- functions that answer in memory of their own; what runs have in common is the first axis --------------------------
-
-    exp: Callable[[Array], Array]
-    log: Callable[[Array], Array]
-    where: Callable[[Array, Any, Any], Array]
-
-    def quiet(self) -> AbstractContextManager[object]:
-        """In which numbers that are not finite are no cause for warnings."""
-        raise NotImplementedError
-
-    def sign(self, values: Array) -> Array:
-        """-1, 0 or 1; a NaN stays one."""
-        raise NotImplementedError
-
-    def at_least(self, values: Array, bound: Any) -> Array:
-        """The larger of the two; a NaN stays one."""
-        raise NotImplementedError
-
-    def at_most(self, values: Array, bound: Any) -> Array:
-        """The smaller of the two; a NaN stays one."""
         raise NotImplementedError
 
     def full(self, like: Array, *shape: int, value: float) -> Array:
         """An array of one number, in the precision of ``like`` and beside it."""
         raise NotImplementedError
 
-    def joined(self, parts: Sequence[Array]) -> Array:
-        """``(R, K)`` of several ``(R, k)``."""
+    def like(self, values: Array, other: Array) -> Array:
+        """In the precision of ``other``."""
         raise NotImplementedError
 
-    def sums(self, values: Array) -> Array:
-        """``(R,)`` of ``(R, k)``."""
+    def negative_powers(self, exponents: Array) -> Array:
+        """``2^-j``, exactly, for ``j`` from 0 to 63; float64."""
         raise NotImplementedError
 
-    def sizes(self, values: Array) -> Array:
-        """``(R,)``, the largest absolute value of each row of ``(R, k)``."""
-        raise NotImplementedError
+    # -- sums and products: each run's bits do not depend on the others ----------------------------------------------------
 
     def row_squares(self, matrices: Array) -> Array:
         """``(R, k)``, the sums of squares of the rows of ``(R, k, m)``."""
@@ -136,36 +91,12 @@ class Arrays:
         """``(R, m)``, the sums of squares of the columns of ``(R, k, m)``."""
         raise NotImplementedError
 
-    def beside(self, parts: Sequence[Array]) -> Array:
-        """``(R, k, m)`` of several with the same ``k``."""
-        raise NotImplementedError
-
-    def stacked(self, parts: Sequence[Array]) -> Array:
-        """One after the other along the first axis."""
-        raise NotImplementedError
-
     def product(self, left: Array, right: Array) -> Array:
-        """``(R, k, m)`` times ``(R, m, n)``: each run's bits do not depend on the others."""
+        """``(R, k, m)`` times ``(R, m, n)``."""
         raise NotImplementedError
 
     def plus_product(self, matrix: Array, left: Array, right: Array, by: float = 1.0) -> Array:
-        """``matrix + by left right``: each run's bits do not depend on the others."""
-        raise NotImplementedError
-
-    def diagonals(self, matrices: Array) -> Array:
-        """``(R, k)`` of ``(R, k, k)``."""
-        raise NotImplementedError
-
-    def exponents(self, values: Array) -> Array:
-        """The least ``j`` with ``values < 2^j``, integers; of finite values."""
-        raise NotImplementedError
-
-    def negative_powers(self, exponents: Array) -> Array:
-        """``2^-j``, exactly, for ``j`` from 0 to 63; float64."""
-        raise NotImplementedError
-
-    def like(self, values: Array, other: Array) -> Array:
-        """In the precision of ``other``."""
+        """``matrix + by left right``."""
         raise NotImplementedError
 
     def inner(self, one: Array, other: Array) -> Array:
@@ -173,11 +104,11 @@ class Arrays:
         raise NotImplementedError
 
     def times(self, matrices: Array, vectors: Array, out: Array) -> None:
-        """``(R, k, m)`` times ``(R, m)``: each run's bits do not depend on the others."""
+        """``(R, k, m)`` times ``(R, m)``."""
         raise NotImplementedError
 
     def transposed_times(self, matrices: Array, vectors: Array, out: Array) -> None:
-        """``(R, k, m)`` transposed times ``(R, k)``: each run's bits do not depend on the others."""
+        """``(R, k, m)`` transposed times ``(R, k)``."""
         raise NotImplementedError
 
 
@@ -188,84 +119,26 @@ _NUMPY_TYPES = {
     torch.bool: np.bool_,
 }
 
-
 _FEW = 1 << 18  # multiplications up to which a product is quicker in NumPy, whose library does not use threads below
 _BUFFER = 1 << 12  # numbers of a run up to which einsum's buffer, 8192 of all runs, does not cut a run's sum
-_POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64)  # exact, which pow need not be
-
-
-def _ending(function: Any) -> Callable[..., Any]:
-    """``function`` with its result's memory as the last argument."""
-
-    def call(*arguments: Any) -> Any:
-        return function(*arguments[:-1], out=arguments[-1])
-
-    return call
+_POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64, device="cpu")  # exact, which pow need not be
 
 
 class _NumPy(Arrays):
-    def __init__(self) -> None:
-        self.add, self.subtract, self.multiply, self.divide = np.add, np.subtract, np.multiply, np.divide
-        self.sqrt, self.log10 = np.sqrt, np.log10
-        # these two take their result's memory by name only
-        self.maximum, self.minimum = _ending(np.maximum), _ending(np.minimum)
-        self.exp, self.log, self.where = np.exp, np.log, np.where
-        self.less, self.less_equal = np.less, np.less_equal
-        self.both, self.either, self.opposite = np.logical_and, np.logical_or, np.logical_not
-
-    def copy(self, source: Array, out: Array) -> None:
-        out[...] = source
-
-    def take(self, table: Array, indices: Array, out: Array) -> None:
-        table.take(indices, out=out, mode="clip")  # other modes copy through a buffer
-
-    def view(self, tensor: Tensor) -> Array:
-        return tensor.numpy()
-
-    def tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(array)
+    library = np
+    view = staticmethod(Tensor.numpy)
+    tensor = staticmethod(torch.from_numpy)
+    copied = staticmethod(np.ndarray.copy)
+    at_least = staticmethod(np.maximum)
+    at_most = staticmethod(np.minimum)
+    take = staticmethod(partial(np.take, mode="clip"))  # other modes copy through a buffer
+    quiet = staticmethod(partial(np.errstate, all="ignore"))
 
     def empty(self, like: Array, *shape: int, dtype: torch.dtype) -> Array:
         return np.empty(shape, _NUMPY_TYPES[dtype])
 
-    def copied(self, array: Array) -> Array:
-        return array.copy()
-
-    def all(self, mask: Array) -> bool:
-        return bool(np.count_nonzero(mask) == mask.size)  # a sixth of the time of `all` on a few
-
-    def any(self, mask: Array) -> bool:
-        return bool(np.count_nonzero(mask))
-
-    def largest(self, values: Array) -> float:
-        return float(values.max())
-
-    def smallest(self, values: Array) -> float:
-        return float(values.min())
-
-    def quiet(self) -> AbstractContextManager[object]:
-        return np.errstate(all="ignore")
-
-    def sign(self, values: Array) -> Array:
-        return np.sign(values)
-
-    def at_least(self, values: Array, bound: Any) -> Array:
-        return np.maximum(values, bound)
-
-    def at_most(self, values: Array, bound: Any) -> Array:
-        return np.minimum(values, bound)
-
     def full(self, like: Array, *shape: int, value: float) -> Array:
         return np.full(shape, value, like.dtype)
-
-    def joined(self, parts: Sequence[Array]) -> Array:
-        return np.concatenate(parts, 1)
-
-    def sums(self, values: Array) -> Array:
-        return np.add.reduce(values, 1)
-
-    def sizes(self, values: Array) -> Array:
-        return np.maximum.reduce(np.abs(values), 1)
 
     # The loops of einsum and of matmul take the matrices one by one.
 
@@ -274,12 +147,6 @@ class _NumPy(Arrays):
 
     def column_squares(self, matrices: Array) -> Array:
         return np.einsum("rij,rij->rj", matrices, matrices)
-
-    def beside(self, parts: Sequence[Array]) -> Array:
-        return np.concatenate(parts, 2)
-
-    def stacked(self, parts: Sequence[Array]) -> Array:
-        return np.concatenate(parts, 0)
 
     def product(self, left: Array, right: Array) -> Array:
         if left.shape[1] * left.shape[2] * right.shape[2] <= _FEW:
@@ -293,12 +160,6 @@ class _NumPy(Arrays):
         if by != 1.0:
             np.multiply(found, by, found)
         return np.add(matrix, found, found)
-
-    def diagonals(self, matrices: Array) -> Array:
-        return np.diagonal(matrices, axis1=1, axis2=2)
-
-    def exponents(self, values: Array) -> Array:
-        return np.frexp(values)[1]
 
     def negative_powers(self, exponents: Array) -> Array:
         return np.ldexp(1.0, -exponents)
@@ -319,91 +180,45 @@ class _NumPy(Arrays):
         np.matmul(vectors[:, None, :], matrices, out[:, None, :])
 
 
-def _extreme(of_two: Any, of_number: Any) -> Callable[[Array, Any, Array], Any]:
-    def call(a: Tensor, b: Any, out: Tensor) -> Tensor:
-        result: Tensor = (of_two if isinstance(b, Tensor) else of_number)(a, b, out=out)
-        return result
-
-    return call
-
-
 class _Torch(Arrays):
-    def __init__(self) -> None:
-        self.add, self.subtract = _ending(torch.add), _ending(torch.sub)
-        self.multiply, self.divide = _ending(torch.mul), _ending(torch.div)
-        self.maximum = _extreme(torch.maximum, torch.clamp_min)
-        self.minimum = _extreme(torch.minimum, torch.clamp_max)
-        self.sqrt, self.log10 = _ending(torch.sqrt), _ending(torch.log10)
-        self.less, self.less_equal = _ending(torch.lt), _ending(torch.le)
-        self.both, self.either = _ending(torch.logical_and), _ending(torch.logical_or)
-        self.opposite = _ending(torch.logical_not)
-        self.exp, self.log, self.where = torch.exp, torch.log, torch.where
+    library = torch
 
-    def copy(self, source: Array, out: Array) -> None:
-        out.copy_(source)
-
-    def take(self, table: Array, indices: Array, out: Array) -> None:
-        torch.index_select(table, 0, indices.clamp(0, len(table) - 1), out=out)
-
-    def view(self, tensor: Tensor) -> Array:
+    @staticmethod
+    def view(tensor: Tensor) -> Array:
         return tensor
 
-    def tensor(self, array: Array) -> Tensor:
-        return array
+    tensor = view
+    copied = staticmethod(Tensor.clone)
+
+    @staticmethod
+    def at_least(values: Array, bound: Any, out: Array = None) -> Array:
+        return (torch.maximum if isinstance(bound, Tensor) else torch.clamp_min)(values, bound, out=out)
+
+    @staticmethod
+    def at_most(values: Array, bound: Any, out: Array = None) -> Array:
+        return (torch.minimum if isinstance(bound, Tensor) else torch.clamp_max)(values, bound, out=out)
+
+    quiet = staticmethod(nullcontext)
+
+    @staticmethod
+    def take(table: Array, indices: Array, out: Array) -> None:
+        torch.index_select(table, 0, indices.clamp(0, len(table) - 1), out=out)
+
+    @staticmethod
+    def sign(values: Array) -> Array:
+        return torch.where(torch.isnan(values), values, torch.sign(values))  # which makes a zero of NaN
 
     def empty(self, like: Array, *shape: int, dtype: torch.dtype) -> Array:
         return torch.empty(shape, dtype=dtype, device=like.device)
 
-    def copied(self, array: Array) -> Array:
-        return array.clone()
-
-    def all(self, mask: Array) -> bool:
-        return bool(mask.all())
-
-    def any(self, mask: Array) -> bool:
-        return bool(mask.any())
-
-    def largest(self, values: Array) -> float:
-        return float(values.max())
-
-    def smallest(self, values: Array) -> float:
-        return float(values.min())
-
-    def quiet(self) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def sign(self, values: Array) -> Array:
-        return torch.where(torch.isnan(values), values, torch.sign(values))  # which makes a zero of NaN
-
-    def at_least(self, values: Array, bound: Any) -> Array:
-        return torch.maximum(values, bound) if isinstance(bound, Tensor) else values.clamp_min(bound)
-
-    def at_most(self, values: Array, bound: Any) -> Array:
-        return torch.minimum(values, bound) if isinstance(bound, Tensor) else values.clamp_max(bound)
-
     def full(self, like: Array, *shape: int, value: float) -> Array:
         return torch.full(shape, value, dtype=like.dtype, device=like.device)
-
-    def joined(self, parts: Sequence[Array]) -> Array:
-        return torch.cat(list(parts), dim=1)
-
-    def sums(self, values: Array) -> Array:
-        return values.sum(1)
-
-    def sizes(self, values: Array) -> Array:
-        return values.abs().amax(1)
 
     def row_squares(self, matrices: Array) -> Array:
         return matrices.square().sum(2)
 
     def column_squares(self, matrices: Array) -> Array:
         return matrices.square().sum(1)
-
-    def beside(self, parts: Sequence[Array]) -> Array:
-        return torch.cat(list(parts), dim=2)
-
-    def stacked(self, parts: Sequence[Array]) -> Array:
-        return torch.cat(list(parts))
 
     # Products with a vector take another path where there is one run.
 
@@ -418,12 +233,6 @@ class _Torch(Arrays):
         if left.shape[2] == 1 or right.shape[2] == 1:
             return torch.add(matrix, self.product(left, right), alpha=by)
         return torch.baddbmm(matrix, left, right, alpha=by)
-
-    def diagonals(self, matrices: Array) -> Array:
-        return torch.diagonal(matrices, dim1=1, dim2=2)
-
-    def exponents(self, values: Array) -> Array:
-        return torch.frexp(values).exponent
 
     def negative_powers(self, exponents: Array) -> Array:
         return _POWERS.to(exponents.device)[exponents.to(torch.int64)]

@@ -104,11 +104,11 @@ class Ledger:
         self._wire()
 
     def _wire(self) -> None:
-        self._x = arrays_of(self._accounts.device)
+        self._xp = arrays_of(self._accounts.device)
         self.cost, gradient, forward, hessian_vector, flops = self._accounts
         self.counts = Counts(forward, gradient, hessian_vector, flops)
         self.gradients = self._accounts[:2]
-        self._steps = self._x.view(self.gradients)
+        self._steps = self._xp.view(self.gradients)
         self.cost_view = self._steps[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Ledger:
 
     def charge_gradient(self) -> None:
         """Book one loss-and-gradient evaluation for every run."""
-        self._x.add(self._steps, GRADIENT, self._steps)
+        self._xp.add(self._steps, GRADIENT, out=self._steps)
 
     def charge(self, rows: Tensor | None, counts: Counts) -> None:
         """Book ``counts`` for ``rows``: an index ``(R,)``, a boolean mask ``(B,)``, or None for every run.
@@ -150,8 +150,8 @@ class Ledger:
 
     def adopt(self, rows: Tensor, other: Ledger, theirs: Tensor) -> None:
         """Set the accounts of ``rows`` to those of ``theirs`` in another ledger."""
-        mine, others = self._x.view(self._accounts), self._x.view(other._accounts)
-        mine[:, self._x.view(rows)] = others[:, self._x.view(theirs)]
+        mine, others = self._xp.view(self._accounts), self._xp.view(other._accounts)
+        mine[:, self._xp.view(rows)] = others[:, self._xp.view(theirs)]
 
     def snapshot(self) -> tuple[Tensor, ...]:
         return tuple(a.clone() for a in (self.cost, *(getattr(self.counts, f.name) for f in fields(Counts))))

@@ -177,8 +177,8 @@ class Bookkeeper:
         columns: The runs' parameters and gradients where these are small, else None.
 
     Attributes:
-        x: What it works with.
-        floats: The numbers, as ``x`` sees them; `row` has them by name.
+        xp: What it works with.
+        floats: The numbers, as ``xp`` sees them; `row` has them by name.
         integers: Likewise.
         diverged: Likewise.
         sane: Whether no run diverged at the last step.
@@ -187,12 +187,12 @@ class Bookkeeper:
 
     def __init__(self, blocks: Blocks, columns: Columns | None = None) -> None:
         self.blocks = blocks
-        self.x = x = arrays_of(blocks.floats.device)
+        self.xp = xp = arrays_of(blocks.floats.device)
         dtype, count = blocks.floats.dtype, blocks.floats.shape[1]
         self.tiny = 1e-300 if dtype == torch.float64 else 1e-38
         self.huge = HUGE if dtype == torch.float64 else 1e36
-        floats, integers = x.view(blocks.floats), x.view(blocks.integers)
-        self.floats, self.integers, self.diverged = floats, integers, x.view(blocks.diverged)
+        floats, integers = xp.view(blocks.floats), xp.view(blocks.integers)
+        self.floats, self.integers, self.diverged = floats, integers, xp.view(blocks.diverged)
 
         def rows(first: str, last: str, step: int = 1) -> Array:
             return floats[AT[first] : AT[last] + 1 : step]
@@ -203,16 +203,16 @@ class Bookkeeper:
         self._ratios, self._decreases = rows("cosine", "curvature"), rows("last_decrease", "last_grad_decrease")
         self._logged, self._logs = rows("loss", "grad_norm2"), rows("log_loss", "log_grad_norm2")
         self.sane, self.some_diverged = True, True
-        self._parts = x.empty(floats, 3, count, dtype=dtype)  # what the ratios are divided by
+        self._parts = xp.empty(floats, 3, count, dtype=dtype)  # what the ratios are divided by
         self._two, self._third = self._parts[:2], self._parts[2]
-        self._sane = x.empty(floats, count, dtype=torch.bool)
-        self._finite = x.empty(floats, count, dtype=torch.bool)
+        self._sane = xp.empty(floats, count, dtype=torch.bool)
+        self._finite = xp.empty(floats, count, dtype=torch.bool)
         if columns is not None:
-            self.params, self.work = x.view(columns.params), x.view(columns.work)
+            self.params, self.work = xp.view(columns.params), xp.view(columns.work)
             self.gradient, self.new_gradient, self.turned, self.update = self.work
             self._both = self.work[1:3]
             size = columns.params.shape[0]
-            self._products = x.empty(floats, 2, size, count, dtype=dtype)
+            self._products = xp.empty(floats, 2, size, count, dtype=dtype)
             self.scratch = self._products[0]
             self._chain, self._two_chains = list(self.scratch), [self._products[:, k] for k in range(size)]
 
@@ -226,115 +226,115 @@ class Bookkeeper:
         The update is a multiple of the gradient before, so that one product of it with the change of the gradient, ``s``,
         does for all: ``<g, g'> = |g|^2 - s`` and ``<dw, dg> = lr s``, and the factors of ``lr`` cancel.
         """
-        x, row = self.x, self.row
-        x.subtract(self.gradient, self.new_gradient, self.turned)
-        x.multiply(self.gradient, self.turned, self.scratch)
+        xp, row = self.xp, self.row
+        xp.subtract(self.gradient, self.new_gradient, out=self.turned)
+        xp.multiply(self.gradient, self.turned, out=self.scratch)
         self._sum(self._chain, row["curvature"])
         self._begin_descent()
         self._end_columns()
-        x.multiply(self._lengths, row["update_norm"], self._two)
+        xp.multiply(self._lengths, row["update_norm"], out=self._two)
         self._follow()
 
     def book_columns(self) -> None:
         """After any step: loss, parameters, minus the update and the new gradient are new; make all else so."""
-        x, row = self.x, self.row
-        x.subtract(self.gradient, self.new_gradient, self.turned)
+        xp, row = self.xp, self.row
+        xp.subtract(self.gradient, self.new_gradient, out=self.turned)
         for a, b, out in (
             (self.update, self.turned, row["curvature"]),
             (self.gradient, self.new_gradient, row["cosine"]),
             (self.update, self.update, self._third),
         ):
-            x.multiply(a, b, self.scratch)
+            xp.multiply(a, b, out=self.scratch)
             self._sum(self._chain, out)
-        x.copy(row["grad_norm"], row["update_norm"])
+        row["update_norm"][...] = row["grad_norm"]
         self._end_columns()
         self._end_any()
 
     def book_rows(self, before: Tensor, after: Tensor, gradient: Tensor, new_gradient: Tensor, loss: Tensor) -> None:
         """After a step of runs with many parameters, ``(B, P)`` each: make their numbers those of the new point."""
         update, turned = before - after, gradient - new_gradient
-        view, x, row = self.x.view, self.x, self.row
-        x.copy(view(loss), row["loss"])
-        x.copy(view(row_dot(update, turned)), row["curvature"])
-        x.copy(view(row_dot(gradient, new_gradient)), row["cosine"])
-        x.copy(view(row_dot(update, update)), self._third)
-        x.copy(view(row_dot(new_gradient, new_gradient)), row["grad_norm2"])
-        x.copy(view(row_dot(turned, turned)), row["turn2"])
-        x.copy(row["grad_norm"], row["update_norm"])
-        x.sqrt(self._squares, self._lengths)
+        view, xp, row = self.xp.view, self.xp, self.row
+        row["loss"][...] = view(loss)
+        row["curvature"][...] = view(row_dot(update, turned))
+        row["cosine"][...] = view(row_dot(gradient, new_gradient))
+        self._third[...] = view(row_dot(update, update))
+        row["grad_norm2"][...] = view(row_dot(new_gradient, new_gradient))
+        row["turn2"][...] = view(row_dot(turned, turned))
+        row["update_norm"][...] = row["grad_norm"]
+        xp.sqrt(self._squares, out=self._lengths)
         self._end_any()
 
     def book_descent_rows(self, gradient: Tensor, new_gradient: Tensor, loss: Tensor) -> None:
         """`book_descent` of runs with many parameters, ``(B, P)`` each."""
         turned = gradient - new_gradient
-        view, x, row = self.x.view, self.x, self.row
-        x.copy(view(row_dot(gradient, turned)), row["curvature"])
+        view, xp, row = self.xp.view, self.xp, self.row
+        row["curvature"][...] = view(row_dot(gradient, turned))
         self._begin_descent()
-        x.copy(view(loss), row["loss"])
-        x.copy(view(row_dot(new_gradient, new_gradient)), row["grad_norm2"])
-        x.copy(view(row_dot(turned, turned)), row["turn2"])
-        x.sqrt(self._squares, self._lengths)
-        x.multiply(self._lengths, row["update_norm"], self._two)
+        row["loss"][...] = view(loss)
+        row["grad_norm2"][...] = view(row_dot(new_gradient, new_gradient))
+        row["turn2"][...] = view(row_dot(turned, turned))
+        xp.sqrt(self._squares, out=self._lengths)
+        xp.multiply(self._lengths, row["update_norm"], out=self._two)
         self._follow()
 
     def _begin_descent(self) -> None:
         """From the product ``s`` in the row of the curvature, and the numbers before the step."""
-        x, row = self.x, self.row
-        x.copy(row["curvature"], row["alignment"])
-        x.subtract(row["grad_norm2"], row["curvature"], row["cosine"])
-        x.multiply(row["grad_norm2"], row["learning_rate"], self._third)
-        x.copy(row["grad_norm"], row["update_norm"])
-        x.multiply(row["log_grad_norm2"], 0.5, row["log_update_norm"])
+        xp, row = self.xp, self.row
+        row["alignment"][...] = row["curvature"]
+        xp.subtract(row["grad_norm2"], row["curvature"], out=row["cosine"])
+        xp.multiply(row["grad_norm2"], row["learning_rate"], out=self._third)
+        row["update_norm"][...] = row["grad_norm"]
+        xp.multiply(row["log_grad_norm2"], 0.5, out=row["log_update_norm"])
 
     def _end_columns(self) -> None:
         """Squared lengths and lengths of the new gradient and of the change; the new gradient becomes the gradient."""
-        x = self.x
-        x.multiply(self._both, self._both, self._products)
+        xp = self.xp
+        xp.multiply(self._both, self._both, out=self._products)
         self._sum(self._two_chains, self._squares)
-        x.copy(self.new_gradient, self.gradient)
-        x.sqrt(self._squares, self._lengths)
+        self.gradient[...] = self.new_gradient
+        xp.sqrt(self._squares, out=self._lengths)
 
     def _end_any(self) -> None:
         """With the gradient norm before in the row of the update norm, and the squared length of the update in `_parts`."""
-        x, row, (first, second, third) = self.x, self.row, self._parts
-        x.copy(row["curvature"], row["alignment"])
-        x.multiply(row["update_norm"], row["grad_norm"], first)
-        x.sqrt(third, row["update_norm"])
-        x.multiply(row["update_norm"], row["turn_length"], second)
-        x.divide(row["update_norm"], row["learning_rate"], row["update_norm"])
-        x.maximum(row["update_norm"], self.tiny, row["turn2"])  # which nobody needs any more
-        x.log10(row["turn2"], row["log_update_norm"])
+        xp, row, (first, second, third) = self.xp, self.row, self._parts
+        row["alignment"][...] = row["curvature"]
+        xp.multiply(row["update_norm"], row["grad_norm"], out=first)
+        xp.sqrt(third, out=row["update_norm"])
+        xp.multiply(row["update_norm"], row["turn_length"], out=second)
+        xp.divide(row["update_norm"], row["learning_rate"], out=row["update_norm"])
+        xp.at_least(row["update_norm"], self.tiny, out=row["turn2"])  # which nobody needs any more
+        xp.log10(row["turn2"], out=row["log_update_norm"])
         self._follow()
 
     def _sum(self, terms: list[Array], out: Array) -> None:
         """A chain of additions: `row_dot` explains why."""
         if len(terms) == 1:
-            self.x.copy(terms[0], out)
+            out[...] = terms[0]
             return
-        self.x.add(terms[0], terms[1], out)
+        self.xp.add(terms[0], terms[1], out=out)
         for term in terms[2:]:
-            self.x.add(out, term, out)
+            self.xp.add(out, term, out=out)
 
     def _follow(self) -> None:
         """What follows from the numbers written by the four."""
-        x, row = self.x, self.row
-        x.maximum(self._parts, self.tiny, self._parts)
-        x.divide(self._ratios, self._parts, self._ratios)
-        x.copy(self._logs, self._decreases)  # of the loss and gradient norm before
-        x.maximum(self._logged, self.tiny, self._two)
-        x.log10(self._two, self._logs)
-        x.subtract(self._decreases, self._logs, self._decreases)
-        x.multiply(row["last_grad_decrease"], 0.5, row["last_grad_decrease"])
-        x.add(self._counts, 1, self._counts)
+        xp, row = self.xp, self.row
+        xp.at_least(self._parts, self.tiny, out=self._parts)
+        xp.divide(self._ratios, self._parts, out=self._ratios)
+        self._decreases[...] = self._logs  # of the loss and gradient norm before
+        xp.at_least(self._logged, self.tiny, out=self._two)
+        xp.log10(self._two, out=self._logs)
+        xp.subtract(self._decreases, self._logs, out=self._decreases)
+        xp.multiply(row["last_grad_decrease"], 0.5, out=row["last_grad_decrease"])
+        xp.add(self._counts, 1, out=self._counts)
         # comparisons with a NaN are false
-        x.less_equal(row["loss"], row["limit"], self._sane)
-        x.less(row["grad_norm2"], self.huge, self._finite)
-        x.both(self._sane, self._finite, self._sane)
-        self.sane = x.all(self._sane)
+        xp.less_equal(row["loss"], row["limit"], out=self._sane)
+        xp.less(row["grad_norm2"], self.huge, out=self._finite)
+        xp.logical_and(self._sane, self._finite, out=self._sane)
+        self.sane = bool(self._sane.all())
         if not self.sane:
             self.some_diverged = True
-            x.opposite(self._sane, self._sane)
-            x.either(self.diverged, self._sane, self.diverged)
+            xp.logical_not(self._sane, out=self._sane)
+            xp.logical_or(self.diverged, self._sane, out=self.diverged)
 
     def refresh(self, rows: Tensor | None = None) -> None:
         """Make what is kept beside `Progress` agree with it, after its numbers were changed from outside.
@@ -342,24 +342,24 @@ class Bookkeeper:
         Args:
             rows: ``(R,)``, whose were changed; None: everybody's.
         """
-        self.some_diverged = self.x.any(self.diverged)
+        self.some_diverged = bool(self.diverged.any())
         if rows is None:
             self.derive(self.floats)
             return
-        index = self.x.view(rows)
+        index = self.xp.view(rows)
         part = self.floats[:, index]  # a copy
         self.derive(part)
         self.floats[:, index] = part
 
     def derive(self, floats: Array) -> None:
         """The same within ``floats`` ``(len(FLOATS), R)``, whoever's they are."""
-        x = self.x
-        two = x.copied(floats[:2])
-        x.maximum(two, self.tiny, two)
-        x.log10(two, floats[AT["log_loss"] : AT["log_grad_norm2"] + 1])
-        x.sqrt(floats[AT["grad_norm2"]], floats[AT["grad_norm"]])
-        x.multiply(floats[AT["initial_loss"]], DIVERGED_ABOVE, floats[AT["limit"]])
-        x.minimum(floats[AT["limit"]], self.huge, floats[AT["limit"]])
+        xp = self.xp
+        two = xp.copied(floats[:2])
+        xp.at_least(two, self.tiny, out=two)
+        xp.log10(two, out=floats[AT["log_loss"] : AT["log_grad_norm2"] + 1])
+        xp.sqrt(floats[AT["grad_norm2"]], out=floats[AT["grad_norm"]])
+        xp.multiply(floats[AT["initial_loss"]], DIVERGED_ABOVE, out=floats[AT["limit"]])
+        xp.at_most(floats[AT["limit"]], self.huge, out=floats[AT["limit"]])
 
 
 class Aside:
@@ -373,8 +373,8 @@ class Aside:
     """
 
     def __init__(self, blocks: Blocks, columns: Columns | None, rows: Tensor, beside: Sequence[Tensor] = ()) -> None:
-        x = arrays_of(rows.device)
-        self._rows = x.view(rows)
+        xp = arrays_of(rows.device)
+        self._rows = xp.view(rows)
         memory = (
             blocks.floats[: _STEPPED + 1],  # the learning rate too
             blocks.integers[:_COUNTED],
@@ -382,7 +382,7 @@ class Aside:
             *(() if columns is None else (columns.params, columns.work[0])),
             *beside,
         )
-        self._memory: Sequence[Array] = [x.view(tensor) for tensor in memory]
+        self._memory: Sequence[Array] = [xp.view(tensor) for tensor in memory]
         self._kept = [array[..., self._rows] for array in self._memory]
 
     def put_back(self) -> None:

@@ -244,7 +244,7 @@ class Runs:
         """
         if self._columns is None or others._columns is None or self.batch is not None or self.data_element is not None:
             raise ValueError("only runs with few parameters, without mini-batches and moving data can be adopted")
-        view = self.books.x.view
+        view = self.books.xp.view
         at, of = view(rows), view(theirs)
         for mine, other in zip(self._blocks.tensors(), others._blocks.tensors(), strict=True):
             view(mine)[..., at] = view(other)[..., of]
@@ -348,11 +348,11 @@ class Runs:
 
     def _step_columns(self) -> None:
         """A step of gradient descent, in place."""
-        books, x = self.books, self.books.x
-        x.multiply(books.gradient, books.row["learning_rate"], books.update)
-        x.subtract(books.params, books.update, books.params)
+        books, xp = self.books, self.books.xp
+        xp.multiply(books.gradient, books.row["learning_rate"], out=books.update)
+        xp.subtract(books.params, books.update, out=books.params)
         self.problem.write_loss_and_gradient(
-            x, books.params, self.instance, books.row["loss"], books.new_gradient, books.scratch
+            xp, books.params, self.instance, books.row["loss"], books.new_gradient, books.scratch
         )
         self.ledger.charge_gradient()
         books.book_descent()
@@ -507,7 +507,7 @@ class Runs:
         for stale in (p.since_teleport, p.cosine, p.curvature, p.alignment):  # they speak of the place the run has left
             stale.masked_fill_(moved, 0)
         with self.quiet():
-            self.books.derive(self.books.x.view(blocks.floats))
+            self.books.derive(self.books.xp.view(blocks.floats))
         if not everyone:
             self._blocks.put(rows, blocks)
         self.changes += 1

@@ -79,7 +79,7 @@ class Numbers:
     Made at every action, so that it copies what every step changes and shares the rest with its neighbours.
 
     Args:
-        x: What copies.
+        xp: What copies.
         own: Arrays ``(B,)`` of its own by name.
         shared: Arrays that it shares with others, which nobody writes into.
         tolerance: The loss at which a run has converged.
@@ -90,14 +90,14 @@ class Numbers:
         *("converged", "diverged", "instance_id"),
     )
 
-    def __init__(self, x: Arrays, own: dict[str, Array], shared: dict[str, Array], tolerance: float) -> None:
-        self._x, self._own, self._shared, self._tolerance = x, own, shared, tolerance
+    def __init__(self, xp: Arrays, own: dict[str, Array], shared: dict[str, Array], tolerance: float) -> None:
+        self._xp, self._own, self._shared, self._tolerance = xp, own, shared, tolerance
 
     def __getitem__(self, name: str) -> Array:
         """A copy of the numbers of that name."""
         if name == "converged":
             return self._own["loss"] <= self._tolerance
-        return self._x.copied(self._own[name] if name in self._own else self._shared[name])
+        return self._xp.copied(self._own[name] if name in self._own else self._shared[name])
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,16 @@ class Episodes:
 
     def _wire(self) -> None:
         """Views of the episodes' memory, and what is made when it is needed."""
-        self._x = x = self.runs.books.x
-        self._now, self._next = x.view(self._orders)
-        self._action_counts, self._return_sums = x.view(self.actions), x.view(self.returns)
-        self._terminated, self._truncated = x.view(self.terminated), x.view(self.truncated)
+        self._xp = xp = self.runs.books.xp
+        self._now, self._next = xp.view(self._orders)
+        self._action_counts, self._return_sums = xp.view(self.actions), xp.view(self.returns)
+        self._terminated, self._truncated = xp.view(self.terminated), xp.view(self.truncated)
         self._most_actions_taken = self.most_actions  # not known: to be looked up
         self._loss_floor = max(self.settings.tolerance, 1e-300)
         # through an array, because Python's own logarithm may differ in the last bit
-        floor = x.view(torch.full((1,), self._loss_floor, dtype=torch.float64, device=self.settings.device))
-        self._floor = x.empty(floor, 1, dtype=torch.float64)
-        x.log10(floor, self._floor)
+        floor = xp.view(torch.full((1,), self._loss_floor, dtype=torch.float64, device=self.settings.device))
+        self._floor = xp.empty(floor, 1, dtype=torch.float64)
+        xp.log10(floor, out=self._floor)
         self._some_wait = True  # not known either
         self._writer: FeatureWriter | None = None
         self._shared: dict[str, Array] = {}
@@ -178,7 +178,7 @@ class Episodes:
         return self.runs.ledger.cost_view
 
     def __getstate__(self) -> dict[str, Any]:
-        views = {"_x", "_now", "_next", "_action_counts", "_return_sums", "_terminated", "_truncated", "_floor"}
+        views = {"_xp", "_now", "_next", "_action_counts", "_return_sums", "_terminated", "_truncated", "_floor"}
         views |= {"_writer", "_shared"}
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
@@ -190,9 +190,10 @@ class Episodes:
 
     def _look(self) -> None:
         """After something else than an action: what actions count on."""
-        x = self._x
-        self._some_wait = x.any(self._terminated) or x.any(self._truncated) or x.any(self.runs.books.diverged)
-        self._most_actions_taken = int(x.largest(self._action_counts))
+        self._some_wait = (
+            bool(self._terminated.any()) or bool(self._truncated.any()) or bool(self.runs.books.diverged.any())
+        )
+        self._most_actions_taken = int(self._action_counts.max())
         self._write_orders(self._now)
 
     @property
@@ -229,7 +230,7 @@ class Episodes:
         self._look()
 
     def _clear(self, rows: Tensor | slice) -> None:
-        at = rows if isinstance(rows, slice) else self._x.view(rows)
+        at = rows if isinstance(rows, slice) else self._xp.view(rows)
         self._terminated[at] = False
         self._truncated[at] = False
         self._action_counts[at] = 0
@@ -277,7 +278,7 @@ class Episodes:
             self._action_counts += 1
             idle = waiting
             if idle is not None:
-                self._x.subtract(self._action_counts, self._x.view(idle.to(torch.int64)), self._action_counts)
+                self._xp.subtract(self._action_counts, self._xp.view(idle.to(torch.int64)), out=self._action_counts)
         else:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
@@ -286,23 +287,23 @@ class Episodes:
         if self._most_actions_taken >= self.most_actions:
             self._most_actions_taken = int(self.actions.max())
 
-        x, row = self._x, runs.books.row
+        xp, row = self._xp, runs.books.row
         self._write_orders(self._next)
         before, self._now, self._next = self._now, self._next, self._now
         quiet = (
             together
             and runs.books.sane
-            and x.smallest(row["loss"]) > s.tolerance
-            and x.largest(self._cost_view) + 1.0 <= s.budget + _SLACK
+            and float(row["loss"].min()) > s.tolerance
+            and float(self._cost_view.max()) + 1.0 <= s.budget + _SLACK
             and self._most_actions_taken < self.most_actions
         )
         if quiet and s.reward == "log_decrease" and cost_before is None:  # everybody goes on
-            reward = x.empty(before, self.count, dtype=torch.float64)
-            x.subtract(before, self._now, reward)
+            reward = xp.empty(before, self.count, dtype=torch.float64)
+            xp.subtract(before, self._now, out=reward)
             if idle is not None:
-                reward[x.view(idle)] = 0.0
-            x.add(self._return_sums, reward, self._return_sums)
-            none = x.empty(before, 2, self.count, dtype=torch.bool)
+                reward[xp.view(idle)] = 0.0
+            xp.add(self._return_sums, reward, out=self._return_sums)
+            none = xp.empty(before, 2, self.count, dtype=torch.bool)
             none[...] = False
             return Outcome(reward, none[0], none[1], None)
         with runs.quiet():
@@ -320,28 +321,28 @@ class Episodes:
 
     def _finish(self, before: Array, cost_before: Tensor | None, idle: Tensor | None) -> Outcome:
         """Rewards and ends."""
-        s, runs, x = self.settings, self.runs, self._x
+        s, runs, xp = self.settings, self.runs, self._xp
         diverged = runs.books.diverged
         terminated = (runs.books.row["loss"] <= s.tolerance) | diverged
         truncated = (self._cost_view + 1.0 > s.budget + _SLACK) | (self._action_counts >= self.most_actions)
         truncated &= ~terminated
         if idle is not None:
-            playing = ~x.view(idle)
+            playing = ~xp.view(idle)
             terminated &= playing
             truncated &= playing
         ended = terminated | truncated
-        some = x.any(ended)
-        reward = self._decrease(before) if s.reward == "log_decrease" else x.view(self._final(x.tensor(ended)))
+        some = bool(ended.any())
+        reward = self._decrease(before) if s.reward == "log_decrease" else xp.view(self._final(xp.tensor(ended)))
         if cost_before is not None:
-            reward -= s.cost_weight * (self._cost_view - x.view(cost_before))
+            reward -= s.cost_weight * (self._cost_view - xp.view(cost_before))
         if idle is not None:
-            reward[x.view(idle)] = 0.0
-        x.add(self._return_sums, reward, self._return_sums)
-        x.either(self._terminated, terminated, self._terminated)
-        x.either(self._truncated, truncated, self._truncated)
+            reward[xp.view(idle)] = 0.0
+        xp.add(self._return_sums, reward, out=self._return_sums)
+        xp.logical_or(self._terminated, terminated, out=self._terminated)
+        xp.logical_or(self._truncated, truncated, out=self._truncated)
         self._some_wait |= some
-        over = x.tensor(ended) if some else None
-        return Outcome(reward, x.copied(self._terminated), x.copied(self._truncated), over)
+        over = xp.tensor(ended) if some else None
+        return Outcome(reward, xp.copied(self._terminated), xp.copied(self._truncated), over)
 
     def _step(self, stepping: Tensor, factor: Tensor | None) -> None:
         s, runs = self.settings, self.runs
@@ -375,41 +376,41 @@ class Episodes:
 
     def _write_orders(self, out: Array) -> None:
         """``log10`` of the loss, floored at the tolerance; float64."""
-        x, row = self._x, self.runs.books.row
+        xp, row = self._xp, self.runs.books.row
         if self.settings.dtype == torch.float64:
-            x.maximum(row["log_loss"], self._floor, out)
+            xp.at_least(row["log_loss"], self._floor, out=out)
         else:
-            x.copy(self._orders_of(self.runs.progress.loss), out)
+            out[...] = self._orders_of(self.runs.progress.loss)
 
     def _orders_of(self, loss: Tensor) -> Array:
         """The same of any losses ``(B,)``, in memory of its own."""
-        x = self._x
-        floored = x.view(loss.to(torch.float64).clamp_min(self._loss_floor))
-        found = x.empty(floored, len(loss), dtype=torch.float64)
-        x.log10(floored, found)
+        xp = self._xp
+        floored = xp.view(loss.to(torch.float64).clamp_min(self._loss_floor))
+        found = xp.empty(floored, len(loss), dtype=torch.float64)
+        xp.log10(floored, out=found)
         return found
 
     def _decrease(self, before: Array) -> Array:
         """The reward ``log_decrease`` ``(B,)``, in memory of its own; ``before``: the orders before the action."""
-        x, diverged = self._x, self.runs.books.diverged
-        reward = x.empty(before, self.count, dtype=torch.float64)
-        x.subtract(before, self._now, reward)
-        if x.any(diverged):
-            start = self._orders_of(self.runs.progress.initial_loss[x.tensor(diverged)])
+        xp, diverged = self._xp, self.runs.books.diverged
+        reward = xp.empty(before, self.count, dtype=torch.float64)
+        xp.subtract(before, self._now, out=reward)
+        if bool(diverged.any()):
+            start = self._orders_of(self.runs.progress.initial_loss[xp.tensor(diverged)])
             # a run that starts at a loss that is not finite has gained nothing before
-            gained = torch.nan_to_num(x.tensor(start - before[diverged]), nan=0.0, posinf=0.0, neginf=0.0)
-            reward[diverged] = x.view(DIVERGED_RETURN - gained)
+            gained = torch.nan_to_num(xp.tensor(start - before[diverged]), nan=0.0, posinf=0.0, neginf=0.0)
+            reward[diverged] = xp.view(DIVERGED_RETURN - gained)
         return reward
 
     def _final(self, ended: Tensor) -> Tensor:
         """The reward ``terminal`` ``(B,)``, in memory of its own; ``ended`` ``(B,)``: whose episodes end."""
-        p, x = self.runs.progress, self._x
+        p, xp = self.runs.progress, self._xp
         final, first = p.loss, p.initial_loss
         if self.measures_apart and bool(ended.any()):
             rows = ended.nonzero().squeeze(1)
             final, first = p.loss.clone(), self.initial_full_loss
             final[rows] = self.runs.evaluate(rows)["loss"]
-        start, end = x.tensor(self._orders_of(first)), x.tensor(self._orders_of(final))
+        start, end = xp.tensor(self._orders_of(first)), xp.tensor(self._orders_of(final))
         reward = torch.where(ended, start - end, 0.0)
         return reward.masked_fill_(p.diverged, DIVERGED_RETURN)
 
@@ -466,7 +467,7 @@ class Episodes:
 
     def numbers(self) -> Numbers:
         """The numbers of an info, now."""
-        x, runs = self._x, self.runs
+        xp, runs = self._xp, self.runs
         row = runs.books.row
         if self._seen != runs.changes:
             p, ids = runs.progress, runs.instance.ids
@@ -478,16 +479,16 @@ class Episodes:
                 "teleport_status": p.status,
                 "instance_id": ids,
             }
-            self._shared = {name: x.copied(x.view(tensor)) for name, tensor in rest.items()}
+            self._shared = {name: xp.copied(xp.view(tensor)) for name, tensor in rest.items()}
             self._seen = runs.changes
         own = {
-            "loss": x.copied(row["loss"]),
-            "grad_norm": x.copied(row["grad_norm"]),
-            "step": x.copied(runs.books.integers[AT["steps"]]),
-            "cost": x.copied(self._cost_view),
-            "diverged": x.copied(runs.books.diverged),
+            "loss": xp.copied(row["loss"]),
+            "grad_norm": xp.copied(row["grad_norm"]),
+            "step": xp.copied(runs.books.integers[AT["steps"]]),
+            "cost": xp.copied(self._cost_view),
+            "diverged": xp.copied(runs.books.diverged),
         }
-        return Numbers(x, own, self._shared, self.settings.tolerance)
+        return Numbers(xp, own, self._shared, self.settings.tolerance)
 
     def numbers_of_one(self) -> dict[str, Any]:
         """The same of a single run, as Python's numbers."""

@@ -291,27 +291,29 @@ class FeatureWriter:
 
     def __init__(self, runs: Runs, budget: float, tolerance: float, cheapest: float) -> None:
         self._runs, self._books = runs, runs.books
-        self._x = x = runs.books.x
+        self._xp = xp = runs.books.xp
         device, count = runs.device, runs.count
         single = torch.float32
         self._table = torch.zeros(len(FEATURES), count, dtype=single, device=device)
         self._low, self._high = LOW.to(device)[:, None], HIGH.to(device)[:, None]
-        self._left64 = x.view(torch.zeros(count, dtype=torch.float64, device=device))
-        self._wide, self._wide_logs = (x.view(torch.zeros(2, count, dtype=runs.dtype, device=device)) for _ in range(2))
+        self._left64 = xp.view(torch.zeros(count, dtype=torch.float64, device=device))
+        self._wide, self._wide_logs = (
+            xp.view(torch.zeros(2, count, dtype=runs.dtype, device=device)) for _ in range(2)
+        )
         # float32 logarithms: of loss, gradient norm and update norm; of the initial loss and gradient norm; of rate and base
         self._logs, self._initial, self._rates = (
-            x.view(torch.zeros(rows, count, dtype=single, device=device)) for rows in (3, 2, 2)
+            xp.view(torch.zeros(rows, count, dtype=single, device=device)) for rows in (3, 2, 2)
         )
         self._two_logs = self._logs[:2]
-        self._half_initial, self._spare = (x.view(torch.zeros(count, dtype=single, device=device)) for _ in range(2))
-        self._counts = x.view(
+        self._half_initial, self._spare = (xp.view(torch.zeros(count, dtype=single, device=device)) for _ in range(2))
+        self._counts = xp.view(
             (torch.log10(torch.arange(1, _COUNTS + 2, device=device).to(torch.float64)) / 3.0).to(single)
         )
-        self._budget = x.view(torch.tensor([budget], dtype=torch.float64, device=device))
-        self._cheapest = x.view(torch.tensor([cheapest], dtype=single, device=device))
+        self._budget = xp.view(torch.tensor([budget], dtype=torch.float64, device=device))
+        self._cheapest = xp.view(torch.tensor([cheapest], dtype=single, device=device))
         self._per_budget, self._log_tolerance = 1.0 / budget, _log10(tolerance)
-        self._cost = x.view(runs.ledger.cost)
-        rows = x.view(self._table)
+        self._cost = xp.view(runs.ledger.cost)
+        rows = xp.view(self._table)
         self._row = {name: rows[index] for name, index in INDEX.items()}
         self._since_initial, self._on_loss = rows[:2], rows[:3]
         self._drops, self._cosines = rows[3:5], rows[5:9:3]
@@ -329,55 +331,55 @@ class FeatureWriter:
         Args:
             rows: ``(R,)``, for whom; None: all.
         """
-        x, row, kept = self._x, self._row, self._books.row
+        xp, row, kept = self._xp, self._row, self._books.row
         if self._runs.changes != self._seen:
             self._write_rest()
         loss, gradient, update = self._logs
-        x.copy(self._kept_logs, self._logs)
-        x.subtract(self._two_logs, self._initial, self._since_initial)
-        x.subtract(loss, self._log_tolerance, row["orders_left"])
-        x.multiply(self._on_loss, 1.0 / 12.0, self._on_loss)
-        x.copy(self._kept_drops, self._drops)
-        x.copy(self._kept_cosines, self._cosines)
-        x.subtract(gradient, loss, row["rate_decrease"])
-        x.add(row["rate_decrease"], self._rates[0], row["rate_decrease"])
-        x.multiply(row["rate_decrease"], 0.5, row["rate_decrease"])
-        x.multiply(kept["learning_rate"], kept["curvature"], self._wide[0])
-        x.copy(self._wide[0], row["rate_curvature"])
-        x.multiply(row["rate_curvature"], 0.5, row["rate_curvature"])
-        x.subtract(update, self._half_initial, row["update_norm"])
-        x.multiply(row["update_norm"], 1.0 / 6.0, row["update_norm"])
+        self._logs[...] = self._kept_logs
+        xp.subtract(self._two_logs, self._initial, out=self._since_initial)
+        xp.subtract(loss, self._log_tolerance, out=row["orders_left"])
+        xp.multiply(self._on_loss, 1.0 / 12.0, out=self._on_loss)
+        self._drops[...] = self._kept_drops
+        self._cosines[...] = self._kept_cosines
+        xp.subtract(gradient, loss, out=row["rate_decrease"])
+        xp.add(row["rate_decrease"], self._rates[0], out=row["rate_decrease"])
+        xp.multiply(row["rate_decrease"], 0.5, out=row["rate_decrease"])
+        xp.multiply(kept["learning_rate"], kept["curvature"], out=self._wide[0])
+        row["rate_curvature"][...] = self._wide[0]
+        xp.multiply(row["rate_curvature"], 0.5, out=row["rate_curvature"])
+        xp.subtract(update, self._half_initial, out=row["update_norm"])
+        xp.multiply(row["update_norm"], 1.0 / 6.0, out=row["update_norm"])
         if self._some_fresh:
             fresh = self._books.integers[AT["steps"]] == 0
             row["update_norm"][fresh] = 0.0
-            self._some_fresh = x.any(fresh)
-        x.subtract(self._budget, self._cost, self._left64)
+            self._some_fresh = bool(fresh.any())
+        xp.subtract(self._budget, self._cost, out=self._left64)
         left, log_left, price = row["budget_left"], row["log_budget_left"], row["price"]
-        x.copy(self._left64, left)
-        x.maximum(left, 1e-9, price)
-        x.add(price, 1.0, log_left)
-        x.divide(self._cheapest, price, price)
-        x.log10(log_left, self._spare)
-        x.multiply(self._spare, 0.25, log_left)
-        x.multiply(left, self._per_budget, left)
-        x.take(self._counts, self._books.integers[AT["since_teleport"]], row["since_teleport"])
+        left[...] = self._left64
+        xp.at_least(left, 1e-9, out=price)
+        xp.add(price, 1.0, out=log_left)
+        xp.divide(self._cheapest, price, out=price)
+        xp.log10(log_left, out=self._spare)
+        xp.multiply(self._spare, 0.25, out=log_left)
+        xp.multiply(left, self._per_budget, out=left)
+        xp.take(self._counts, self._books.integers[AT["since_teleport"]], out=row["since_teleport"])
         return self._clipped(self._table if rows is None else self._table[:, rows])
 
     def _write_rest(self) -> None:
         """What a gradient step leaves alone."""
-        x, row, kept, integers = self._x, self._row, self._books.row, self._books.integers
-        x.maximum(self._starts, _tiny(self._runs.progress.loss), self._wide)
-        x.log10(self._wide, self._wide_logs)
-        x.copy(self._wide_logs, self._initial)
-        x.multiply(self._initial[1], 0.5, self._half_initial)
-        x.log10(self._kept_rates, self._wide_logs)
-        x.copy(self._wide_logs, self._rates)
-        x.subtract(self._rates[0], self._rates[1], row["rate"])
-        x.multiply(row["rate"], 1.0 / _log10(RATE_RANGE), row["rate"])
-        x.copy(kept["teleport_gain"], row["teleport_gain"])
-        x.multiply(row["teleport_gain"], 0.5, row["teleport_gain"])
-        x.take(self._counts, integers[AT["attempts"]], row["teleports"])
-        x.copy(integers[AT["status"]] > 1, row["refused"])
+        xp, row, kept, integers = self._xp, self._row, self._books.row, self._books.integers
+        xp.at_least(self._starts, _tiny(self._runs.progress.loss), out=self._wide)
+        xp.log10(self._wide, out=self._wide_logs)
+        self._initial[...] = self._wide_logs
+        xp.multiply(self._initial[1], 0.5, out=self._half_initial)
+        xp.log10(self._kept_rates, out=self._wide_logs)
+        self._rates[...] = self._wide_logs
+        xp.subtract(self._rates[0], self._rates[1], out=row["rate"])
+        xp.multiply(row["rate"], 1.0 / _log10(RATE_RANGE), out=row["rate"])
+        row["teleport_gain"][...] = kept["teleport_gain"]
+        xp.multiply(row["teleport_gain"], 0.5, out=row["teleport_gain"])
+        xp.take(self._counts, integers[AT["attempts"]], out=row["teleports"])
+        row["refused"][...] = integers[AT["status"]] > 1
         self._seen, self._some_fresh = self._runs.changes, True
 
     def _clipped(self, table: Tensor) -> Tensor:

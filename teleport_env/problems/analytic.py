@@ -99,14 +99,14 @@ class AnalyticProblem(Problem):
         return 1 if split == "paper" else None
 
     def write_squared_norms(
-        self, x: Arrays, u: Array, v: Array, instance: Instance, rows: slice, out: Array, spare: Array
+        self, xp: Arrays, u: Array, v: Array, instance: Instance, rows: slice, out: Array, spare: Array
     ) -> None:
         """A positive multiple of the squared gradient norm at the coordinates ``(u, v)``, for problems of two parameters.
 
         Optional: a search over the circle then needs no gradients. The same factor for all points of a run.
 
         Args:
-            x: What to compute with; see `teleport_env.arrays`.
+            xp: What to compute with; see `teleport_env.arrays`.
             u: ``(R, K)``, ``K`` points a run; may be written into.
             v: ``(R, K)``; likewise.
             instance: The instances of all runs.

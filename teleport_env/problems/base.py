@@ -117,16 +117,16 @@ class Problem(ABC):
         return None
 
     def write_loss_and_gradient(
-        self, x: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
+        self, xp: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
     ) -> None:
         """The same written in place, for problems of a few parameters whose speed is that of the calls they make.
 
         Optional: runs use it where the class that defines `loss_and_gradient` defines it too. It must give the same bits.
 
         Args:
-            x: What to compute with; see `teleport_env.arrays`.
+            xp: What to compute with; see `teleport_env.arrays`.
             params: ``(P, B)``, column by column.
-            instance: The instances; ``x.view`` gives arrays of its tensors.
+            instance: The instances; ``xp.view`` gives arrays of its tensors.
             loss: ``(B,)``, to be written.
             gradient: ``(P, B)``, to be written.
             scratch: ``(P, B)``, for whatever is needed on the way.

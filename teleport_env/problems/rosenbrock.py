@@ -81,37 +81,37 @@ class Rosenbrock(AnalyticProblem):
         return scaled.mul_(r).add_(v.mul_(v)), torch.stack((along_x, along_y)).t()
 
     def write_loss_and_gradient(
-        self, x: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
+        self, xp: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
     ) -> None:
         (px, py), (gx, gy), square = params, gradient, scratch[0]
-        x.multiply(px, px, loss)
-        x.subtract(loss, py, loss)  # r
-        x.multiply(x.view(instance["curvature"]), loss, gy)
-        x.multiply(gy, loss, loss)
-        x.multiply(gy, -2.0, gy)
-        x.subtract(px, 1.0, gx)  # v
-        x.multiply(gx, gx, square)
-        x.add(loss, square, loss)
-        x.multiply(gy, px, square)
-        x.subtract(gx, square, gx)
-        x.multiply(gx, 2.0, gx)
+        xp.multiply(px, px, out=loss)
+        xp.subtract(loss, py, out=loss)  # r
+        xp.multiply(xp.view(instance["curvature"]), loss, out=gy)
+        xp.multiply(gy, loss, out=loss)
+        xp.multiply(gy, -2.0, out=gy)
+        xp.subtract(px, 1.0, out=gx)  # v
+        xp.multiply(gx, gx, out=square)
+        xp.add(loss, square, out=loss)
+        xp.multiply(gy, px, out=square)
+        xp.subtract(gx, square, out=gx)
+        xp.multiply(gx, 2.0, out=gx)
 
     def write_squared_norms(
-        self, x: Arrays, u: Array, v: Array, instance: Instance, rows: slice, out: Array, spare: Array
+        self, xp: Arrays, u: Array, v: Array, instance: Instance, rows: slice, out: Array, spare: Array
     ) -> None:
         # |grad L|^2 / 4 = (2 sqrt(b) x u + v)^2 + b u^2 with x = v + 1
-        curvature = x.view(instance["curvature"])[rows, None]
-        double_root = x.empty(curvature, *curvature.shape, dtype=instance["curvature"].dtype)
-        x.sqrt(curvature, double_root)
-        x.multiply(double_root, 2.0, double_root)
-        x.add(v, 1.0, spare)
-        x.multiply(spare, double_root, spare)
-        x.multiply(spare, u, spare)
-        x.add(spare, v, spare)
-        x.multiply(spare, spare, spare)
-        x.multiply(u, u, out)
-        x.multiply(out, curvature, out)
-        x.add(out, spare, out)
+        curvature = xp.view(instance["curvature"])[rows, None]
+        double_root = xp.empty(curvature, *curvature.shape, dtype=instance["curvature"].dtype)
+        xp.sqrt(curvature, out=double_root)
+        xp.multiply(double_root, 2.0, out=double_root)
+        xp.add(v, 1.0, out=spare)
+        xp.multiply(spare, double_root, out=spare)
+        xp.multiply(spare, u, out=spare)
+        xp.add(spare, v, out=spare)
+        xp.multiply(spare, spare, out=spare)
+        xp.multiply(u, u, out=out)
+        xp.multiply(out, curvature, out=out)
+        xp.add(out, spare, out=out)
 
     def forward(self, params: Tensor, instance: Instance) -> Tensor:
         """``(u, v)`` ``(B, 2)`` with ``L = u^2 + v^2``."""

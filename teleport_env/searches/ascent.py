@@ -117,50 +117,50 @@ class GradientAscent(Search):
 
     def propose(self, start: Start) -> Candidate:
         evaluates = not uses_hessian(start.symmetry, self.derivative)
-        x = arrays_of(start.loss.device)
+        xp = arrays_of(start.loss.device)
         trail: Trail
         if self.start == "random":
             trail = points = PointTrail(start, evaluates)
             begun = at_start(start)
             place = points.at(begun)
             moved = self._random_point(start, evaluates)
-            sound = place.finite & x.view(moved.finite)
-            place = points.at(where_points(start, x.tensor(sound), moved, begun))
+            sound = place.finite & xp.view(moved.finite)
+            place = points.at(where_points(start, xp.tensor(sound), moved, begun))
         else:
             trail = trail_of(start, self.derivative)
             place = trail.begin()
             sound = place.finite
         start_norm2 = place.norm2 if self.start == "identity" else None
-        left = self._reach(x, start)
+        left = self._reach(xp, start)
         for _ in range(self.steps):
             direction = trail.direction(place, self.derivative, relative=False)
             length = self.rate * trail.length(direction)
             # untouched where it fits, so that the bound costs no rounding
-            factor = self.rate * x.where(length > left, left / length, 1.0)
+            factor = self.rate * xp.where(length > left, left / length, 1.0)
             tried = trail.along(place, direction, factor, self.retract)
             sound = sound & (length < math.inf) & tried.finite
-            left = x.at_least(left - length, 0.0)
+            left = xp.at_least(left - length, 0.0)
             place = trail.choose(sound, tried, place)
         point = trail.end(place)
         if not evaluates:  # the double backward pass evaluates where each step begins, but not where the last one ends
             point.loss, point.gradient = start.evaluator.loss_and_gradient(point.params)
         loss = verified(start, point.loss, point.params, self.verify, point.element)
-        loss = loss if x.all(sound) else torch.where(x.tensor(sound), loss, torch.nan)
+        loss = loss if bool(sound.all()) else torch.where(xp.tensor(sound), loss, torch.nan)
         candidate = Candidate(point.params, loss, point.gradient, element=point.element)
         if self.objective != "any":
             objective = objective_named(self.objective)
             if place.norm2 is not None and start_norm2 is not None:
-                scores = (_score(x, norm2, 1.0) for norm2 in (place.norm2, start_norm2))
-                candidate.score, candidate.start_score = map(x.tensor, scores)
+                scores = (_score(xp, norm2, 1.0) for norm2 in (place.norm2, start_norm2))
+                candidate.score, candidate.start_score = map(xp.tensor, scores)
             else:
                 candidate.score = objective.score(start, point.params, point.gradient)
                 candidate.start_score = objective.start_score(start)
         return candidate
 
-    def _reach(self, x: Arrays, start: Start) -> Array:
+    def _reach(self, xp: Arrays, start: Start) -> Array:
         """``(R,)``: how far the steps may go in all."""
         free = self.trust_radius is None or compact(start.symmetry.group)
-        return x.full(x.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
+        return xp.full(xp.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
 
     def _random_point(self, start: Start, evaluates: bool) -> Point:
         group = start.symmetry.group
@@ -238,45 +238,45 @@ class NormalizedAscent(Search):
         sign = -1.0 if self.objective == "balance_gradient" else 1.0
         relative = self.objective == "relative"
         trail = PointTrail(start) if uses_hessian(start.symmetry, self.derivative) else trail_of(start, self.derivative)
-        x = arrays_of(start.loss.device)
+        xp = arrays_of(start.loss.device)
         place = tried = trail.begin()
-        start_score = score = tried_score = _score(x, place.norm2, sign)
-        like = x.view(start.loss)
-        accepted = None
-        length_factor, travelled = (x.full(like, len(start), value=value) for value in (1.0, 0.0))
+        start_score = score = tried_score = _score(xp, place.norm2, sign)
+        like = xp.view(start.loss)
+        accepted: Array = None
+        length_factor, travelled = (xp.full(like, len(start), value=value) for value in (1.0, 0.0))
         for step in range(self.steps):
             length = self.radius * self.decay**step * length_factor
-            length = x.at_most(length, self.trust_radius - travelled)
+            length = xp.at_most(length, self.trust_radius - travelled)
             direction = trail.direction(place, self.derivative, relative)
             size = trail.length(direction)
             usable = size < math.inf
-            factor = length if relative else sign * length / x.at_least(size, TINY[size.dtype])
+            factor = length if relative else sign * length / xp.at_least(size, TINY[size.dtype])
             tried = trail.along(place, direction, factor, self.retract)
-            tried_score = _score(x, tried.norm2, sign)
+            tried_score = _score(xp, tried.norm2, sign)
             helped = tried.finite & usable & (tried_score > score)
-            if not x.all(usable):
-                tried.loss = x.where(usable, tried.loss, math.nan)
+            if not bool(usable.all()):
+                tried.loss = xp.where(usable, tried.loss, math.nan)
             if not carries(start.symmetry):
-                helped = helped & kept_loss(x, start, tried.loss, self.loss_tolerance)
+                helped = helped & kept_loss(xp, start, tried.loss, self.loss_tolerance)
             accepted = helped if accepted is None else accepted | helped
-            if x.all(helped):
+            if bool(helped.all()):
                 place, score, travelled = tried, tried_score, travelled + length
                 continue
             place = trail.choose(helped, tried, place)
-            score = x.where(helped, tried_score, score)
-            travelled = x.where(helped, travelled + length, travelled)
-            length_factor = x.where(helped, length_factor, self.shrink * length_factor)
+            score = xp.where(helped, tried_score, score)
+            travelled = xp.where(helped, travelled + length, travelled)
+            length_factor = xp.where(helped, length_factor, self.shrink * length_factor)
         # A run without an accepted step proposes its last one, for `find` to say what was wrong with it.
-        if not x.all(accepted):
+        if not bool(accepted.all()):
             place = trail.choose(accepted, place, tried)
-            score = x.where(accepted, score, tried_score)
+            score = xp.where(accepted, score, tried_score)
         point = trail.end(place)
         loss = verified(start, point.loss, point.params, self.verify, point.element)
-        scores = x.tensor(score), x.tensor(start_score)
+        scores = xp.tensor(score), xp.tensor(start_score)
         return Candidate(point.params, loss, point.gradient, *scores, element=point.element)
 
 
-def _score(x: Arrays, norm2: Array | None, sign: float) -> Array:
+def _score(xp: Arrays, norm2: Array | None, sign: float) -> Array:
     """As `ordered` has it."""
     assert norm2 is not None, "a trail without gradients has no score"
-    return x.where(norm2 == norm2, sign * norm2, -math.inf)
+    return xp.where(norm2 == norm2, sign * norm2, -math.inf)

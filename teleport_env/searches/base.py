@@ -165,20 +165,20 @@ def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
     residual ``r`` is known to ``eps`` times the residuals that the run began with, so that its square is known to
     ``eps |r| |r_0|``, and near a minimum of zero no action, however exact, keeps more digits.
     """
-    x = arrays_of(loss.device)
-    with x.quiet():
-        return x.tensor(kept_loss(x, start, x.view(loss), tolerance))
+    xp = arrays_of(loss.device)
+    with xp.quiet():
+        return xp.tensor(kept_loss(xp, start, xp.view(loss), tolerance))
 
 
-def kept_loss(x: Arrays, start: Start, loss: Array, tolerance: float | None) -> Array:
+def kept_loss(xp: Arrays, start: Start, loss: Array, tolerance: float | None) -> Array:
     """`loss_kept` of arrays."""
     if not start.symmetry.keeps_loss:
-        return x.where(loss < math.inf, True, True)
-    here = x.view(start.loss)
+        return xp.where(loss < math.inf, True, True)
+    here = xp.view(start.loss)
     before = abs(here)
     if tolerance is None:
         double = start.loss.dtype == torch.float64
-        scale = before if start.scale is None else x.at_least(abs(x.view(start.scale)), before)
+        scale = before if start.scale is None else xp.at_least(abs(xp.view(start.scale)), before)
         allowed = (1e-10 if double else 5e-6) * before
         rounding = 32.0 * _EPS[start.loss.dtype]
         allowed = allowed + rounding * before**0.5 * scale**0.5
@@ -222,15 +222,15 @@ class Search(ABC):
 
     def find(self, start: Start) -> Found:
         """Search from ``start`` and keep what the three rules at the head of this module allow."""
-        x = arrays_of(start.loss.device)
-        with x.quiet():
-            return self._judged(x, start, self.propose(start))
+        xp = arrays_of(start.loss.device)
+        with xp.quiet():
+            return self._judged(xp, start, self.propose(start))
 
-    def _judged(self, x: Arrays, start: Start, proposed: Candidate) -> Found:
+    def _judged(self, xp: Arrays, start: Start, proposed: Candidate) -> Found:
         def view(tensor: Tensor) -> Array:
-            return x.view(tensor.detach())  # a user's search may have left a graph, which checks tell of
+            return xp.view(tensor.detach())  # a user's search may have left a graph, which checks tell of
 
-        before, after = x.view(start.loss), view(proposed.loss)
+        before, after = xp.view(start.loss), view(proposed.loss)
         precision = start.loss.dtype
         # one sum over all that has to be finite: see `finite_rows`
         totals = view(proposed.params.sum(1) + proposed.gradient.sum(1))
@@ -238,30 +238,30 @@ class Search(ABC):
         change = after - before
         kept = improved = None
         if proposed.loss is not start.loss:  # else it was carried over
-            change = change / x.at_least(abs(before), TINY[precision])
+            change = change / xp.at_least(abs(before), TINY[precision])
             if start.symmetry.keeps_loss:
-                kept = kept_loss(x, start, after, self.loss_tolerance)
+                kept = kept_loss(xp, start, after, self.loss_tolerance)
                 moved = moved & kept
         if proposed.score is not None and proposed.start_score is not None:
             # a permutation keeps the gradient norm but for its last bits, which is no improvement
             score, staying = view(proposed.score), view(proposed.start_score)
             rounding = 16.0 * _EPS[precision] * abs(staying)
-            improved = score > staying + x.where(rounding < math.inf, rounding, 0.0)
+            improved = score > staying + xp.where(rounding < math.inf, rounding, 0.0)
             moved = moved & improved
         if proposed.rate_factor is None:
-            factor = x.full(x.view(start.learning_rate), len(start), value=1.0)
+            factor = xp.full(xp.view(start.learning_rate), len(start), value=1.0)
         else:
             factor = view(proposed.rate_factor)
-            factor = x.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
-        usual = x.all(moved)  # nothing has to be copied then
+            factor = xp.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
+        usual = bool(moved.all())  # nothing has to be copied then
         found = Found(
             params=proposed.params,
             loss=proposed.loss,
             gradient=proposed.gradient,
-            moved=x.tensor(moved),
-            status=x.tensor(x.where(moved, int(Status.MOVED), int(Status.MOVED))),
-            loss_change=x.tensor(x.where(change < math.inf, change, math.inf)),
-            rate_factor=x.tensor(factor),
+            moved=xp.tensor(moved),
+            status=xp.tensor(xp.where(moved, int(Status.MOVED), int(Status.MOVED))),
+            loss_change=xp.tensor(xp.where(change < math.inf, change, math.inf)),
+            rate_factor=xp.tensor(factor),
             element=proposed.element,
         )
         if usual:
@@ -272,7 +272,7 @@ class Search(ABC):
         found.gradient = torch.where(column, proposed.gradient, start.gradient)
         for passed, failure in ((improved, Status.NO_GAIN), (kept, Status.LOSS_MOVED), (finite, Status.NOT_FINITE)):
             if passed is not None:
-                found.status = torch.where(x.tensor(passed), found.status, int(failure))
+                found.status = torch.where(xp.tensor(passed), found.status, int(failure))
         return found
 
 

@@ -156,7 +156,7 @@ class ClosedForm(Search):
         start.evaluator.charge(Counts(flops=flops))
         on_weights = self.objective == "balance_weights"
         sums = SquareSums(symmetry, start.params if on_weights else start.gradient)
-        x, layers = sums.x, sums.layers
+        xp, layers = sums.xp, sums.layers
         # squares below a unit are multiplied by `weights`, those above by `inverse`
         logs, weights, inverse, below, above = sums.ones(5)
         for _ in range(sweeps):
@@ -165,24 +165,24 @@ class ClosedForm(Search):
                 sums.rows(inverse, below, index)
                 sums.columns(weights, above, index)
                 a, b = (above, below) if on_weights else (below, above)
-                found = scaling_logs(x, self.objective, a[:, here], b[:, here], self.trust_radius)
+                found = scaling_logs(xp, self.objective, a[:, here], b[:, here], self.trust_radius)
                 logs[:, here] = found
-                weights[:, here] = x.exp(found if on_weights else -found)
+                weights[:, here] = xp.exp(found if on_weights else -found)
                 inverse[:, here] = 1.0 / weights[:, here]
         # the squares as the last sweep leaves them
         top = layers[-1]
-        total = x.sums(below * weights) + x.sums(above[:, top] * inverse[:, top]) + sums.rest
-        x.multiply(logs, 0.5, logs)
-        element = x.exp(logs)
-        params, gradient = symmetry.scale_both(element, x.exp(-logs), start.params, start.gradient)
+        total = (below * weights).sum(1) + (above[:, top] * inverse[:, top]).sum(1) + sums.rest
+        xp.multiply(logs, 0.5, out=logs)
+        element = xp.exp(logs)
+        params, gradient = symmetry.scale_both(element, xp.exp(-logs), start.params, start.gradient)
         sign = 1.0 if self.objective in ("gradient_norm", "relative") else -1.0
         return Candidate(
             params,
             verified(start, start.loss, params, self.verify),
             gradient,
-            score=ordered(sign * x.tensor(total)),
-            start_score=ordered(sign * x.tensor(sums.total())),
-            element=x.tensor(element).split(list(sums.hidden), dim=1),
+            score=ordered(sign * xp.tensor(total)),
+            start_score=ordered(sign * xp.tensor(sums.total())),
+            element=xp.tensor(element).split(list(sums.hidden), dim=1),
         )
 
     def _on_chain(self, start: Start) -> Candidate:

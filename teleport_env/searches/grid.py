@@ -125,25 +125,25 @@ _CHUNK = 64  # runs whose circles are worked through together: a few such arrays
 
 def _norms(problem: AnalyticProblem, start: Start, coordinates: Tensor, circle: Tensor) -> Tensor:
     """Squared gradient norms ``(R, K)`` on the circle, up to a factor; -inf where they are not finite."""
-    x = arrays_of(coordinates.device)
+    xp = arrays_of(coordinates.device)
     runs, points = len(coordinates), len(circle)
-    found = x.empty(x.view(circle), runs, points, dtype=coordinates.dtype)
-    (a, b), (c, d) = (tuple(x.view(circle[:, i, j].contiguous()) for j in (0, 1)) for i in (0, 1))
-    u, v = (x.view(part.contiguous())[:, None] for part in coordinates.unbind(1))
+    found = xp.empty(xp.view(circle), runs, points, dtype=coordinates.dtype)
+    (a, b), (c, d) = (tuple(xp.view(circle[:, i, j].contiguous()) for j in (0, 1)) for i in (0, 1))
+    u, v = (xp.view(part.contiguous())[:, None] for part in coordinates.unbind(1))
     chunk = min(_CHUNK, runs)
-    memory = x.empty(found, 3, chunk, points, dtype=coordinates.dtype)
+    memory = xp.empty(found, 3, chunk, points, dtype=coordinates.dtype)
     quiet = np.errstate(all="ignore") if coordinates.device.type == "cpu" else nullcontext()
     with quiet:
         for low in range(0, runs, chunk):
             rows = slice(low, min(low + chunk, runs))
             first, second, spare = memory[:, : rows.stop - low]
-            x.multiply(u[rows], a, first)
-            x.multiply(v[rows], b, spare)
-            x.add(first, spare, first)
-            x.multiply(u[rows], c, second)
-            x.multiply(v[rows], d, spare)
-            x.add(second, spare, second)
-            problem.write_squared_norms(x, first, second, start.instance, rows, found[rows], spare)
-    scores = x.tensor(found)
+            xp.multiply(u[rows], a, out=first)
+            xp.multiply(v[rows], b, out=spare)
+            xp.add(first, spare, out=first)
+            xp.multiply(u[rows], c, out=second)
+            xp.multiply(v[rows], d, out=spare)
+            xp.add(second, spare, out=second)
+            problem.write_squared_norms(xp, first, second, start.instance, rows, found[rows], spare)
+    scores = xp.tensor(found)
     # a sum is finite only if all its terms are
     return scores if bool(torch.isfinite(scores.sum())) else torch.where(torch.isfinite(scores), scores, -torch.inf)

@@ -90,7 +90,7 @@ class HiddenTrail(Trail):
         with torch.no_grad():
             self._inputs = self._network.inputs(start.instance, start.batch)
         small = max(self._layers.hidden) * self._inputs.shape[2] <= _SMALL
-        self._m = self._x if small else TORCH  # for matrices
+        self._m = self._xp if small else TORCH  # for matrices
 
     @property
     def as_announced(self) -> bool:
@@ -152,7 +152,7 @@ class HiddenTrail(Trail):
 
     def _number(self, values: Array) -> Array:
         """One a run, from an array for matrices."""
-        return values if self._m is self._x else self._x.view(self._m.tensor(values))
+        return values if self._m is self._xp else self._xp.view(self._m.tensor(values))
 
     def _place(self, layered: Layered) -> Place:
         norm2 = self._number(layered.norm2)
@@ -180,7 +180,7 @@ class HiddenTrail(Trail):
                 second = m.view(activation.second_derivative(m.tensor(at.outputs[index])))
                 bracket = bracket + error * output_tangent * second / slope
             tangent = slope * output_tangent
-            directions.append(LowRank.of(m, m.beside([-error, bracket, tangent, activated])))
+            directions.append(LowRank.of(m, m.concatenate([-error, bracket, tangent, activated], 2)))
         return directions
 
     def length(self, direction: list[LowRank]) -> Array:
@@ -192,7 +192,7 @@ class HiddenTrail(Trail):
     def along(self, place: Place, direction: list[LowRank], factor: Array, retract: bool) -> Place:
         at: Layered = place.state
         m, network, bias = self._m, self._network, self._layers.bias
-        by = 2.0 * (factor if m is self._x else m.view(self._x.tensor(factor)))
+        by = 2.0 * (factor if m is self._xp else m.view(self._xp.tensor(factor)))
         self._start.evaluator.charge(self._along_price[retract])
         outputs, activated, slopes, upper = [], [], [], list(at.upper)
         inverses, grams = [at.inverses[0]], [at.grams[0]]
@@ -206,7 +206,7 @@ class HiddenTrail(Trail):
                 upper[index - 1] = m.plus_product(upper[index - 1], change, at_inverse)
             width = moved.shape[1]
             above = element.from_right(self._matrix(upper[index], width))
-            upper[index] = m.beside([above, upper[index][:, :, width:]]) if bias else above
+            upper[index] = m.concatenate([above, upper[index][:, :, width:]], 2) if bias else above
             h = m.view(network.augmented(m.tensor(moved))) if bias else moved
             grams.append(m.product(h.swapaxes(1, 2), h))
             if index + 1 < len(direction):
@@ -221,7 +221,7 @@ class HiddenTrail(Trail):
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Layered:
         m = self._m
-        runs = mask if m is self._x else m.view(self._x.tensor(mask))
+        runs = mask if m is self._xp else m.view(self._xp.tensor(mask))
         matrix, a, b = runs[:, None, None], chosen.state, other.state
         picked = {}
         for field in fields(Layered):
@@ -243,7 +243,7 @@ class HiddenTrail(Trail):
             lowest = plus_product(weight, change, m.tensor(at.inverses[0]))
             params = self._layers.flatten([lowest, *map(m.tensor, at.upper)])
         loss, gradient = start.evaluator.loss_and_gradient(params)
-        before_loss = self._x.tensor(place.loss)
+        before_loss = self._xp.tensor(place.loss)
         return Point(params, torch.where(torch.isfinite(before_loss), loss, before_loss), gradient)
 
 

@@ -211,7 +211,7 @@ class LinearTrail(Trail):
         self._direction_price = Counts(flops=symmetry.direction_flops or 0.0)
         self._along_price = [Counts(flops=along_flops(symmetry, retract)) for retract in (False, True)]
         hidden, runs = symmetry.layers.hidden, len(self._start)
-        m = self._m = self._x if max(hidden) <= _SMALL else TORCH  # for matrices
+        m = self._m = self._xp if max(hidden) <= _SMALL else TORCH  # for matrices
         self._together = len(set(hidden)) == 1
         sizes = [(len(hidden) * runs, hidden[0])] if self._together else [(runs, width) for width in hidden]
         like = self._chain.gradient
@@ -229,11 +229,11 @@ class LinearTrail(Trail):
 
     def _number(self, values: Array) -> Array:
         """One a run, from an array for matrices."""
-        return values if self._m is self._x else self._x.view(self._m.tensor(values))
+        return values if self._m is self._xp else self._xp.view(self._m.tensor(values))
 
     def _for_matrices(self, values: Array) -> Array:
         """The same in the other direction."""
-        return values if self._m is self._x else self._m.view(self._x.tensor(values))
+        return values if self._m is self._xp else self._m.view(self._xp.tensor(values))
 
     def _place(self, carried: Carried) -> Place:
         norm2 = self._number(carried.norm2)
@@ -260,7 +260,7 @@ class LinearTrail(Trail):
         # scaled first: squares of tiny numbers vanish
         size: Any = TINY[matrices[0].dtype]
         for matrix in matrices:
-            size = m.at_least(m.sizes(matrix.reshape(len(matrix), -1)), size)
+            size = m.at_least(m.amax(abs(matrix.reshape(len(matrix), -1)), 1), size)
         column = size[:, None, None]
         return self._number(by * size * self._norm2([matrix / column for matrix in matrices]) ** 0.5)
 
@@ -270,7 +270,7 @@ class LinearTrail(Trail):
         by = (direction[0] * self._for_matrices(factor))[:, None, None]
         parts = [matrix * by for matrix in direction[1]]
         function = cayley if retract else exponentials
-        moves = [function(m, part) for part in ([m.stacked(parts)] if self._together else parts)]
+        moves = [function(m, part) for part in ([m.concatenate(parts, 0)] if self._together else parts)]
         gradient = list(at.gradient)
         for index, (forth, back) in enumerate(self._by_pair(moves)):
             gradient[index] = m.product(back.swapaxes(1, 2), gradient[index])
@@ -291,7 +291,9 @@ class LinearTrail(Trail):
         m, a, b = self._m, chosen.state, other.state
         runs = self._for_matrices(mask)
         matrix = runs[:, None, None]
-        several = m.stacked([runs] * len(self._symmetry.layers.hidden))[:, None, None] if self._together else matrix
+        several = (
+            m.concatenate([runs] * len(self._symmetry.layers.hidden), 0)[:, None, None] if self._together else matrix
+        )
 
         def pick(name: str, where: Array) -> list[Array]:
             pairs = zip(getattr(a, name), getattr(b, name), strict=True)
@@ -309,7 +311,7 @@ class LinearTrail(Trail):
         with torch.no_grad():
             params = chain.weights(elements, start.params)
             gradient = chain.gradients(self._symmetry.layers.flatten([m.tensor(matrix) for matrix in at.gradient]))
-        return Point(params, self._x.tensor(place.loss), gradient, chain.element(elements))
+        return Point(params, self._xp.tensor(place.loss), gradient, chain.element(elements))
 
 
 # -- prices: floating-point operations for one run ---------------------------------------------------------------------

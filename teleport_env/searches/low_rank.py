@@ -33,7 +33,7 @@ class LowRank:
     """``T = P Q'`` ``(R, k, k)``, in arrays (`teleport_env.arrays`) as everything here.
 
     Attributes:
-        x: What to compute with.
+        xp: What to compute with.
         left: ``P`` ``(R, k, r)``.
         right: ``Q`` ``(R, k, r)``.
         norm2: The squared Frobenius norm of ``T``, ``(R,)``.
@@ -43,7 +43,7 @@ class LowRank:
         scale: ``s_j / s_i`` ``(R, r, r)``.
     """
 
-    x: Arrays
+    xp: Arrays
     left: Array
     right: Array
     norm2: Array
@@ -52,19 +52,19 @@ class LowRank:
     scale: Array | None = None
 
     @classmethod
-    def of(cls, x: Arrays, sides: Array) -> LowRank:
+    def of(cls, xp: Arrays, sides: Array) -> LowRank:
         """The matrix ``P Q'`` of ``sides``, ``P`` and ``Q`` side by side ``(R, k, 2 r)``."""
         size, rank = sides.shape[1], sides.shape[2] // 2
         left, right = sides[:, :, :rank], sides[:, :, rank:]
         if rank >= size:
-            whole = x.product(left, right.swapaxes(1, 2))
-            return cls(x, left, right, x.inner(whole, whole), whole)
-        grams = x.product(sides.swapaxes(1, 2), sides)  # of P and Q with themselves and each other
-        norm2 = x.at_least(x.inner(grams[:, :rank, :rank], grams[:, rank:, rank:]), 0.0)  # tr(P'P Q'Q)
-        sizes = x.at_least(x.diagonals(grams), TINY[sides.dtype])
+            whole = xp.product(left, right.swapaxes(1, 2))
+            return cls(xp, left, right, xp.inner(whole, whole), whole)
+        grams = xp.product(sides.swapaxes(1, 2), sides)  # of P and Q with themselves and each other
+        norm2 = xp.at_least(xp.inner(grams[:, :rank, :rank], grams[:, rank:, rank:]), 0.0)  # tr(P'P Q'Q)
+        sizes = xp.at_least(xp.diagonal(grams, 0, 1, 2), TINY[sides.dtype])
         s = ((sizes[:, rank:] / sizes[:, :rank]) ** 0.5) ** 0.5
         scale = s[:, None, :] / s[:, :, None]
-        return cls(x, left, right, norm2, None, grams[:, rank:, :rank] * scale, scale)
+        return cls(xp, left, right, norm2, None, grams[:, rank:, :rank] * scale, scale)
 
 
 @dataclass
@@ -72,14 +72,14 @@ class Moved:
     """``g = 1 + P F Q'`` with ``g^-1 = 1 - P B Q'``; or, where that is no saving, ``g`` and ``g^-1`` themselves.
 
     Attributes:
-        x: What to compute with.
+        xp: What to compute with.
         forth: ``F`` ``(R, r, r)``, or ``g`` ``(R, k, k)``.
         back: ``B``, or ``g^-1``.
         left: ``P`` ``(R, k, r)``; None where ``g`` is whole.
         right: ``Q``.
     """
 
-    x: Arrays
+    xp: Arrays
     forth: Array
     back: Array
     left: Array | None = None
@@ -87,46 +87,46 @@ class Moved:
 
     def times(self, matrix: Array) -> Array:
         """``g matrix``."""
-        x = self.x
+        xp = self.xp
         if self.left is None or self.right is None:
-            return x.product(self.forth, matrix)
-        inside = x.product(self.right.swapaxes(1, 2), matrix)
-        return x.plus_product(matrix, self.left, x.product(self.forth, inside))
+            return xp.product(self.forth, matrix)
+        inside = xp.product(self.right.swapaxes(1, 2), matrix)
+        return xp.plus_product(matrix, self.left, xp.product(self.forth, inside))
 
     def from_right(self, matrix: Array) -> Array:
         """``matrix g^-1``."""
-        x = self.x
+        xp = self.xp
         if self.left is None or self.right is None:
-            return x.product(matrix, self.back)
-        inside = x.product(x.product(matrix, self.left), self.back)
-        return x.plus_product(matrix, inside, self.right.swapaxes(1, 2), -1.0)
+            return xp.product(matrix, self.back)
+        inside = xp.product(xp.product(matrix, self.left), self.back)
+        return xp.plus_product(matrix, inside, self.right.swapaxes(1, 2), -1.0)
 
 
 def moved_by(direction: LowRank, factor: Array, retract: bool) -> Moved:
     """The element ``exp(factor T)`` (or its retraction) ``factor`` ``(R,)``; rows that have none are NaN."""
-    x, by = direction.x, factor[:, None, None]
+    xp, by = direction.xp, factor[:, None, None]
     if direction.whole is not None:
-        return Moved(x, *(cayley if retract else exponentials)(x, direction.whole * by))
+        return Moved(xp, *(cayley if retract else exponentials)(xp, direction.whole * by))
     assert direction.inner is not None
     assert direction.scale is not None
     inner = direction.inner * by
     weight = by / direction.scale
     if retract:
-        forth, back = (_inverse(x, inner, sign) for sign in (-0.5, 0.5))
+        forth, back = (_inverse(xp, inner, sign) for sign in (-0.5, 0.5))
     else:
-        forth, back = _phi(x, inner)
-    return Moved(x, forth * weight, back * weight, direction.left, direction.right)
+        forth, back = _phi(xp, inner)
+    return Moved(xp, forth * weight, back * weight, direction.left, direction.right)
 
 
-def _inverse(x: Arrays, matrix: Array, by: float) -> Array:
+def _inverse(xp: Arrays, matrix: Array, by: float) -> Array:
     """``(1 + by matrix)^-1``."""
-    return x.view(inverse_or_nan(x.tensor(_diagonal(x, 1.0, matrix) + by * matrix)))
+    return xp.view(inverse_or_nan(xp.tensor(_diagonal(xp, 1.0, matrix) + by * matrix)))
 
 
-def cayley(x: Arrays, matrix: Array) -> tuple[Array, Array]:
+def cayley(xp: Arrays, matrix: Array) -> tuple[Array, Array]:
     """``(1 - m/2)^-1 (1 + m/2)`` and its inverse, as `GL.retract` has them."""
-    identity = _diagonal(x, 1.0, matrix)
-    return 2.0 * _inverse(x, matrix, -0.5) - identity, 2.0 * _inverse(x, matrix, 0.5) - identity
+    identity = _diagonal(xp, 1.0, matrix)
+    return 2.0 * _inverse(xp, matrix, -0.5) - identity, 2.0 * _inverse(xp, matrix, 0.5) - identity
 
 
 def moved_flops(size: int, rank: int, retract: bool) -> float:
@@ -141,56 +141,56 @@ def times_flops(size: int, rank: int, columns: int) -> float:
     return 2.0 * size * columns * (size if rank >= size else 2 * rank)
 
 
-def _phi(x: Arrays, matrix: Array) -> tuple[Array, Array]:
+def _phi(xp: Arrays, matrix: Array) -> tuple[Array, Array]:
     """``phi(m)`` and ``phi(-m)`` of ``(R, r, r)``, from powers they share; by Taylor's polynomial, scaling and squaring."""
-    scaled, exponent, norm = _scaled(x, matrix)
-    powers = _Powers(x, scaled, norm)
-    even, odd = powers.sum(_SINH), x.product(scaled, powers.sum(_ODD))
+    scaled, exponent, norm = _scaled(xp, matrix)
+    powers = _Powers(xp, scaled, norm)
+    even, odd = powers.sum(_SINH), xp.product(scaled, powers.sum(_ODD))
     forth, back = even + odd, even - odd
     if exponent is None:
         return forth, back
-    both, arguments = x.stacked([forth, back]), x.stacked([scaled, -scaled])
-    for active in _squarings(x, exponent):  # phi(2 m) = phi(m) (1 + m phi(m) / 2)
-        longer = x.plus_product(both, both, x.product(arguments, both), 0.5)
-        both = longer if active is None else x.where(active, longer, both)
-        arguments = 2.0 * arguments if active is None else x.where(active, 2.0 * arguments, arguments)
+    both, arguments = xp.concatenate([forth, back], 0), xp.concatenate([scaled, -scaled], 0)
+    for active in _squarings(xp, exponent):  # phi(2 m) = phi(m) (1 + m phi(m) / 2)
+        longer = xp.plus_product(both, both, xp.product(arguments, both), 0.5)
+        both = longer if active is None else xp.where(active, longer, both)
+        arguments = 2.0 * arguments if active is None else xp.where(active, 2.0 * arguments, arguments)
     return both[: len(matrix)], both[len(matrix) :]
 
 
-def exponentials(x: Arrays, matrix: Array) -> tuple[Array, Array]:
+def exponentials(xp: Arrays, matrix: Array) -> tuple[Array, Array]:
     """``exp(m)`` and ``exp(-m)`` of ``(R, k, k)``, from powers they share; rows that are not finite are NaN."""
-    scaled, exponent, norm = _scaled(x, matrix)
-    powers = _Powers(x, scaled, norm)
-    even, odd = powers.sum(_COSH), x.product(scaled, powers.sum(_SINH))
+    scaled, exponent, norm = _scaled(xp, matrix)
+    powers = _Powers(xp, scaled, norm)
+    even, odd = powers.sum(_COSH), xp.product(scaled, powers.sum(_SINH))
     forth, back = even + odd, even - odd
     if exponent is None:
         return forth, back
-    both = x.stacked([forth, back])
-    for active in _squarings(x, exponent):
-        squared = x.product(both, both)
-        both = squared if active is None else x.where(active, squared, both)
+    both = xp.concatenate([forth, back], 0)
+    for active in _squarings(xp, exponent):
+        squared = xp.product(both, both)
+        both = squared if active is None else xp.where(active, squared, both)
     return both[: len(matrix)], both[len(matrix) :]
 
 
-def _squarings(x: Arrays, exponent: Array) -> Iterator[Array | None]:
+def _squarings(xp: Arrays, exponent: Array) -> Iterator[Array | None]:
     """For every squaring, which of two such stacks of matrices need it; None: all."""
     exponents = exponent.tolist()
     for done in range(max(exponents)):
         needed = None if min(exponents) > done else done < exponent
-        yield None if needed is None else x.stacked([needed, needed])[:, None, None]
+        yield None if needed is None else xp.concatenate([needed, needed], 0)[:, None, None]
 
 
-def _scaled(x: Arrays, matrix: Array) -> tuple[Array, Array | None, Array]:
+def _scaled(xp: Arrays, matrix: Array) -> tuple[Array, Array | None, Array]:
     """``m / 2^j`` with a norm that the polynomials are right for, ``j`` ``(R,)`` (None: all 0), and the Frobenius norm of
     ``m``; NaN where ``m`` is not finite or so large that no digit would be right."""
-    norm = x.inner(matrix, matrix) ** 0.5
-    if x.all(norm <= _LARGEST_NORM):  # as steps mostly are; multiplying by one would change nothing
+    norm = xp.inner(matrix, matrix) ** 0.5
+    if bool((norm <= _LARGEST_NORM).all()):  # as steps mostly are; multiplying by one would change nothing
         return matrix, None, norm
     sound = norm <= 1.0 / _EPS[matrix.dtype]
-    exponent = x.exponents(x.where(sound, norm, 0.0) / _LARGEST_NORM)
-    exponent = x.where(exponent < 0, 0 * exponent, exponent)
-    factor = x.where(sound, x.negative_powers(exponent), math.nan)
-    return matrix * x.like(factor, matrix)[:, None, None], exponent, norm
+    exponent = xp.frexp(xp.where(sound, norm, 0.0) / _LARGEST_NORM)[1]
+    exponent = xp.where(exponent < 0, 0 * exponent, exponent)
+    factor = xp.where(sound, xp.negative_powers(exponent), math.nan)
+    return matrix * xp.like(factor, matrix)[:, None, None], exponent, norm
 
 
 _EPS = {precision: 2.0 ** (-52 if tiny < 1e-100 else -23) for precision, tiny in TINY.items()}
@@ -201,10 +201,10 @@ def _identity(value: float, size: int, dtype: torch.dtype, device: torch.device)
     return value * torch.eye(size, dtype=dtype, device=device)
 
 
-def _diagonal(x: Arrays, value: float, like: Array) -> Array:
+def _diagonal(xp: Arrays, value: float, like: Array) -> Array:
     """``value`` times the identity; not to be written to."""
-    tensor = x.tensor(like)
-    return x.view(_identity(value, tensor.shape[1], tensor.dtype, tensor.device))
+    tensor = xp.tensor(like)
+    return xp.view(_identity(value, tensor.shape[1], tensor.dtype, tensor.device))
 
 
 class _Powers:
@@ -214,28 +214,28 @@ class _Powers:
     they are multiplied by zero for those rows, so that a row's bits depend on itself alone.
     """
 
-    def __init__(self, x: Arrays, matrix: Array, norm: Array) -> None:
-        self._x = x
-        self._m2 = x.product(matrix, matrix)
-        self._m4 = x.product(self._m2, self._m2)
-        self._m6 = x.product(self._m4, self._m2)
+    def __init__(self, xp: Arrays, matrix: Array, norm: Array) -> None:
+        self._xp = xp
+        self._m2 = xp.product(matrix, matrix)
+        self._m4 = xp.product(self._m2, self._m2)
+        self._m6 = xp.product(self._m4, self._m2)
         self._m8 = None
         far = norm > _SHORT_NORM
-        if x.any(far):
-            self._m8 = x.product(self._m4, self._m4)
-            if not x.all(far):
-                self._m8 = x.where(far[:, None, None], self._m8, 0.0)
+        if bool(far.any()):
+            self._m8 = xp.product(self._m4, self._m4)
+            if not bool(far.all()):
+                self._m8 = xp.where(far[:, None, None], self._m8, 0.0)
 
     def sum(self, c: list[float]) -> Array:
         """``c_0 + c_1 m^2 + ... `` up to ``m^16``."""
         total = self._low(c[:4])
         if self._m8 is None:
             return total
-        return self._x.plus_product(total, self._m8, self._low(c[4:]) + c[8] * self._m8)
+        return self._xp.plus_product(total, self._m8, self._low(c[4:]) + c[8] * self._m8)
 
     def _low(self, c: list[float]) -> Array:
         total = c[1] * self._m2
-        total += _diagonal(self._x, c[0], total)
+        total += _diagonal(self._xp, c[0], total)
         total += c[2] * self._m4
         total += c[3] * self._m6
         return total

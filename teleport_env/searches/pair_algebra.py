@@ -132,20 +132,20 @@ def solve_flops(objective: str, group: Group) -> float:
 
 
 def _diagonal(objective: str, a: Tensor, b: Tensor, radius: float) -> Tensor:
-    x = arrays_of(a.device)
-    with x.quiet():
-        return x.tensor(scaling_logs(x, objective, x.view(a), x.view(b), radius))
+    xp = arrays_of(a.device)
+    with xp.quiet():
+        return xp.tensor(scaling_logs(xp, objective, xp.view(a), xp.view(b), radius))
 
 
-def scaling_logs(x: Arrays, objective: str, a: Array, b: Array, radius: float) -> Array:
+def scaling_logs(xp: Arrays, objective: str, a: Array, b: Array, radius: float) -> Array:
     """`solve` for scalings: the logarithms of ``S`` ``(R, k)`` of arrays."""
     if objective == "gradient_norm":
-        return 2.0 * radius * x.sign(b - a)
+        return 2.0 * radius * xp.sign(b - a)
     tiny = TINY[a.dtype]
     if objective == "relative":
-        return 2.0 * radius * (b - a) / x.at_least(a + b, tiny)
+        return 2.0 * radius * (b - a) / xp.at_least(a + b, tiny)
     ratio = (a + tiny) / (b + tiny)  # of two zeros: 1
-    return x.at_most(x.at_least(0.5 * x.log(ratio), -2.0 * radius), 2.0 * radius)
+    return xp.at_most(xp.at_least(0.5 * xp.log(ratio), -2.0 * radius), 2.0 * radius)
 
 
 def _sign(values: Tensor) -> Tensor:

@@ -28,21 +28,21 @@ class SquareSums:
         vector: ``(R, P)``: parameters, or a gradient.
 
     Attributes:
-        x: What to compute with.
+        xp: What to compute with.
         hidden: Widths of the hidden layers.
         layers: Where each of them lies among the units of all, side by side.
         rest: ``(R,)``, the sum of the squares that no scaling moves.
     """
 
     def __init__(self, symmetry: ScalingSymmetry, vector: Tensor) -> None:
-        x = self.x = arrays_of(vector.device)
+        xp = self.xp = arrays_of(vector.device)
         layers = symmetry.layers
         self.hidden = layers.hidden
         self.layers = symmetry.units
-        matrices = layers.views(x.view(vector.detach()))
+        matrices = layers.views(xp.view(vector.detach()))
         top, width = matrices[-1], self.hidden[-1]
-        self._lowest = x.row_squares(matrices[0])
-        self._highest = x.column_squares(top[:, :, :width])
+        self._lowest = xp.row_squares(matrices[0])
+        self._highest = xp.column_squares(top[:, :, :width])
         self._squares: list[Array] = []
         self._inner: list[Array] = []
         self._bias: list[Array | None] = []
@@ -52,17 +52,17 @@ class SquareSums:
             self._inner.append(squares[:, :, :columns])
             self._bias.append(squares[:, :, columns] if layers.bias else None)
         # a bias above the last hidden layer, which nothing moves
-        self.rest = x.column_squares(top[:, :, width:])[:, 0] if layers.bias else 0.0 * self._lowest[:, 0]
+        self.rest = xp.column_squares(top[:, :, width:])[:, 0] if layers.bias else 0.0 * self._lowest[:, 0]
 
     def ones(self, count: int) -> Array:
         """``count`` times a number a hidden unit, ``(count, R, K)``, all 1."""
-        return self.x.full(self._lowest, count, len(self._lowest), self.layers[-1].stop, value=1.0)
+        return self.xp.full(self._lowest, count, len(self._lowest), self.layers[-1].stop, value=1.0)
 
     def total(self) -> Array:
         """``(R,)``, the sum of all squares."""
-        total = self.x.sums(self._lowest) + self.x.sums(self._highest) + self.rest
+        total = self._lowest.sum(1) + self._highest.sum(1) + self.rest
         for squares in self._squares:
-            total = total + self.x.sums(squares)
+            total = total + squares.sum(1)
         return total
 
     def rows(self, inverse: Array, out: Array, index: int) -> None:
@@ -71,7 +71,7 @@ class SquareSums:
         if index == 0:
             out[:, here] = self._lowest
             return
-        self.x.times(self._inner[index - 1], inverse[:, self.layers[index - 1]], out[:, here])
+        self.xp.times(self._inner[index - 1], inverse[:, self.layers[index - 1]], out[:, here])
         bias = self._bias[index - 1]
         if bias is not None:
             out[:, here] += bias
@@ -82,7 +82,7 @@ class SquareSums:
         if index + 1 == len(self.hidden):
             out[:, here] = self._highest
             return
-        self.x.transposed_times(self._inner[index], weights[:, self.layers[index + 1]], out[:, here])
+        self.xp.transposed_times(self._inner[index], weights[:, self.layers[index + 1]], out[:, here])
 
 
 # Elementwise operations for one run; the constants were fitted to the times that the benchmark measured with 1024 runs.
@@ -136,33 +136,33 @@ class ScalingOrbit:
 
     def __init__(self, symmetry: ScalingSymmetry, gradient: Tensor) -> None:
         self._sums = SquareSums(symmetry, gradient)
-        self._x = self._sums.x
+        self._xp = self._sums.xp
         self._top = symmetry.units[-1]
         self.start = self._at(self._sums.ones(1)[0])
 
     def _at(self, factors: Array) -> Scaled:
-        sums, x = self._sums, self._x
+        sums, xp = self._sums, self._xp
         inverse = factors * factors
         weights = 1.0 / inverse
         below, above = sums.ones(2)
         for index in range(len(sums.hidden)):
             sums.rows(inverse, below, index)
             sums.columns(weights, above, index)
-        x.multiply(below, weights, below)
-        x.multiply(above, inverse, above)
-        norm2 = x.sums(below) + x.sums(above[:, self._top]) + sums.rest
+        xp.multiply(below, weights, out=below)
+        xp.multiply(above, inverse, out=above)
+        norm2 = below.sum(1) + above[:, self._top].sum(1) + sums.rest
         return Scaled(factors, below, above, norm2)
 
     def along(self, point: Scaled, xi: Array, retract: bool) -> Scaled:
         """Further from ``point`` by ``exp(xi)``, or its retraction, ``xi`` ``(R, K)``."""
-        return self._at(point.factors * (self._retract(xi) if retract else self._x.exp(xi)))
+        return self._at(point.factors * (self._retract(xi) if retract else self._xp.exp(xi)))
 
     def _retract(self, xi: Array) -> Array:
         """As `PositiveScaling.retract` has it: ``xi + sqrt(1 + xi^2)``, for negative ``xi`` one over that of ``-xi``."""
-        x = self._x
+        xp = self._xp
         size = abs(xi)
         value = size * size
-        x.add(value, 1.0, value)
-        x.sqrt(value, value)
-        x.add(value, size, value)
-        return x.where(xi < 0, 1.0 / value, value)
+        xp.add(value, 1.0, out=value)
+        xp.sqrt(value, out=value)
+        xp.add(value, size, out=value)
+        return xp.where(xi < 0, 1.0 / value, value)

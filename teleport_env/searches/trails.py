@@ -56,8 +56,8 @@ class Trail(ABC):
 
     def __init__(self, start: Start) -> None:
         self._start = start
-        self._x = arrays_of(start.loss.device)
-        self._loss = self._x.view(start.loss)
+        self._xp = arrays_of(start.loss.device)
+        self._loss = self._xp.view(start.loss)
 
     @abstractmethod
     def begin(self) -> Place:
@@ -82,11 +82,11 @@ class Trail(ABC):
 
     def choose(self, mask: Array, chosen: Place, other: Place) -> Place:
         """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere."""
-        if self._x.all(mask):  # as mostly
+        if bool(mask.all()):  # as mostly
             return chosen
-        if not self._x.any(mask):
+        if not bool(mask.any()):
             return other
-        where = self._x.where
+        where = self._xp.where
         norm2 = None
         if chosen.norm2 is not None and other.norm2 is not None:
             norm2 = where(mask, chosen.norm2, other.norm2)
@@ -106,21 +106,21 @@ class VectorTrail(Trail):
     """A trail whose directions are vectors ``(R, d)``, tensors."""
 
     def length(self, direction: Tensor) -> Array:
-        return vector_length(self._x, self._x.view(direction))
+        return vector_length(self._xp, self._xp.view(direction))
 
     def scaled(self, direction: Tensor, factor: Array) -> Tensor:
         """``factor direction``; zero where that is not finite, which an exponential need not see."""
-        xi = direction * self._x.tensor(factor)[:, None]
+        xi = direction * self._xp.tensor(factor)[:, None]
         return torch.where(finite_rows(xi)[:, None], xi, 0.0)
 
 
-def vector_length(x: Arrays, vectors: Array) -> Array:
+def vector_length(xp: Arrays, vectors: Array) -> Array:
     """``(R,)`` of arrays ``(R, d)``."""
     # scaled first: squares of tiny numbers vanish
-    size = x.at_least(x.sizes(vectors), TINY[vectors.dtype])
+    size = xp.at_least(xp.amax(abs(vectors), 1), TINY[vectors.dtype])
     scaled = vectors / size[:, None]
-    x.multiply(scaled, scaled, scaled)
-    return size * x.sums(scaled) ** 0.5
+    xp.multiply(scaled, scaled, out=scaled)
+    return size * scaled.sum(1) ** 0.5
 
 
 class PointTrail(VectorTrail):
@@ -132,7 +132,7 @@ class PointTrail(VectorTrail):
 
     def at(self, point: Point) -> Place:
         """The place of a point."""
-        view = self._x.view
+        view = self._xp.view
         norm2 = view(squared_norm(point.gradient)) if self._evaluates else None
         return Place(point, view(point.loss), norm2, view(point.finite))
 
@@ -149,7 +149,7 @@ class PointTrail(VectorTrail):
         return self.at(move_along(self._start, place.state, xi, retract, gradient=self._evaluates))
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Point:
-        return where_points(self._start, self._x.tensor(mask), chosen.state, other.state)
+        return where_points(self._start, self._xp.tensor(mask), chosen.state, other.state)
 
     def end(self, place: Place) -> Point:
         point: Point = place.state
@@ -172,17 +172,17 @@ class ScalingTrail(Trail):
         self._start.evaluator.charge(Counts(flops=setup_flops(self._symmetry)) + self._step)
         self._orbit = ScalingOrbit(self._symmetry, self._start.gradient)
         place = self._place(self._orbit.start)
-        place.finite = place.finite & (abs(self._loss + self._x.view(self._start.params.sum(1))) < math.inf)
+        place.finite = place.finite & (abs(self._loss + self._xp.view(self._start.params.sum(1))) < math.inf)
         return place
 
     def direction(self, place: Place, derivative: str, relative: bool) -> Array:
         below, above = place.state.below, place.state.above
         if relative:
-            return scaling_logs(self._x, "relative", below, above, 0.5)
+            return scaling_logs(self._xp, "relative", below, above, 0.5)
         return 2.0 * (above - below)
 
     def length(self, direction: Array) -> Array:
-        return vector_length(self._x, direction)
+        return vector_length(self._xp, direction)
 
     def along(self, place: Place, direction: Array, factor: Array, retract: bool) -> Place:
         self._start.evaluator.charge(self._step)
@@ -190,7 +190,7 @@ class ScalingTrail(Trail):
         return self._place(self._orbit.along(place.state, direction * factor[:, None], retract))
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Scaled:
-        where, column, a, b = self._x.where, mask[:, None], chosen.state, other.state
+        where, column, a, b = self._xp.where, mask[:, None], chosen.state, other.state
         return Scaled(
             where(column, a.factors, b.factors),
             where(column, a.below, b.below),
@@ -203,5 +203,5 @@ class ScalingTrail(Trail):
         start.evaluator.charge(Counts(flops=move_flops(symmetry)))
         factors = place.state.factors
         params, gradient = symmetry.scale_both(factors, 1.0 / factors, start.params, start.gradient)
-        element = self._x.tensor(factors).split(list(symmetry.layers.hidden), dim=1)
-        return Point(params, self._x.tensor(place.loss), gradient, element)
+        element = self._xp.tensor(factors).split(list(symmetry.layers.hidden), dim=1)
+        return Point(params, self._xp.tensor(place.loss), gradient, element)

@@ -92,13 +92,13 @@ class ScalingSymmetry(PairSymmetry):
             inverse: Their reciprocals.
             params, gradient: ``(R, P)``.
         """
-        x = arrays_of(params.device)
+        xp = arrays_of(params.device)
         # both round in their own way: to choose by the number of runs would make a run depend on its company
         if params.shape[1] > _FEW:
-            return self._passes(x, element, inverse, params), self._passes(x, inverse, element, gradient)
+            return self._passes(xp, element, inverse, params), self._passes(xp, inverse, element, gradient)
         # Few numbers: calls are what costs. One factor a parameter, by which the gradient is divided.
         factors = torch.empty_like(params, memory_format=torch.contiguous_format)
-        for index, target in enumerate(self.layers.views(x.view(factors))):
+        for index, target in enumerate(self.layers.views(xp.view(factors))):
             last = index == len(self.units)
             if index == 0:
                 target[...] = element[:, self.units[0], None]
@@ -110,31 +110,31 @@ class ScalingSymmetry(PairSymmetry):
             if last:
                 target[...] = columns
             else:
-                x.multiply(element[:, self.units[index], None], columns, target)
+                xp.multiply(element[:, self.units[index], None], columns, out=target)
         return params * factors, torch.div(gradient, factors, out=factors)
 
     def _scale(self, parts: Sequence[Tensor], rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
         """Every unit's row times ``rows`` and its column times ``columns``, ``(B, K)``; ``parts`` are ``rows`` by layer."""
         if torch.is_grad_enabled() and (vector.requires_grad or rows.requires_grad):
             return self._multiply(list(parts), list(columns.split(list(self.layers.hidden), dim=1)), vector)
-        x = arrays_of(vector.device)
-        return self._passes(x, x.view(rows.detach()), x.view(columns.detach()), vector.detach())
+        xp = arrays_of(vector.device)
+        return self._passes(xp, xp.view(rows.detach()), xp.view(columns.detach()), vector.detach())
 
-    def _passes(self, x: Arrays, rows: Array, columns: Array, vector: Tensor) -> Tensor:
+    def _passes(self, xp: Arrays, rows: Array, columns: Array, vector: Tensor) -> Tensor:
         """One pass a matrix, and a second one in place, straight into the result."""
         moved = torch.empty_like(vector, memory_format=torch.contiguous_format)
-        sources, targets = (self.layers.views(x.view(v)) for v in (vector, moved))
+        sources, targets = (self.layers.views(xp.view(v)) for v in (vector, moved))
         # views are cheaper of arrays, products of large matrices of tensors
         for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
             last = index == len(self.units)
             if not last:
-                torch.mul(x.tensor(source), x.tensor(rows[:, self.units[index], None]), out=x.tensor(target))
+                torch.mul(xp.tensor(source), xp.tensor(rows[:, self.units[index], None]), out=xp.tensor(target))
             if index == 0:
                 continue
             below = columns[:, None, self.units[index - 1]]
             width = below.shape[2]
-            inner = x.tensor(target[:, :, :width])
-            torch.mul(x.tensor(source[:, :, :width]) if last else inner, x.tensor(below), out=inner)
+            inner = xp.tensor(target[:, :, :width])
+            torch.mul(xp.tensor(source[:, :, :width]) if last else inner, xp.tensor(below), out=inner)
             if last and self.layers.bias:
                 target[:, :, width:] = source[:, :, width:]
         return moved

@@ -197,10 +197,10 @@ def test_gradients_in_place_are_the_same_bits(dtype: torch.dtype) -> None:
     problem = Rosenbrock()
     instance = problem.instances(torch.arange(33), "train", dtype)
     loss, gradient = problem.loss_and_gradient(instance.start, instance)
-    for x in (progress.arrays_of(torch.device("cpu")), TORCH):
+    for xp in (progress.arrays_of(torch.device("cpu")), TORCH):
         columns = instance.start.t().contiguous()
         found, out, scratch = torch.zeros(33, dtype=dtype), torch.zeros_like(columns), torch.zeros_like(columns)
-        problem.write_loss_and_gradient(x, x.view(columns), instance, x.view(found), x.view(out), x.view(scratch))
+        problem.write_loss_and_gradient(xp, xp.view(columns), instance, xp.view(found), xp.view(out), xp.view(scratch))
         assert torch.equal(found, loss)
         assert torch.equal(out.t(), gradient)
 
@@ -223,8 +223,8 @@ def test_gradient_norms_in_coordinates() -> None:
     instance = problem.instances(torch.arange(12), "train")
     params = instance.start + Streams.from_seeds(list(range(12))).normal((2,))
     u, v = (part.contiguous()[:, None] for part in problem.forward(params, instance).unbind(1))
-    x, out, spare = TORCH, torch.zeros(7, 1, dtype=torch.float64), torch.zeros(7, 1, dtype=torch.float64)
-    problem.write_squared_norms(x, u[5:], v[5:], instance, slice(5, 12), out, spare)
+    xp, out, spare = TORCH, torch.zeros(7, 1, dtype=torch.float64), torch.zeros(7, 1, dtype=torch.float64)
+    problem.write_squared_norms(xp, u[5:], v[5:], instance, slice(5, 12), out, spare)
     gradient = problem.loss_and_gradient(params, instance)[1][5:]
     assert torch.allclose(4.0 * out[:, 0], (gradient**2).sum(1), rtol=1e-12)
 

@@ -143,45 +143,45 @@ def test_tensors_give_what_numpy_does(monkeypatch: pytest.MonkeyPatch, name: str
     torch.testing.assert_close(other.gradient, fast.gradient, rtol=1e-6, atol=1e-8 * float(fast.gradient.abs().max()))
 
 
-@pytest.mark.parametrize("x", [NUMPY, TORCH])
+@pytest.mark.parametrize("xp", [NUMPY, TORCH])
 @pytest.mark.parametrize("size", [1e-9, 0.04, 0.5, 6.0])
-def test_low_rank_elements(x: Arrays, size: float) -> None:
+def test_low_rank_elements(xp: Arrays, size: float) -> None:
     generator = torch.Generator().manual_seed(1)
     left, right, other = (
         torch.randn(3, 12, columns, generator=generator, dtype=torch.float64) for columns in (4, 4, 5)
     )
-    direction = LowRank.of(x, x.view(torch.cat([left, 1e6 * right], dim=2)))
+    direction = LowRank.of(xp, xp.view(torch.cat([left, 1e6 * right], dim=2)))
     factor = size / direction.norm2**0.5
-    whole = x.tensor(factor)[:, None, None] * left @ (1e6 * right).mT
+    whole = xp.tensor(factor)[:, None, None] * left @ (1e6 * right).mT
     element = torch.matrix_exp(whole)
     moved = moved_by(direction, factor, retract=False)
-    torch.testing.assert_close(x.tensor(moved.times(x.view(other))), element @ other)
+    torch.testing.assert_close(xp.tensor(moved.times(xp.view(other))), element @ other)
     inverse = torch.linalg.inv(element)
-    from_right = x.tensor(moved.from_right(x.view(other).swapaxes(1, 2)))
+    from_right = xp.tensor(moved.from_right(xp.view(other).swapaxes(1, 2)))
     torch.testing.assert_close(from_right, other.mT @ inverse, rtol=1e-9, atol=1e-9)
-    forth, back = map(x.tensor, exponentials(x, x.view(whole)))
+    forth, back = map(xp.tensor, exponentials(xp, xp.view(whole)))
     torch.testing.assert_close(forth, element)
     torch.testing.assert_close(back, inverse, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("x", [NUMPY, TORCH])
-def test_rows_of_exponentials_do_not_depend_on_their_neighbours(x: Arrays) -> None:
+@pytest.mark.parametrize("xp", [NUMPY, TORCH])
+def test_rows_of_exponentials_do_not_depend_on_their_neighbours(xp: Arrays) -> None:
     generator = torch.Generator().manual_seed(2)
     sizes = torch.tensor([1e-3, 0.3, 0.9, 3.0, 40.0], dtype=torch.float64)  # of every path, and all at once
     matrices = sizes[:, None, None] * torch.randn(5, 7, 7, generator=generator, dtype=torch.float64) / 7.0
-    together = exponentials(x, x.view(matrices))
+    together = exponentials(xp, xp.view(matrices))
     for row in range(5):
-        for one, all_rows in zip(exponentials(x, x.view(matrices[row : row + 1])), together, strict=True):
-            assert torch.equal(x.tensor(one[0]), x.tensor(all_rows[row]))
+        for one, all_rows in zip(exponentials(xp, xp.view(matrices[row : row + 1])), together, strict=True):
+            assert torch.equal(xp.tensor(one[0]), xp.tensor(all_rows[row]))
 
 
-@pytest.mark.parametrize("x", [NUMPY, TORCH])
-def test_a_row_that_is_not_finite_harms_nobody(x: Arrays) -> None:
+@pytest.mark.parametrize("xp", [NUMPY, TORCH])
+def test_a_row_that_is_not_finite_harms_nobody(xp: Arrays) -> None:
     whole = torch.full((2, 3, 3), 0.1, dtype=torch.float64)
     whole[1, 0, 0] = torch.inf
-    with x.quiet():
-        forth, back = map(x.tensor, exponentials(x, x.view(whole)))
-        alone = x.tensor(exponentials(x, x.view(whole[:1]))[0])
+    with xp.quiet():
+        forth, back = map(xp.tensor, exponentials(xp, xp.view(whole)))
+        alone = xp.tensor(exponentials(xp, xp.view(whole[:1]))[0])
     assert bool(torch.isnan(forth[1]).all())
     assert bool(torch.isnan(back[1]).all())
     assert torch.equal(forth[0], alone[0])
