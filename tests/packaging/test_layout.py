@@ -54,6 +54,7 @@ LAZY = (
     "stable_baselines3",
     "tensorboard",
     "ray",
+    "tyro",
 )
 
 
