@@ -455,7 +455,7 @@ class Runs:
 
     def price_of_move(self) -> float:
         """The same of a move by a given element."""
-        return self.price(GivenElement(xi=torch.zeros(1, coordinates(self._symmetry))))
+        return self.price(GivenElement(xi=torch.zeros(1, coordinates(self._symmetry), device=self.device)))
 
     def refuse(self, mask: Tensor) -> None:
         """Mark the runs in ``mask`` as having asked for a teleport that the budget cannot pay."""

@@ -453,8 +453,10 @@ class Episodes:
             low.append(LOW)
             high.append(HIGH)
         if self.settings.observation != "features":
-            probe = self.settings.problem.instances(torch.zeros(1, dtype=torch.int64), self.settings.split)
-            bound = torch.full((probe.start.shape[1],), PARAMS_BOUND, dtype=torch.float32)
+            probe = self.settings.problem.instances(
+                torch.zeros(1, dtype=torch.int64, device="cpu"), self.settings.split
+            )
+            bound = torch.full((probe.start.shape[1],), PARAMS_BOUND, dtype=torch.float32, device="cpu")
             low.append(-bound)
             high.append(bound)
         return torch.cat(low), torch.cat(high)

@@ -217,8 +217,8 @@ NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 INDEX: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
 """Where a feature stands in the observation."""
 
-LOW = torch.tensor([feature.low for feature in FEATURES], dtype=torch.float32)
-HIGH = torch.tensor([feature.high for feature in FEATURES], dtype=torch.float32)
+LOW = torch.tensor([feature.low for feature in FEATURES], dtype=torch.float32, device="cpu")
+HIGH = torch.tensor([feature.high for feature in FEATURES], dtype=torch.float32, device="cpu")
 
 
 def markdown_table() -> str:

@@ -53,7 +53,7 @@ def _level_sets(axes: Axes, course: Course, episodes: Episodes, row: int) -> Non
     margin = 0.15 * np.maximum(high - low, 1e-3)
     low, high = low - margin, high + margin
     xs, ys = np.linspace(low[0], high[0], 160), np.linspace(low[1], high[1], 120)
-    grid = torch.tensor(np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)).to(episodes.runs.params)
+    grid = torch.tensor(np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2), device="cpu").to(episodes.runs.params)
     with torch.no_grad():
         loss = episodes.settings.problem.loss(grid, instance.repeat(len(grid)))
     values = np.log10(loss.clamp_min(1e-12).cpu().numpy().reshape(120, 160))

@@ -59,6 +59,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
 
+    @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
     def __init__(self, name: str = "Rosenbrock", render_mode: str | None = None, **arguments: Any) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
@@ -75,6 +76,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -96,7 +98,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         if "instance_id" in options:
             ids = instance_ids(options["instance_id"]).reshape(1)
         if "params" in options:
-            params = torch.as_tensor(np.asarray(options["params"]))[None]
+            params = torch.as_tensor(np.asarray(options["params"]), device="cpu")[None]
         unknown = set(options) - {"instance_id", "params"}
         if unknown:
             raise ValueError(f"unknown reset options {sorted(unknown)}; there are 'instance_id' and 'params'")
@@ -107,6 +109,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
             self._history.begin(self.episodes)
         return self._observation(), self._info(False)
 
+    @torch.inference_mode(False)
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One action; see the class."""
         if not self._started:
@@ -152,6 +155,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         ``env.unwrapped.restore(s)``."""
         return self.episodes.snapshot()
 
+    @torch.inference_mode(False)
     def restore(self, snapshot: EpisodesSnapshot) -> tuple[np.ndarray, dict[str, Any]]:
         """Go back to a snapshot; returns the observation and info there. A rendered history is not rewound."""
         self.episodes.restore(snapshot)
@@ -192,9 +196,9 @@ def instance_ids(value: Any) -> Tensor:
     found = np.asarray(value)
     if not np.issubdtype(found.dtype, np.integer):
         raise ValueError(f"instance_id must be an integer, got {value!r}")
-    return torch.as_tensor(found.astype(np.int64))
+    return torch.as_tensor(found.astype(np.int64), device="cpu")
 
 
 def first_keys(generators: list[np.random.Generator]) -> Tensor:
     """The keys ``(B,)`` of the episodes to come, one drawn from each generator."""
-    return torch.tensor([int(g.integers((1 << 63) - 1)) for g in generators], dtype=torch.int64)
+    return torch.tensor([int(g.integers((1 << 63) - 1)) for g in generators], dtype=torch.int64, device="cpu")

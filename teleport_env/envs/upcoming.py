@@ -64,7 +64,7 @@ class Upcoming:
         self._first_unplayed[rows] = numbers
         chosen = torch.from_numpy(np.flatnonzero(stale))
         self._first[stale] = self._first_unplayed[stale]
-        ahead = torch.from_numpy(self._first)[chosen][:, None] + torch.arange(AHEAD)
+        ahead = torch.from_numpy(self._first)[chosen][:, None] + torch.arange(AHEAD, device="cpu")
         keys = Streams(self._keys[chosen].repeat_interleave(AHEAD)).fork(ahead.flatten()).keys
         mask = None
         if len(chosen) < len(stale):

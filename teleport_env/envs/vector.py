@@ -57,6 +57,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
 
+    @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
     def __init__(
         self,
         name: str = "Rosenbrock",
@@ -84,9 +85,9 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = action_space(self.settings)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._keys = torch.zeros(num_envs, dtype=torch.int64)
-        self._numbers = torch.zeros(num_envs, dtype=torch.int64)  # of the episode since the key was drawn
-        self._pending = torch.zeros(num_envs, dtype=torch.bool)  # over, to be reset by the next step
+        self._keys = torch.zeros(num_envs, dtype=torch.int64, device="cpu")
+        self._numbers = torch.zeros(num_envs, dtype=torch.int64, device="cpu")  # of the episode since the key was drawn
+        self._pending = torch.zeros(num_envs, dtype=torch.bool, device="cpu")  # over, to be reset by the next step
         self._some_pending = False
         self._upcoming: Upcoming | None = None  # of the keys there are
         self._seeded = False
@@ -95,6 +96,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
@@ -112,7 +114,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(
                 f"unknown reset options {sorted(unknown)}; there are 'reset_mask', 'instance_id' and 'params'"
             )
-        everyone = torch.ones(self.num_envs, dtype=torch.bool)
+        everyone = torch.ones(self.num_envs, dtype=torch.bool, device="cpu")
         rows = everyone if mask is None else mask
         if mask is not None and not self._started:
             raise gym.error.ResetNeeded("the first reset must start every row: call reset() without reset_mask")
@@ -127,6 +129,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self._started = True
         return self._observation(), self._info(self.episodes.numbers(), None)
 
+    @torch.inference_mode(False)
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One action a row; see `TeleportEnv.step` and ``autoreset_mode``."""
         if not self._started:
@@ -184,6 +187,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             self.episodes.snapshot(), self._keys.clone(), self._numbers.clone(), self._pending.clone()
         )
 
+    @torch.inference_mode(False)
     def restore(self, snapshot: VectorSnapshot) -> tuple[Any, dict[str, Any]]:
         """Go back to a snapshot; returns the observations and infos there."""
         self.episodes.restore(snapshot.episodes)
@@ -216,7 +220,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             return None
         if not isinstance(mask, (np.ndarray, Tensor)):
             raise TypeError(f"reset_mask must be a numpy array or a tensor, got {type(mask).__name__}")
-        found = torch.as_tensor(mask).cpu()
+        found = torch.as_tensor(mask, device="cpu")
         if found.shape != (self.num_envs,) or found.dtype != torch.bool:
             raise ValueError(
                 f"reset_mask must hold {self.num_envs} bools, got shape {tuple(found.shape)} of {found.dtype}"
@@ -228,7 +232,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
     def _seed(self, seed: int | Sequence[int | None] | None, rows: Tensor) -> Tensor:
         """Draw new keys where a seed (or nothing yet) asks for it; returns for which rows."""
         if seed is None and self._seeded:
-            return torch.zeros(self.num_envs, dtype=torch.bool)
+            return torch.zeros(self.num_envs, dtype=torch.bool, device="cpu")
         if seed is None or isinstance(seed, (int, np.integer)):
             super().reset(seed=None if seed is None else int(seed))
             root = self.np_random.integers((1 << 63) - 1) if seed is None else seed
@@ -272,7 +276,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
                 )
             ids = wanted.expand(self.num_envs)[rows].clone()
         if "params" in options:
-            given = torch.as_tensor(np.asarray(options["params"]))
+            given = torch.as_tensor(np.asarray(options["params"]), device="cpu")
             if given.ndim not in (1, 2) or (given.ndim == 2 and len(given) != self.num_envs):
                 raise ValueError(f"params must have shape (P,) or ({self.num_envs}, P), got {tuple(given.shape)}")
             params = given.expand(self.num_envs, given.shape[-1])[rows]
@@ -326,7 +330,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         infos = Infos(numbers, flags, self.num_envs, self.output)
         if measured is not None:
             rows, values = measured
-            present = torch.zeros(self.num_envs, dtype=torch.bool)
+            present = torch.zeros(self.num_envs, dtype=torch.bool, device="cpu")
             present[rows.cpu()] = True
             for name, value in values.items():
                 full = torch.zeros(self.num_envs, dtype=value.dtype, device=value.device)

@@ -89,7 +89,7 @@ class Classification(NetworkProblem):
         ``"test"``; ``"paper"`` has them all. The first 80 % of each are trained on.
         """
         count = len(self._read())
-        key = torch.tensor([key_of(f"{self.pools_of}/images")])
+        key = torch.tensor([key_of(f"{self.pools_of}/images")], device="cpu")
         order = Streams(key).permutation(count)[0]
         if split != "paper":
             pool = count // 3

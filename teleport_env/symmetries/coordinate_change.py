@@ -106,7 +106,9 @@ class CoordinateChange(Symmetry):
             matrix = self.matrix(instance)
             broken = ~torch.isfinite(matrix).all(2).all(1)
             # eigh raises for all rows where one is not finite
-            sound = torch.where(broken[:, None, None], torch.eye(self.dimension).to(matrix), matrix)
+            sound = torch.where(
+                broken[:, None, None], torch.eye(self.dimension, dtype=matrix.dtype, device=matrix.device), matrix
+            )
             axes = torch.linalg.eigh(product(sound, sound.mT)).eigenvectors
             axis = axes[:, :, -1 if maximise else 0]
             axis = torch.where(broken[:, None], torch.full_like(axis, torch.nan), axis)
