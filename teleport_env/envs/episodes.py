@@ -1,4 +1,4 @@
-"""``B`` episodes over ``B`` runs: actions, observations, rewards and ends. Both Gymnasium faces are thin over this.
+"""``B`` episodes over ``B`` runs: observations, rewards and ends. Both Gymnasium faces are thin over this.
 
 An episode is one optimization run under a budget of gradient evaluations. Evaluating loss and gradient at the start costs
 1, as it would in anybody's script, so a budget of 11 pays for the start and 10 gradient steps.
@@ -20,10 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from teleport_env.arrays import Array, Arrays
+from teleport_env.envs.actions import Actions
 from teleport_env.envs.features import HIGH, LOW, Allowance, FeatureWriter
 from teleport_env.envs.settings import DIVERGED_RETURN, Settings
 from teleport_env.optimizers import LineSearch
@@ -37,23 +40,6 @@ PARAMS_BOUND = 1e6
 """Parameters are clipped to this in observations: a diverged run's stay finite."""
 
 _SLACK = 1e-9  # sums of thirds are not exact: a budget of 12 pays for 1 + 33 thirds
-
-
-@dataclass
-class Actions:
-    """What each run is asked to do.
-
-    Attributes:
-        step: ``(B,)`` bool: gradient steps; the others teleport. None: all are gradient steps.
-        factor: ``(B,)``: multiplies the learning rate of the runs that step, or None.
-        which: ``(B,)`` int64: the search of the runs that teleport (ignored for the others); None in the group modes.
-        xi: ``(B, group.dim)``: the element they move by, in the group modes.
-    """
-
-    step: Tensor | None
-    factor: Tensor | None = None
-    which: Tensor | None = None
-    xi: Tensor | None = None
 
 
 @dataclass
@@ -122,7 +108,7 @@ class Episodes:
         terminated: ``(B,)`` bool.
         truncated: ``(B,)`` bool.
         returns: ``(B,)`` float64: the sum of rewards so far.
-        plain_step: The actions of the schedule mode where everybody takes its first one and that leaves the rate alone.
+        prices: What a teleport by each search may cost; known after the first reset.
     """
 
     def __init__(self, settings: Settings, count: int) -> None:
@@ -147,8 +133,6 @@ class Episodes:
         self.returns = torch.zeros(count, dtype=torch.float64, device=device)
         # the reward needs the whole training set where the loss of a mini-batch is only a sample
         self.initial_full_loss = torch.zeros(count, dtype=settings.dtype, device=device)
-        self.factors = torch.tensor(settings.rate_factors, dtype=settings.dtype, device=device)
-        self.plain_step = Actions(None) if settings.rate_factors[0] == 1.0 else None  # what action 0 asks of everybody
         self.most_actions = math.ceil(10 * settings.budget)
         self.prices = torch.zeros(0, dtype=torch.float64, device=device)  # known after the first reset
         self._move_price = math.inf
@@ -244,22 +228,6 @@ class Episodes:
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
-    def from_schedule(self, action: Tensor) -> Actions:
-        """Actions ``(B,)`` int64 of the schedule mode: one step a rate factor, then one teleport a search."""
-        steps = len(self.factors)
-        step = action < steps
-        everyone = bool(step.all())
-        factor = None if steps == 1 and self.factors[0] == 1.0 else self.factors[action.clamp_max(steps - 1)]
-        return Actions(None if everyone else step, factor, which=None if everyone else action - steps)
-
-    def from_group(self, teleport: Tensor, group: Tensor) -> Actions:
-        """Actions of the group modes: ``teleport`` ``(B,)`` bool, ``group`` ``(B, dim)`` in [-1, 1].
-
-        The corner of the box is ``group_scale`` long, whatever the dimension.
-        """
-        scale = self.settings.group_scale / math.sqrt(group.shape[1])
-        return Actions(~teleport, xi=scale * group.to(self.settings.dtype))
-
     def act(self, actions: Actions, waiting: Tensor | None = None) -> Outcome:
         """Do what is asked.
 
@@ -273,7 +241,7 @@ class Episodes:
         together = actions.step is None and not self._some_wait and s.steps_per_action == 1
         if together:
             # nobody's episode is over, and nobody's budget was too small for another step, or it would be
-            left = self._left() if isinstance(runs.optimizer, LineSearch) else None
+            left = self.left if isinstance(runs.optimizer, LineSearch) else None
             runs.step(None if waiting is None else ~waiting, actions.factor, left)
             self._action_counts += 1
             idle = waiting
@@ -347,7 +315,7 @@ class Episodes:
     def _step(self, stepping: Tensor, factor: Tensor | None) -> None:
         s, runs = self.settings, self.runs
         for turn in range(s.steps_per_action):
-            left = self._left()
+            left = self.left
             mask = stepping & (left >= 1.0)
             if turn:
                 p = runs.progress
@@ -358,7 +326,7 @@ class Episodes:
 
     def _teleport(self, teleporting: Tensor, actions: Actions) -> None:
         """Make the teleports that can be paid, refuse the others."""
-        left = self._left()
+        left = self.left
         if actions.which is not None:
             price = self.prices[actions.which.clamp_min(0)]
         else:
@@ -370,8 +338,9 @@ class Episodes:
             self.runs.move(actions.xi, payable)
         self.runs.refuse(teleporting & ~payable)
 
-    def _left(self) -> Tensor:
-        """What each run may still spend, ``(B,)``."""
+    @property
+    def left(self) -> Tensor:
+        """What each run may still spend, ``(B,)``, with a grain for sums that are not exact."""
         return self.settings.budget + _SLACK - self.runs.ledger.cost
 
     def _write_orders(self, out: Array) -> None:
@@ -446,8 +415,8 @@ class Episodes:
             cheapest = float(self.prices.min()) if len(self.prices) else math.inf
         return Allowance(self.runs.ledger.cost, s.budget, s.tolerance, cheapest)
 
-    def observation_bounds(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper bounds ``(length,)`` of the observation."""
+    def observation_space(self) -> spaces.Box:
+        """The space of one run's observation."""
         low, high = [], []
         if self.settings.observation != "params":
             low.append(LOW)
@@ -459,13 +428,7 @@ class Episodes:
             bound = torch.full((probe.start.shape[1],), PARAMS_BOUND, dtype=torch.float32, device="cpu")
             low.append(-bound)
             high.append(bound)
-        return torch.cat(low), torch.cat(high)
-
-    def action_masks(self) -> Tensor:
-        """``(B, actions)`` bool: which actions of the schedule mode the rest of the budget can pay."""
-        left = self.settings.budget + _SLACK - self.runs.ledger.cost
-        steps = (left >= 1.0)[:, None].expand(-1, len(self.factors))
-        return torch.cat([steps, self.prices[None, :] <= left[:, None]], dim=1)
+        return spaces.Box(torch.cat(low).numpy(), torch.cat(high).numpy(), dtype=np.float32)
 
     def numbers(self) -> Numbers:
         """The numbers of an info, now."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from teleport_env.envs.actions import ActionReader, action_masks, action_space
 from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
 from teleport_env.envs.history import History
 from teleport_env.envs.settings import Settings
-from teleport_env.envs.spaces import action_space, observation_space, read_actions
 from teleport_env.groups.base import Element, map_element
 from teleport_env.random import Streams
 
@@ -66,8 +66,9 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.settings = Settings.from_arguments(name, arguments)
         self.episodes = Episodes(self.settings, 1)
-        self.observation_space = observation_space(self.episodes)
+        self.observation_space = self.episodes.observation_space()
         self.action_space = action_space(self.settings)
+        self._read = ActionReader(self.settings, 1)
         self._key: Tensor | None = None
         self._number = 0  # of the episode since the key was drawn
         self._started = False
@@ -120,7 +121,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
             batched: Any = {name: np.asarray(value)[None] for name, value in action.items()}
         else:
             batched = np.asarray(action)[None]
-        outcome = self.episodes.act(read_actions(self.episodes, batched))
+        outcome = self.episodes.act(self._read(batched))
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
         self._over = terminated or truncated
         if self._history:
@@ -143,12 +144,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
 
     def action_masks(self) -> np.ndarray:
         """``(actions,)`` bool: what the rest of the budget can pay, for maskable policies."""
-        self._only_schedule()
-        return self.episodes.action_masks()[0].cpu().numpy()
-
-    def _only_schedule(self) -> None:
-        if self.settings.action_mode != "schedule":
-            raise ValueError(f"action masks belong to action_mode='schedule', this is {self.settings.action_mode!r}")
+        return action_masks(self.settings, self.episodes.left, self.episodes.prices)[0].cpu().numpy()
 
     def snapshot(self) -> EpisodesSnapshot:
         """The whole state, so that "what if I teleported now?" is two lines: ``s = env.unwrapped.snapshot()``, ...,

@@ -13,12 +13,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from teleport_env.envs.actions import ActionReader, action_masks, action_space
 from teleport_env.envs.episodes import Episodes, EpisodesSnapshot, Numbers
 from teleport_env.envs.history import History
 from teleport_env.envs.infos import Infos
 from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.envs.single import first_keys, instance_ids
-from teleport_env.envs.spaces import action_space, observation_space, read_actions
 from teleport_env.envs.upcoming import Upcoming
 from teleport_env.groups.base import Element, map_element
 from teleport_env.random import Streams, seeds_of_rows
@@ -81,10 +81,11 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self.render_mode = render_mode
         self.settings = Settings.from_arguments(name, arguments)
         self.episodes = Episodes(self.settings, num_envs)
-        self.single_observation_space = observation_space(self.episodes)
+        self.single_observation_space = self.episodes.observation_space()
         self.single_action_space = action_space(self.settings)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._read = ActionReader(self.settings, num_envs)
         self._keys = torch.zeros(num_envs, dtype=torch.int64, device="cpu")
         self._numbers = torch.zeros(num_envs, dtype=torch.int64, device="cpu")  # of the episode since the key was drawn
         self._pending = torch.zeros(num_envs, dtype=torch.bool, device="cpu")  # over, to be reset by the next step
@@ -135,7 +136,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
         episodes, pending = self.episodes, None
-        asked = read_actions(episodes, actions)  # an action that is refused changes nothing
+        asked = self._read(actions)  # an action that is refused changes nothing
         if self._some_pending:
             pending = self._pending.clone()
             self._begin_next(pending)
@@ -177,9 +178,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
 
     def action_masks(self) -> Any:
         """``(num_envs, actions)`` bool: what the rest of each budget can pay, in the schedule mode."""
-        if self.settings.action_mode != "schedule":
-            raise ValueError(f"action masks belong to action_mode='schedule', this is {self.settings.action_mode!r}")
-        return self._out(self.episodes.action_masks())
+        return self._out(action_masks(self.settings, self.episodes.left, self.episodes.prices))
 
     def snapshot(self) -> VectorSnapshot:
         """The whole state of every row, to be given to `restore`."""

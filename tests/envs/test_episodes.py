@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import teleport_env
+from teleport_env.envs.actions import ActionReader
 from teleport_env.envs.features import FEATURES, INDEX
 from teleport_env.searches.base import Status
 
@@ -184,8 +185,8 @@ def test_the_price_feature_is_that_of_what_is_on_offer(mode: str, index: str) ->
 
 def test_a_group_action_at_the_corner_is_as_long_as_said() -> None:
     env = make("LinearNetwork", action_mode="group", group_scale=0.5)
-    env.reset(seed=0)
-    actions = env.episodes.from_group(torch.tensor([True]), torch.ones(1, env.settings.group_dim))
+    actions = ActionReader(env.settings, 1)(np.ones((1, 1 + env.settings.group_dim)))
+    assert actions.xi is not None
     assert float(actions.xi.norm()) == pytest.approx(0.5)
 
 

@@ -33,8 +33,8 @@ from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import LearnedMoves, load_policy
 from teleport_env.agents.policies.moves import ConstantMove, follow, fresh_trail
 from teleport_env.envs import TeleportVectorEnv
+from teleport_env.envs.actions import ActionReader
 from teleport_env.envs.features import INDEX, NAMES
-from teleport_env.envs.spaces import read_actions
 
 BOTH = {"action_mode": "group", "observation": "both"}
 SMALL = Training(
@@ -496,7 +496,7 @@ def test_an_action_reaches_the_environment_as_it_is() -> None:
     env = TeleportVectorEnv("Booth", 2, autoreset_mode="Disabled", **BOTH)
     observation, _ = env.reset(seed=0)
     action, _ = moves().predict(observation)
-    asked = read_actions(env.episodes, action)
+    asked = ActionReader(env.settings, 2)(action)
     assert asked.step is not None
     np.testing.assert_array_equal(asked.step.numpy(), action[:, 0] <= 0)
     assert asked.xi is not None
