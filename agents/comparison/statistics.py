@@ -1,23 +1,18 @@
 """Statistics of a comparison: arrays in, numbers out.
 
 A comparison is a *crossed* design: every agent plays the same instances, and a learned agent plays them once a training
-seed. Two bootstraps follow from that, and they answer different questions:
-
-* `stratified_bootstrap` resamples the values of each stratum by themselves (Agarwal et al., "Deep reinforcement learning
-  at the edge of the statistical precipice", NeurIPS 2021, section 4.1). It is right where the strata share nothing, such
-  as problems, or seeds that each drew their own instances.
-* `crossed_bootstrap` resamples whole seeds and whole instances (Owen, "The pigeonhole bootstrap", Annals of Applied
-  Statistics 1, 2007). It is right where the seeds met the *same* instances: an easy instance is easy for all of them, so
-  five seeds on 40 instances are not 200 independent values. Measured there on 1,500 samples, for intervals that say 95 %:
-  seeds as strata cover 62 %, crossed 95 %; where seeds differ a third as much as instances do, 52 and 94 %; where they
-  differ as much, 25 and 88 %, because five seeds are few.
+seed. `crossed_bootstrap` therefore resamples whole seeds and whole instances (Owen, "The pigeonhole bootstrap", Annals of
+Applied Statistics 1, 2007): an easy instance is easy for all seeds, so five seeds on 40 instances are not 200 independent
+values. Measured on 1,500 samples, for intervals that say 95 %: crossed resamples cover 95 % where seeds do not differ, 94 %
+where they differ a third as much as instances do, and 88 % where they differ as much, because five seeds are few.
+Resampling each seed's values by themselves covers 62, 52 and 25 %.
 
 All intervals are percentile intervals. Values must be finite: a diverged run has a finite score by convention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from statistics import NormalDist  # the standard library's, which this module shares its name with
 from typing import Any, NamedTuple, Protocol
 
@@ -30,25 +25,11 @@ _BLOCK = 200_000  # numbers a block of resamples may hold at once; 1.6 MB stay i
 
 
 class Interval(NamedTuple):
-    """An estimate with the ends of its confidence interval."""
+    """An estimate with the ends of its confidence interval; NaN where there is too little to form one."""
 
     estimate: float
     low: float
     high: float
-
-
-class PairedDifference(NamedTuple):
-    """Differences ``x - y`` over matched pairs: their mean and interquartile mean with intervals, and their number."""
-
-    mean: Interval
-    iqm: Interval
-    pairs: int
-
-
-class Statistic(Protocol):
-    """A statistic along one axis, such as `iqm`, `mean` or ``np.median``."""
-
-    def __call__(self, values: Any, /, *, axis: int) -> Any: ...
 
 
 class WeightedStatistic(Protocol):
@@ -83,12 +64,6 @@ def _check_bootstrap(confidence: float, resamples: int) -> None:
         raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
-
-
-def _percentiles(estimate: float, samples: Array, confidence: float) -> Interval:
-    tail = 0.5 * (1.0 - confidence)
-    low, high = np.quantile(samples, [tail, 1.0 - tail])
-    return Interval(float(estimate), float(low), float(high))
 
 
 def mean(values: ArrayLike, *, axis: int = -1, weights: ArrayLike | None = None) -> Any:
@@ -135,46 +110,6 @@ def iqm(values: ArrayLike, *, axis: int = -1, weights: ArrayLike | None = None) 
     return inner / (total - 2.0 * cut)
 
 
-def stratified_bootstrap(
-    values_by_stratum: Mapping[Any, ArrayLike] | Sequence[ArrayLike],
-    statistic: Statistic = iqm,
-    *,
-    rng: np.random.Generator,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-) -> Interval:
-    """A percentile interval of a statistic of all values, each stratum resampled by itself with replacement.
-
-    The strata are problems, or training seeds times problems, as in Agarwal et al. 2021. Where training seeds share their
-    instances, use `crossed_bootstrap`: this interval would be too narrow.
-
-    Args:
-        values_by_stratum: One array ``(n_s,)`` a stratum, at least two values in each.
-        statistic: Maps ``(resamples, N)`` to ``(resamples,)`` along ``axis=-1``, ``N`` the number of all values.
-
-    Raises:
-        ValueError: There is no stratum, one has fewer than two values, or a value is not finite.
-    """
-    _check_bootstrap(confidence, resamples)
-    named = values_by_stratum.items() if isinstance(values_by_stratum, Mapping) else enumerate(values_by_stratum)
-    strata = []
-    for name, values in named:
-        stratum = _one_dimensional(values, f"stratum {name!r}")
-        if len(stratum) < 2:
-            raise ValueError(f"stratum {name!r} has a single value; resampling needs at least two in each stratum")
-        strata.append(stratum)
-    if not strata:
-        raise ValueError("values_by_stratum is empty; at least one stratum is needed")
-    everything = np.concatenate(strata)
-    samples = np.empty(resamples)
-    block = max(1, _BLOCK // len(everything))
-    for begin in range(0, resamples, block):
-        rows = min(block, resamples - begin)
-        drawn = [stratum[rng.integers(len(stratum), size=(rows, len(stratum)))] for stratum in strata]
-        samples[begin : begin + rows] = statistic(np.concatenate(drawn, axis=1), axis=-1)
-    return _percentiles(float(statistic(everything, axis=-1)), samples, confidence)
-
-
 def _unit_counts(count: int, rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """How often each of ``count`` units was drawn, ``(rows, count)``; 1 where there is one unit only."""
     if count == 1:
@@ -190,7 +125,7 @@ def crossed_bootstrap(
     instances: ArrayLike,
     statistic: WeightedStatistic = iqm,
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | int = 0,
     confidence: float = 0.95,
     resamples: int = 2000,
 ) -> Interval:
@@ -207,9 +142,13 @@ def crossed_bootstrap(
         seeds: ``(N,)``, the training seed of each value; anything `numpy.unique` sorts.
         instances: ``(N,)``, the instance of each value.
         statistic: `mean` or `iqm`, or another statistic that takes ``weights=`` ``(R, N)``.
+        rng: Of the resamples, or its seed.
+
+    Returns:
+        The statistic of all values with its interval, whose ends are NaN where there is one seed and one instance only.
 
     Raises:
-        ValueError: Shapes differ, a value is not finite, or there is one seed and one instance only.
+        ValueError: Shapes differ, or a value is not finite.
     """
     array = _one_dimensional(values, "values")
     samples = [
@@ -217,18 +156,23 @@ def crossed_bootstrap(
         for weights in _crossed_weights(len(array), seeds, instances, rng, confidence, resamples)
     ]
     whole = float(np.asarray(statistic(array, weights=np.ones((1, len(array)))))[0])
-    return _percentiles(whole, np.concatenate(samples), confidence)
+    if not samples:
+        return Interval(whole, float("nan"), float("nan"))
+    tail = 0.5 * (1.0 - confidence)
+    low, high = np.quantile(np.concatenate(samples), [tail, 1.0 - tail])
+    return Interval(whole, float(low), float(high))
 
 
 def _crossed_weights(
     count: int,
     seeds: ArrayLike,
     instances: ArrayLike,
-    rng: np.random.Generator,
+    rng: np.random.Generator | int,
     confidence: float,
     resamples: int,
 ) -> Iterator[Array]:
-    """How often each of ``count`` values occurs in resamples of whole seeds and whole instances, ``(rows, count)``."""
+    """How often each of ``count`` values occurs in resamples of whole seeds and whole instances, ``(rows, count)``; nothing
+    where there is one of each."""
     _check_bootstrap(confidence, resamples)
     units = []
     for name, labels in (("seeds", seeds), ("instances", instances)):
@@ -237,8 +181,9 @@ def _crossed_weights(
             raise ValueError(f"{name} must have one entry a value: {len(index)} entries, {count} values")
         units.append(index)
     if all(int(index.max()) == 0 for index in units):
-        raise ValueError("one seed and one instance give no interval; play at least two instances or two seeds")
-    drawn = [_unit_counts(int(index.max()) + 1, resamples, rng) for index in units]
+        return
+    generator = np.random.default_rng(rng)
+    drawn = [_unit_counts(int(index.max()) + 1, resamples, generator) for index in units]
     block = max(1, _BLOCK // count)
     for begin in range(0, resamples, block):
         rows = slice(begin, begin + block)
@@ -253,7 +198,7 @@ def ratio_of_means(
     seeds: ArrayLike,
     instances: ArrayLike,
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | int = 0,
     confidence: float = 0.95,
     resamples: int = 2000,
 ) -> Interval:
@@ -265,8 +210,8 @@ def ratio_of_means(
         seeds: ``(N,)`` and `instances` ``(N,)``: see `crossed_bootstrap`.
 
     Returns:
-        The ratio with its interval; all NaN where the denominator's mean is not positive, and open ends (infinite) where
-        that of too many resamples is not.
+        The ratio with its interval; all NaN where the denominator's mean is not positive, open ends (infinite) where that
+        of too many resamples is not, and NaN ends where there is one seed and one instance.
     """
     above, below = _one_dimensional(numerator, "numerator"), _one_dimensional(denominator, "denominator")
     if above.shape != below.shape:
@@ -278,8 +223,10 @@ def ratio_of_means(
         sums = weights @ np.stack([above, below], axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             samples.append(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan))
-    values = np.concatenate(samples)
     whole = float(above.mean() / below.mean())
+    if not samples:
+        return Interval(whole, float("nan"), float("nan"))
+    values = np.concatenate(samples)
     # a resample without a gap says nothing of its share: it counts at both ends
     tail, unknown = 0.5 * (1.0 - confidence), np.isnan(values)
     low = np.quantile(np.where(unknown, -np.inf, values), tail, method="lower")
@@ -329,55 +276,12 @@ def _shortened(names: list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def paired_difference(
-    x: ArrayLike,
-    y: ArrayLike,
-    seeds: ArrayLike,
-    instances: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-) -> PairedDifference:
-    """Mean and interquartile mean of ``x - y`` over matched pairs, with crossed-bootstrap intervals.
-
-    Note that the interquartile mean of differences is not the difference of interquartile means.
-
-    Args:
-        x: ``(N,)``, the first agent's values; `y` the second's on the same episodes (see `match_pairs`).
-        seeds: ``(N,)`` and `instances` ``(N,)``: see `crossed_bootstrap`.
-    """
-    difference = _one_dimensional(x, "x") - _one_dimensional(y, "y")
-    settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "rng": rng}
-    return PairedDifference(
-        crossed_bootstrap(difference, seeds, instances, mean, **settings),
-        crossed_bootstrap(difference, seeds, instances, iqm, **settings),
-        len(difference),
-    )
-
-
 def improvement(x: ArrayLike, y: ArrayLike) -> Array:
     """``(N,)``: 1 where ``x > y``, 1/2 where they tie, else 0; its mean is the paired probability of improvement."""
     first, second = _one_dimensional(x, "x"), _one_dimensional(y, "y")
     if first.shape != second.shape:
         raise ValueError(f"paired values must be as many on both sides, got {len(first)} and {len(second)}")
     return (first > second) + 0.5 * (first == second)
-
-
-def probability_of_improvement(x: ArrayLike, y: ArrayLike, *, paired: bool = True) -> float:
-    """``P(X > Y) + P(X = Y) / 2``.
-
-    Args:
-        x: ``(N,)``.
-        y: ``(N,)``, or ``(M,)`` where not paired.
-        paired: Compare episode by episode; otherwise every ``x`` with every ``y``, which is the statistic of Mann and
-            Whitney over ``N M`` and the form of Agarwal et al. 2021, section 4.3.
-    """
-    if paired:
-        return float(improvement(x, y).mean())
-    first, second = _one_dimensional(x, "x"), np.sort(_one_dimensional(y, "y"))
-    below = np.searchsorted(second, first, side="left") + np.searchsorted(second, first, side="right")
-    return float(0.5 * below.sum() / (len(first) * len(second)))
 
 
 def performance_profile(values: ArrayLike, thresholds: ArrayLike) -> Array:
@@ -422,22 +326,3 @@ def expected_cost_to_target(cost_to_target: ArrayLike, spent: ArrayLike) -> floa
     if not hit.any():
         return float("inf")
     return float(np.where(hit, cost, paid).sum() / hit.sum())
-
-
-def oracle(values: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
-    """Hindsight: per episode the best of ``A`` agents, or of ``A`` seeds of one configuration.
-
-    No agent reaches it: it picks after the fact, so with random agents part of it is luck. The same oracle over the seeds
-    of *one* configuration shows how large that part is and belongs beside it.
-
-    Args:
-        values: ``(A, N)``, one row an agent (or a seed), one column an episode.
-
-    Returns:
-        The best value ``(N,)``, and which row it came from ``(N,)``; of equals the first.
-    """
-    array = _checked(values, "values")
-    if array.ndim != 2:
-        raise ValueError(f"values must have shape (agents, episodes), got {array.shape}")
-    winner = array.argmax(axis=0)
-    return array.max(axis=0), winner

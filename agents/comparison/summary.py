@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def summary_table(
     * ``problem, agent, kind, n`` (episodes), ``seeds``;
     * ``iqm, iqm_low, iqm_high, mean`` of the orders of magnitude gained;
     * ``baseline``: the problem's best baseline by mean; ``difference, difference_low, difference_high``: mean paired
-      difference to it, ``difference_iqm...``: its interquartile mean; NaN for the baseline itself;
+      difference to it; NaN for the baseline itself;
     * ``verdict``: ``win`` (the interval of the mean difference lies above zero), ``loss`` (below), ``undecided``, or
       ``baseline``, or ``""`` where there is none;
     * ``plain_difference...``: mean paired difference to plain descent; ``improvement...``: probability of improvement over
@@ -114,17 +114,19 @@ def summary_table(
     pandas = import_pandas()
     check_results(results)
     baselines = best_baseline(results)
+    # the same seed for all agents: they are resampled alike, and a row does not depend on who else was played
+    settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "rng": seed}
+    to_plain: dict[str, Any] = {"plain_difference": np.subtract, "improvement": statistics.improvement}
     rows: list[dict[str, Any]] = []
     for problem, played in results.groupby("problem", sort=False):
         agents = dict(list(played.groupby("agent", sort=False)))
         for agent, episodes in agents.items():
-            settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples}
-            row = _measure(episodes, seed, settings)
+            row = _measure(episodes, settings)
             baseline = baselines.get(str(problem))
             row |= {"problem": problem, "agent": agent, "kind": episodes["kind"].iloc[0], "baseline": baseline or ""}
             versus = None if baseline in (None, agent) else agents[baseline]
-            row |= _to_baseline(episodes, versus, seed, settings)
-            row |= _to_plain(episodes, None if agent == plain else agents.get(plain), seed, settings)
+            row |= _to(versus, episodes, {"difference": np.subtract}, settings)
+            row |= _to(None if agent == plain else agents.get(plain), episodes, to_plain, settings)
             row["verdict"] = (
                 "baseline" if agent == baseline else _verdict(row["difference_low"], row["difference_high"])
             )
@@ -145,18 +147,12 @@ def _spread(name: str, interval: statistics.Interval) -> dict[str, float]:
 _UNKNOWN = statistics.Interval(float("nan"), float("nan"), float("nan"))
 
 
-def _measure(episodes: pd.DataFrame, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+def _measure(episodes: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Any]:
     gained = episodes["gained"].to_numpy(dtype=np.float64)
-    centre = statistics.Interval(float(statistics.iqm(gained)), float("nan"), float("nan"))
-    if len(gained) > 1:
-        # the same seed for all agents: they are resampled alike, and a row does not depend on who else was played
-        centre = statistics.crossed_bootstrap(
-            gained, episodes["seed"], episodes["instance_id"], rng=np.random.default_rng(seed), **settings
-        )
+    centre = statistics.crossed_bootstrap(gained, episodes["seed"], episodes["instance_id"], **settings)
     cost = episodes["cost"].to_numpy(dtype=np.float64)
-    reached = np.where(
-        episodes["converged"], cost, np.inf
-    )  # a converged run stops, so its cost is its cost to the target
+    # a converged run stops, so its cost is its cost to the target
+    reached = np.where(episodes["converged"], cost, np.inf)
     return {
         "n": len(gained),
         "seeds": episodes["seed"].nunique(),
@@ -170,45 +166,25 @@ def _measure(episodes: pd.DataFrame, seed: int, settings: dict[str, Any]) -> dic
     }
 
 
-def _pairs(episodes: pd.DataFrame, versus: pd.DataFrame) -> tuple[Any, Any, dict[str, Any]]:
-    """Both agents' orders gained on the same episodes, and the units of resampling; ValueError names what is missing."""
-    frames = (episodes, versus)
-    keys = [frame[_PAIR].itertuples(index=False, name=None) for frame in frames]
-    names = (str(episodes["agent"].iloc[0]), str(versus["agent"].iloc[0]))
-    matched, x, y = statistics.match_pairs(keys[0], episodes["gained"], keys[1], versus["gained"], names)
-    return x, y, {"seeds": [key[1] for key in matched], "instances": [key[2] for key in matched]}
-
-
-def _to_baseline(
-    episodes: pd.DataFrame, baseline: pd.DataFrame | None, seed: int, settings: dict[str, Any]
+def _to(
+    other: pd.DataFrame | None,
+    episodes: pd.DataFrame,
+    measures: Mapping[str, Callable[[Any, Any], Any]],
+    settings: dict[str, Any],
 ) -> dict[str, float]:
-    average, centre = _UNKNOWN, _UNKNOWN
-    if baseline is not None:
-        x, y, units = _pairs(episodes, baseline)
-        average = centre = _UNKNOWN._replace(estimate=float(x[0] - y[0]))
-        if len(x) > 1:
-            average, centre, _ = statistics.paired_difference(
-                x, y, **units, rng=np.random.default_rng(seed), **settings
-            )
-    return _spread("difference", average) | _spread("difference_iqm", centre)
-
-
-def _to_plain(
-    episodes: pd.DataFrame, plain: pd.DataFrame | None, seed: int, settings: dict[str, Any]
-) -> dict[str, float]:
-    measured: dict[str, float] = {}
-    for name in ("plain_difference", "improvement"):
-        interval = _UNKNOWN
-        if plain is not None:
-            x, y, units = _pairs(episodes, plain)
-            values = x - y if name == "plain_difference" else statistics.improvement(x, y)
-            interval = _UNKNOWN._replace(estimate=float(values[0]))
-            if len(x) > 1:
-                interval = statistics.crossed_bootstrap(
-                    values, statistic=statistics.mean, rng=np.random.default_rng(seed), **units, **settings
-                )
-        measured |= _spread(name, interval)
-    return measured
+    """Means, by name, of measures of pairs of episodes: the agent's and another's; NaN where there is no other."""
+    if other is None:
+        return {key: value for name in measures for key, value in _spread(name, _UNKNOWN).items()}
+    keys = [frame[_PAIR].itertuples(index=False, name=None) for frame in (episodes, other)]
+    names = (str(episodes["agent"].iloc[0]), str(other["agent"].iloc[0]))
+    matched, x, y = statistics.match_pairs(keys[0], episodes["gained"], keys[1], other["gained"], names)
+    units: dict[str, Any] = {"seeds": [key[1] for key in matched], "instances": [key[2] for key in matched]}
+    found: dict[str, float] = {}
+    for name, measure in measures.items():
+        found |= _spread(
+            name, statistics.crossed_bootstrap(measure(x, y), statistic=statistics.mean, **units, **settings)
+        )
+    return found
 
 
 def _verdict(low: float, high: float) -> str:
@@ -258,30 +234,7 @@ def oracle_rows(results: pd.DataFrame, agents: Sequence[str] | None = None, name
         if values.isna().any(axis=None):
             lacking = values.columns[values.isna().any()].tolist()
             raise ValueError(f"on {problem!r} the agents {lacking} did not play every episode; an oracle needs all")
-        winner = statistics.oracle(values.to_numpy().T)[1]
-        pick = pandas.MultiIndex.from_arrays(
-            [*(values.index.get_level_values(level) for level in (0, 1)), np.asarray(names, dtype=object)[winner]]
-        )
+        winner = values.idxmax(axis=1)  # of equals the first
+        pick = pandas.MultiIndex.from_arrays([*(values.index.get_level_values(level) for level in (0, 1)), winner])
         chosen.append(played.set_index(["seed", "instance_id", "agent"]).loc[pick].reset_index())
-    return _relabelled(chosen, results, name)
-
-
-def seed_oracle_rows(results: pd.DataFrame, agent: str, name: str | None = None) -> pd.DataFrame:
-    """Episodes of the oracle over the seeds of one configuration: how much of an oracle is luck.
-
-    Every seed's episode on an instance is replaced by the best seed's, so that pairs still match.
-
-    Raises:
-        ValueError: ``agent`` was not played.
-    """
-    played = results[results["agent"] == agent]
-    if played.empty:
-        raise ValueError(f"agent {agent!r} is not among those played: {sorted(set(results['agent']))}")
-    best = played.loc[played.groupby(["problem", "instance_id"], sort=False)["gained"].idxmax()]
-    spread = played[_PAIR].merge(best.drop(columns="seed"), on=["problem", "instance_id"], how="left")
-    return _relabelled([spread], results, name or f"{agent} (best seed)")
-
-
-def _relabelled(frames: list[pd.DataFrame], results: pd.DataFrame, name: str) -> pd.DataFrame:
-    frame = import_pandas().concat(frames, ignore_index=True)
-    return frame.assign(agent=name, kind="oracle")[list(results.columns)]
+    return pandas.concat(chosen, ignore_index=True).assign(agent=name, kind="oracle")[list(results.columns)]

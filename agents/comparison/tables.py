@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -103,6 +103,15 @@ class Table:
         return [(column, cell._replace(text=one_line(cell.text))) for column, cell in cells]
 
 
+def listed(heads: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, words: int = 1, prose: bool = False) -> Table:
+    """A table of rows that are their cells; the first ``words`` columns hold words, which are ``prose`` or not."""
+
+    def column(place: int) -> Column:
+        return Column(heads[place], lambda row: row[place], words=place < words, prose=prose)
+
+    return Table([column(place) for place in range(len(heads))], list(rows))
+
+
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
@@ -131,10 +140,10 @@ def percent(share: float, digits: int = 1) -> str:
 def interval(ends: Sequence[float], digits: int = 2, *, sign: bool = False, unit: str = "", scale: float = 1.0) -> Cell:
     """An estimate with the ends of its interval, ``(estimate, low, high)``.
 
-    An end that is not finite is open (``"?"``); the interval is left out where both are, as that of a single episode.
+    An infinite end is open (``"?"``). The interval is left out where its ends are NaN, as that of a single episode.
     """
     middle, low, high = (number(scale * value, digits, sign=sign, unit=unit) for value in ends)
-    if middle == MISSING or low == high == MISSING:
+    if middle == MISSING or math.isnan(ends[1]) or math.isnan(ends[2]):
         return Cell(middle)
     return Cell(middle, f"[{low.replace(MISSING, '?')}, {high.replace(MISSING, '?')}]")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import numpy as np
 from study.baselines import FIXED, RATE_SCHEDULE, WHITENING_CYCLE
 from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, WHITENED
 from study.protocol import REACHED, Evidence, Oracle, further_policies
-from teleport_env.agents.comparison import statistics, summary
+from teleport_env.agents.comparison import statistics, summary, tables
 from teleport_env.agents.comparison.statistics import Interval
+from teleport_env.agents.comparison.tables import number, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,7 @@ class Measured:
     def difference(self, problem: str, agent: str, other: str) -> Interval:
         """Mean paired difference with its interval."""
         (x, y), units = self._paired(problem, agent, other)
-        return statistics.crossed_bootstrap(x - y, **units, statistic=statistics.mean, rng=np.random.default_rng(0))
+        return statistics.crossed_bootstrap(x - y, **units, statistic=statistics.mean)
 
     def divergences(self, problem: str, agent: str, other: str) -> Interval:
         """Diverged runs of an agent minus those of another, in percent of the runs, with its interval."""
@@ -95,15 +96,12 @@ class Measured:
             for name in (agent, other)
         )
         seeds, instances = (x.index.get_level_values(level).to_numpy() for level in (0, 1))
-        difference = 100.0 * (x - y.loc[x.index]).to_numpy()
-        return statistics.crossed_bootstrap(
-            difference, seeds, instances, statistic=statistics.mean, rng=np.random.default_rng(0)
-        )
+        return statistics.crossed_bootstrap(100.0 * (x - y.loc[x.index]).to_numpy(), seeds, instances, statistics.mean)
 
     def improvement(self, problem: str, agent: str, other: str) -> float:
         """Probability that an episode gains more, ties half."""
         (x, y), _ = self._paired(problem, agent, other)
-        return statistics.probability_of_improvement(x, y)
+        return float(statistics.improvement(x, y).mean())
 
     def oracle(self, problem: str) -> Oracle | None:
         """The best of each instance among all fixed schedules that were tried, with teleports or without."""
@@ -129,7 +127,7 @@ class Measured:
         instances = units["instances"].tolist()
         mean = {instance: y[units["instances"] == instance].mean() for instance in set(instances)}
         ceiling = np.array([max(found.best[instance], mean[instance]) for instance in instances])
-        return statistics.ratio_of_means(x - y, ceiling - y, **units, rng=np.random.default_rng(0))
+        return statistics.ratio_of_means(x - y, ceiling - y, **units)
 
     def oracle_difference(self, problem: str) -> Interval:
         """Oracle of fixed schedules minus that of rate schedules, instance by instance: what teleports give in hindsight.
@@ -141,18 +139,14 @@ class Measured:
             return _NONE
         ids = sorted(found[0].best)
         x, y = (np.array([one.best[instance] for instance in ids]) for one in (found[0], found[1]))
-        if len(ids) < 2:
-            return _NONE
-        return statistics.crossed_bootstrap(
-            x - y, np.zeros(len(ids)), ids, statistic=statistics.mean, rng=np.random.default_rng(0)
-        )
+        return statistics.crossed_bootstrap(x - y, np.zeros(len(ids)), ids, statistics.mean)
 
     def distance_closed(self, problem: str, agent: str) -> Interval:
         """Share of the distance from plain descent to L-BFGS that an agent closes."""
         if not self.has(problem, summary.PLAIN) or not self.has(problem, L_BFGS):
             return _NONE
         (x, plain, top), units = self._paired(problem, agent, summary.PLAIN, L_BFGS)
-        return statistics.ratio_of_means(x - plain, top - plain, **units, rng=np.random.default_rng(0))
+        return statistics.ratio_of_means(x - plain, top - plain, **units)
 
     def target(self, problem: str) -> float:
         """The most whole orders of magnitude that half of the best baseline's episodes reach; 1 where that is none."""
@@ -175,59 +169,100 @@ class Measured:
 # -- the targets -------------------------------------------------------------------------------------------------------
 
 
+LINE_SEARCH = "momentum with line search"
+
+
 def findings(measured: Measured) -> list[Finding]:
     """Every target of the comparison, in the order of the page."""
+    best = "best baseline or control"
+
+    def everywhere(
+        target: str,
+        problems: Sequence[str],
+        value: Callable[[str], Interval | None],
+        good: Callable[[Interval], bool],
+    ) -> Finding:
+        """A target that must hold on each of some problems."""
+
+        def judge(problem: str) -> Verdict:
+            found = value(problem) if measured.has(problem, LEARNED) else None
+            if found is None or math.isnan(found.low):
+                return None, ""
+            return good(found), f"{problem} {told(found)}"
+
+        return _finding(target, map(judge, problems))
+
+    def versus(agent: str, other: str) -> Callable[[str], Interval | None]:
+        return lambda problem: _versus(measured, problem, agent, other)
+
+    def to_best(*apart: str) -> Callable[[str], Interval | None]:
+        def value(problem: str) -> Interval | None:
+            other = measured.best(problem, summary.BASELINES, apart)
+            return None if other is None else _versus(measured, problem, LEARNED, other)
+
+        return value
+
+    with_whitenings = "With whitenings in the menu: "
     return [
-        _everywhere(
-            f"Minus the best baseline or control on the same episodes, {DISTILLED} apart: the interval lies above zero",
+        everywhere(
+            f"Minus the {best} on the same episodes, {DISTILLED} apart: the interval lies above zero",
             SEVEN,
-            measured,
-            lambda problem: _to_best(measured, problem, apart=[DISTILLED]),
-            lambda interval: interval.low > 0,
+            to_best(DISTILLED),
+            _above,
         ),
-        _everywhere(
-            f"Nowhere significantly below the best baseline or control, {DISTILLED} apart",
+        everywhere(
+            f"Nowhere significantly below the {best}, {DISTILLED} apart",
             measured.problems,
-            measured,
-            lambda problem: _to_best(measured, problem, apart=[DISTILLED]),
-            lambda interval: interval.high >= 0,
+            to_best(DISTILLED),
+            _not_below,
         ),
-        _everywhere(
-            f"Minus the best baseline or control on the same episodes, {DISTILLED} among them: the interval lies above zero",
+        everywhere(
+            f"Minus the {best} on the same episodes, {DISTILLED} among them: the interval lies above zero",
             SEVEN,
-            measured,
-            lambda problem: _to_best(measured, problem),
-            lambda interval: interval.low > 0,
+            to_best(),
+            _above,
         ),
-        _everywhere(
+        everywhere(
             f"Nowhere significantly below {DISTILLED}, the rule that was read off learned policies",
             measured.problems,
-            measured,
-            lambda problem: _versus(measured, problem, LEARNED, DISTILLED),
-            lambda interval: interval.high >= 0,
+            versus(LEARNED, DISTILLED),
+            _not_below,
         ),
-        _everywhere(
+        everywhere(
             "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed",
             GAPS,
-            measured,
             lambda problem: measured.gap_closed(problem, LEARNED),
             lambda share: share.estimate >= 0.6,
         ),
-        _everywhere(
+        everywhere(
             "Minus learned rate only: at least +2 orders of magnitude",
             MATRICES,
-            measured,
-            lambda problem: _versus(measured, problem, LEARNED, RATE_ONLY),
-            lambda interval: interval.estimate >= 2.0,
+            versus(LEARNED, RATE_ONLY),
+            _two_orders,
         ),
-        _everywhere(
-            "Above tuned momentum with line search",
+        everywhere("Above tuned momentum with line search", MATRICES, versus(LEARNED, LINE_SEARCH), _above),
+        # the policy whose menu is whitenings against what it has to beat, and the other one against their cycle
+        everywhere(
+            f"{with_whitenings}minus learned rate only, at least +2 orders of magnitude",
             MATRICES,
-            measured,
-            lambda problem: _versus(measured, problem, LEARNED, "momentum with line search"),
-            lambda interval: interval.low > 0,
+            versus(WHITENED, RATE_ONLY),
+            _two_orders,
         ),
-        *_whitened(measured),
+        everywhere(
+            f"{with_whitenings}above tuned momentum with line search", MATRICES, versus(WHITENED, LINE_SEARCH), _above
+        ),
+        everywhere(
+            f"{with_whitenings}not below the tuned cycle of whitenings",
+            MATRICES,
+            versus(WHITENED, WHITENING_CYCLE),
+            _not_below,
+        ),
+        everywhere(
+            f"{with_whitenings}the policy without them is not below that cycle",
+            MATRICES,
+            versus(LEARNED, WHITENING_CYCLE),
+            _not_below,
+        ),
         _momentum(measured),
         _batches(measured),
         *_generalists(measured),
@@ -238,104 +273,83 @@ def findings(measured: Measured) -> list[Finding]:
     ]
 
 
-def _everywhere(
-    target: str,
-    problems: Sequence[str],
-    measured: Measured,
-    value: Callable[[str], Interval | None],
-    good: Callable[[Interval], bool],
-) -> Finding:
-    """A target that must hold on each of some problems."""
-    details: list[str] = []
-    verdicts: list[bool | None] = []
-    for problem in problems:
-        found = value(problem) if measured.has(problem, LEARNED) else None
-        if found is None or math.isnan(found.estimate):
-            verdicts.append(None)
-            continue
-        verdicts.append(good(found))
-        details.append(f"{problem} {text(found)}{'' if verdicts[-1] else ' (no)'}")
-    return Finding(target, _all(verdicts), "; ".join(details))
+Verdict = tuple[bool | None, str]
+"""Whether a target holds in one case (None: not known), and the figures; empty where there are none."""
 
 
-def _all(verdicts: Sequence[bool | None]) -> str:
-    if False in verdicts:
-        return "no"
-    return "not measured" if None in verdicts or not verdicts else "yes"
+def _finding(target: str, cases: Iterable[Verdict]) -> Finding:
+    """A target that must hold in every case."""
+    judged = list(cases)
+    details = [f"{detail}{' (no)' if verdict is False else ''}" for verdict, detail in judged if detail]
+    return Finding(target, holds(verdict for verdict, _ in judged), "; ".join(details))
 
 
-def text(interval: Interval) -> str:
+def holds(verdicts: Iterable[bool | None]) -> str:
+    """Whether all of some verdicts are yes; one no is enough, and None says that something was not measured."""
+    listed = list(verdicts)
+    return "no" if False in listed else "not measured" if None in listed or not listed else "yes"
+
+
+def not_below(intervals: Iterable[Interval]) -> str:
+    """Whether no interval lies below zero; an interval without ends says nothing."""
+    return holds(None if math.isnan(one.high) else one.high >= 0 for one in intervals)
+
+
+def _above(interval: Interval) -> bool:
+    return interval.low > 0
+
+
+def _not_below(interval: Interval) -> bool:
+    return interval.high >= 0
+
+
+def _two_orders(interval: Interval) -> bool:
+    return interval.estimate >= 2.0
+
+
+def told(interval: Interval) -> str:
     """An estimate with its interval."""
-    if math.isnan(interval.estimate):
-        return "unknown"
-    return f"{interval.estimate:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
-
-
-def _to_best(measured: Measured, problem: str, apart: Sequence[str] = ()) -> Interval | None:
-    best = measured.best(problem, summary.BASELINES, apart)
-    return None if best is None else _versus(measured, problem, LEARNED, best)
+    return str(tables.interval(interval, sign=True))
 
 
 def _versus(measured: Measured, problem: str, agent: str, other: str) -> Interval | None:
+    """The difference of two agents; None where one was not played, or too little for an interval."""
     if not measured.has(problem, agent) or not measured.has(problem, other):
         return None
-    return measured.difference(problem, agent, other)
-
-
-def _whitened(measured: Measured) -> Iterator[Finding]:
-    """The policy whose menu is whitenings against what it has to beat, and the other one against their cycle."""
-    line_search = "momentum with line search"
-    targets: list[tuple[str, str, str, Callable[[Interval], bool]]] = [
-        ("minus learned rate only, at least +2 orders of magnitude", WHITENED, RATE_ONLY, lambda x: x.estimate >= 2.0),
-        ("above tuned momentum with line search", WHITENED, line_search, lambda x: x.low > 0),
-        ("not below the tuned cycle of whitenings", WHITENED, WHITENING_CYCLE, lambda x: x.high >= 0),
-        ("the policy without them is not below that cycle", LEARNED, WHITENING_CYCLE, lambda x: x.high >= 0),
-    ]
-    for target, agent, other, good in targets:
-        yield _everywhere(
-            f"With whitenings in the menu: {target}",
-            MATRICES,
-            measured,
-            lambda problem, agent=agent, other=other: _versus(measured, problem, agent, other),  # type: ignore[misc]
-            good,
-        )
+    found = measured.difference(problem, agent, other)
+    return None if math.isnan(found.low) else found
 
 
 def _momentum(measured: Measured) -> Finding:
-    names = ("Adam", "momentum", "momentum with line search", "Polyak's step")
+    names = ("Adam", "momentum", LINE_SEARCH, "Polyak's step")
     target = f"On momentum: above tuned {', '.join(names[:-1])} and {names[-1]}, all four, on at least 5 problems"
     above, details = 0, []
     for problem in measured.problems:
-        if problem not in SEVEN:
+        known = {name: value for name in names if (value := _versus(measured, problem, MOMENTUM, name)) is not None}
+        if problem not in SEVEN or len(known) < len(names):
             continue
-        found = {name: _versus(measured, problem, MOMENTUM, name) for name in names}
-        if None in found.values():
-            continue
-        known = {name: value for name, value in found.items() if value is not None}
         worst = min(known, key=lambda name: known[name].estimate)
-        wins = all(value.low > 0 for value in known.values())
+        wins = all(map(_above, known.values()))
         above += wins
-        details.append(f"{problem}: to {worst} {text(known[worst])}{'' if wins else ' (no)'}")
+        details.append(f"{problem}: to {worst} {told(known[worst])}{'' if wins else ' (no)'}")
     possible = above + len(SEVEN) - len(details)
-    holds = "yes" if above >= 5 else "no" if possible < 5 else "not measured"
-    return Finding(target, holds, f"above on {above} of {len(details)}. " + "; ".join(details))
+    verdict = "yes" if above >= 5 else "no" if possible < 5 else "not measured"
+    return Finding(target, verdict, f"above on {above} of {len(details)}. " + "; ".join(details))
 
 
 def _batches(measured: Measured) -> Finding:
     """Where the prototypes found nothing that a rate schedule does not give."""
-    details: list[str] = []
-    verdicts: list[bool | None] = []
-    for problem in BATCHES:
+
+    def judge(problem: str) -> Verdict:
         found = _versus(measured, problem, LEARNED, RATE_SCHEDULE)
-        verdicts.append(None if found is None else found.high >= 0)
-        if found is not None:
-            used = float(measured.row(problem, LEARNED)["teleports"])
-            details.append(
-                f"{problem} {text(found)} with {used:.1f} teleports an episode; teleports give the oracle "
-                f"{text(measured.oracle_difference(problem))}"
-            )
+        if found is None:
+            return None, ""
+        used = f"with {number(measured.row(problem, LEARNED)['teleports'], 1)} teleports per episode"
+        gains = f"teleports give the oracle {told(measured.oracle_difference(problem))}"
+        return _not_below(found), f"{problem} {told(found)} {used}; {gains}"
+
     target = "With mini-batches: not below the best rate schedule, and what the oracle gains by teleports is told"
-    return Finding(target, _all(verdicts), "; ".join(details))
+    return _finding(target, map(judge, BATCHES))
 
 
 def _generalists(measured: Measured) -> Iterator[Finding]:
@@ -350,71 +364,66 @@ def _generalists(measured: Measured) -> Iterator[Finding]:
             if value is not None:
                 found[problem] = value
         known = {problem: value for problem, value in found.items() if problem in policy.problems}
-        above = sum(value.low > 0 for value in known.values())
-        fine = all(value.high >= 0 for value in known.values())
+        above = sum(map(_above, known.values()))
         missing = set(SEVEN) - set(known)
-        holds = "no" if not fine or above + len(missing) < 5 else "not measured" if missing else "yes"
-        details = "; ".join(f"{problem} {text(value)}" for problem, value in known.items())
+        fine = all(map(_not_below, known.values()))
+        verdict = "no" if not fine or above + len(missing) < 5 else "not measured" if missing else "yes"
+        details = "; ".join(f"{problem} {told(value)}" for problem, value in known.items())
         target = f"One policy ({name}): significantly below the best fixed schedule nowhere, above on at least 5"
-        yield Finding(target, holds, f"above on {above} of {len(known)}. {details}")
+        yield Finding(target, verdict, f"above on {above} of {len(known)}. {details}")
         others = {problem: value for problem, value in found.items() if problem not in policy.problems}
         if others:
             # the best fixed schedule that was tuned on the problem itself is at least as good as one tuned on others
-            holds = "yes" if all(value.high >= 0 for value in others.values()) else "not measured"
-            details = "; ".join(f"{problem} {text(value)}" for problem, value in others.items())
+            verdict = "yes" if all(map(_not_below, others.values())) else "not measured"
+            details = "; ".join(f"{problem} {told(value)}" for problem, value in others.items())
             target = f"{name} on what it has not seen: not below a fixed schedule that has not seen it either"
-            yield Finding(target, holds, f"minus the best that was tuned on it, which is harder: {details}")
+            yield Finding(target, verdict, f"minus the best that was tuned on it, which is harder: {details}")
 
 
 def _divergence(measured: Measured) -> Iterator[Finding]:
     """Counted, and with the interval of the difference: one run in a thousand more is counted, but is no difference."""
-    details: list[str] = []
-    intervals: list[str] = []
-    verdicts: list[bool | None] = []
-    apart: list[bool | None] = []
-    for problem in measured.problems:
-        fixed = measured.best(problem, ["fixed"])
-        if fixed is None or not measured.has(problem, LEARNED):
-            verdicts.append(None)
-            apart.append(None)
-            continue
+
+    def fixed_on(problem: str) -> str | None:
+        return measured.best(problem, ["fixed"]) if measured.has(problem, LEARNED) else None
+
+    def counted(problem: str) -> Verdict:
+        fixed = fixed_on(problem)
+        if fixed is None:
+            return None, ""
         mine, its = (float(measured.row(problem, agent)["diverged"]) for agent in (LEARNED, fixed))
-        verdicts.append(mine <= its)
-        details.append(f"{problem} {mine:.1%} against {its:.1%}{'' if mine <= its else ' (no)'}")
-        more = measured.divergences(problem, LEARNED, fixed)
-        apart.append(more.low <= 0)
-        intervals.append(f"{problem} {text(more)}{'' if apart[-1] else ' (no)'}")
-    yield Finding("No more divergences than the best fixed schedule", _all(verdicts), "; ".join(details))
+        return mine <= its, f"{problem} {percent(mine)} against {percent(its)}"
+
+    def compared(problem: str) -> Verdict:
+        fixed = fixed_on(problem)
+        more = None if fixed is None else measured.divergences(problem, LEARNED, fixed)
+        if more is None or math.isnan(more.low):
+            return None, ""
+        return more.low <= 0, f"{problem} {told(more)}"
+
+    yield _finding("No more divergences than the best fixed schedule", map(counted, measured.problems))
     target = "Nowhere significantly more divergences than the best fixed schedule (percent of the runs)"
-    yield Finding(target, _all(apart), "; ".join(intervals))
+    yield _finding(target, map(compared, measured.problems))
 
 
 def _training_time(measured: Measured) -> Finding:
-    details: list[str] = []
-    verdicts: list[bool | None] = []
-    for problem in measured.problems:
+    def judge(problem: str) -> Verdict:
         found = [one for one in measured.evidence.trained.get((problem, LEARNED), []) if not one["resumed"]]
-        if not found:
-            verdicts.append(None)
-            continue
-        slowest = max(one["seconds"] for one in found)
-        verdicts.append(slowest < 300)
-        details.append(f"{problem} {slowest:.0f} s")
+        slowest = max((one["seconds"] for one in found), default=None)
+        return (None, "") if slowest is None else (slowest < 300, f"{problem} {slowest:.0f} s")
+
     target = "One training takes less than 5 minutes (the slowest seed; one process, with others beside it)"
-    return Finding(target, _all(verdicts), "; ".join(details))
+    return _finding(target, map(judge, measured.problems))
 
 
 def _saturation(measured: Measured) -> Finding:
-    details: list[str] = []
-    verdicts: list[bool | None] = []
-    for problem in measured.problems:
+    def judge(problem: str) -> Verdict:
         best = measured.best(problem, summary.BASELINES)
         rows = measured.results[(measured.results["problem"] == problem) & (measured.results["agent"] == best)]
         share = float(rows["converged"].mean())
-        verdicts.append(share < 0.5)
-        details.append(f"{problem} {share:.0%}")
+        return (None, "") if math.isnan(share) else (share < 0.5, f"{problem} {percent(share, 0)}")
+
     target = "Budgets do not saturate: less than half of the best baseline's episodes reach the tolerance"
-    return Finding(target, _all(verdicts), "; ".join(details))
+    return _finding(target, map(judge, measured.problems))
 
 
 def _edges(measured: Measured) -> Finding:

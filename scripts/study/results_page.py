@@ -5,26 +5,24 @@ Every number and every verdict on the page is computed from the evidence; nothin
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from study.baselines import FIXED, WHITENING_CYCLE, menu_of, opening_of
-from study.contestants import (
-    LEARNED,
-    MOMENTUM,
-    RATE_LINE_SEARCH,
-    RATE_ONLY,
-    WHITENED,
-)
-from study.findings import DISTILLED, L_BFGS, Finding, Measured, findings, hindsight, text
+from study.contestants import LEARNED, MOMENTUM, RATE_LINE_SEARCH, RATE_ONLY, WHITENED
+from study.findings import DISTILLED, L_BFGS, Finding, Measured, findings, hindsight, told
 from study.protocol import Evidence, policies_of, protocol_settings
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.decisions import decision_drawings, label_of, watch
+from teleport_env.agents.comparison.page import budget_of, cost_to_target, table_of, versus_best
 from teleport_env.agents.comparison.report import Drawing, write_report
 from teleport_env.agents.comparison.study import WATCHED
+from teleport_env.agents.comparison.tables import Cell, Column, Table, interval, listed, number, render, setting
 from teleport_env.agents.play import draw_instances
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_results(evidence: Evidence) -> dict[str, Any]:
@@ -71,17 +69,26 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         for name in [*(name for name, _ in pictures), *(drawing.name for drawing in drawings)]:
             if (protocol.out / f"{name}.png").exists():
                 shutil.copy(protocol.out / f"{name}.png", markdown.parent / images)
-    lines = _page(evidence, measured, found, settings)
-    lines += ["## Pictures", ""]
-    for name, title in pictures:
-        if (protocol.out / f"{name}.png").exists():
-            lines += [f"![{title}]({images}/{name}.png)", ""]
-    if drawings:
-        lines += ["## What the policies do", ""]
-        for drawing in drawings:
-            lines += [f"![{drawing.title}]({images}/{drawing.name}.png)", "", drawing.caption, ""]
     markdown.parent.mkdir(parents=True, exist_ok=True)
-    markdown.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    text = render(
+        "results.md.j2",
+        TEMPLATES,
+        command=evidence.command,
+        protocol=protocol,
+        versions=versions_in_words(evidence.versions),
+        findings=table_of_findings(found),
+        across=_across(measured),
+        distilled=DISTILLED,
+        problems=[_problem(evidence, measured, problem) for problem in measured.problems],
+        fixed=FIXED,
+        effort=_effort(evidence, measured),
+        settings=settings,
+        tuned={key: _chosen(key[0], one["config"]) for key, one in evidence.tuned.items()},
+        pictures=[(name, title) for name, title in pictures if (protocol.out / f"{name}.png").exists()],
+        images=images,
+        drawings=drawings,
+    )
+    markdown.write_text(text.rstrip() + "\n", encoding="utf-8")
     return {
         "results": results,
         "summary": table,
@@ -118,227 +125,157 @@ def _decisions(evidence: Evidence, measured: Measured) -> list[Drawing]:
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def _page(evidence: Evidence, measured: Measured, found: Sequence[Finding], settings: Mapping[str, Any]) -> list[str]:
-    protocol = evidence.protocol
-    lines = ["# Learned schedules against everything, at equal compute", ""]
-    lines += ["```", f"python {evidence.command}", "```", ""]
-    if protocol.split != "test":
-        lines += [
-            f"**A rehearsal on the {protocol.split} split, which is not held out:** these figures are no result. Policies "
-            "are kept, and everything else is tried out, on validation instances.",
-            "",
-        ]
-    lines += [
-        f"{protocol.instances} instances of the {protocol.split} split a problem, {protocol.train_seeds} training seeds, "
-        f"{protocol.tuning_instances} training instances for each tuned configuration and {11 * protocol.tuning_instances} "
-        "in all; "
-        + ", ".join(f"{name} {version}" for name, version in evidence.versions.items() if name != "platform")
-        + ". Written by the command.",
-        "",
-        "*Gained* is log10 of the initial loss over the final loss, floored at the tolerance; a diverged run counts as -2. "
-        "Everyone plays the same instances and pays for every evaluation from the same budget. Intervals are 95 %, over "
-        "training seeds and instances, both resampled whole. The best baseline is chosen on the very episodes that are "
-        "compared, which favours it.",
-        "",
-        "## What holds",
-        "",
-        "| target | holds | figures |",
-        "|---|---|---|",
-        *(f"| {_cell(one.target)} | {one.holds} | {_cell(one.detail)} |" for one in found),
-        "",
-        "Other budgets, rates and sizes of networks than a policy was trained on: `--protocol transfer`.",
-        "",
-        *_across(measured),
-    ]
-    for problem in measured.problems:
-        lines += _problem(evidence, measured, problem)
-    lines += _effort(evidence, measured, settings)
-    return lines
+def versions_in_words(versions: Mapping[str, str]) -> str:
+    """Names and versions of the packages."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if name != "platform")
 
 
-def _across(measured: Measured) -> Iterator[str]:
-    """A row a problem."""
-    yield "## All problems"
-    yield ""
-    yield (
-        f"| problem | plain descent | best fixed | best of all baselines and controls, {DISTILLED} apart | {DISTILLED} | "
-        "learned rate only | learned | minus the best | minus that rule | gap to the oracle closed | way to L-BFGS closed | "
-        "L-BFGS |"
+def table_of_findings(found: Sequence[Finding]) -> Table:
+    """A row per target."""
+    return listed(("target", "holds", "figures"), [(one.target, one.holds, one.detail) for one in found], words=3)
+
+
+def _across(measured: Measured) -> Table:
+    """A row per problem."""
+
+    def best(kinds: Sequence[str], problem: str) -> str | None:
+        return measured.best(problem, kinds, [DISTILLED])
+
+    def mean(agent: str | None, problem: str, named: bool = False) -> str:
+        if agent is None or not measured.has(problem, agent):
+            return ""
+        return number(measured.row(problem, agent)["mean"]) + (f" ({agent})" if named else "")
+
+    def versus(other: str | None, problem: str) -> Cell | str:
+        if other is None or not measured.has(problem, LEARNED) or not measured.has(problem, other):
+            return ""
+        return interval(measured.difference(problem, LEARNED, other), sign=True)
+
+    def closed(share: Any, problem: str) -> Cell | str:
+        if not measured.has(problem, LEARNED) or best(summary.BASELINES, problem) is None:
+            return ""
+        return _share(share(problem, LEARNED))
+
+    columns = (
+        Column("problem", lambda problem: problem, words=True),
+        Column("plain descent", lambda problem: mean(summary.PLAIN, problem)),
+        Column("best fixed", lambda problem: mean(best(["fixed"], problem), problem, named=True)),
+        Column(
+            f"best of all baselines and controls, {DISTILLED} apart",
+            lambda problem: mean(best(summary.BASELINES, problem), problem, named=True),
+        ),
+        Column(DISTILLED, lambda problem: mean(DISTILLED, problem)),
+        Column("learned rate only", lambda problem: mean(RATE_ONLY, problem)),
+        Column("learned", lambda problem: Cell(mean(LEARNED, problem), look="top")),
+        Column("minus the best", lambda problem: versus(best(summary.BASELINES, problem), problem)),
+        Column("minus that rule", lambda problem: versus(DISTILLED, problem)),
+        Column("gap to the oracle closed", lambda problem: closed(measured.gap_closed, problem)),
+        Column("way to L-BFGS closed", lambda problem: closed(measured.distance_closed, problem)),
+        Column("L-BFGS", lambda problem: mean(L_BFGS, problem)),
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
-    for problem in measured.problems:
-        best, fixed = (measured.best(problem, kinds, [DISTILLED]) for kinds in (summary.BASELINES, ["fixed"]))
-        cells = [problem, _mean(measured, problem, summary.PLAIN), _named(measured, problem, fixed)]
-        cells += [
-            _named(measured, problem, best),
-            _mean(measured, problem, DISTILLED),
-            _mean(measured, problem, RATE_ONLY),
-        ]
-        cells.append(f"**{_mean(measured, problem, LEARNED)}**")
-        if measured.has(problem, LEARNED) and best is not None:
-            cells.append(text(measured.difference(problem, LEARNED, best)))
-            ruled = measured.has(problem, DISTILLED)
-            cells.append(text(measured.difference(problem, LEARNED, DISTILLED)) if ruled else "")
-            cells += [_share(measured.gap_closed(problem, LEARNED)), _share(measured.distance_closed(problem, LEARNED))]
-        else:
-            cells += [""] * 4
-        cells.append(_mean(measured, problem, L_BFGS))
-        yield _line(cells)
-    yield ""
-    yield (
-        f"Means of the orders of magnitude gained. {DISTILLED.capitalize()} is what policies such as these were found to "
-        "do, written down by hand and tuned like the other rules "
-        "([what the policies found](learning.md#what-the-policies-found))."
-    )
-    yield ""
+    return Table(columns, measured.problems)
 
 
-def _problem(evidence: Evidence, measured: Measured, problem: str) -> Iterator[str]:
-    """The table of a problem, and what choosing in hindsight would give."""
-    rows = measured.table[measured.table["problem"] == problem].to_dict("records")
+def _problem(evidence: Evidence, measured: Measured, problem: str) -> dict[str, Any]:
+    """The table of a problem, what choosing in hindsight would give, and what the rows are that no earlier page explains."""
+    summarised = measured.table[measured.table["problem"] == problem]
     best = measured.best(problem, summary.BASELINES)
-    target = measured.target(problem)
-    budgets = sorted(set(measured.results.loc[measured.results["problem"] == problem, "budget"]))
-    yield f"## {problem}"
-    yield ""
-    yield f"Budget: {', '.join(f'{budget:g}' for budget in budgets)} gradient evaluations. Best baseline or control: {best}."
-    yield ""
-    yield (
-        f"| agent | kind | IQM gained | mean | minus the best | P(beats the best) | gap closed | way to L-BFGS | diverged | "
-        f"teleports | cost to {target:g} orders |"
+
+    def learned(row: Mapping[str, Any]) -> bool:
+        return row["kind"] == "learned"
+
+    def beats(row: Mapping[str, Any]) -> str:
+        if best is None or row["agent"] == best:
+            return ""
+        return number(measured.improvement(problem, row["agent"], best))
+
+    def way(row: Mapping[str, Any]) -> Cell:
+        found = _share(measured.distance_closed(problem, row["agent"]))
+        return found if learned(row) else Cell(found.text)
+
+    shared = {column.title: column for column in table_of(summarised).columns}
+    columns = (
+        Column("agent", lambda row: Cell(row["agent"], look="top" if learned(row) else ""), words=True),
+        Column("kind", lambda row: row["kind"], words=True),
+        Column("IQM gained", lambda row: shared["IQM gained [95\u00a0%]"].show(row)._replace(look="")),  # type: ignore
+        Column("mean", lambda row: number(row["mean"])),
+        Column("minus the best", lambda row: versus_best(row)._replace(look="")),
+        Column("P(beats the best)", beats),
+        Column("gap closed", lambda row: _share(measured.gap_closed(problem, row["agent"])) if learned(row) else ""),
+        Column("way to L-BFGS", way),
+        Column("diverged", shared["Diverged"].show),
+        Column("teleports", shared["Teleports"].show),
+        Column(
+            f"cost to {measured.target(problem):g} orders",
+            lambda row: cost_to_target(measured.expected_cost(problem, row["agent"])),
+        ),
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
-    for row in rows:
-        agent = row["agent"]
-        learned = row["kind"] == "learned"
-        name = f"**{agent}**" if learned else agent
-        versus = best is not None and agent != best
-        cells = [
-            name,
-            row["kind"],
-            f"{row['iqm']:.2f} [{row['iqm_low']:.2f}, {row['iqm_high']:.2f}]",
-            f"{row['mean']:.2f}",
-        ]
-        cells.append(_difference(row) if versus else "the best")
-        cells.append(f"{measured.improvement(problem, agent, best):.2f}" if versus and best else "")
-        cells.append(_share(measured.gap_closed(problem, agent)) if learned else "")
-        cells.append(_share(measured.distance_closed(problem, agent), interval=learned))
-        cells += [f"{row['diverged']:.1%}", f"{row['teleports']:.1f}", _cost(measured.expected_cost(problem, agent))]
-        yield _line(cells)
-    yield ""
-    oracles = hindsight(measured, problem)
-    if oracles:
-        yield "In hindsight, at no charge; nobody can play it:"
-        yield ""
-        yield "| of each instance | mean gained | chosen among |"
-        yield "|---|---|---|"
-        for name, (mean, among) in oracles.items():
-            yield _line([name, f"{mean:.2f}", str(among)])
-        yield ""
-        yield (
-            f"The best seed of the {FIXED} is the luck in its oracle: as many plays of the one tuned configuration. The "
-            "oracle of rate schedules has no teleports; the gap is to the best of both. With teleports minus without: "
-            f"{text(measured.oracle_difference(problem))}."
-        )
-        yield ""
-    told: dict[str, str] = {}
-    for earlier in measured.problems[: measured.problems.index(problem)]:
-        told |= {agent: sentence for (where, agent), sentence in evidence.about.items() if where == earlier}
-    about = {agent: evidence.about.get((problem, agent), "") for agent in (row["agent"] for row in rows)}
-    new = {agent: sentence for agent, sentence in about.items() if sentence and told.get(agent) != sentence}
-    if new:
-        yield "What the rows are:" if not told else "Rows that are new here, or are something else than above:"
-        yield ""
-        for agent, sentence in new.items():
-            yield f"* {agent}: {sentence}."
-        yield ""
+    rows = summarised.to_dict("records")
+    earlier: dict[str, str] = {}
+    for before in measured.problems[: measured.problems.index(problem)]:
+        earlier |= {agent: sentence for (where, agent), sentence in evidence.about.items() if where == before}
+    about = {row["agent"]: evidence.about.get((problem, row["agent"]), "") for row in rows}
+    oracles = [(name, number(mean), str(among)) for name, (mean, among) in hindsight(measured, problem).items()]
+    return {
+        "name": problem,
+        "budget": budget_of(measured.results, problem),
+        "best": best,
+        "table": Table(columns, rows),
+        "hindsight": listed(("of each instance", "mean gained", "chosen among"), oracles),
+        "with_teleports": told(measured.oracle_difference(problem)),
+        "about": {agent: one for agent, one in about.items() if one and earlier.get(agent) != one},
+        "later": bool(earlier),
+    }
 
 
-def _effort(evidence: Evidence, measured: Measured, settings: Mapping[str, Any]) -> Iterator[str]:
-    yield "## What it took"
-    yield ""
-    yield (
-        "Episodes and configurations of each tuned family beside the decisions of each training; an episode of a baseline "
-        "is dozens of decisions. Edges: settings whose best value lies at an end of the grid that could be moved further."
+def _effort(evidence: Evidence, measured: Measured) -> Table:
+    """A row per tuned family and per trained policy."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for problem in measured.problems:
+            for (where, family), found in evidence.tuned.items():
+                if where == problem:
+                    edges = ", ".join(found["edges"]) or "none"
+                    yield problem, family, f"{found['tried']:,}", f"{found['episodes']:,}", "", "", edges
+            for (where, name), seeds in evidence.trained.items():
+                if where == problem:
+                    decisions, episodes = (sum(one[key] for one in seeds) for key in ("decisions", "searched_episodes"))
+                    spent = sum(one["seconds"] for one in seeds) / len(seeds)
+                    yield problem, name, "", f"{episodes:,}", f"{decisions:,}", f"{spent:.0f}", ""
+
+    heads = (
+        "problem",
+        "tuned or trained",
+        "configurations",
+        "episodes",
+        "decisions, all seeds",
+        "seconds a seed",
+        "edges",
     )
-    yield ""
-    yield "| problem | tuned or trained | configurations | episodes | decisions, all seeds | seconds a seed | edges |"
-    yield "|---|---|---|---|---|---|---|"
-    for problem in measured.problems:
-        for (where, family), found in evidence.tuned.items():
-            if where == problem:
-                edges = ", ".join(found["edges"]) or "none"
-                yield _line([problem, family, f"{found['tried']:,}", f"{found['episodes']:,}", "", "", edges])
-        for (where, name), seeds in evidence.trained.items():
-            if where == problem:
-                decisions = f"{sum(one['decisions'] for one in seeds):,}"
-                episodes = f"{sum(one['searched_episodes'] for one in seeds):,}"
-                spent = f"{sum(one['seconds'] for one in seeds) / len(seeds):.0f}"
-                yield _line([problem, name, "", episodes, decisions, spent, ""])
-    yield ""
-    yield (
-        f"In all {settings['tuning_runs']:,} episodes of tuning, {settings['training_decisions']:,} decisions of training. "
-        "The episodes of a training are those of the fixed schedules that give it its base learning rate and its teacher."
-    )
-    yield ""
-    yield "Tuned settings:"
-    yield ""
-    for (problem, family), found in evidence.tuned.items():
-        config = dict(found["config"])
-        moves = menu_of(problem) if config.keys() & {"which", "search"} else []
-        opening = opening_of(moves, config)
-        chosen = [
-            f"{symmetry}: {label_of(one)}"
-            for key in ("which", "search")
-            if key in config
-            for symmetry, one in [moves[config.pop(key)]]
-        ]
-        config.pop("opening", None)
-        if opening is not None:
-            chosen.append(f"the first {config.pop('looks')} by {label_of(opening)}")
-        chosen += [f"{key} {_setting(value)}" for key, value in sorted(config.items())]
-        yield f"* {problem}, {family}: {', '.join(chosen)}"
-    yield ""
+    return listed(heads, rows(), words=2)
 
 
-def _setting(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _chosen(problem: str, configuration: Mapping[str, Any]) -> str:
+    """A tuned configuration in words."""
+    config = dict(configuration)
+    moves = menu_of(problem) if config.keys() & {"which", "search"} else []
+    opening = opening_of(moves, config)
+    chosen = [
+        f"{symmetry}: {label_of(one)}"
+        for key in ("which", "search")
+        if key in config
+        for symmetry, one in [moves[config.pop(key)]]
+    ]
+    config.pop("opening", None)
+    if opening is not None:
+        chosen.append(f"the first {config.pop('looks')} by {label_of(opening)}")
+    return ", ".join([*chosen, *(f"{key} {setting(value)}" for key, value in sorted(config.items()))])
 
 
-def _mean(measured: Measured, problem: str, agent: str) -> str:
-    return f"{measured.row(problem, agent)['mean']:.2f}" if measured.has(problem, agent) else ""
-
-
-def _named(measured: Measured, problem: str, agent: str | None) -> str:
-    return "" if agent is None else f"{_mean(measured, problem, agent)} ({agent})"
-
-
-def _difference(row: Mapping[str, Any]) -> str:
-    if math.isnan(row["difference_low"]):
-        return ""
-    return f"{row['difference']:+.2f} [{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]"
-
-
-def _share(share: Any, interval: bool = True) -> str:
-    if math.isnan(share.estimate):
-        return ""
-    middle = f"{share.estimate:.0%}"
-    if not interval:
-        return middle
-    low, high = (f"{end:.0%}" if math.isfinite(end) else "?" for end in (share.low, share.high))
-    return f"{middle} [{low}, {high}]"
-
-
-def _cost(cost: float) -> str:
-    return "never" if math.isinf(cost) else f"{cost:.0f}"
-
-
-def _cell(content: str) -> str:
-    return " ".join(content.split()).replace("|", "\\|")
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+def _share(share: Any) -> Cell:
+    """A share in percent; nothing where there is none."""
+    found = interval(share, 0, unit=" %", scale=100.0)
+    return found if share.estimate == share.estimate else Cell("")
 
 
 def terminal_lines(found: Mapping[str, Any]) -> list[str]:

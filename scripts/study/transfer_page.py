@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from study.findings import Finding, text
+from study.findings import Finding, not_below, told
+from study.results_page import TEMPLATES, table_of_findings, versions_in_words
 from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, Carried
 from study.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN
 from teleport_env.agents.comparison import statistics
 from teleport_env.agents.comparison.statistics import Interval
+from teleport_env.agents.comparison.tables import Cell, Table, interval, listed, number, percent, render, setting
 
 _BEGINS = {
     False: "The policies learn from nothing, at 1/4, 1 and 4 times the rates of plain descent.",
@@ -58,16 +60,24 @@ def write_transfer(found: Carried) -> dict[str, Any]:
     results = Results(found)
     verdicts = verdicts_of(results)
     path = transfer.page or transfer.out / "transfer.md"
+    shown = {FAMILIES: _families, BUDGETS: _budgets, RATES: _rates, SIZES: _sizes}
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [*_head(found, verdicts)]
-    tables = {FAMILIES: _families, BUDGETS: _budgets, RATES: _rates, SIZES: _sizes}
-    for question in transfer.questions:
-        title, about = _ABOUT[question]
-        if question == FAMILIES:
-            about += " " + _BEGINS[transfer.cloned]
-        lines += [f"## {title}", "", about, "", *tables[question](results), ""]
-    lines += [*_effort(found)]
-    path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    text = render(
+        "transfer.md.j2",
+        TEMPLATES,
+        command=found.command,
+        protocol=transfer,
+        versions=versions_in_words(found.versions),
+        findings=table_of_findings(verdicts),
+        questions=[(*_ABOUT[question], shown[question](results)) for question in transfer.questions],
+        families=_ABOUT[FAMILIES][0],
+        begins=_BEGINS[transfer.cloned],
+        carried=_carried(found) if FAMILIES in transfer.questions else (),
+        effort=_effort(found),
+        episodes=sum(one["episodes"] for one in found.rates.values()),
+        retaught=found.retaught,
+    )
+    path.write_text(text.rstrip() + "\n", encoding="utf-8")
     return {"findings": verdicts, "markdown": path}
 
 
@@ -97,6 +107,28 @@ class Results:
         """Share of episodes."""
         return float(np.mean([row["diverged"] for row in self.found.played[question, problem, variant, agent]]))
 
+    def means(self, question: str, problem: str, variant: str, others: Iterable[str], own: str) -> Iterator[Cell]:
+        """The means of some agents, and that of the one that the table is about."""
+        for agent in others:
+            yield Cell(number(self.mean(question, problem, variant, agent)))
+        yield Cell(number(self.mean(question, problem, variant, own)), look="top")
+
+    def versus(
+        self, question: str, problem: str, first: tuple[str, str], others: Iterable[tuple[str, str]]
+    ) -> Iterator[Cell]:
+        """The `difference` to each of the others."""
+        for other in others:
+            yield interval(self.difference(question, problem, first, other), sign=True)
+
+    def divergences(self, question: str, problem: str, variant: str, *agents: str) -> str:
+        """The share of diverged episodes of each agent."""
+        return ", ".join(percent(self.diverged(question, problem, variant, agent)) for agent in agents)
+
+    def cases(self, question: str) -> list[tuple[str, str]]:
+        """Problems and `variants` that were played."""
+        problems = self.found.transfer.problems
+        return [(problem, variant) for problem in problems for variant in self.variants(question, problem)]
+
     def teleports(self, question: str, problem: str, variant: str, agent: str) -> float:
         """Of an episode."""
         return float(np.mean([row["teleports"] for row in self.found.played[question, problem, variant, agent]]))
@@ -105,15 +137,8 @@ class Results:
         """Mean of the first minus the second, each a variant and an agent, over the same episodes, with its interval."""
         x, y = self._gained[question, problem, *first], self._gained[question, problem, *second]
         keys, left, right = statistics.match_pairs(x, [*x.values()], y, [*y.values()], (first[1], second[1]))
-        return interval(left - right, keys)
-
-
-def interval(values: np.ndarray, keys: Sequence[tuple[int, int]]) -> Interval:
-    """Mean and 95 % interval over seeds and instances."""
-    seeds, instances = [seed for seed, _ in keys], [instance for _, instance in keys]
-    return statistics.crossed_bootstrap(
-        values, seeds, instances, statistic=statistics.mean, rng=np.random.default_rng(0)
-    )
+        seeds, instances = zip(*keys, strict=True)
+        return statistics.crossed_bootstrap(left - right, seeds, instances, statistics.mean)
 
 
 # -- verdicts ----------------------------------------------------------------------------------------------------------
@@ -130,12 +155,12 @@ def verdicts_of(results: Results) -> list[Finding]:
         }
         for problem, one in versus.items():
             target = f"{problem} left out: not significantly below the best fixed schedule tuned on the other families"
-            found.append(Finding(target, _yes(one.high >= 0), text(one)))
+            found.append(Finding(target, not_below([one]), told(one)))
         above = [problem for problem, one in versus.items() if one.low > 0]
         below = [problem for problem, one in versus.items() if one.high < 0]
         detail = f"significantly above on {_listed(above, versus)}; significantly below on {_listed(below, versus)}"
         target = "Left out, each in turn: nowhere significantly below the best fixed schedule tuned on the others"
-        found.append(Finding(target, _yes(not below), detail))
+        found.append(Finding(target, not_below(versus.values()), detail))
     pairs = {
         BUDGETS: {
             "At a longer budget: nowhere significantly below the fixed schedule of the ordinary one": OWN_FIXED,
@@ -161,14 +186,10 @@ def verdicts_of(results: Results) -> list[Finding]:
                 continue
             below = [name for name, one in versus.items() if one.high < 0]
             above = [name for name, one in versus.items() if one.low > 0]
-            named = "; ".join(f"{name} {text(versus[name])}" for name in below)
+            named = "; ".join(f"{name} {told(versus[name])}" for name in below)
             detail = f"significantly above in {len(above)} of {len(versus)} cases, below in {len(below)}"
-            found.append(Finding(target, _yes(not below), f"{detail}: {named}" if below else detail))
+            found.append(Finding(target, not_below(versus.values()), f"{detail}: {named}" if below else detail))
     return found
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
 
 
 def _listed(names: Sequence[str], of: Mapping[str, Any]) -> str:
@@ -182,150 +203,104 @@ def _named(question: str, variant: str) -> str:
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def _head(found: Carried, verdicts: Sequence[Finding]) -> Iterator[str]:
-    transfer = found.transfer
-    yield from ("# Learned schedules where they were not trained", "", "```", f"python {found.command}", "```", "")
-    if transfer.split != "test":
-        yield (
-            f"**A rehearsal on the {transfer.split} split, which is not held out:** these figures are no result. Policies "
-            "are kept, and everything else is tried out, on validation instances."
-        )
-        yield ""
-    alone = "" if transfer.train_seeds > 1 else ": with one training seed they say nothing of other trainings"
-    made = ", ".join(f"{name} {version}" for name, version in found.versions.items() if name != "platform")
-    yield (
-        f"{transfer.instances} instances of the {transfer.split} split a problem, {transfer.train_seeds} training "
-        f"{'seed' if transfer.train_seeds == 1 else 'seeds'}; {made}. Written by the command."
-    )
-    yield ""
-    yield (
-        "*Gained*, and every other figure without a unit, is in orders of magnitude of the loss at equal cost; a diverged "
-        "run counts as -2. Everyone plays the same instances. Intervals are 95 %, over training seeds and instances, "
-        f"both resampled whole{alone}."
-    )
-    yield from ("", "## What holds", "", "| target | holds | figures |", "|---|---|---|")
-    for one in verdicts:
-        yield _line([one.target, one.holds, one.detail])
-    yield ""
-
-
-def _families(results: Results) -> Iterator[str]:
-    found = results.found
-    further = list(
-        dict.fromkeys(
-            agent
-            for problem in found.transfer.problems
-            for agent in results.agents(FAMILIES, problem)
-            if agent not in (LEFT_OUT, CARRIED, PLAIN)
-        )
-    )
+def _families(results: Results) -> Table:
+    problems = results.found.transfer.problems
+    played = {problem: results.agents(FAMILIES, problem) for problem in problems}
+    further = [agent for agents in played.values() for agent in agents if agent not in (LEFT_OUT, CARRIED, PLAIN)]
     heads = ["left out", PLAIN, CARRIED, f"**{LEFT_OUT}**", "minus the fixed schedule", "minus plain descent"]
-    yield from _header([*heads, "diverged, the fixed schedule", "teleports, the fixed schedule", *further])
-    for problem in found.transfer.problems:
-        cells = [problem, *(f"{results.mean(FAMILIES, problem, '', agent):.2f}" for agent in (PLAIN, CARRIED))]
-        cells.append(f"**{results.mean(FAMILIES, problem, '', LEFT_OUT):.2f}**")
-        cells += [
-            text(results.difference(FAMILIES, problem, ("", LEFT_OUT), ("", other))) for other in (CARRIED, PLAIN)
-        ]
-        both = [(FAMILIES, problem, "", agent) for agent in (LEFT_OUT, CARRIED)]
-        cells.append(", ".join(f"{results.diverged(*key):.1%}" for key in both))
-        cells.append(", ".join(f"{results.teleports(*key):.1f}" for key in both))
-        played = results.agents(FAMILIES, problem)
-        cells += [f"{results.mean(FAMILIES, problem, '', name):.2f}" if name in played else "" for name in further]
-        yield _line(cells)
-    yield ""
-    yield "The schedules that were carried, and where they were played:"
-    yield ""
+    heads += ["diverged, the fixed schedule", "teleports, the fixed schedule", *dict.fromkeys(further)]
+
+    def cells(problem: str) -> Iterator[Cell | str]:
+        yield problem
+        yield from results.means(FAMILIES, problem, "", (PLAIN, CARRIED), LEFT_OUT)
+        yield from results.versus(FAMILIES, problem, ("", LEFT_OUT), [("", CARRIED), ("", PLAIN)])
+        yield results.divergences(FAMILIES, problem, "", LEFT_OUT, CARRIED)
+        teleports = (results.teleports(FAMILIES, problem, "", agent) for agent in (LEFT_OUT, CARRIED))
+        yield ", ".join(number(one, 1) for one in teleports)
+        for agent in dict.fromkeys(further):
+            yield number(results.mean(FAMILIES, problem, "", agent)) if agent in played[problem] else ""
+
+    return listed(heads, ([*cells(problem)] for problem in problems))
+
+
+def _carried(found: Carried) -> Iterator[str]:
+    """The schedules that were carried, and where they were played."""
     for problem in found.transfer.problems:
         config, place = found.tuned[CARRIED, problem]["config"], found.grounds[problem]
-        chosen = ", ".join(f"{name} {_setting(value)}" for name, value in sorted(config.items()))
+        chosen = ", ".join(f"{name} {setting(value)}" for name, value in sorted(config.items()))
         yield (
-            f"* {_others(found, problem)}: {chosen}. On {problem}: rate {place.rate:.4g}, "
+            f"{_others(found, problem)}: {chosen}. On {problem}: rate {place.rate:.4g}, "
             f"{place.steps_per_action} steps an action, symmetry {place.symmetry}"
         )
 
 
-def _budgets(results: Results) -> Iterator[str]:
+def _budgets(results: Results) -> Table:
     others = (OWN_FIXED, LONGER)
-    yield from _header(["problem", "budget", *others, f"**{OWN}**", *(f"minus {name}" for name in others), "diverged"])
-    for problem, variant in _cases(results, BUDGETS):
-        budget = float(variant) * results.found.transfer.budget_of(problem)
-        cells = [problem, f"{variant} x, {budget:g}"]
-        cells += [f"{results.mean(BUDGETS, problem, variant, name):.2f}" for name in others]
-        cells.append(f"**{results.mean(BUDGETS, problem, variant, OWN):.2f}**")
-        cells += [text(results.difference(BUDGETS, problem, (variant, OWN), (variant, name))) for name in others]
-        cells.append(f"{results.diverged(BUDGETS, problem, variant, OWN):.1%}")
-        yield _line(cells)
+
+    def cells(problem: str, variant: str) -> Iterator[Cell | str]:
+        yield problem
+        yield f"{variant} x, {float(variant) * results.found.transfer.budget_of(problem):g}"
+        yield from results.means(BUDGETS, problem, variant, others, OWN)
+        yield from results.versus(BUDGETS, problem, (variant, OWN), [(variant, name) for name in others])
+        yield results.divergences(BUDGETS, problem, variant, OWN)
+
+    heads = ["problem", "budget", *others, f"**{OWN}**", *(f"minus {name}" for name in others), "diverged"]
+    return listed(heads, ([*cells(*case)] for case in results.cases(BUDGETS)))
 
 
-def _rates(results: Results) -> Iterator[str]:
-    heads = ["problem", "rate", OWN_FIXED, f"**{OWN}**", "learned minus fixed", "learned loses", "fixed loses"]
-    yield from _header([*heads, "diverged, the fixed schedule"])
-    for problem, variant in _cases(results, RATES):
-        cells = [problem, f"x {variant}", f"{results.mean(RATES, problem, variant, OWN_FIXED):.2f}"]
-        cells.append(f"**{results.mean(RATES, problem, variant, OWN):.2f}**")
-        cells.append(text(results.difference(RATES, problem, (variant, OWN), (variant, OWN_FIXED))))
+def _rates(results: Results) -> Table:
+    def cells(problem: str, variant: str) -> Iterator[Cell | str]:
+        yield problem
+        yield f"x {variant}"
+        yield from results.means(RATES, problem, variant, (OWN_FIXED,), OWN)
+        yield from results.versus(RATES, problem, (variant, OWN), [(variant, OWN_FIXED)])
         for name in (OWN, OWN_FIXED):
-            lost = results.difference(RATES, problem, ("1", name), (variant, name))
-            cells.append("" if variant == "1" else text(lost))
-        cells.append(", ".join(f"{results.diverged(RATES, problem, variant, name):.1%}" for name in (OWN, OWN_FIXED)))
-        yield _line(cells)
+            lost = results.versus(RATES, problem, ("1", name), [(variant, name)])
+            yield from ("",) if variant == "1" else lost
+        yield results.divergences(RATES, problem, variant, OWN, OWN_FIXED)
+
+    heads = ["problem", "rate", OWN_FIXED, f"**{OWN}**", "learned minus fixed", "learned loses", "fixed loses"]
+    heads.append("diverged, the fixed schedule")
+    return listed(heads, ([*cells(*case)] for case in results.cases(RATES)))
 
 
-def _sizes(results: Results) -> Iterator[str]:
+def _sizes(results: Results) -> Table:
+    rates, shapes = results.found.rates, results.found.transfer.shapes
+
+    def cells(problem: str, variant: str) -> Iterator[Cell | str]:
+        yield problem
+        yield f"{variant} ({_shape(shapes[problem][variant])})"
+        yield f"x {rates[problem, variant]['rate'] / rates[problem, '']['rate']:.3g}"
+        yield from results.means(SIZES, problem, variant, (PLAIN, OWN_FIXED), OWN)
+        yield from results.versus(SIZES, problem, (variant, OWN), [(variant, OWN_FIXED), (variant, PLAIN)])
+        yield results.divergences(SIZES, problem, variant, OWN, OWN_FIXED)
+
     heads = ["problem", "size", "rate of plain descent, of the ordinary one", PLAIN, OWN_FIXED, f"**{OWN}**"]
-    yield from _header([*heads, "learned minus fixed", "minus plain descent", "diverged, the fixed schedule"])
-    rates = results.found.rates
-    for problem, variant in _cases(results, SIZES):
-        cells = [problem, f"{variant} ({_shape(results.found.transfer.shapes[problem][variant])})"]
-        cells.append(f"x {rates[problem, variant]['rate'] / rates[problem, '']['rate']:.3g}")
-        cells += [f"{results.mean(SIZES, problem, variant, name):.2f}" for name in (PLAIN, OWN_FIXED)]
-        cells.append(f"**{results.mean(SIZES, problem, variant, OWN):.2f}**")
-        for name in (OWN_FIXED, PLAIN):
-            cells.append(text(results.difference(SIZES, problem, (variant, OWN), (variant, name))))
-        cells.append(", ".join(f"{results.diverged(SIZES, problem, variant, name):.1%}" for name in (OWN, OWN_FIXED)))
-        yield _line(cells)
+    heads += ["learned minus fixed", "minus plain descent", "diverged, the fixed schedule"]
+    return listed(heads, ([*cells(*case)] for case in results.cases(SIZES)))
 
 
-def _cases(results: Results, question: str) -> Iterator[tuple[str, str]]:
-    for problem in results.found.transfer.problems:
-        for variant in results.variants(question, problem):
-            yield problem, variant
+def _effort(found: Carried) -> Table:
+    def rows() -> Iterator[Sequence[str]]:
+        for (kind, problem), one in found.tuned.items():
+            if (where := place(kind, problem, CARRIED)) is not None:
+                edges = ", ".join(one["edges"]) or "none"
+                yield kind, where, f"{one['tried']:,}", f"{one['episodes']:,}", "", edges
+        for (kind, problem), trained in found.trained.items():
+            if (where := place(kind, problem, LEFT_OUT)) is not None:
+                yield kind, where, "", "", f"{sum(one['decisions'] for one in trained):,}", ""
 
+    def place(kind: str, problem: str, without: str) -> str | None:
+        """Where it was made; None where its kin, which has the same, is listed."""
+        if kind != without:
+            return problem
+        return _others(found, problem) if problem == found.transfer.together(problem)[0] else None
 
-def _effort(found: Carried) -> Iterator[str]:
-    yield from ("## What it took", "")
-    yield from _header(["what", "problem", "schedules tried", "episodes", "decisions, all seeds", "edges"])
-    for (kind, problem), one in found.tuned.items():
-        if kind == CARRIED and problem != found.transfer.together(problem)[0]:
-            continue  # its kin has the same
-        where = _others(found, problem) if kind == CARRIED else problem
-        edges = ", ".join(one["edges"]) or "none"
-        yield _line([kind, where, f"{one['tried']:,}", f"{one['episodes']:,}", "", edges])
-    for (kind, problem), trained in found.trained.items():
-        if kind == LEFT_OUT and problem != found.transfer.together(problem)[0]:
-            continue
-        where = _others(found, problem) if kind == LEFT_OUT else problem
-        yield _line([kind, where, "", "", f"{sum(one['decisions'] for one in trained):,}", ""])
-    episodes = sum(one["episodes"] for one in found.rates.values())
-    yield ""
-    yield f"The rates of plain descent took {episodes:,} episodes of the train split."
-    if found.transfer.teachers is not None:
-        yield "The policies for single problems are those of a full protocol, whose effort stands on its page."
-    if found.retaught:
-        yield (
-            f"The policies of {', '.join(found.retaught)} have another menu than the slots, so that teachers were trained "
-            "with that menu."
-        )
+    return listed(("what", "problem", "schedules tried", "episodes", "decisions, all seeds", "edges"), rows(), words=2)
 
 
 def _others(found: Carried, problem: str) -> str:
     return f"all but {' and '.join(found.transfer.together(problem))}"
-
-
-def _header(names: Sequence[str]) -> Iterator[str]:
-    yield _line(names)
-    yield "|" + "---|" * len(names)
 
 
 def _shape(shape: Mapping[str, Any]) -> str:
@@ -333,11 +308,3 @@ def _shape(shape: Mapping[str, Any]) -> str:
         f"{name} {'-'.join(map(str, value)) if isinstance(value, (tuple, list)) else value}"
         for name, value in shape.items()
     )
-
-
-def _setting(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

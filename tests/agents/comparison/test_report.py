@@ -189,18 +189,6 @@ def test_the_oracle_is_each_episodes_best_fixed_agent() -> None:
         summary.oracle_rows(results.iloc[1:])
 
 
-def test_the_oracle_over_seeds_gives_every_seed_the_best_one() -> None:
-    results = episodes(problems=("Booth",))
-    rows = summary.seed_oracle_rows(results, "every_10")
-    assert len(rows) == 24
-    best = results[results["agent"] == "every_10"].groupby("instance_id")["gained"].max()
-    np.testing.assert_array_equal(rows["gained"], best[rows["instance_id"]])
-    assert (rows["agent"] == "every_10 (best seed)").all()
-    assert "every_10 (best seed)" in set(summary.summary_table(pd.concat([results, rows]))["agent"])
-    with pytest.raises(ValueError, match="'nobody' is not among those played"):
-        summary.seed_oracle_rows(results, "nobody")
-
-
 # -- pictures ----------------------------------------------------------------------------------------------------------
 
 

@@ -48,46 +48,6 @@ def test_iqm_refuses_what_has_none(values: list[float]) -> None:
 # -- bootstrap ---------------------------------------------------------------------------------------------------------
 
 
-def test_stratified_resamples_keep_every_stratum_at_its_size() -> None:
-    """Strata 0 and 1 of unequal size: their resampled mean is exact, while a pooled resample would scatter."""
-    strata = {"zeros": np.zeros(10), "ones": np.ones(30)}
-    assert statistics.stratified_bootstrap(strata, np.mean, rng=rng()) == (0.75, 0.75, 0.75)
-    pooled = statistics.stratified_bootstrap([np.concatenate(list(strata.values()))], np.mean, rng=rng())
-    assert pooled.low < 0.7
-    assert pooled.high > 0.8
-
-
-def test_the_bootstrap_of_two_values_by_hand() -> None:
-    """Values 0 and 1: resampled means are 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4."""
-    interval = statistics.stratified_bootstrap([[0.0, 1.0]], np.mean, rng=rng(), confidence=0.4, resamples=4000)
-    assert interval == (0.5, 0.5, 0.5)
-    interval = statistics.stratified_bootstrap([[0.0, 1.0]], np.mean, rng=rng(), confidence=0.6, resamples=4000)
-    assert interval == (0.5, 0.0, 1.0)
-
-
-def test_the_stratified_bootstrap_agrees_with_scipy() -> None:
-    strata = [rng(1).standard_normal(40), 3 + rng(2).standard_normal(25)]
-    ours = statistics.stratified_bootstrap(strata, statistics.iqm, rng=rng(), resamples=8000)
-
-    def joined(*samples: np.ndarray, axis: int) -> np.ndarray:
-        return statistics.iqm(np.concatenate(samples, axis=axis), axis=axis)
-
-    theirs = scipy.stats.bootstrap(
-        strata, joined, method="percentile", n_resamples=8000, vectorized=True, batch=500
-    ).confidence_interval
-    assert ours.low == pytest.approx(theirs.low, abs=0.03)
-    assert ours.high == pytest.approx(theirs.high, abs=0.03)
-
-
-def test_the_stratified_interval_covers_as_often_as_it_says() -> None:
-    generator, hits = rng(5), 0
-    for _ in range(400):
-        strata = [generator.normal(-1.0, 1.0, 50), generator.normal(1.0, 1.0, 50)]
-        interval = statistics.stratified_bootstrap(strata, np.mean, rng=generator, resamples=400)
-        hits += interval.low <= 0.0 <= interval.high
-    assert 0.92 <= hits / 400 <= 0.98
-
-
 def crossed_sample(generator: np.random.Generator, seeds: int, instances: int, seed_effect: float) -> np.ndarray:
     """Scores ``(seeds, instances)`` around 0 with effects of the instance (1), the seed and the episode (0.3)."""
     return (
@@ -97,29 +57,34 @@ def crossed_sample(generator: np.random.Generator, seeds: int, instances: int, s
     )
 
 
-def coverage(seeds: int, instances: int, seed_effect: float, repetitions: int, crossed: bool) -> float:
+def coverage(seeds: int, instances: int, seed_effect: float, repetitions: int) -> float:
     generator, hits = rng(6), 0
     rows, columns = np.divmod(np.arange(seeds * instances), instances)
     for _ in range(repetitions):
         sample = crossed_sample(generator, seeds, instances, seed_effect)
-        if crossed:
-            interval = statistics.crossed_bootstrap(
-                sample.reshape(-1), rows, columns, statistics.mean, rng=generator, resamples=400
-            )
-        else:
-            interval = statistics.stratified_bootstrap(list(sample), np.mean, rng=generator, resamples=400)
+        interval = statistics.crossed_bootstrap(
+            sample.reshape(-1), rows, columns, statistics.mean, rng=generator, resamples=400
+        )
         hits += interval.low <= 0.0 <= interval.high
     return hits / repetitions
 
 
 def test_the_crossed_interval_covers_where_seeds_share_their_instances() -> None:
-    assert 0.92 <= coverage(seeds=20, instances=40, seed_effect=0.3, repetitions=800, crossed=True) <= 0.98
+    assert 0.92 <= coverage(seeds=20, instances=40, seed_effect=0.3, repetitions=800) <= 0.98
 
 
-def test_seeds_as_strata_would_undercover_on_shared_instances() -> None:
+def test_seeds_on_shared_instances_add_no_independent_values() -> None:
     """Regression: five seeds on the same 40 instances are not 200 independent values."""
-    assert coverage(seeds=5, instances=40, seed_effect=0.0, repetitions=200, crossed=False) < 0.75
-    assert coverage(seeds=5, instances=40, seed_effect=0.0, repetitions=200, crossed=True) > 0.92
+    assert coverage(seeds=5, instances=40, seed_effect=0.0, repetitions=200) > 0.92
+
+
+def test_the_bootstrap_of_three_values_by_hand() -> None:
+    """Two draws of 0, 1 and 2: resampled means are 0 and 2 with probability 1/9, 1/2 and 3/2 with 2/9, and 1 with 3/9."""
+    for confidence, low, high in ((0.3, 1.0, 1.0), (0.6, 0.5, 1.5), (0.9, 0.0, 2.0)):
+        interval = statistics.crossed_bootstrap(
+            [0.0, 1.0, 2.0], [0, 0, 0], [0, 1, 2], statistics.mean, confidence=confidence, resamples=4000
+        )
+        assert interval == (1.0, low, high)
 
 
 def test_an_agent_that_ignores_its_seed_gets_the_interval_of_its_instances() -> None:
@@ -151,39 +116,36 @@ def test_resamples_come_in_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatc
     values = rng().standard_normal(50)
     sizes = []
 
-    def recording(sample: np.ndarray, *, axis: int) -> np.ndarray:
-        sizes.append(np.shape(sample))
-        return np.mean(sample, axis=axis)
+    def recording(sample: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
+        sizes.append(np.shape(weights))
+        return statistics.iqm(sample, weights=weights)
 
     monkeypatch.setattr(statistics, "_BLOCK", 50 * 64)
-    interval = statistics.stratified_bootstrap([values], recording, rng=rng(), resamples=100)
-    assert sizes == [(64, 50), (36, 50), (50,)]
-    assert interval.low < values.mean() < interval.high
     units = (np.repeat(np.arange(2), 25), np.tile(np.arange(25), 2))
-    small = statistics.crossed_bootstrap(values, *units, rng=rng(), resamples=101)
+    small = statistics.crossed_bootstrap(values, *units, recording, rng=rng(), resamples=101)
+    assert sizes == [(64, 50), (37, 50), (1, 50)]
     monkeypatch.undo()
     large = statistics.crossed_bootstrap(values, *units, rng=rng(), resamples=101)
     assert small == pytest.approx(large, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("strata", "message"),
-    [
-        ([], "at least one stratum"),
-        ({"a": [1.0, 2.0], "b": [1.0]}, "'b' has a single value"),
-        ([[]], "stratum 0 is empty"),
-        ([[1.0, math.nan]], "stratum 0 holds 1 non-finite"),
-        ([[[1.0, 2.0]]], "one axis"),
-    ],
-)
-def test_what_cannot_be_resampled_is_named(strata: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        statistics.stratified_bootstrap(strata, rng=rng())  # type: ignore[arg-type]
+@pytest.mark.parametrize("copies", [1, 3])
+def test_one_seed_on_one_instance_gives_an_estimate_without_an_interval(copies: int) -> None:
+    labels = np.zeros(copies)
+    for found in (
+        statistics.crossed_bootstrap([4.0] * copies, labels, labels),
+        statistics.ratio_of_means([4.0] * copies, [1.0] * copies, labels, labels),
+    ):
+        assert found.estimate == 4.0
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
 
 
 def test_crossed_bootstrap_says_what_it_lacks() -> None:
-    with pytest.raises(ValueError, match="one seed and one instance"):
-        statistics.crossed_bootstrap([1.0], [0], [0], rng=rng())
+    with pytest.raises(ValueError, match="non-finite"):
+        statistics.crossed_bootstrap([1.0, math.nan], [0, 0], [0, 1], rng=rng())
+    with pytest.raises(ValueError, match="empty"):
+        statistics.crossed_bootstrap([], [], [], rng=rng())
     with pytest.raises(ValueError, match="seeds must have one entry a value: 1 entries, 2 values"):
         statistics.crossed_bootstrap([1.0, 2.0], [0], [0, 1], rng=rng())
     with pytest.raises(ValueError, match="confidence"):
@@ -216,30 +178,17 @@ def test_pairing_removes_what_the_instances_share() -> None:
     difficulty = 5 * rng().standard_normal(60)
     noise = 0.1 * rng(1).standard_normal(60)
     units = (np.zeros(60), np.arange(60))
-    paired = statistics.paired_difference(difficulty + 0.2 + noise, difficulty, *units, rng=rng())
-    assert paired.pairs == 60
-    assert 0.1 < paired.mean.low < paired.mean.estimate < paired.mean.high < 0.3
-    assert paired.mean.estimate == pytest.approx(0.2 + noise.mean())
-    assert paired.iqm.estimate == pytest.approx(0.2 + scipy.stats.trim_mean(noise, 0.25))
-    alone = statistics.crossed_bootstrap(difficulty + 0.2 + noise, *units, statistics.mean, rng=rng())
-    assert alone.high - alone.low > 10 * (paired.mean.high - paired.mean.low)
+    paired = statistics.crossed_bootstrap(0.2 + noise, *units, statistics.mean)
+    assert 0.1 < paired.low < paired.estimate < paired.high < 0.3
+    assert paired.estimate == pytest.approx(0.2 + noise.mean())
+    alone = statistics.crossed_bootstrap(difficulty + 0.2 + noise, *units, statistics.mean)
+    assert alone.high - alone.low > 10 * (paired.high - paired.low)
 
 
-def test_probability_of_improvement_by_hand() -> None:
-    # pairs: greater, tie, less, greater
-    assert statistics.probability_of_improvement([3, 1, 0, 9], [2, 1, 5, 0]) == (1 + 0.5 + 0 + 1) / 4
-    # all six comparisons of {1, 2} with {0, 1, 3}: 1>0, 1=1, 1<3, 2>0, 2>1, 2<3
-    assert statistics.probability_of_improvement([1, 2], [0, 1, 3], paired=False) == 3.5 / 6
+def test_improvement_counts_ties_half() -> None:
+    np.testing.assert_array_equal(statistics.improvement([3, 1, 0, 9], [2, 1, 5, 0]), [1, 0.5, 0, 1])
     with pytest.raises(ValueError, match="as many on both sides, got 2 and 3"):
-        statistics.probability_of_improvement([1, 2], [0, 1, 3])
-
-
-def test_the_unpaired_probability_is_mann_whitneys() -> None:
-    x, y = np.round(rng(1).standard_normal(40), 1), np.round(rng(2).standard_normal(30), 1)
-    expected = scipy.stats.mannwhitneyu(x, y).statistic / (40 * 30)
-    assert statistics.probability_of_improvement(x, y, paired=False) == pytest.approx(expected, rel=1e-12)
-    both = expected + statistics.probability_of_improvement(y, x, paired=False)
-    assert both == pytest.approx(1.0)
+        statistics.improvement([1, 2], [0, 1, 3])
 
 
 # -- profiles, shares, costs, oracles ----------------------------------------------------------------------------------
@@ -281,16 +230,6 @@ def test_expected_cost_refuses_nonsense() -> None:
             statistics.expected_cost_to_target(costs, 100)
     with pytest.raises(ValueError, match="spent holds 1 non-finite"):
         statistics.expected_cost_to_target([1.0], math.inf)
-
-
-def test_the_oracle_takes_each_episodes_best_and_of_equals_the_first() -> None:
-    best, winner = statistics.oracle([[1, 5, 2], [3, 4, 2]])
-    np.testing.assert_array_equal(best, [3, 5, 2])
-    np.testing.assert_array_equal(winner, [1, 0, 0])
-    with pytest.raises(ValueError, match=r"\(agents, episodes\), got \(3,\)"):
-        statistics.oracle([1, 2, 3])
-    with pytest.raises(ValueError, match="non-finite"):
-        statistics.oracle([[1, math.nan]])
 
 
 def test_a_ratio_of_means_is_that_and_its_interval_covers_it() -> None:

@@ -113,12 +113,18 @@ def test_numbers_read_well(value: float, keywords: dict[str, Any], text: str) ->
     [
         ((0.5, 0.25, 0.75), "50 % [25 %, 75 %]"),
         ((0.5, -math.inf, 0.75), "50 % [?, 75 %]"),
+        ((0.5, -math.inf, math.inf), "50 % [?, ?]"),
         ((0.5, math.nan, math.nan), "50 %"),
         ((math.nan, math.nan, math.nan), "n/a"),
     ],
 )
 def test_an_interval_shows_what_is_known_of_it(ends: tuple[float, float, float], text: str) -> None:
     assert str(interval(ends, 0, unit=" %", scale=100.0)) == text
+
+
+def test_listed_cells_stand_where_they_were_put() -> None:
+    table = tables.listed(("a", "b", "c"), [("x", Cell("1", look="top"), "`p|q`")], words=1, prose=True)
+    assert tables.markdown(table).splitlines() == ["| a | b | c |", "|---|---|---|", "| x | **1** | `p\\|q` |"]
 
 
 def test_prose_keeps_its_markup_and_shows_no_figure_that_is_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from study.findings import GAPS, MATRICES, SEVEN, Finding, Measured, findings
 from study.protocol import REACHED, Evidence, Oracle, Protocol
-from study.results_page import _problem
+from study.results_page import _across, _problem
+from teleport_env.agents.comparison import tables
 from teleport_env.agents.comparison.summary import COLUMNS, summary_table
 
 INSTANCES = 40
@@ -48,16 +50,23 @@ MEANS = {
 }
 
 
-def measured(problems: tuple[str, ...] = SEVEN, oracle: float = 9.0, diverged: float = 0.0, **means: float) -> Measured:
+def measured(
+    problems: tuple[str, ...] = SEVEN,
+    oracle: float = 9.0,
+    diverged: float = 0.0,
+    instances: int = INSTANCES,
+    seeds: int = 5,
+    **means: float,
+) -> Measured:
     """Episodes of agents with some means on every problem; names in ``means`` with spaces written as underscores."""
     generator = np.random.default_rng(0)
     own = {**MEANS, **{name.replace("_", " "): value for name, value in means.items()}}
     evidence = Evidence(Protocol(problems=problems, out=Path("x")))
     for problem in problems:
-        easy = generator.normal(size=INSTANCES)
+        easy = generator.normal(size=instances)
         for agent, mean in own.items():
-            for seed in range(5):
-                gained = mean + easy + 0.2 * generator.normal(size=INSTANCES)
+            for seed in range(seeds):
+                gained = mean + easy + 0.2 * generator.normal(size=instances)
                 gained = gained - gained.mean() + mean
                 evidence.rows += [
                     {
@@ -72,14 +81,14 @@ def measured(problems: tuple[str, ...] = SEVEN, oracle: float = 9.0, diverged: f
                         "cost": 100.0,
                         "gained": float(gained[instance]),
                         "converged": False,
-                        "diverged": agent == "learned" and instance < diverged * INSTANCES,
+                        "diverged": agent == "learned" and instance < diverged * instances,
                     }
-                    for instance in range(INSTANCES)
+                    for instance in range(instances)
                 ]
             cost = np.where(np.array(REACHED) <= mean, 10.0 * np.array(REACHED), np.inf)
-            evidence.reached[problem, agent] = np.tile(cost, (5 * INSTANCES, 1))
+            evidence.reached[problem, agent] = np.tile(cost, (seeds * instances, 1))
         for name, value in (("fixed schedules", oracle), ("rate schedules", 4.0)):
-            best = {instance: value + float(easy[instance] - easy.mean()) for instance in range(INSTANCES)}
+            best = {instance: value + float(easy[instance] - easy.mean()) for instance in range(instances)}
             evidence.oracles[problem, f"oracle of {name}"] = Oracle(best, 100)
         evidence.trained[problem, "learned"] = [{"resumed": False, "seconds": 100.0}]
     results = pd.DataFrame(evidence.rows, columns=list(COLUMNS))
@@ -182,7 +191,7 @@ def test_a_divergence_in_a_hundred_is_counted_but_is_no_difference() -> None:
     assert verdict(found, "No more divergences").holds == "no"
     told = verdict(found, "Nowhere significantly more divergences")
     assert told.holds == "yes"
-    assert told.detail.startswith("Booth +2.50 [+0.00")
+    assert told.detail.startswith("Booth +2.50 [0.00")
 
 
 def test_an_edge_and_a_saturated_budget_are_told(good: Measured) -> None:
@@ -206,15 +215,24 @@ def test_a_row_is_explained_where_it_first_stands_and_where_it_is_something_else
     about |= {("Quadratic", "learned"): "the policy", ("Quadratic", "learned, momentum"): "on momentum of 0.9"}
     about |= {("MatrixFactorization", "learned"): "the policy", ("MatrixFactorization", "learned, momentum"): "of 0.5"}
     about["MatrixFactorization", "whitening cycle"] = "whitenings in turn"
-    first, second = ([*_problem(two.evidence, two, problem)] for problem in two.problems)
-    assert first[first.index("What the rows are:") + 2 :] == [
-        "* learned, momentum: on momentum of 0.9.",
-        "* learned: the policy.",
-        "",
+    first, second = (_problem(two.evidence, two, problem) for problem in two.problems)
+    assert not first["later"]
+    assert list(first["about"].items()) == [
+        ("learned, momentum", "on momentum of 0.9"),
+        ("learned", "the policy"),
     ]
-    later = "Rows that are new here, or are something else than above:"
-    assert set(second[second.index(later) + 2 :]) == {
-        "* learned, momentum: of 0.5.",
-        "* whitening cycle: whitenings in turn.",
-        "",
-    }
+    assert second["later"]
+    assert second["about"] == {"learned, momentum": "of 0.5", "whitening cycle": "whitenings in turn"}
+
+
+def test_one_episode_is_no_evidence() -> None:
+    """Regression: an interval that there is too little for was an error, or a verdict."""
+    one = measured(("Booth",), instances=1, seeds=1)
+    found = {finding.target: finding for finding in findings(one)}
+    compared = [finding for target, finding in found.items() if "below" in target or "interval lies above" in target]
+    assert len(compared) >= 5
+    assert {finding.holds for finding in compared} == {"not measured"}
+    shown = [finding.detail for finding in found.values()]
+    shown.append(tables.markdown(_problem(one.evidence, one, "Booth")["table"]))
+    shown.append(tables.markdown(_across(one)))
+    assert not re.search(r"\b(nan|inf)\b", " ".join(shown))
