@@ -1,8 +1,8 @@
-"""Paired play: every agent meets the same instances, starts and mini-batch orders, under the same budget.
+"""The one episode loop, and paired play: all agents meet the same instances, starts and mini-batch orders.
 
-One episode is one row of the results. An agent's episodes of one seed run side by side in one native vector environment;
-different agents and problems go to different processes. What a table says of loss is measured on the whole training set,
-which no budget pays for; what an agent sees and pays for is its own current data.
+`episodes` is the loop; whatever plays whole episodes plays through it. `play` makes the environment and measures: one
+episode is one row of the results. An agent's episodes of one seed run side by side in one native vector environment.
+Losses in tables are measured on the whole training set, which no budget pays for; an agent sees its own current data.
 """
 
 from __future__ import annotations
@@ -22,6 +22,56 @@ from teleport_env.envs.settings import DIVERGED_RETURN, Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
 from teleport_env.registration import id_of
+
+ROWS = 2048
+"""Episodes that `play_many` and its kin play side by side at most."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in the course of some episodes: before the first action, or after one.
+
+    Attributes:
+        info: The environment's, now.
+        over: ``(B,)`` bool, episodes that have ended; ``()`` in an environment of one run, as the next two.
+        reward: Of the action; None before the first.
+        action: The action; None before the first.
+        seen: Observation that the action was decided on; None before the first.
+        acting: ``(B,)`` bool, episodes that had not ended before the action.
+    """
+
+    info: dict[str, Any]
+    over: np.ndarray
+    reward: Any = None
+    action: Any = None
+    seen: Any = None
+    acting: Any = None
+
+
+def episodes(
+    env: Any, agent: Agent | _Chorus, *, seed: int | list[int], options: dict[str, Any] | None = None
+) -> Iterator[Moment]:
+    """Play every run of an environment to its end.
+
+    Args:
+        env: Of one run, or a vector environment that resets no run by itself.
+        agent: Who plays.
+        seed: For the reset.
+        options: For the reset.
+
+    Yields:
+        The start, and the state after every action.
+    """
+    observation, info = env.reset(seed=seed, options=options)
+    over = np.zeros(np.shape(info["cost"]), dtype=bool)
+    state, start = None, np.ones_like(over)
+    yield Moment(info, over)
+    while not over.all():
+        action, state = agent.predict(observation, state, start)
+        seen, acting = observation.copy(), over
+        observation, reward, terminated, truncated, info = env.step(action)
+        over, start = np.logical_or(terminated, truncated), np.zeros_like(over)
+        yield Moment(info, over, reward, action, seen, ~acting)
 
 
 @dataclass(frozen=True)
@@ -52,6 +102,11 @@ class Played:
     rate: np.ndarray | None = None
     observations: np.ndarray | None = None
 
+    @property
+    def gained(self) -> np.ndarray:
+        """Orders of magnitude gained ``(B,)``."""
+        return np.array([row["gained"] for row in self.rows])
+
 
 def draw_instances(
     problem: str, split: str, count: int, seed: int, settings: dict[str, Any] | None = None
@@ -76,48 +131,98 @@ def draw_instances(
 
 def play(
     problem: str,
-    agent: Agent,
+    agent: Agent | _Chorus,
     instance_ids: np.ndarray,
     *,
     split: str,
     budget: float | None = None,
     seed: int = 0,
-    settings: dict[str, Any] | None = None,
+    seeds: list[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
     observations: bool = False,
 ) -> Played:
-    """Play one episode an instance.
+    """Play one episode per instance.
 
     Args:
         problem: Registered name.
         agent: Who plays; its ``environment`` is used.
         instance_ids: ``(B,)``, the instances.
         split: Their split.
-        budget: Gradient evaluations an episode; None: the problem's default.
+        budget: Gradient evaluations per episode; None: the agent's environment's, or the problem's default.
         seed: Of the random numbers that searches draw; not of the instances.
+        seeds: One per episode in place of the ones that follow from ``seed``.
         settings: Further keyword arguments of the environment; the agent's own go before them.
         observations: Keep what every action was decided on.
 
     Returns:
         The results.
     """
-    env = _make(problem, len(instance_ids), split, budget, {**(settings or {}), **agent.environment})
-    with torch.no_grad():
-        return _play(env, problem, agent, instance_ids, seed, seed, observations)
-
-
-def _make(
-    problem: str, count: int, split: str, budget: float | None, arguments: Mapping[str, Any]
-) -> TeleportVectorEnv:
+    arguments = {**(settings or {}), **agent.environment, **({} if budget is None else {"budget": budget})}
     env = gym.make_vec(
         id_of(problem),
-        num_envs=count,
+        num_envs=len(instance_ids),
         vectorization_mode="vector_entry_point",
         autoreset_mode="Disabled",
         split=split,
-        **{**arguments, **({} if budget is None else {"budget": budget})},
+        **arguments,
     ).unwrapped
     assert isinstance(env, TeleportVectorEnv)
-    return env
+    began = time.perf_counter()
+    course: dict[str, list[np.ndarray]] = {name: [] for name in _RECORDED}
+    asked, seen = [], []
+    with torch.no_grad():
+        for moment in episodes(env, agent, seed=seeds or seed, options={"instance_id": instance_ids}):
+            for name, values in course.items():
+                values.append(moment.info[name])
+            if moment.seen is None:
+                first = env.measure()["training_loss"]
+                continue
+            asked.append(np.where(moment.acting, _kinds(moment.action), -1))
+            if observations:
+                seen.append(moment.seen)
+        last = env.measure()["training_loss"]
+    seconds = (time.perf_counter() - began) / len(instance_ids)
+
+    tolerance, info = env.settings.tolerance, moment.info
+    diverged = info["diverged"].astype(bool)
+    gained = np.where(diverged, DIVERGED_RETURN, orders_of(first, tolerance) - orders_of(last, tolerance))
+    rows = [
+        {
+            "problem": problem,
+            "agent": agent.name,
+            "kind": agent.kind,
+            "seed": seed,
+            "instance_id": int(instance_ids[i]),
+            "split": split,
+            "budget": env.settings.budget,
+            "cost": float(info["cost"][i]),
+            "gained": float(gained[i]),
+            "initial_loss": float(first[i]),
+            "loss": float(last[i]),
+            "steps": int(info["step"][i]),
+            "teleports": int(info["teleports"][i]),
+            "converged": bool(info["converged"][i]),
+            "diverged": bool(diverged[i]),
+            "seconds": seconds,
+        }
+        for i in range(len(instance_ids))
+    ]
+    loss, teleports, cost, norm, lost, rate = (np.stack(values) for values in course.values())
+    orders = orders_of(loss, tolerance) - orders_of(loss[:1], tolerance)
+    # a run that is over stands still; a diverged one has no loss to show from there on
+    orders = np.where(lost.astype(bool), np.nan, orders)
+    moved = np.diff(teleports, axis=0, prepend=teleports[:1]) > 0
+    return Played(
+        rows, cost, loss, orders, norm, moved, np.stack(asked), rate, np.stack(seen) if observations else None
+    )
+
+
+_RECORDED = ("loss", "teleports", "cost", "grad_norm", "diverged", "learning_rate")
+
+
+def _kinds(action: np.ndarray) -> np.ndarray:
+    """Menu indices as they are; of actions of the group mode whether they ask for a teleport."""
+    return action if np.ndim(action) == 1 else (np.asarray(action)[:, 0] > 0).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -127,6 +232,10 @@ class _Chorus:
     agents: Sequence[Agent]
     name: str = "chorus"
     kind: str = "fixed"
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        return self.agents[0].environment
 
     def predict(self, observation: np.ndarray, state: Any, episode_start: np.ndarray) -> tuple[np.ndarray, Any]:
         count = len(self.agents)
@@ -140,6 +249,16 @@ class _Chorus:
         return np.concatenate([actions for actions, _ in found]), [memory for _, memory in found]
 
 
+def batches(environments: Sequence[Mapping[str, Any]], at_once: int) -> Iterator[list[int]]:
+    """Indices of equal environments, at most so many at once: they can play side by side in one."""
+    alike: dict[str, list[int]] = {}
+    for index, environment in enumerate(environments):
+        alike.setdefault(json.dumps(dict(environment), sort_keys=True, default=repr), []).append(index)
+    for indices in alike.values():
+        for begin in range(0, len(indices), max(1, at_once)):
+            yield indices[begin : begin + max(1, at_once)]
+
+
 def play_many(
     problem: str,
     agents: Sequence[Agent],
@@ -148,7 +267,7 @@ def play_many(
     split: str,
     budget: float | None = None,
     seed: int = 0,
-    rows: int = 2048,
+    rows: int = ROWS,
 ) -> np.ndarray:
     """Orders of magnitude gained ``(agents, B)``: what `play` finds agent by agent, in less time.
 
@@ -158,107 +277,17 @@ def play_many(
         rows: So many episodes side by side at most.
     """
     gained = np.zeros((len(agents), len(instance_ids)))
-    alike: dict[str, list[int]] = {}
-    for index, agent in enumerate(agents):
-        alike.setdefault(json.dumps(dict(agent.environment), sort_keys=True, default=repr), []).append(index)
-    at_once = max(1, rows // len(instance_ids))
     # row by row the random numbers that a row has when its agent plays alone
     seeds = seeds_of_rows(seed, len(instance_ids))
-    for indices in alike.values():
-        for begin in range(0, len(indices), at_once):
-            chosen = indices[begin : begin + at_once]
-            env = _make(problem, len(chosen) * len(instance_ids), split, budget, agents[chosen[0]].environment)
-            chorus = _Chorus([agents[index] for index in chosen])
-            ids = np.tile(instance_ids, len(chosen))
-            with torch.no_grad():
-                played = _play(env, problem, chorus, ids, seed, seeds * len(chosen))
-            gained[chosen] = np.reshape([row["gained"] for row in played.rows], (len(chosen), -1))
+    for chosen in batches([agent.environment for agent in agents], rows // len(instance_ids)):
+        chorus, ids = _Chorus([agents[index] for index in chosen]), np.tile(instance_ids, len(chosen))
+        played = play(problem, chorus, ids, split=split, budget=budget, seed=seed, seeds=seeds * len(chosen))
+        gained[chosen] = played.gained.reshape(len(chosen), -1)
     return gained
 
 
-def _play(
-    env: TeleportVectorEnv,
-    problem: str,
-    agent: Agent | _Chorus,
-    instance_ids: np.ndarray,
-    seed: int,
-    seeds: int | list[int],
-    observations: bool = False,
-) -> Played:
-    began = time.perf_counter()
-    observation, info = env.reset(seed=seeds, options={"instance_id": instance_ids})
-    first = env.measure()["training_loss"]
-    count = len(instance_ids)
-    state: Any = None
-    start = np.ones(count, dtype=bool)
-    over = np.zeros(count, dtype=bool)
-    costs, losses, norms, jumps = [info["cost"]], [info["loss"]], [info["grad_norm"]], [np.zeros(count, dtype=bool)]
-    lost = [info["diverged"].astype(bool)]
-    before = info["teleports"]
-    asked, rates, seen = [], [info["learning_rate"]], []
-    while not over.all():
-        action, state = agent.predict(observation, state, start)
-        # of an action of the group mode: whether it asks for a teleport
-        kind = action if np.ndim(action) == 1 else (np.asarray(action)[:, 0] > 0).astype(np.int64)
-        asked.append(np.where(over, -1, kind))
-        if observations:
-            seen.append(observation.copy())
-        observation, _, terminated, truncated, info = env.step(action)
-        start = np.zeros(count, dtype=bool)
-        over = terminated | truncated
-        costs.append(info["cost"])
-        losses.append(info["loss"])
-        norms.append(info["grad_norm"])
-        lost.append(info["diverged"].astype(bool))
-        jumps.append(info["teleports"] > before)
-        rates.append(info["learning_rate"])
-        before = info["teleports"]
-    last = env.measure()["training_loss"]
-    seconds = (time.perf_counter() - began) / count
-
-    tolerance = env.settings.tolerance
-    diverged = info["diverged"].astype(bool)
-    gained = np.where(diverged, DIVERGED_RETURN, _orders(first, tolerance) - _orders(last, tolerance))
-    rows = [
-        {
-            "problem": problem,
-            "agent": agent.name,
-            "kind": agent.kind,
-            "seed": seed,
-            "instance_id": int(instance_ids[i]),
-            "split": env.settings.split,
-            "budget": env.settings.budget,
-            "cost": float(info["cost"][i]),
-            "gained": float(gained[i]),
-            "initial_loss": float(first[i]),
-            "loss": float(last[i]),
-            "steps": int(info["step"][i]),
-            "teleports": int(info["teleports"][i]),
-            "converged": bool(info["converged"][i]),
-            "diverged": bool(diverged[i]),
-            "seconds": seconds,
-        }
-        for i in range(count)
-    ]
-    loss = np.stack(losses)
-    orders = _orders(loss, tolerance) - _orders(loss[:1], tolerance)
-    # a run that is over stands still; a diverged one has no loss to show from there on
-    orders = np.where(np.stack(lost), np.nan, orders)
-    return Played(
-        rows,
-        np.stack(costs),
-        loss,
-        orders,
-        np.stack(norms),
-        np.stack(jumps),
-        actions=np.stack(asked),
-        rate=np.stack(rates),
-        observations=np.stack(seen) if observations else None,
-    )
-
-
-def _orders(loss: np.ndarray, tolerance: float) -> np.ndarray:
-    """``log10`` of the loss, floored at the tolerance; a loss that is not finite counts as the largest number."""
+def orders_of(loss: Any, tolerance: float) -> np.ndarray:
+    """``log10`` of losses, floored at the tolerance; a loss that is not finite counts as the largest number, 1e300."""
     finite = np.nan_to_num(np.asarray(loss, dtype=np.float64), nan=np.inf, posinf=1e300)
     return np.log10(np.clip(finite, tolerance, 1e300))
 

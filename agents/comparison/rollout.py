@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from teleport_env.agents.base import Agent
+from teleport_env.agents.play import episodes
 from teleport_env.envs import describe_status
 
 
@@ -80,14 +81,14 @@ def roll_out(
         steps: Stop after so many gradient steps; None: at the episode's end.
         animate: Keep a frame of every action.
     """
-    observation, info = env.reset(seed=seed, options=options)
-    frames: list[Any] = [env.render()]
-    state, over, gained = None, False, 0.0
-    while not over and info["step"] != steps:
-        action, state = agent.predict(observation, state, np.array([state is None]))
-        observation, reward, terminated, truncated, info = env.step(int(action))
-        gained, over = gained + float(reward), terminated or truncated
-        if animate:
+    frames: list[Any] = []
+    gained = 0.0
+    for moment in episodes(env, agent, seed=seed, options=options):
+        if moment.reward is not None:
+            gained += float(moment.reward)
+        if animate or moment.reward is None:
             frames.append(env.render())
+        if moment.info["step"] == steps:
+            break
     frames.append(env.render())
-    return Rollout(frames, info, gained, agent.name)
+    return Rollout(frames, moment.info, gained, agent.name)
