@@ -12,22 +12,19 @@ somebody else keeps; an ``.npz`` is an archive whose members say how much memory
 has one standard parser, which builds dicts, lists, strings and numbers and nothing else, the settings can be read in any
 editor, and the size of a tensor is bounded by the size of the text. A policy of 2 x 64 units takes 35 KB.
 
-What is promised of `read_policy_file`, for whatever bytes: it returns settings (JSON's types, finite numbers, bounded depth)
-and float32 arrays (finite, of the stated shapes), or raises `PolicyFileError` with the reason; it reads no more than
-`MAX_BYTES`, and imports, calls and writes nothing. The checksum finds damage. It is no signature: who can write the file can
-write the checksum. What the settings may say is checked where they are used.
+What is promised of `read_policy_file`, for whatever bytes: it returns settings (JSON's types, finite numbers, bounded depth,
+text of bounded length without control characters) and float32 arrays (finite, of the stated shapes), or raises
+`PolicyFileError` with the reason; it reads no more than `MAX_BYTES`, and imports, calls and writes nothing. The checksum
+finds damage and is no signature. What the settings may say is checked where they are used.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import math
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +32,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from teleport_env.files import checksum, read_bytes, write
+
 POLICY = "teleport-env policy"
 CHECKPOINT = "teleport-env checkpoint"
 VERSION = 1
 MAX_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 256
 MAX_DEPTH = 16
+MAX_TEXT = 4000
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,100}")
 _KEYS = {"format", "version", "settings", "tensors", "sha256"}
 
@@ -83,17 +83,12 @@ def write_policy_file(
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the settings cannot be written as JSON: {error}") from error
     content["tensors"] = {name: _encode(name, tensor) for name, tensor in tensors.items()}
-    content["sha256"] = _checksum(content)
+    content["sha256"] = checksum(content)
     text = json.dumps(content, indent=1, allow_nan=False)
     _check(content, kind, "this policy")
     if len(text) > MAX_BYTES:
         raise ValueError(f"the policy would take {len(text)} bytes and may take {MAX_BYTES}; use a smaller network")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text + "\n", encoding="ascii")
-    draft.replace(path)
-    return path
+    return write(path, text + "\n")
 
 
 def read_policy_file(path: Path | str, kind: str = POLICY) -> PolicyFile:
@@ -107,14 +102,23 @@ def read_policy_file(path: Path | str, kind: str = POLICY) -> PolicyFile:
         FileNotFoundError: There is none.
         PolicyFileError: Anything about it is not as `write_policy_file` writes it.
     """
-    path = Path(path)
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would hold the reader up
-        _refuse(path, "it is not a regular file")
-    with open(path, "rb") as file:
-        state = os.fstat(file.fileno())
-        if state.st_size > MAX_BYTES:
-            _refuse(path, f"it has {state.st_size} bytes, and {MAX_BYTES} are allowed")
-        raw = file.read(MAX_BYTES + 1)
+    try:
+        raw = read_bytes(path, MAX_BYTES)
+    except ValueError as error:
+        _refuse(path, str(error))
+    return _parse(raw, kind, path)
+
+
+def parse_policy(text: str) -> PolicyFile:
+    """Read a policy from the text of its file, with all checks of `read_policy_file`.
+
+    Raises:
+        PolicyFileError: As there.
+    """
+    return _parse(text.encode("utf-8", "replace"), POLICY, "this policy")
+
+
+def _parse(raw: bytes, kind: str, path: Path | str) -> PolicyFile:
     try:
         content = json.loads(raw.decode("ascii"), object_pairs_hook=_object, parse_constant=_no_constant)
     except UnicodeDecodeError:
@@ -139,21 +143,26 @@ def _check(content: Any, kind: str, path: Path | str) -> PolicyFile:
     # form first: the checksum walks the content, which may be nested deeper than Python goes
     _check_plain(settings, path, MAX_DEPTH)
     found = PolicyFile(settings, {name: _decode(name, entry, path) for name, entry in tensors.items()})
-    if content["sha256"] != _checksum(content):
+    if content["sha256"] != checksum(content):
         _refuse(path, "its checksum does not fit: it was damaged or edited")
     return found
 
 
 def _check_plain(value: Any, path: Path | str, depth: int) -> None:
-    """Finite numbers and bounded depth; the parser makes nothing but JSON's types."""
+    """Finite numbers, bounded depth and harmless text; the parser makes nothing but JSON's types."""
     if depth < 0:
         _refuse(path, f"its settings are nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
-        for entry in value.values():
-            _check_plain(entry, path, depth - 1)
-    elif isinstance(value, list):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
         for entry in value:
             _check_plain(entry, path, depth - 1)
+    elif isinstance(value, str):
+        # all of it may come to be shown: in tables, on a page, on a terminal, which obeys control characters
+        if len(value) > MAX_TEXT or not value.replace("\n", "").isprintable():
+            _refuse(
+                path, f"its settings hold a text of over {MAX_TEXT} letters or with control characters, {value[:40]!a}"
+            )
     elif isinstance(value, float) and not math.isfinite(value):
         _refuse(path, "its settings hold a number that is not finite")
     elif isinstance(value, int) and abs(value) > 1 << 63:
@@ -187,12 +196,6 @@ def _decode(name: str, entry: Any, path: Path | str) -> np.ndarray:
     if not np.isfinite(array).all():
         _refuse(path, f"tensor {name!r} holds numbers that are not finite")
     return array
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Of everything else, in a form that does not depend on spaces or on the order of keys."""
-    rest = {key: value for key, value in content.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

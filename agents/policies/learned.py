@@ -18,10 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from teleport_env.agents.base import State
-from teleport_env.agents.policies.file import PolicyFileError, read_policy_file
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.prices import price_shares, relative
-from teleport_env.agents.policies.settings import ENVIRONMENT, Family, settings_of
+from teleport_env.agents.policies.settings import ENVIRONMENT, Family
 from teleport_env.agents.policies.slots import SLOTS, fill, search_prices
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generalist.json"
@@ -47,6 +46,12 @@ class LearnedSchedule(NetworkAgent):
     slots: tuple[str, ...] = ()
 
     apart: ClassVar[tuple[str, ...]] = (*NetworkAgent.apart, "families")
+    own: ClassVar[Mapping[str, Any]] = {
+        "prices": (list, type(None)),
+        "price_inputs": bool,
+        "families": dict,
+        "slots": list,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,20 +139,6 @@ class LearnedSchedule(NetworkAgent):
 
     def more_settings(self) -> dict[str, Any]:
         return {"families": {problem: dataclasses.asdict(family) for problem, family in self.families.items()}}
-
-    @classmethod
-    def load(cls, path: Path | str) -> LearnedSchedule:
-        """Read a policy that `save` has written.
-
-        Raises:
-            FileNotFoundError: There is none.
-            PolicyFileError: The file is not such a policy; nothing of it was used.
-        """
-        found = read_policy_file(path)
-        try:
-            return cls(**settings_of(found), **cls.parts(found.tensors))
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise PolicyFileError(f"{path} is refused: {error}") from error
 
 
 # -- policies for several problems --------------------------------------------------------------------------------------

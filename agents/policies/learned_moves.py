@@ -8,6 +8,7 @@ step. The file is that of all policies (`teleport_env.agents.policies.file`), an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,11 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from teleport_env.agents.base import State
-from teleport_env.agents.policies.file import PolicyFileError, read_policy_file
+from teleport_env.agents.policies.file import PolicyFile, parse_policy, read_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.moves import DIRECTIONS, follow, fresh_trail, unpayable
 from teleport_env.agents.policies.network import NetworkAgent
-from teleport_env.agents.policies.settings import is_of_moves, move_settings_of
+from teleport_env.agents.policies.settings import GROUP_ENVIRONMENT
 from teleport_env.envs.features import INDEX
 
 
@@ -37,6 +38,8 @@ class LearnedMoves(NetworkAgent):
 
     action_type: ClassVar[type[np.generic]] = np.float32
     apart: ClassVar[tuple[str, ...]] = (*NetworkAgent.apart, "deviation")
+    own: ClassVar[Mapping[str, Any]] = {"directions": list}
+    may_ask: ClassVar[tuple[str, ...]] = GROUP_ENVIRONMENT
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,20 +103,6 @@ class LearnedMoves(NetworkAgent):
         deviation = rest.pop("deviation")
         return {**super().parts(rest), "deviation": deviation}
 
-    @classmethod
-    def load(cls, path: Path | str) -> LearnedMoves:
-        """Read a policy that `save` has written.
-
-        Raises:
-            FileNotFoundError: There is none.
-            PolicyFileError: The file is not such a policy; nothing of it was used.
-        """
-        found = read_policy_file(path)
-        try:
-            return cls(**move_settings_of(found), **cls.parts(found.tensors))
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise PolicyFileError(f"{path} is refused: {error}") from error
-
 
 Policy = LearnedSchedule | LearnedMoves
 """Of whichever mode."""
@@ -126,4 +115,19 @@ def load_policy(path: Path | str) -> Policy:
         FileNotFoundError: There is none.
         PolicyFileError: The file is no policy; nothing of it was used.
     """
-    return LearnedMoves.load(path) if is_of_moves(read_policy_file(path)) else LearnedSchedule.load(path)
+    return _policy_of(read_policy_file(path), path)
+
+
+def policy_of(text: str) -> Policy:
+    """The policy that the text of a file is; it passes the same checks.
+
+    Raises:
+        PolicyFileError: It is none.
+    """
+    return _policy_of(parse_policy(text), "this policy")
+
+
+def _policy_of(found: PolicyFile, where: Path | str) -> Policy:
+    environment = found.settings.get("environment")
+    moves = isinstance(environment, dict) and environment.get("action_mode") == "group"
+    return LearnedMoves.of_file(found, where) if moves else LearnedSchedule.of_file(found, where)

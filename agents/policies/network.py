@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import Agent, State
-from teleport_env.agents.policies.file import write_policy_file
-from teleport_env.agents.policies.settings import layers_of
+from teleport_env.agents.policies.file import PolicyFile, PolicyFileError, read_policy_file, write_policy_file
+from teleport_env.agents.policies.settings import ENVIRONMENT, check_name, settings_of
 from teleport_env.agents.schedules import episode_keys
 from teleport_env.envs.features import INDEX
 from teleport_env.random import Streams, fold_in
@@ -59,10 +59,16 @@ class NetworkAgent(Agent):
 
     apart: ClassVar[tuple[str, ...]] = ("layers", "environment", "provenance")
     """Attributes that a file does not hold as they are."""
+    own: ClassVar[Mapping[str, Any]] = {}
+    """Settings that a file of this class has beside those that all have, and their types."""
+    may_ask: ClassVar[tuple[str, ...]] = ENVIRONMENT
+    """What a file may ask of the environment."""
 
     def __post_init__(self) -> None:
         for name in ("problems", "features"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in (self.name, *self.problems):
+            check_name(name)
         if self.kind not in KINDS:
             raise ValueError(f"kind of a learned schedule must be one of {', '.join(KINDS)}, got {self.kind!r}")
         missing = [name for name in self.features if name not in INDEX]
@@ -196,4 +202,33 @@ class NetworkAgent(Agent):
         Raises:
             ValueError: The tensors are others.
         """
-        return {"layers": layers_of(tensors)}
+        names = [(f"layer.{number}.weight", f"layer.{number}.bias") for number in range(len(tensors) // 2)]
+        if {name for pair in names for name in pair} != set(tensors):
+            raise ValueError(f"the tensors are {sorted(tensors)}, expected a weight and a bias per layer")
+        return {"layers": tuple((tensors[weight], tensors[bias]) for weight, bias in names)}
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a policy that `save` has written.
+
+        Raises:
+            FileNotFoundError: There is none.
+            PolicyFileError: The file is not such a policy; nothing of it was used.
+        """
+        return cls.of_file(read_policy_file(path), path)
+
+    @classmethod
+    def of_file(cls, found: PolicyFile, where: Path | str) -> Self:
+        """The policy that a file's content is.
+
+        Args:
+            found: The content.
+            where: The file, for the message.
+
+        Raises:
+            PolicyFileError: It is none.
+        """
+        try:
+            return cls(**settings_of(found.settings, cls.own, cls.may_ask), **cls.parts(found.tensors))
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise PolicyFileError(f"{where} is refused: {error}") from error

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from teleport_env.agents.policies.file import PolicyFile
 from teleport_env.optimizers import optimizer_from
 from teleport_env.searches import search_from
 
@@ -21,6 +19,9 @@ ENVIRONMENT = ("searches", "rate_factors", "steps_per_action", "learning_rate", 
 
 GROUP_ENVIRONMENT = ("action_mode", "observation", "group_scale", *ENVIRONMENT[2:])
 """The same of a policy that gives the group parameters itself: it has neither searches nor rate factors."""
+
+
+_NAME = re.compile(r"\w[\w .,:;+*()~-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -52,41 +53,36 @@ _SHARED: dict[str, Any] = {
 """Settings that every policy's file has, and their types."""
 
 
-def settings_of(found: PolicyFile) -> dict[str, Any]:
-    """The settings of a file, each of the type that `LearnedSchedule` takes.
+def settings_of(settings: Mapping[str, Any], own: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
+    """The settings of a file, each of the type that the policy's class takes.
+
+    Args:
+        settings: What the file says.
+        own: Settings that files of this class have beside the shared ones, and their types; lists but ``prices`` hold names.
+        allowed: What the policy may ask of its environment.
 
     Raises:
         ValueError: One that does not; what is wrong with it.
     """
-    own = {"prices": (list, type(None)), "price_inputs": bool, "families": dict, "slots": list}
-    settings = found.settings
     _check_types(settings, {**_SHARED, **own})
-    if not all(isinstance(name, str) for name in settings["features"] + settings["problems"] + settings["slots"]):
-        raise ValueError("features, problems and slots must be names")
-    _check_prices(settings["prices"] or [])
-    check_environment(settings["environment"])
+    lists = [name for name, kind in {**_SHARED, **own}.items() if kind is list]
+    if not all(isinstance(entry, str) for name in lists for entry in settings[name]):
+        raise ValueError(f"{', '.join(lists)} must be names")
+    _check_prices(settings.get("prices") or [])
+    check_environment(settings["environment"], allowed)
+    if "families" not in own:
+        return dict(settings)
     families = {problem: _family(problem, content) for problem, content in settings["families"].items()}
     return {**settings, "families": families}
 
 
-def move_settings_of(found: PolicyFile) -> dict[str, Any]:
-    """The settings of a file of a policy of the group mode, each of the type that `LearnedMoves` takes.
-
-    Raises:
-        ValueError: One that does not; what is wrong with it.
-    """
-    settings = found.settings
-    _check_types(settings, {**_SHARED, "directions": list})
-    if not all(isinstance(name, str) for name in settings["features"] + settings["problems"] + settings["directions"]):
-        raise ValueError("features, problems and directions must be names")
-    check_environment(settings["environment"], GROUP_ENVIRONMENT)
-    return settings
-
-
-def is_of_moves(found: PolicyFile) -> bool:
-    """Whether a file says that its policy plays the group mode; nothing else of it is looked at."""
-    environment = found.settings.get("environment")
-    return isinstance(environment, dict) and environment.get("action_mode") == "group"
+def check_name(name: str) -> None:
+    """Raise ValueError unless a policy may be called so in tables, on pages and terminals, and in names of files."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "a name must be 1 to 80 letters, digits, spaces and _ . , : ; + * ( ) ~ -, the first a letter, digit or _; got "
+            f"{name[:80]!a}"
+        )
 
 
 def _check_types(settings: Mapping[str, Any], types: Mapping[str, Any]) -> None:
@@ -133,16 +129,3 @@ def check_environment(environment: Mapping[str, Any], allowed: Sequence[str] = E
     steps = environment.get("steps_per_action", 1)
     if type(steps) is not int or not 1 <= steps <= 1_000_000:
         raise ValueError(f"steps_per_action must be an integer of at least 1, got {steps!r}")
-
-
-def layers_of(tensors: Mapping[str, np.ndarray]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """The layers among the tensors of a file, weight and bias each.
-
-    Raises:
-        ValueError: The tensors are others.
-    """
-    count = len(tensors) // 2
-    names = [(f"layer.{number}.weight", f"layer.{number}.bias") for number in range(count)]
-    if {name for pair in names for name in pair} != set(tensors):
-        raise ValueError(f"the tensors are {sorted(tensors)}, expected a weight and a bias a layer")
-    return tuple((tensors[weight], tensors[bias]) for weight, bias in names)

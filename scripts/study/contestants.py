@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 from teleport_env.agents.learning.recipes import WHITENING, plan_first, rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.policies.learned_moves import Policy, load_policy
 from teleport_env.optimizers import Momentum, optimizer_from
 
 LEARNED = "learned"
@@ -96,14 +94,6 @@ def train_policy(training: Training) -> dict[str, Any]:
         "seconds": time.perf_counter() - began,
         "resumed": resumed,
     }
-
-
-def policy_of(text: str) -> Policy:
-    """A policy from the text of its file; it passes the same checks as any other."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "policy.json"
-        path.write_text(text, encoding="utf-8")
-        return load_policy(path)
 
 
 def settings_of(training: Training) -> dict[str, Any]:

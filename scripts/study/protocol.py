@@ -33,7 +33,6 @@ from study.contestants import (
     MOMENTUM,
     Contestant,
     contestants_of,
-    policy_of,
     settings_of,
     train_policy,
 )
@@ -44,7 +43,7 @@ from teleport_env.agents.comparison.parallel import check_backend
 from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy, versions
 from teleport_env.agents.play import Played, cost_to_target, curve, draw_instances, play, play_many, trace
 from teleport_env.agents.policies.learned import LearnedSchedule
-from teleport_env.agents.policies.learned_moves import Policy
+from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
 from teleport_env.envs.settings import Settings
 

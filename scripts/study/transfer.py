@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from study.baselines import FIXED, families_of, menu_of
-from study.contestants import LEARNED, contestants_of, policy_of, settings_of, train_policy
+from study.contestants import LEARNED, contestants_of, settings_of, train_policy
 from study.pieces import Piece, complete
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
@@ -43,6 +43,7 @@ from teleport_env.agents.comparison.parallel import check_backend
 from teleport_env.agents.comparison.study import versions
 from teleport_env.agents.learning.recipes import RECIPES, TEACHERS
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
 

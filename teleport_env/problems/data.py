@@ -30,7 +30,13 @@ DATA_VARIABLE = "TELEPORT_ENV_DATA"
 # database", section "The IDX file format").
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
+MAX_BYTES = 1 << 30
+"""Largest array that `load_idx` takes from a file, if not told otherwise."""
+
+_MAX_DIMENSIONS = 8
+
 _MNIST_PARTS = ("train", "t10k")
+_MNIST_BYTES = 70_000 * 28 * 28
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,21 @@ class LabelledImages:
         return self.labels.shape[0]
 
 
-def load_idx(path: str | Path) -> np.ndarray:
-    """Read one file in IDX format, gzip-compressed or not (told by its content, not by its name).
+def load_idx(path: str | Path, most: int = MAX_BYTES) -> np.ndarray:
+    """Read one file in IDX format, gzip-compressed or not (its content decides, not its name).
+
+    No more is read and unpacked than the header states, and nothing where that is too much.
 
     Args:
         path: The file.
+        most: Largest array in bytes that a header may state.
 
     Returns:
         An array of the type and shape that the file's header states, in native byte order.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not IDX, is damaged or truncated, or has more bytes than its header states.
+        FileNotFoundError: There is no such regular file.
+        ValueError: The file is not IDX, is too large, damaged or truncated, or has more bytes than its header states.
     """
     path = Path(path)
     if not path.is_file():
@@ -73,19 +82,19 @@ def load_idx(path: str | Path) -> np.ndarray:
         try:
             if compressed:
                 with gzip.GzipFile(fileobj=raw) as unpacked:
-                    return _read_idx(unpacked, path)  # type: ignore[arg-type]
-            return _read_idx(raw, path)
+                    return _read_idx(unpacked, path, most)  # type: ignore[arg-type]
+            return _read_idx(raw, path, most)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path} is a damaged gzip file ({error}): fetch a fresh copy of it") from error
 
 
-def _read_idx(stream: BinaryIO, path: Path) -> np.ndarray:
+def _read_idx(stream: BinaryIO, path: Path, most: int) -> np.ndarray:
     magic = stream.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES or magic[3] == 0:
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES or not 0 < magic[3] <= _MAX_DIMENSIONS:
         known = ", ".join(f"0x{code:02x}" for code in _IDX_TYPES)
         raise ValueError(
             f"{path} is not an IDX file: it starts with {magic.hex(' ') or 'nothing'}, expected 00 00, a type ({known}) "
-            "and the number of dimensions. Is it the file that its name says, or a saved web page?"
+            f"and the number of dimensions (1 to {_MAX_DIMENSIONS}). Is it the file that its name says, or a saved web page?"
         )
     header = stream.read(4 * magic[3])
     if len(header) < 4 * magic[3]:
@@ -93,14 +102,22 @@ def _read_idx(stream: BinaryIO, path: Path) -> np.ndarray:
     shape = struct.unpack(f">{magic[3]}I", header)
     kind = np.dtype(_IDX_TYPES[magic[2]])
     expected = math.prod(shape) * kind.itemsize
-    content = stream.read(expected)
-    if len(content) < expected:
+    if not 0 < expected <= most:
         raise ValueError(
-            f"{path} is truncated: shape {shape} takes {expected} bytes, the file has {len(content)}. Fetch it again"
+            f"{path} is refused: its header's shape {shape} takes {expected} bytes, allowed are 1 to {most}. Fetch it again"
+        )
+    # piece by piece: a header that promises more than there is must not cost the memory that it promises
+    pieces, missing = [], expected
+    while missing and (piece := stream.read(min(missing, 1 << 20))):
+        pieces.append(piece)
+        missing -= len(piece)
+    if missing:
+        raise ValueError(
+            f"{path} is truncated: shape {shape} takes {expected} bytes, the file has {expected - missing}. Fetch it again"
         )
     if stream.read(1):
         raise ValueError(f"{path} has more bytes than its header's shape {shape} takes ({expected}). Fetch it again")
-    return np.frombuffer(content, kind).reshape(shape).astype(kind.newbyteorder("="))
+    return np.frombuffer(b"".join(pieces), kind).reshape(shape).astype(kind.newbyteorder("="))
 
 
 def mnist(folder: str | Path | None = None, part: str | None = None, source: str = "files") -> LabelledImages:
@@ -160,7 +177,7 @@ def _find(folders: tuple[Path, ...], name: str) -> Path | None:
 
 
 def _checked_mnist(images_path: Path, labels_path: Path) -> LabelledImages:
-    images, labels = load_idx(images_path), load_idx(labels_path)
+    images, labels = load_idx(images_path, _MNIST_BYTES), load_idx(labels_path, _MNIST_BYTES)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(f"{images_path} holds {images.dtype} of shape {images.shape}, expected uint8 of (N, 28, 28)")
     if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
@@ -168,7 +185,7 @@ def _checked_mnist(images_path: Path, labels_path: Path) -> LabelledImages:
             f"{labels_path} holds {labels.dtype} of shape {labels.shape}, expected uint8 of {images.shape[:1]}, a label for "
             f"every image of {images_path.name}"
         )
-    if labels.size and labels.max() > 9:
+    if labels.max() > 9:
         raise ValueError(f"{labels_path} holds the label {labels.max()}; digits are 0..9")
     return _labelled(images.reshape(len(images), -1), labels, str(images_path))
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import sys
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -98,6 +99,52 @@ def test_surplus_bytes_are_refused(tmp_path):
 def test_missing_file_names_file_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no file digits.idx in {tmp_path}"):
         load_idx(tmp_path / "digits.idx")
+
+
+def claim(*shape: int, content: bytes = bytes(100)) -> bytes:
+    return bytes([0, 0, 0x08, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content
+
+
+LIES = {
+    "a terabyte": (claim(1 << 20, 1 << 20), "takes 1099511627776 bytes, allowed are 1 to 1073741824"),
+    "more than 64 bits": (claim((1 << 32) - 1, (1 << 32) - 1), "allowed are 1 to"),
+    "nothing": (claim(0, 28, 28, content=b""), "takes 0 bytes, allowed are 1 to"),
+    "nothing of much": (claim(0, *[(1 << 32) - 1] * 4, content=b""), "takes 0 bytes, allowed are 1 to"),
+    "more axes than an array has": (claim(*[1] * 99, content=b"x"), "the number of dimensions"),
+    "half a gigabyte": (claim(1 << 29), "the file has 100"),
+}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", LIES)
+def test_a_header_that_promises_too_much_costs_nothing(tmp_path, name, compressed):
+    """Regression: a file of 112 bytes asked for a terabyte of memory, or overflowed."""
+    content, reason = LIES[name]
+    path = tmp_path / "lie"
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=reason):
+            load_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [(5, 28, 28), (70_001, 28, 28), (1 << 17, 28, 28)])
+def test_no_more_is_unpacked_than_mnist_has(tmp_path, shape):
+    """Regression: a gzip file of a few hundred KB took all the memory that it could be unpacked to."""
+    write_mnist(tmp_path, "train", 5)
+    bomb = claim(*shape, content=bytes(200 << 20))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bomb, 1))
+    del bomb
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz (is refused|has more bytes)"):
+            mnist(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # -- MNIST -------------------------------------------------------------------------------------------------------------

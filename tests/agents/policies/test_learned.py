@@ -35,6 +35,7 @@ from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.schedules import Never
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
+from teleport_env.files import checksum
 
 MENU = {"searches": ["random", "virtual_step"], "rate_factors": [1.0, 0.5, 2.0]}
 
@@ -181,6 +182,45 @@ def test_a_file_that_asks_for_more_is_refused(tmp_path: Path, change: str) -> No
     write_policy_file(path, {**found.settings, **more}, found.tensors)
     with pytest.raises(PolicyFileError, match=reason):
         LearnedSchedule.load(path)
+
+
+NAMES_TO_REFUSE = {
+    "markup": "<script>alert(1)</script>",
+    "an entity": "a&lt;b",
+    "a formula": "=HYPERLINK(1)",
+    "another formula": "+1",
+    "a switch": "-rf",
+    "a path": "../../etc/passwd",
+    "five thousand letters": "x" * 5000,
+    "nothing": "",
+    "a blank": " learned",
+    "two lines": "learned\nlearned",
+    "terminal codes": "\x1b[2Jlearned",
+    "a lone surrogate": "learned\ud800",
+    "letters from right to left": "learned\u202e",
+    "a cell": "a|b",
+}
+
+
+@pytest.mark.parametrize("what", ["name", "problems"])
+@pytest.mark.parametrize("name", NAMES_TO_REFUSE)
+def test_a_name_that_tables_and_terminals_should_not_meet_is_refused(tmp_path: Path, name: str, what: str) -> None:
+    """Regression: the name in a policy's file went unread into pages, spreadsheets and terminals."""
+    bad = NAMES_TO_REFUSE[name]
+    path = schedule().save(tmp_path / "policy.json")
+    content = json.loads(path.read_text())
+    content["settings"][what] = bad if what == "name" else [bad]
+    content["sha256"] = checksum(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(PolicyFileError, match=r"a name must be 1 to 80 letters|control characters"):
+        LearnedSchedule.load(path)
+    with pytest.raises(ValueError, match="a name must be 1 to 80 letters"):
+        schedule(**{what: bad if what == "name" else (bad,)})  # or it would be written and not be read
+
+
+def test_names_of_all_languages_are_allowed(tmp_path: Path) -> None:
+    agent = schedule(name="Règle no 2, 学習 (plan 3; rate *0.5)")
+    assert LearnedSchedule.load(agent.save(tmp_path / "policy.json")).name == agent.name
 
 
 def test_tensors_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleport_env.agents.policies import file as policy_file
 from teleport_env.agents.policies.file import (
     CHECKPOINT,
     MAX_BYTES,
@@ -24,6 +23,7 @@ from teleport_env.agents.policies.file import (
     read_policy_file,
     write_policy_file,
 )
+from teleport_env.files import checksum
 
 SETTINGS = {"name": "mine", "environment": {"rate_factors": [1.0, 0.5]}, "seed": 3, "prices": None}
 TENSORS = {
@@ -43,7 +43,7 @@ def edited(path: Path, change: Any, sign: bool = True) -> Path:
     content = json.loads(path.read_text())
     change(content)
     if sign and "sha256" in content:
-        content["sha256"] = policy_file._checksum(content)
+        content["sha256"] = checksum(content)
     path.write_text(json.dumps(content))
     return path
 
@@ -93,6 +93,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "deep tensor": (lambda c: c["tensors"].update(x=json.loads("[" * 900 + "]" * 900)), "must have a shape"),
     "many": (lambda c: c["tensors"].update({f"t{i}": c["tensors"]["scalar"] for i in range(300)}), "are allowed"),
     "infinite": (lambda c: c["settings"].update(x=float("1e999")), "no JSON number"),
+    "terminal codes": (lambda c: c["settings"].update(x="\x1b]0;title\x07"), "control characters"),
+    "terminal codes in a key": (lambda c: c["settings"].update({"\x1b[2J": 1}), "control characters"),
+    "lone surrogate": (lambda c: c["settings"].update(x=["\ud800"]), "control characters"),
+    "long text": (lambda c: c["settings"].update(x="x" * 5000), "over 4000 letters"),
     "big integer": (lambda c: c["settings"].update(x=1 << 70), "more than 64 bits"),
 }
 
@@ -161,6 +165,12 @@ def test_an_oversized_file_is_not_read(tmp_path: Path) -> None:
         file.truncate(MAX_BYTES + 1)  # a hole: takes no space
     with pytest.raises(PolicyFileError, match="are allowed"):
         read_policy_file(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such devices")
+def test_a_device_is_not_read() -> None:
+    with pytest.raises(PolicyFileError, match="not a regular file"):
+        read_policy_file("/dev/zero")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no named pipes")

@@ -14,7 +14,6 @@ import pytest
 
 from study import pieces
 from study.command import parser, read
-from study.contestants import policy_of
 from study.transfer import FAMILIES, RATES, SIZES, Carried, Transfer, gather_transfer
 from study.transfer_page import Results, verdicts_of, write_transfer
 from study.transfer_schedules import (
@@ -30,6 +29,7 @@ from teleport_env.agents.learning import course
 from teleport_env.agents.learning.warm_start import shown_by_policy
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.tuning import TUNING_SEED
 from teleport_env.envs.vector import TeleportVectorEnv
