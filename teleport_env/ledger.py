@@ -92,35 +92,30 @@ class Ledger:
     Attributes:
         cost: ``(B,)`` float64, gradient evaluations spent.
         counts: The evaluations behind it, each ``(B,)`` float64.
-        cost_view: `cost` as `teleport_env.arrays` sees it.
-        gradients: ``(2, B)``: `cost` and the gradients of `counts`, which `charge_gradient` adds to.
+        accounts: ``(5, B)``: both in one memory.
+        gradients: `cost` and the gradients of `counts` ``(2, B)``, as `teleport_env.arrays` sees them.
+        cost_view: `cost` likewise.
     """
 
     def __init__(self, count: int, gradient_flops: float, device: torch.device | str = "cpu") -> None:
         if not gradient_flops > 0:
             raise ValueError(f"gradient_flops must be positive, got {gradient_flops}")
         self.gradient_flops = float(gradient_flops)
-        self._accounts = torch.zeros(1 + len(fields(Counts)), count, dtype=torch.float64, device=device)
+        self.accounts = torch.zeros(1 + len(fields(Counts)), count, dtype=torch.float64, device=device)
         self._wire()
 
     def _wire(self) -> None:
-        self._xp = arrays_of(self._accounts.device)
-        self.cost, gradient, forward, hessian_vector, flops = self._accounts
+        self.cost, gradient, forward, hessian_vector, flops = self.accounts
         self.counts = Counts(forward, gradient, hessian_vector, flops)
-        self.gradients = self._accounts[:2]
-        self._steps = self._xp.view(self.gradients)
-        self.cost_view = self._steps[0]
+        self.gradients = arrays_of(self.accounts.device).view(self.accounts[:2])
+        self.cost_view = self.gradients[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"gradient_flops": self.gradient_flops, "_accounts": self._accounts}  # the rest are views
+        return {"gradient_flops": self.gradient_flops, "accounts": self.accounts}  # the rest are views
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._wire()
-
-    def charge_gradient(self) -> None:
-        """Book one loss-and-gradient evaluation for every run."""
-        self._xp.add(self._steps, GRADIENT, out=self._steps)
 
     def charge(self, rows: Tensor | None, counts: Counts) -> None:
         """Book ``counts`` for ``rows``: an index ``(R,)``, a boolean mask ``(B,)``, or None for every run.
@@ -143,20 +138,8 @@ class Ledger:
         else:
             account[rows] += amount
 
-    def clear(self, mask: Tensor) -> None:
-        """Set the account of the runs in ``mask`` ``(B,)`` bool to zero."""
-        for account in (self.cost, *(getattr(self.counts, f.name) for f in fields(Counts))):
-            account.masked_fill_(mask, 0.0)
-
-    def adopt(self, rows: Tensor, other: Ledger, theirs: Tensor) -> None:
-        """Set the accounts of ``rows`` to those of ``theirs`` in another ledger."""
-        mine, others = self._xp.view(self._accounts), self._xp.view(other._accounts)
-        mine[:, self._xp.view(rows)] = others[:, self._xp.view(theirs)]
-
-    def snapshot(self) -> tuple[Tensor, ...]:
-        return tuple(a.clone() for a in (self.cost, *(getattr(self.counts, f.name) for f in fields(Counts))))
-
-    def restore(self, saved: tuple[Tensor, ...]) -> None:
-        self.cost.copy_(saved[0])
-        for field, value in zip(fields(Counts), saved[1:], strict=True):
-            getattr(self.counts, field.name).copy_(value)
+    def select(self, rows: Tensor) -> Ledger:
+        """A copy of the account of some runs."""
+        part = Ledger(len(rows), self.gradient_flops, self.accounts.device)
+        part.accounts.copy_(self.accounts[:, rows])
+        return part

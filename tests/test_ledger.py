@@ -1,7 +1,5 @@
 """The ledger: prices, whom it charges, and that it forgets and remembers on demand."""
 
-from dataclasses import fields
-
 import pytest
 import torch
 
@@ -89,33 +87,20 @@ def test_accounts_are_double_precision_and_exact_for_a_long_time() -> None:
     assert ledger.cost.tolist() == [2.0**40 + 1]
 
 
-def test_clear_resets_the_masked_runs() -> None:
-    ledger = account(3)
-    ledger.charge(None, Counts(1.0, 1.0, 1.0, 1.0))
-    before = ledger.cost.clone()
-    ledger.clear(torch.tensor([False, True, False]))
-    assert ledger.cost.tolist() == [float(before[0]), 0.0, float(before[2])]
-    for field in fields(Counts):
-        assert getattr(ledger.counts, field.name).tolist() == [1.0, 0.0, 1.0]
+def test_a_part_is_a_copy_of_some_accounts() -> None:
+    ledger = account(3, 60.0)
+    ledger.charge(torch.tensor([True, False, True]), Counts(1.0, 2.0, 3.0, 4.0))
+    part = ledger.select(torch.tensor([2, 1]))
+    assert part.cost.tolist() == [float(ledger.cost[2]), 0.0]
+    part.charge(None, Counts(flops=60.0))
+    assert part.cost.tolist() == [float(ledger.cost[2]) + 1.0, 1.0]
+    assert ledger.counts.flops.tolist() == [4.0, 0.0, 4.0]
 
 
-def test_a_snapshot_is_a_copy_and_restores_everything() -> None:
+def test_the_steps_view_is_of_the_same_account() -> None:
     ledger = account(2)
-    ledger.charge(None, Counts(1.0, 2.0, 3.0, 4.0))
-    saved = ledger.snapshot()
-    cost = ledger.cost.tolist()
-    ledger.charge(None, Counts(5.0, 6.0, 7.0, 8.0))
-    assert ledger.cost.tolist() != cost
-    ledger.restore(saved)
-    ledger.charge(None, Counts(gradient=1.0))
-    ledger.restore(saved)  # a snapshot can be restored more than once
-    assert ledger.cost.tolist() == cost
-    assert [getattr(ledger.counts, f.name).tolist() for f in fields(Counts)] == [
-        [1.0] * 2,
-        [2.0] * 2,
-        [3.0] * 2,
-        [4.0] * 2,
-    ]
+    ledger.gradients += 1.0
+    assert ledger.cost.tolist() == ledger.counts.gradient.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("flops", [0.0, -1.0, float("nan")])

@@ -20,7 +20,7 @@ from teleport_env.ledger import Counts
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.random import Streams, key_of
 from teleport_env.searches import OBJECTIVES, Search, Status, search_from, to_dict
-from teleport_env.searches.base import BatchSource, Found, Start
+from teleport_env.searches.base import Found, Start
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -74,7 +74,7 @@ class _Counting(Problem):
         return self.problem.layer_inputs(params, instance, batch)
 
 
-class _Batches(BatchSource):
+class _Batches:
     """The mini-batches that runs meet; remembers whether a search looked beyond the current one."""
 
     def __init__(self, problem: Problem, instance: Instance) -> None:

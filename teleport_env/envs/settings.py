@@ -14,7 +14,7 @@ from teleport_env.optimizers import Optimizer, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.problems.base import SPLITS, Problem
 from teleport_env.searches import Search, search_from
-from teleport_env.searches.given import coordinates
+from teleport_env.searches.coordinates import coordinates
 
 ACTION_MODES = ("schedule", "group", "hybrid")
 OBSERVATIONS = ("features", "params", "both")

@@ -110,9 +110,11 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
             self._history.begin(self.episodes)
         return self._observation(), self._info(False)
 
-    @torch.inference_mode(False)
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One action; see the class."""
+        if torch.is_inference_mode_enabled():  # a decorator would cost every step
+            with torch.inference_mode(False):
+                return self.step(action)
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
         if self._over:

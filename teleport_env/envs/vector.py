@@ -19,7 +19,7 @@ from teleport_env.envs.history import History
 from teleport_env.envs.infos import Infos
 from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.envs.single import first_keys, instance_ids
-from teleport_env.envs.upcoming import Upcoming
+from teleport_env.fast.upcoming import Upcoming
 from teleport_env.groups.base import Element, map_element
 from teleport_env.random import Streams, seeds_of_rows
 
@@ -130,9 +130,11 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self._started = True
         return self._observation(), self._info(self.episodes.numbers(), None)
 
-    @torch.inference_mode(False)
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One action a row; see `TeleportEnv.step` and ``autoreset_mode``."""
+        if torch.is_inference_mode_enabled():  # a decorator would cost every step
+            with torch.inference_mode(False):
+                return self.step(actions)
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
         episodes, pending = self.episodes, None

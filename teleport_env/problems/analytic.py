@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array, Arrays
 from teleport_env.instances import Instance
 from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
@@ -97,21 +96,3 @@ class AnalyticProblem(Problem):
 
     def num_instances(self, split: str) -> int | None:
         return 1 if split == "paper" else None
-
-    def write_squared_norms(
-        self, xp: Arrays, u: Array, v: Array, instance: Instance, rows: slice, out: Array, spare: Array
-    ) -> None:
-        """A positive multiple of the squared gradient norm at the coordinates ``(u, v)``, for problems of two parameters.
-
-        Optional: a search over the circle then needs no gradients. The same factor for all points of a run.
-
-        Args:
-            xp: What to compute with; see `teleport_env.arrays`.
-            u: ``(R, K)``, ``K`` points a run; may be written into.
-            v: ``(R, K)``; likewise.
-            instance: The instances of all runs.
-            rows: Which of them these ``R`` are.
-            out: ``(R, K)``, to be written.
-            spare: ``(R, K)``, for whatever is needed on the way.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not know gradient norms in its coordinates")

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array, Arrays
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
 from teleport_env.random import Streams, fold_in, key_of
@@ -116,23 +115,6 @@ class Problem(ABC):
         """
         return None
 
-    def write_loss_and_gradient(
-        self, xp: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
-    ) -> None:
-        """The same written in place, for problems of a few parameters whose speed is that of the calls they make.
-
-        Optional: runs use it where the class that defines `loss_and_gradient` defines it too. It must give the same bits.
-
-        Args:
-            xp: What to compute with; see `teleport_env.arrays`.
-            params: ``(P, B)``, column by column.
-            instance: The instances; ``xp.view`` gives arrays of its tensors.
-            loss: ``(B,)``, to be written.
-            gradient: ``(P, B)``, to be written.
-            scratch: ``(P, B)``, for whatever is needed on the way.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not write its gradients in place")
-
     def minimum(self, instance: Instance) -> Tensor | None:
         """The minimiser ``(B, P)``, where it is known."""
         return None
@@ -194,18 +176,6 @@ class Problem(ABC):
         A problem whose rows share much data overrides this to convert the data once and not at every reset.
         """
         return drawn.to(dtype, device)
-
-
-def writes_in_place(problem: Problem) -> bool:
-    """Whether `Problem.write_loss_and_gradient` stands for `Problem.loss_and_gradient`.
-
-    Not where a subclass, or somebody who watches, has replaced the one and inherits the other.
-    """
-    names = ("write_loss_and_gradient", "loss_and_gradient", "loss")
-    if any(name in vars(problem) for name in names):
-        return False
-    owners = {next(cls for cls in type(problem).__mro__ if name in vars(cls)) for name in names}
-    return len(owners) == 1 and Problem not in owners
 
 
 class Evaluator:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array, Arrays
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range
 from teleport_env.problems.base import Defaults
@@ -79,39 +78,6 @@ class Rosenbrock(AnalyticProblem):
         along_x = (v - along_y * x).mul_(2.0)
         # rows of (2, B), turned: columns of many runs lie side by side, which is how elementwise work is fast
         return scaled.mul_(r).add_(v.mul_(v)), torch.stack((along_x, along_y)).t()
-
-    def write_loss_and_gradient(
-        self, xp: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
-    ) -> None:
-        (px, py), (gx, gy), square = params, gradient, scratch[0]
-        xp.multiply(px, px, out=loss)
-        xp.subtract(loss, py, out=loss)  # r
-        xp.multiply(xp.view(instance["curvature"]), loss, out=gy)
-        xp.multiply(gy, loss, out=loss)
-        xp.multiply(gy, -2.0, out=gy)
-        xp.subtract(px, 1.0, out=gx)  # v
-        xp.multiply(gx, gx, out=square)
-        xp.add(loss, square, out=loss)
-        xp.multiply(gy, px, out=square)
-        xp.subtract(gx, square, out=gx)
-        xp.multiply(gx, 2.0, out=gx)
-
-    def write_squared_norms(
-        self, xp: Arrays, u: Array, v: Array, instance: Instance, rows: slice, out: Array, spare: Array
-    ) -> None:
-        # |grad L|^2 / 4 = (2 sqrt(b) x u + v)^2 + b u^2 with x = v + 1
-        curvature = xp.view(instance["curvature"])[rows, None]
-        double_root = xp.empty(curvature, *curvature.shape, dtype=instance["curvature"].dtype)
-        xp.sqrt(curvature, out=double_root)
-        xp.multiply(double_root, 2.0, out=double_root)
-        xp.add(v, 1.0, out=spare)
-        xp.multiply(spare, double_root, out=spare)
-        xp.multiply(spare, u, out=spare)
-        xp.add(spare, v, out=spare)
-        xp.multiply(spare, spare, out=spare)
-        xp.multiply(u, u, out=out)
-        xp.multiply(out, curvature, out=out)
-        xp.add(out, spare, out=out)
 
     def forward(self, params: Tensor, instance: Instance) -> Tensor:
         """``(u, v)`` ``(B, 2)`` with ``L = u^2 + v^2``."""

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,6 +34,9 @@ from teleport_env.ledger import Counts
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
+
+BatchSource: TypeAlias = Callable[[int], Tensor]
+"""Gives mini-batches, examples ``(R, n)`` int64, by their offset from the current one."""
 
 
 class Status(IntEnum):
@@ -99,14 +103,6 @@ class Start:
 
     def __len__(self) -> int:
         return self.params.shape[0]
-
-
-class BatchSource(ABC):
-    """Gives mini-batches by their offset from the current one."""
-
-    @abstractmethod
-    def __call__(self, offset: int) -> Tensor:
-        """Examples ``(R, n)`` int64."""
 
 
 @dataclass
@@ -222,58 +218,61 @@ class Search(ABC):
 
     def find(self, start: Start) -> Found:
         """Search from ``start`` and keep what the three rules at the head of this module allow."""
-        xp = arrays_of(start.loss.device)
-        with xp.quiet():
-            return self._judged(xp, start, self.propose(start))
+        with arrays_of(start.loss.device).quiet():
+            return judged(start, self.propose(start), self.loss_tolerance)
 
-    def _judged(self, xp: Arrays, start: Start, proposed: Candidate) -> Found:
-        def view(tensor: Tensor) -> Array:
-            return xp.view(tensor.detach())  # a user's search may have left a graph, which checks tell of
 
-        before, after = xp.view(start.loss), view(proposed.loss)
-        precision = start.loss.dtype
-        # one sum over all that has to be finite: see `finite_rows`
-        totals = view(proposed.params.sum(1) + proposed.gradient.sum(1))
-        moved = finite = abs(after + totals) < math.inf
-        change = after - before
-        kept = improved = None
-        if proposed.loss is not start.loss:  # else it was carried over
-            change = change / xp.at_least(abs(before), TINY[precision])
-            if start.symmetry.keeps_loss:
-                kept = kept_loss(xp, start, after, self.loss_tolerance)
-                moved = moved & kept
-        if proposed.score is not None and proposed.start_score is not None:
-            # a permutation keeps the gradient norm but for its last bits, which is no improvement
-            score, staying = view(proposed.score), view(proposed.start_score)
-            rounding = 16.0 * _EPS[precision] * abs(staying)
-            improved = score > staying + xp.where(rounding < math.inf, rounding, 0.0)
-            moved = moved & improved
-        if proposed.rate_factor is None:
-            factor = xp.full(xp.view(start.learning_rate), len(start), value=1.0)
-        else:
-            factor = view(proposed.rate_factor)
-            factor = xp.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
-        usual = bool(moved.all())  # nothing has to be copied then
-        found = Found(
-            params=proposed.params,
-            loss=proposed.loss,
-            gradient=proposed.gradient,
-            moved=xp.tensor(moved),
-            status=xp.tensor(xp.where(moved, int(Status.MOVED), int(Status.MOVED))),
-            loss_change=xp.tensor(xp.where(change < math.inf, change, math.inf)),
-            rate_factor=xp.tensor(factor),
-            element=proposed.element,
-        )
-        if usual:
-            return found
-        column = found.moved[:, None]
-        found.params = torch.where(column, proposed.params, start.params)
-        found.loss = torch.where(found.moved, proposed.loss, start.loss)
-        found.gradient = torch.where(column, proposed.gradient, start.gradient)
-        for passed, failure in ((improved, Status.NO_GAIN), (kept, Status.LOSS_MOVED), (finite, Status.NOT_FINITE)):
-            if passed is not None:
-                found.status = torch.where(xp.tensor(passed), found.status, int(failure))
+def judged(start: Start, proposed: Candidate, tolerance: float | None = None) -> Found:
+    """What the three rules at the head of this module allow of a proposal; ``tolerance``: as in `loss_kept`."""
+    xp = arrays_of(start.loss.device)
+
+    def view(tensor: Tensor) -> Array:
+        return xp.view(tensor.detach())  # a user's search may have left a graph, which checks tell of
+
+    before, after = xp.view(start.loss), view(proposed.loss)
+    precision = start.loss.dtype
+    # one sum over all that has to be finite: see `finite_rows`
+    totals = view(proposed.params.sum(1) + proposed.gradient.sum(1))
+    moved = finite = abs(after + totals) < math.inf
+    change = after - before
+    kept = improved = None
+    if proposed.loss is not start.loss:  # else it was carried over
+        change = change / xp.at_least(abs(before), TINY[precision])
+        if start.symmetry.keeps_loss:
+            kept = kept_loss(xp, start, after, tolerance)
+            moved = moved & kept
+    if proposed.score is not None and proposed.start_score is not None:
+        # a permutation keeps the gradient norm but for its last bits, which is no improvement
+        score, staying = view(proposed.score), view(proposed.start_score)
+        rounding = 16.0 * _EPS[precision] * abs(staying)
+        improved = score > staying + xp.where(rounding < math.inf, rounding, 0.0)
+        moved = moved & improved
+    if proposed.rate_factor is None:
+        factor = xp.full(xp.view(start.learning_rate), len(start), value=1.0)
+    else:
+        factor = view(proposed.rate_factor)
+        factor = xp.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
+    usual = bool(moved.all())  # nothing has to be copied then
+    found = Found(
+        params=proposed.params,
+        loss=proposed.loss,
+        gradient=proposed.gradient,
+        moved=xp.tensor(moved),
+        status=xp.tensor(xp.where(moved, int(Status.MOVED), int(Status.MOVED))),
+        loss_change=xp.tensor(xp.where(change < math.inf, change, math.inf)),
+        rate_factor=xp.tensor(factor),
+        element=proposed.element,
+    )
+    if usual:
         return found
+    column = found.moved[:, None]
+    found.params = torch.where(column, proposed.params, start.params)
+    found.loss = torch.where(found.moved, proposed.loss, start.loss)
+    found.gradient = torch.where(column, proposed.gradient, start.gradient)
+    for passed, failure in ((improved, Status.NO_GAIN), (kept, Status.LOSS_MOVED), (finite, Status.NOT_FINITE)):
+        if passed is not None:
+            found.status = torch.where(xp.tensor(passed), found.status, int(failure))
+    return found
 
 
 _EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}

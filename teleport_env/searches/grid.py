@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import arrays_of
+from teleport_env.fast.rosenbrock import knows_norms, norms_on_circle
 from teleport_env.groups.rotations import SO, SO2
 from teleport_env.ledger import Counts
-from teleport_env.problems.analytic import AnalyticProblem
-from teleport_env.problems.base import Problem, writes_in_place
+from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import best_of, best_of_price, candidates_at, loss_kept, verified, verify_price
 from teleport_env.searches.objectives import OBJECTIVES, objective_named
@@ -70,7 +67,7 @@ class Grid(Search):
         circle = start.symmetry.group.exp(angle[:, None])
         assert isinstance(circle, torch.Tensor)
         start.evaluator.charge(Counts(flops=self.points * start.symmetry.group.exp_flops))
-        if self.objective == "gradient_norm" and knows_norms(start):
+        if self.objective == "gradient_norm" and knows_norms(start.evaluator.problem, start.symmetry):
             return self._by_norms(start, circle)
         candidates = candidates_at(start, circle.repeat(len(start), 1, 1), self.points)
         candidate = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
@@ -81,11 +78,10 @@ class Grid(Search):
         """The same without all the candidates' gradients, whose norms the problem knows; they are paid for all the same."""
         symmetry, problem = start.symmetry, start.evaluator.problem
         assert isinstance(symmetry, CoordinateChange)
-        assert isinstance(problem, AnalyticProblem)
         objective = objective_named(self.objective)
         start.evaluator.charge(Counts(gradient=float(self.points), flops=self.points * symmetry.move_flops))
         with torch.no_grad():
-            scores = _norms(problem, start, symmetry.forward(start.params, start.instance), circle)
+            scores = norms_on_circle(start.instance, symmetry.forward(start.params, start.instance), circle)
             # A candidate may fail `Search.find`'s rules after all, where rounding is large; then the next best is asked.
             for _ in range(self.points):
                 chosen = _first_largest(scores)
@@ -101,49 +97,8 @@ class Grid(Search):
         return Candidate(params, loss, gradient, score, objective.start_score(start), element)
 
 
-def knows_norms(start: Start) -> bool:
-    """Whether the problem knows the gradient norms along the circle, and nobody watches its gradients."""
-    problem, symmetry = start.evaluator.problem, start.symmetry
-    return (
-        isinstance(problem, AnalyticProblem)
-        and isinstance(symmetry, CoordinateChange)
-        and problem.symmetries.get(symmetry.name) is symmetry
-        and writes_in_place(problem)
-        and type(problem).write_squared_norms is not AnalyticProblem.write_squared_norms
-    )
-
-
 def _first_largest(scores: Tensor) -> Tensor:
     """Where ``scores`` ``(R, K)`` are largest; NumPy's search is vectorised, torch's is not."""
     if scores.device.type == "cpu":
         return torch.from_numpy(scores.numpy().argmax(axis=1))
     return scores.argmax(dim=1)
-
-
-_CHUNK = 64  # runs whose circles are worked through together: a few such arrays fit into the nearest cache
-
-
-def _norms(problem: AnalyticProblem, start: Start, coordinates: Tensor, circle: Tensor) -> Tensor:
-    """Squared gradient norms ``(R, K)`` on the circle, up to a factor; -inf where they are not finite."""
-    xp = arrays_of(coordinates.device)
-    runs, points = len(coordinates), len(circle)
-    found = xp.empty(xp.view(circle), runs, points, dtype=coordinates.dtype)
-    (a, b), (c, d) = (tuple(xp.view(circle[:, i, j].contiguous()) for j in (0, 1)) for i in (0, 1))
-    u, v = (xp.view(part.contiguous())[:, None] for part in coordinates.unbind(1))
-    chunk = min(_CHUNK, runs)
-    memory = xp.empty(found, 3, chunk, points, dtype=coordinates.dtype)
-    quiet = np.errstate(all="ignore") if coordinates.device.type == "cpu" else nullcontext()
-    with quiet:
-        for low in range(0, runs, chunk):
-            rows = slice(low, min(low + chunk, runs))
-            first, second, spare = memory[:, : rows.stop - low]
-            xp.multiply(u[rows], a, out=first)
-            xp.multiply(v[rows], b, out=spare)
-            xp.add(first, spare, out=first)
-            xp.multiply(u[rows], c, out=second)
-            xp.multiply(v[rows], d, out=spare)
-            xp.add(second, spare, out=second)
-            problem.write_squared_norms(xp, first, second, start.instance, rows, found[rows], spare)
-    scores = xp.tensor(found)
-    # a sum is finite only if all its terms are
-    return scores if bool(torch.isfinite(scores.sum())) else torch.where(torch.isfinite(scores), scores, -torch.inf)

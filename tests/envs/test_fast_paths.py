@@ -17,9 +17,9 @@ from teleport_env import progress
 from teleport_env.arrays import TORCH
 from teleport_env.envs.episodes import Numbers
 from teleport_env.envs.features import HIGH, LOW, NAMES, compute_features
-from teleport_env.envs.upcoming import AHEAD, Upcoming
+from teleport_env.fast import rosenbrock
+from teleport_env.fast.upcoming import AHEAD, Upcoming
 from teleport_env.problems import Rosenbrock
-from teleport_env.problems.base import writes_in_place
 from teleport_env.random import Streams, seeds_of_rows
 
 ROWS = 18
@@ -200,7 +200,8 @@ def test_gradients_in_place_are_the_same_bits(dtype: torch.dtype) -> None:
     for xp in (progress.arrays_of(torch.device("cpu")), TORCH):
         columns = instance.start.t().contiguous()
         found, out, scratch = torch.zeros(33, dtype=dtype), torch.zeros_like(columns), torch.zeros_like(columns)
-        problem.write_loss_and_gradient(xp, xp.view(columns), instance, xp.view(found), xp.view(out), xp.view(scratch))
+        views = (xp.view(tensor) for tensor in (found, out, scratch))
+        rosenbrock.write_loss_and_gradient(xp, xp.view(columns), instance, *views)
         assert torch.equal(found, loss)
         assert torch.equal(out.t(), gradient)
 
@@ -211,11 +212,11 @@ def test_what_replaces_a_loss_is_not_bypassed(monkeypatch: pytest.MonkeyPatch) -
             loss, gradient = super().loss_and_gradient(*arguments, **keywords)
             return 2.0 * loss, 2.0 * gradient
 
-    assert writes_in_place(Rosenbrock())
-    assert not writes_in_place(Doubled())
+    assert rosenbrock.serves(Rosenbrock())
+    assert not rosenbrock.serves(Doubled())
     watched = Rosenbrock()
     monkeypatch.setattr(watched, "loss", watched.loss)
-    assert not writes_in_place(watched)
+    assert not rosenbrock.serves(watched)
 
 
 def test_gradient_norms_in_coordinates() -> None:
@@ -224,7 +225,7 @@ def test_gradient_norms_in_coordinates() -> None:
     params = instance.start + Streams.from_seeds(list(range(12))).normal((2,))
     u, v = (part.contiguous()[:, None] for part in problem.forward(params, instance).unbind(1))
     xp, out, spare = TORCH, torch.zeros(7, 1, dtype=torch.float64), torch.zeros(7, 1, dtype=torch.float64)
-    problem.write_squared_norms(xp, u[5:], v[5:], instance, slice(5, 12), out, spare)
+    rosenbrock.write_squared_norms(xp, u[5:], v[5:], instance["curvature"][5:, None], out, spare)
     gradient = problem.loss_and_gradient(params, instance)[1][5:]
     assert torch.allclose(4.0 * out[:, 0], (gradient**2).sum(1), rtol=1e-12)
 
@@ -245,7 +246,12 @@ def test_torch_and_numpy_do_the_same(monkeypatch: pytest.MonkeyPatch, name: str,
         return found
 
     usual = play()
-    modules = ("progress", "ledger", *(f"searches.{name}" for name in ("grid", "base", "scaling_sums", "pair_algebra")))
+    modules = (
+        "progress",
+        "ledger",
+        "fast.rosenbrock",
+        *(f"searches.{name}" for name in ("base", "scaling_sums", "pair_algebra")),
+    )
     for module in modules:
         monkeypatch.setattr(f"teleport_env.{module}.arrays_of", lambda device: TORCH)
     for a, b in zip(usual, play(), strict=True):

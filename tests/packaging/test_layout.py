@@ -21,8 +21,9 @@ ORDER = (
     ("files", "arrays", "random", "ledger", "groups", "instances", "optimizers", "progress", "reading"),
     ("symmetries",),
     ("problems",),
-    ("searches",),
-    ("runs",),
+    ("fast.rosenbrock",),
+    ("searches", "stepping"),
+    ("runs", "fast"),
     ("envs",),
     ("registration",),
     ("agents", "checks"),
@@ -120,11 +121,16 @@ def imports(source: str, module: str, is_package: bool, typed: bool = True) -> l
 
 
 def part_of(module: str) -> str | None:
-    """Which part in `ORDER` a module belongs to; ``""`` for ``teleport_env`` itself, None for foreign modules."""
+    """Which part in `ORDER` a module belongs to; ``""`` for ``teleport_env`` itself, None for foreign modules.
+
+    The fenced fast path lies in one folder and at two places of the engine, so that one of its modules is a part.
+    """
     first, _, rest = module.partition(".")
     if first in EXPERIMENTS:
         return "scripts"
-    return rest.split(".")[0] if first == "teleport_env" else None
+    if first != "teleport_env":
+        return None
+    return rest if rest in RANK else rest.split(".")[0]
 
 
 def imported_by(module: str, typed: bool = True) -> list[Import]:

@@ -24,7 +24,6 @@ from teleport_env.problems.rosenbrock import Rosenbrock
 from teleport_env.problems.rosenbrock_nd import RosenbrockND
 from teleport_env.random import Streams
 from teleport_env.searches import Found, Search, Start, search_from
-from teleport_env.searches.base import BatchSource
 from teleport_env.symmetries.base import Symmetry
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
@@ -235,7 +234,7 @@ class TurnResiduals(Symmetry):
         return torch.linalg.solve_ex(rows, target[:, :, None])[0][:, :, 0]
 
 
-class Pairings(BatchSource):
+class Pairings:
     """The ``b``-th mini-batch is the examples ``2 b`` and ``2 b + 1``."""
 
     def __init__(self, runs: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.random import Streams
-from teleport_env.runs import Runs
+from teleport_env.stepping import SteppingRuns
 
 AHEAD = 3
 """Episodes a run that are prepared: a run may diverge at once more than once before the others have ended."""
@@ -32,24 +32,32 @@ class Upcoming:
         draw_ids: From the keys of episodes to their instances.
     """
 
-    def __init__(self, runs: Runs, keys: Tensor, draw_ids: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, runs: SteppingRuns, keys: Tensor, draw_ids: Callable[[Tensor], Tensor]) -> None:
         self._keys, self._draw_ids = keys.clone(), draw_ids
         self._first = np.full(len(keys), -1, dtype=np.int64)  # number of the first episode prepared; -1: none
-        self._runs = runs.of_count(len(keys) * AHEAD)
+        self._runs = SteppingRuns(
+            runs.problem,
+            len(keys) * AHEAD,
+            split=runs.split,
+            optimizer=runs.optimizer,
+            learning_rate=runs.base_rate,
+            dtype=runs.dtype,
+            device=runs.device,
+        )
 
     @staticmethod
-    def serves(runs: Runs) -> bool:
+    def serves(runs: SteppingRuns) -> bool:
         """Whether these runs are of a kind that is worth it: small instances, and a step that costs as much as a reset."""
         return runs.plain and runs.count >= 16
 
-    def play(self, runs: Runs, rows: Tensor, numbers: Tensor) -> None:
+    def play(self, runs: SteppingRuns, rows: Tensor, numbers: Tensor) -> None:
         """Let ``runs`` play the episodes with ``numbers`` ``(R,)`` in ``rows`` ``(R,)``."""
         at, wanted = rows.numpy(), numbers.numpy()
         offset = wanted - self._first[at]
         if (self._first[at] < 0).any() or (offset < 0).any() or (offset >= AHEAD).any():
             self._prepare(at, wanted)
             offset = wanted - self._first[at]
-        runs.adopt(rows.to(runs.device), self._runs, torch.from_numpy(at * AHEAD + offset).to(runs.device))
+        adopt(runs, rows.to(runs.device), self._runs, torch.from_numpy(at * AHEAD + offset).to(runs.device))
         # what a row has begun it may not need again; the one after is the first that it may
         self._first_unplayed[at] = wanted + 1
 
@@ -70,3 +78,18 @@ class Upcoming:
         if len(chosen) < len(stale):
             mask = torch.from_numpy(stale).repeat_interleave(AHEAD).to(self._runs.device)
         self._runs.reset(keys, self._draw_ids(keys), mask)
+
+
+def adopt(runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor) -> None:
+    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind, whose steps are plain."""
+    runs.memory().write(rows, others.memory().read(theirs))
+    view = runs.books.xp.view
+    at, of = view(rows), view(theirs)
+    pairs = [(runs.keys, others.keys), (runs.instance.start, others.instance.start)]
+    pairs += [(tensor, others.instance.tensors[name]) for name, tensor in runs.instance.tensors.items()]
+    for mine, other in pairs:
+        view(mine)[at] = view(other)[of]
+    if runs.instance.ids is not None and others.instance.ids is not None:
+        runs.instance.ids[rows] = others.instance.ids[theirs]
+    runs.books.some_diverged = True  # perhaps
+    runs.changes += 1

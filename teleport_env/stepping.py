@@ -1,0 +1,359 @@
+"""``B`` optimization runs side by side that take gradient steps, each its own problem instance.
+
+A run stands at some parameters and knows the loss and the gradient there on its current data; both are computed once per
+change and kept. A step is one update of the optimizer, then loss and gradient at the new point, on the next mini-batch where
+the problem has mini-batches. `teleport_env.runs` adds the teleports.
+
+Runs step under a mask, so that some step while others teleport and others wait. Everything evaluated is booked in the
+ledger. No run's numbers depend on its neighbours or on ``B``, bit for bit in float64; no autograd graph outlives a call.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from teleport_env.fast import rosenbrock
+from teleport_env.instances import Instance
+from teleport_env.ledger import FORWARD, GRADIENT, Ledger
+from teleport_env.optimizers import GradientDescent, Optimizer, State, Step, optimizer_from, row_dot
+from teleport_env.problems.base import Evaluator, Problem
+from teleport_env.problems.data import MiniBatches
+from teleport_env.progress import AT, COLUMNS, Blocks, Bookkeeper, Columns, Memory, Progress
+
+RATE_RANGE = 1024.0
+"""The learning rate stays within this factor of its base, above and below."""
+
+_FEW = 64  # runs with up to so many parameters step together, those that do not step being put back
+
+
+@dataclass
+class Snapshot:
+    """The whole state of some runs at one moment; made by ``snapshot()``, handed to ``restore()``."""
+
+    content: dict[str, Any] = field(repr=False)
+
+
+class SteppingRuns:
+    """``B`` runs of one problem.
+
+    Args:
+        problem: The problem.
+        count: ``B``.
+        split: The split its instances come from.
+        optimizer: Name, dict or `Optimizer`: what a step does.
+        learning_rate: Base learning rate.
+        dtype: Precision of everything but the ledger.
+        device: Where everything is computed.
+
+    Attributes:
+        instance: The ``B`` instances.
+        params: ``(B, P)``.
+        gradient: ``(B, P)``, on the current data.
+        progress: The runs' own numbers.
+        ledger: What they spent.
+        books: What keeps ``progress`` up to date, with NumPy views of it on the CPU.
+        plain: Whether a step is descent in place, see `teleport_env.fast`.
+        changes: Goes up when numbers change by something else than a gradient step.
+
+    Raises:
+        ValueError: An unknown name, or a number that is not allowed.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        count: int,
+        *,
+        split: str = "train",
+        optimizer: str | dict[str, Any] | Optimizer = "gd",
+        learning_rate: float,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        if not learning_rate > 0 or learning_rate == float("inf"):
+            raise ValueError(f"learning_rate must be a positive number, got {learning_rate}")
+        self.problem = problem
+        self.count = count
+        self.split = split
+        self.optimizer = optimizer_from(optimizer)
+        self.base_rate = float(learning_rate)
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self.everyone = torch.ones(count, dtype=torch.bool, device=self.device)
+        self.keys = torch.zeros(count, dtype=torch.int64, device=self.device)
+        self._blocks = Blocks.empty(count, dtype, self.device)
+        self._columns: Columns | None = None  # parameters and gradients, where there are few
+        self._wire()
+        self.changes = 0
+        self.plain = False
+        # the rest needs an instance and is made by the first reset
+        self.instance: Instance
+        self.params: Tensor
+        self.gradient: Tensor
+        self.optimizer_state: State = {}
+        self.ledger: Ledger
+        self.batch: Tensor | None = None
+        self._batches: MiniBatches | None = None
+        self._ready = False
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        """Everything that is a view of the runs' memory."""
+        self.progress = Progress.of(self._blocks)
+        self.optimizer_count = self._blocks.integers[AT["updates"]]
+        self.books = Bookkeeper(self._blocks, self._columns)
+        if self._columns is not None:
+            self.params, self.gradient = self._columns.params.t(), self._columns.gradient.t()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copied view would be memory of its own
+        views = {"progress", "optimizer_count", "books"} | ({"params", "gradient"} if self._columns else set())
+        return {name: value for name, value in self.__dict__.items() if name not in views}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._wire()
+
+    def memory(self) -> Memory:
+        """All that a step changes."""
+        view = self.books.xp.view
+        columns = [view(tensor) for tensor in (*self._blocks.tensors(), self.ledger.accounts)]
+        rows = [self.optimizer_state[name] for name in sorted(self.optimizer_state)]
+        if self.batch is not None:
+            rows.append(self.batch)
+        if self._columns is None:
+            rows += [self.params, self.gradient]
+        else:
+            columns += [self.books.params, self.books.gradient]
+        return Memory(self.books.xp, columns, rows)
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Overflows and NaNs of a run that diverges are its features, and no reason for NumPy to warn."""
+        return self.books.xp.quiet()
+
+    # -- beginning -----------------------------------------------------------------------------------------------------
+
+    def reset(self, keys: Tensor, ids: Tensor, mask: Tensor | None = None, params: Tensor | None = None) -> None:
+        """Start new runs.
+
+        Args:
+            keys: ``(R,)`` int64: the key of each new run's random numbers.
+            ids: ``(R,)`` int64: its instance.
+            mask: ``(B,)`` bool, which runs start anew (``R`` of them); None: all.
+            params: ``(R, P)``: where they start; None: where the instances say.
+
+        Raises:
+            RuntimeError: The first reset has a mask.
+            ValueError: ``params`` has another shape, or an id lies outside the split. Nothing has changed then.
+        """
+        if not self._ready:
+            if mask is not None and not bool(mask.all()):
+                raise RuntimeError("the first reset must start every run: call reset without a mask first")
+            mask = None
+        fresh = self.problem.instances(ids, self.split, self.dtype, self.device)
+        start = fresh.start if params is None else params.to(self.dtype).to(self.device)
+        if start.shape != fresh.start.shape:
+            raise ValueError(f"params must have shape {tuple(fresh.start.shape)}, got {tuple(start.shape)}")
+        rows = None if mask is None else mask.nonzero().squeeze(1)
+        at = slice(None) if rows is None else rows
+        if rows is None:
+            self.instance = fresh.clone()
+            self._prepare(start)
+        else:
+            self.instance.put(rows, fresh)
+            self.params[rows] = start
+        self.keys[at] = keys.to(self.device)
+        for name, empty in self.optimizer.init(start).items():
+            self.optimizer_state[name][at] = empty
+        for memory in (*self._blocks.tensors(), self.ledger.accounts):
+            memory[..., at] = 0
+        p = self.progress
+        p.learning_rate[at] = self.base_rate
+        p.base_rate[at] = self.base_rate
+        self._draw_batches(rows)
+        evaluator = Evaluator(self.problem, fresh, None if self.batch is None else self.batch[at])
+        # A row's result does not depend on the layout, but a row of a matrix of columns is slow to read.
+        loss, gradient = evaluator.loss_and_gradient(start.t().contiguous().t() if self._columns else start)
+        self.gradient[at] = gradient
+        self.ledger.charge(rows, evaluator.counts)
+        norm2 = row_dot(gradient, gradient)
+        p.loss[at] = loss
+        p.initial_loss[at] = loss
+        p.grad_norm2[at] = norm2
+        p.initial_grad_norm2[at] = norm2
+        p.diverged[at] = ~(torch.isfinite(loss) & torch.isfinite(norm2))
+        self._changed(rows)
+
+    def _changed(self, rows: Tensor | None = None) -> None:
+        """Numbers of ``rows`` ``(R,)`` (None: all) were changed by something else than a gradient step."""
+        self.changes += 1
+        with self.quiet():
+            self.books.refresh(rows)
+
+    def _prepare(self, params: Tensor) -> None:
+        """Everything whose size depends on the instance, with the runs at ``params``."""
+        if params.shape[1] > COLUMNS:
+            self.params, self.gradient = params.clone(), torch.zeros_like(params)
+        else:
+            if self._columns is None:
+                self._columns = Columns(self._blocks, params.shape[1])
+                self._wire()
+            self.params.copy_(params)
+        self.optimizer_state = {name: t.clone() for name, t in self.optimizer.init(self.params).items()}
+        if self._ready:
+            return
+        size = self.problem.batch_size
+        self.ledger = Ledger(self.count, self._unit(self.problem.gradient_flops(self.instance, size)), self.device)
+        if size is not None:
+            self._batches = MiniBatches(self.problem.num_examples(self.instance), size)
+        self.plain = rosenbrock.descends_in_place(self.problem, self.optimizer)
+        self._ready = True
+
+    def _unit(self, gradient_flops: float) -> float:
+        """The floating-point operations of a teleport's work that cost as much as one gradient."""
+        return gradient_flops
+
+    def _draw_batches(self, rows: Tensor | None = None) -> None:
+        """The mini-batch of the coming step, of all runs or of ``rows`` ``(R,)``."""
+        if self._batches is None:
+            return
+        if self.batch is None or rows is None:
+            self.batch = self._batches.indices(self.instance["order_key"], self.progress.steps)
+        else:
+            self.batch[rows] = self._batches.indices(self.instance["order_key"][rows], self.progress.steps[rows])
+
+    # -- stepping ------------------------------------------------------------------------------------------------------
+
+    def step(self, mask: Tensor | None = None, factor: Tensor | None = None, allowance: Tensor | None = None) -> None:
+        """One update of the optimizer.
+
+        Args:
+            mask: ``(B,)`` bool, which runs step; None: all.
+            factor: ``(B,)``: multiplies the runs' learning rates first and for good; None: 1.
+            allowance: ``(B,)``: gradient evaluations that a step may cost, at least 1; a line search stops where the
+                next trial would leave less than the gradient that follows it. None: no limit.
+        """
+        waiting = None
+        if mask is not None and not bool(mask.all()):
+            if self.params.shape[1] > _FEW:  # a big network is evaluated for the runs that step alone
+                self._step_apart(mask.nonzero().squeeze(1), factor, allowance)
+                return
+            waiting = (~mask).nonzero().squeeze(1)  # for a few numbers a run, picking rows costs more
+            kept = self.memory().read(waiting)
+        with self.quiet():
+            if factor is not None:
+                rate = self.progress.learning_rate
+                rate.mul_(factor).clamp_(self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE)
+                self.changes += 1
+            if self.plain:
+                rosenbrock.descend(self.books, self.instance, self.ledger)
+            else:
+                self._step(mask if waiting is not None else None, allowance)
+        if waiting is not None:
+            self.memory().write(waiting, kept)
+            self.changes += 1
+
+    def _step(self, mask: Tensor | None, allowance: Tensor | None) -> None:
+        """A step of all runs; those outside ``mask`` are put back by the caller, so that no loss is evaluated for them."""
+        p = self.progress
+        evaluator = Evaluator(self.problem, self.instance, self.batch)
+
+        def trial(params: Tensor, where: Tensor) -> Tensor:
+            if allowance is not None:
+                where = where & (FORWARD * (evaluator.counts.forward + 1.0) + GRADIENT <= allowance)
+            return evaluator.loss(params, where)
+
+        at = self.params, p.loss, self.gradient, p.learning_rate, self.optimizer_count
+        moved, state = self.optimizer.update(Step(*at, self.optimizer_state, mask, trial))
+        if self._batches is not None:
+            evaluator.batch = self._batches.indices(self.instance["order_key"], p.steps + 1)
+        loss, gradient = evaluator.loss_and_gradient(moved)
+        self.ledger.charge(None, evaluator.counts)
+        self.optimizer_state, self.batch = state, evaluator.batch
+        if self._columns is not None:
+            work = self._columns.work
+            torch.sub(self._columns.params, moved.t(), out=work[3])
+            work[1].copy_(gradient.t())
+            p.loss.copy_(loss)
+            self.params.copy_(moved)
+            self.books.book_columns()
+            return
+        if type(self.optimizer) is GradientDescent:
+            self.books.book_descent_rows(self.gradient, gradient, loss)
+        else:
+            self.books.book_rows(self.params, moved, self.gradient, gradient, loss)
+        self.params, self.gradient = moved, gradient
+
+    def _step_apart(self, rows: Tensor, factor: Tensor | None, allowance: Tensor | None) -> None:
+        """A step of some runs, evaluated apart from the others."""
+        if not len(rows):
+            return
+        part = self._part(rows)
+        part.step(None, *(None if value is None else value[rows] for value in (factor, allowance)))
+        self.memory().write(rows, part.memory())
+        self.books.sane = self.books.sane and part.books.sane
+        self.books.some_diverged = self.books.some_diverged or part.books.some_diverged
+        self.changes += 1
+
+    def _part(self, rows: Tensor) -> Self:
+        """Copies of some runs with many parameters, as runs of their own."""
+        part = copy.copy(self)
+        part.count = len(rows)
+        part.instance = self.instance.select(rows)
+        part.params, part.gradient = self.params[rows], self.gradient[rows]
+        part.batch = None if self.batch is None else self.batch[rows]
+        part.optimizer_state = {name: t[rows] for name, t in self.optimizer_state.items()}
+        part._blocks = self._blocks.select(rows)
+        part._wire()
+        part.ledger = self.ledger.select(rows)
+        return part
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """Measurements on the whole training and validation set that no budget pays for; see `Problem.evaluate`."""
+        if rows is None:
+            return self.problem.evaluate(self.params, self.instance)
+        return self.problem.evaluate(self.params[rows], self.instance.select(rows))
+
+    # -- the whole state -----------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the whole state: parameters, data, optimizer, numbers, random streams and ledger."""
+        return Snapshot(
+            {
+                "instance": self.instance.clone(),
+                "params": self.params.clone(),
+                "gradient": self.gradient.clone(),
+                "keys": self.keys.clone(),
+                "batch": None if self.batch is None else self.batch.clone(),
+                "optimizer_state": {name: t.clone() for name, t in self.optimizer_state.items()},
+                "blocks": self._blocks.clone(),
+                "ledger": self.ledger.accounts.clone(),
+            }
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of these runs, or of others built with the same settings and count."""
+        saved = snapshot.content
+        if len(saved["keys"]) != self.count:
+            raise ValueError(f"the snapshot holds {len(saved['keys'])} runs, these are {self.count}")
+        # copies, because a snapshot may be gone back to more than once; a shared data set is not copied
+        self.instance = saved["instance"].clone()
+        self._prepare(saved["params"].clone())
+        self.gradient.copy_(saved["gradient"])
+        self.keys = saved["keys"].clone()
+        self.batch = None if saved["batch"] is None else saved["batch"].clone()
+        self.optimizer_state = {name: tensor.clone() for name, tensor in saved["optimizer_state"].items()}
+        self._blocks.copy_from(saved["blocks"])
+        self.ledger.accounts.copy_(saved["ledger"])
+        self._changed()
