@@ -7,7 +7,9 @@ the published experiments. A trained policy is a `teleport_env.agents.policies.l
 
 from teleport_env.agents.base import AGENTS, KINDS, Agent, State, agent_from, feature, register_agent
 from teleport_env.agents.edge_rule import EdgeOfStability
-from teleport_env.agents.presets import PAPER, Preset, default_agents, paper, reference, whitening
+from teleport_env.agents.known import Known, known_of, register_known
+from teleport_env.agents.paper import PAPER, Preset, paper
+from teleport_env.agents.presets import default_agents, reference, whitening
 from teleport_env.agents.rules import (
     AcceptIfBetter,
     Alignment,
@@ -42,6 +44,7 @@ __all__ = [
     "Every",
     "First",
     "KINDS",
+    "Known",
     "MomentumTrigger",
     "Never",
     "PAPER",
@@ -59,9 +62,11 @@ __all__ = [
     "agent_from",
     "default_agents",
     "feature",
+    "known_of",
     "line_search",
     "paper",
     "reference",
     "whitening",
     "register_agent",
+    "register_known",
 ]

@@ -21,6 +21,7 @@ import torch
 from teleport_env.agents.base import AGENTS, Agent, agent_from
 from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
+from teleport_env.agents.known import compared
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.rules import rule_of
 from teleport_env.agents.play import Played, curve, draw_instances, play, trace
@@ -66,7 +67,7 @@ class Study:
         out: Folder for the results.
     """
 
-    problems: tuple[str, ...] = ("Rosenbrock", "Booth", "MLPRegression", "Digits")
+    problems: tuple[str, ...] = compared()
     agents: tuple[str, ...] = ()
     policies: tuple[Path, ...] = ()
     pretrained: bool = True

@@ -15,6 +15,7 @@ from teleport_env.agents.policies.settings import ENVIRONMENT
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
+from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.searches import to_dict
 
 ALGORITHMS = ("ppo", "a2c")
@@ -88,7 +89,7 @@ class Training:
         out: Folder for ``policy.json``, ``checkpoint.json`` and ``training.json``.
     """
 
-    problem: str | tuple[str, ...] = "Rosenbrock"
+    problem: str | tuple[str, ...] = DEFAULT_PROBLEM
     action_mode: str = "schedule"
     group_scale: float | None = None
     directions: tuple[str, ...] = ()

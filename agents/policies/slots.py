@@ -13,6 +13,7 @@ from typing import Any
 
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
+from teleport_env.problems import Problem
 from teleport_env.searches import search_from
 from teleport_env.symmetries.coordinate_change import CoordinateChange
 
@@ -98,27 +99,37 @@ def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]
             f"{', '.join(SLOTS)}"
         )
     settings = Settings.build(problem, **{**environment, "searches": []})
-    if settings.symmetry is None:
+    made, symmetry = settings.problem, settings.symmetry
+    if symmetry is None:
         return [None] * len(slots)
-    coordinates = isinstance(settings.problem.symmetries[settings.symmetry], CoordinateChange)
-    kind = "coordinates" if coordinates else "networks"
     found: list[Any] = []
     for name in slots:
-        serving = [one for one in SLOTS[name].searches if _serves(settings, one)]
-        if SLOTS[name].serves not in ("all", kind):
-            serving = []
         payable = [
-            one for one in serving if search_prices(problem, [one], **environment)[0] <= LARGEST_SHARE * settings.budget
+            one
+            for one in candidates(made, symmetry, name)
+            if search_prices(problem, [one], **environment)[0] <= LARGEST_SHARE * settings.budget
         ]
         # on another problem's list two slots may come to the same search
         found.append(next((one for one in payable if one not in found), None))
     return found
 
 
-def _serves(settings: Settings, search: Any) -> bool:
-    assert settings.symmetry is not None
+def kind_of(problem: Problem, symmetry: str) -> str:
+    """What a symmetry moves: ``"coordinates"``, or the layers of ``"networks"``."""
+    return "coordinates" if isinstance(problem.symmetries[symmetry], CoordinateChange) else "networks"
+
+
+def candidates(problem: Problem, symmetry: str, name: str) -> list[Any]:
+    """The searches of a slot that can be made with a symmetry of a problem and are of use there, the better ones first."""
+    slot = SLOTS[name]
+    useful = slot.serves in ("all", kind_of(problem, symmetry))
+    return [one for one in slot.searches if useful and serves(one, problem, symmetry)]
+
+
+def serves(search: Any, problem: Problem, symmetry: str) -> bool:
+    """Whether a search can be made with a symmetry of a problem."""
     try:
-        search_from(search).check(settings.problem, settings.problem.symmetries[settings.symmetry])
+        search_from(search).check(problem, problem.symmetries[symmetry])
     except ValueError:
         return False
     return True

@@ -13,7 +13,7 @@ from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.plane_picture import plane_picture
 from reproduction.results import Findings, Row, Setup, verdict
 from teleport_env.agents.base import Agent
-from teleport_env.agents.presets import Preset, paper
+from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import Never
 
 _NO_END = 1e-300  # a tolerance that nothing reaches: runs are compared after equally many steps

@@ -21,7 +21,7 @@ from reproduction.regression_claims import claims, mean_loss
 from reproduction.regression_picture import SHOWN, regression_picture
 from reproduction.results import Findings, Setup
 from teleport_env.agents.base import Agent
-from teleport_env.agents.presets import paper
+from teleport_env.agents.paper import paper
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
 from teleport_env.problems.base import Evaluator
 from teleport_env.random import Streams

@@ -17,11 +17,12 @@ import torch
 
 from teleport_env.agents.base import Agent, agent_from
 from teleport_env.agents.edge_rule import NEVER_FLATTEN
+from teleport_env.agents.known import known_of, whiten_search
 from teleport_env.agents.learning.plans import Plan, play_plans
-from teleport_env.agents.learning.recipes import TEACHERS, recipe
+from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.play import draw_instances, play_many
-from teleport_env.agents.presets import BEST_SEARCH, REFERENCES, WHITENING, whiten_search
+from teleport_env.agents.presets import REFERENCES
 from teleport_env.agents.schedules import Cycle, Every, Never, RandomElement, RandomTiming, ResetOptimizer
 from teleport_env.agents.tuning.search import Axis, Config, Found, search
 from teleport_env.agents.tuning.tuning import TUNING_SEED
@@ -137,7 +138,7 @@ def symmetries_of(problem: str) -> list[str]:
 
 def _recipes(problem: str) -> list[dict[str, Any]]:
     """What policies on a problem begin from: alone, and as teachers of one for several."""
-    return [TEACHERS.get(problem, {}), recipe(problem)]
+    return [dict(known_of(problem).teacher or {}), recipe(problem)]
 
 
 def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
@@ -147,7 +148,7 @@ def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
     it.
     """
     offered: list[tuple[str, dict[str, Any]]] = []
-    best = BEST_SEARCH.get(problem)
+    best = known_of(problem).search
     further = [search_ for one in _recipes(problem) for search_ in one.get("searches") or ()]
     further += [*([best] if best else []), "virtual_step"]
     for symmetry in symmetries_of(problem):
@@ -232,7 +233,7 @@ class _Families:
                 families.append(self.reset())
         if hasattr(self.settings.problem, "layers"):
             families.append(self.layer_rates())
-        if self.problem in WHITENING:
+        if known_of(self.problem).whitening:
             families.append(self.whitening())
         return families + [self.reference(name) for name in REFERENCES]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teleport_env.agents.learning.recipes import WHITENING, plan_first, rate_only, recipe, whitening
+from teleport_env.agents.known import known_of
+from teleport_env.agents.learning.recipes import plan_first, rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
 from teleport_env.optimizers import Momentum, optimizer_from
 
@@ -58,7 +59,7 @@ def contestants_of(problem: str, momentum: bool = True, budget: float | None = N
     if len(full.get("rate_factors", (1.0,))) > 1:
         about = "the same training with teleports and one constant rate"
         found.append(Contestant(TELEPORTS_ALONE, "learned", about, alone))
-    if problem in WHITENING:
+    if known_of(problem).whitening_menu:
         found.append(Contestant(WHITENED, "learned", "the policy with whitenings for a menu", whitening(problem)))
     if momentum:
         # momentum begins from settings of its own, and so does its control

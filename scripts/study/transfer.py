@@ -17,6 +17,7 @@ from typing import Any
 
 from study.baselines import FIXED, families_of, menu_of
 from study.contestants import LEARNED, contestants_of, settings_of, train_policy
+from study.findings import SEVEN
 from study.pieces import Piece, complete
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
@@ -41,7 +42,7 @@ from study.transfer_work import (
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.parallel import check_backend
 from teleport_env.agents.comparison.study import versions
-from teleport_env.agents.learning.recipes import RECIPES, TEACHERS
+from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
@@ -104,7 +105,7 @@ class Transfer:
         page: Write the page here; None: into the folder alone.
     """
 
-    problems: tuple[str, ...] = tuple(RECIPES)
+    problems: tuple[str, ...] = SEVEN
     questions: tuple[str, ...] = QUESTIONS
     teachers: Path | None = None
     teacher_seed: int = 0
@@ -377,7 +378,7 @@ class _Gathering:
                 self.found.retaught.append(problem)
                 self.report(f"The policy of {problem} has another menu than the slots: a teacher is trained for it")
             names = ("searches", "rate_factors", "steps_per_action", "symmetry")
-            settings = {"problem": problem, **TEACHERS.get(problem, {})}
+            settings = {"problem": problem, **(known_of(problem).teacher or {})}
             settings |= {name: getattr(alone, name) for name in names}
             settings |= {"rules": 0, **transfer.changes(), "seed": seed, "out": alone.out}
             training = Training(**settings)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from teleport_env.agents.base import Agent
+from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.plans import Plan, play_plans
-from teleport_env.agents.learning.recipes import TEACHERS
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.play import draw_instances
 from teleport_env.agents.policies.slots import SLOTS, fill
@@ -82,11 +82,11 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
     if settings.symmetry is None:
         raise ValueError(f"{problem} has no symmetry: there is nothing to schedule on it; take it out of the problems")
     if problem in known:
-        own = TEACHERS.get(problem, {})
+        own = known_of(problem).teacher or {}
         stride = int(own.get("steps_per_action", Training.steps_per_action))
         symmetry = own.get("symmetry") or settings.symmetry
     else:
-        recipes = {name: TEACHERS.get(name, {}) for name in known}
+        recipes = {name: known_of(name).teacher or {} for name in known}
         stride = 1
         named = [one["symmetry"] for one in recipes.values() if one.get("symmetry") in settings.problem.symmetries]
         symmetry = named[0] if named else settings.symmetry

@@ -10,9 +10,10 @@ import numpy as np
 
 from teleport_env.checks.report import Checks, Report
 from teleport_env.envs import TeleportVectorEnv
+from teleport_env.problems import DEFAULT_PROBLEM
 
 
-def check_agent(agent: Any, problem_name: str = "Rosenbrock", count: int = 5, **arguments: Any) -> Report:
+def check_agent(agent: Any, problem_name: str = DEFAULT_PROBLEM, count: int = 5, **arguments: Any) -> Report:
     """Check an agent by playing whole episodes.
 
     Anything with stable-baselines3's ``predict`` will do. It must choose actions within the space for one run and for many

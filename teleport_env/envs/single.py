@@ -14,6 +14,7 @@ from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
 from teleport_env.envs.history import History
 from teleport_env.envs.settings import Settings
 from teleport_env.groups.base import Element, map_element
+from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.random import Streams
 
 
@@ -60,7 +61,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
 
     @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
-    def __init__(self, name: str = "Rosenbrock", render_mode: str | None = None, **arguments: Any) -> None:
+    def __init__(self, name: str = DEFAULT_PROBLEM, render_mode: str | None = None, **arguments: Any) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
         self.render_mode = render_mode

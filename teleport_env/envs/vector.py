@@ -21,6 +21,7 @@ from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.envs.single import first_keys, instance_ids
 from teleport_env.fast.upcoming import Upcoming
 from teleport_env.groups.base import Element, map_element
+from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.random import Streams, seeds_of_rows
 
 
@@ -60,7 +61,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
     @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
     def __init__(
         self,
-        name: str = "Rosenbrock",
+        name: str = DEFAULT_PROBLEM,
         num_envs: int = 1,
         *,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,

@@ -36,6 +36,9 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
 }
 """Names to what builds them; `teleport_env.register_problem` adds a user's own."""
 
+DEFAULT_PROBLEM = "Rosenbrock"
+"""Where none is named."""
+
 
 def problem_from(name: str, **settings: Any) -> Problem:
     """The problem of that name, built with ``settings``.
@@ -55,6 +58,7 @@ def problem_from(name: str, **settings: Any) -> Problem:
 
 
 __all__ = [
+    "DEFAULT_PROBLEM",
     "MNIST",
     "PROBLEMS",
     "SPLITS",

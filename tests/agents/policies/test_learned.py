@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 import torch
 
+from study.findings import SEVEN
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
-from teleport_env.agents.learning.recipes import RECIPES, TEACHERS, WHITENING, rate_only, recipe, whitening
+from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
 from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
@@ -594,11 +595,11 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("problem", RECIPES)
+@pytest.mark.parametrize("problem", SEVEN)
 def test_every_recipe_is_a_training(problem: str) -> None:
     momentum = Training(**{"optimizer": "momentum", **recipe(problem, "momentum")})
     assert momentum.on_teleport == "reset"
-    assert momentum.searches == tuple(TEACHERS[problem]["searches"])
+    assert momentum.searches == tuple(teacher(problem)["searches"])
     assert momentum.rollout * momentum.segment >= momentum.longest
     assert recipe(problem, "gd_line_search") == recipe(problem)
     control = Training(**rate_only(problem))
@@ -663,7 +664,7 @@ def test_the_command_line_goes_before_the_recipe() -> None:
     assert training.rate_factors == (1.0, 3.0)
     assert training.warm_start
     assert training.out == Path("x")
-    assert training.steps_per_action == RECIPES["MatrixFactorization"]["steps_per_action"]
+    assert training.steps_per_action == recipe("MatrixFactorization")["steps_per_action"]
     assert all(action.help for action in parser._actions)
     empty = from_arguments(vars(parser.parse_args(["--searches"])), {})
     assert empty.searches == ()
@@ -695,7 +696,7 @@ def test_a_wrong_setting_is_told(settings: dict[str, Any], reason: str) -> None:
         Training(**settings)
 
 
-@pytest.mark.parametrize("problem", WHITENING)
+@pytest.mark.parametrize("problem", ["MatrixFactorization", "LinearNetwork", "MLPRegression"])
 def test_whitening_recipes_can_be_trained_and_paid(problem: str) -> None:
     training = Training(**whitening(problem))
     prices = search_prices(problem, training.settings().searches, **training.environment)

@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from study.findings import SEVEN
 from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.course import VALIDATION_SEED, Course
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import (
-    GENERALIST,
-    RECIPES,
-    TEACHERS,
     rate_only,
     recipe,
     teacher,
@@ -280,9 +278,9 @@ def test_what_the_recipe_has_and_a_training_has_not_is_in_its_command(settings: 
         assert getattr(again, name) == getattr(training, name)
 
 
-@pytest.mark.parametrize("problem", TEACHERS)
+@pytest.mark.parametrize("problem", SEVEN)
 def test_a_teacher_acts_in_the_generalists_environment(problem: str) -> None:
-    together, alone = Training(**recipe(tuple(TEACHERS))), Training(**teacher(problem))
+    together, alone = Training(**recipe(SEVEN)), Training(**teacher(problem))
     mine, its = (one.policy_environment(0.1) for one in (together.alone(problem), alone))
     # the generalist may have further searches; what both do, they call alike
     assert {name: mine[name] for name in mine if name != "searches"} == {
@@ -338,8 +336,7 @@ def test_several_problems_on_the_command_line() -> None:
     one = from_arguments({}, recipe(["Booth"]))
     assert one.problem == "Booth"
     assert not one.several
-    assert Training(**recipe(tuple(RECIPES))) == Training(**GENERALIST)
-    control = Training(**rate_only(tuple(RECIPES)))
+    control = Training(**rate_only(SEVEN))
     assert control.slots == ()
     assert control.alone("Booth").settings().searches == ()
 

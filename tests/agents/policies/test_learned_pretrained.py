@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from study.findings import SEVEN
 from teleport_env.agents import agent_from
-from teleport_env.agents.learning.recipes import RECIPES
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.checks import check_agent
@@ -20,7 +20,7 @@ def policy() -> LearnedSchedule:
 def test_it_says_how_it_was_made(policy: LearnedSchedule) -> None:
     assert PRETRAINED.stat().st_size < 1024 * 1024
     assert policy.name == "generalist"
-    assert set(policy.problems) == set(RECIPES)
+    assert set(policy.problems) == set(SEVEN)
     training = policy.provenance["training"]
     assert training["problem"] == list(policy.problems)
     assert {"seed", "decisions"} <= set(training)
@@ -28,7 +28,7 @@ def test_it_says_how_it_was_made(policy: LearnedSchedule) -> None:
     assert policy.provenance["command"].startswith("python scripts/train.py ")
 
 
-@pytest.mark.parametrize("problem", RECIPES)
+@pytest.mark.parametrize("problem", SEVEN)
 def test_it_beats_plain_descent_at_the_same_base_rate_and_at_the_default(policy: LearnedSchedule, problem: str) -> None:
     agent = policy.for_problem(problem)
     ids = draw_instances(problem, "validation", 24, 12345)

@@ -7,7 +7,8 @@ import pytest
 
 from study import baselines
 from study.baselines import families_of, play_configs, tune
-from teleport_env.agents.learning.recipes import RECIPES, recipe
+from study.findings import SEVEN
+from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.tuning.search import Config
 from teleport_env.envs.settings import Settings
@@ -58,7 +59,7 @@ def test_the_cycle_of_whitenings_is_alternating_least_squares_of_a_factorization
 
 
 def test_baselines_have_every_search_of_the_policy_under_its_symmetry() -> None:
-    for problem in RECIPES:
+    for problem in SEVEN:
         full = recipe(problem)
         settings = Settings.build(problem, symmetry=full.get("symmetry"))
         menu = baselines.menu_of(problem)

@@ -1,0 +1,148 @@
+"""The published experiments (Zhao et al., NeurIPS 2022) as environments and the schedules that were played on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from teleport_env.agents.schedules import AtSteps
+from teleport_env.registration import id_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A published experiment.
+
+    Attributes:
+        problem: Registered name.
+        agent: The published schedule; its ``environment`` is `arguments`.
+        steps: Gradient steps of the published run. The budget pays for them and more: stop here.
+        source: Where it stands, and what the publication leaves open.
+    """
+
+    problem: str
+    agent: AtSteps
+    steps: int
+    source: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments for `gym.make` and `gym.make_vec`."""
+        return dict(self.agent.environment)
+
+    @property
+    def env_id(self) -> str:
+        """The environment's id."""
+        return id_of(self.problem)
+
+    def make(self, **arguments: Any) -> gym.Env[Any, Any]:
+        """The environment, made; ``arguments`` go before the preset's."""
+        return gym.make(self.env_id, **{**self.arguments, **arguments})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Published:
+    learning_rate: float
+    steps: int
+    at: tuple[int, ...]
+    search: Mapping[str, Any]
+    source: str
+    optimizer: str = "gd"
+
+
+def _ascent(steps: int, rate: float, **settings: Any) -> dict[str, Any]:
+    # the publication moves wherever its ascent ended; "any" asks for no improvement
+    return {"search": "gradient_ascent", "steps": steps, "rate": rate, "objective": "any", **settings}
+
+
+_EPOCH = 48_000 // 20
+_EXACT = (
+    "The published figures are those of the released code's first-order form, symmetry='general_linear_first_order'; exact "
+    "teleports at the published rates may go further than gradient descent survives"
+)
+_CLASSIFICATION: dict[str, Any] = {
+    "steps": 80 * _EPOCH,
+    "at": (_EPOCH,),
+    "search": {"search": "mini_batch", "batches": 4, "inner": _ascent(10, 1e-7)},
+    "source": "Section 6.3: teleport once right after the first epoch, on 4 mini-batches; the rates are not published",
+}
+
+_PUBLISHED: dict[str, _Published] = {
+    "Ellipse": _Published(
+        learning_rate=0.05,
+        steps=20,
+        at=(3,),
+        search=_ascent(10, 1e-3, start="random"),
+        source="Figure 1 is a picture without settings: start, rate and schedule are this project's, the ascent is Booth's",
+    ),
+    "Rosenbrock": _Published(
+        learning_rate=1e-3,
+        steps=1000,
+        at=tuple(range(99, 1000, 100)),
+        search=_ascent(10, 0.1, start="random"),
+        source="Section 6.1: from (-1, -1), before steps 99, 199, ..., 999; the ascent starts at a random angle in (0, pi)",
+    ),
+    "Booth": _Published(
+        learning_rate=0.08,
+        steps=10,
+        at=(4,),
+        search=_ascent(10, 1e-3, start="random"),
+        source="Section 6.1: from (5, -5), once before step 4; the ascent starts at a random angle in (0, pi)",
+    ),
+    "MLPRegression": _Published(
+        learning_rate=1e-4,
+        steps=300,
+        at=(5,),
+        search=_ascent(8, 1e-7),
+        source="Section 6.2: once before step 5, gradient descent. " + _EXACT,
+    ),
+    "MLPRegression/adagrad": _Published(
+        optimizer="adagrad",
+        learning_rate=0.1,
+        steps=300,
+        at=(5,),
+        search=_ascent(2, 1e-5),
+        source="Section 6.2: once before step 5, AdaGrad. " + _EXACT,
+    ),
+    "MNIST": _Published(learning_rate=0.1, **_CLASSIFICATION),
+    "MNIST/adagrad": _Published(optimizer="adagrad", learning_rate=1e-2, **_CLASSIFICATION),
+}
+"""By the name of the problem, or that and what is other in a second experiment on it."""
+
+PAPER: tuple[str, ...] = tuple(_PUBLISHED)
+"""Names that `paper` knows."""
+
+# Above what one ascent step of these searches costs with any symmetry, in gradient evaluations: on networks of a few dozen
+# weights a pseudo-inverse weighs as much as dozens of gradients.
+_ASCENT_STEP_PRICE = 100.0
+
+
+def paper(name: str, **arguments: Any) -> Preset:
+    """A published experiment by name.
+
+    Args:
+        name: One of `PAPER`.
+        arguments: Further keyword arguments of the environment, which go before the preset's; for example
+            ``symmetry="general_linear_first_order"`` plays the released code's form of the MLP experiments.
+
+    Raises:
+        ValueError: There is no such experiment.
+    """
+    if name not in _PUBLISHED:
+        raise ValueError(f"there is no published experiment {name!r}; there are {', '.join(PAPER)}")
+    found = _PUBLISHED[name]
+    ascent_steps = found.search.get("batches", 1) * found.search.get("inner", found.search)["steps"]
+    environment = {
+        "split": "paper",
+        "optimizer": found.optimizer,
+        "learning_rate": found.learning_rate,
+        "searches": [dict(found.search)],
+        "steps_per_action": 1,
+        "budget": float(1 + found.steps + _ASCENT_STEP_PRICE * (ascent_steps + 1) * len(found.at)),
+        **arguments,
+    }
+    agent = AtSteps(name=f"published {name}", at=found.at, environment=environment)
+    return Preset(problem=name.partition("/")[0], agent=agent, steps=found.steps, source=found.source)
