@@ -28,26 +28,11 @@ if TYPE_CHECKING:
 _PALETTE = {
     "learned": ("#D55E00", "#CC3377", "#8E0152"),
     "plain": ("#111111",),
-    "other": (
-        "#0072B2",
-        "#009E73",
-        "#E69F00",
-        "#56B4E9",
-        "#AA6FC9",
-        "#999933",
-        "#332288",
-        "#44AA99",
-        "#A05195",
-        "#6B4C2A",
-    ),
+    "other": ("#0072B2", "#009E73", "#E69F00", "#56B4E9", "#AA6FC9")
+    + ("#999933", "#332288", "#44AA99", "#A05195", "#6B4C2A"),
     "aside": ("#555555", "#8A8A8A", "#6E6E6E", "#A3A3A3"),
 }
-_MARKERS = {
-    "learned": ("o", "s", "D"),
-    "plain": ("X",),
-    "other": ("^", "v", "s", "D", "P", "<", ">", "p", "h", "d"),
-    "aside": ("o", "s", "D", "^"),
-}
+_MARKERS = {"learned": "osD", "plain": "X", "other": "^vsDP<>phd", "aside": "osD^"}
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
 _WIDTH = 10.0  # inches; shown at 1000 pixels a point of type is 1.4 pixels
 SETTINGS: dict[Any, Any] = {
@@ -87,26 +72,21 @@ class Style:
     strong: bool
 
     @property
-    def face(self) -> str:
-        return "white" if self.aside else self.color
-
-    def handle(self, line: bool) -> Line2D:
-        """What stands for the agent in a legend."""
-        return Line2D(
-            [],
-            [],
-            color=self.color,
-            linestyle=self.dashes if line else "none",
-            linewidth=self.width,
-            marker=self.marker,
-            markersize=6,
-            markerfacecolor=self.face,
-            markeredgecolor=self.color,
-        )
+    def line(self) -> dict[str, Any]:
+        """Its line, as matplotlib's keywords."""
+        width = 2.3 if self.strong else 1.2 if self.aside else 1.5
+        return {"color": self.color, "linestyle": self.dashes, "linewidth": width}
 
     @property
-    def width(self) -> float:
-        return 2.3 if self.strong else 1.2 if self.aside else 1.5
+    def point(self) -> dict[str, Any]:
+        """Its marker, as matplotlib's keywords; the edge has the colour of the line where nothing else is said."""
+        return {"marker": self.marker, "markerfacecolor": "white" if self.aside else self.color}
+
+    @property
+    def spot(self) -> dict[str, Any]:
+        """A marker that stands alone: filled ones have a white edge."""
+        edge = self.color if self.aside else "white"
+        return {**self.point, "linestyle": "none", "color": self.color, "markeredgecolor": edge}
 
 
 def agent_styles(results: pd.DataFrame) -> dict[str, Style]:
@@ -150,9 +130,10 @@ def panels(count: int, height: float, columns: int = 2, **keywords: Any) -> tupl
 def _legend(figure: Figure, styles: Mapping[str, Style], agents: Sequence[str], line: bool) -> None:
     """One legend below all panels, where it covers nothing."""
     shown = [agent for agent in styles if agent in set(agents)]
+    dashes = {} if line else {"linestyle": "none"}
     columns = max(1, min(5, int(125 // max(len(agent) + 8 for agent in shown)), len(shown)))
     figure.legend(
-        [styles[agent].handle(line) for agent in shown],
+        [Line2D([], [], **{**styles[agent].line, **dashes}, **styles[agent].point, markersize=6) for agent in shown],
         [_plain_text(agent) for agent in shown],
         loc="outside lower center",
         ncols=columns,
@@ -161,10 +142,22 @@ def _legend(figure: Figure, styles: Mapping[str, Style], agents: Sequence[str], 
     )
 
 
-def _names(frame: pd.DataFrame) -> list[Any]:
+def _panels(frame: pd.DataFrame, height: float, x: str, y: str = "") -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+    """A figure with a panel a problem, each beside the problem's rows; ``x`` and ``y`` are labels."""
     if frame.empty:
         raise ValueError("there is nothing to draw: the frame has no rows")
-    return list(frame["problem"].unique())
+    groups = list(frame.groupby("problem", sort=False))
+    figure, axes = panels(len(groups), height)
+    for axis, (problem, _) in zip(axes, groups, strict=True):
+        axis.set(xlabel=x, ylabel=y)
+        axis.set_title(_plain_text(problem))
+    return figure, [(axis, rows) for axis, (_, rows) in zip(axes, groups, strict=True)]
+
+
+def _drawn(rows: pd.DataFrame, styles: Mapping[str, Style]) -> list[tuple[str, Style, pd.DataFrame]]:
+    """Agents with their styles and rows, those of learned agents last, so that they lie on top."""
+    parts = dict(list(rows.groupby("agent", sort=False)))
+    return [(agent, styles[agent], parts[agent]) for agent in reversed(list(styles)) if agent in parts]
 
 
 def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
@@ -175,32 +168,19 @@ def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
             start.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = panels(len(_names(curves)), 3.1)
-        for axis, (problem, drawn) in zip(axes, curves.groupby("problem", sort=False), strict=True):
-            agents = [agent for agent in styles if agent in set(drawn["agent"])]
-            for index, agent in enumerate(reversed(agents)):  # learned agents on top
-                curve, style = drawn[drawn["agent"] == agent].sort_values("cost"), styles[agent]
+        figure, drawn = _panels(curves, 3.1, "compute (gradient evaluations)", r"$\log_{10}$ loss / initial loss")
+        for axis, rows in drawn:
+            agents = _drawn(rows, styles)
+            for index, (_, style, part) in enumerate(agents):
+                curve = part.sort_values("cost")
+                cost = curve["cost"]
                 if style.strong:
-                    axis.fill_between(
-                        curve["cost"], curve["q25"], curve["q75"], color=style.color, alpha=0.15, linewidth=0
-                    )
+                    axis.fill_between(cost, curve["q25"], curve["q75"], color=style.color, alpha=0.15, linewidth=0)
                 every = max(1, len(curve) // 6)
-                axis.plot(
-                    curve["cost"],
-                    curve["median"],
-                    color=style.color,
-                    linestyle=style.dashes,
-                    linewidth=style.width,
-                    marker=style.marker,
-                    markevery=(index * every // max(1, len(agents)), every),  # so that markers do not pile up
-                    markersize=5,
-                    markerfacecolor=style.face,
-                    markeredgewidth=1,
-                )
-            axis.set_title(_plain_text(problem))
-            axis.set_xlim(drawn["cost"].min(), drawn["cost"].max())
-            axis.set_xlabel("compute (gradient evaluations)")
-            axis.set_ylabel(r"$\log_{10}$ loss / initial loss")
+                places = (index * every // max(1, len(agents)), every)  # so that markers do not pile up
+                look = {**style.line, **style.point, "markersize": 5, "markeredgewidth": 1}
+                axis.plot(cost, curve["median"], **look, markevery=places)
+            axis.set_xlim(rows["cost"].min(), rows["cost"].max())
         _legend(figure, styles, curves["agent"].unique(), line=True)
     return figure
 
@@ -224,16 +204,14 @@ def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Sty
                 axes[2 * row : 2 * row + 2], ("loss", "grad_norm"), ("loss", "gradient norm"), strict=True
             ):
                 values = np.asarray(trace[key], float)
-                values = np.where(
-                    np.isfinite(values) & (values > 0), values, np.nan
-                )  # a logarithmic axis has no others
-                axis.plot(cost, values, color=style.color, linestyle=style.dashes, linewidth=style.width)
+                # a logarithmic axis has no others
+                values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+                axis.plot(cost, values, **style.line)
                 axis.plot(
                     cost[marks], values[marks], style.marker, color=style.color, markersize=6.5, markeredgecolor="white"
                 )
-                axis.set_yscale("log")
+                axis.set(yscale="log", ylabel=label)
                 axis.set_title(_plain_text(trace["problem"]))
-                axis.set_ylabel(label)
                 axis.set_xlabel("compute (gradient evaluations); markers: right after a teleport")
         _legend(figure, styles, [trace["agent"] for trace in traces], line=True)
     return figure
@@ -244,36 +222,24 @@ def _forest(
 ) -> Figure:
     """Rows of intervals, a panel a problem; schedules by falling estimate, then references and oracles below a rule."""
     estimate, low, high = columns
-    most = int(table.groupby("problem", sort=False).size().max())
-    figure, axes = panels(len(_names(table)), 0.9 + 0.225 * most)
-    for axis, (problem, rows) in zip(axes, table.groupby("problem", sort=False), strict=True):
+    most = int(table.groupby("problem", sort=False).size().max()) if len(table) else 0
+    figure, drawn = _panels(table, 0.9 + 0.225 * most, label)
+    for axis, rows in drawn:
         aside = rows["kind"].isin(["reference", "oracle"]).to_numpy()
         rows = rows.iloc[np.lexsort((-rows[estimate].to_numpy(), aside))]
         count = int((~aside).sum())
         places = np.arange(len(rows)) + np.where(np.arange(len(rows)) >= count, 0.6, 0.0)
         for place, row in zip(places, rows.to_dict("records"), strict=True):
             style = styles[row["agent"]]
-            axis.plot(
-                [row[low], row[high]],
-                [place, place],
-                color=style.color,
-                linewidth=1.2 if style.aside else 2.0,
-                marker="|",
-                markersize=7,
-                markeredgewidth=1.2,
-                zorder=2,
-            )
-            axis.plot(
-                row[estimate],
-                place,
-                style.marker,
-                color=style.color,
-                markersize=5.5,
-                markerfacecolor=style.face,
-                markeredgecolor=style.color if style.aside else "white",
-                markeredgewidth=1.1 if style.aside else 0.5,
-                zorder=3,
-            )
+            bar: dict[str, Any] = {
+                "linewidth": 1.2 if style.aside else 2.0,
+                "marker": "|",
+                "markersize": 7,
+                "markeredgewidth": 1.2,
+            }
+            axis.plot([row[low], row[high]], [place, place], color=style.color, **bar, zorder=2)
+            edge = 1.1 if style.aside else 0.5
+            axis.plot(row[estimate], place, **style.spot, markersize=5.5, markeredgewidth=edge, zorder=3)
         if 0 < count < len(rows):
             axis.axhline(count - 0.2, color="#777777", linewidth=0.8, linestyle=(0, (4, 3)))
         if zero:
@@ -287,8 +253,6 @@ def _forest(
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(places[-1] + 0.7, -0.7)
         axis.grid(visible=False, axis="y")
-        axis.set_title(_plain_text(problem))
-        axis.set_xlabel(label)
     return figure
 
 
@@ -319,30 +283,16 @@ def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figur
 def performance_profiles(results: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """The share of runs that gained at least so many orders, a panel a problem (Agarwal et al. 2021, section 4.2)."""
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = panels(len(_names(results)), 3.1)
-        for axis, (problem, played) in zip(axes, results.groupby("problem", sort=False), strict=True):
-            gained = played["gained"].to_numpy()
-            taus = np.linspace(gained.min(), gained.max() + 1e-9, 300)
-            agents = [agent for agent in styles if agent in set(played["agent"])]
-            for index, agent in enumerate(reversed(agents)):
-                style = styles[agent]
-                share = statistics.performance_profile(played.loc[played["agent"] == agent, "gained"], taus)
-                axis.plot(
-                    taus,
-                    share,
-                    color=style.color,
-                    linestyle=style.dashes,
-                    linewidth=style.width,
-                    marker=style.marker,
-                    markevery=(20 + 50 * index // max(1, len(agents)), 50),
-                    markersize=5,
-                    markerfacecolor=style.face,
-                )
-            axis.set_ylim(-0.02, 1.02)
-            axis.set_xlim(taus[0], taus[-1])
-            axis.set_title(_plain_text(problem))
-            axis.set_xlabel(r"orders of magnitude $\tau$")
-            axis.set_ylabel(r"share of runs with gained $\geq \tau$")
+        x, y = r"orders of magnitude $\tau$", r"share of runs with gained $\geq \tau$"
+        figure, drawn = _panels(results, 3.1, x, y)
+        for axis, rows in drawn:
+            taus = np.linspace(rows["gained"].min(), rows["gained"].max() + 1e-9, 300)
+            agents = _drawn(rows, styles)
+            for index, (_, style, part) in enumerate(agents):
+                share = statistics.performance_profile(part["gained"], taus)
+                places = (20 + 50 * index // max(1, len(agents)), 50)
+                axis.plot(taus, share, **style.line, **style.point, markersize=5, markevery=places)
+            axis.set(ylim=(-0.02, 1.02), xlim=(taus[0], taus[-1]))
         _legend(figure, styles, results["agent"].unique(), line=True)
     return figure
 
@@ -354,45 +304,27 @@ def gained_against_teleports(results: pd.DataFrame, styles: Mapping[str, Style],
         episodes: How many episodes of an agent are drawn at most, evenly spaced over its rows; means are over all.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = panels(len(_names(results)), 3.1)
-        for axis, (problem, played) in zip(axes, results.groupby("problem", sort=False), strict=True):
-            agents = [agent for agent in styles if agent in set(played["agent"])]
-            still = [agent for agent in agents if not played.loc[played["agent"] == agent, "teleports"].any()]
+        figure, drawn = _panels(results, 3.1, "teleports in an episode", "orders of magnitude gained")
+        for axis, rows in drawn:
+            agents = _drawn(rows, styles)
+            still = [agent for agent, _, part in reversed(agents) if not part["teleports"].any()]
             # those that never teleport would hide each other at zero
             places = np.linspace(-0.3, 0.3, len(still)) if len(still) > 1 else np.zeros(len(still))
             beside = dict(zip(still, places, strict=True))
-            for agent in reversed(agents):
-                style, rows = styles[agent], played[played["agent"] == agent]
+            for agent, style, part in agents:
                 shift = beside.get(agent, 0.0)
                 if not style.aside:
-                    some = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), episodes)).astype(int))]
-                    axis.scatter(
-                        some["teleports"] + shift,
-                        some["gained"],
-                        s=7,
-                        color=style.color,
-                        alpha=0.22,
-                        linewidths=0,
-                        zorder=1,
-                    )
-                axis.plot(
-                    rows["teleports"].mean() + shift,
-                    rows["gained"].mean(),
-                    style.marker,
-                    color=style.color,
-                    markersize=10 if style.strong else 8,
-                    markerfacecolor=style.face,
-                    markeredgecolor=style.color if style.aside else "white",
-                    zorder=3 if style.strong else 2.5,
-                )
+                    some = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(len(part), episodes)).astype(int))]
+                    dots: dict[str, Any] = {"s": 7, "color": style.color, "alpha": 0.22, "linewidths": 0, "zorder": 1}
+                    axis.scatter(some["teleports"] + shift, some["gained"], **dots)
+                size, order = (10, 3) if style.strong else (8, 2.5)
+                middle = part["teleports"].mean() + shift, part["gained"].mean()
+                axis.plot(*middle, **style.spot, markersize=size, zorder=order)
             axis.set_xscale("symlog", linthresh=1.0)
-            most = max(1.0, float(played["teleports"].max()))
+            most = max(1.0, float(rows["teleports"].max()))
             ticks = [tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= most * 1.3]
             axis.set_xticks(ticks, [str(tick) for tick in ticks])
             axis.set_xticks([], minor=True)
             axis.set_xlim(-0.5, most * 1.3)
-            axis.set_title(_plain_text(problem))
-            axis.set_xlabel("teleports in an episode")
-            axis.set_ylabel("orders of magnitude gained")
         _legend(figure, styles, results["agent"].unique(), line=False)
     return figure
