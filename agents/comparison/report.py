@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ import matplotlib
 from teleport_env.agents.comparison import plots, summary
 from teleport_env.agents.comparison.page import Picture, render_page
 from teleport_env.agents.comparison.tables import to_json
+from teleport_env.agents.versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +24,42 @@ if TYPE_CHECKING:
 SMALL_SVG = 400_000
 """Pictures whose SVG is larger, in bytes, are written as PNG alone."""
 
-_PACKAGES = ("teleport-env", "torch", "numpy", "gymnasium", "stable-baselines3", "scipy", "pandas", "matplotlib")
 _FLOATS = ("budget", "cost", "gained", "initial_loss", "loss", "seconds")
 _INTEGERS = ("seed", "instance_id", "steps", "teleports")
 _BOOLEANS = ("converged", "diverged")
+
+
+_TOLD = {
+    "curves": (
+        "Loss against compute",
+        "Median loss relative to the start against compute. Bands: quartiles over episodes, of learned agents and plain "
+        "descent. Hollow, grey: references.",
+    ),
+    "gained": (
+        "Orders gained",
+        "Interquartile mean of the orders of magnitude gained with its 95 % interval. Below the dashed line: references and "
+        "hindsight oracles, which are no schedules.",
+    ),
+    "differences": (
+        "Against the best baseline",
+        "Mean paired difference to the problem's best baseline on the same episodes, with its 95 % interval. Right of the "
+        "line is better. The baseline was chosen on these episodes, which favours it.",
+    ),
+    "profiles": (
+        "Performance profiles",
+        "The share of runs that gained at least so many orders; higher is better. Diverged runs count as -2 orders.",
+    ),
+    "teleports": (
+        "What teleports bought",
+        "Orders gained against teleports used. Small dots: single episodes; large markers: means. Agents that never "
+        "teleport stand side by side around zero.",
+    ),
+    "episodes": (
+        "Single episodes",
+        "Single episodes. A marker stands right after a teleport: the loss stays, the gradient norm jumps.",
+    ),
+}
+"""Pictures of a report in their order: heading and caption by the name of their files."""
 
 
 @dataclass(frozen=True)
@@ -52,48 +83,18 @@ def _drawings(
         results, curves = (frame[_among(frame, shown)] for frame in (results, curves))
         traces = [one for one in traces if (one["problem"], one["agent"]) in shown]
     styles = plots.agent_styles(table)
-    drawings = []
+    drawings = {
+        "gained": lambda: plots.gained_forest(table, styles),
+        "profiles": lambda: plots.performance_profiles(results, styles),
+        "teleports": lambda: plots.gained_against_teleports(results, styles),
+    }
     if len(curves):
-        caption = (
-            "Median loss relative to the start against compute. Bands: quartiles over episodes, of learned agents and plain "
-            "descent. Hollow, grey: references."
-        )
-        drawings.append(Drawing("curves", "Loss against compute", caption, lambda: plots.loss_curves(curves, styles)))
-    caption = (
-        "Interquartile mean of the orders of magnitude gained with its 95 % interval. Below the dashed line: references and "
-        "hindsight oracles, which are no schedules."
-    )
-    drawings.append(Drawing("gained", "Orders gained", caption, lambda: plots.gained_forest(table, styles)))
+        drawings["curves"] = lambda: plots.loss_curves(curves, styles)
     if table["difference"].notna().any():
-        caption = (
-            "Mean paired difference to the problem's best baseline on the same episodes, with its 95 % interval. Right of "
-            "the line is better. The baseline was chosen on these episodes, which favours it."
-        )
-        drawings.append(
-            Drawing("differences", "Against the best baseline", caption, lambda: plots.difference_forest(table, styles))
-        )
-    caption = (
-        "The share of runs that gained at least so many orders; higher is better. Diverged runs count as -2 orders."
-    )
-    drawings.append(
-        Drawing("profiles", "Performance profiles", caption, lambda: plots.performance_profiles(results, styles))
-    )
-    caption = (
-        "Orders gained against teleports used. Small dots: single episodes; large markers: means. Agents that never "
-        "teleport stand side by side around zero."
-    )
-    drawings.append(
-        Drawing(
-            "teleports",
-            "What teleports bought",
-            caption,
-            lambda: plots.gained_against_teleports(results, styles),
-        )
-    )
+        drawings["differences"] = lambda: plots.difference_forest(table, styles)
     if traces:
-        caption = "Single episodes. A marker stands right after a teleport: the loss stays, the gradient norm jumps."
-        drawings.append(Drawing("episodes", "Single episodes", caption, lambda: plots.episode_traces(traces, styles)))
-    return drawings
+        drawings["episodes"] = lambda: plots.episode_traces(traces, styles)
+    return [Drawing(name, *_TOLD[name], drawings[name]) for name in _TOLD if name in drawings]
 
 
 def _among(frame: pd.DataFrame, shown: Collection[tuple[str, str]]) -> list[bool]:
@@ -115,17 +116,6 @@ def _save(folder: Path, drawing: Drawing) -> bytes:
     if svg.tell() <= SMALL_SVG:
         vector.write_bytes(svg.getvalue())
     return png.getvalue()
-
-
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages that results depend on, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def read_results(path: Path | str) -> pd.DataFrame:

@@ -7,7 +7,6 @@ and problem, go to processes; each keeps torch to one thread, so that processes 
 from __future__ import annotations
 
 import dataclasses
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +30,7 @@ from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.tuning import NARROW, WIDE, Tuned, tune_rate
+from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
 from teleport_env.problems import PROBLEMS
@@ -182,19 +182,6 @@ def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
         "Thresholds and intervals are not tuned."
     )
     return said + (f" The best lay at an edge of the grid for {', '.join(edges)}." if edges else "")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in ("teleport-env", "torch", "numpy", "gymnasium", "scipy", "pandas", "scikit-learn", "matplotlib"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _roster(problem: str, study: Study) -> list[Agent]:

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import engine, networks
 from benchmarks.rows import Curve, Measured, Row, Scale
-from teleport_env.agents.comparison.report import versions
+from teleport_env.agents.versions import versions
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -40,11 +40,12 @@ from study.controls import Masked, without_teleports
 from study.pieces import Piece, complete
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.parallel import check_backend
-from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy, versions
+from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy
 from teleport_env.agents.play import Played, cost_to_target, curve, draw_instances, play, play_many, trace
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
+from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 
 REACHED = tuple(float(orders) for orders in range(1, 14))

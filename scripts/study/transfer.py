@@ -41,11 +41,11 @@ from study.transfer_work import (
 )
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.parallel import check_backend
-from teleport_env.agents.comparison.study import versions
 from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
+from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 
 FAMILIES, BUDGETS, RATES, SIZES = QUESTIONS = ("families", "budgets", "rates", "sizes")
