@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from teleport_env.envs.features import INDEX
+from teleport_env.reading import arguments, known
 
 State = dict[str, np.ndarray]
 """What an agent remembers of each run, arrays with leading axis ``B``."""
@@ -99,7 +100,7 @@ class Agent(ABC):
 
 def feature(observation: np.ndarray, name: str) -> np.ndarray:
     """One feature ``(B,)`` of observations ``(B, F)``, by its name in `teleport_env.envs.features.FEATURES`."""
-    return observation[:, INDEX[name]]
+    return observation[:, INDEX[known("feature", name, INDEX)]]
 
 
 AGENTS: dict[str, Callable[..., Agent]] = {}
@@ -118,9 +119,9 @@ def agent_from(name: str, **settings: Any) -> Agent:
     Raises:
         ValueError: There is none, or it does not take these settings.
     """
-    if name not in AGENTS:
-        raise ValueError(f"there is no agent {name!r}; there are {', '.join(AGENTS)}")
+    name = known("agent", name, AGENTS)
+    read = arguments(f"agent {name!r}", AGENTS[name], settings)
     try:
-        return AGENTS[name](**settings)
-    except TypeError as error:
+        return AGENTS[name](**read)
+    except TypeError as error:  # a setting that is missing
         raise ValueError(f"agent {name!r} cannot be built with {settings}: {error}") from error

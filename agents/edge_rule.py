@@ -15,6 +15,7 @@ import numpy as np
 from teleport_env.agents.base import State, feature, register_agent
 from teleport_env.agents.rules import Rule
 from teleport_env.agents.schedules import require_count, require_number
+from teleport_env.reading import choose
 
 LANDINGS = ("up", "same", "down")
 NEVER_FLATTEN = 4.0
@@ -63,10 +64,7 @@ class EdgeOfStability(Rule):
         require_number(self, "flatten", 0.0, NEVER_FLATTEN)
         require_count(self, "first", least=0)
         require_count(self, "looks", least=0)
-        if self.landing not in LANDINGS:
-            raise ValueError(
-                f"landing of EdgeOfStability must be one of {', '.join(map(repr, LANDINGS))}, got {self.landing!r}"
-            )
+        choose("EdgeOfStability", self, "landing", LANDINGS)
 
     def imposed(self) -> dict[str, Any]:
         return {"rate_factors": (1.0, float(self.up), float(self.down))}

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 
 from teleport_env.agents.schedules import AtSteps
+from teleport_env.reading import known
 from teleport_env.registration import id_of
 
 

@@ -26,6 +26,7 @@ from teleport_env.agents.schedules import (
 )
 from teleport_env.optimizers import OPTIMIZERS, optimizer_from
 from teleport_env.problems import problem_from
+from teleport_env.reading import known
 
 REFERENCES: dict[str, str] = {
     "adam": "Adam",
@@ -42,8 +43,7 @@ def reference(optimizer: str, **settings: Any) -> Never:
     Raises:
         ValueError: There is no such optimizer.
     """
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"there is no optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}")
+    optimizer = known("optimizer", optimizer, OPTIMIZERS)
     environment = {"optimizer": optimizer, **settings.pop("environment", {})}
     name = REFERENCES.get(optimizer, optimizer)
     return Never(**{"name": name, "kind": "reference", "environment": environment, **settings})

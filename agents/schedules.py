@@ -23,6 +23,7 @@ import torch
 from teleport_env.agents.base import KINDS, Agent, State, feature, register_agent
 from teleport_env.envs.features import NAMES
 from teleport_env.random import Streams, fold_in
+from teleport_env.reading import choose, integer, number
 
 LONG_AGO = 1 << 40
 """Gradient steps since the last teleport where there was none."""
@@ -32,17 +33,12 @@ _SLACK = 1e-3  # of a gradient step: features are float32
 
 def require_count(agent: Agent, name: str, least: int = 1) -> None:
     """Raise ValueError unless the setting is an integer of at least ``least``."""
-    value = getattr(agent, name)
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} of {type(agent).__name__} must be an integer of at least {least}, got {value!r}")
+    integer(f"{name} of {type(agent).__name__}", getattr(agent, name), least=least)
 
 
-def require_number(agent: Agent, name: str, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raise ValueError unless the setting is a number within bounds (a bound itself is allowed unless infinite)."""
-    value = getattr(agent, name)
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name} of {type(agent).__name__} must be a number in [{low:g}, {high:g}], got {value!r}")
+def require_number(agent: Agent, name: str, low: float | None = None, high: float | None = None) -> None:
+    """Raise ValueError unless the setting is a finite number within the bounds, which are allowed themselves."""
+    number(f"{name} of {type(agent).__name__}", getattr(agent, name), least=low, most=high)
 
 
 def plain_step(agent: Agent) -> int:
@@ -93,8 +89,7 @@ class Schedule(Agent):
     retry: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {self.kind!r}")
+        choose(type(self).__name__, self, "kind", KINDS)
         require_count(self, "which", least=0)
         require_count(self, "least_steps", least=0)
         # A setting goes before the environment's entry: dataclasses.replace carries over the latter.

@@ -19,11 +19,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from teleport_env.reading import arguments, choose, integer, known, number, read_fields, refuse
 
 State = dict[str, Tensor]
 """What a rule remembers, tensors with leading axis ``B``; empty for plain gradient descent."""
@@ -80,6 +82,13 @@ class Optimizer(ABC):
 
     name: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        """Read the settings of a dataclass by their annotations; rules with bounds check them after this."""
+        read_fields(f"optimizer {self.name!r}", self)
+
+    def _within(self, setting: str, **bounds: Any) -> None:
+        number(f"{setting} of optimizer {self.name!r}", getattr(self, setting), **bounds)
+
     def init(self, params: Tensor) -> State:
         """A fresh state for ``params`` ``(B, P)``."""
         return {}
@@ -87,20 +96,6 @@ class Optimizer(ABC):
     @abstractmethod
     def update(self, step: Step) -> tuple[Tensor, State]:
         """New parameters ``(B, P)`` and new state. Rows outside ``step.mask`` are ignored by the caller."""
-
-
-def _require(holds: bool, setting: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{setting} must be {allowed}, got {value!r}")
-
-
-def _require_decay(setting: str, value: float) -> None:
-    _require(0.0 <= value < 1.0, setting, value, "at least 0 and below 1")
-
-
-def _require_positive(setting: str, value: float) -> None:
-    # zero is no option: a zero gradient would be divided by it
-    _require(0.0 < value < math.inf, setting, value, "a positive number")
 
 
 def _descend(params: Tensor, rate: Tensor, direction: Tensor) -> Tensor:
@@ -132,7 +127,8 @@ class Momentum(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        _require_decay("momentum", self.momentum)
+        super().__post_init__()
+        self._within("momentum", least=0, below=1)
 
     def init(self, params: Tensor) -> State:
         return {"velocity": torch.zeros_like(params)}
@@ -151,7 +147,8 @@ class AdaGrad(Optimizer):
     eps: float = 1e-10
 
     def __post_init__(self) -> None:
-        _require_positive("eps", self.eps)
+        super().__post_init__()
+        self._within("eps", above=0)  # zero is no option: a zero gradient would be divided by it
 
     def init(self, params: Tensor) -> State:
         return {"square_sum": torch.zeros_like(params)}
@@ -172,8 +169,9 @@ class RMSProp(Optimizer):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _require_decay("alpha", self.alpha)
-        _require_positive("eps", self.eps)
+        super().__post_init__()
+        self._within("alpha", least=0, below=1)
+        self._within("eps", above=0)  # zero is no option: a zero gradient would be divided by it
 
     def init(self, params: Tensor) -> State:
         return {"square_mean": torch.zeros_like(params)}
@@ -197,9 +195,10 @@ class Adam(Optimizer):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _require_decay("beta1", self.beta1)
-        _require_decay("beta2", self.beta2)
-        _require_positive("eps", self.eps)
+        super().__post_init__()
+        self._within("beta1", least=0, below=1)
+        self._within("beta2", least=0, below=1)
+        self._within("eps", above=0)  # zero is no option: a zero gradient would be divided by it
 
     def init(self, params: Tensor) -> State:
         return {"mean": torch.zeros_like(params), "square_mean": torch.zeros_like(params)}
@@ -241,7 +240,8 @@ class Polyak(Optimizer):
     capped: bool = True
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.target_loss), "target_loss", self.target_loss, "a finite number")
+        super().__post_init__()
+        self._within("target_loss")
 
     def update(self, step: Step) -> tuple[Tensor, State]:
         norm2 = row_dot(step.gradient, step.gradient)
@@ -286,15 +286,15 @@ class LayerRates(Optimizer):
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", tuple(self.sizes))
-        object.__setattr__(self, "factors", tuple(self.factors))
+        super().__post_init__()
         for size in self.sizes:
-            _require(isinstance(size, int) and size > 0, "a size of layer_rates", size, "a positive integer")
+            integer("a size of layer_rates", size, least=1)
         for factor in self.factors:
-            _require_positive("a factor of layer_rates", factor)
-        _require(len(self.factors) == len(self.sizes), "factors", self.factors, f"as many as sizes, {len(self.sizes)}")
-        _require(self.inner in ("gd", "momentum"), "inner", self.inner, "'gd' or 'momentum'")
-        _require_decay("momentum", self.momentum)
+            number("a factor of layer_rates", factor, above=0)
+        if len(self.factors) != len(self.sizes):
+            refuse("factors of layer_rates", f"as many as sizes, {len(self.sizes)}", self.factors)
+        choose("layer_rates", self, "inner", ("gd", "momentum"))
+        self._within("momentum", least=0, below=1)
 
     @property
     def _rule(self) -> Optimizer:
@@ -302,7 +302,8 @@ class LayerRates(Optimizer):
 
     def init(self, params: Tensor) -> State:
         total = sum(self.sizes)
-        _require(not total or total == params.shape[1], "sizes", self.sizes, f"sizes that add up to {params.shape[1]}")
+        if total and total != params.shape[1]:
+            refuse("sizes of layer_rates", f"sizes that add up to {params.shape[1]}", self.sizes)
         return self._rule.init(params)
 
     def update(self, step: Step) -> tuple[Tensor, State]:
@@ -342,14 +343,10 @@ class LineSearch(Optimizer):
     max_halvings: int = 20
 
     def __post_init__(self) -> None:
-        _require(0.0 < self.armijo < 1.0, "armijo", self.armijo, "between 0 and 1")
-        _require(1.0 <= self.growth < math.inf, "growth", self.growth, "a number of at least 1")
-        _require(
-            isinstance(self.max_halvings, int) and self.max_halvings >= 0,
-            "max_halvings",
-            self.max_halvings,
-            "an integer of at least 0",
-        )
+        super().__post_init__()
+        self._within("armijo", above=0, below=1)
+        self._within("growth", least=1)
+        integer("max_halvings of optimizer " + repr(self.name), self.max_halvings, least=0)
 
     def init(self, params: Tensor) -> State:
         return {"factor": params.new_full((len(params),), 1.0 / self.growth)}
@@ -403,7 +400,7 @@ class MomentumLineSearch(LineSearch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_decay("momentum", self.momentum)
+        self._within("momentum", least=0, below=1)
 
     def init(self, params: Tensor) -> State:
         return {**super().init(params), "velocity": torch.zeros_like(params)}
@@ -455,16 +452,8 @@ def optimizer_from(spec: str | Mapping[str, Any] | Optimizer) -> Optimizer:
             f"an optimizer is given by its name, a dict or an Optimizer, got {type(spec).__name__}: {spec!r}"
         )
     settings = dict(spec)
-    name = settings.pop("optimizer", None)
-    if not isinstance(name, str) or name not in OPTIMIZERS:
-        known = ", ".join(map(repr, OPTIMIZERS))
-        if name is None:
-            raise ValueError(f"{dict(spec)!r} names no optimizer; add the key 'optimizer' with one of {known}")
-        raise ValueError(f"optimizer {name!r} is unknown; choose one of {known}")
-    allowed = [field.name for field in fields(OPTIMIZERS[name])]  # type: ignore[arg-type]  # each is a dataclass
-    unknown = [key for key in settings if key not in allowed]
-    if unknown:
-        raise ValueError(
-            f"optimizer {name!r} has no setting {', '.join(map(repr, unknown))}; it has {', '.join(allowed) or 'none'}"
-        )
-    return OPTIMIZERS[name](**settings)
+    if "optimizer" not in settings:
+        listed = ", ".join(map(repr, OPTIMIZERS))
+        raise ValueError(f"{settings!r} names no optimizer; add the key 'optimizer' with one of {listed}")
+    name = known("optimizer", settings.pop("optimizer"), OPTIMIZERS)
+    return OPTIMIZERS[name](**arguments(f"optimizer {name!r}", OPTIMIZERS[name], settings))

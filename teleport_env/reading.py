@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -48,7 +48,7 @@ def suggestion(name: object, names: Iterable[str]) -> str:
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 
-def known(what: str, name: object, names: Iterable[str], remedy: str = "") -> str:
+def known(what: str, name: object, names: Collection[str], remedy: str = "") -> str:
     """The one of ``names`` that is meant; upper and lower case do not count where only one name remains.
 
     Args:
@@ -60,15 +60,21 @@ def known(what: str, name: object, names: Iterable[str], remedy: str = "") -> st
     Raises:
         ValueError: There is none; the message lists the names and suggests the closest.
     """
+    if isinstance(name, str) and name in names:
+        return str(name)
     allowed = list(dict.fromkeys(names))
     if isinstance(name, str):
-        if name in allowed:
-            return str(name)
         same = [other for other in allowed if other.casefold() == name.casefold()]
         if len(same) == 1:
             return same[0]
-    listed = f"choose one of {', '.join(map(repr, allowed))}" if allowed else "there are none"
-    raise ValueError(f"{what} {shown(name)} is unknown; {listed}.{suggestion(name, allowed)}{remedy and ' ' + remedy}")
+    listed = f"one of {', '.join(map(repr, allowed))}" if allowed else "left out, as there are none"
+    help_ = suggestion(name, allowed) + (remedy and f" {remedy}")
+    raise ValueError(f"{what} must be {listed}, got {shown(name)}{help_ and '.' + help_}")
+
+
+def choose(what: str, made: Any, name: str, names: Collection[str]) -> None:
+    """Replace a field of a frozen dataclass by the one of ``names`` that is meant; for its ``__post_init__``."""
+    object.__setattr__(made, name, known(f"{name} of {what}", getattr(made, name), names))
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -134,7 +140,8 @@ def number(
     if not inside:
         texts = {"of at least": least, "above": above, "at most": most, "below": below}
         bounds = " and ".join(f"{text} {bound:g}" for text, bound in texts.items() if bound is not None)
-        refuse(name, f"a {'finite ' if finite else ''}number {bounds}".strip(), value)
+        plain = "a positive number" if bounds == "above 0" else f"a {'finite ' * finite}number {bounds}".strip()
+        refuse(name, plain, value)
     return real
 
 
@@ -233,7 +240,7 @@ def arguments(what: str, factory: Callable[..., Any], settings: Mapping[str, Any
     for name in settings:
         if name not in allowed and not open_ended:
             listed = ", ".join(allowed) or "none"
-            raise ValueError(f"{what} has no setting {shown(name)}; its settings: {listed}.{suggestion(name, allowed)}")
+            raise ValueError(f"{what} has no setting {shown(name)}; it has {listed}.{suggestion(name, allowed)}")
     return {name: _read(f"{name} of {what}", value, allowed.get(name)) for name, value in settings.items()}
 
 

@@ -380,19 +380,25 @@ def test_rules_by_name_and_dict(name: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("adamw", "'adamw' is unknown.*'gd', 'momentum'.*'momentum_line_search'"),
-        ({"optimizer": ["gd"]}, "is unknown.*'gd'"),
+        ("adamw", "one of 'gd', 'momentum'.*'momentum_line_search'.*got 'adamw'. Did you mean 'adam'"),
+        ({"optimizer": ["gd"]}, r"one of 'gd'.*got \['gd'\]"),
         ({"beta1": 0.5}, "names no optimizer.*'adam'"),
         ({"optimizer": "adam", "betas": 1}, "no setting 'betas'; it has beta1, beta2, eps"),
         ({"optimizer": "gd", "momentum": 0.9}, "no setting 'momentum'; it has none"),
-        ({"optimizer": "momentum", "momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
-        ({"optimizer": "adam", "eps": 0.0}, "eps must be a positive number, got 0.0"),
+        (
+            {"optimizer": "momentum", "momentum": 1.0},
+            "momentum of optimizer 'momentum' must be a finite number of at least 0 and below 1, got 1.0",
+        ),
+        ({"optimizer": "adam", "eps": 0.0}, "eps of optimizer 'adam' must be a positive number, got 0.0"),
         ({"optimizer": "adam", "beta2": -0.1}, "beta2"),
         ({"optimizer": "rmsprop", "alpha": 2}, "alpha"),
-        ({"optimizer": "polyak", "target_loss": float("nan")}, "target_loss must be a finite number"),
-        ({"optimizer": "gd_line_search", "armijo": 1.0}, "armijo must be between 0 and 1"),
+        (
+            {"optimizer": "polyak", "target_loss": float("nan")},
+            "target_loss of optimizer 'polyak' must be a number, got nan",
+        ),
+        ({"optimizer": "gd_line_search", "armijo": 1.0}, "armijo .* above 0 and below 1"),
         ({"optimizer": "gd_line_search", "growth": 0.5}, "growth"),
-        ({"optimizer": "momentum_line_search", "max_halvings": 2.5}, "max_halvings must be an integer"),
+        ({"optimizer": "momentum_line_search", "max_halvings": 2.5}, "max_halvings .* must be an integer"),
         ({"optimizer": "momentum_line_search", "momentum": -1.0}, "momentum"),
     ],
 )
@@ -461,7 +467,8 @@ def test_layer_rates_that_fit_no_parameters_are_refused() -> None:
         ({"sizes": (2, 3), "factors": (1.0,)}, "as many as sizes"),
         ({"sizes": (2, 0), "factors": (1.0, 1.0)}, "a size of layer_rates"),
         ({"sizes": (2,), "factors": (-1.0,)}, "a factor of layer_rates"),
-        ({"inner": "adam"}, "'gd' or 'momentum'"),
+        ({"inner": "adam"}, "one of 'gd', 'momentum', got 'adam'"),
+        ({"sizes": "12", "factors": (1.0, 1.0)}, "sizes .* must be a list of integers, got '12'"),
     ):
         with pytest.raises(ValueError, match=match):
             optimizer_from({"optimizer": "layer_rates", **settings})

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from teleport_env.reading import known
+
 BACKENDS = ("processes", "ray")
 
 Task = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -23,9 +25,7 @@ def check_backend(backend: str) -> None:
         ValueError: There is no such backend.
         ImportError: What it needs is not installed; the message names the extra.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    if backend == "ray":
+    if known("backend", backend, BACKENDS) == "ray":
         _register_ray()
 
 

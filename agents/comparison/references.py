@@ -25,6 +25,7 @@ from torch import Tensor
 from teleport_env.instances import Instance
 from teleport_env.ledger import GRADIENT, HESSIAN_VECTOR
 from teleport_env.problems.base import Problem
+from teleport_env.reading import known, number
 
 REFERENCES = {"l_bfgs": "L-BFGS-B", "newton_cg": "Newton-CG"}
 """Names of the references -> SciPy's names."""
@@ -178,10 +179,7 @@ def play_reference(
         ValueError: The name is unknown or the budget negative or not finite.
         ImportError: SciPy is not installed.
     """
-    if name not in REFERENCES:
-        raise ValueError(f"reference {name!r} is unknown; choose one of {list(REFERENCES)}")
-    if not 0.0 <= budget < float("inf"):
-        raise ValueError(f"budget must be finite and not negative, got {budget}")
+    name, budget = known("reference", name, REFERENCES), number("budget", budget, least=0)
     instance = instance.to(torch.float64, "cpu")
     records: dict[str, list[Any]] = {}
     for row in range(len(instance)):

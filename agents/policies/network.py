@@ -22,6 +22,7 @@ from teleport_env.agents.policies.settings import ENVIRONMENT, check_name, setti
 from teleport_env.agents.schedules import episode_keys
 from teleport_env.envs.features import INDEX
 from teleport_env.random import Streams, fold_in
+from teleport_env.reading import choose
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 """``(weight (out, in), bias (out,))``, float32, from the first layer to the last."""
@@ -69,8 +70,7 @@ class NetworkAgent(Agent):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in (self.name, *self.problems):
             check_name(name)
-        if self.kind not in KINDS:
-            raise ValueError(f"kind of a learned schedule must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        choose("a learned schedule", self, "kind", KINDS)
         missing = [name for name in self.features if name not in INDEX]
         if missing:
             raise ValueError(
@@ -79,8 +79,7 @@ class NetworkAgent(Agent):
             )
         if not self.features or len(set(self.features)) != len(self.features):
             raise ValueError(f"features must be different names of features, got {self.features}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        choose("a learned schedule", self, "activation", ACTIVATIONS)
 
     def check_layers(self, inputs: int) -> int:
         """How many outputs the network has.

@@ -28,7 +28,7 @@ from teleport_env.problems.mlp_regression import MLPRegression
 from teleport_env.problems.network_problem import NetworkProblem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import along_price, at_start, move_along, where_points
-from teleport_env.searches.settings import kind, require_common, require_count, require_flags
+from teleport_env.searches.settings import kind, require_common, require_count
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.first_order import FirstOrder
 from teleport_env.symmetries.hidden_units import HiddenUnits, times_pseudo_inverse
@@ -115,7 +115,6 @@ class ReleasedAscent(Search):
     def __post_init__(self) -> None:
         require_common(self, ("any",))
         require_count(self, "steps")
-        require_flags(self, "as_released")
         if self.rate == 0.0 or not math.isfinite(self.rate):
             raise ValueError(f"rate of search {self.kind!r} must be a number other than 0, got {self.rate!r}")
 

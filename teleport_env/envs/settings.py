@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ import torch
 from teleport_env.optimizers import Optimizer, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.problems.base import SPLITS, Problem
+from teleport_env.reading import entries, integer, known, number, refuse, shown, suggestion
 from teleport_env.searches import Search, search_from
 from teleport_env.searches.coordinates import coordinates
 
@@ -85,62 +85,52 @@ class Settings:
         Raises:
             ValueError: A value that is not allowed; the message names it, what is, and what to do.
         """
-        _one_of("split", split, SPLITS)
-        _one_of("action_mode", action_mode, ACTION_MODES)
-        _one_of("observation", observation, OBSERVATIONS)
-        _one_of("reward", reward, REWARDS)
-        _one_of("on_teleport", on_teleport, ON_TELEPORT)
-        made = problem if isinstance(problem, Problem) else problem_from(name, **(dict(problem) if problem else {}))
+        split = known("split", split, SPLITS)
+        made = _problem(name, problem)
         defaults = made.defaults(split)
-        if symmetry is None:
+        if symmetry is not None:
+            symmetry = known(f"symmetry of {made.name}", symmetry, made.symmetries)
+        else:
             symmetry = defaults.symmetry or next(iter(made.symmetries), None)
-        elif symmetry not in made.symmetries:
-            known = ", ".join(map(repr, made.symmetries)) or "none"
-            raise ValueError(f"symmetry {symmetry!r} is unknown to {made.name}; it has {known}")
         menu: Sequence[Any]
         if searches is None:
             menu = defaults.searches if symmetry is not None else ()
             if symmetry is not None and symmetry != (defaults.symmetry or next(iter(made.symmetries))):
                 menu = made.searches_for(symmetry, split)
+        elif isinstance(searches, str | Mapping | Search):
+            raise ValueError(f"searches must be a list of searches, got the single {searches!r}; write [{searches!r}]")
         else:
-            menu = searches
-        if isinstance(menu, (str, Mapping, Search)):
-            raise ValueError(f"searches must be a list of searches, got the single {menu!r}; write [{menu!r}]")
-        factors = tuple(float(factor) for factor in rate_factors)
-        if not factors or not all(0 < factor < float("inf") for factor in factors):
-            raise ValueError(f"rate_factors must be one or more positive numbers, got {tuple(rate_factors)}")
+            menu = entries("searches", searches, "searches")
+        factors = [
+            number("an entry of rate_factors", f, above=0) for f in entries("rate_factors", rate_factors, "numbers")
+        ]
+        if not factors:
+            refuse("rate_factors", "one or more positive numbers", rate_factors)
         settings = cls(
             problem=made,
             split=split,
-            optimizer=optimizer_from(defaults.optimizer if optimizer is None else optimizer),
-            learning_rate=_positive(
-                "learning_rate", defaults.learning_rate if learning_rate is None else learning_rate
-            ),
-            action_mode=action_mode,
+            optimizer=optimizer_from(_or(optimizer, defaults.optimizer)),
+            learning_rate=number("learning_rate", _or(learning_rate, defaults.learning_rate), above=0),
+            action_mode=known("action_mode", action_mode, ACTION_MODES),
             searches=tuple(search_from(search) for search in menu),
-            rate_factors=factors,
+            rate_factors=tuple(factors),
             symmetry=symmetry,
-            group_scale=_positive("group_scale", defaults.group_scale if group_scale is None else group_scale),
-            steps_per_action=_count(defaults.steps_per_action if steps_per_action is None else steps_per_action),
-            budget=_positive("budget", defaults.budget if budget is None else budget),
-            tolerance=_positive("tolerance", defaults.tolerance if tolerance is None else tolerance),
-            observation=observation,
-            reward=reward,
-            cost_weight=float(cost_weight),
-            on_teleport=on_teleport,
-            dtype=_dtype(defaults.dtype if dtype is None else dtype),
-            device=torch.device(device),
+            group_scale=number("group_scale", _or(group_scale, defaults.group_scale), above=0),
+            steps_per_action=integer("steps_per_action", _or(steps_per_action, defaults.steps_per_action), least=1),
+            # one evaluation at the start and one for a step; beyond 2^53 counts in float64 stand still
+            budget=number("budget", _or(budget, defaults.budget), least=2, most=1e15),
+            tolerance=number("tolerance", _or(tolerance, defaults.tolerance), above=0),
+            observation=known("observation", observation, OBSERVATIONS),
+            reward=known("reward", reward, REWARDS),
+            cost_weight=number("cost_weight", cost_weight, least=0),
+            on_teleport=known("on_teleport", on_teleport, ON_TELEPORT),
+            dtype=_dtype(_or(dtype, defaults.dtype)),
+            device=_device(device),
         )
         settings._check_whole()
         return settings
 
     def _check_whole(self) -> None:
-        if not 0 <= self.cost_weight < float("inf"):
-            raise ValueError(f"cost_weight must be finite and not negative, got {self.cost_weight}")
-        if self.budget < 2:
-            raise ValueError(
-                f"budget must be at least 2 gradient evaluations (one at the start, one for a step), got {self.budget}"
-            )
         if self.action_mode != "schedule":
             if len(self.rate_factors) > 1:
                 raise ValueError(
@@ -162,12 +152,21 @@ class Settings:
                 )
 
     @classmethod
-    def from_arguments(cls, name: str, arguments: Mapping[str, Any]) -> Settings:
-        """`build` with an error that lists the arguments there are where one is unknown."""
-        known = [key for key in inspect.signature(cls.build).parameters if key != "name"]
-        unknown = [key for key in arguments if key not in known]
-        if unknown:
-            raise ValueError(f"unknown argument {unknown[0]!r}; an environment takes {', '.join(known)}, render_mode")
+    def for_face(cls, face: type, name: str, arguments: Mapping[str, Any]) -> Settings:
+        """`build` for an environment class; an unknown argument is refused as Python refuses one.
+
+        Raises:
+            TypeError: An unknown argument.
+            ValueError: As `build`.
+        """
+        allowed = [*inspect.signature(cls.build).parameters, *inspect.signature(face.__init__).parameters]  # type: ignore[misc]
+        allowed = [key for key in dict.fromkeys(allowed) if key not in ("self", "arguments")]
+        for key in arguments:
+            if key not in allowed:
+                raise TypeError(
+                    f"{face.__name__}.__init__() got an unexpected keyword argument {key!r}.{suggestion(key, allowed)} "
+                    f"It takes {', '.join(allowed)}"
+                )
         return cls.build(name, **arguments)
 
     @property
@@ -181,26 +180,34 @@ class Settings:
         return 0 if self.symmetry is None else coordinates(self.problem.symmetries[self.symmetry])
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
-    return float(value)
+def _problem(name: str, problem: Any) -> Problem:
+    if isinstance(problem, Problem):
+        return problem
+    if problem is not None and not isinstance(problem, Mapping):
+        module = " An nn.Module is no problem: write a Problem around its loss." * isinstance(problem, torch.nn.Module)
+        raise ValueError(
+            f"problem must be a Problem, or a dict of settings of {name}, got {shown(problem)}.{module} "
+            f"A registered problem is chosen by its id, such as 'Teleport/{name}-v0'"
+        )
+    return problem_from(name, **(problem or {}))
 
 
-def _count(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"steps_per_action must be an integer of at least 1, got {value!r}")
-    return int(value)
-
-
-def _dtype(value: str | torch.dtype) -> torch.dtype:
+def _dtype(value: Any) -> torch.dtype:
     """Names survive an `EnvSpec`'s JSON, torch's objects do not; both are accepted."""
-    found = DTYPES.get(value) if isinstance(value, str) else value
-    if found is None or found not in DTYPES.values():
-        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {value!r}")
-    return found
+    return value if value in DTYPES.values() else DTYPES[known("dtype", value, DTYPES)]
+
+
+def _device(value: Any) -> torch.device:
+    """A device that can compute; torch itself says so only when it is used."""
+    allowed = "a device of this machine that holds numbers, such as 'cpu'"
+    try:
+        device = torch.device(value) if isinstance(value, str | torch.device) else refuse("device", allowed, value)
+        torch.zeros(1, device=device).item()
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device must be {allowed}, got {shown(value)}: {reason}") from error
+    return device

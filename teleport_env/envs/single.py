@@ -65,7 +65,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
         self.render_mode = render_mode
-        self.settings = Settings.from_arguments(name, arguments)
+        self.settings = Settings.for_face(type(self), name, arguments)
         self.episodes = Episodes(self.settings, 1)
         self.observation_space = self.episodes.observation_space()
         self.action_space = action_space(self.settings)

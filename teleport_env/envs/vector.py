@@ -80,7 +80,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.output = output
         self.render_mode = render_mode
-        self.settings = Settings.from_arguments(name, arguments)
+        self.settings = Settings.for_face(type(self), name, arguments)
         self.episodes = Episodes(self.settings, num_envs)
         self.single_observation_space = self.episodes.observation_space()
         self.single_action_space = action_space(self.settings)

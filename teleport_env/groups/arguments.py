@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 from typing import SupportsIndex
 
 from torch import Tensor
 
 from teleport_env.groups.base import Element
+from teleport_env.reading import integer, number
 
 
 def check_size(n: SupportsIndex, least: int, group: str) -> int:
-    """``n`` as a Python int; what a group's constructor says about sizes.
-
-    Raises:
-        TypeError: ``n`` is not an integer.
-        ValueError: ``n`` is below ``least``.
-    """
-    if isinstance(n, bool):
-        raise TypeError(f"the n of {group} must be an integer, got {n!r}")
-    try:
-        size = operator.index(n)
-    except TypeError:
-        raise TypeError(f"the n of {group} must be an integer, got {n!r} of type {type(n).__name__}") from None
-    if size < least:
-        raise ValueError(f"the n of {group} must be at least {least}, got {size}")
-    return size
+    """``n`` as a Python int; raises ValueError unless it is an integer of at least ``least``, the group's smallest size."""
+    return integer(f"the n of {group}", n, least=least)
 
 
 def check_scale(scale: float) -> float:
-    """A sampling scale; raises ValueError unless it is finite and not negative."""
-    if not 0.0 <= scale < float("inf"):
-        raise ValueError(f"scale must be finite and at least 0 (0 is the identity), got {scale}")
-    return scale
+    """A sampling scale; raises ValueError unless it is finite and not negative (0 gives the identity)."""
+    return number("scale", scale, least=0)
 
 
 def check_coordinates(xi: Tensor, dim: int, group: str) -> Tensor:

@@ -20,6 +20,7 @@ from teleport_env.problems.mnist import MNIST, MNISTSmall
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock
 from teleport_env.problems.rosenbrock_nd import RosenbrockND
+from teleport_env.reading import arguments, known
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
     "Ellipse": Ellipse,
@@ -46,14 +47,11 @@ def problem_from(name: str, **settings: Any) -> Problem:
     Raises:
         ValueError: There is no such problem, or it does not take these settings.
     """
-    if name not in PROBLEMS:
-        raise ValueError(
-            f"there is no problem {name!r}; there are {', '.join(PROBLEMS)}. Your own is added by "
-            "teleport_env.register_problem(name, factory)"
-        )
+    name = known("problem", name, PROBLEMS, "Your own is added by teleport_env.register_problem(name, factory)")
+    read = arguments(f"problem {name!r}", PROBLEMS[name], settings)
     try:
-        return PROBLEMS[name](**settings)
-    except TypeError as error:
+        return PROBLEMS[name](**read)
+    except TypeError as error:  # a setting that is missing
         raise ValueError(f"{name} cannot be built with {settings}: {error}") from error
 
 

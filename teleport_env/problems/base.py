@@ -18,6 +18,7 @@ from torch import Tensor
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
 from teleport_env.random import Streams, fold_in, key_of
+from teleport_env.reading import known
 from teleport_env.symmetries.base import Symmetry
 
 SPLITS = ("paper", "train", "validation", "test")
@@ -158,8 +159,7 @@ class Problem(ABC):
         Raises:
             ValueError: The split is unknown or an id lies outside it.
         """
-        if split not in SPLITS:
-            raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(map(repr, SPLITS))}")
+        split = known("split", split, SPLITS)
         limit = self.num_instances(split)
         if limit is not None and bool(((ids < 0) | (ids >= limit)).any()):
             raise ValueError(

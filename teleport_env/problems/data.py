@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.random import Streams, fold_in
+from teleport_env.reading import known
 
 DATA_VARIABLE = "TELEPORT_ENV_DATA"
 """Environment variable with the folder of the data files."""
@@ -134,14 +135,9 @@ def mnist(folder: str | Path | None = None, part: str | None = None, source: str
         ValueError: A file is not what its name says.
         ImportError: ``"openml"`` without scikit-learn.
     """
-    if part is not None and part not in _MNIST_PARTS:
-        raise ValueError(
-            f"part {part!r} of MNIST is unknown; choose one of {', '.join(map(repr, _MNIST_PARTS))}, or None"
-        )
-    if source == "openml":
+    part = part and known("part of MNIST", part, _MNIST_PARTS)
+    if known("source of MNIST", source, ("files", "openml")) == "openml":
         return _mnist_from_openml(folder, part or "train")
-    if source != "files":
-        raise ValueError(f"source {source!r} of MNIST is unknown; choose 'files' or 'openml'")
 
     folders = _data_folders(folder)
     parts = (part,) if part is not None else _MNIST_PARTS

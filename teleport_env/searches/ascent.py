@@ -45,7 +45,6 @@ from teleport_env.searches.settings import (
     require_choice,
     require_common,
     require_count,
-    require_flags,
     require_positive,
 )
 from teleport_env.searches.trail_choice import trail_of, trail_price
@@ -99,7 +98,6 @@ class GradientAscent(Search):
             require_positive(self, "trust_radius")
         require_choice(self, "start", ("identity", "random"))
         require_choice(self, "derivative", DERIVATIVES)
-        require_flags(self, "retract", "verify")
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         require_continuous(self, symmetry)
@@ -217,7 +215,6 @@ class NormalizedAscent(Search):
         require_positive(self, "radius", "trust_radius")
         require_positive(self, "decay", "shrink", most=1.0)
         require_choice(self, "derivative", DERIVATIVES)
-        require_flags(self, "retract", "verify")
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         require_continuous(self, symmetry)

@@ -28,7 +28,7 @@ from teleport_env.searches.pair_algebra import (
     solve_flops,
 )
 from teleport_env.searches.scaling_sums import SquareSums, move_flops, setup_flops, sums_flops
-from teleport_env.searches.settings import kind, require_common, require_count, require_flags, require_positive
+from teleport_env.searches.settings import kind, require_common, require_count, require_positive
 from teleport_env.symmetries.base import Pair, Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
 from teleport_env.symmetries.linear_pair import LinearPairs
@@ -72,7 +72,6 @@ class ClosedForm(Search):
         require_common(self, PAIR_OBJECTIVES)
         require_positive(self, "trust_radius", most=100.0)
         require_count(self, "sweeps")
-        require_flags(self, "verify")
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         if acts_on_pairs(symmetry):

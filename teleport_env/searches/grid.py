@@ -16,7 +16,7 @@ from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import best_of, best_of_price, candidates_at, loss_kept, verified, verify_price
 from teleport_env.searches.objectives import OBJECTIVES, objective_named
-from teleport_env.searches.settings import kind, require_common, require_count, require_flags
+from teleport_env.searches.settings import kind, require_common, require_count
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
 
@@ -43,7 +43,6 @@ class Grid(Search):
     def __post_init__(self) -> None:
         require_common(self, tuple(name for name in OBJECTIVES if name not in ("any", "relative")))
         require_count(self, "points")
-        require_flags(self, "verify")
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         group = symmetry.group

@@ -30,6 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from teleport_env.reading import known
 from teleport_env.searches.base import Start
 
 
@@ -146,8 +147,5 @@ def objective_named(name: str) -> Objective:
     Raises:
         ValueError: The name is unknown, or ``"any"``, which has no score.
     """
-    objective = OBJECTIVES.get(name)
-    if objective is None:
-        scored = ", ".join(repr(known) for known, value in OBJECTIVES.items() if value is not None)
-        raise ValueError(f"objective {name!r} has no score; choose one of {scored}")
-    return objective
+    scored = {other: value for other, value in OBJECTIVES.items() if value is not None}
+    return scored[known("objective with a score", name, scored)]

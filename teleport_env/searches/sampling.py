@@ -20,7 +20,7 @@ from teleport_env.searches.moves import (
     verify_price,
 )
 from teleport_env.searches.objectives import OBJECTIVES, objective_named
-from teleport_env.searches.settings import kind, require_common, require_count, require_flags, require_positive
+from teleport_env.searches.settings import kind, require_common, require_count, require_positive
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -49,7 +49,6 @@ class RandomSampling(Search):
         require_common(self, tuple(OBJECTIVES))
         require_count(self, "candidates")
         require_positive(self, "scale")
-        require_flags(self, "verify")
         if self.objective == "any" and self.candidates > 1:
             raise ValueError(
                 f"candidates of search {self.kind!r} must be 1 for objective 'any', which cannot tell the best, got "

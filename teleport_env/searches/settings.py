@@ -6,12 +6,11 @@ instance. The classes enter themselves into `KINDS` with the decorator `kind`, a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
+from teleport_env.reading import arguments, choose, integer, known, number, read_fields
 from teleport_env.searches.base import Search
 
 KINDS: dict[str, type[Search]] = {}
@@ -55,14 +54,11 @@ def search_from(spec: str | Mapping[str, Any] | Search) -> Search:
     if not isinstance(spec, Mapping):
         raise TypeError(f"a search is a name, a dict with the key 'search', or a Search object; got {spec!r}")
     if "search" not in spec:
-        raise ValueError(f"the search {dict(spec)!r} lacks the key 'search'; its value is one of {_known()}")
+        listed = ", ".join(map(repr, dict.fromkeys([*NAMED, *KINDS])))
+        raise ValueError(f"the search {dict(spec)!r} lacks the key 'search'; its value is one of {listed}")
     search = _by_name(spec["search"])
     settings = {key: value for key, value in spec.items() if key != "search"}
-    allowed = [field.name for field in fields(search) if field.init]
-    for key in settings:
-        if key not in allowed:
-            raise ValueError(f"search {spec['search']!r} has no setting {key!r}; it has {', '.join(allowed)}")
-    return replace(search, **settings) if settings else search
+    return replace(search, **arguments(f"search {search.kind!r}", type(search), settings)) if settings else search
 
 
 def to_dict(search: Search) -> dict[str, Any]:
@@ -80,15 +76,8 @@ def to_dict(search: Search) -> dict[str, Any]:
 
 
 def _by_name(name: Any) -> Search:
-    if name in NAMED:
-        return NAMED[name]
-    if name in KINDS:
-        return KINDS[name]()
-    raise ValueError(f"search {name!r} is unknown; choose one of {_known()}")
-
-
-def _known() -> str:
-    return ", ".join(map(repr, dict.fromkeys([*NAMED, *KINDS])))
+    name = known("search", name, [*NAMED, *KINDS])
+    return NAMED[name] if name in NAMED else KINDS[name]()
 
 
 def _plain(value: Any) -> Any:
@@ -102,43 +91,34 @@ def _plain(value: Any) -> Any:
 # -- validation: each names the setting, its value, and what is allowed ------------------------------------------------
 
 
+def _of(search: Search, name: str) -> str:
+    return f"{name} of search {search.kind!r}"
+
+
 def require_count(search: Search, name: str) -> None:
     """A setting must be an integer of at least 1."""
-    value = getattr(search, name)
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} of search {search.kind!r} must be an integer of at least 1, got {value!r}")
+    integer(_of(search, name), getattr(search, name), least=1)
 
 
-def require_positive(search: Search, *names: str, most: float = math.inf) -> None:
+def require_positive(search: Search, *names: str, most: float | None = None) -> None:
     """Settings must be finite positive numbers, and at most ``most``."""
     for name in names:
-        value = getattr(search, name)
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not number or not 0 < float(value) < math.inf or float(value) > most:
-            allowed = "a positive number" if most == math.inf else f"a number above 0 and at most {most:g}"
-            raise ValueError(f"{name} of search {search.kind!r} must be {allowed}, got {value!r}")
-
-
-def require_flags(search: Search, *names: str) -> None:
-    """Settings must be booleans."""
-    for name in names:
-        value = getattr(search, name)
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} of search {search.kind!r} must be True or False, got {value!r}")
+        number(_of(search, name), getattr(search, name), above=0, most=most)
 
 
 def require_choice(search: Search, name: str, allowed: Sequence[str]) -> None:
     """A setting must be one of some names."""
-    value = getattr(search, name)
-    if value not in allowed:
-        raise ValueError(
-            f"{name} of search {search.kind!r} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
-        )
+    choose(f"search {search.kind!r}", search, name, allowed)
 
 
 def require_common(search: Search, objectives: Sequence[str]) -> None:
-    """What every search asks of the settings of `Search` itself; ``objectives``: those it can serve."""
+    """What every search asks of its settings: the kinds that their annotations say, and those of `Search` itself.
+
+    Args:
+        search: The search, whose fields are replaced by what was read (`teleport_env.reading.read_fields`).
+        objectives: Those it can serve.
+    """
+    read_fields(f"search {search.kind!r}", search)
     require_choice(search, "objective", objectives)
-    require_flags(search, "resets_optimizer")
     if search.loss_tolerance is not None:
         require_positive(search, "loss_tolerance")

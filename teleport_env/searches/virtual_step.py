@@ -40,7 +40,6 @@ from teleport_env.searches.settings import (
     kind,
     require_choice,
     require_common,
-    require_flags,
     require_positive,
 )
 from teleport_env.symmetries.base import Symmetry
@@ -80,7 +79,6 @@ class VirtualStep(Search):
 
     def __post_init__(self) -> None:
         require_common(self, ("virtual_step",))
-        require_flags(self, "fit_rate", "retract")
         require_choice(self, "derivative", DERIVATIVES)
         require_positive(self, "max_factor")
         if self.max_factor < 1:

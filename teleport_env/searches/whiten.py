@@ -27,7 +27,7 @@ from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import at_start, factors, move, move_price, verified, verify_price
-from teleport_env.searches.settings import kind, require_choice, require_common, require_flags, require_positive
+from teleport_env.searches.settings import kind, require_choice, require_common, require_positive
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import Layers, product
 
@@ -77,7 +77,6 @@ class Whiten(Search):
             raise ValueError(f"hidden of search {self.kind!r} must be an integer, got {self.hidden!r}")
         require_positive(self, "floor", most=0.5)
         require_positive(self, "calm", most=1.0)
-        require_flags(self, "fit_rate", "verify")
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         layers = getattr(symmetry, "layers", None)

@@ -22,6 +22,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from teleport_env.reading import known
+
 
 class Activation(ABC):
     """An elementwise nonlinearity ``s``; all methods take and return tensors of one shape.
@@ -241,7 +243,4 @@ def activation(name: str) -> Activation:
     Raises:
         ValueError: The name is unknown.
     """
-    for function in _ALL:
-        if function.name == name:
-            return function
-    raise ValueError(f"activation {name!r} is unknown; choose one of {', '.join(map(repr, activation_names()))}")
+    return {function.name: function for function in _ALL}[known("activation", name, activation_names())]

@@ -14,8 +14,9 @@ from teleport_env.groups import GL
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
+from teleport_env.reading import known
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.hidden_units import require_bijective, require_form, times_pseudo_inverse
+from teleport_env.symmetries.hidden_units import FORMS, require_bijective, times_pseudo_inverse
 from teleport_env.symmetries.networks import FeedForward, product
 from teleport_env.symmetries.pairs import hidden_group, parts_of
 
@@ -57,7 +58,7 @@ class FirstOrder(Symmetry):
         examples: int | None = None,
     ) -> None:
         require_bijective(network.activation, name)
-        require_form(form)
+        form = known("form", form, FORMS)
         layers = network.layers
         self.network = network
         self.layers = layers

@@ -27,6 +27,7 @@ from torch import Tensor
 from teleport_env.groups import GL
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
+from teleport_env.reading import known
 from teleport_env.symmetries.activations import Activation, bijective_names
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import FeedForward, product
@@ -103,12 +104,6 @@ def require_bijective(activation: Activation, symmetry: str) -> None:
         )
 
 
-def require_form(form: str) -> None:
-    """Raise ValueError for an unknown form."""
-    if form not in FORMS:
-        raise ValueError(f"form {form!r} is unknown; choose one of {', '.join(map(repr, FORMS))}")
-
-
 class HiddenUnits(Symmetry):
     """``U -> U g^-1``, ``V -> V + (s^-1(g s(V h)) - V h) h^+`` for every hidden layer (head of this module).
 
@@ -140,7 +135,7 @@ class HiddenUnits(Symmetry):
         examples: int | None = None,
     ) -> None:
         require_bijective(network.activation, name)
-        require_form(form)
+        form = known("form", form, FORMS)
         layers = network.layers
         self.network = network
         self.layers = layers

@@ -167,7 +167,7 @@ def test_settings_go_before_the_environment_and_survive_replace() -> None:
         ("every", {"kind": "best"}, "kind"),
         ("every", {"environment": {"rate_factors": (0.5, 2.0)}}, "needs 1.0"),
         ("every", {"period": 3}, "period"),
-        ("nobody", {}, "there is no agent 'nobody'"),
+        ("nobody", {}, "got 'nobody'"),
     ],
 )
 def test_wrong_settings_are_told(name: str, settings: dict, says: str) -> None:
@@ -377,7 +377,7 @@ def test_mnist_preset_has_the_published_schedule() -> None:
     assert preset.steps == 192_000
     assert preset.arguments["symmetry"] == "scaling"
     assert preset.arguments["searches"][0]["batches"] == 4
-    with pytest.raises(ValueError, match="there is no published experiment 'Ackley'"):
+    with pytest.raises(ValueError, match="published experiment must be one of .*got 'Ackley'"):
         paper("Ackley")
 
 

@@ -113,7 +113,7 @@ def test_names_and_objects_are_both_taken() -> None:
 def test_what_is_no_subject_at_all() -> None:
     with pytest.raises(TypeError, match="call it first"):
         check_problem(teleport_env.problems.Rosenbrock)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="there is no problem 'Nowhere'"):
+    with pytest.raises(ValueError, match="got 'Nowhere'"):
         check_problem("Nowhere")
     with pytest.raises(ValueError, match="it has 'rotation'"):
         check_symmetry("scaling", "Rosenbrock")

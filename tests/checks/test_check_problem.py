@@ -333,7 +333,7 @@ BROKEN: dict[type[Problem], str] = {
     HoldsALambda: r"pickling raised .*without lambdas",
     MisnamedSymmetry: r"symmetries\['scaling'\] calls itself 'squeeze'",
     BrokenSymmetry: r"symmetry 'squeeze' of Products: the law loss_is_kept",
-    UnknownSearch: r"an environment with split='test' raised ValueError: search 'quantum' is unknown.*`defaults`",
+    UnknownSearch: r"an environment with split='test' raised ValueError: search must be one of .*got 'quantum'.*`defaults`",
     UnfitSearch: r"an environment with split='paper' raised ValueError: search 'grid' covers the circle",
     NoOrderKey: r"no tensor 'order_key' \(B,\) of int64.*generator.bits\(\)",
     OneOrderForAll: r"'order_key' is the same for all instances",

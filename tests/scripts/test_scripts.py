@@ -33,7 +33,7 @@ def test_compare(tmp_path: Path) -> None:
 def test_compare_names_what_is_wrong(tmp_path: Path) -> None:
     done = call("compare.py", "--problems", "Both", cwd=tmp_path)
     assert done.returncode != 0
-    assert "there is no problem 'Both'" in done.stderr
+    assert "got 'Both'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -219,8 +219,8 @@ def test_refusals_and_conditions() -> None:
     for make in (HiddenUnits, FirstOrder):
         with pytest.raises(ValueError, match="'relu' has none: use the symmetry 'scaling' or 'permutation'"):
             make(network((4, 4, 3), "relu"))
-        with pytest.raises(ValueError, match="form 'Residual' is unknown; choose one of 'residual', 'published'"):
-            make(network((4, 4, 3), "tanh"), form="Residual")
+        with pytest.raises(ValueError, match="form must be one of 'residual', 'published', got 'residuum'"):
+            make(network((4, 4, 3), "tanh"), form="residuum")
     symmetry = HiddenUnits(network((6, 4, 5, 3), "tanh", bias=True))
     assert symmetry.largest_batch == 5
     assert "at most 5 examples" in symmetry.exact_when

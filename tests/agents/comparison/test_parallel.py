@@ -37,7 +37,7 @@ def test_every_task_is_done_once() -> None:
 
 
 def test_a_backend_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="backend must be one of processes, ray, got 'dask'"):
+    with pytest.raises(ValueError, match="backend must be one of 'processes', 'ray', got 'dask'"):
         Study(backend="dask", out=tmp_path)
 
 

@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_ends_the_row_and_no_other() -> None:
 
 def test_errors_name_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Bowl()
-    with pytest.raises(ValueError, match=r"'adam' is unknown; choose one of \['l_bfgs', 'newton_cg'\]"):
+    with pytest.raises(ValueError, match="one of 'l_bfgs', 'newton_cg', got 'adam'"):
         play_reference("adam", problem, draw(problem), 10.0, 1e-12)
     for budget in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="budget"):

@@ -688,7 +688,7 @@ def test_the_command_line_goes_before_the_recipe() -> None:
             {"rule": {"agent": "stall", "learning_rate": 0.1}, "learning_rate": 0.2},
             "rate, 0.1; learning_rate must be None",
         ),
-        ({"problem": "Both"}, "there is no problem 'Both'"),
+        ({"problem": "Both"}, "got 'Both'"),
     ],
 )
 def test_a_wrong_setting_is_told(settings: dict[str, Any], reason: str) -> None:

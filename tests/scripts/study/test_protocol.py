@@ -169,7 +169,7 @@ def test_a_tuned_schedule_belongs_to_its_menu(
 
 
 def test_settings_are_checked_before_anything_is_computed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no problem 'Both'"):
+    with pytest.raises(ValueError, match="got 'Both'"):
         Protocol(problems=("Both",), out=tmp_path)
     with pytest.raises(ValueError, match="instances must be at least 2"):
         Protocol(instances=1, out=tmp_path)
