@@ -132,8 +132,7 @@ def paper(name: str, **arguments: Any) -> Preset:
     Raises:
         ValueError: There is no such experiment.
     """
-    if name not in _PUBLISHED:
-        raise ValueError(f"there is no published experiment {name!r}; there are {', '.join(PAPER)}")
+    name = known("published experiment", name, _PUBLISHED)
     found = _PUBLISHED[name]
     ascent_steps = found.search.get("batches", 1) * found.search.get("inner", found.search)["steps"]
     environment = {
