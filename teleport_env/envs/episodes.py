@@ -25,7 +25,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from teleport_env.arrays import Array, Arrays
+from teleport_env.arrays import Array
 from teleport_env.envs.actions import Actions
 from teleport_env.envs.features import HIGH, LOW, Allowance, FeatureWriter
 from teleport_env.envs.settings import DIVERGED_RETURN, Settings
@@ -57,33 +57,6 @@ class Outcome:
     terminated: Array
     truncated: Array
     ended: Tensor | None
-
-
-class Numbers:
-    """The numbers of an info at one moment; later actions do not change them.
-
-    Made at every action, so that it copies what every step changes and shares the rest with its neighbours.
-
-    Args:
-        xp: What copies.
-        own: Arrays ``(B,)`` of its own by name.
-        shared: Arrays that it shares with others, which nobody writes into.
-        tolerance: The loss at which a run has converged.
-    """
-
-    NAMES = (
-        *("loss", "grad_norm", "learning_rate", "step", "teleports", "cost", "loss_change", "teleport_status"),
-        *("converged", "diverged", "instance_id"),
-    )
-
-    def __init__(self, xp: Arrays, own: dict[str, Array], shared: dict[str, Array], tolerance: float) -> None:
-        self._xp, self._own, self._shared, self._tolerance = xp, own, shared, tolerance
-
-    def __getitem__(self, name: str) -> Array:
-        """A copy of the numbers of that name."""
-        if name == "converged":
-            return self._own["loss"] <= self._tolerance
-        return self._xp.copied(self._own[name] if name in self._own else self._shared[name])
 
 
 @dataclass(frozen=True)
@@ -153,9 +126,6 @@ class Episodes:
         xp.log10(floor, out=self._floor)
         self._some_wait = True  # not known either
         self._writer: FeatureWriter | None = None
-        self._shared: dict[str, Array] = {}
-        self._seen = -1
-        self._id: int | float = 0
 
     @property
     def _cost_view(self) -> Array:
@@ -163,7 +133,7 @@ class Episodes:
 
     def __getstate__(self) -> dict[str, Any]:
         views = {"_xp", "_now", "_next", "_action_counts", "_return_sums", "_terminated", "_truncated", "_floor"}
-        views |= {"_writer", "_shared"}
+        views |= {"_writer"}
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -430,51 +400,23 @@ class Episodes:
             high.append(bound)
         return spaces.Box(torch.cat(low).numpy(), torch.cat(high).numpy(), dtype=np.float32)
 
-    def numbers(self) -> Numbers:
-        """The numbers of an info, now."""
-        xp, runs = self._xp, self.runs
-        row = runs.books.row
-        if self._seen != runs.changes:
-            p, ids = runs.progress, runs.instance.ids
-            assert ids is not None
-            rest = {
-                "learning_rate": p.learning_rate,
-                "teleports": p.teleports,
-                "loss_change": p.loss_change,
-                "teleport_status": p.status,
-                "instance_id": ids,
-            }
-            self._shared = {name: xp.copied(xp.view(tensor)) for name, tensor in rest.items()}
-            self._seen = runs.changes
-        own = {
-            "loss": xp.copied(row["loss"]),
-            "grad_norm": xp.copied(row["grad_norm"]),
-            "step": xp.copied(runs.books.integers[AT["steps"]]),
-            "cost": xp.copied(self._cost_view),
-            "diverged": xp.copied(runs.books.diverged),
-        }
-        return Numbers(xp, own, self._shared, self.settings.tolerance)
-
-    def numbers_of_one(self) -> dict[str, Any]:
-        """The same of a single run, as Python's numbers."""
-        books = self.runs.books
-        row, whole, loss = books.row, books.integers, books.row["loss"].item()
-        if self._seen != self.runs.changes:
-            ids = self.runs.instance.ids
-            assert ids is not None
-            self._id, self._seen = ids.item(), self.runs.changes
+    def numbers(self) -> dict[str, Array]:
+        """The numbers of an info, now, by name; each ``(B,)`` and in memory of its own."""
+        runs, copied = self.runs, self._xp.copied
+        row, whole, ids = runs.books.row, runs.books.integers, runs.instance.ids
+        assert ids is not None
         return {
-            "loss": loss,
-            "grad_norm": row["grad_norm"].item(),
-            "learning_rate": row["learning_rate"].item(),
-            "step": whole[AT["steps"]].item(),
-            "teleports": whole[AT["teleports"]].item(),
-            "cost": self._cost_view.item(),
-            "loss_change": row["loss_change"].item(),
-            "teleport_status": whole[AT["status"]].item(),
-            "converged": loss <= self.settings.tolerance,
-            "diverged": books.diverged.item(),
-            "instance_id": self._id,
+            "loss": copied(row["loss"]),
+            "grad_norm": copied(row["grad_norm"]),
+            "learning_rate": copied(row["learning_rate"]),
+            "step": copied(whole[AT["steps"]]),
+            "teleports": copied(whole[AT["teleports"]]),
+            "cost": copied(self._cost_view),
+            "loss_change": copied(row["loss_change"]),
+            "teleport_status": copied(whole[AT["status"]]),
+            "converged": row["loss"] <= self.settings.tolerance,
+            "diverged": copied(runs.books.diverged),
+            "instance_id": copied(self._xp.view(ids)),
         }
 
     def measure(self, rows: Tensor | None = None) -> dict[str, Tensor]:

@@ -180,7 +180,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         return self.episodes.observation().cpu().numpy().reshape(-1)  # memory of its own already
 
     def _info(self, over: bool) -> dict[str, Any]:
-        info = self.episodes.numbers_of_one()
+        info = {name: value.item() for name, value in self.episodes.numbers().items()}
         if over and self.episodes.measures_apart:
             info.update(self.measure())
         return info

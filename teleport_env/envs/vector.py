@@ -14,9 +14,8 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
-from teleport_env.envs.episodes import Episodes, EpisodesSnapshot, Numbers
+from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
 from teleport_env.envs.history import History
-from teleport_env.envs.infos import Infos
 from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.envs.single import first_keys, instance_ids
 from teleport_env.fast.upcoming import Upcoming
@@ -290,7 +289,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             self._history.begin(self.episodes, None if mask is None else mask.nonzero().squeeze(1).tolist())
 
     def _same_step(
-        self, over: Tensor, rows: Tensor, numbers: Numbers, measured: tuple[Tensor, dict[str, Tensor]] | None
+        self, over: Tensor, rows: Tensor, numbers: dict[str, Any], measured: tuple[Tensor, dict[str, Tensor]] | None
     ) -> dict[str, Any]:
         """Reset the rows that are over at once; their last observation and info go into the infos."""
         last = self.episodes.observation(None if self.output == "torch" else rows)
@@ -324,12 +323,27 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _info(
         self,
-        numbers: Numbers,
+        numbers: dict[str, Any],
         measured: tuple[Tensor, dict[str, Tensor]] | None,
         flags: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """The infos; ``measured``: the rows that were measured apart, and what came out."""
-        infos = Infos(numbers, flags, self.num_envs, self.output)
+        """Gymnasium's vector info: an array per name, and under ``_name`` which rows have it.
+
+        Args:
+            numbers: The numbers, handed over.
+            measured: The rows that were measured apart, and what came out.
+            flags: ``(num_envs,)`` bool: which rows have the numbers; None: all.
+        """
+        masks = np.ones((len(numbers), self.num_envs), dtype=bool)
+        if flags is not None:
+            masks &= flags
+        infos: dict[str, Any] = {}
+        plain = (
+            self.output == "numpy" and self.settings.device.type == "cpu"
+        )  # most of the time, and nothing to convert
+        for (name, value), mask in zip(numbers.items(), masks, strict=True):
+            infos[name] = value if plain else self._give(value)
+            infos["_" + name] = mask if plain else self._give(mask)
         if measured is not None:
             rows, values = measured
             present = torch.zeros(self.num_envs, dtype=torch.bool, device="cpu")
@@ -337,8 +351,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             for name, value in values.items():
                 full = torch.zeros(self.num_envs, dtype=value.dtype, device=value.device)
                 full[rows] = value
-                infos[name] = self._out(full)
-                infos["_" + name] = self._out(present)
+                infos[name], infos["_" + name] = self._give(full), self._out(present)
         return infos
 
 

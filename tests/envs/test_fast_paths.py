@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 import teleport_env  # noqa: F401
 from teleport_env import progress
 from teleport_env.arrays import TORCH
-from teleport_env.envs.episodes import Numbers
 from teleport_env.envs.features import HIGH, LOW, NAMES, compute_features
 from teleport_env.fast import rosenbrock
 from teleport_env.fast.upcoming import AHEAD, Upcoming
@@ -127,66 +125,6 @@ def test_prepared_episodes_are_forgotten_with_their_keys() -> None:
     assert ids() == first
     envs = twin
     assert ids() == first
-
-
-# -- infos -------------------------------------------------------------------------------------------------------------
-
-
-def test_infos_are_dicts() -> None:
-    envs = make("Booth", 3)
-    _, infos = envs.reset(seed=0)
-    keys = {key for name in Numbers.NAMES for key in (name, "_" + name)}
-    assert isinstance(infos, dict)
-    assert set(infos) == keys == set(infos.keys())
-    assert len(infos) == len(keys)
-    assert "loss" in infos
-    assert "nothing" not in infos
-
-    def fresh() -> dict[str, Any]:
-        return envs.reset(seed=0)[1]
-
-    loss = infos["loss"]
-    assert infos["loss"] is loss, "made once"
-    ways = [dict(fresh()), {**fresh()}, fresh().copy(), copy.copy(fresh()), copy.deepcopy(fresh())]
-    ways += [pickle.loads(pickle.dumps(fresh())), fresh() | {}, {} | fresh(), dict(fresh().items())]
-    ways += [dict(zip(fresh(), fresh().values(), strict=True)), {key: fresh().get(key) for key in keys}]
-    updated: dict[str, Any] = {}
-    updated.update(fresh())
-    for way in [*ways, updated]:
-        assert type(way) is dict
-        assert set(way) == keys
-        assert np.array_equal(way["loss"], loss)
-        assert way["_loss"].all()
-    assert np.array_equal(fresh().pop("loss"), loss)
-    assert fresh().pop("nothing", 5) == 5
-    assert fresh().get("nothing", 6) == 6
-    assert np.array_equal(fresh().setdefault("loss", 7), loss)
-    assert fresh().setdefault("nothing", 8) == 8
-    assert "object object" not in repr(fresh())
-    assert json.loads(json.dumps(fresh(), default=lambda array: array.tolist()))["loss"] == loss.tolist()
-    taken = fresh()
-    while taken:
-        assert isinstance(taken.popitem()[1], np.ndarray)
-
-
-@pytest.mark.parametrize("output", ["numpy", "torch"])
-def test_infos_speak_of_their_moment(output: str) -> None:
-    """Read after later actions or before them, the numbers are the same, and writing into them harms nobody."""
-    lazy, eager = (make("Booth", 4, output=output, budget=6.0) for _ in range(2))
-    kept, seen = [lazy.reset(seed=0)[1]], [dict(eager.reset(seed=0)[1])]
-    generator = np.random.default_rng(0)
-    for _ in range(20):
-        actions = mixed(lazy, generator)
-        kept.append(lazy.step(actions)[4])
-        seen.append(dict(eager.step(actions)[4]))
-        copied = {key: np.asarray(value).copy() for key, value in seen[-1].items()}
-        for value in seen[-1].values():
-            value[:] = 1
-        seen[-1] = copied
-    assert len({tuple(info["step"].tolist()) for info in kept}) > 4
-    for late, early in zip(kept, seen, strict=True):
-        assert set(late) == set(early)
-        assert all(np.array_equal(late[key], early[key], equal_nan=True) for key in early)
 
 
 # -- in place ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""Infos are plain dicts of arrays of their own: whatever walks over dicts can use them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch.utils import _pytree
+
+from teleport_env.envs import TeleportVectorEnv
+
+MODES = ("NextStep", "SameStep", "Disabled")
+NUMBERS = {
+    *("loss", "grad_norm", "learning_rate", "step", "teleports", "cost", "loss_change", "teleport_status"),
+    *("converged", "diverged", "instance_id"),
+}
+
+
+def infos_of(envs: Any, steps: int = 12) -> Iterator[dict[str, Any]]:
+    """The infos of a reset and of steps, a third of them teleports, through several episodes of five evaluations."""
+    yield envs.reset(seed=0)[1]
+    generator = np.random.default_rng(0)
+    over = np.zeros(envs.num_envs, dtype=bool)
+    for _ in range(steps):
+        if over.any() and envs.unwrapped.autoreset_mode.value == "Disabled":
+            yield envs.reset(options={"reset_mask": over})[1]
+        actions = envs.single_action_space.n * (generator.random(envs.num_envs) < 0.3) - 1
+        _, _, terminated, truncated, infos = envs.step(actions.clip(0))
+        over = np.asarray(terminated) | np.asarray(truncated)
+        yield infos
+
+
+def leaves(infos: dict[str, Any]) -> dict[str, Any]:
+    """Every array by its path."""
+    found: dict[str, Any] = {}
+    for key, value in infos.items():
+        inner = leaves(value) if isinstance(value, dict) else {"": value}
+        found |= {f"{key}/{path}": leaf for path, leaf in inner.items()}
+    return found
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    mine, theirs = leaves(one), leaves(other)
+    if mine.keys() != theirs.keys():
+        return False
+    return all(
+        all(np.array_equal(a, b) for a, b in zip(mine[key], theirs[key], strict=True) if a is not None)
+        if mine[key].dtype == object
+        else np.array_equal(mine[key], theirs[key], equal_nan=True)
+        for key in mine
+    )
+
+
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+@pytest.mark.parametrize("mode", MODES)
+def test_infos_are_plain_dicts(mode: str, output: str) -> None:
+    """Regression: a dict that made its arrays when they were read showed placeholders to all that copies dicts in C."""
+    envs = TeleportVectorEnv("Digits", 4, autoreset_mode=mode, output=output, budget=5.0)
+    array = torch.Tensor if output == "torch" else np.ndarray
+    finals = 0
+    for infos in infos_of(envs):
+        assert type(infos) is dict
+        assert set(infos) >= NUMBERS | {"_" + name for name in NUMBERS}
+        if "final_info" in infos:
+            finals += 1
+            assert type(infos["final_info"]) is dict
+            assert set(infos["final_info"]) >= {"validation_loss", "_validation_loss", *NUMBERS}
+        assert all(type(leaf) is array or "final_obs" in path for path, leaf in leaves(infos).items())
+        for path, leaf in leaves(infos).items():
+            assert leaf.shape == (4,) or "final_obs" in path, path
+        twins = [copy.deepcopy(infos), pickle.loads(pickle.dumps(infos)), _pytree.tree_map(lambda leaf: leaf, infos)]
+        assert all(type(twin) is dict and same(twin, infos) for twin in twins)
+    assert bool(finals) == (mode == "SameStep")
+
+
+def test_infos_of_a_single_environment_are_python_numbers() -> None:
+    env = gym.make("Teleport/Booth-v0")
+    _, info = env.reset(seed=0)
+    for found in (info, env.step(1)[4]):
+        assert type(found) is dict
+        assert set(found) == NUMBERS
+        assert all(type(value) in (int, float, bool) for value in found.values())
+        assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_wrapper_that_converts_arrays_converts_infos(mode: str) -> None:
+    """Regression: Gymnasium's `NumpyToTorch` handed on placeholders."""
+    pytest.importorskip("array_api_compat", reason="Gymnasium's conversion of arrays needs it")
+    from gymnasium.wrappers.vector import NumpyToTorch
+
+    plain, wrapped = (TeleportVectorEnv("Booth", 3, autoreset_mode=mode, budget=5.0) for _ in range(2))
+    converted = NumpyToTorch(wrapped)
+    _, expected = plain.reset(seed=0)
+    _, found = converted.reset(seed=0)
+    actions = np.array([0, 1, 0])
+    for _ in range(3 if mode == "SameStep" else 8):  # its `final_obs` is Gymnasium's array of objects
+        assert all(isinstance(found[key], torch.Tensor) for key in expected)
+        assert all(np.array_equal(found[key].numpy(), value) for key, value in expected.items())
+        expected, found = plain.step(actions)[4], converted.step(torch.from_numpy(actions))[4]
+
+
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+@pytest.mark.parametrize("mode", MODES)
+def test_infos_speak_of_their_moment(mode: str, output: str) -> None:
+    """Later actions do not change them, and writing into them harms neither the environment nor other infos."""
+    kept, spoilt = (
+        TeleportVectorEnv("Booth", 4, autoreset_mode=mode, output=output, budget=6.0, rate_factors=(1.0, 0.5))
+        for _ in range(2)
+    )
+    infos, copies = [], []
+    for one, other in zip(infos_of(kept, 20), infos_of(spoilt, 20), strict=True):
+        assert same(one, other)
+        infos.append(one)
+        copies.append(copy.deepcopy(one))
+        for path, leaf in leaves(other).items():
+            if "final_obs" not in path:
+                leaf[:] = 1
+    assert len({tuple(info["step"].tolist()) for info in infos}) > 4
+    assert all(map(same, infos, copies))
