@@ -19,8 +19,11 @@ DIVERGED_ABOVE = 1e2
 """A run whose loss exceeds its initial loss by this factor has diverged: the two orders of magnitude lost that a diverged
 run counts as, so that no run does worse than a diverged one and blowing up is never the better way out."""
 
-HUGE = 1e300
-"""So has a run whose loss or squared gradient norm exceeds this (1e36 in float32): what is computed from them overflows."""
+HUGE = {torch.float64: 1e300, torch.float32: 1e36}
+"""So has a run whose loss or squared gradient norm exceeds this: what is computed from them overflows. By precision."""
+
+SMALLEST = {torch.float64: 1e-300, torch.float32: 1e-38}
+"""What logarithms and divisors are clamped to, by precision."""
 
 COLUMNS = 8
 """Parameters of up to so many are stored column by column."""
@@ -188,8 +191,7 @@ class Bookkeeper:
         self.blocks = blocks
         self.xp = xp = arrays_of(blocks.floats.device)
         dtype, count = blocks.floats.dtype, blocks.floats.shape[1]
-        self.tiny = 1e-300 if dtype == torch.float64 else 1e-38
-        self.huge = HUGE if dtype == torch.float64 else 1e36
+        self.tiny, self.huge = SMALLEST[dtype], HUGE[dtype]
         floats, integers = xp.view(blocks.floats), xp.view(blocks.integers)
         self.floats, self.integers, self.diverged = floats, integers, xp.view(blocks.diverged)
 

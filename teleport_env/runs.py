@@ -24,7 +24,7 @@ from torch import Tensor
 from teleport_env.groups.base import Element, map_element
 from teleport_env.optimizers import Optimizer, row_dot
 from teleport_env.problems.base import Evaluator, Problem
-from teleport_env.progress import Progress
+from teleport_env.progress import SMALLEST, Progress
 from teleport_env.random import Streams, fold_in
 from teleport_env.searches import Search, search_from
 from teleport_env.searches.base import Found, Start, Status, judged
@@ -179,12 +179,17 @@ class Runs(SteppingRuns):
         with self.quiet():
             found = find(start)
         self.ledger.charge(None if everyone else rows, evaluator.counts)
-        moved, norm2 = found.moved, row_dot(found.gradient, found.gradient)
+        moved, norm2 = found.moved, found.grad_norm2
+        if norm2 is None:
+            norm2 = row_dot(found.gradient, found.gradient)
         some_stay = not bool(moved.all())
         self.params[index] = found.params
         self.gradient[index] = found.gradient
-        # the logarithm's argument is clamped so that a zero gradient on either side stays finite
-        gain = torch.log10(norm2.clamp_min(1e-300) / p.grad_norm2.clamp_min(1e-300))
+        # clamped, so that the logarithm of a zero gradient on either side is finite
+        after, before = (squares.clamp_min(SMALLEST[self.dtype]) for squares in (norm2, p.grad_norm2))
+        gain = torch.log10(after / before)
+        if not bool(torch.isfinite(gain.sum())):  # the quotient is out of range
+            gain = torch.where(torch.isfinite(gain), gain, torch.log10(after) - torch.log10(before))
         p.teleport_gain.copy_(gain.masked_fill_(~moved, 0.0) if some_stay else gain)
         p.loss.copy_(found.loss)
         p.grad_norm2.copy_(norm2)

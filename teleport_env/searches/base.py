@@ -9,8 +9,8 @@ Three rules hold for every search, and `Search.find` enforces them around the su
 1. **A teleport keeps the loss.** A candidate whose loss differs by more than `Search.loss_tolerance` is rejected
    (except for the published first-order variant, whose leak is being studied).
 2. **A teleport improves the search's objective** by more than rounding, or the run stays where it is.
-3. **A run that fails harms nobody.** A non-finite candidate (a singular element, an overflow) rejects that run alone and
-   says so in `Found.status`.
+3. **A run that fails harms nobody.** A candidate that is not finite (a singular element, an overflow), or so large that the
+   run would count as diverged there, rejects that run alone and says so in `Found.status`.
 
 Whether it moves or not, a run pays for what was evaluated on its behalf.
 """
@@ -31,7 +31,9 @@ from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
+from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator, Problem
+from teleport_env.progress import HUGE
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 
@@ -57,6 +59,17 @@ def finite_rows(vectors: Tensor) -> Tensor:
     several. Numbers so large that their sum overflows count as not finite.
     """
     return _finite(vectors.sum(-1))
+
+
+def in_bounds(params: Tensor, loss: Tensor, norm2: Tensor) -> Tensor:
+    """Which points are finite and no more than a run can go on from without counting as diverged, ``(R,)`` bool.
+
+    Args:
+        params: ``(R, P)``.
+        loss: ``(R,)`` there.
+        norm2: ``(R,)``, the squared norm of the gradient there.
+    """
+    return finite_rows(params) & (norm2 < HUGE[loss.dtype]) & (loss.abs() <= HUGE[loss.dtype])
 
 
 def _finite(values: Tensor) -> Tensor:
@@ -142,6 +155,7 @@ class Found:
             the search used, whether accepted or not; 0 where the loss was carried over, 0 where nothing was proposed.
         rate_factor: ``(R,)``, 1 where the rate stays.
         element: As in `Candidate`; rows that did not move are not to be read.
+        grad_norm2: ``(R,)``, the squared norm of the gradient, where the search has it at hand.
     """
 
     params: Tensor
@@ -152,6 +166,7 @@ class Found:
     loss_change: Tensor
     rate_factor: Tensor
     element: Element | None = None
+    grad_norm2: Tensor | None = None
 
 
 def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
@@ -231,9 +246,8 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
 
     before, after = xp.view(start.loss), view(proposed.loss)
     precision = start.loss.dtype
-    # one sum over all that has to be finite: see `finite_rows`
-    totals = view(proposed.params.sum(1) + proposed.gradient.sum(1))
-    moved = finite = abs(after + totals) < math.inf
+    norm2 = row_dot(proposed.gradient, proposed.gradient)
+    moved = finite = view(in_bounds(proposed.params, proposed.loss, norm2))
     change = after - before
     kept = improved = None
     if proposed.loss is not start.loss:  # else it was carried over
@@ -264,6 +278,7 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
         element=proposed.element,
     )
     if usual:
+        found.grad_norm2 = norm2
         return found
     column = found.moved[:, None]
     found.params = torch.where(column, proposed.params, start.params)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from teleport_env.groups.base import Element, where
 from teleport_env.ledger import Counts
+from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.searches.ascent import GradientAscent
-from teleport_env.searches.base import Candidate, Found, Search, Start, Status
+from teleport_env.searches.base import Candidate, Found, Search, Start, Status, in_bounds
 from teleport_env.searches.directions import require_resting_data
 from teleport_env.searches.moves import times
 from teleport_env.searches.settings import kind, require_common, require_count, search_from
@@ -97,7 +98,7 @@ class MiniBatch(Search):
             change = torch.where(found.loss_change.abs() > change.abs(), found.loss_change, change)
             rate_factor = rate_factor * found.rate_factor
         loss, gradient = start.evaluator.loss_and_gradient(params)
-        finite = torch.isfinite(loss) & torch.isfinite(gradient).all(dim=1)
+        finite = in_bounds(params, loss, row_dot(gradient, gradient))
         status = torch.where(moved, int(Status.MOVED), status)
         status = torch.where(moved & ~finite, int(Status.NOT_FINITE), status)
         moved = moved & finite
