@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.rows import FULL, QUICK
 from benchmarks.running import chosen, run, save, table
+from teleport_env.agents.comparison.tables import terminal
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
         raise SystemExit(f"benchmark: {error}") from error
     found = run(rows, curves if arguments.curves else (), QUICK if arguments.quick else FULL, console.print)
     save(found, arguments.out)
-    console.print(table(found))
+    console.print(terminal(table(found)))
     console.print(f"Saved as {arguments.out / 'benchmark.md'} and benchmark.json")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MISSING = "n/a"
 """What stands in place of a figure that is not finite."""
 
+_STYLES = {"": "", "top": "bold", "win": "green", "loss": "red"}  # on a terminal
 _TEMPLATES = Path(__file__).parent / "templates"
 # what f-strings make of a float that is not finite; in prose alone, since an agent may be called "nan"
 _NOT_FINITE = re.compile(r"[+-]?\b(?:nan|inf)\b(?:\s*(?:%|±\s*(?:nan|inf)\b))?")
@@ -34,7 +35,7 @@ class Cell(NamedTuple):
     Attributes:
         text: The figure or the words.
         range: The interval of the figure, ``"[low, high]"``; empty where there is none.
-        look: ``"top"`` (bold), ``"win"``, ``"loss"`` or nothing. On a terminal it does nothing.
+        look: ``"top"`` (bold), ``"win"``, ``"loss"`` or nothing. The latter two are colours, which Markdown does not have.
     """
 
     text: str
@@ -213,7 +214,7 @@ def terminal(table: Table) -> TerminalTable:
     for _, rows in table.parts:
         shown.add_section()
         for row in rows:
-            shown.add_row(*(Text(str(cell)) for _, cell in table.cells(row)))
+            shown.add_row(*(Text(str(cell), _STYLES[cell.look]) for _, cell in table.cells(row)))
     return shown
 
 
@@ -223,7 +224,8 @@ def render(template: str, folder: Path | None = None, **values: Any) -> str:
     Args:
         template: The name of its file, which escapes for HTML where it ends in ``.html``.
         folder: Where it is; None: beside this module. The templates beside this module may be included from anywhere.
-        values: What it names. A `Table` is shown by the filters ``html`` and ``markdown``, a name by ``plain``.
+        values: What it names. A `Table` is shown by the filters ``html`` and ``markdown``, a name by ``plain``, a figure
+            by ``significant``.
 
     Raises:
         ImportError: Jinja2 is not installed; the message names the extra.
@@ -239,5 +241,5 @@ def render(template: str, folder: Path | None = None, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"html": html, "markdown": markdown, "plain": in_markdown, "setting": setting, "number": number}
+    made.filters |= {"html": html, "markdown": markdown, "plain": in_markdown, "significant": significant}
     return made.get_template(template).render(**values)

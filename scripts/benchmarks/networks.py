@@ -16,8 +16,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from benchmarks.published import published_ascent
 from benchmarks.rows import Curve, Measured, Row, Scale, timed
+from reproduction import plain
 from teleport_env.problems import LinearNetwork, MatrixFactorization, MLPRegression, problem_from
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.network_problem import SquaredErrorProblem
@@ -155,7 +155,7 @@ def against_published(width: int, samples: int, linear: bool, scale: Scale) -> M
     slope, rate = (1.0 if linear else 0.1), 1e-6 * search.rate  # type: ignore[attr-defined]
     work: dict[str, Callable[[], object]] = {
         "ours": partial(search.find, start),
-        "theirs": partial(published_ascent, weights, inputs, targets, slope, STEPS, rate),
+        "theirs": partial(plain.teleport, weights, inputs, targets, STEPS, rate, slope, released=True),
     }
     seconds = timed(work, replace(scale, repeats=min(scale.repeats, 2)) if width > 128 else scale)
     return Measured(seconds["theirs"] / seconds["ours"], 1e3 * seconds["ours"], 1e3 * seconds["theirs"], "ms")

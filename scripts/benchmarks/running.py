@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from benchmarks import engine, networks
 from benchmarks.rows import Curve, Measured, Row, Scale
+from teleport_env.agents.comparison.tables import Cell, Table, listed, render, significant, to_json
 from teleport_env.agents.versions import versions
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 ROWS: tuple[Row, ...] = (*engine.ROWS, *networks.ROWS)
 CURVES: tuple[Curve, ...] = (*engine.CURVES, *networks.CURVES)
@@ -104,79 +101,46 @@ def _record(row: Row, measured: Measured) -> dict[str, Any]:
 def save(found: dict[str, Any], folder: Path) -> None:
     """Write ``benchmark.json``, ``benchmark.md`` and a picture a curve into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "benchmark.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "benchmark.json").write_text(to_json(found, indent=1), encoding="utf-8")
     (folder / "benchmark.md").write_text(markdown(found), encoding="utf-8")
     for curve in found["curves"]:
         picture(curve).savefig(folder / f"{curve['file']}.png", dpi=120)
 
 
-def number(value: float) -> str:
-    """Three significant digits, thousands separated."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def cells(record: dict[str, Any]) -> list[str]:
-    """One row of the table as text: what, against, target, got, ours, theirs, reached."""
-    sign = ">=" if record["bound"] == "at least" else "<="
-    unit = record["unit"]
-    return [
-        record["name"],
-        record["against"],
-        f"{sign} {record['target']:g} x",
-        f"{number(record['ratio'])} x",
-        f"{number(record['ours'])} {unit}",
-        f"{number(record['theirs'])} {unit}",
-        "yes" if record["reached"] else "NO",
-    ]
-
-
-HEADS = ("what", "against", "target", "got", "ours", "theirs", "reached")
-
-
 def table(found: dict[str, Any]) -> Table:
-    """The rows for a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    """A row per comparison: what, against, target, got, ours, theirs, reached."""
 
-    shown = Table(title="Speed", title_justify="left", box=SIMPLE_HEAD)
-    for head in HEADS:
-        shown.add_column(head, justify="left" if head in ("what", "against") else "right")
-    for record in found["rows"]:
-        shown.add_row(*cells(record), style=None if record["reached"] else "red")
-    return shown
+    def cells(record: dict[str, Any]) -> list[str | Cell]:
+        sign, unit = ">=" if record["bound"] == "at least" else "<=", record["unit"]
+        figures = [f"{significant(record[name])} {unit}" for name in ("ours", "theirs")]
+        reached = Cell("yes") if record["reached"] else Cell("NO", look="loss")
+        got = [f"{sign} {record['target']:g} x", f"{significant(record['ratio'])} x"]
+        return [record["name"], record["against"], *got, *figures, reached]
+
+    heads = ("what", "against", "target", "got", "ours", "theirs", "reached")
+    return replace(listed(heads, map(cells, found["rows"]), words=2), title="Speed")
+
+
+def _grown(curve: dict[str, Any]) -> Table:
+    """A row per size, a column per line of a curve."""
+    columns = {name: dict(map(tuple, points)) for name, points in curve["lines"].items()}
+    sizes = sorted({x for points in columns.values() for x in points})
+    rows = ([f"{x:g}", *(significant(points[x]) if x in points else "" for points in columns.values())] for x in sizes)
+    return listed((curve["x"], *columns), rows, words=0)
 
 
 def markdown(found: dict[str, Any]) -> str:
     """The rows, their details and what they were measured with, as a page."""
-    given = found["settings"]
-    scale, threads = given["scale"], given["threads"]
-    lines = [
-        "# Benchmark",
-        "",
-        f"{given['processor']}, {given['cores']} cores; {threads['torch']} thread(s) of torch; "
-        + ", ".join(f"{name} {version}" for name, version in given["versions"].items())
-        + f". Best of {scale['repeats']} interleaved turns of {scale['seconds']} s"
-        + (
-            "." if scale["divide"] == 1 else f"; **sizes divided by {scale['divide']}: not what the targets speak of**."
-        ),
-        "",
-        "| " + " | ".join(HEADS) + " |",
-        "|" + "---|" * len(HEADS),
-        *("| " + " | ".join(cells(record)) + " |" for record in found["rows"]),
-        "",
-    ]
-    for record in found["rows"]:
-        if record["details"]:
-            figures = ", ".join(f"{name}: {number(value)}" for name, value in record["details"].items())
-            lines += [f"* {record['name']}, against {record['against']}: {figures}"]
-    for curve in found["curves"]:
-        lines += ["", f"## {curve['name']}", "", f"| {curve['x']} | " + " | ".join(curve["lines"]) + " |"]
-        lines += ["|" + "---|" * (1 + len(curve["lines"]))]
-        columns = {name: dict(map(tuple, points)) for name, points in curve["lines"].items()}
-        for x in sorted({x for points in columns.values() for x in points}):
-            shown = (number(points[x]) if x in points else "" for points in columns.values())
-            lines += [f"| {x:g} | " + " | ".join(shown) + " |"]
-    return "\n".join(lines) + "\n"
+    versions = found["settings"]["versions"].items()
+    return render(
+        "page.md.j2",
+        Path(__file__).parent / "templates",
+        given=found["settings"],
+        versions=", ".join(f"{name} {version}" for name, version in versions if name != "platform"),
+        table=table(found),
+        records=found["rows"],
+        curves=[(curve, _grown(curve)) for curve in found["curves"]],
+    )
 
 
 def picture(curve: dict[str, Any]) -> Any:

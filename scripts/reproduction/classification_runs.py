@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
-from reproduction.course import Course, play
-from reproduction.one_each import OneEach
-from reproduction.results import Setup, sign
+from reproduction.course import Course, OneEach, play
+from reproduction.results import Setup, interval_of, sign, signed
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
 from teleport_env.problems import problem_from
@@ -313,11 +311,7 @@ def paired(course: Course, base: Course, name: str = "training_loss", epoch: int
     (Student's t, over seeds; infinite for a single one)."""
     values, others = final(course, name, epoch), final(base, name, epoch)
     both = np.isfinite(values) & np.isfinite(others)
-    difference = np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12))
-    if len(difference) < 2:
-        return float(difference.sum()), np.inf
-    quantile = float(stats.t.ppf(0.975, len(difference) - 1))
-    return float(difference.mean()), float(quantile * difference.std(ddof=1) / np.sqrt(len(difference)))
+    return interval_of(np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12)))
 
 
 def interval(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> str:
@@ -325,9 +319,7 @@ def interval(course: Course, base: Course, name: str = "training_loss", epoch: i
     lost = int(course.diverged.sum())
     if lost == len(course.diverged):
         return "diverges"
-    middle, half = paired(course, base, name, epoch)
-    told = f"{middle:+.2f}" + (f" ± {half:.2f}" if np.isfinite(half) else "")
-    return told + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
+    return signed(*paired(course, base, name, epoch)) + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
 
 
 def loses_half(course: Course) -> bool:

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from teleport_env.agents.base import Agent
+from teleport_env.agents.base import Agent, State
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.registration import id_of
 
@@ -76,6 +76,29 @@ class Course:
     def measurements(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps ``(M,)`` and values ``(M, B)`` of one measurement."""
         return np.array([step for step, _ in self.measured]), np.stack([values[name] for _, values in self.measured])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneEach(Agent):
+    """One teleport after ``at`` gradient steps, each run by a search of its own.
+
+    Attributes:
+        at: Gradient steps before it.
+        searches: Index of the search of each run.
+    """
+
+    name: str = "one each"
+    at: int = 5
+    searches: tuple[int, ...] = ()
+
+    def initial_state(self, count: int) -> State:
+        return {"taken": np.zeros(count, dtype=np.int64), "done": np.zeros(count, dtype=bool)}
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        due = (memory["taken"] == self.at) & ~memory["done"]
+        memory["done"] |= due
+        memory["taken"] += ~due
+        return np.where(due, self.steps + np.asarray(self.searches), 0)
 
 
 def play(

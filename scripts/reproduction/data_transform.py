@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reproduction.course import play
 from reproduction.pictures import COLOURS, panels
-from reproduction.results import Findings, Row, Setup, verdict
+from reproduction.results import Findings, Row, Setup, interval_of, signed, verdict
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -108,8 +108,7 @@ def _gain(losses: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
     """Mean orders of magnitude below the plain runs, and half the width of its 95 % interval."""
     worst = 100.0 * plain[0]
     ends = [np.where(np.isfinite(end), np.minimum(end, worst), worst) for end in (losses[-1], plain[-1])]
-    gained = np.log10(ends[1] / ends[0])
-    return float(gained.mean()), float(1.96 * gained.std(ddof=1) / np.sqrt(len(gained)))
+    return interval_of(np.log10(ends[1] / ends[0]), normal=True)
 
 
 def data_transform(setup: Setup) -> Findings:
@@ -139,7 +138,7 @@ def data_transform(setup: Setup) -> Findings:
         Row(
             claim="(Whether such teleports speed training up, which the paper does not test)",
             obtained=f"orders of magnitude below plain descent after {STEPS} steps at the same rate: "
-            + "; ".join(f"{label} {middle:+.2f} ± {half:.2f}" for label, (middle, half) in gains.items()),
+            + "; ".join(f"{label} {signed(*gain)}" for label, gain in gains.items()),
             holds="not comparable",
             why=f"{len(SEARCHES)} searches of {SEARCHED} steps of bounded length, ours; the paper has the algorithm and no "
             "experiment for it. A run "

@@ -11,7 +11,7 @@ import torch
 
 from reproduction.course import Course, play
 from reproduction.pictures import COLOURS, panels
-from reproduction.results import Findings, Row, Setup, sign, verdict
+from reproduction.results import Findings, Row, Setup, interval_of, sign, signed, verdict
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Every, First, Never
 from teleport_env.problems.matrix_factorization import MatrixFactorization
@@ -50,14 +50,8 @@ def _orders(course: Course, step: int = -1) -> np.ndarray:
     return np.where(np.isfinite(loss), np.log10(np.clip(loss, 1e-12, 1e12)), start + 2.0)
 
 
-def _bounds(difference: np.ndarray) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval."""
-    return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
 def _interval(difference: np.ndarray) -> str:
-    middle, half = _bounds(difference)
-    return f"{middle:+.2f} ± {half:.2f}"
+    return signed(*interval_of(difference, normal=True))
 
 
 def _best(gains: Mapping[tuple[str, float], Sequence[np.ndarray]], rate: float) -> str:
@@ -183,7 +177,7 @@ def discussion(setup: Setup) -> Findings:
             claim="Teleporting a factorization once, at the start, to a longer gradient speeds it up",
             obtained=f"log10 of the loss after {STEPS} steps against none, for drawn imbalances "
             f"{', '.join(map(str, IMBALANCES))}: {told}",
-            holds=verdict([sign(*_bounds(differences)) for differences in up.values()]),
+            holds=verdict([sign(*interval_of(differences, normal=True)) for differences in up.values()]),
             why=f"At rate {RATES[0]:g} the way up is at {np.median(early):+.2f} after 10 steps and at "
             f"{np.median(up['up the gradient norm', RATES[0]]):+.2f} after {STEPS} (medians). Over all draws: "
             + ", ".join(

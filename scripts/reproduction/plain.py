@@ -1,32 +1,24 @@
-"""The published formulas as they stand: a plain implementation that the runtime figure times ours against.
+"""The published formulas as they stand: what the runtime figure and the benchmark time ours against.
 
 This module alone does not go through the environment: it is what a reader of the paper would write. Eq. 8 with a
-pseudo-inverse a layer, and an ascent that differentiates twice through the whole network (Algorithm 1).
+pseudo-inverse a layer, and an ascent that differentiates twice through the whole network (Algorithm 1). Every step takes two
+pseudo-inverses of the same layer input a pair, one in the loss that is differentiated and one in the move.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import leaky_relu
 
 SLOPE = 0.1
 
 
-def activation(z: Tensor) -> Tensor:
-    """Leaky ReLU."""
-    return torch.nn.functional.leaky_relu(z, SLOPE)
-
-
-def inverse(a: Tensor) -> Tensor:
-    """Its inverse."""
-    return torch.nn.functional.leaky_relu(a, 1.0 / SLOPE)
-
-
-def loss(weights: list[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-    """``0.5 |W_L s(... s(W_1 X)) - Y|^2``."""
+def loss(weights: list[Tensor], inputs: Tensor, targets: Tensor, slope: float = SLOPE) -> Tensor:
+    """``0.5 |W_L s(... s(W_1 X)) - Y|^2`` with leaky ReLUs of a slope; of slope 1 the network is linear."""
     value = inputs
     for weight in weights[:-1]:
-        value = activation(weight @ value)
+        value = leaky_relu(weight @ value, slope)
     return 0.5 * (weights[-1] @ value - targets).square().sum()
 
 
@@ -37,29 +29,44 @@ def gradient_step(weights: list[Tensor], inputs: Tensor, targets: Tensor, rate: 
     return [weight.detach() - rate * slope for weight, slope in zip(leaves, slopes, strict=True)]
 
 
-def act(weights: list[Tensor], inputs: Tensor, increments: list[Tensor]) -> list[Tensor]:
-    """Eq. 8 on every pair in turn, with ``g = 1 + T`` and its true inverse."""
+def act(
+    weights: list[Tensor], inputs: Tensor, increments: list[Tensor], slope: float = SLOPE, released: bool = False
+) -> list[Tensor]:
+    """Eq. 8 on every pair in turn, with ``g = 1 + T`` and its true inverse, and layer inputs from the weights moved so far.
+
+    ``released``: as the released code has it, with ``1 - T`` for the inverse and layer inputs from before the move.
+    """
     moved, value = list(weights), inputs
     for index, increment in enumerate(increments):
-        element = torch.eye(len(increment), dtype=increment.dtype) + increment
-        target = inverse(element @ activation(moved[index] @ value))
+        identity = torch.eye(len(increment), dtype=increment.dtype)
+        target = leaky_relu((identity + increment) @ leaky_relu(moved[index] @ value, slope), 1.0 / slope)
         moved[index] = target @ torch.linalg.pinv(value)
-        moved[index + 1] = moved[index + 1] @ torch.linalg.inv(element)
-        value = activation(moved[index] @ value)
+        inverse = identity - increment if released else torch.linalg.inv(identity + increment)
+        moved[index + 1] = moved[index + 1] @ inverse
+        value = leaky_relu((weights if released else moved)[index] @ value, slope)
     return moved
 
 
-def teleport(weights: list[Tensor], inputs: Tensor, targets: Tensor, steps: int, rate: float) -> list[Tensor]:
-    """Algorithm 1's teleport by ``steps`` steps of ascent on the squared gradient norm."""
+def teleport(
+    weights: list[Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    steps: int,
+    rate: float,
+    slope: float = SLOPE,
+    released: bool = False,
+) -> list[Tensor]:
+    """The weights ``(out, in)``, lowest first, after ``steps`` steps of ascent on the squared gradient norm."""
     weights = [weight.detach() for weight in weights]
     for _ in range(steps):
         increments = [
             torch.zeros(len(w), len(w), dtype=w.dtype, requires_grad=True)  # T at the identity
             for w in weights[:-1]
         ]
-        moved = act(weights, inputs, increments)
-        slopes = torch.autograd.grad(loss(moved, inputs, targets), moved, create_graph=True)
-        squared = torch.stack([slope.square().sum() for slope in slopes]).sum()
+        moved = act(weights, inputs, increments, slope, released)
+        slopes = torch.autograd.grad(loss(moved, inputs, targets, slope), moved, create_graph=True)
+        squared = torch.stack([each.square().sum() for each in slopes]).sum()
         directions = torch.autograd.grad(squared, increments)
-        weights = [w.detach() for w in act(weights, inputs, [rate * d for d in directions])]
+        with torch.no_grad():
+            weights = act(weights, inputs, [rate * d for d in directions], slope, released)
     return weights

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from teleport_env.agents.comparison.tables import MISSING, Table, listed, render, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +108,7 @@ class Findings:
             "rows": [asdict(row) for row in self.rows],
             "pictures": list(self.pictures),
         }
-        files[-1].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        files[-1].write_text(to_json(content, indent=1), encoding="utf-8")
         return files
 
 
@@ -115,53 +120,44 @@ def page(titles: Mapping[str, str], folder: Path, images: str) -> str:
         folder: Where `Findings.write` wrote.
         images: Path of the pictures from the page.
     """
-    found = {name: folder / f"{name}.json" for name in titles}
-    content = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
-    lines = [
-        "# The paper, reproduced",
-        "",
-        "Zhao, Dehmamy, Walters, Yu, *Symmetry Teleportation for Accelerated Optimization*, NeurIPS 2022 "
-        "([arXiv 2205.10637](https://arxiv.org/abs/2205.10637)). Every experiment is played through the public "
-        "environments by "
-        "a schedule that issues the teleports. This page is written by `make reproduce` (the quick form; "
-        "`scripts/reproduce.py FIGURE --full` plays the published sizes; the table says which form a figure has here). The "
-        "propositions are in `tests/theory/`.",
-        "",
-        "What the released code does was read in that code; it covers figures 2, 3 and 7. The claims of figures 4, 5, 6 "
-        "and 8 and of the discussion were checked against public reading notes of the paper's third version, not against "
-        "the paper itself, whose text was not to be had; the numbers of its propositions, but for 5.1, are unchecked. "
-        "*Steps* are counted from 0. Published settings are called published, all others are ours.",
-        "",
-        "*Not shown* are claims whose 95 % interval covers both outcomes; *not comparable* those that nothing stands "
-        "against: findings of ours, and single runs.",
-        "",
-        "| | form | claims | hold | partly | do not hold | not shown | not comparable |",
-        "|---|---|---|---|---|---|---|---|",
-        *_overview(titles, content),
-        "",
-    ]
-    for name, part in content.items():
-        lines += [f"## {titles[name]}", ""]
-        lines += [f"![{titles[name]}]({images}/{picture}.png)" for picture in part["pictures"]]
-        lines += ["", *(f"* {sentence}" for sentence in part["settings"]), ""]
-        lines += ["| claim | obtained | holds | |", "|---|---|---|---|"]
-        lines += [
-            "| " + " | ".join(_cell(row[key]) for key in ("claim", "obtained", "holds", "why")) + " |"
-            for row in part["rows"]
-        ]
-        lines += [""]
-    return "\n".join(lines).rstrip() + "\n"
+    files = {title: folder / f"{name}.json" for name, title in titles.items()}
+    found = {title: json.loads(file.read_text(encoding="utf-8")) for title, file in files.items() if file.exists()}
 
-
-def _overview(titles: Mapping[str, str], content: Mapping[str, dict]) -> Iterable[str]:
-    for name, part in content.items():
+    def counts(title: str, part: Mapping[str, Any]) -> list[str]:
         verdicts = [row["holds"] for row in part["rows"]]
-        counts = " | ".join(str(verdicts.count(verdict) or "") for verdict in HOLDS)
-        yield f"| {titles[name]} | {part['form']} | {len(verdicts)} | {counts} |"
+        return [title, part["form"], str(len(verdicts)), *(str(verdicts.count(one) or "") for one in HOLDS)]
+
+    def claims(part: Mapping[str, Any]) -> Table:
+        keys = ("claim", "obtained", "holds", "why")
+        return listed((*keys[:-1], ""), ([row[key] for key in keys] for row in part["rows"]), words=4, prose=True)
+
+    heads = ("", "form", "claims", "hold", "partly", "do not hold", "not shown", "not comparable")
+    return render(
+        "page.md.j2",
+        Path(__file__).parent / "templates",
+        overview=listed(heads, (counts(*one) for one in found.items())),
+        figures=[{**part, "title": title, "table": claims(part)} for title, part in found.items()],
+        images=images,
+    )
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def interval_of(values: np.ndarray, normal: bool = False) -> tuple[float, float]:
+    """Mean of the finite values and half the width of its 95 % interval: Student's, or the ``normal`` one of many values.
+
+    The half is infinite where there are fewer than two values, and the mean NaN where there is none.
+    """
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float(values.mean()) if len(values) else np.nan, np.inf
+    quantile = 1.96 if normal else float(stats.t.ppf(0.975, len(values) - 1))
+    return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def signed(middle: float, half: float, missing: str = MISSING) -> str:
+    """An interval in words."""
+    if np.isnan(middle):
+        return missing
+    return f"{middle:+.2f}" + (f" ± {half:.2f}" if np.isfinite(half) else "")
 
 
 def verdict(checks: Sequence[bool | None]) -> str:

@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from reproduction.course import Course, play
-from reproduction.one_each import OneEach
+from reproduction.course import Course, OneEach, play
 from reproduction.pictures import panels
 from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
 from reproduction.results import Findings, Row, Setup, verdict

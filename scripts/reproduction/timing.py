@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from reproduction.classification_runs import (
     ALONE,
@@ -25,7 +24,7 @@ from reproduction.classification_runs import (
 )
 from reproduction.course import Course
 from reproduction.pictures import COLOURS, band, panels
-from reproduction.results import Findings, Row, Setup, sign, verdict
+from reproduction.results import Findings, Row, Setup, interval_of, sign, signed, verdict
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never
 
@@ -103,24 +102,15 @@ def _logs(course: Course) -> np.ndarray:
         return np.log10(np.maximum(final(course), 1e-12))
 
 
-def _interval_of(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half the width of Student's 95 % interval."""
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return float(values.mean()) if len(values) else np.nan, np.inf
-    quantile = float(stats.t.ppf(0.975, len(values) - 1))
-    return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
-
-
 def _told(middle: float, half: float) -> str:
-    return "no seed lasts" if np.isnan(middle) else f"{middle:+.2f} ± {half:.2f}"
+    return signed(middle, half, missing="no seed lasts")
 
 
 def _rank(courses: Sequence[Course]) -> tuple[float, float]:
     """Rank correlation of the loss at the end with the place of the schedule, over the seeds; a diverged run ranks last."""
     ranks = pd.DataFrame(np.stack([_logs(course) for course in courses])).rank()
     place = pd.Series(range(len(courses)), dtype=float)
-    return _interval_of(ranks.corrwith(place).fillna(0.0).to_numpy())
+    return interval_of(ranks.corrwith(place).fillna(0.0).to_numpy())
 
 
 def _gain(courses: Sequence[Course], plain: Course) -> tuple[float, float]:
@@ -128,7 +118,7 @@ def _gain(courses: Sequence[Course], plain: Course) -> tuple[float, float]:
     difference = np.stack([_logs(course) - _logs(plain) for course in courses])
     difference = np.where(np.isfinite(difference), difference, np.nan)
     counts = np.isfinite(difference).sum(axis=0)
-    return _interval_of(np.where(counts > 0, np.nansum(difference, axis=0) / np.maximum(counts, 1), np.nan))
+    return interval_of(np.where(counts > 0, np.nansum(difference, axis=0) / np.maximum(counts, 1), np.nan))
 
 
 def _order(panel: str, courses: Sequence[Course]) -> tuple[str, list[bool | None]]:
@@ -138,7 +128,7 @@ def _order(panel: str, courses: Sequence[Course]) -> tuple[str, list[bool | None
     if panel == "when":  # the first is before training
         first, rest = _logs(courses[0]), np.stack([_logs(course) for course in courses[1:]])
         with np.errstate(invalid="ignore"):
-            late = _interval_of(rest.mean(axis=0) - first)
+            late = interval_of(rest.mean(axis=0) - first)
         checks.append(sign(*late))
         told = f"; the later ones against the one before training {_told(*late)}"
         courses = courses[1:]

@@ -47,13 +47,23 @@ def test_run_and_save(tmp_path: Path) -> None:
     assert saved["settings"]["threads"]["torch"] >= 1
     assert saved["settings"]["versions"]["torch"]
     page = (tmp_path / "benchmark.md").read_text()
-    assert "| fast | slow | >= 2 x | 3 x | 6 us | 2 us | yes |" in page
-    assert "| slow | fast | <= 1.5 x | 3 x | 6 us | 2 us | NO |" in page
-    assert "repeats: 1" in page
-    assert "| 4 | 8 | 3 |" in page
+    assert "| fast | slow | >= 2 x | 3.00 x | 6.00 us | 2.00 us | yes |" in page
+    assert "| slow | fast | <= 1.5 x | 3.00 x | 6.00 us | 2.00 us | NO |" in page
+    assert "repeats: 1.00" in page
+    assert "| 4 | 8.00 | 3.00 |" in page
     assert "divided by 512" in page, "sizes that are not the targets' are said to be so"
     assert (tmp_path / "grown.png").stat().st_size > 1000
-    assert running.table(found).row_count == 2
+    assert len(running.table(found).rows) == 2
+
+
+def test_a_figure_that_is_none_is_said_to_be_missing(tmp_path: Path) -> None:
+    """Regression: where a system does not tell the resident memory, the page said nan and the JSON was none."""
+    row = Row("memory", "early", 1.0, "at most", lambda scale: Measured(math.nan, math.nan, math.inf, "MB"))
+    running.save(running.run([row], [], TINY, lambda text: None), tmp_path)
+    page = (tmp_path / "benchmark.md").read_text()
+    assert "| memory | early | <= 1 x | n/a x | n/a MB | n/a MB | NO |" in page
+    saved = json.loads((tmp_path / "benchmark.json").read_text(), parse_constant=pytest.fail)
+    assert saved["rows"][0]["ratio"] is None
 
 
 def test_reached() -> None:

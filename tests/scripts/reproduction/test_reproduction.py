@@ -17,9 +17,8 @@ from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce
 from reproduction import plain as published_formulas
 from reproduction.classification import alike, sweep_sentence
 from reproduction.classification_runs import below, choice, datasets, interval, paired
-from reproduction.course import Course, longer_at_equal_loss, play
+from reproduction.course import Course, OneEach, longer_at_equal_loss, play
 from reproduction.figures import titles
-from reproduction.one_each import OneEach
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
 from reproduction.regression import agents, agreement
 from reproduction.regression_claims import against, both, lower
