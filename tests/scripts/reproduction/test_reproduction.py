@@ -22,7 +22,7 @@ from reproduction.figures import titles
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
 from reproduction.regression import agents, agreement
 from reproduction.regression_claims import against, both, lower
-from reproduction.results import sign, verdict
+from reproduction.results import interval_of, sign, signed, verdict
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.checks import CheckFailed, check_problem
 from teleport_env.problems.base import Evaluator
@@ -134,6 +134,14 @@ def test_an_interval_that_covers_both_outcomes_decides_nothing() -> None:
     assert sign(-0.2, 0.1, clean=False) is None
     # alike: the whole interval within 0.05; unlike: the whole interval outside
     assert [alike(0.01, 0.03), alike(0.14, 1.39), alike(0.0, 0.05), alike(0.2, 0.1)] == [True, None, None, False]
+
+
+def test_an_interval_that_there_is_not_is_left_out() -> None:
+    """Regression: figure 5 with one seed that lasts said ``+0.83 ± inf``."""
+    assert signed(*interval_of(np.array([0.83, np.inf]))) == "+0.83"
+    assert signed(*interval_of(np.array([np.nan]))) == "n/a"
+    assert signed(*interval_of(np.array([0.1, 0.2, 0.3]))) == "+0.20 ± 0.25"
+    assert signed(*interval_of(np.array([0.1, 0.2, 0.3]), normal=True)) == "+0.20 ± 0.11"
 
 
 def test_the_ascent_rate_is_the_best_of_those_that_lengthen_the_gradient() -> None:
@@ -429,9 +437,9 @@ def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
 
 
 def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
-    rows = [Row(claim="|grad L|", obtained="two\nlines", holds="no", why="")]
+    rows = [Row(claim="|grad L|", obtained="two\nlines", holds="no", why="median nan")]
     Findings(rows, {}, {}, ["A setting."]).write("figure1", tmp_path)
     written = page(titles(), tmp_path, "images")
-    assert "| \\|grad L\\| | two lines | no |  |" in written
+    assert "| \\|grad L\\| | two lines | no | median n/a |" in written
     assert "| Figure 1: the ellipse | quick | 1 |  |  | 1 |  |  |" in written
     assert "Figure 2" not in written
