@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from teleport_env.envs.settings import Settings
+from teleport_env.reading import tensor
 
 
 @dataclass
@@ -102,22 +103,18 @@ class ActionReader:
             # as unsigned integers, in which negative ones are large
             largest = action.view(np.uint64).max()
             if largest < steps:
-                return Actions(None, self._factors.take(torch.from_numpy(action).to(self._device)))
+                return Actions(None, self._factors.take(self._tensor(action, integers=True)))
             checked = bool(largest < total)
-        chosen = self._tensor(action)
+        chosen = self._tensor(action, integers=True)
         if not checked:
-            if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape != (count,):
-                raise ValueError(
-                    f"actions of the schedule mode are {count} integers, got shape {tuple(chosen.shape)} of "
-                    f"{chosen.dtype}"
-                )
+            if chosen.shape != (count,):
+                raise ValueError(f"actions of the schedule mode are {count} integers, got shape {tuple(chosen.shape)}")
             outside = (chosen < 0) | (chosen >= total)
             if bool(outside.any()):
                 raise ValueError(
                     f"action {chosen[outside][0].item()} is outside 0..{total - 1}: {steps} kinds of gradient step, "
                     f"then {len(settings.searches)} teleports"
                 )
-            chosen = chosen.to(torch.int64)
         step = chosen < steps
         factor = None if self._one_rate else self._factors[chosen.clamp_max(steps - 1)]
         return Actions(None, factor) if bool(step.all()) else Actions(step, factor, which=chosen - steps)
@@ -132,7 +129,7 @@ class ActionReader:
     def _hybrid(self, action: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(action, dict) or set(action) != {"teleport", "group"}:
             raise ValueError(f"actions of the hybrid mode are a dict with 'teleport' and 'group', got {action!r}")
-        teleport, group = self._tensor(action["teleport"]), self._tensor(action["group"])
+        teleport, group = self._tensor(action["teleport"], integers=True, flags=True), self._tensor(action["group"])
         shape = (self._count, self._settings.group_dim)
         if teleport.shape != shape[:1] or group.shape != shape:
             raise ValueError(
@@ -144,10 +141,8 @@ class ActionReader:
         _require_finite(group)
         return teleport == 1, group
 
-    def _tensor(self, value: Any) -> Tensor:
-        if isinstance(value, Tensor):
-            return value.detach().to(self._device)
-        return torch.as_tensor(np.asarray(value), device=self._device)
+    def _tensor(self, value: Any, **kinds: bool) -> Tensor:
+        return tensor(f"actions of the {self._settings.action_mode} mode", value, **kinds).to(self._device)
 
 
 def _require_finite(action: Tensor) -> None:

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
-from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
+from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, read_options, read_seed
+from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.history import History
 from teleport_env.envs.settings import Settings
-from teleport_env.groups.base import Element, map_element
 from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.random import Streams
+from teleport_env.reading import known
 
 
-class TeleportEnv(gym.Env[np.ndarray, Any]):
+class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
     """When, how far and to what end should an optimizer teleport?
 
     ## Description
@@ -58,20 +59,18 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
     * v0: first version.
     """
 
+    _many = False
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
 
     @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
     def __init__(self, name: str = DEFAULT_PROBLEM, render_mode: str | None = None, **arguments: Any) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        self.render_mode = render_mode
+        self.render_mode = None if render_mode is None else known("render_mode", render_mode, ("rgb_array",))
         self.settings = Settings.for_face(type(self), name, arguments)
         self.episodes = Episodes(self.settings, 1)
         self.observation_space = self.episodes.observation_space()
         self.action_space = action_space(self.settings)
         self._read = ActionReader(self.settings, 1)
-        self._key: Tensor | None = None
-        self._number = 0  # of the episode since the key was drawn
+        self._keys = self._numbers = torch.zeros(1, dtype=torch.int64, device="cpu")
         self._started = False
         self._over = False
         self._history = History(self.settings, 1) if render_mode else None
@@ -88,23 +87,16 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
             seed: Seeds this and all coming episodes.
             options: ``instance_id``: the instance to play; ``params``: ``(P,)``, where to start.
         """
-        super().reset(seed=seed)
-        options = dict(options or {})
-        if seed is not None or self._key is None:
-            self._key = first_keys([self.np_random])
-            self._number = 0
-        else:
-            self._number += 1
-        keys = Streams(self._key).fork(self._number).keys
-        ids, params = self.episodes.draw_ids(keys), None
-        if "instance_id" in options:
-            ids = instance_ids(options["instance_id"]).reshape(1)
-        if "params" in options:
-            params = torch.as_tensor(np.asarray(options["params"]), device="cpu")[None]
-        unknown = set(options) - {"instance_id", "params"}
-        if unknown:
-            raise ValueError(f"unknown reset options {sorted(unknown)}; there are 'instance_id' and 'params'")
-        self.episodes.reset(keys, ids, params=params)
+        options, seed = read_options(options, "instance_id", "params"), read_seed(seed)
+        with self._undone_if_refused():
+            super().reset(seed=seed)
+            if seed is not None or not self._started:
+                self._keys, self._numbers = first_keys([self.np_random]), torch.zeros_like(self._numbers)
+            else:
+                self._numbers = self._numbers + 1
+            keys = Streams(self._keys).fork(self._numbers).keys
+            ids, params = self._places(options, keys, torch.zeros_like(self._numbers))
+            self.episodes.reset(keys, ids, params=params)
         self._started = True
         self._over = False
         if self._history:
@@ -121,9 +113,9 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         if self._over:
             raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
         if self.settings.action_mode == "hybrid" and isinstance(action, dict):
-            batched: Any = {name: np.asarray(value)[None] for name, value in action.items()}
+            batched: Any = {name: _batched(value) for name, value in action.items()}
         else:
-            batched = np.asarray(action)[None]
+            batched = _batched(action)
         outcome = self.episodes.act(self._read(batched))
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
         self._over = terminated or truncated
@@ -137,8 +129,7 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         if self._history is None:
             gym.logger.warn("render() needs render_mode='rgb_array' at make()")
             return None
-        if not self._started:
-            raise gym.error.ResetNeeded("call reset() before render()")
+        self._need_reset("render()")
         from teleport_env.envs.rendering import draw
 
         return draw(self._history, self.episodes, 0)
@@ -147,34 +138,33 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
 
     def action_masks(self) -> np.ndarray:
         """``(actions,)`` bool: what the rest of the budget can pay, for maskable policies."""
+        self._need_reset("action_masks()")
         return action_masks(self.settings, self.episodes.left, self.episodes.prices)[0].cpu().numpy()
 
-    def snapshot(self) -> EpisodesSnapshot:
-        """The whole state, so that "what if I teleported now?" is two lines: ``s = env.unwrapped.snapshot()``, ...,
-        ``env.unwrapped.restore(s)``."""
-        return self.episodes.snapshot()
-
     @torch.inference_mode(False)
-    def restore(self, snapshot: EpisodesSnapshot) -> tuple[np.ndarray, dict[str, Any]]:
-        """Go back to a snapshot; returns the observation and info there. A rendered history is not rewound."""
-        self.episodes.restore(snapshot)
+    def restore(self, snapshot: EnvSnapshot) -> tuple[np.ndarray, dict[str, Any]]:
+        """Go back to a snapshot; returns the observation and info there. A rendered history is not rewound.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There has been no reset.
+            TypeError: It is no snapshot.
+            ValueError: It was made by an environment of another kind.
+        """
+        self._check_snapshot(snapshot)
+        self._load(snapshot)
         self._over = bool(self.episodes.ended)
         return self._observation(), self._info(False)
 
     def measure(self) -> dict[str, float]:
         """Loss on the whole training set, and validation loss and accuracy where there are any; costs no budget."""
+        self._need_reset("measure()")
         return {name: float(value) for name, value in self.episodes.measure().items()}
 
     @property
     def params(self) -> np.ndarray:
         """A copy of the parameters ``(P,)``."""
+        self._need_reset("params")
         return self.episodes.runs.params[0].cpu().numpy().copy()
-
-    @property
-    def data_element(self) -> Element | None:
-        """As `TeleportVectorEnv.data_element`, with a leading axis of one."""
-        element = self.episodes.runs.data_element
-        return None if element is None else map_element(torch.clone, element)
 
     def _observation(self) -> np.ndarray:
         return self.episodes.observation().cpu().numpy().reshape(-1)  # memory of its own already
@@ -186,18 +176,11 @@ class TeleportEnv(gym.Env[np.ndarray, Any]):
         return info
 
 
-def instance_ids(value: Any) -> Tensor:
-    """Ids of instances as an int64 tensor.
-
-    Raises:
-        ValueError: They are not integers.
-    """
-    found = np.asarray(value)
-    if not np.issubdtype(found.dtype, np.integer):
-        raise ValueError(f"instance_id must be an integer, got {value!r}")
-    return torch.as_tensor(found.astype(np.int64), device="cpu")
-
-
-def first_keys(generators: list[np.random.Generator]) -> Tensor:
-    """The keys ``(B,)`` of the episodes to come, one drawn from each generator."""
-    return torch.tensor([int(g.integers((1 << 63) - 1)) for g in generators], dtype=torch.int64, device="cpu")
+def _batched(value: Any) -> Any:
+    """One action with an axis in front; what is no array is left to the reader of actions, who says what is wrong."""
+    if isinstance(value, Tensor):
+        return value[None]
+    try:
+        return np.asarray(value)[None]
+    except (ValueError, TypeError):  # nested lists of different lengths
+        return [value]

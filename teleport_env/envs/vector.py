@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -14,27 +13,17 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
-from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
+from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, read_options, read_seeds
+from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.history import History
 from teleport_env.envs.settings import OUTPUTS, Settings
-from teleport_env.envs.single import first_keys, instance_ids
 from teleport_env.fast.upcoming import Upcoming
-from teleport_env.groups.base import Element, map_element
 from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.random import Streams, seeds_of_rows
+from teleport_env.reading import integer, known, tensor
 
 
-@dataclass(frozen=True)
-class VectorSnapshot:
-    """The whole state of a vector environment."""
-
-    episodes: EpisodesSnapshot
-    keys: Tensor
-    numbers: Tensor
-    pending: Tensor
-
-
-class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
+class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
     """``num_envs`` runs of `TeleportEnv` in one tensor; row ``i`` agrees with a single environment bit for bit in float64.
 
     Action, observation and reward are those of `TeleportEnv`, batched; observations lie column by column in memory, as those
@@ -55,6 +44,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
     single environment plays the same episodes; ``seed=[...]`` gives one a row. ``s`` and ``s + 1`` share no row.
     """
 
+    _many = True
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
 
     @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
@@ -68,17 +58,11 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         **arguments: Any,
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs must be a positive integer, got {num_envs!r}")
-        if output not in OUTPUTS:
-            raise ValueError(f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        self.num_envs = num_envs
+        self.num_envs = num_envs = integer("num_envs", num_envs, least=1)
         self.autoreset_mode = _autoreset(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.output = output
-        self.render_mode = render_mode
+        self.output = known("output", output, OUTPUTS)
+        self.render_mode = None if render_mode is None else known("render_mode", render_mode, ("rgb_array",))
         self.settings = Settings.for_face(type(self), name, arguments)
         self.episodes = Episodes(self.settings, num_envs)
         self.single_observation_space = self.episodes.observation_space()
@@ -91,7 +75,6 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         self._pending = torch.zeros(num_envs, dtype=torch.bool, device="cpu")  # over, to be reset by the next step
         self._some_pending = False
         self._upcoming: Upcoming | None = None  # of the keys there are
-        self._seeded = False
         self._started = False
         self._history = History(self.settings, num_envs) if render_mode else None
 
@@ -108,25 +91,18 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             options: ``reset_mask``: ``(num_envs,)`` bool, which rows start anew; ``instance_id``: one or one a row;
                 ``params``: ``(P,)`` or ``(num_envs, P)``. Rows that are not reset ignore theirs.
         """
-        options = dict(options or {})
+        options = read_options(options, "reset_mask", "instance_id", "params")
+        seeds = read_seeds(seed, self.num_envs)
         mask = self._mask(options.pop("reset_mask", None))
-        unknown = set(options) - {"instance_id", "params"}
-        if unknown:
-            raise ValueError(
-                f"unknown reset options {sorted(unknown)}; there are 'reset_mask', 'instance_id' and 'params'"
-            )
-        everyone = torch.ones(self.num_envs, dtype=torch.bool, device="cpu")
-        rows = everyone if mask is None else mask
         if mask is not None and not self._started:
             raise gym.error.ResetNeeded("the first reset must start every row: call reset() without reset_mask")
-        before = self._keys.clone(), self._numbers.clone()
-        fresh = self._seed(seed, rows)
-        self._numbers[rows & ~fresh] += 1
-        try:
+        with self._undone_if_refused():
+            rows = torch.ones(self.num_envs, dtype=torch.bool, device="cpu") if mask is None else mask
+            if seeds is not None or not self._started:
+                self._draw_keys(seeds, rows)
+            else:
+                self._numbers[rows] += 1
             self._begin(mask, options)
-        except Exception:
-            self._keys, self._numbers, self._upcoming = *before, None  # a reset that failed has not happened
-            raise
         self._started = True
         return self._observation(), self._info(self.episodes.numbers(), None)
 
@@ -170,8 +146,7 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
         if self._history is None:
             gym.logger.warn("render() needs render_mode='rgb_array' at make_vec()")
             return None
-        if not self._started:
-            raise gym.error.ResetNeeded("call reset() before render()")
+        self._need_reset("render()")
         from teleport_env.envs.rendering import draw
 
         return tuple(draw(self._history, self.episodes, row) for row in range(self.num_envs))
@@ -180,39 +155,33 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
 
     def action_masks(self) -> Any:
         """``(num_envs, actions)`` bool: what the rest of each budget can pay, in the schedule mode."""
+        self._need_reset("action_masks()")
         return self._out(action_masks(self.settings, self.episodes.left, self.episodes.prices))
 
-    def snapshot(self) -> VectorSnapshot:
-        """The whole state of every row, to be given to `restore`."""
-        return VectorSnapshot(
-            self.episodes.snapshot(), self._keys.clone(), self._numbers.clone(), self._pending.clone()
-        )
-
     @torch.inference_mode(False)
-    def restore(self, snapshot: VectorSnapshot) -> tuple[Any, dict[str, Any]]:
-        """Go back to a snapshot; returns the observations and infos there."""
-        self.episodes.restore(snapshot.episodes)
-        self._keys, self._numbers = snapshot.keys.clone(), snapshot.numbers.clone()
-        self._upcoming = None
-        self._pending = snapshot.pending.clone()
-        self._some_pending = bool(self._pending.any())
+    def restore(self, snapshot: EnvSnapshot) -> tuple[Any, dict[str, Any]]:
+        """As `TeleportEnv.restore`, for all rows."""
+        self._check_snapshot(snapshot)
+        self._load(snapshot)
         return self._observation(), self._info(self.episodes.numbers(), None)
+
+    def _load(self, snapshot: EnvSnapshot) -> None:
+        super()._load(snapshot)
+        self._upcoming = None
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            self._pending = self.episodes.ended.cpu()
+            self._some_pending = bool(self._pending.any())
 
     def measure(self) -> dict[str, Any]:
         """As `TeleportEnv.measure`, ``(num_envs,)`` each."""
+        self._need_reset("measure()")
         return {name: self._out(value) for name, value in self.episodes.measure().items()}
 
     @property
     def params(self) -> Any:
         """A copy of the parameters ``(num_envs, P)``."""
+        self._need_reset("params")
         return self._out(self.episodes.runs.params)
-
-    @property
-    def data_element(self) -> Element | None:
-        """For a symmetry that moves data, a copy of what new inputs must go through at inference (Algorithm 3): the moves of
-        all teleports so far, composed, for each run. None for other symmetries."""
-        element = self.episodes.runs.data_element
-        return None if element is None else map_element(torch.clone, element)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -221,35 +190,27 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
             return None
         if not isinstance(mask, (np.ndarray, Tensor)):
             raise TypeError(f"reset_mask must be a numpy array or a tensor, got {type(mask).__name__}")
-        found = torch.as_tensor(mask, device="cpu")
-        if found.shape != (self.num_envs,) or found.dtype != torch.bool:
+        if tuple(mask.shape) != (self.num_envs,) or mask.dtype not in (torch.bool, np.dtype(bool)):
             raise ValueError(
-                f"reset_mask must hold {self.num_envs} bools, got shape {tuple(found.shape)} of {found.dtype}"
+                f"reset_mask must hold {self.num_envs} bools, got shape {tuple(mask.shape)} of {mask.dtype}"
             )
+        found = tensor("reset_mask", mask, flags=True).cpu() == 1
         if not bool(found.any()):
             raise ValueError("reset_mask holds no True: there is nothing to reset")
-        return found.clone()
+        return found
 
-    def _seed(self, seed: int | Sequence[int | None] | None, rows: Tensor) -> Tensor:
-        """Draw new keys where a seed (or nothing yet) asks for it; returns for which rows."""
-        if seed is None and self._seeded:
-            return torch.zeros(self.num_envs, dtype=torch.bool, device="cpu")
-        if seed is None or isinstance(seed, (int, np.integer)):
-            super().reset(seed=None if seed is None else int(seed))
-            root = self.np_random.integers((1 << 63) - 1) if seed is None else seed
-            seeds = seeds_of_rows(int(root), self.num_envs)
-        else:
-            if len(seed) != self.num_envs:
-                raise ValueError(f"got {len(seed)} seeds for {self.num_envs} rows")
-            # None is a row whose seed does not matter, as in Gymnasium's own vector environments
-            seeds = [int(self.np_random.integers((1 << 63) - 1)) if value is None else int(value) for value in seed]
-        chosen = rows.nonzero().squeeze(1).tolist()
-        generators = [gym.utils.seeding.np_random(seeds[row])[0] for row in chosen]
+    def _draw_keys(self, seeds: int | list[int | None] | None, rows: Tensor) -> None:
+        """New keys for ``rows`` ``(num_envs,)`` bool, from one seed, from one per row, or from none."""
+        if not isinstance(seeds, list):
+            super().reset(seed=seeds)
+            root = int(self.np_random.integers((1 << 63) - 1)) if seeds is None else seeds
+            seeds = list(seeds_of_rows(root, self.num_envs))
+        # None is a row whose seed does not matter, as in Gymnasium's own vector environments
+        each = [int(self.np_random.integers((1 << 63) - 1)) if seed is None else seed for seed in seeds]
+        generators = [gym.utils.seeding.np_random(each[row])[0] for row in rows.nonzero().squeeze(1).tolist()]
         self._keys[rows] = first_keys(generators)
-        self._upcoming = None
         self._numbers[rows] = 0
-        self._seeded = True
-        return rows.clone()
+        self._upcoming = None
 
     def _begin_next(self, mask: Tensor) -> None:
         """Start the next episodes of the rows in ``mask`` ``(num_envs,)``."""
@@ -268,19 +229,8 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
     def _begin(self, mask: Tensor | None, options: dict[str, Any]) -> None:
         rows = slice(None) if mask is None else mask
         keys = Streams(self._keys[rows]).fork(self._numbers[rows]).keys
-        ids, params = self.episodes.draw_ids(keys), None
-        if "instance_id" in options:
-            wanted = instance_ids(options["instance_id"])
-            if wanted.ndim and wanted.shape != (self.num_envs,):
-                raise ValueError(
-                    f"instance_id must be one or {self.num_envs} integers, got shape {tuple(wanted.shape)}"
-                )
-            ids = wanted.expand(self.num_envs)[rows].clone()
-        if "params" in options:
-            given = torch.as_tensor(np.asarray(options["params"]), device="cpu")
-            if given.ndim not in (1, 2) or (given.ndim == 2 and len(given) != self.num_envs):
-                raise ValueError(f"params must have shape (P,) or ({self.num_envs}, P), got {tuple(given.shape)}")
-            params = given.expand(self.num_envs, given.shape[-1])[rows]
+        chosen = torch.arange(self.num_envs, device="cpu")[rows]
+        ids, params = self._places(options, keys, chosen)
         device_mask = None if mask is None else mask.to(self.settings.device)
         self.episodes.reset(keys, ids, device_mask, params)
         self._pending[rows] = False
@@ -358,7 +308,5 @@ class TeleportVectorEnv(VectorEnv[Any, Any, Any]):
 def _autoreset(mode: str | AutoresetMode) -> AutoresetMode:
     if isinstance(mode, AutoresetMode):
         return mode
-    names = {m.value.lower(): m for m in AutoresetMode} | {m.name.lower(): m for m in AutoresetMode}
-    if str(mode).lower() not in names:
-        raise ValueError(f"autoreset_mode must be one of {[m.value for m in AutoresetMode]}, got {mode!r}")
-    return names[str(mode).lower()]
+    names = {m.value: m for m in AutoresetMode} | {m.name: m for m in AutoresetMode}
+    return names[known("autoreset_mode", mode, names)]

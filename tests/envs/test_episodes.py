@@ -249,7 +249,7 @@ def test_options() -> None:
         env.reset(options={"start": 0})
     with pytest.raises(ValueError, match="shape"):
         env.reset(options={"params": [0.5]})
-    with pytest.raises(ValueError, match="integer, got 3.7"):
+    with pytest.raises(ValueError, match="instance_id must be an integer .*, got 3.7"):
         env.reset(options={"instance_id": 3.7})
     assert make("Rosenbrock", budget=np.int64(20)).settings.budget == 20.0
     paper = make("MLPRegression", split="paper")

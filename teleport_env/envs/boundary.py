@@ -1,0 +1,217 @@
+"""What both faces check before the episodes see it: options, seeds and snapshots. What is refused has not happened."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
+from teleport_env.envs.settings import Settings
+from teleport_env.groups.base import Element, map_element
+from teleport_env.reading import integer, known, refuse, shown, tensor
+
+
+@dataclass(frozen=True)
+class EnvSnapshot:
+    """The whole state of an environment; made by ``snapshot()``, handed to ``restore()``.
+
+    Attributes:
+        made_for: What an environment must share with the one that made it.
+        episodes: The episodes and their runs.
+        keys: ``(B,)`` int64: the key of each row's random numbers.
+        numbers: ``(B,)`` int64: the number of each row's episode since its key was drawn.
+        generator: The environment's ``np_random``.
+        seed: Its ``np_random_seed``.
+    """
+
+    made_for: Mapping[str, Any]
+    episodes: EpisodesSnapshot
+    keys: Tensor
+    numbers: Tensor
+    generator: np.random.Generator
+    seed: int
+
+
+class Boundary:
+    """The part of an environment that refuses, and that both faces share.
+
+    Attributes:
+        settings: The arguments of the environment, checked.
+        episodes: What is played.
+    """
+
+    settings: Settings
+    episodes: Episodes
+    _keys: Tensor
+    _numbers: Tensor  # of each row's episode since its key was drawn
+    _started: bool
+    _many: ClassVar[bool]  # whether options may have an entry per row
+    _np_random: np.random.Generator | None
+    _np_random_seed: int | None
+
+    def snapshot(self) -> EnvSnapshot:
+        """The whole state, so that "what if I teleported now?" is two lines: ``s = env.unwrapped.snapshot()``, ...,
+        ``env.unwrapped.restore(s)``.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There has been no reset.
+        """
+        self._need_reset("snapshot()")
+        s = self.settings
+        made_for = {
+            "problem": s.problem.name,
+            "split": s.split,
+            "optimizer": s.optimizer,
+            "symmetry": s.symmetry,
+            "dtype": s.dtype,
+            "device": s.device,
+        }
+        return EnvSnapshot(
+            made_for,
+            self.episodes.snapshot(),
+            self._keys.clone(),
+            self._numbers.clone(),
+            copy.deepcopy(self.np_random),  # type: ignore[attr-defined]  # of Gymnasium's classes
+            self.np_random_seed,  # type: ignore[attr-defined]
+        )
+
+    @property
+    def data_element(self) -> Element | None:
+        """For a symmetry that moves data, a copy of what new inputs must go through at inference (Algorithm 3): the moves of
+        all teleports so far, composed, ``(B, ...)``. None for other symmetries."""
+        self._need_reset("data_element")
+        element = self.episodes.runs.data_element
+        return None if element is None else map_element(torch.clone, element)
+
+    def _need_reset(self, call: str) -> None:
+        if not self._started:
+            raise gym.error.ResetNeeded(f"call reset() before {call}")
+
+    def _load(self, snapshot: EnvSnapshot) -> None:
+        """Go back to a snapshot that fits."""
+        self.episodes.restore(snapshot.episodes)
+        self._keys, self._numbers = snapshot.keys.clone(), snapshot.numbers.clone()
+        self._np_random, self._np_random_seed = copy.deepcopy(snapshot.generator), snapshot.seed
+
+    def _check_snapshot(self, snapshot: Any) -> None:
+        """Refuse what `_load` cannot use.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There has been no reset.
+            TypeError: It is no snapshot.
+            ValueError: It was made by an environment of another kind.
+        """
+        self._need_reset("restore()")
+        if not isinstance(snapshot, EnvSnapshot):
+            raise TypeError(f"restore() takes what snapshot() returned, got {shown(snapshot)}")
+        own = self.snapshot()
+        mine = dict(own.made_for) | _layout(own.episodes, "episodes") | _layout(own.keys, "keys")
+        theirs = dict(snapshot.made_for) | _layout(snapshot.episodes, "episodes") | _layout(snapshot.keys, "keys")
+        for name in dict.fromkeys([*mine, *theirs]):
+            if mine.get(name) != theirs.get(name):
+                raise ValueError(
+                    f"the snapshot is of an environment of another kind: its {name} is {shown(theirs.get(name))}, here "
+                    f"it is {shown(mine.get(name))}. Restore it where it was made, or in an environment made with the "
+                    "same arguments"
+                )
+
+    @contextmanager
+    def _undone_if_refused(self) -> Iterator[None]:
+        """Whatever raises inside leaves the environment as it was."""
+        saved = self.snapshot() if self._started else None
+        state = self._keys.clone(), self._numbers.clone(), copy.deepcopy(self._np_random), self._np_random_seed
+        try:
+            yield
+        except BaseException:
+            if saved is not None:
+                self._load(saved)
+            self._keys, self._numbers, self._np_random, self._np_random_seed = state
+            raise
+
+    def _places(self, options: dict[str, Any], keys: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Instances ``(R,)`` and starts ``(R, P)`` or None for the rows that begin, from the options or else drawn.
+
+        Args:
+            options: ``instance_id``, one or one per row of the environment, and ``params``, likewise.
+            keys: ``(R,)``: the keys of the new episodes.
+            rows: ``(R,)`` int64: which rows begin.
+        """
+        count = self.episodes.count
+        ids, params = self.episodes.draw_ids(keys), None
+        if "instance_id" in options:
+            value = options["instance_id"]
+            if self._many and _is_list(value):
+                wanted = tensor("instance_id", value, integers=True).cpu()
+                if wanted.shape != (count,) or bool((wanted < 0).any()):
+                    refuse("instance_id", f"one integer of at least 0 or {count} of them", value)
+            else:
+                wanted = torch.tensor(integer("instance_id", value, least=0, most=(1 << 63) - 1), device="cpu")
+            ids = wanted.expand(count)[rows].clone()
+        if "params" in options:
+            given = tensor("params", options["params"]).cpu()
+            if given.ndim != 1 and not (self._many and given.ndim == 2 and len(given) == count):
+                allowed = f"(P,) or ({count}, P)" if self._many else "(P,)"
+                raise ValueError(f"params must have shape {allowed}, got {tuple(given.shape)}")
+            params = given.expand(count, given.shape[-1])[rows]
+        return ids, params
+
+
+def read_options(options: Any, *allowed: str) -> dict[str, Any]:
+    """The options of a reset.
+
+    Raises:
+        ValueError: They are no dict, or one is unknown.
+    """
+    if not isinstance(options, Mapping | None):
+        refuse("options", "a dict or None", options)
+    return {known("a reset option", name, allowed): value for name, value in (options or {}).items()}
+
+
+def read_seed(seed: Any) -> int | None:
+    """A seed; raises ValueError unless it is None or an integer of at least 0."""
+    return None if seed is None else integer("seed", seed, least=0)
+
+
+def read_seeds(seed: Any, rows: int) -> int | list[int | None] | None:
+    """A seed, or one per row, of which each may be None.
+
+    Raises:
+        ValueError: It is neither, or there are not as many as rows.
+    """
+    if not _is_list(seed):
+        return read_seed(seed)
+    if len(seed) != rows:
+        refuse("seed", f"one integer or a list of {rows}, one per row", seed)
+    return [None if one is None else integer(f"seed of row {row}", one, least=0) for row, one in enumerate(seed)]
+
+
+def _is_list(value: Any) -> bool:
+    if isinstance(value, np.ndarray | Tensor):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def first_keys(generators: list[np.random.Generator]) -> Tensor:
+    """The keys ``(B,)`` of the episodes to come, one drawn from each generator."""
+    return torch.tensor([int(g.integers((1 << 63) - 1)) for g in generators], dtype=torch.int64, device="cpu")
+
+
+def _layout(value: Any, path: str) -> dict[str, str]:
+    """Precision and shape of every tensor in a snapshot by its path, and the types of what else is in it."""
+    if isinstance(value, Tensor | np.ndarray):
+        return {path: f"{value.dtype} {tuple(value.shape)}"}
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif isinstance(value, tuple | list):
+        value = dict(enumerate(value))
+    elif not isinstance(value, Mapping):
+        return {path: type(value).__name__}
+    return {key: text for name, item in value.items() for key, text in _layout(item, f"{path}.{name}").items()}
