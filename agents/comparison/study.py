@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
-from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
+from teleport_env.agents.comparison.beforehand import check_settings, check_work
+from teleport_env.agents.comparison.parallel import Task, run_tasks
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.known import compared
 from teleport_env.agents.learning.plans import plan_of
@@ -33,7 +34,6 @@ from teleport_env.agents.tuning.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
-from teleport_env.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from teleport_env.agents.comparison.report import Drawing
@@ -83,12 +83,7 @@ class Study:
     out: Path = Path("results/compare")
 
     def __post_init__(self) -> None:
-        for name, least in (("instances", 1), ("seeds", 1), ("tuning_instances", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        check_backend(self.backend)
-        if not self.problems:
-            raise ValueError(f"problems is empty; name one or more of {', '.join(PROBLEMS)}")
+        check_settings(self, instances=1, seeds=1, tuning_instances=0)
 
 
 def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, Any]:
@@ -102,7 +97,8 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         ``results`` (a data frame), ``summary`` (a data frame), ``settings`` (a dict) and ``page`` (the path of the report).
 
     Raises:
-        ValueError: An unknown problem or agent, before anything is computed.
+        ValueError: An unknown problem or agent, or a folder that cannot be written to, before anything is computed.
+        FileNotFoundError: A problem's data are missing, before anything is computed.
     """
     pandas = import_pandas()
     from teleport_env.agents.comparison.report import write_report
@@ -110,6 +106,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
 
     began = time.perf_counter()
     rosters = {problem: _roster(problem, study) for problem in study.problems}
+    check_work(study.problems, ("train", study.split), study.out)
     report(f"Tuning learning rates on the train split ({study.tuning_instances} instances a problem)")
     tuned = _tune(study, rosters) if study.tuning_instances else {}
     report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")

@@ -1,18 +1,22 @@
 """Work that can be cut off: every finished piece lies in a file and is not done again.
 
-A file holds the settings that its result depends on. A piece whose file says other settings is an error, not a silent reuse.
+A file holds the settings that its result depends on, and a checksum of all. A piece whose file says other settings, or was
+edited, is an error, not a silent reuse.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from teleport_env.agents.comparison.parallel import run_tasks
+from teleport_env.files import checksum, read_bytes, write
+
+MAX_BYTES = 1 << 30
+"""Largest file of a piece that is read."""
 
 
 @dataclass(frozen=True)
@@ -44,49 +48,63 @@ def complete(
     """The results of all pieces by path: read where they are done, worked out where they are not.
 
     Raises:
-        ValueError: A file belongs to other settings, or is none of this kind.
+        ValueError: A file belongs to other settings, or is none of this kind; or two pieces have one file.
     """
-    listed = list(pieces)
-    results: dict[str, Any] = {}
-    missing = []
-    for piece in listed:
-        path = folder / piece.path
-        if path.exists():
-            results[piece.path] = _read(path, piece.settings)
-        else:
-            missing.append(piece)
-    if len(missing) < len(listed):
-        report(f"{title}: {len(listed) - len(missing)} of {len(listed)} were done before")
-    settings = {piece.path: piece.settings for piece in missing}
+    listed: dict[str, Piece] = {}
+    for piece in pieces:
+        if listed.setdefault(piece.path, piece).settings != piece.settings:
+            raise ValueError(f"different pieces of work would be written to one file, {piece.path}: change their names")
+    done = {name: read(folder / name, piece.settings) for name, piece in listed.items() if (folder / name).exists()}
+    missing = [piece for name, piece in listed.items() if name not in done]
+    if done:
+        report(f"{title}: {len(done)} of {len(listed)} were done before")
     tasks = [(_named, (piece.path, piece.work, piece.arguments)) for piece in missing]
-    for path_, result in run_tasks(tasks, jobs=jobs, backend=backend, title=title):
-        _write(folder / path_, {"settings": settings[path_], "result": result})
-        results[path_] = result
-    return {piece.path: results[piece.path] for piece in listed}
+    for name, result in run_tasks(tasks, jobs=jobs, backend=backend, title=title):
+        write_piece(folder / name, listed[name].settings, result)
+        done[name] = result
+    return {name: done[name] for name in listed}
 
 
 def _named(path: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:
     return path, work(*arguments)
 
 
-def _read(path: Path, settings: dict[str, Any]) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        before, result = content["settings"], content["result"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a finished piece of a comparison ({error}); remove it") from error
-    now = json.loads(json.dumps(settings))
+def read(path: Path, settings: Mapping[str, Any] | None = None) -> Any:
+    """The result in a piece's file.
+
+    Args:
+        path: The file.
+        settings: What the piece must have been made with; None: whatever.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It belongs to other settings, or is none of this kind; damage is found by a checksum.
+    """
+    content = content_of(path)
+    now = content["settings"] if settings is None else json.loads(json.dumps(settings))
+    before = content["settings"]
     if before != now:
         differ = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
         raise ValueError(
             f"{path} was made with other settings ({', '.join(differ)}); give another folder with --out, or remove it"
         )
-    return result
+    return content["result"]
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all: a process may be killed while it writes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(part, path)
+def content_of(path: Path) -> dict[str, Any]:
+    """The settings and the result in a piece's file; raises as `read`."""
+    try:
+        content = json.loads(read_bytes(path, MAX_BYTES))
+        whole = content["sha256"] == checksum(content) and set(content) == {"settings", "result", "sha256"}
+        if not whole or not isinstance(content["settings"], dict):
+            raise ValueError("its checksum does not fit: it was damaged or edited")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is not a finished piece of a comparison ({error}); remove it") from error
+    return dict(content)
+
+
+def write_piece(path: Path, settings: Mapping[str, Any], result: Any) -> None:
+    """Write a finished piece, whole or not at all: a process may be killed while it writes."""
+    # through text once, so that the checksum is of what will be read
+    content = json.loads(json.dumps({"settings": settings, "result": result}))
+    write(path, json.dumps({**content, "sha256": checksum(content)}))

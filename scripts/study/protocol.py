@@ -37,9 +37,10 @@ from study.contestants import (
     train_policy,
 )
 from study.controls import Masked, without_teleports
+from study.given import given_policies, slug
 from study.pieces import Piece, complete
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.parallel import check_backend
+from teleport_env.agents.comparison.beforehand import MOST, check_settings, check_work
 from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy
 from teleport_env.agents.play import Played, cost_to_target, curve, draw_instances, play, play_many, trace
 from teleport_env.agents.policies.learned import LearnedSchedule
@@ -47,6 +48,7 @@ from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
+from teleport_env.reading import integer
 
 REACHED = tuple(float(orders) for orders in range(1, 14))
 """Orders of magnitude whose cost is written down for every episode."""
@@ -105,14 +107,10 @@ class Protocol:
     page: Path | None = None
 
     def __post_init__(self) -> None:
-        least = {"instances": 2, "train_seeds": 1, "plans": 8, "rules": 8, "tuning_instances": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
-        check_backend(self.backend)
-        for problem in self.problems:
-            # an unknown one, and a budget that is none, are told before anything is computed
-            Settings.build(problem, budget=self.budget_of(problem))
+        check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, tuning_instances=1)
+        for name in ("train_decisions", "oracle"):
+            if getattr(self, name) is not None:
+                integer(name, getattr(self, name), 1, MOST**2)
         strangers = sorted(set(self.budget) - set(self.problems)) if isinstance(self.budget, Mapping) else []
         if strangers:
             raise ValueError(f"budget names {', '.join(strangers)}, but the problems are {', '.join(self.problems)}")
@@ -196,20 +194,22 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         report: Called with a line of text now and then.
 
     Raises:
-        ValueError: An unknown problem, or a folder that belongs to other settings.
+        FileNotFoundError: A problem's data are missing, before anything is computed.
+        ValueError: A folder that cannot be written to, before anything is computed; or one that belongs to other settings.
     """
     began = time.perf_counter()
     evidence = Evidence(protocol, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
     shared: dict[str, Any] = {"jobs": protocol.jobs, "backend": protocol.backend, "report": report}
     policies = further_policies(protocol)
+    check_work(protocol.problems, ("train", "validation", protocol.split), protocol.out, protocol.page)
 
     tunings = {
-        f"{problem}/tuned/{_slug(name)}.json": (problem, name)
+        f"{problem}/tuned/{slug(name)}.json": (problem, name)
         for problem in protocol.problems
         for name in families_of(problem, protocol.budget_of(problem))
     }
     trainings = {
-        f"{problem}/trained/{_slug(one.name)}-{seed}.json": (problem, one, seed)
+        f"{problem}/trained/{slug(one.name)}-{seed}.json": (problem, one, seed)
         for problem in protocol.problems
         for one in protocol.contestants(problem)
         for seed in range(protocol.train_seeds)
@@ -233,20 +233,10 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
 
 
 def further_policies(protocol: Protocol) -> dict[str, tuple[Policy, str]]:
-    """The policies of ``protocol.policies`` by their names in tables, each with its file's text.
-
-    A policy goes by its own name, or by its file's where others have that name too.
-    """
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in protocol.policies}
-    if len(texts) < len(protocol.policies):
-        raise ValueError(f"files of policies must have different names, got {', '.join(map(str, protocol.policies))}")
-    loaded = {stem: policy_of(text) for stem, text in texts.items()}
-    taken = [one.name for problem in protocol.problems for one in protocol.contestants(problem)]
-    names = [policy.name for policy in loaded.values()]
-    return {
-        stem if policy.name in taken or names.count(policy.name) > 1 else policy.name: (policy, texts[stem])
-        for stem, policy in loaded.items()
-    }
+    """The policies of ``protocol.policies``; see `given_policies`."""
+    taken = {one.name for problem in protocol.problems for one in protocol.contestants(problem)}
+    taken |= {name for problem in protocol.problems for name in families_of(problem, protocol.budget_of(problem))}
+    return given_policies(protocol.policies, taken | set(REFERENCES.values()))
 
 
 def plays_on(policy: Policy, problem: str) -> bool:
@@ -254,10 +244,6 @@ def plays_on(policy: Policy, problem: str) -> bool:
     known = not policy.problems or problem in policy.problems
     several = isinstance(policy, LearnedSchedule) and policy.families
     return known or bool(several and Settings.build(problem).symmetry)
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name).strip("-")
 
 
 # -- tuning and training -----------------------------------------------------------------------------------------------
@@ -307,13 +293,13 @@ def _plays(
         evidence.about[problem, name] = family.about
         config = evidence.tuned[problem, name]["config"]
         settings = {**played, "family": name, "config": config, **_menu(problem, family)}
-        pieces.append(Piece(f"{problem}/played/{_slug(name)}.json", settings, _play_family, (settings,)))
+        pieces.append(Piece(f"{problem}/played/{slug(name)}.json", settings, _play_family, (settings,)))
     for one in protocol.contestants(problem):
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
         settings = {**played, "name": one.name, "kind": one.kind, "policies": _digests(texts)}
         settings["bare"] = one.name in (LEARNED, MOMENTUM)
-        pieces.append(Piece(f"{problem}/played/{_slug(one.name)}.json", settings, _play_policies, (settings, texts)))
+        pieces.append(Piece(f"{problem}/played/{slug(one.name)}.json", settings, _play_policies, (settings, texts)))
     for name, (policy, text) in policies.items():
         if not plays_on(policy, problem):
             continue
@@ -321,10 +307,10 @@ def _plays(
         evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
         settings = {**played, "name": name, "kind": policy.kind, "policies": _digests([text])}
         settings["bare"] = policy.kind == "learned"
-        pieces.append(Piece(f"{problem}/played/file-{_slug(name)}.json", settings, _play_policies, (settings, [text])))
+        pieces.append(Piece(f"{problem}/played/file-{slug(name)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in REFERENCES:
         settings = {**played, "method": scipy_name}
-        pieces.append(Piece(f"{problem}/played/{_slug(scipy_name)}.json", settings, _play_scipy, (settings,)))
+        pieces.append(Piece(f"{problem}/played/{slug(scipy_name)}.json", settings, _play_scipy, (settings,)))
     for name in (FIXED, RATE_SCHEDULE):
         if (problem, name) in evidence.tuned:
             found = evidence.tuned[problem, name]
@@ -336,7 +322,7 @@ def _plays(
                 "candidates": candidates,
                 **_menu(problem, families[name]),
             }
-            pieces.append(Piece(f"{problem}/oracle/{_slug(name)}.json", settings, _play_oracle, (settings,)))
+            pieces.append(Piece(f"{problem}/oracle/{slug(name)}.json", settings, _play_oracle, (settings,)))
     return pieces
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from study.baselines import FIXED, families_of, menu_of
 from study.contestants import LEARNED, contestants_of, settings_of, train_policy
 from study.findings import SEVEN
+from study.given import given_policies, slug
 from study.pieces import Piece, complete
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
@@ -40,13 +41,14 @@ from study.transfer_work import (
     tune_fixed,
 )
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.parallel import check_backend
+from teleport_env.agents.comparison.beforehand import MOST, check_settings, check_work
 from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
+from teleport_env.reading import integer, number
 
 FAMILIES, BUDGETS, RATES, SIZES = QUESTIONS = ("families", "budgets", "rates", "sizes")
 
@@ -129,17 +131,18 @@ class Transfer:
     page: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, value in {"instances": 2, "train_seeds": 1, "plans": 8, "tuning_instances": 1}.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
+        check_settings(self, instances=2, train_seeds=1, plans=8, tuning_instances=1)
+        integer("teacher_seed", self.teacher_seed, 0, MOST)
+        if self.train_decisions is not None:
+            integer("train_decisions", self.train_decisions, 1, MOST**2)
+        for name in ("longer", "factors"):
+            for factor in getattr(self, name):
+                number(f"a number of {name}", factor, above=0.0, most=MOST)
         unknown = [name for name in self.questions if name not in QUESTIONS]
         if unknown or not self.questions:
             raise ValueError(f"questions must be some of {', '.join(QUESTIONS)}, got {self.questions}")
         if 1.0 not in self.factors:
             raise ValueError(f"1 must be among the factors, got {self.factors}")
-        check_backend(self.backend)
-        for problem in self.problems:
-            Settings.build(problem)  # an unknown one is told before anything is computed
         if FAMILIES in self.questions and min(len(self.others(problem)) for problem in self.problems) < 2:
             kin = "; ".join(", ".join(names) for names in KIN)
             raise ValueError(
@@ -212,8 +215,8 @@ def gather_transfer(transfer: Transfer, report: Callable[[str], None] = print) -
         report: Called with a line of text now and then.
 
     Raises:
-        FileNotFoundError: The folder of teachers lacks some.
-        ValueError: An unknown problem, or a folder that belongs to other settings.
+        FileNotFoundError: The folder of teachers lacks some, or a problem's data are missing, before anything is computed.
+        ValueError: A folder that cannot be written to, before anything is computed; or one that belongs to other settings.
     """
     began = time.perf_counter()
     found = Carried(transfer, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
@@ -227,9 +230,12 @@ class _Gathering:
 
     def __init__(self, found: Carried, report: Callable[[str], None]) -> None:
         self.found, self.transfer, self.report = found, found.transfer, report
+        self.given_policies = given_policies(self.transfer.policies, (LEFT_OUT, CARRIED, PLAIN, OWN, OWN_FIXED))
         self.singles: dict[tuple[str, int], str] = {}  # texts of policies for one problem, by problem and seed
 
     def run(self) -> None:
+        transfer = self.transfer
+        check_work(transfer.problems, ("train", "validation", transfer.split), transfer.out, transfer.page)
         self.alone()
         if FAMILIES in self.transfer.questions:
             self.mixtures()
@@ -408,9 +414,9 @@ class _Gathering:
             "seed": transfer.seed,
             "shape": shape,
         }
-        slug = "".join(c if c.isalnum() else "-" for c in "-".join(part for part in (problem, variant, name) if part))
+        place = "-".join(slug(part) for part in (problem, variant, name) if part)
         described = {**settings, "agents": [describe(agent) for agent in agents]}
-        return Piece(f"{question}/played/{slug}.json", described, play_agents, (settings, list(agents)))
+        return Piece(f"{question}/played/{place}.json", described, play_agents, (settings, list(agents)))
 
     def fixed(self, problem: str, factor: float = 1.0, rate: float = 1.0) -> list[Agent]:
         """The fixed schedule tuned on a problem at a multiple of its budget, at a multiple of its rate."""
@@ -444,15 +450,9 @@ class _Gathering:
             OWN_FIXED: self.fixed(problem),
             OWN: self.learned(problem),
         }
-        for path in transfer.policies:
-            policy = policy_of(path.read_text(encoding="utf-8"))
-            if policy.problems and problem not in policy.problems:
-                continue
-            if policy.name in agents:
-                raise ValueError(
-                    f"several rows of {problem} would be called {policy.name!r}; train {path} with another --name"
-                )
-            agents[policy.name] = [policy.for_problem(problem)]
+        for name, (policy, _) in self.given_policies.items():
+            if not policy.problems or problem in policy.problems:
+                agents[name] = [policy.for_problem(problem)]
         return {("", name): (playing, budget, None) for name, playing in agents.items()}
 
     def budgets(self, problem: str) -> dict[tuple[str, str], Any]:

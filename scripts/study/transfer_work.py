@@ -12,6 +12,7 @@ from typing import Any
 
 from study.baselines import FIXED, tune
 from study.contestants import train_policy
+from study.pieces import content_of
 from study.transfer_schedules import Ground, plain_rate, tune_schedule
 from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.recipes import recipe
@@ -23,6 +24,7 @@ from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.prices import relative
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.tuning.search import Found
+from teleport_env.files import write
 
 LEFT_OUT = "learned on the others"
 CARRIED = "fixed schedule of the others"
@@ -84,7 +86,7 @@ def can_teach(training: Training, text: str) -> bool:
     """Whether a policy, given as its file's text, plays in the environment of a training on its problem."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.json"
-        path.write_text(text, encoding="utf-8")
+        write(path, text)
         try:
             return teacher_of(training, (path,)) is not None
         except ValueError:  # its actions mean something else
@@ -131,10 +133,10 @@ def text_of(path: Path, budget: float | None) -> str:
         ValueError: It is none, or was trained on another budget.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content_of(path)
         text: str = content["result"]["policy"]
         trained = content["settings"]["budget"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a finished training of a full protocol ({error})") from error
     if trained != budget:
         told = ["the problem's own budget" if one is None else f"a budget of {one:g}" for one in (trained, budget)]
@@ -167,7 +169,7 @@ def train_mixture(training: Training, texts: Mapping[str, str]) -> dict[str, Any
     for problem, text in texts.items():
         path = _lesson(training.out, problem, text)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write(path, text)
     return train_policy(training)
 
 

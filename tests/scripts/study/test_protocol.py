@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 from study import pieces
 from study import protocol as full
+from study.baselines import FIXED
 from study.command import parser, read
 from study.contestants import MOMENTUM, RATE_ONLY_MOMENTUM, contestants_of
-from study.pieces import Piece, complete
+from study.pieces import Piece, complete, write_piece
+from study.pieces import read as read_piece
 from study.protocol import Protocol, further_policies, gather, plays_on
 from study.results_page import write_results
 from teleport_env.agents.comparison.report import read_results
@@ -22,6 +25,7 @@ from teleport_env.agents.comparison.study import Study
 from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.envs.features import NAMES
+from teleport_env.files import checksum
 
 TINY: dict[str, Any] = {
     "problems": ("Booth",),
@@ -148,7 +152,7 @@ def test_policies_of_one_name_go_by_their_files_names(tmp_path: Path) -> None:
     assert not plays_on(policy, "Quadratic")  # its menu means nothing there
     (tmp_path / "d").mkdir()
     twin = policy.save(tmp_path / "d" / "a.json")
-    with pytest.raises(ValueError, match="must have different names"):
+    with pytest.raises(ValueError, match="and lie in the file of"):
         further_policies(Protocol(policies=(paths[0], twin), out=tmp_path))
 
 
@@ -171,7 +175,7 @@ def test_a_tuned_schedule_belongs_to_its_menu(
 def test_settings_are_checked_before_anything_is_computed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got 'Both'"):
         Protocol(problems=("Both",), out=tmp_path)
-    with pytest.raises(ValueError, match="instances must be at least 2"):
+    with pytest.raises(ValueError, match="instances must be an integer of at least 2"):
         Protocol(instances=1, out=tmp_path)
 
 
@@ -200,11 +204,72 @@ def double(number: int) -> float:
 def test_pieces_survive_a_cut_in_the_middle(tmp_path: Path) -> None:
     listed = [Piece(f"a/{n}.json", {"n": n}, double, (n,)) for n in (1, 2, 7)]
     assert complete(listed[:2], tmp_path, jobs=1, report=quiet) == {"a/1.json": 2.0, "a/2.json": 4.0}
-    (tmp_path / "a" / "2.part").write_text("half a fi")
     assert complete(listed, tmp_path, jobs=1, report=quiet) == {"a/1.json": 2.0, "a/2.json": 4.0, "a/7.json": np.inf}
     (tmp_path / "a" / "1.json").write_text("half a fi")
     with pytest.raises(ValueError, match="not a finished piece"):
         complete(listed, tmp_path, jobs=1, report=quiet)
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no settings": lambda content: content.update(settings=None),
+    "no result": lambda content: content.update(result={}),
+    "another figure": lambda content: content.update(result=2.5),
+    "other settings": lambda content: content.update(settings={"n": 2}),
+    "no checksum": lambda content: content.pop("sha256"),
+    "more": lambda content: content.update(more=1),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_piece_is_refused(tmp_path: Path, edit: str) -> None:
+    """Regression: pieces without settings or with an empty or forged result were taken as they were."""
+    piece = Piece("a/1.json", {"n": 1}, double, (1,))
+    complete([piece], tmp_path, jobs=1, report=quiet)
+    path = tmp_path / piece.path
+    content = json.loads(path.read_text())
+    EDITS[edit](content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"1.json is not a finished piece of a comparison \(.*\); remove it"):
+        complete([piece], tmp_path, jobs=1, report=quiet)
+
+
+def test_a_piece_without_settings_is_refused_whatever_its_checksum(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"settings": None, "result": {}}
+    (tmp_path / "1.json").write_text(json.dumps({**content, "sha256": checksum(content)}))
+    with pytest.raises(ValueError, match="is not a finished piece"):
+        complete([Piece("1.json", {}, double, (1,))], tmp_path, jobs=1, report=quiet)
+
+
+def test_a_piece_is_read_as_it_was_written_whatever_its_keys(tmp_path: Path) -> None:
+    result = {10: [1.5, np.inf], 9: (None, "ä"), "x": {"y": []}}
+    write_piece(tmp_path / "1.json", {"n": 1}, result)
+    assert read_piece(tmp_path / "1.json", {"n": 1}) == {"10": [1.5, np.inf], "9": [None, "ä"], "x": {"y": []}}
+
+
+def test_pieces_of_one_file_are_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one file, 1.json"):
+        complete([Piece("1.json", {"n": n}, double, (n,)) for n in (1, 2)], tmp_path, jobs=1, report=quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("mine v1", "mine-v1"), "'mine-v1' and lie in the file of 'mine v1'"),
+        (("mine", "Mine"), "'Mine' and lie in the file of 'mine'"),
+        ((FIXED.replace(" ", "-"),), f"and lie in the file of '{FIXED}'"),
+        (("l bfgs",), "and lie in the file of 'L-BFGS'"),
+    ],
+)
+def test_policies_whose_names_make_one_file_are_refused_before_the_work(
+    tmp_path: Path, names: tuple[str, ...], reason: str
+) -> None:
+    """Regression: after everything was played, one of them was found to have been made with other settings."""
+    policy, paths = LearnedSchedule.pretrained(), []
+    for number, name in enumerate(names):
+        paths.append(dataclasses.replace(policy, name=name).save(tmp_path / f"p{number}.json"))
+    with pytest.raises(ValueError, match=reason):
+        further_policies(Protocol(problems=("Booth",), policies=tuple(paths), out=tmp_path / "out"))
 
 
 def test_the_command_line_makes_either() -> None:

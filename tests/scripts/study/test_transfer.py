@@ -14,6 +14,7 @@ import pytest
 
 from study import pieces
 from study.command import parser, read
+from study.pieces import write_piece
 from study.transfer import FAMILIES, RATES, SIZES, Carried, Transfer, gather_transfer
 from study.transfer_page import Results, verdicts_of, write_transfer
 from study.transfer_schedules import (
@@ -185,7 +186,7 @@ def test_policies_of_a_full_protocol_are_not_trained_again(made: tuple[Carried, 
     for problem, text in texts.items():
         path = teachers / problem / "trained" / "learned-2.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"settings": {"budget": 24.0}, "result": {"policy": text}}))
+        write_piece(path, {"budget": 24.0}, {"policy": text})
     with pytest.raises(
         ValueError, match=r"trained on a budget of 24, and this comparison has the problem's own budget"
     ):
@@ -385,7 +386,7 @@ def test_the_command_asks_for_a_transfer() -> None:
         ({"problems": ("Booth", "Quadratic")}, "at least 2 others"),
         ({"factors": (2.0,)}, "1 must be among the factors"),
         ({"questions": ("weather",)}, "questions must be some of"),
-        ({"plans": 3}, "plans must be at least 8, got 3"),
+        ({"plans": 3}, "plans must be an integer of at least 8 and at most 1000000, got 3"),
         ({"problems": ("Booth", "Quadratic", "Nowhere")}, "got 'Nowhere'"),
     ],
 )
