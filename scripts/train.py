@@ -4,41 +4,89 @@ python scripts/train.py --problem Rosenbrock --out results/train/rosenbrock
 python scripts/train.py --problem Booth --action-mode group --out results/train/booth_group
 
 Several problems make one policy for all of them; then --searches names slots (teleport_env.agents.policies.slots).
+The defaults below are the recipe of the problem that is named.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 
-from teleport_env.agents.learning.arguments import add_arguments, from_arguments
+import command_line
 from teleport_env.agents.learning.recipes import recipe, teacher, whitening, without_teleports
 from teleport_env.agents.learning.settings import Training
-
-FLAGS = {
-    "--rate-only": "The control without teleports, which learns rates alone",
-    "--whitening": "Teleports after which a step is Newton's in one layer",
-    "--teacher": "With the rate factors that a policy for several problems can learn from",
-}
+from teleport_env.problems import DEFAULT_PROBLEM
 
 
-def settings() -> Training:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    for flag, sentence in FLAGS.items():
-        parser.add_argument(flag, action="store_true", help=sentence)
-    given = vars(parser.parse_args())
-    problem, optimizer = given.get("problem", "Rosenbrock"), given.get("optimizer")
-    rates, newton, teaches = given.pop("rate_only"), given.pop("whitening"), given.pop("teacher")
-    if (newton and (rates or teaches)) or (teaches and optimizer):
-        parser.error("--whitening goes with neither --rate-only nor --teacher, nor --teacher with --optimizer")
-    one = problem if isinstance(problem, str) else ", ".join(problem)
-    if newton or teaches:
-        start = whitening(one) if newton else teacher(one)
-    else:
-        start = recipe(problem, optimizer, given.get("action_mode", "schedule"), given.get("budget"))
-    return from_arguments(given, without_teleports(start) if rates else start)
+@dataclass(frozen=True)
+class Sort:
+    """Which recipe of the problem to begin with.
+
+    Attributes:
+        rate_only: The control without teleports, which learns rates alone.
+        whitening: Teleports after which a step is Newton's in one layer.
+        teacher: With the rate factors that a policy for several problems can learn from.
+    """
+
+    rate_only: bool = False
+    whitening: bool = False
+    teacher: bool = False
+
+
+@dataclass(frozen=True)
+class Beginning(Sort):
+    """What decides which recipe a training begins with, and with that the defaults of all other options."""
+
+    problem: str | tuple[str, ...] = DEFAULT_PROBLEM
+    optimizer: str | Mapping[str, Any] | None = None
+    action_mode: str = "schedule"
+    budget: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The recipe.
+
+        Raises:
+            ValueError: There is none, or the options do not go together.
+        """
+        if (self.whitening and (self.rate_only or self.teacher)) or (self.teacher and self.optimizer):
+            raise ValueError("--whitening goes with neither --rate-only nor --teacher, nor --teacher with --optimizer")
+        one = self.problem if isinstance(self.problem, str) else ", ".join(self.problem)
+        if self.whitening or self.teacher:
+            start = whitening(one) if self.whitening else teacher(one)
+        else:
+            start = recipe(self.problem, self.optimizer, self.action_mode, self.budget)
+        return without_teleports(start) if self.rate_only else start
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line.
+
+    Attributes:
+        sort: Which recipe.
+        training: What is other than in the recipe.
+    """
+
+    sort: Sort = field(default_factory=Sort)
+    training: Training = field(default_factory=Training)
+
+
+def settings(words: Sequence[str] | None = None) -> Training:
+    """The training that a command line asks for; what it says goes before the recipe.
+
+    Raises:
+        ValueError: A recipe that there is not.
+        SystemExit: As `command_line.read`.
+    """
+    start = command_line.glance(Beginning, words).settings()
+    asked = command_line.read(Asked, words, default=Asked(training=Training.of(**start)), description=__doc__).training
+    own = start.get("optimizer")
+    if isinstance(own, Mapping) and asked.task.optimizer == own["optimizer"]:
+        return asked.changed(optimizer=own)  # a bare name of the recipe's optimizer keeps its settings
+    return asked
 
 
 def main() -> None:
@@ -48,7 +96,7 @@ def main() -> None:
         from teleport_env.agents.learning.training import train
 
         found = train(training, console.print)
-    except (ValueError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"train: {error}") from error
     console.print(
         f"{found.gained:.2f} orders of magnitude on validation instances. Policy: {training.out / 'policy.json'}"

@@ -13,19 +13,27 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.learning.arguments import command
+from teleport_env.agents.learning.command import command
+from teleport_env.agents.learning.masked import Inputs, MaskedPolicy
+from teleport_env.agents.learning.moves_env import Moves
 from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.rules import FoundRule, search_rules
+from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.vec_env import Mixture, Part, with_shares
 from teleport_env.agents.learning.warm_start import (
     Demonstration,
     clone,
@@ -43,21 +51,8 @@ from teleport_env.agents.policies.network import Layers
 from teleport_env.agents.policies.prices import relative
 from teleport_env.agents.policies.settings import Family
 from teleport_env.agents.policies.slots import search_prices
+from teleport_env.files import check_folder, write
 from teleport_env.registration import id_of
-
-try:
-    from stable_baselines3 import A2C, PPO
-    from stable_baselines3.common.logger import Logger
-    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-    from stable_baselines3.common.policies import ActorCriticPolicy
-    from stable_baselines3.common.vec_env import VecEnv
-
-    from teleport_env.agents.learning.masked import Inputs, MaskedPolicy
-    from teleport_env.agents.learning.moves_env import Moves
-    from teleport_env.agents.learning.sb3 import SB3VecEnv
-    from teleport_env.agents.learning.vec_env import Mixture, Part, with_shares
-except ImportError as error:
-    raise ImportError("training needs stable-baselines3: pip install stable-baselines3") from error
 
 VALIDATION_SEED = 20222
 """Of the choice of validation instances on which the best policy is kept; a report of its worth uses others."""
@@ -115,7 +110,7 @@ class Course:
 
     def __init__(self, training: Training, report: Callable[[str], None]) -> None:
         self.training, self.report = training, report
-        self.path = Path(training.out) / "checkpoint.json"
+        self.path = training.out / "checkpoint.json"
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, Policy | None] = (-np.inf, None)
         saved = read_policy_file(self.path, CHECKPOINT) if self.path.exists() else None
@@ -123,9 +118,14 @@ class Course:
             raise ValueError(
                 f"{self.path} belongs to a training with other settings; give another folder with --out, or remove it"
             )
-        if (seen := training.rollout * training.segment) < training.longest:
+        check_folder(training.out)
+        for problem in training.task.problems:  # data that are missing are told before any problem is searched on
+            made = training.task.alone(problem).settings().problem
+            for split in ("train", "validation"):
+                made.instances(torch.zeros(1, dtype=torch.int64), split)
+        if (seen := training.schedule.rollout * training.schedule.segment) < training.task.longest:
             report(
-                f"Episodes take up to {training.longest} decisions, but a segment ends after {seen}: nothing will be "
+                f"Episodes take up to {training.task.longest} decisions, but a segment ends after {seen}: nothing will be "
                 "learned of what comes later. Raise segment, or steps_per_action"
             )
         self.writer = _writer(training) if training.tensorboard else None
@@ -134,17 +134,19 @@ class Course:
         self.plans: dict[str, Searched] = {}
         self.rules: dict[str, FoundRule] = {}
         self.games: dict[str, _Game] = {}
-        for problem in training.problems:
+        for problem in training.task.problems:
             self._prepare(
                 problem, found.get("plans", {}).get(problem), found.get("rules", {}).get(problem), bool(saved)
             )
-        self.teleports = len(training.slots) if training.several else len(training.settings().searches)
+        self.teleports = len(training.task.slots) if training.task.several else len(training.settings().searches)
         self.env: Mixture | Moves = self._environment()
         with generators(training.seed, 0):
             self.model = self._network()
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.begin = 0
-        if saved is None and any(game.training.warm_start or game.teacher or game.rule for game in self.games.values()):
+        if saved is None and any(
+            game.training.teaching.warm_start or game.teacher or game.rule for game in self.games.values()
+        ):
             self._warm_start()
         elif saved is not None:
             try:
@@ -157,22 +159,22 @@ class Course:
     def _environment(self) -> Mixture | Moves:
         """What is played on."""
         parts = [part for game in self.games.values() for part in self._parts(game)]
-        return Mixture(parts, self.teleports, len(self.training.rate_factors), self.training.reward_scale)
+        return Mixture(parts, self.teleports, len(self.training.task.rate_factors), self.training.learner.reward_scale)
 
     def _network(self) -> OnPolicyAlgorithm:
         """The algorithm with its network."""
         settings = {"teleports": self.teleports}
-        return build(self.training, MaskedPolicy, self.env, self.teleports * self.training.price_inputs, settings)
+        return build(self.training, MaskedPolicy, self.env, self.teleports * self.training.task.price_inputs, settings)
 
     def _prepare(self, problem: str, plan: dict[str, Any] | None, rule: dict[str, Any] | None, resumed: bool) -> None:
         """Search for plan and rule on a problem, or take those of the checkpoint; then fix its rate and prices."""
         alone = self.training.alone(problem)
         shown = rule_from(alone)  # what is wrong with it is told before anything is computed
-        where = f" of {problem}" if self.training.several else ""
+        where = f" of {problem}" if self.training.task.several else ""
         if plan is not None:
             self.plans[problem] = Searched(**{**plan, "plan": self._plan_from(plan["plan"])})
-        elif alone.plans and not resumed:
-            self.report(f"Searching {alone.plans} fixed schedules on the train split{where}")
+        elif alone.teaching.plans and not resumed:
+            self.report(f"Searching {alone.teaching.plans} fixed schedules on the train split{where}")
             searched = self._search_plans(alone)
             self.plans[problem] = searched
             self.report(
@@ -180,25 +182,25 @@ class Course:
             )
         if rule is not None:
             self.rules[problem] = FoundRule(**rule)
-        elif alone.rules and alone.settings().searches and not resumed:
-            self.report(f"Searching {alone.rules} rules on the train split{where}")
+        elif alone.teaching.rules and alone.settings().searches and not resumed:
+            self.report(f"Searching {alone.teaching.rules} rules on the train split{where}")
             best = search_rules(alone)
             self.rules[problem] = best
             self.report(
                 f"The best of {best.tried} gains {best.gained:.2f} orders of magnitude: {best.rule} {best.settings}"
             )
-        teacher = teacher_of(alone, self.training.teachers)
-        rate = alone.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
+        teacher = teacher_of(alone, self.training.teaching.teachers)
+        rate = alone.task.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
         if shown is not None:
             rate = shown.environment["learning_rate"]
         if teacher is not None:
             rate = teacher.environment["learning_rate"]
         searches = alone.settings().searches
         slots = tuple(range(len(searches)))
-        if self.training.several:
-            slots = tuple(slot for slot, search in enumerate(self.training.filled(problem)) if search is not None)
-        prices = relative(search_prices(problem, searches, **alone.environment)) if self.training.masks else None
-        ids = draw_instances(problem, "validation", alone.validation_instances, VALIDATION_SEED)
+        if self.training.task.several:
+            slots = tuple(slot for slot, search in enumerate(self.training.task.filled(problem)) if search is not None)
+        prices = relative(search_prices(problem, searches, **alone.environment)) if self.training.task.masks else None
+        ids = draw_instances(problem, "validation", alone.schedule.validation_instances, VALIDATION_SEED)
         self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids, teacher, shown)
 
     def _plan_from(self, content: dict[str, Any]) -> Any:
@@ -211,12 +213,12 @@ class Course:
     def _runs(self, game: _Game, multiple: float = 1.0) -> SB3VecEnv:
         training = game.training
         arguments = {**training.environment, "learning_rate": multiple * game.learning_rate}
-        count = self.training.runs // (len(self.games) * len(self.training.rate_multiples))
+        count = self.training.schedule.runs // (len(self.games) * len(self.training.task.rate_multiples))
         return SB3VecEnv(id_of(training.only), count, bootstrap_truncated=False, split="train", **arguments)
 
     def _parts(self, game: _Game) -> list[Part]:
         """Runs of a problem at each multiple of its rate."""
-        return [Part(self._runs(game, one), game.slots, game.prices) for one in self.training.rate_multiples]
+        return [Part(self._runs(game, one), game.slots, game.prices) for one in self.training.task.rate_multiples]
 
     def _warm_start(self) -> None:
         seen, shown = [], []
@@ -225,12 +227,12 @@ class Course:
                 one = shown_by_policy(game.training, game.teacher)
             elif game.rule is not None:
                 one = shown_by_rule(game.training, game.rule)
-            elif game.training.warm_start:
+            elif game.training.teaching.warm_start:
                 one = shown_by_plan(game.training, self.plans[problem].plan)
             else:
                 continue
             seen.append(with_shares(one.observations, game.slots, game.prices, self.teleports))
-            steps = len(game.training.rate_factors)
+            steps = len(game.training.task.rate_factors)
             probabilities = np.zeros((len(one.probabilities), steps + self.teleports), dtype=np.float32)
             probabilities[:, [*range(steps), *(steps + slot for slot in game.slots)]] = one.probabilities
             shown.append(probabilities)
@@ -241,10 +243,10 @@ class Course:
 
     def remaining(self, until: int | None) -> Iterator[int]:
         """Numbers of the segments to do, with a progress bar where rich is installed."""
-        end = self.training.segments if until is None else min(until, self.training.segments)
+        end = self.training.schedule.segments if until is None else min(until, self.training.schedule.segments)
         numbers = range(self.begin, end)
         if self.begin and len(numbers):
-            self.report(f"Resuming before segment {self.begin} of {self.training.segments}")
+            self.report(f"Resuming before segment {self.begin} of {self.training.schedule.segments}")
         try:
             from rich.progress import track
         except ImportError:
@@ -254,13 +256,13 @@ class Course:
     def segment(self, number: int) -> None:
         """One segment, an evaluation, and a checkpoint."""
         training, model = self.training, self.model
-        share = 1.0 - number / training.segments
-        model.lr_schedule = lambda _: training.step_size * (0.1 + 0.9 * share)
-        model.ent_coef = training.entropy * share
-        critic_only = number < training.critic_segments
+        share = 1.0 - number / training.schedule.segments
+        model.lr_schedule = lambda _: training.learner.step_size * (0.1 + 0.9 * share)
+        model.ent_coef = training.learner.entropy * share
+        critic_only = number < training.teaching.critic_segments
         for part in (model.policy.mlp_extractor.policy_net, model.policy.action_net):
             part.requires_grad_(not critic_only)
-        size = training.runs * training.rollout * training.segment
+        size = training.schedule.runs * training.schedule.rollout * training.schedule.segment
         with generators(training.seed, number + 1) as seed:
             self.env.seed(seed)
             model.learn(size, log_interval=None)  # type: ignore[arg-type]  # None: never, says its docstring
@@ -273,7 +275,7 @@ class Course:
                 "decisions": (number + 1) * size,
                 "gained": gained,
                 "temperature": temperature,
-                **({f"gained_{problem}": one for problem, one in worth.items()} if training.several else {}),
+                **({f"gained_{problem}": one for problem, one in worth.items()} if training.task.several else {}),
                 "entropy": -float(values["train/entropy_loss"]),
             }
         )
@@ -282,7 +284,7 @@ class Course:
             self.history[-1]["return"] = float(np.mean(ended))
         if gained > self.best[0]:
             self.best = (gained, policy)
-            policy.save(Path(training.out) / "policy.json")
+            policy.save(training.out / "policy.json")
         self._save(number + 1)
         if self.writer is not None:
             for name, value in self.history[-1].items():
@@ -297,7 +299,7 @@ class Course:
         if policy is None:
             policy, _, worth = self._best_play()
             gained = float(np.mean([*worth.values()]))
-        policy.save(Path(self.training.out) / "policy.json")
+        policy.save(self.training.out / "policy.json")
         if self.writer is not None:
             self.writer.close()
         content = {
@@ -308,15 +310,13 @@ class Course:
             "rules": plain(self.rules),
             "history": self.history,
         }
-        path = Path(self.training.out) / "training.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write(self.training.out / "training.json", json.dumps(content, indent=1) + "\n")
         return Trained(policy, gained, self.plans, self.history)
 
     def _best_play(self) -> tuple[Policy, float, dict[str, float]]:
         """The network as it is, played at the temperature that gains most, which, and what it gains."""
         found = []
-        for temperature in self.training.temperatures:
+        for temperature in self.training.schedule.temperatures:
             policy = self._policy(temperature)
             found.append((policy, temperature, self._worth(policy)))
         return max(found, key=lambda entry: np.mean([*entry[2].values()]))
@@ -326,9 +326,13 @@ class Course:
         found = {}
         for problem, game in self.games.items():
             agent = policy.for_problem(problem)
-            settings: dict[str, Any] = {"split": "validation", "budget": game.training.budget, "seed": VALIDATION_SEED}
+            settings: dict[str, Any] = {
+                "split": "validation",
+                "budget": game.training.task.budget,
+                "seed": VALIDATION_SEED,
+            }
             gained = []
-            for multiple in self.training.rate_multiples:
+            for multiple in self.training.task.rate_multiples:
                 rate = multiple * agent.environment["learning_rate"]
                 changed = dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate})
                 gained += [row["gained"] for row in play(problem, changed, game.ids, **settings).rows]
@@ -346,7 +350,7 @@ class Course:
 
     def _provenance(self) -> dict[str, Any]:
         training = self.training
-        start = recipe(training.problem, training.optimizer, training.action_mode, training.budget)
+        start = recipe(training.task.problem, training.task.optimizer, training.task.action_mode, training.task.budget)
         return {
             "command": command(training, start),
             "training": {**training.to_json(), "out": ""},
@@ -361,33 +365,33 @@ class Course:
             layers = (*layers[:-1], (weight / np.float32(temperature), bias / np.float32(temperature)))
         training = self.training
         provenance = self._provenance()
-        if training.teachers:
+        if training.teaching.teachers:
             taught = {p: game.teacher for p, game in self.games.items() if game.teacher is not None}
             provenance["teachers"] = {p: teacher.provenance.get("command") for p, teacher in taught.items()}
         plans, rules = plain(self.plans), plain(self.rules)
         shared: dict[str, Any] = {
             "name": training.name,
             "kind": "control" if training.control else "learned",
-            "problems": training.problems,
-            "features": training.features,
+            "problems": training.task.problems,
+            "features": training.task.features,
             "layers": layers,
-            "price_inputs": training.price_inputs,
+            "price_inputs": training.task.price_inputs,
             "stochastic": temperature > 0.0,
         }
         environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
-        if training.several:
+        if training.task.several:
             families = {p: Family(environments[p], game.slots, game.prices or ()) for p, game in self.games.items()}
             return LearnedSchedule(
                 **shared,
                 environment={
-                    "rate_factors": list(training.rate_factors),
-                    "steps_per_action": training.steps_per_action,
+                    "rate_factors": list(training.task.rate_factors),
+                    "steps_per_action": training.task.steps_per_action,
                 },
                 families=families,
-                slots=training.slots,
+                slots=training.task.slots,
                 provenance={**provenance, "plans": plans, "rules": rules},
             )
-        (problem,) = training.problems
+        (problem,) = training.task.problems
         provenance |= {"plan": plans.get(problem), "rule": rules.get(problem)}
         return LearnedSchedule(
             **shared, environment=environments[problem], prices=self.games[problem].prices, provenance=provenance
@@ -444,27 +448,27 @@ def build(
         settings: Further settings of ``kind``.
     """
     shared: dict[str, Any] = {
-        "n_steps": training.rollout,
-        "learning_rate": training.step_size,
-        "gamma": training.discount,
-        "gae_lambda": training.trace,
-        "ent_coef": training.entropy,
+        "n_steps": training.schedule.rollout,
+        "learning_rate": training.learner.step_size,
+        "gamma": training.learner.discount,
+        "gae_lambda": training.learner.trace,
+        "ent_coef": training.learner.entropy,
         "device": "cpu",
         "policy_kwargs": {
-            "net_arch": {"pi": list(training.hidden), "vf": list(training.hidden)},
+            "net_arch": {"pi": list(training.learner.hidden), "vf": list(training.learner.hidden)},
             "activation_fn": nn.Tanh,
             "features_extractor_class": Inputs,
             "features_extractor_kwargs": {
-                "names": training.features,
+                "names": training.task.features,
                 "shares": more,
             },
             **settings,
         },
     }
-    if training.algorithm == "a2c":
+    if training.learner.algorithm == "a2c":
         return A2C(kind, env, use_rms_prop=False, **shared)
-    size = training.runs * training.rollout // training.minibatches
-    return PPO(kind, env, batch_size=size, n_epochs=training.epochs, **shared)
+    size = training.schedule.runs * training.schedule.rollout // training.learner.minibatches
+    return PPO(kind, env, batch_size=size, n_epochs=training.learner.epochs, **shared)
 
 
 @contextmanager
@@ -498,4 +502,4 @@ def _writer(training: Training) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError('TensorBoard is missing: pip install "teleport-env[train]"') from error
-    return SummaryWriter(str(Path(training.out) / "tensorboard"))
+    return SummaryWriter(str(training.out / "tensorboard"))

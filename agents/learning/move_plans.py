@@ -49,7 +49,7 @@ def search_move_plans(training: Training, instances: int = 32) -> Searched:
     nowhere = (0.0,) * dim
     # plain descent at each rate is always among them
     tried = {MovePlan(rate, nowhere) for rate in choices["learning_rate"][::4]}
-    for _ in range(training.plans // 4):
+    for _ in range(training.teaching.plans // 4):
         drawn = {name: any_of(values, generator) for name, values in choices.items()}
         drawn["learning_rate"] = any_of(choices["learning_rate"][::4], generator)
         tried.add(_canonical(MovePlan(xi=_element(dim, generator), **drawn)))
@@ -57,7 +57,7 @@ def search_move_plans(training: Training, instances: int = 32) -> Searched:
     for _ in range(6):
         parents = sorted(scores, key=lambda plan: -scores[plan])[:8]
         children: set[MovePlan] = set()
-        for _ in range(training.plans // 8):
+        for _ in range(training.teaching.plans // 8):
             parent = parents[generator.integers(len(parents))]
             changed: dict[str, Any] = {}
             for name in generator.choice([*choices, "xi"], size=generator.integers(1, 3), replace=False).tolist():
@@ -78,7 +78,7 @@ def _score(training: Training, plans: Sequence[MovePlan], ids: np.ndarray) -> di
         return {}
     environment = {name: value for name, value in training.environment.items() if name != "budget"}
     agents = [plan.agent(environment) for plan in plans]
-    gained = play_many(training.only, agents, ids, split="train", budget=training.budget, seed=TUNING_SEED)
+    gained = play_many(training.only, agents, ids, split="train", budget=training.task.budget, seed=TUNING_SEED)
     return dict(zip(plans, gained.mean(axis=1).tolist(), strict=True))
 
 

@@ -27,10 +27,10 @@ class MovesCourse(Course):
 
     def _environment(self) -> Moves:
         (game,) = self.games.values()
-        return Moves(self._runs(game), self.training.directions, self.training.reward_scale)
+        return Moves(self._runs(game), self.training.task.directions, self.training.learner.reward_scale)
 
     def _network(self) -> OnPolicyAlgorithm:
-        start = {"log_std_init": float(np.log(self.training.deviation))}
+        start = {"log_std_init": float(np.log(self.training.learner.deviation))}
         return build(self.training, ActorCriticPolicy, self.env, self.env.width, start)
 
     def _plan_from(self, content: dict[str, Any]) -> Any:
@@ -53,15 +53,15 @@ class MovesCourse(Course):
 
     def _policy(self, temperature: float = 0.0) -> LearnedMoves:
         """The network as it is now; a temperature above 0 is a factor of the deviations that it draws with."""
-        training, (problem,) = self.training, self.training.problems
+        training, (problem,) = self.training, self.training.task.problems
         network: Any = self.model.policy
         deviation = np.exp(network.log_std.detach().numpy())
         return LearnedMoves(
             name=training.name,
             kind="control" if training.control else "learned",
-            problems=training.problems,
-            features=training.features,
-            directions=training.directions,
+            problems=training.task.problems,
+            features=training.task.features,
+            directions=training.task.directions,
             layers=self._layers(),
             deviation=deviation if temperature == 0.0 else deviation * np.float32(temperature),
             stochastic=temperature > 0.0,

@@ -204,8 +204,8 @@ class Searched:
 def search_plans(training: Training, instances: int = 32) -> Searched:
     """The best fixed schedule within a menu: random plans, then variations of the best, then a last choice.
 
-    A quarter of ``training.plans`` are random; six rounds of an eighth each vary the eight best so far, one setting or two
-    at a time, to a neighbouring value or to any. The eight best of all are played again on ten times as many other
+    A quarter of ``plans`` are random; six rounds of an eighth each vary the eight best so far, one setting or two at a
+    time, to a neighbouring value or to any. The eight best of all are played again on ten times as many other
     instances.
 
     Args:
@@ -218,13 +218,13 @@ def search_plans(training: Training, instances: int = 32) -> Searched:
     choices = _choices(training)
     # plain descent at each rate is always among them
     tried = {Plan(rate) for rate in choices["learning_rate"]}
-    for _ in range(training.plans // 4):
+    for _ in range(training.teaching.plans // 4):
         tried.add(_canonical(Plan(**{name: any_of(values, generator) for name, values in choices.items()})))
     scores = _score(training, sorted(tried, key=astuple), few)
     for _ in range(6):
         parents = sorted(scores, key=lambda plan: -scores[plan])[:8]
         children: set[Plan] = set()
-        for _ in range(training.plans // 8):
+        for _ in range(training.teaching.plans // 8):
             parent = parents[generator.integers(len(parents))]
             names = generator.choice(list(choices), size=generator.integers(1, 3), replace=False).tolist()
             changed = {name: vary(getattr(parent, name), choices[name], generator) for name in names}
@@ -264,7 +264,7 @@ def _choices(training: Training) -> dict[str, list[Any]]:
     times = sorted({stride * max(1, round(budget * share / stride)) for share in (0.01, 0.02, 0.04, 0.08, 0.15, 0.3)})
     factors = settings.rate_factors
     base = settings.learning_rate
-    fixed = training.learning_rate is not None
+    fixed = training.task.learning_rate is not None
     return {
         "learning_rate": [base] if fixed else [base * multiple for multiple in MULTIPLES],
         "up": sorted(factor for factor in factors if factor >= 1.0),

@@ -79,11 +79,11 @@ def search_rules(training: Training, instances: int = 32) -> FoundRule:
         return [json.loads(key) for key in sorted(scores, key=lambda key: -scores[key])[:count]]
 
     names = list(grids)
-    first = [{"rule": names[i % len(names)]} for i in range(max(1, training.rules // 4))]
+    first = [{"rule": names[i % len(names)]} for i in range(max(1, training.teaching.rules // 4))]
     try_all([one | {k: any_of(values, generator) for k, values in grids[one["rule"]].items()} for one in first])
     for _ in range(6):
         parents, children = best(8), []
-        for _ in range(training.rules // 8):
+        for _ in range(training.teaching.rules // 8):
             parent = any_of(parents, generator)
             grid = grids[parent["rule"]]
             changed = generator.choice(list(grid), size=generator.integers(1, 3), replace=False).tolist()
@@ -117,7 +117,7 @@ def rule_of(policy: Policy) -> Agent | None:
 def _environments(training: Training) -> dict[str, tuple[Any, ...]]:
     settings = training.settings()
     base = settings.learning_rate
-    rates = (base,) if training.learning_rate is not None else tuple(base * multiple for multiple in MULTIPLES)
+    rates = (base,) if training.task.learning_rate is not None else tuple(base * multiple for multiple in MULTIPLES)
     strides = tuple(sorted({1, settings.steps_per_action}))
     return {"learning_rate": rates, "search": tuple(range(len(settings.searches))), "steps_per_action": strides}
 
@@ -135,5 +135,5 @@ def _parts(training: Training, candidate: Mapping[str, Any]) -> tuple[str, dict[
 def _score(training: Training, candidate: Mapping[str, Any], ids: np.ndarray) -> float:
     rule, settings, environment = _parts(training, candidate)
     agent = agent_from(rule, **settings, environment=environment)
-    played = play(training.only, agent, ids, split="train", budget=training.budget, seed=TUNING_SEED)
+    played = play(training.only, agent, ids, split="train", budget=training.task.budget, seed=TUNING_SEED)
     return float(np.mean([row["gained"] for row in played.rows]))

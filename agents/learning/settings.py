@@ -1,35 +1,38 @@
-"""What a training is; `teleport_env.agents.learning.arguments` makes its command line."""
+"""What a training is: settings in four parts, each of which checks itself, and what one part asks of another.
+
+Recipes, families, checkpoints and the command line know every setting by its own name, whatever part it belongs to:
+`Training.of` sorts them, `Training.flat` lists them.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from teleport_env.agents.policies.moves import DIRECTIONS
-from teleport_env.agents.policies.settings import ENVIRONMENT
+from teleport_env.agents.policies.settings import ENVIRONMENT, check_name
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import DEFAULT_PROBLEM
+from teleport_env.reading import integer, number, read_fields, refuse
 from teleport_env.searches import to_dict
 
 ALGORITHMS = ("ppo", "a2c")
 OWN = ("steps_per_action", "symmetry", "learning_rate", "budget", "plans", "rules", "warm_start")
-"""Settings that one of several problems may have for itself."""
+"""Settings that one of several problems may have for itself; the last three are of the `Teaching`."""
+
+_MOST = 1_000_000
+_OF_TASK = OWN[:4]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """Settings of a training.
-
-    A training is a chain of segments. Each begins with fresh episodes and with random numbers that follow from ``seed`` and
-    its own number, so that it depends on the network and the optimizer that it starts from and on nothing else: a training
-    that is cut off and resumed ends where it would have ended anyway.
+class Task:
+    """What is played: problems, actions and the environment, and what the policy sees of it.
 
     Attributes:
         problem: Registered name, or several: one policy for all of them.
@@ -38,9 +41,8 @@ class Training:
         group_scale: Length of the largest group parameters; None: the problem's.
         directions: Further inputs of a policy of the group mode: ``change``, ``place``
             (`teleport_env.agents.policies.moves.DIRECTIONS`).
-        deviation: Of the group mode's Gaussian, at the start.
         searches: The menu; None: the problem's. For several problems names of slots (`SLOTS`); None: all of them.
-        families: For several problems: settings of this class that one of them has for itself, by problem, such as
+        families: For several problems: settings of a training that one of them has for itself, by problem, such as
             ``steps_per_action`` and ``symmetry``.
         rate_factors: Of the step actions; one of them is 1.
         steps_per_action: Gradient steps of a step action.
@@ -50,50 +52,16 @@ class Training:
         optimizer: Of the runs, a name or a dict of its settings; None: the problem's.
         symmetry: Which group acts; None: the problem's.
         on_teleport: What becomes of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
-        budget: Gradient evaluations an episode; None: the problem's.
+        budget: Gradient evaluations per episode; None: the problem's.
         features: Inputs of the policy, in this order.
         price_inputs: Further inputs: what each search costs of the budget left.
         masks: Never choose what the rest of the budget cannot pay, in training and play; several problems need it.
-        algorithm: ``"ppo"`` or ``"a2c"``.
-        decisions: How many in all, of all runs together.
-        runs: Side by side; several problems have equal parts of them.
-        rollout: Decisions of a run between two updates.
-        segment: Updates between two checkpoints. A segment should hold an episode (`longest`): it begins with fresh ones, so
-            that nothing is learned of what comes later.
-        epochs: Passes over a rollout (PPO).
-        minibatches: A pass is cut into (PPO).
-        step_size: Of Adam; falls linearly, segment by segment, to a tenth.
-        entropy: Weight of the entropy bonus; falls linearly to 0.
-        discount: 1 makes the return the orders of magnitude gained.
-        trace: ``lambda`` of the advantage estimate.
-        reward_scale: Factor of the rewards that the critic learns.
-        hidden: Units of each hidden layer, of the policy and of the critic.
-        plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.
-        rules: Adaptive rules tried beforehand, for a table's sake; 0: none, as without a menu.
-        warm_start: Clone the best plan before the training.
-        rule: Clone this rule instead, which brings the base learning rate: ``agent``, ``learning_rate``, ``searches``
-            (indices of the menu, in the rule's order) and the agent's settings. Its rate factors are among the
-            training's; empty: no rule.
-        teachers: Policies to clone before the training, on the problems they know, in place of a plan; each must play in the
-            training's environment, and brings the base learning rate.
-        critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
-            knows nothing yet.
-        temperatures: Ways of playing tried on the validation instances: 0 takes the likeliest action, 1 draws from the
-            policy's distribution, in between from sharper ones. A policy that always takes the likeliest action may ask for
-            the same in vain for ever.
-        validation_instances: Of the validation split, on which the best policy is chosen.
-        control: The policy is a control (kind ``"control"`` in tables), such as one without teleports.
-        name: What tables call the policy.
-        seed: Of everything random.
-        tensorboard: Write TensorBoard's files.
-        out: Folder for ``policy.json``, ``checkpoint.json`` and ``training.json``.
     """
 
     problem: str | tuple[str, ...] = DEFAULT_PROBLEM
     action_mode: str = "schedule"
     group_scale: float | None = None
     directions: tuple[str, ...] = ()
-    deviation: float = 0.5
     searches: tuple[Any, ...] | None = None
     families: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rate_factors: tuple[float, ...] = (1.0,)
@@ -107,112 +75,23 @@ class Training:
     features: tuple[str, ...] = NAMES
     price_inputs: bool = False
     masks: bool = True
-    algorithm: str = "ppo"
-    decisions: int = 500_000
-    runs: int = 256
-    rollout: int = 32
-    segment: int = 4
-    epochs: int = 4
-    minibatches: int = 4
-    step_size: float = 1e-3
-    entropy: float = 0.01
-    discount: float = 1.0
-    trace: float = 0.95
-    reward_scale: float = 0.25
-    hidden: tuple[int, ...] = (64, 64)
-    plans: int = 512
-    rules: int = 256
-    warm_start: bool = False
-    rule: Mapping[str, Any] | None = None
-    teachers: tuple[Path, ...] = ()
-    critic_segments: int = 0
-    temperatures: tuple[float, ...] = (0.0, 0.5, 1.0)
-    validation_instances: int = 256
-    control: bool = False
-    name: str = "learned"
-    seed: int = 0
-    tensorboard: bool = False
-    out: Path = Path("results/train")
 
     def __post_init__(self) -> None:
+        read_fields("a training", self)
         if not isinstance(self.problem, str):
             names = tuple(self.problem)
             object.__setattr__(self, "problem", names[0] if len(names) == 1 else names)
         self._check_problems()
-        for name in ("decisions", "runs", "rollout", "segment", "epochs", "minibatches", "validation_instances"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("plans", "rules", "critic_segments"):
-            _at_least(name, getattr(self, name), 0)
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}")
-        unknown = [name for name in self.features if name not in INDEX]
-        if unknown or not self.features:
-            raise ValueError(
-                f"features must be some of {', '.join(INDEX)}; unknown: {', '.join(unknown) or 'none given'}"
-            )
-        if 1.0 not in self.rate_factors:
-            raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
-        if not self.several and self.warm_start and not self.plans:
-            raise ValueError("warm_start clones the best of some plans: plans must be at least 1, got 0")
-        against = {"warm_start": self.warm_start, "teachers": self.teachers, "several problems": self.several}
-        against["action_mode='group'"] = self.action_mode != "schedule"
-        if self.rule and any(against.values()):
-            raise ValueError(
-                f"a rule to clone goes without {', '.join(against)}; asked for: "
-                f"{', '.join(name for name, asked in against.items() if asked)}. A recipe may bring the rule: an empty "
-                f"one, {{}}, leaves it out. Got {dict(self.rule)}"
-            )
-        if self.rule and self.learning_rate is not None:
-            raise ValueError(
-                f"the rule brings the base learning rate, {self.rule.get('learning_rate')}; learning_rate must be None, got "
-                f"{self.learning_rate}; leave the rule out with an empty one, {{}}, or change the rate in it"
-            )
-        if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
-            raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
-        if self.runs % (len(self.problems) * len(self.rate_multiples)):
-            raise ValueError(
-                f"runs must be a multiple of the {len(self.problems)} problems times the {len(self.rate_multiples)} "
-                f"rate_multiples, got {self.runs}"
-            )
-        if self.runs * self.rollout % self.minibatches:
-            raise ValueError(
-                f"minibatches must divide the {self.runs * self.rollout} decisions of a rollout, got {self.minibatches}"
-            )
-        if not 0 <= self.discount <= 1 or not 0 <= self.trace <= 1:
-            raise ValueError(f"discount and trace lie between 0 and 1, got {self.discount} and {self.trace}")
-        for name in ("step_size", "reward_scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.temperatures or not all(0 <= value < math.inf for value in self.temperatures):
-            raise ValueError(f"temperatures must be one or more numbers of at least 0, got {self.temperatures}")
-        if self.price_inputs and not self.masks:
-            raise ValueError("price_inputs need masks, which know the prices: leave masks on")
-        self._check_mode()
-        for name in self.problems if self.several else ():
-            self.alone(name)
+        self._check_rates()
+        self._check_inputs()
+        if self.action_mode == "group":
+            self._check_group()
+        elif self.action_mode != "schedule":
+            raise ValueError(f"action_mode must be 'schedule' or 'group', got {self.action_mode!r}")
+        elif self.directions or self.group_scale is not None:
+            raise ValueError("directions and group_scale belong to action_mode='group'")
         if not self.several:
             self.settings()  # what is wrong with the environment is told before anything is computed
-
-    def _check_mode(self) -> None:
-        if self.action_mode not in ("schedule", "group"):
-            raise ValueError(f"action_mode must be 'schedule' or 'group', got {self.action_mode!r}")
-        if not 0 < self.deviation < math.inf:
-            raise ValueError(f"deviation must be positive, got {self.deviation}")
-        if self.action_mode == "schedule":
-            if self.directions or self.group_scale is not None:
-                raise ValueError("directions and group_scale belong to action_mode='group'")
-            return
-        usual = {"searches": (), "rate_factors": (1.0,), "rate_multiples": (1.0,), "rules": 0, "teachers": ()}
-        usual |= {"price_inputs": False, "masks": True}
-        other = [name for name, value in usual.items() if getattr(self, name) != value]
-        if other or self.several:
-            raise ValueError(
-                f"action_mode='group' is for one problem, and leaves {', '.join(usual)} at "
-                f"{', '.join(map(repr, usual.values()))}; change {', '.join(other) or 'problem'}"
-            )
-        unknown = sorted(set(self.directions) - set(DIRECTIONS))
-        if unknown or len(set(self.directions)) != len(self.directions):
-            raise ValueError(f"directions must be different names among {', '.join(DIRECTIONS)}, got {self.directions}")
 
     def _check_problems(self) -> None:
         names = self.problems
@@ -227,6 +106,33 @@ class Training:
                 raise ValueError(f"families of {problem}: {', '.join(unknown)}; one problem may have {', '.join(OWN)}")
         if self.several and not self.masks:
             raise ValueError("several problems need masks: some have no search for a slot")
+
+    def _check_rates(self) -> None:
+        if 1.0 not in self.rate_factors:
+            raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
+        if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
+            raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
+
+    def _check_inputs(self) -> None:
+        unknown = [name for name in self.features if name not in INDEX]
+        if unknown or not self.features:
+            raise ValueError(
+                f"features must be some of {', '.join(INDEX)}; unknown: {', '.join(unknown) or 'none given'}"
+            )
+        if self.price_inputs and not self.masks:
+            raise ValueError("price_inputs need masks, which know the prices: leave masks on")
+
+    def _check_group(self) -> None:
+        usual = {"searches": (), "rate_factors": (1.0,), "rate_multiples": (1.0,), "price_inputs": False, "masks": True}
+        other = [name for name, value in usual.items() if getattr(self, name) != value]
+        if other or self.several:
+            raise ValueError(
+                f"action_mode='group' is for one problem, and leaves {', '.join(usual)} at "
+                f"{', '.join(map(repr, usual.values()))}; change {', '.join(other) or 'problem'}"
+            )
+        unknown = sorted(set(self.directions) - set(DIRECTIONS))
+        if unknown or len(set(self.directions)) != len(self.directions):
+            raise ValueError(f"directions must be different names among {', '.join(DIRECTIONS)}, got {self.directions}")
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -258,22 +164,17 @@ class Training:
 
     def filled(self, problem: str) -> list[Any]:
         """The search of each slot on one of several problems; None where it is empty."""
-        own = dataclasses.replace(self, problem=problem, searches=(), families={}, **self.families.get(problem, {}))
-        return fill(problem, self.slots, **own.environment)
+        return fill(problem, self.slots, **self._with_own(problem, ()).environment)
 
-    def alone(self, problem: str) -> Training:
-        """The same training on one of the problems: with its own settings, and the searches that fill its slots."""
+    def alone(self, problem: str) -> Task:
+        """The same on one of the problems: with its own settings, and the searches that fill its slots."""
         if not self.several:
             return self
-        searches = tuple(search for search in self.filled(problem) if search is not None)
-        return dataclasses.replace(
-            self, problem=problem, families={}, **{"searches": searches, **self.families.get(problem, {})}
-        )
+        return self._with_own(problem, tuple(search for search in self.filled(problem) if search is not None))
 
-    @property
-    def segments(self) -> int:
-        """How many there are; the last one may take the number of decisions above what was asked."""
-        return math.ceil(self.decisions / (self.runs * self.rollout * self.segment))
+    def _with_own(self, problem: str, searches: tuple[Any, ...]) -> Task:
+        own = {name: value for name, value in self.families.get(problem, {}).items() if name in _OF_TASK}
+        return replace(self, problem=problem, families={}, searches=searches, **own)
 
     @property
     def longest(self) -> int:
@@ -312,9 +213,246 @@ class Training:
                 environment[name] = getattr(self, name)
         return environment
 
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """What is searched for before the training, and what the policy is taught before it learns.
+
+    Attributes:
+        plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.
+        rules: Adaptive rules tried beforehand, for a table's sake; 0: none, as without a menu.
+        warm_start: Clone the best plan before the training.
+        rule: Clone this rule instead, which brings the base learning rate: ``agent``, ``learning_rate``, ``searches``
+            (indices of the menu, in the rule's order) and the agent's settings. Its rate factors are among the
+            training's; empty: no rule.
+        teachers: Policies to clone before the training, on the problems they know, in place of a plan; each must play in the
+            training's environment, and brings the base learning rate.
+        critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
+            knows nothing yet.
+    """
+
+    plans: int = 512
+    rules: int = 256
+    warm_start: bool = False
+    rule: Mapping[str, Any] | None = None
+    teachers: tuple[Path, ...] = ()
+    critic_segments: int = 0
+
+    def __post_init__(self) -> None:
+        read_fields("a training", self)
+        for name in ("plans", "rules", "critic_segments"):
+            integer(name, getattr(self, name), 0, _MOST)
+        against = [name for name in ("warm_start", "teachers") if getattr(self, name)]
+        if self.rule and against:
+            raise ValueError(_no_rule(against, self.rule))
+
+
+def _no_rule(against: list[str], rule: Mapping[str, Any]) -> str:
+    return (
+        "a rule to clone goes without warm_start, teachers, several problems and action_mode='group'; asked for: "
+        f"{', '.join(against)}. A recipe may bring the rule: an empty one, {{}}, leaves it out. Got {dict(rule)}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """The algorithm and the network.
+
+    Attributes:
+        algorithm: ``"ppo"`` or ``"a2c"``.
+        epochs: Passes over a rollout (PPO).
+        minibatches: Parts of a pass (PPO).
+        step_size: Of Adam; falls linearly, segment by segment, to a tenth.
+        entropy: Weight of the entropy bonus; falls linearly to 0.
+        discount: 1 makes the return the orders of magnitude gained.
+        trace: ``lambda`` of the advantage estimate.
+        reward_scale: Factor of the rewards that the critic learns.
+        hidden: Units of each hidden layer, of the policy and of the critic.
+        deviation: Of the group mode's Gaussian, at the start.
+    """
+
+    algorithm: str = "ppo"
+    epochs: int = 4
+    minibatches: int = 4
+    step_size: float = 1e-3
+    entropy: float = 0.01
+    discount: float = 1.0
+    trace: float = 0.95
+    reward_scale: float = 0.25
+    hidden: tuple[int, ...] = (64, 64)
+    deviation: float = 0.5
+
+    def __post_init__(self) -> None:
+        read_fields("a training", self)
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}")
+        for name in ("epochs", "minibatches"):
+            integer(name, getattr(self, name), 1, _MOST)
+        for name in ("step_size", "reward_scale", "deviation"):
+            number(name, getattr(self, name), above=0)
+        number("entropy", self.entropy, least=0)
+        for name in ("discount", "trace"):
+            number(name, getattr(self, name), least=0, most=1)
+        for units in self.hidden:
+            integer("an entry of hidden", units, 1, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How much is played, side by side and in turn, and how the best policy is chosen.
+
+    Attributes:
+        decisions: How many in all, of all runs together.
+        runs: Side by side; several problems have equal parts of them.
+        rollout: Decisions of a run between two updates.
+        segment: Updates between two checkpoints. A segment should hold an episode (`Task.longest`): it begins with fresh
+            ones, so that nothing is learned of what comes later.
+        temperatures: Ways of playing tried on the validation instances: 0 takes the likeliest action, 1 draws from the
+            policy's distribution, in between from sharper ones. A policy that always takes the likeliest action may ask for
+            the same in vain for ever.
+        validation_instances: Of the validation split, on which the best policy is chosen.
+    """
+
+    decisions: int = 500_000
+    runs: int = 256
+    rollout: int = 32
+    segment: int = 4
+    temperatures: tuple[float, ...] = (0.0, 0.5, 1.0)
+    validation_instances: int = 256
+
+    def __post_init__(self) -> None:
+        read_fields("a training", self)
+        integer("decisions", self.decisions, 1, _MOST**2)
+        for name in ("runs", "rollout", "segment", "validation_instances"):
+            integer(name, getattr(self, name), 1, _MOST)
+        if not self.temperatures or not all(0 <= value < math.inf for value in self.temperatures):
+            refuse("temperatures", "one or more numbers of at least 0", self.temperatures)
+
+    @property
+    def segments(self) -> int:
+        """How many there are; the last one may take the number of decisions above what was asked."""
+        return math.ceil(self.decisions / (self.runs * self.rollout * self.segment))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings of a training.
+
+    A training is a chain of segments. Each begins with fresh episodes and with random numbers that follow from ``seed`` and
+    its own number, so that it depends on the network and the optimizer that it starts from and on nothing else: a training
+    that is cut off and resumed ends where it would have ended anyway.
+
+    Attributes:
+        task: What is played.
+        teaching: What comes before.
+        learner: The algorithm.
+        schedule: How much of it.
+        control: The policy is a control (kind ``"control"`` in tables), such as one without teleports.
+        name: What tables call the policy.
+        seed: Of everything random.
+        tensorboard: Write TensorBoard's files.
+        out: Folder for ``policy.json``, ``checkpoint.json`` and ``training.json``.
+    """
+
+    task: Task = field(default_factory=Task)
+    teaching: Teaching = field(default_factory=Teaching)
+    learner: Learner = field(default_factory=Learner)
+    schedule: Schedule = field(default_factory=Schedule)
+    control: bool = False
+    name: str = "learned"
+    seed: int = 0
+    tensorboard: bool = False
+    out: Path = Path("results/train")
+
+    def __post_init__(self) -> None:
+        read_fields("a training", self)
+        object.__setattr__(self, "out", Path(self.out))
+        integer("seed", self.seed, 0, (1 << 62) - 1)
+        check_name(self.name)
+        self._check_teaching()
+        parts = len(self.task.problems) * len(self.task.rate_multiples)
+        if self.schedule.runs % parts:
+            raise ValueError(
+                f"runs must be a multiple of the {len(self.task.problems)} problems times the "
+                f"{len(self.task.rate_multiples)} rate_multiples, got {self.schedule.runs}"
+            )
+        size = self.schedule.runs * self.schedule.rollout
+        if size % self.learner.minibatches:
+            raise ValueError(
+                f"minibatches must divide the {size} decisions of a rollout, got {self.learner.minibatches}"
+            )
+        for name in self.task.problems if self.task.several else ():
+            self.alone(name)
+
+    def _check_teaching(self) -> None:
+        task, teaching = self.task, self.teaching
+        if not task.several and teaching.warm_start and not teaching.plans:
+            raise ValueError("warm_start clones the best of some plans: plans must be at least 1, got 0")
+        if task.action_mode == "group" and (teaching.rules or teaching.teachers):
+            other = "rules" if teaching.rules else "teachers"
+            raise ValueError(f"action_mode='group' leaves rules, teachers at 0, (); change {other}")
+        if not teaching.rule:
+            return
+        against = {"several problems": task.several, "action_mode='group'": task.action_mode == "group"}
+        if any(against.values()):
+            raise ValueError(_no_rule([name for name, asked in against.items() if asked], teaching.rule))
+        if task.learning_rate is not None:
+            raise ValueError(
+                f"the rule brings the base learning rate, {teaching.rule.get('learning_rate')}; learning_rate must be None, "
+                f"got {task.learning_rate}; leave the rule out with an empty one, {{}}, or change the rate in it"
+            )
+
+    @classmethod
+    def of(cls, **settings: Any) -> Training:
+        """A training from settings by their own names, whatever part they belong to; all others have their defaults.
+
+        Raises:
+            ValueError: A value that is not allowed, or values that do not go together.
+            TypeError: There is no such setting.
+        """
+        own = {name: value for name, value in settings.items() if name not in _PART}
+        parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+        for name in settings.keys() - own.keys():
+            parts[_PART[name]][name] = settings[name]
+        return cls(**{part: PARTS[part](**values) for part, values in parts.items()}, **own)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by their own names."""
+        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in PARTS}
+        return {name: getattr(getattr(self, part), name) for name, part in _PART.items()} | found
+
+    def changed(self, **settings: Any) -> Training:
+        """The same training with some settings, by their own names, replaced."""
+        return Training.of(**{**self.flat(), **settings})
+
+    @property
+    def only(self) -> str:
+        """`Task.only`."""
+        return self.task.only
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """`Task.environment`."""
+        return self.task.environment
+
+    def settings(self) -> Settings:
+        """`Task.settings`."""
+        return self.task.settings()
+
+    def policy_environment(self, learning_rate: float) -> dict[str, Any]:
+        """`Task.policy_environment`."""
+        return self.task.policy_environment(learning_rate)
+
+    def alone(self, problem: str) -> Training:
+        """The same training on one of the problems: with its own settings, and the searches that fill its slots."""
+        if not self.task.several:
+            return self
+        own = {name: value for name, value in self.task.families.get(problem, {}).items() if name not in _OF_TASK}
+        return replace(self, task=self.task.alone(problem), teaching=replace(self.teaching, **own))
+
     def to_json(self) -> dict[str, Any]:
-        """All settings in JSON's types."""
-        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        """All settings by their own names, in JSON's types."""
+        content: dict[str, Any] = json.loads(json.dumps(self.flat(), default=str))
         return content
 
     def same_course(self, other: Mapping[str, Any]) -> bool:
@@ -324,6 +462,7 @@ class Training:
         return mine == {name: value for name, value in other.items() if name not in free}
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+PARTS: dict[str, Any] = {"task": Task, "teaching": Teaching, "learner": Learner, "schedule": Schedule}
+"""The parts of a `Training`, by the attribute that holds each."""
+
+_PART = {one.name: part for part, kind in PARTS.items() for one in fields(kind)}

@@ -18,10 +18,11 @@ def train(training: Training, report: Callable[[str], None] = print, until: int 
         until: Stop before this segment, as if cut off; None: train to the end.
 
     Raises:
-        ValueError: The folder holds the checkpoint of another training.
+        ValueError: The folder holds the checkpoint of another training, or cannot be written.
+        FileNotFoundError: The data of a problem are missing.
         PolicyFileError: The checkpoint is damaged.
     """
-    run = (MovesCourse if training.action_mode == "group" else Course)(training, report)
+    run = (MovesCourse if training.task.action_mode == "group" else Course)(training, report)
     for segment in run.remaining(until):
         run.segment(segment)
     return run.finish()

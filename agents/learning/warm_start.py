@@ -121,12 +121,12 @@ def rule_from(training: Training) -> Agent | None:
     Raises:
         ValueError: There is no such rule, its settings are not allowed, or it does what the training's actions cannot.
     """
-    if not training.rule:
+    if not training.teaching.rule:
         return None
-    chosen = {"searches": [], **training.rule}
+    chosen = {"searches": [], **training.teaching.rule}
     missing = [name for name in ("agent", "learning_rate") if name not in chosen]
     if missing:
-        raise ValueError(f"rule needs {' and '.join(missing)}, got {dict(training.rule)}")
+        raise ValueError(f"rule needs {' and '.join(missing)}, got {dict(training.teaching.rule)}")
     name = chosen.pop("agent")
     settings = training.settings()
     indices = chosen.pop("searches")

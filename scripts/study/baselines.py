@@ -166,7 +166,7 @@ def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
 def _training(problem: str, stride: int, symmetry: str | None, budget: float | None, plans: Sequence[Plan]) -> Training:
     """The environment of plans: their rate factors and all searches of a symmetry."""
     factors = {1.0, *(plan.up for plan in plans), *(plan.down for plan in plans)}
-    return Training(
+    return Training.of(
         problem=problem,
         searches=tuple(search_ for name, search_ in menu_of(problem) if name == symmetry),
         rate_factors=tuple(sorted(factors)),

@@ -42,7 +42,7 @@ class Contestant:
     def training(self, seed: int, out: Path, changes: Mapping[str, Any]) -> Training:
         """The training of one seed."""
         control = {"name": self.name, "control": self.kind != "learned", "rules": 0}
-        return Training(**{**self.settings, **changes, **control, "seed": seed, "out": out})
+        return Training.of(**{**self.settings, **changes, **control, "seed": seed, "out": out})
 
 
 def contestants_of(problem: str, momentum: bool = True, budget: float | None = None) -> list[Contestant]:
@@ -101,7 +101,7 @@ def settings_of(training: Training) -> dict[str, Any]:
     """What a training's result depends on: everything but where it is written."""
     content = training.to_json()
     # a setting that came later says nothing where it does nothing: what was trained before it goes on counting
-    idle = () if training.rule else ("rule",)
+    idle = () if training.teaching.rule else ("rule",)
     return {name: value for name, value in content.items() if name not in ("out", "tensorboard", *idle)}
 
 

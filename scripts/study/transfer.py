@@ -385,9 +385,9 @@ class _Gathering:
                 self.report(f"The policy of {problem} has another menu than the slots: a teacher is trained for it")
             names = ("searches", "rate_factors", "steps_per_action", "symmetry")
             settings = {"problem": problem, **(known_of(problem).teacher or {})}
-            settings |= {name: getattr(alone, name) for name in names}
+            settings |= {name: getattr(alone.task, name) for name in names}
             settings |= {"rules": 0, **transfer.changes(), "seed": seed, "out": alone.out}
-            training = Training(**settings)
+            training = Training.of(**settings)
             work[problem, seed] = Piece(f"{place}.json", settings_of(training), train_policy, (training,))
         done = self.complete(work.values(), "teachers")
         for (problem, seed), piece in work.items():

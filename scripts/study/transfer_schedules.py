@@ -17,7 +17,7 @@ import numpy as np
 from teleport_env.agents.base import Agent
 from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.plans import Plan, play_plans
-from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.settings import Task, Training
 from teleport_env.agents.play import draw_instances
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.agents.schedules import Never
@@ -83,7 +83,7 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
         raise ValueError(f"{problem} has no symmetry: there is nothing to schedule on it; take it out of the problems")
     if problem in known:
         own = known_of(problem).teacher or {}
-        stride = int(own.get("steps_per_action", Training.steps_per_action))
+        stride = int(own.get("steps_per_action", Task.steps_per_action))
         symmetry = own.get("symmetry") or settings.symmetry
     else:
         recipes = {name: known_of(name).teacher or {} for name in known}
@@ -215,7 +215,7 @@ def tune_schedule(grounds: Sequence[Ground], *, count: int, instances: int) -> F
 def _gained(configs: Sequence[Config], place: Ground, ids: np.ndarray) -> np.ndarray:
     """Mean orders of magnitude gained ``(configurations,)`` on one problem."""
     plans = [plan_on(config, place) for config in configs]
-    training = Training(
+    training = Training.of(
         problem=place.problem,
         searches=tuple(place.menu.values()),
         rate_factors=tuple(sorted({1.0, *(factor for plan in plans for factor in (plan.up, plan.down))})),

@@ -79,7 +79,7 @@ def mixture(
     parts = len(known) * len(settings["rate_multiples"])
     settings["runs"] = parts * max(1, settings["runs"] // parts)
     settings["teachers"] = tuple(_lesson(out, name, text) for name, text in texts.items())
-    return Training(**settings)
+    return Training.of(**settings)
 
 
 def can_teach(training: Training, text: str) -> bool:

@@ -45,7 +45,7 @@ def test_a_new_problem_is_trained_and_compared_without_another_edit(mine: str, t
     assert ("edge of stability" in names) == symmetric
     assert any(fill(mine, tuple(SLOTS))) == symmetric
     settings = {**recipe(mine), **TINY, "validation_instances": 2, "out": tmp_path / "t"}
-    found = train(Training(**settings), silent)
+    found = train(Training.of(**settings), silent)
     policy = LearnedSchedule.load(tmp_path / "t" / "policy.json")
     assert policy.problems == (mine,)
     assert bool(policy.environment["searches"]) == symmetric
@@ -67,9 +67,9 @@ def test_a_new_problem_is_trained_and_compared_without_another_edit(mine: str, t
 
 def test_what_a_problem_of_whole_gradients_learns_can_be_taught(mine: str) -> None:
     if PROBLEMS[mine]().batch_size is None:
-        alone = Training(**{**teacher(mine), "rules": 0})
-        together = Training(**recipe((mine, "Booth"))).alone(mine)
-        assert set(map(str, together.searches or ())) <= set(map(str, alone.searches or ()))
+        alone = Training.of(**{**teacher(mine), "rules": 0})
+        together = Training.of(**recipe((mine, "Booth"))).alone(mine)
+        assert set(map(str, together.task.searches or ())) <= set(map(str, alone.task.searches or ()))
         assert together.settings().symmetry == alone.settings().symmetry == "squeeze"
     else:
         with pytest.raises(ValueError, match="not 'Mine'"):

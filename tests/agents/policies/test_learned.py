@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import json
-import shlex
+import os
 import subprocess
 import sys
 import types
@@ -21,7 +20,6 @@ import torch
 from study.findings import SEVEN
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
 from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
@@ -256,7 +254,7 @@ print('played')
 
 # -- plans -------------------------------------------------------------------------------------------------------------
 
-FLATTEN = Training(
+FLATTEN = Training.of(
     problem="MatrixFactorization",
     searches=("balance_weights", "virtual_step_fit_rate"),
     rate_factors=(1.0, 0.5, 2.0, 4.0),
@@ -273,20 +271,20 @@ def test_a_plan_plays_as_its_agent() -> None:
         Plan(0.02, up=2.0, warmup=2, which=1, every=6),
         Plan(0.02, down=0.5, decay_every=6, which=0, first=1),
     ]
-    ids = draw_instances(FLATTEN.problem, "train", 6, 0)
+    ids = draw_instances(FLATTEN.task.problem, "train", 6, 0)
     gained, _ = play_plans(FLATTEN, plans, ids, seed=5)
     environment = FLATTEN.policy_environment(0.05)
     for plan, expected in zip(plans, gained, strict=True):
         agent = plan.agent(environment)
-        alone = play(FLATTEN.problem, agent, ids, split="train", seed=5)
+        alone = play(FLATTEN.task.problem, agent, ids, split="train", seed=5)
         np.testing.assert_allclose([row["gained"] for row in alone.rows], expected, rtol=1e-9, atol=1e-9)
     assert len({round(float(row.mean()), 6) for row in gained}) == len(plans)
 
 
 def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
-    found = search_plans(dataclasses.replace(FLATTEN, plans=64), instances=16)
+    found = search_plans(FLATTEN.changed(plans=64), instances=16)
     plain = [Plan(FLATTEN.settings().learning_rate * multiple) for multiple in MULTIPLES]
-    ids = draw_instances(FLATTEN.problem, "train", 40, 77)
+    ids = draw_instances(FLATTEN.task.problem, "train", 40, 77)
     gained, _ = play_plans(FLATTEN, [found.plan, *plain], ids)
     assert gained[0].mean() > gained[1:].mean(axis=1).max() + 0.5
     assert found.gained == pytest.approx(gained[0].mean(), abs=1.5)
@@ -298,7 +296,7 @@ def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
 
 
 def test_the_search_for_rules_finds_better_than_the_first_ones() -> None:
-    training = Training(problem="Rosenbrock", rules=32)
+    training = Training.of(problem="Rosenbrock", rules=32)
     found = search_rules(training, instances=8)
     policy = schedule(provenance={"rule": json.loads(json.dumps(dataclasses.asdict(found)))})
     agent = rule_of(policy)
@@ -336,7 +334,7 @@ def test_a_wrong_rule_in_a_file_is_told(change: dict[str, Any]) -> None:
 
 # -- training ----------------------------------------------------------------------------------------------------------
 
-TINY = Training(
+TINY = Training.of(
     problem="Booth",
     searches=("random",),
     rate_factors=(1.0, 2.0),
@@ -361,9 +359,9 @@ def silent(line: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
 def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Path, algorithm: str) -> None:
-    whole = dataclasses.replace(TINY, algorithm=algorithm, out=tmp_path / "whole")
-    parts = dataclasses.replace(whole, out=tmp_path / "parts")
-    assert whole.segments == 4
+    whole = TINY.changed(algorithm=algorithm, out=tmp_path / "whole")
+    parts = whole.changed(out=tmp_path / "parts")
+    assert whole.schedule.segments == 4
     train(whole, silent)
     for until in (1, 3, None):
         np.random.seed(until)  # noqa: NPY002 (what others draw globally does not matter)
@@ -385,8 +383,7 @@ RULE = {
     "down": 0.5,
     "edge": 1.0,
 }
-RULED = dataclasses.replace(
-    TINY,
+RULED = TINY.changed(
     rule=RULE,
     searches=("random", {"search": "normalized_ascent", "steps": 1}),
     rate_factors=(0.5, 1.0, 1.3),
@@ -410,7 +407,7 @@ def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
     assert np.median(promise[likeliest == 4]) < 1.0 < np.median(promise[likeliest == 0])
     # so a network that was taught, and learned no more, plays as the rule does
     lines: list[str] = []
-    taught = dataclasses.replace(RULED, critic_segments=4, temperatures=(0.0,), hidden=(64, 64), out=tmp_path)
+    taught = RULED.changed(critic_segments=4, temperatures=(0.0,), hidden=(64, 64), out=tmp_path)
     policy = train(taught, lines.append).policy
     assert isinstance(policy, LearnedSchedule)
     assert policy.environment["learning_rate"] == 0.0525
@@ -438,39 +435,37 @@ def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
 def test_a_rule_that_cannot_teach_is_told(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
     changed = {key: value for key, value in {**RULE, **change}.items() if value is not None}
     with pytest.raises(ValueError, match=reason):
-        train(dataclasses.replace(RULED, rule=changed, out=tmp_path), silent)
+        train(RULED.changed(rule=changed, out=tmp_path), silent)
 
 
 def test_a_segment_that_is_too_short_for_an_episode_is_told(tmp_path: Path) -> None:
     lines: list[str] = []
-    short = dataclasses.replace(TINY, decisions=1, plans=0, rules=0, warm_start=False, critic_segments=0, out=tmp_path)
-    assert (short.longest, short.rollout * short.segment) == (24, 16)
+    short = TINY.changed(decisions=1, plans=0, rules=0, warm_start=False, critic_segments=0, out=tmp_path)
+    assert (short.task.longest, short.schedule.rollout * short.schedule.segment) == (24, 16)
     train(short, lines.append)
     assert any("up to 24 decisions, but a segment ends after 16" in line for line in lines)
     lines.clear()
-    train(dataclasses.replace(short, segment=3, out=tmp_path / "long"), lines.append)
+    train(short.changed(segment=3, out=tmp_path / "long"), lines.append)
     assert not any("a segment ends" in line for line in lines)
 
 
 def test_seeds_make_different_trainings(tmp_path: Path) -> None:
     """Without which the test above could not fail."""
-    found = [
-        train(dataclasses.replace(TINY, seed=seed, decisions=128, out=tmp_path / str(seed)), silent) for seed in (0, 1)
-    ]
+    found = [train(TINY.changed(seed=seed, decisions=128, out=tmp_path / str(seed)), silent) for seed in (0, 1)]
     assert (found[0].policy.layers[0][0] != found[1].policy.layers[0][0]).any()
 
 
 def test_a_training_leaves_the_global_generators_alone(tmp_path: Path) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
-    train(dataclasses.replace(TINY, decisions=128, out=tmp_path), silent)
+    train(TINY.changed(decisions=128, out=tmp_path), silent)
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
 def test_the_checkpoint_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
-    train(dataclasses.replace(TINY, out=tmp_path), silent, until=1)
+    train(TINY.changed(out=tmp_path), silent, until=1)
     with pytest.raises(ValueError, match="other settings"):
-        train(dataclasses.replace(TINY, out=tmp_path, seed=5), silent)
+        train(TINY.changed(out=tmp_path, seed=5), silent)
     path = tmp_path / "checkpoint.json"
     saved = read_policy_file(path, CHECKPOINT)
     for settings, tensors in (
@@ -480,17 +475,17 @@ def test_the_checkpoint_of_another_training_is_not_gone_on_with(tmp_path: Path) 
     ):
         write_policy_file(path, settings, tensors, CHECKPOINT)
         with pytest.raises(PolicyFileError, match="is refused"):
-            train(dataclasses.replace(TINY, out=tmp_path), silent)
+            train(TINY.changed(out=tmp_path), silent)
     write_policy_file(path, saved.settings, saved.tensors, CHECKPOINT)
-    train(dataclasses.replace(TINY, out=tmp_path), silent, until=2)
+    train(TINY.changed(out=tmp_path), silent, until=2)
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
     with pytest.raises(PolicyFileError, match="is refused"):
-        train(dataclasses.replace(TINY, out=tmp_path), silent)
+        train(TINY.changed(out=tmp_path), silent)
 
 
 def test_a_saved_policy_is_the_trained_network(tmp_path: Path) -> None:
-    found = train(dataclasses.replace(TINY, out=tmp_path), silent)
+    found = train(TINY.changed(out=tmp_path), silent)
     loaded = LearnedSchedule.load(tmp_path / "policy.json")
     np.testing.assert_array_equal(loaded.logits(observations()), found.policy.logits(observations()))
     assert found.gained == max(entry["gained"] for entry in found.history)
@@ -500,7 +495,7 @@ def test_a_saved_policy_is_the_trained_network(tmp_path: Path) -> None:
 
 def test_the_way_of_playing_that_gains_most_is_kept(tmp_path: Path) -> None:
     """Drawing from sharper logits is a stochastic policy with a larger last layer, through files and checkpoints too."""
-    training = dataclasses.replace(TINY, temperatures=(0.5,), out=tmp_path)
+    training = TINY.changed(temperatures=(0.5,), out=tmp_path)
     train(training, silent, until=1)
     found = train(training, silent, until=2)
     loaded = LearnedSchedule.load(tmp_path / "policy.json")
@@ -513,7 +508,7 @@ def test_the_way_of_playing_that_gains_most_is_kept(tmp_path: Path) -> None:
     seen = observations()
     np.testing.assert_allclose(sharp.logits(seen), 2 * plain.logits(seen), rtol=1e-5)
     assert all(entry["temperature"] == 0.5 for entry in found.history)
-    both = Course(dataclasses.replace(training, temperatures=(0.0, 0.5, 1.0), out=tmp_path / "other"), silent)
+    both = Course(training.changed(temperatures=(0.0, 0.5, 1.0), out=tmp_path / "other"), silent)
     worth = {t: np.mean([*both._worth(both._policy(t)).values()]) for t in (0.0, 0.5, 1.0)}
     assert len(set(worth.values())) > 1
     _, temperature, gained = both._best_play()
@@ -528,12 +523,10 @@ def test_a_wrong_plan_in_a_file_is_told() -> None:
 
 def test_a_learner_learns(tmp_path: Path) -> None:
     """On Booth's function one step with four times the rate and then none like it; 20 thousand decisions suffice."""
-    training = dataclasses.replace(
-        TINY, decisions=24_000, runs=64, rollout=16, minibatches=4, hidden=(32, 32), warm_start=False, critic_segments=0
+    training = TINY.changed(
+        decisions=24_000, runs=64, rollout=16, minibatches=4, hidden=(32, 32), warm_start=False, critic_segments=0
     )
-    training = dataclasses.replace(
-        training, searches=None, rate_factors=(1.0,), plans=24, rules=0, segment=4, out=tmp_path
-    )
+    training = training.changed(searches=None, rate_factors=(1.0,), plans=24, rules=0, segment=4, out=tmp_path)
     found = train(training, silent)
     ids = draw_instances("Booth", "validation", 128, 5)
 
@@ -559,18 +552,18 @@ def test_tensorboard_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    found = train(dataclasses.replace(TINY, decisions=256, tensorboard=True, out=tmp_path), silent)
+    found = train(TINY.changed(decisions=256, tensorboard=True, out=tmp_path), silent)
     gained = [(value, step) for name, value, step in written if name == "schedule/gained"]
     assert gained == [(entry["gained"], entry["decisions"]) for entry in found.history]
     assert any(name == "train/value_loss" for name, _, _ in written)
     assert written[-1][0] == "closed"
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match=r"teleport-env\[train\]"):
-        train(dataclasses.replace(TINY, tensorboard=True, out=tmp_path / "other"), silent)
+        train(TINY.changed(tensorboard=True, out=tmp_path / "other"), silent)
 
 
 def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
-    train(dataclasses.replace(TINY, decisions=128, out=tmp_path / "t", name="mine"), silent)
+    train(TINY.changed(decisions=128, out=tmp_path / "t", name="mine"), silent)
     study = Study(
         problems=("Booth", "Rosenbrock"),
         agents=("never",),
@@ -597,83 +590,26 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("problem", SEVEN)
 def test_every_recipe_is_a_training(problem: str) -> None:
-    momentum = Training(**{"optimizer": "momentum", **recipe(problem, "momentum")})
-    assert momentum.on_teleport == "reset"
-    assert momentum.searches == tuple(teacher(problem)["searches"])
-    assert momentum.rollout * momentum.segment >= momentum.longest
+    momentum = Training.of(**{"optimizer": "momentum", **recipe(problem, "momentum")})
+    assert momentum.task.on_teleport == "reset"
+    assert momentum.task.searches == tuple(teacher(problem)["searches"])
+    assert momentum.schedule.rollout * momentum.schedule.segment >= momentum.task.longest
     assert recipe(problem, "gd_line_search") == recipe(problem)
-    control = Training(**rate_only(problem))
-    assert not control.rule
+    control = Training.of(**rate_only(problem))
+    assert not control.teaching.rule
     assert not control.settings().searches
     assert control.control
-    training = Training(**recipe(problem))
-    assert training.problem == problem
+    training = Training.of(**recipe(problem))
+    assert training.task.problem == problem
     rule_from(training)  # its rule, if it has one, does what its actions can
-    assert training.rollout * training.segment >= training.longest
-    assert json.loads(json.dumps(training.policy_environment(0.1)))["rate_factors"] == list(training.rate_factors)
-
-
-def test_a_coefficient_of_momentum_is_the_recipe_s_or_the_command_line_s() -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    problem = "MatrixFactorization"
-    for words, coefficient in (
-        (["--optimizer", "momentum"], 0.5),
-        (["--optimizer", '{"optimizer": "momentum", "momentum": 0.7}'], 0.7),
-    ):
-        given = vars(parser.parse_args(["--problem", problem, *words]))
-        training = from_arguments(given, recipe(problem, given["optimizer"]))
-        assert training.optimizer == {"optimizer": "momentum", "momentum": coefficient}
-        assert training.learning_rate == 0.075
-        # and its own command asks for the same
-        line = shlex.split(command(training, recipe(problem, training.optimizer)))[2:]
-        again = vars(parser.parse_args(line))
-        assert from_arguments(again, recipe(problem, again["optimizer"])) == training
-
-
-def test_the_command_of_a_training_is_read_back_as_it_was() -> None:
-    """Regression: a bare "momentum" was read back as the recipe's, with its coefficient, and None as a word."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    start = recipe("MatrixFactorization", "momentum")
-    plain = Training(**{**start, "optimizer": "momentum", "on_teleport": None})
-    given = vars(parser.parse_args(shlex.split(command(plain, start))[2:]))
-    again = from_arguments(given, recipe("MatrixFactorization", given["optimizer"]))
-    assert again == dataclasses.replace(plain, optimizer={"optimizer": "momentum"})
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [(["--optimizer", "{bad"], "'{bad' is not JSON"), (["--rule", "3"], "expected a JSON object, got '3'")],
-)
-def test_what_is_no_json_is_told(words: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    with pytest.raises(SystemExit):
-        parser.parse_args(words)
-    assert reason in capsys.readouterr().err
-
-
-def test_the_command_line_goes_before_the_recipe() -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    words = ["--searches", "random", '{"search": "grid", "points": 8}', "--rate-factors", "1", "3", "--warm-start"]
-    given = vars(parser.parse_args([*words, "--problem", "MatrixFactorization", "--out", "x"]))
-    training = from_arguments(given, recipe("MatrixFactorization"))
-    assert training.searches == ("random", {"search": "grid", "points": 8})
-    assert training.rate_factors == (1.0, 3.0)
-    assert training.warm_start
-    assert training.out == Path("x")
-    assert training.steps_per_action == recipe("MatrixFactorization")["steps_per_action"]
-    assert all(action.help for action in parser._actions)
-    empty = from_arguments(vars(parser.parse_args(["--searches"])), {})
-    assert empty.searches == ()
+    assert training.schedule.rollout * training.schedule.segment >= training.task.longest
+    assert json.loads(json.dumps(training.policy_environment(0.1)))["rate_factors"] == list(training.task.rate_factors)
 
 
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"runs": 0}, "runs must be at least 1"),
+        ({"runs": 0}, "runs must be an integer of at least 1 and at most 1000000, got 0"),
         ({"algorithm": "dqn"}, "ppo, a2c"),
         ({"features": ("astrology",)}, "astrology"),
         ({"rate_factors": (2.0,)}, "1.0 must be among"),
@@ -693,13 +629,45 @@ def test_the_command_line_goes_before_the_recipe() -> None:
 )
 def test_a_wrong_setting_is_told(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        Training(**settings)
+        Training.of(**settings)
 
 
 @pytest.mark.parametrize("problem", ["MatrixFactorization", "LinearNetwork", "MLPRegression"])
 def test_whitening_recipes_can_be_trained_and_paid(problem: str) -> None:
-    training = Training(**whitening(problem))
+    training = Training.of(**whitening(problem))
     prices = search_prices(problem, training.settings().searches, **training.environment)
     assert max(prices) < training.settings().budget / 4
     with pytest.raises(ValueError, match="whitening serves .* not 'Booth'"):
         whitening("Booth")
+
+
+# -- before the work ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    """Regression: it was found when the first segment was over."""
+    (tmp_path / "file").write_text("mine")
+    lines: list[str] = []
+    for out in (tmp_path / "file", tmp_path / "file" / "under"):
+        with pytest.raises(ValueError, match="nothing can be written into the folder .*file"):
+            train(TINY.changed(out=out), lines.append)
+    assert lines == []
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_missing_data_of_any_problem_are_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: those of the second problem were missed when the schedules of the first had been searched."""
+    monkeypatch.setenv("TELEPORT_ENV_DATA", str(tmp_path))
+    lines: list[str] = []
+    with pytest.raises(FileNotFoundError, match="MNIST"):
+        train(Training.of(problem=("Booth", "MNISTSmall"), plans=2, rules=0, out=tmp_path / "t"), lines.append)
+    assert lines == []
+
+
+def test_a_training_leaves_whole_files_and_no_drafts(tmp_path: Path) -> None:
+    """Regression: what a killed process had begun to write stayed for ever."""
+    left = tmp_path / ".checkpoint.json.draft-0123456789abcdef.json"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+    train(TINY.changed(decisions=128, plans=0, rules=0, warm_start=False, out=tmp_path), silent)
+    assert {path.name for path in tmp_path.iterdir()} == {"policy.json", "checkpoint.json", "training.json"}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,11 @@ import pytest
 import torch
 
 from study.findings import SEVEN
-from teleport_env.agents.learning.arguments import add_arguments, command, from_arguments
 from teleport_env.agents.learning.course import VALIDATION_SEED, Course
 from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import (
-    rate_only,
     recipe,
     teacher,
-    whitening,
     without_teleports,
 )
 from teleport_env.agents.learning.settings import Training
@@ -34,7 +29,7 @@ from teleport_env.agents.policies.slots import SLOTS, fill, search_prices
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX
 
-MIXED = Training(
+MIXED = Training.of(
     problem=("Booth", "MatrixFactorization", "Rosenbrock"),
     searches=("balance_weights", "ascend", "look"),
     families={"MatrixFactorization": {"symmetry": "scaling", "steps_per_action": 2, "plans": 4, "budget": 80.0}},
@@ -62,13 +57,13 @@ def silent(line: str) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> LearnedSchedule:
     folder = tmp_path_factory.mktemp("mixed")
-    train(dataclasses.replace(MIXED, out=folder), silent)
+    train(MIXED.changed(out=folder), silent)
     return LearnedSchedule.load(folder / "policy.json")
 
 
 def test_a_training_of_several_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Path) -> None:
-    whole = dataclasses.replace(MIXED, out=tmp_path / "whole")
-    parts = dataclasses.replace(whole, out=tmp_path / "parts")
+    whole = MIXED.changed(out=tmp_path / "whole")
+    parts = whole.changed(out=tmp_path / "parts")
     found = train(whole, silent)
     train(parts, silent, until=1)
     train(parts, silent)
@@ -78,11 +73,11 @@ def test_a_training_of_several_that_is_cut_off_ends_where_it_would_have_ended(tm
             content.pop("sha256", None)
             content.get("settings", content).get("training", {}).pop("out", None)
         assert first == second, name
-    means = [found.history[0][f"gained_{problem}"] for problem in MIXED.problems]
+    means = [found.history[0][f"gained_{problem}"] for problem in MIXED.task.problems]
     assert found.history[0]["gained"] == pytest.approx(np.mean(means))
 
 
-@pytest.mark.parametrize("problem", MIXED.problems)
+@pytest.mark.parametrize("problem", MIXED.task.problems)
 def test_it_plays_each_of_its_problems(trained: LearnedSchedule, problem: str) -> None:
     agent = trained.for_problem(problem)
     assert agent.problems == (problem,)
@@ -98,7 +93,7 @@ def test_it_plays_each_of_its_problems(trained: LearnedSchedule, problem: str) -
 
 
 def test_rates_are_each_familys_own(trained: LearnedSchedule) -> None:
-    rates = {p: trained.for_problem(p).environment["learning_rate"] for p in MIXED.problems}
+    rates = {p: trained.for_problem(p).environment["learning_rate"] for p in MIXED.task.problems}
     assert len(set(rates.values())) == 3
     assert trained.for_problem("MatrixFactorization").environment["steps_per_action"] == 2
     assert trained.for_problem("Booth").environment["steps_per_action"] == 1
@@ -106,7 +101,7 @@ def test_rates_are_each_familys_own(trained: LearnedSchedule) -> None:
 
 def test_the_agent_of_a_problem_is_the_trained_network(tmp_path: Path) -> None:
     """What the training computes in rows of all problems, the agent computes with the outputs of its own."""
-    run = Course(dataclasses.replace(MIXED, out=tmp_path), silent)
+    run = Course(MIXED.changed(out=tmp_path), silent)
     with torch.no_grad():  # a network at rest would prefer nothing
         for parameter in run.model.policy.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -114,25 +109,25 @@ def test_the_agent_of_a_problem_is_the_trained_network(tmp_path: Path) -> None:
     observation = run.env.reset()
     with torch.no_grad():
         every = run.model.policy.get_distribution(torch.from_numpy(observation)).distribution.probs.numpy()
-    for index, problem in enumerate(MIXED.problems):
+    for index, problem in enumerate(MIXED.task.problems):
         rows = slice(4 * index, 4 * index + 4)
         agent, game = policy.for_problem(problem), run.games[problem]
         outputs = [0, 1, 2, *(3 + slot for slot in game.slots)]
         np.testing.assert_allclose(agent.probabilities(observation[rows, :18]), every[rows][:, outputs], rtol=1e-4)
         gone = [column for column in range(6) if column not in outputs]
         assert (every[rows][:, gone] == 0).all()
-    assert [run.games[problem].slots for problem in MIXED.problems] == [(1, 2), (0, 1, 2), (1, 2)]
+    assert [run.games[problem].slots for problem in MIXED.task.problems] == [(1, 2), (0, 1, 2), (1, 2)]
 
 
 def test_actions_reach_the_right_search(tmp_path: Path) -> None:
     """Slot 1 ascends and slot 2 looks a step ahead wherever they stand in a problem's own menu."""
-    run = Course(dataclasses.replace(MIXED, budget=40.0, out=tmp_path), silent)
+    run = Course(MIXED.changed(budget=40.0, out=tmp_path), silent)
     run.env.seed(3)
     run.env.reset()
     for slot, names in ((1, ("normalized_ascent",)), (2, ("virtual_step",))):
         before = [part.env.env.episodes.runs.ledger.cost.clone() for part in run.env._parts]
         run.env.step(np.full(12, 3 + slot))
-        for part, problem, first in zip(run.env._parts, MIXED.problems, before, strict=True):
+        for part, problem, first in zip(run.env._parts, MIXED.task.problems, before, strict=True):
             environment = run.games[problem].training.environment
             chosen = [s for s in environment["searches"] if s["search"] in names]
             price = search_prices(problem, chosen, **environment)[0]
@@ -222,7 +217,7 @@ def test_a_file_whose_parts_do_not_fit_is_refused(
 
 def specialist(problem: str, out: Path, **settings: Any) -> Path:
     """A policy that is sure of one action in the first half of the budget and of another in the second."""
-    alone = dataclasses.replace(MIXED.alone(problem), price_inputs=False, teachers=(), out=out, **settings)
+    alone = MIXED.alone(problem).changed(price_inputs=False, teachers=(), out=out, **settings)
     agent = LearnedSchedule(
         problems=(problem,),
         features=("budget_left",),
@@ -239,8 +234,8 @@ def specialist(problem: str, out: Path, **settings: Any) -> Path:
 
 def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
     teacher = specialist("Booth", tmp_path)
-    training = dataclasses.replace(
-        MIXED, teachers=(teacher,), warm_start=False, hidden=(32, 32), plans=0, families={}, out=tmp_path / "t"
+    training = MIXED.changed(
+        teachers=(teacher,), warm_start=False, hidden=(32, 32), plans=0, families={}, out=tmp_path / "t"
     )
     run = Course(training, silent)
     policy = run._policy().for_problem("Booth")
@@ -258,37 +253,17 @@ def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
     assert rate == training.alone("Rosenbrock").settings().learning_rate
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        teacher("MLPRegression"),
-        rate_only("MLPRegression"),
-        whitening("MatrixFactorization"),
-        whitening("MLPRegression"),
-    ],
-)
-def test_what_the_recipe_has_and_a_training_has_not_is_in_its_command(settings: dict[str, Any]) -> None:
-    training = Training(**settings)
-    words = shlex.split(command(training, recipe(training.only)))[2:]
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    again = from_arguments(vars(parser.parse_args(words)), recipe(training.only))
-    assert (again.rule or None) == (training.rule or None)
-    for name in ("learning_rate", "searches", "warm_start", "symmetry", "rate_factors", "decisions"):
-        assert getattr(again, name) == getattr(training, name)
-
-
 @pytest.mark.parametrize("problem", SEVEN)
 def test_a_teacher_acts_in_the_generalists_environment(problem: str) -> None:
-    together, alone = Training(**recipe(SEVEN)), Training(**teacher(problem))
+    together, alone = Training.of(**recipe(SEVEN)), Training.of(**teacher(problem))
     mine, its = (one.policy_environment(0.1) for one in (together.alone(problem), alone))
     # the generalist may have further searches; what both do, they call alike
     assert {name: mine[name] for name in mine if name != "searches"} == {
         name: its[name] for name in its if name != "searches"
     }
     assert [search for search in its["searches"] if search not in mine["searches"]] == []
-    control = Training(**without_teleports(teacher(problem)))
-    assert (control.searches, control.rate_factors) == ((), alone.rate_factors)
+    control = Training.of(**without_teleports(teacher(problem)))
+    assert (control.task.searches, control.task.rate_factors) == ((), alone.task.rate_factors)
 
 
 def test_a_problem_without_a_teacher_is_told() -> None:
@@ -299,7 +274,7 @@ def test_a_problem_without_a_teacher_is_told() -> None:
 def test_a_teacher_of_another_menu_is_told(tmp_path: Path) -> None:
     teacher = specialist("Booth", tmp_path, searches=("random",))
     with pytest.raises(ValueError, match="the teacher .* plays Booth in"):
-        Course(dataclasses.replace(MIXED, teachers=(teacher,), out=tmp_path / "t"), silent)
+        Course(MIXED.changed(teachers=(teacher,), out=tmp_path / "t"), silent)
 
 
 # -- slots -------------------------------------------------------------------------------------------------------------
@@ -323,32 +298,14 @@ def test_slots_are_filled_with_what_serves_the_symmetry_and_can_be_paid() -> Non
         fill("Booth", ["astrology"])
 
 
-def test_several_problems_on_the_command_line() -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    words = ["--problem", "Booth", "LinearNetwork", "--searches", "ascend", "--families", '{"Booth": {"plans": 7}}']
-    given = vars(parser.parse_args(words))
-    training = from_arguments(given, recipe(given["problem"]))
-    assert training.problems == ("Booth", "LinearNetwork")
-    assert training.alone("Booth").plans == 7
-    assert training.slots == ("ascend",)
-    assert training.runs == 128
-    one = from_arguments({}, recipe(["Booth"]))
-    assert one.problem == "Booth"
-    assert not one.several
-    control = Training(**rate_only(SEVEN))
-    assert control.slots == ()
-    assert control.alone("Booth").settings().searches == ()
-
-
 def test_runs_begin_at_multiples_of_the_base_rate(tmp_path: Path) -> None:
     multiples = (0.5, 1.0, 8.0)
-    training = dataclasses.replace(MIXED, plans=0, warm_start=False, families={}, runs=18, rate_multiples=multiples)
-    course = Course(dataclasses.replace(training, out=tmp_path), silent)
+    training = MIXED.changed(plans=0, warm_start=False, families={}, runs=18, rate_multiples=multiples)
+    course = Course(training.changed(out=tmp_path), silent)
     course.env.seed(0)
     course.env.reset()
     rates = [info["learning_rate"] for info in course.env.reset_infos]
-    bases = [course.games[problem].learning_rate for problem in training.problems]
+    bases = [course.games[problem].learning_rate for problem in training.task.problems]
     assert rates == [multiple * base for base in bases for multiple in multiples for _ in range(2)]
     # the policy is chosen by what it gains at all of them, and plays from the base
     course.segment(0)
@@ -362,32 +319,12 @@ def test_runs_begin_at_multiples_of_the_base_rate(tmp_path: Path) -> None:
         for multiple in multiples:
             changed = {**agent.environment, "learning_rate": multiple * game.learning_rate}
             one = dataclasses.replace(agent, environment=changed)
-            played = play(problem, one, game.ids, split="validation", budget=game.training.budget, seed=VALIDATION_SEED)
+            played = play(
+                problem, one, game.ids, split="validation", budget=game.training.task.budget, seed=VALIDATION_SEED
+            )
             gained.append(np.mean([row["gained"] for row in played.rows]))
         assert len(set(gained)) > 1
         assert course.history[0][f"gained_{problem}"] == pytest.approx(np.mean(gained))
-
-
-@pytest.mark.parametrize("problem", [("Booth", "LinearNetwork"), "LinearNetwork"])
-def test_the_command_of_a_training_asks_for_it(problem: Any) -> None:
-    start = recipe(problem)
-    names = [problem] if isinstance(problem, str) else list(problem)
-    more: dict[str, Any] = {"seed": 4, "masks": True, "teachers": (Path("a/b.json"), Path("/somewhere/me/c.json"))}
-    if isinstance(problem, str):
-        more |= {"masks": False, "searches": ("random", {"search": "grid", "points": 8}), "warm_start": True}
-    else:
-        more |= {"families": {"Booth": {"plans": 7}}, "warm_start": False}
-    training = Training(**{**start, **more, "out": Path("/somewhere/me/out")})
-    words = shlex.split(command(training, start))
-    assert words[:2] == ["python", "scripts/train.py"]
-    assert "/somewhere" not in command(training, start)
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    given = vars(parser.parse_args(words[2:]))
-    assert given["problem"] == names
-    again = from_arguments(given, recipe(given["problem"]))
-    changed = {"out": Training.out, "teachers": (Path("a/b.json"), Path("c.json"))}
-    assert again == dataclasses.replace(training, **changed)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +344,6 @@ def test_the_command_of_a_training_asks_for_it(problem: Any) -> None:
 )
 def test_a_wrong_mixture_is_told(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        dataclasses.replace(MIXED, **settings)
+        MIXED.changed(**settings)
     with pytest.raises(ValueError, match="alone"):
         MIXED.settings()

@@ -19,7 +19,7 @@ from teleport_env.agents.policies.prices import price_shares, relative
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.envs import TeleportVectorEnv
 
-DEAR = Training(
+DEAR = Training.of(
     problem="Booth",
     searches=("random", "virtual_step", "random_element"),
     rate_factors=(1.0, 2.0),
@@ -44,15 +44,15 @@ def silent(line: str) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Course:
-    return Course(dataclasses.replace(DEAR, out=tmp_path), silent)
+    return Course(DEAR.changed(out=tmp_path), silent)
 
 
 def test_the_mask_is_the_environments() -> None:
     """But where a teleport would take the budget to its last hundred millionth, which leaves nothing to gain."""
-    assert isinstance(DEAR.problem, str)
-    prices = search_prices(DEAR.problem, DEAR.searches or ())
-    env = TeleportVectorEnv(DEAR.problem, 64, autoreset_mode="Disabled", **DEAR.environment)
-    observation, info = env.reset(seed=0, options={"instance_id": draw_instances(DEAR.problem, "train", 64, 0)})
+    assert isinstance(DEAR.task.problem, str)
+    prices = search_prices(DEAR.task.problem, DEAR.task.searches or ())
+    env = TeleportVectorEnv(DEAR.task.problem, 64, autoreset_mode="Disabled", **DEAR.environment)
+    observation, info = env.reset(seed=0, options={"instance_id": draw_instances(DEAR.task.problem, "train", 64, 0)})
     generator, seen = np.random.default_rng(0), set()
     over = np.zeros(64, dtype=bool)
     while not over.all():
@@ -106,7 +106,7 @@ def test_gradients_of_masked_actions_are_numbers(run: Course) -> None:
 
 def test_play_masks_as_training_does(run: Course) -> None:
     policy, network = run._policy(), run.model.policy
-    assert policy.prices == relative(search_prices("Booth", DEAR.searches or ()))
+    assert policy.prices == relative(search_prices("Booth", DEAR.task.searches or ()))
     observation = run.env.reset()
     for share in (0.2, 0.5, 1.0):
         observation[:, 13] = share
@@ -117,14 +117,14 @@ def test_play_masks_as_training_does(run: Course) -> None:
 
 
 def test_masks_can_be_left_out(tmp_path: Path) -> None:
-    found = train(dataclasses.replace(DEAR, masks=False, out=tmp_path), silent)
+    found = train(DEAR.changed(masks=False, out=tmp_path), silent)
     assert found.policy.prices is None
     with pytest.raises(ValueError, match="price_inputs need masks"):
-        dataclasses.replace(DEAR, masks=False, price_inputs=True)
+        DEAR.changed(masks=False, price_inputs=True)
 
 
 def test_prices_can_be_read(tmp_path: Path) -> None:
-    training = dataclasses.replace(DEAR, price_inputs=True, out=tmp_path)
+    training = DEAR.changed(price_inputs=True, out=tmp_path)
     run = Course(training, silent)
     policy = LearnedSchedule.load(run._policy().save(tmp_path / "p.json"))
     observation = run.env.reset()

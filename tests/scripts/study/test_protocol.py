@@ -185,16 +185,20 @@ def test_controls_are_trained_with_the_same_effort() -> None:
         found = {one.name: one.training(3, Path("x"), {}) for one in contestants_of(problem)}
         policy = found["learned"]
         whitened = found.pop("learned, whitening", policy)  # of a menu of its own, and no control
-        assert whitened.decisions <= policy.decisions
+        assert whitened.schedule.decisions <= policy.schedule.decisions
         for name, one in found.items():
             like = found["learned, momentum"] if name.endswith("momentum") else policy
-            assert (one.decisions, one.plans, one.seed) == (like.decisions, like.plans, 3)
-        assert found["learned rate only"].searches == ()
-        assert found["learned rate, line search"].optimizer == "gd_line_search"
+            assert (one.schedule.decisions, one.teaching.plans, one.seed) == (
+                like.schedule.decisions,
+                like.teaching.plans,
+                3,
+            )
+        assert found["learned rate only"].task.searches == ()
+        assert found["learned rate, line search"].task.optimizer == "gd_line_search"
         assert found["learned rate only"].control
         assert not policy.control
         # without rates to choose, the policy itself is the control that has none
-        assert ("learned teleports, no rates" in found) == (len(policy.rate_factors) > 1)
+        assert ("learned teleports, no rates" in found) == (len(policy.task.rate_factors) > 1)
 
 
 def double(number: int) -> float:
@@ -324,7 +328,7 @@ def test_at_a_short_budget_every_step_is_a_decision() -> None:
     for budget, stride in ((None, 4), (80.0, 4), (41.0, 4), (40.0, 1), (20.0, 1)):
         found = Protocol(problems=("Rosenbrock",), budget=budget).contestants("Rosenbrock")
         trained = [one.training(0, Path("x"), {}) for one in found]
-        assert {one.steps_per_action for one in trained} == {stride}
+        assert {one.task.steps_per_action for one in trained} == {stride}
 
 
 def test_momentum_is_trained_by_its_own_recipe(tmp_path: Path) -> None:
@@ -332,12 +336,12 @@ def test_momentum_is_trained_by_its_own_recipe(tmp_path: Path) -> None:
     found = {one.name: one for one in contestants_of("MLPRegression")}
     for name in (MOMENTUM, RATE_ONLY_MOMENTUM):
         training = found[name].training(0, tmp_path, {})
-        assert training.optimizer == "momentum"
-        assert {key: getattr(training, key) for key in MOMENTUM_RECIPE} == MOMENTUM_RECIPE
+        assert training.task.optimizer == "momentum"
+        assert {key: training.flat()[key] for key in MOMENTUM_RECIPE} == MOMENTUM_RECIPE
         assert "momentum of 0.9" in found[name].about
-    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).searches == ()
+    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).task.searches == ()
     found = {one.name: one for one in contestants_of("MatrixFactorization")}
     for name in (MOMENTUM, RATE_ONLY_MOMENTUM):
-        assert found[name].training(0, tmp_path, {}).optimizer == {"optimizer": "momentum", "momentum": 0.5}
+        assert found[name].training(0, tmp_path, {}).task.optimizer == {"optimizer": "momentum", "momentum": 0.5}
         assert "momentum of 0.5" in found[name].about
-    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).searches == ()
+    assert found[RATE_ONLY_MOMENTUM].training(0, tmp_path, {}).task.searches == ()

@@ -293,8 +293,8 @@ def test_without_teachers_a_policy_begins_from_the_rates_of_plain_descent(tmp_pa
         training = mixture(
             known, transfer.changes(), 0, tmp_path, {}, {name: found.rates[name, ""]["rate"] for name in known}
         )
-        assert training.rate_multiples == (0.25, 1.0, 4.0)
-        assert not training.teachers
+        assert training.task.rate_multiples == (0.25, 1.0, 4.0)
+        assert not training.teaching.teachers
 
 
 # -- schedules that carry over -----------------------------------------------------------------------------------------
