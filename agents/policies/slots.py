@@ -15,7 +15,6 @@ from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.problems import Problem
 from teleport_env.searches import search_from
-from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 LARGEST_SHARE = 0.25
 """Of the budget, that one teleport of a slot may cost."""
@@ -116,7 +115,7 @@ def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]
 
 def kind_of(problem: Problem, symmetry: str) -> str:
     """What a symmetry moves: ``"coordinates"``, or the layers of ``"networks"``."""
-    return "coordinates" if isinstance(problem.symmetries[symmetry], CoordinateChange) else "networks"
+    return "coordinates" if problem.symmetries[symmetry].changes_coordinates else "networks"
 
 
 def candidates(problem: Problem, symmetry: str, name: str) -> list[Any]:

@@ -24,7 +24,6 @@ from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.search import Axis, Config, Found, search
 from teleport_env.agents.tuning.tuning import TUNING_SEED, tune_rate
 from teleport_env.envs.settings import Settings
-from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 KINDS = ("coordinates", "networks")
 """Of symmetries: each fills slots of its own, so that a schedule has a slot for either."""
@@ -93,7 +92,7 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
     asked = {"steps_per_action": stride, "symmetry": symmetry}
     more = asked if budget is None else {**asked, "budget": budget}
     menu = {name: found for name, found in zip(SLOTS, fill(problem, tuple(SLOTS), **more), strict=True) if found}
-    coordinates = isinstance(settings.problem.symmetries[symmetry], CoordinateChange)
+    coordinates = settings.problem.symmetries[symmetry].changes_coordinates
     return Ground(problem, rate, settings.budget, stride, symmetry, KINDS[not coordinates], menu)
 
 

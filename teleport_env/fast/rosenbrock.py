@@ -75,17 +75,20 @@ def knows_norms(problem: Problem, symmetry: Symmetry) -> bool:
     return serves(problem) and problem.symmetries.get(symmetry.name) is symmetry
 
 
-def norms_on_circle(instance: Instance, coordinates: Tensor, circle: Tensor) -> Tensor:
+def norms_on_circle(problem: Problem, params: Tensor, instance: Instance, circle: Tensor) -> Tensor:
     """Squared gradient norms of ``R`` runs along the circle, over 4; -inf where they are not finite.
 
     Args:
-        instance: The runs' instances.
-        coordinates: ``(R, 2)``, `Rosenbrock.forward` of where they stand.
+        problem: One that `knows_norms`.
+        params: ``(R, 2)``, where they stand.
+        instance: Their instances.
         circle: Rotations ``(K, 2, 2)``, the same for every run.
 
     Returns:
         ``(R, K)``.
     """
+    assert isinstance(problem, Rosenbrock)
+    coordinates = problem.forward(params, instance)
     xp = arrays_of(coordinates.device)
     runs, points = len(coordinates), len(circle)
     found = xp.empty(xp.view(circle), runs, points, dtype=coordinates.dtype)

@@ -14,9 +14,10 @@ Elements of a batch of ``B`` are one tensor with leading axis ``B``:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -59,11 +60,34 @@ class Group(ABC):
         name: The field's name of the group, such as ``"SO(2)"``.
         dim: Dimension of the Lie algebra, the length of ``xi``; 0 for a discrete group.
         exp_flops: Floating-point operations of one ``exp``, for the ledger; 0 where it is elementwise.
+        compact: Whether the group is compact, so that no step in it is too long.
+        metrics: Which ``g'g`` the group reaches: ``"all"`` symmetric positive definite matrices, the ``"diagonal"`` ones,
+            or neither (None). Searches know the best element in closed form where it is one of the two.
+        retract_reach: Length of ``xi`` below which `retract` is defined.
+        on_circle: Whether ``xi`` is an angle that runs through the whole group once.
     """
 
     name: str
     dim: int
     exp_flops: float = 0.0
+    compact: bool = False
+    metrics: Literal["all", "diagonal"] | None = None
+    retract_reach: float = math.inf
+    on_circle: bool = False
+
+    @property
+    def factors(self) -> tuple[Group, ...]:
+        """The factors of a product, or the group itself."""
+        return (self,)
+
+    def of_factors(self, parts: Sequence[Tensor]) -> Element:
+        """The element whose factors are these, one a group of `factors`."""
+        return parts[0]
+
+    @property
+    def retract_flops(self) -> float:
+        """Floating-point operations of one `retract`."""
+        return self.exp_flops
 
     @property
     def continuous(self) -> bool:
@@ -94,6 +118,26 @@ class Group(ABC):
         """A cheap stand-in for ``exp`` that agrees with it to first order at 0 and is an exact group element."""
         return self.exp(xi)
 
+    def algebra(self, xi: Tensor) -> Element:
+        """The matrices of the Lie algebra that ``xi`` ``(B, dim)`` are the coordinates of.
+
+        Raises:
+            TypeError: The group does not offer them.
+        """
+        raise TypeError(
+            f"{self.name} does not offer the matrices of its Lie algebra; use a group that does, such as GL"
+        )
+
+    def coordinates(self, matrix: Element) -> Tensor:
+        """The ``xi`` ``(B, dim)`` of matrices of the Lie algebra; inverse of `algebra`.
+
+        Raises:
+            TypeError: The group does not offer them.
+        """
+        raise TypeError(
+            f"{self.name} does not offer the matrices of its Lie algebra; use a group that does, such as GL"
+        )
+
     @abstractmethod
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Element:
         """A random element a row: for compact groups uniform (Haar) at ``scale = 1``, else ``exp`` of a normal ``xi``.
@@ -102,6 +146,10 @@ class Group(ABC):
             streams: One stream a row.
             scale: How far from the identity; 0 is the identity.
         """
+
+    def sample_start(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Element:
+        """The random element from which an ascent begins: `sample`, unless a publication draws another."""
+        return self.sample(streams, scale, dtype)
 
     @abstractmethod
     def as_matrices(self, element: Element) -> Element:

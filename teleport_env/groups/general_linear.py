@@ -23,10 +23,17 @@ class GL(MatrixGroup):
 
     n: int
 
+    metrics = "all"
+    retract_reach = 2.0
+
     def __post_init__(self) -> None:
         n = check_size(self.n, 1, "GL(n)")
         # set once, past the guard of a frozen dataclass
         self.__dict__.update(n=n, name=f"GL({n})", dim=n * n, exp_flops=exponential_flops(n))
+
+    @property
+    def retract_flops(self) -> float:
+        return 4.0 * self.n**3  # two inverses, one of them to tell whether it is regular
 
     def inverse(self, element: Element) -> Tensor:
         """The inverse, a real one: not the first-order ``1 - T``. Numerically singular rows are NaN."""
@@ -60,9 +67,9 @@ class GL(MatrixGroup):
         """The matrices ``T`` ``(B, n, n)`` of coordinates ``xi`` ``(B, n^2)``."""
         return check_coordinates(xi, self.dim, self.name).reshape(-1, self.n, self.n)
 
-    def coordinates(self, matrix: Tensor) -> Tensor:
+    def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, n^2)`` of matrices ``(B, n, n)``; inverse of `algebra`."""
-        return matrix.reshape(-1, self.dim)
+        return single(matrix).reshape(-1, self.dim)
 
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
         """The exponential of ``xi`` with independent normal entries of standard deviation ``scale``.

@@ -23,6 +23,8 @@ class Permutations(Group):
 
     n: int
 
+    compact = True
+
     def __post_init__(self) -> None:
         n = check_size(self.n, 1, "Permutations(n)")
         # set once, past the guard of a frozen dataclass

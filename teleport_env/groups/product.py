@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ class Product(Group):
         ValueError: There is no factor, or one is itself a product.
     """
 
-    factors: tuple[Group, ...]
+    groups: tuple[Group, ...]
 
     def __init__(self, *groups: Group) -> None:
         if not groups:
@@ -41,11 +40,24 @@ class Product(Group):
         continuous = all(group.continuous for group in groups)
         # set once, past the guard of a frozen dataclass
         self.__dict__.update(
-            factors=groups,
+            groups=groups,
             name=" x ".join(group.name for group in groups),
             dim=sum(group.dim for group in groups) if continuous else 0,
             exp_flops=sum(group.exp_flops for group in groups) if continuous else 0.0,
+            compact=all(group.compact for group in groups),
+            retract_reach=min(group.retract_reach for group in groups),
         )
+
+    @property
+    def factors(self) -> tuple[Group, ...]:
+        return self.groups
+
+    @property
+    def retract_flops(self) -> float:
+        return sum(group.retract_flops for group in self.groups)
+
+    def of_factors(self, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(parts)
 
     def __repr__(self) -> str:
         return f"Product({', '.join(map(repr, self.factors))})"
@@ -89,13 +101,11 @@ class Product(Group):
 
     def algebra(self, xi: Tensor) -> tuple[Tensor, ...]:
         """The factors' algebra elements, each from its own `algebra`."""
-        factors: tuple[Any, ...] = self.factors  # a user's group need not have one
-        return tuple(group.algebra(part) for group, part in zip(factors, self.split(xi), strict=True))
+        return self._collect(group.algebra(part) for group, part in zip(self.factors, self.split(xi), strict=True))
 
-    def coordinates(self, matrices: tuple[Tensor, ...]) -> Tensor:
+    def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, dim)`` of the factors' algebra elements; inverse of `algebra`."""
-        factors: tuple[Any, ...] = self.factors
-        return torch.cat([group.coordinates(part) for group, part in zip(factors, matrices, strict=True)], dim=1)
+        return torch.cat([group.coordinates(part) for group, part in self._zip(matrix)], dim=1)
 
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
         """One sample a factor, independent of each other, all at the same ``scale``."""

@@ -18,6 +18,8 @@ from teleport_env.random import Streams
 class _Rotations(MatrixGroup):
     """What the two classes share: the inverse is the transpose."""
 
+    compact = True
+
     def inverse(self, element: Element) -> Tensor:
         return single(element).mT.contiguous()
 
@@ -42,6 +44,7 @@ class SO2(_Rotations):
     n = 2
     name = "SO(2)"
     dim = 1
+    on_circle = True
 
     def exp(self, xi: Tensor) -> Tensor:
         angle = check_coordinates(xi, 1, self.name)[:, 0]
@@ -54,9 +57,9 @@ class SO2(_Rotations):
         zero = torch.zeros_like(angle)
         return torch.stack((zero, -angle, angle, zero), dim=-1).reshape(-1, 2, 2)
 
-    def coordinates(self, matrix: Tensor) -> Tensor:
+    def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, 1)`` of skew matrices ``(B, 2, 2)``; inverse of `algebra`."""
-        return matrix[:, 1, 0][:, None]
+        return single(matrix)[:, 1, 0][:, None]
 
     def angle(self, element: Element) -> Tensor:
         """The angle ``(B,)`` in ``(-pi, pi]``. Its last bit may depend on ``B`` (atan2): for reports, not for runs."""
@@ -67,6 +70,10 @@ class SO2(_Rotations):
         """An angle uniform on ``scale * [-pi, pi)``; uniform on the group (Haar) from ``scale = 1`` on."""
         bound = math.pi * min(check_scale(scale), 1.0)
         return self.exp(streams.uniform(-bound, bound, (1,))).to(dtype)
+
+    def sample_start(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
+        """An angle uniform on ``(0, pi * scale)``, as published (Zhao et al., NeurIPS 2022)."""
+        return self.exp(streams.uniform(0.0, math.pi * scale, (1,), dtype))
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,13 @@ class SO(_Rotations):
     def __post_init__(self) -> None:
         n = check_size(self.n, 2, "SO(n)")
         # set once, past the guard of a frozen dataclass
-        self.__dict__.update(n=n, name=f"SO({n})", dim=n * (n - 1) // 2, exp_flops=exponential_flops(n))
+        self.__dict__.update(
+            n=n, name=f"SO({n})", dim=n * (n - 1) // 2, exp_flops=exponential_flops(n), on_circle=n == 2
+        )
+
+    @property
+    def retract_flops(self) -> float:
+        return 8.0 / 3.0 * self.n**3  # one factorization, n right sides
 
     def exp(self, xi: Tensor) -> Tensor:
         return matrix_exponential(self.algebra(xi))
@@ -106,8 +119,9 @@ class SO(_Rotations):
         upper[:, rows, columns] = xi
         return upper - upper.mT
 
-    def coordinates(self, matrix: Tensor) -> Tensor:
+    def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, dim)`` of skew matrices ``(B, n, n)``; inverse of `algebra`."""
+        matrix = single(matrix)
         rows, columns = _upper_triangle(self.n, matrix.device)
         return matrix[:, rows, columns]
 

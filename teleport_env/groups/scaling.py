@@ -18,6 +18,8 @@ class PositiveScaling(Group):
 
     n: int
 
+    metrics = "diagonal"
+
     def __post_init__(self) -> None:
         n = check_size(self.n, 1, "PositiveScaling(n)")
         # set once, past the guard of a frozen dataclass
@@ -61,9 +63,9 @@ class PositiveScaling(Group):
         """The diagonal ``(B, n)`` of the algebra element, which is ``xi`` itself."""
         return check_coordinates(xi, self.n, self.name)
 
-    def coordinates(self, matrix: Tensor) -> Tensor:
+    def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, n)`` of a diagonal ``(B, n)``; inverse of `algebra`."""
-        return matrix
+        return single(matrix)
 
     def as_matrices(self, element: Element) -> Tensor:
         return torch.diag_embed(single(element))

@@ -12,13 +12,11 @@ from typing import ClassVar
 import torch
 
 from teleport_env.arrays import TINY, Array, Arrays, arrays_of
-from teleport_env.groups.rotations import SO2
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start, kept_loss
 from teleport_env.searches.directions import (
     DERIVATIVES,
-    compact,
     require_continuous,
     require_derivative,
     require_pairs,
@@ -29,8 +27,6 @@ from teleport_env.searches.directions import (
 from teleport_env.searches.moves import (
     Point,
     at_start,
-    candidates_at,
-    carries,
     known,
     known_price,
     random_candidates,
@@ -157,16 +153,11 @@ class GradientAscent(Search):
 
     def _reach(self, xp: Arrays, start: Start) -> Array:
         """``(R,)``: how far the steps may go in all."""
-        free = self.trust_radius is None or compact(start.symmetry.group)
+        free = self.trust_radius is None or start.symmetry.group.compact
         return xp.full(xp.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
 
     def _random_point(self, start: Start, evaluates: bool) -> Point:
-        group = start.symmetry.group
-        if isinstance(group, SO2):
-            angle = start.streams.uniform(0.0, math.pi * self.start_scale, (1,), start.params.dtype)
-            candidates = candidates_at(start, group.exp(angle), 1)
-        else:
-            candidates = random_candidates(start, 1, self.start_scale)
+        candidates = random_candidates(start, 1, self.start_scale, begins=True)
         params = candidates.params[:, 0]
         if not evaluates:
             return Point(params, start.loss, start.gradient, candidates.elements)
@@ -226,15 +217,13 @@ class NormalizedAscent(Search):
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         relative = self.objective == "relative"
-        walked = trail_price(symmetry, self.steps, self.derivative, self.retract, relative)
-        if uses_hessian(symmetry, self.derivative):  # every step is judged by its gradient
-            walked = walked + Counts(gradient=float(self.steps))
+        walked = trail_price(symmetry, self.steps, self.derivative, self.retract, relative, judged=True)
         return walked + verify_price(symmetry, self.verify)
 
     def propose(self, start: Start) -> Candidate:
         sign = -1.0 if self.objective == "balance_gradient" else 1.0
         relative = self.objective == "relative"
-        trail = PointTrail(start) if uses_hessian(start.symmetry, self.derivative) else trail_of(start, self.derivative)
+        trail = trail_of(start, self.derivative, judged=True)
         xp = arrays_of(start.loss.device)
         place = tried = trail.begin()
         start_score = score = tried_score = _score(xp, place.norm2, sign)
@@ -253,7 +242,7 @@ class NormalizedAscent(Search):
             helped = tried.finite & usable & (tried_score > score)
             if not bool(usable.all()):
                 tried.loss = xp.where(usable, tried.loss, math.nan)
-            if not carries(start.symmetry):
+            if not start.symmetry.carries:
                 helped = helped & kept_loss(xp, start, tried.loss, self.loss_tolerance)
             accepted = helped if accepted is None else accepted | helped
             if bool(helped.all()):

@@ -12,7 +12,7 @@ from teleport_env.ledger import Counts
 from teleport_env.optimizers import row_dot
 from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.moves import at_start, move, move_price, verified, verify_price
-from teleport_env.searches.plane_rotation import rotate, turn_flops, turns_in_space
+from teleport_env.searches.plane_rotation import rotate
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -22,7 +22,7 @@ def coordinates(symmetry: Symmetry) -> int:
     A rotation of space acts on the one vector ``u`` alone, so that of its ``n (n - 1) / 2`` coordinates all but ``n - 1``
     move nothing; it is given by a vector whose part normal to ``u`` says whither and by what angle ``u`` turns.
     """
-    return symmetry.dimension if turns_in_space(symmetry) else symmetry.group.dim
+    return symmetry.group.dim if symmetry.sphere is None else symmetry.sphere.dimension
 
 
 def moved_by(start: Start, xi: Tensor) -> Candidate:
@@ -32,12 +32,13 @@ def moved_by(start: Start, xi: Tensor) -> Candidate:
     elsewhere one gradient evaluation tells them.
     """
     symmetry, evaluator = start.symmetry, start.evaluator
-    if turns_in_space(symmetry):
-        u = symmetry.forward(start.params, start.instance)
+    sphere = symmetry.sphere
+    if sphere is not None:
+        u = sphere.forward(start.params, start.instance)
         norm2 = row_dot(u, u).clamp_min(torch.finfo(u.dtype).tiny)
         across = xi - (row_dot(xi, u) / norm2)[:, None] * u
-        params = rotate(symmetry, start.params, across, start.instance)
-        evaluator.charge(Counts(flops=turn_flops(symmetry)))
+        params = rotate(sphere, start.params, across, start.instance)
+        evaluator.charge(Counts(flops=sphere.flops))
         return Candidate(params, *evaluator.loss_and_gradient(params))
     evaluator.charge(Counts(flops=symmetry.group.exp_flops))
     point = move(start, at_start(start), symmetry.group.exp(xi))
@@ -47,6 +48,6 @@ def moved_by(start: Start, xi: Tensor) -> Candidate:
 
 def price_of_move(symmetry: Symmetry) -> Counts:
     """What `moved_by` costs a run at most."""
-    if turns_in_space(symmetry):
-        return Counts(gradient=1.0, flops=turn_flops(symmetry))
+    if symmetry.sphere is not None:
+        return Counts(gradient=1.0, flops=symmetry.sphere.flops)
     return Counts(flops=symmetry.group.exp_flops) + move_price(symmetry) + verify_price(symmetry, False)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Group
-from teleport_env.groups.general_linear import GL
-from teleport_env.groups.permutations import Permutations
-from teleport_env.groups.rotations import SO, SO2
-from teleport_env.groups.scaling import PositiveScaling
 from teleport_env.instances import Instance
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Search, Start
-from teleport_env.searches.moves import Point, carries, element_flops, elements, factors
+from teleport_env.searches.moves import Point, element_flops, elements
 from teleport_env.searches.objectives import squared_norm
-from teleport_env.searches.pair_algebra import acts_on_pairs, grams, solve, solve_flops
-from teleport_env.searches.plane_rotation import angle_gradient, pulled_back, turn_flops, turns_in_space
+from teleport_env.searches.pair_algebra import grams, solve, solve_flops
+from teleport_env.searches.plane_rotation import angle_gradient, pulled_back
 from teleport_env.symmetries.base import Symmetry
 
 DERIVATIVES = ("auto", "hessian_free", "double_backward")
@@ -35,8 +30,8 @@ def direction_price(symmetry: Symmetry, derivative: str) -> Counts:
     """What `ascent_direction` costs a run."""
     if uses_hessian(symmetry, derivative):
         return Counts(gradient=1.0, hessian_vector=1.0, flops=pull_back_flops(symmetry))
-    if turns_in_space(symmetry):
-        return Counts(flops=turn_flops(symmetry))
+    if symmetry.sphere is not None:
+        return Counts(flops=symmetry.sphere.flops)
     if symmetry.direction_flops is not None:
         return Counts(flops=symmetry.direction_flops)
     return Counts(flops=4.0 * (symmetry.group.exp_flops + symmetry.move_flops))
@@ -57,16 +52,16 @@ def ascent_direction(start: Start, point: Point, derivative: str = "auto") -> Te
         product = start.evaluator.hessian_vector(point.params)[2]
         return pull_back(start, point.params, 2.0 * product)
     start.evaluator.charge(direction_price(symmetry, derivative))
-    if turns_in_space(symmetry):
-        return angle_gradient(symmetry, point.params, point.gradient, start.instance)
+    if symmetry.sphere is not None:
+        return angle_gradient(symmetry.sphere, point.params, point.gradient, start.instance)
     with torch.no_grad():
         return symmetry.ascent_direction(point.params, point.gradient, start.instance, start.batch).detach()
 
 
 def pull_back_flops(symmetry: Symmetry) -> float:
     """Floating-point operations of `pull_back` for one run: a move and its way back."""
-    if turns_in_space(symmetry):
-        return 2.0 * turn_flops(symmetry)
+    if symmetry.sphere is not None:
+        return 2.0 * symmetry.sphere.flops
     return 2.0 * (element_flops(symmetry, retract=False) + symmetry.move_flops)
 
 
@@ -74,8 +69,8 @@ def pull_back(start: Start, params: Tensor, covector: Tensor) -> Tensor:
     """``d <covector, exp(xi).w> / d xi`` at ``xi = 0``, a direction as in `ascent_direction`; charged `pull_back_flops`."""
     symmetry = start.symmetry
     start.evaluator.charge(Counts(flops=pull_back_flops(symmetry)))
-    if turns_in_space(symmetry):
-        return pulled_back(symmetry, params, covector, start.instance)
+    if symmetry.sphere is not None:
+        return pulled_back(symmetry.sphere, params, covector, start.instance)
     with torch.enable_grad():
         xi = params.new_zeros(len(params), symmetry.group.dim, requires_grad=True)
         moved = symmetry.act(elements(symmetry, xi), params.detach(), start.instance, start.batch)
@@ -86,7 +81,7 @@ def pull_back(start: Start, params: Tensor, covector: Tensor) -> Tensor:
 def relative_price(symmetry: Symmetry) -> Counts:
     """What `relative_direction` costs a run: two Gram matrices a pair, about one move, and their decompositions."""
     return Counts(
-        flops=symmetry.gradient_flops + sum(solve_flops("relative", factor) for factor in factors(symmetry.group))
+        flops=symmetry.gradient_flops + sum(solve_flops("relative", factor) for factor in symmetry.group.factors)
     )
 
 
@@ -99,8 +94,8 @@ def relative_direction(start: Start, point: Point) -> Tensor:
 def relative_coordinates(symmetry: Symmetry, gradient: Tensor, instance: Instance) -> Tensor:
     """`relative_direction` from a gradient ``(R, P)``."""
     coordinates = []
-    for factor, pair in zip(factors(symmetry.group), symmetry.pairs(gradient, instance), strict=True):
-        a, b = grams(pair, diagonal=isinstance(factor, PositiveScaling))
+    for factor, pair in zip(symmetry.group.factors, symmetry.pairs(gradient, instance), strict=True):
+        a, b = grams(pair, factor.metrics == "diagonal")
         # the coordinates of GL are a matrix row by row, those of a scaling the logarithms
         coordinates.append(solve("relative", a, b, radius=1.0).log_element().flatten(1))
     return torch.cat(coordinates, dim=1)
@@ -111,11 +106,6 @@ def unit(direction: Tensor) -> Tensor:
     tiny = torch.finfo(direction.dtype).tiny
     scaled = direction / direction.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
     return scaled / torch.sqrt(squared_norm(scaled))[:, None].clamp_min(tiny)
-
-
-def compact(group: Group) -> bool:
-    """Whether every factor is compact: rotations and permutations."""
-    return all(isinstance(factor, SO2 | SO | Permutations) for factor in factors(group))
 
 
 def require_continuous(search: Search, symmetry: Symmetry) -> None:
@@ -129,17 +119,17 @@ def require_continuous(search: Search, symmetry: Symmetry) -> None:
 
 def require_reach(search: Search, symmetry: Symmetry, retract: bool, length: float) -> None:
     """Raise ValueError where the retraction of a step that long is not defined."""
-    matrices = any(isinstance(factor, GL) for factor in factors(symmetry.group))
-    if retract and matrices and length >= 2.0:
+    reach = symmetry.group.retract_reach
+    if retract and length >= reach:
         raise ValueError(
             f"steps of length {length:g} of search {search.kind!r} are too long for the retraction of "
-            f"{symmetry.group.name}, which is defined below 2; use retract=False or shorter steps"
+            f"{symmetry.group.name}, which is defined below {reach:g}; use retract=False or shorter steps"
         )
 
 
 def require_resting_data(search: Search, symmetry: Symmetry, evaluates: bool) -> None:
     """Raise ValueError where a loss would be evaluated at moved weights on data that did not move along."""
-    if symmetry.moves_data and (evaluates or not carries(symmetry)):
+    if symmetry.moves_data and (evaluates or not symmetry.carries):
         raise ValueError(
             f"search {search.kind!r} with these settings evaluates losses at moved weights, but symmetry {symmetry.name!r} "
             f"moves the data along with them; use 'gradient_ascent', 'normalized_ascent' or 'random' with objective "
@@ -158,9 +148,9 @@ def require_derivative(search: Search, symmetry: Symmetry, derivative: str) -> N
 
 def require_pairs(search: Search, problem: Problem, symmetry: Symmetry) -> None:
     """Raise ValueError for a symmetry that does not act linearly on pairs of matrices."""
-    if acts_on_pairs(symmetry):
+    if symmetry.acts_on_pairs:
         return
-    others = [repr(name) for name, other in problem.symmetries.items() if acts_on_pairs(other)]
+    others = [repr(name) for name, other in problem.symmetries.items() if other.acts_on_pairs]
     raise ValueError(
         f"search {search.kind!r} with objective {search.objective!r} needs a general linear or scaling action on pairs of "
         f"weight matrices, which symmetry {symmetry.name!r} is not; "

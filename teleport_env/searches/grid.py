@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from teleport_env.fast.rosenbrock import knows_norms, norms_on_circle
-from teleport_env.groups.rotations import SO, SO2
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
@@ -18,7 +17,6 @@ from teleport_env.searches.moves import best_of, best_of_price, candidates_at, l
 from teleport_env.searches.objectives import OBJECTIVES, objective_named
 from teleport_env.searches.settings import kind, require_common, require_count
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 
 @kind
@@ -46,7 +44,7 @@ class Grid(Search):
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
         group = symmetry.group
-        if not (isinstance(group, SO2) or (isinstance(group, SO) and group.n == 2)):
+        if not group.on_circle:
             raise ValueError(
                 f"search {self.kind!r} covers the circle of SO(2), not {group.name} of symmetry {symmetry.name!r}; use "
                 f"the search 'random' or 'normalized_ascent'"
@@ -76,11 +74,10 @@ class Grid(Search):
     def _by_norms(self, start: Start, circle: Tensor) -> Candidate:
         """The same without all the candidates' gradients, whose norms the problem knows; they are paid for all the same."""
         symmetry, problem = start.symmetry, start.evaluator.problem
-        assert isinstance(symmetry, CoordinateChange)
         objective = objective_named(self.objective)
         start.evaluator.charge(Counts(gradient=float(self.points), flops=self.points * symmetry.move_flops))
         with torch.no_grad():
-            scores = norms_on_circle(start.instance, symmetry.forward(start.params, start.instance), circle)
+            scores = norms_on_circle(problem, start.params, start.instance, circle)
             # A candidate may fail `Search.find`'s rules after all, where rounding is large; then the next best is asked.
             for _ in range(self.points):
                 chosen = _first_largest(scores)

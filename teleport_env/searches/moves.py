@@ -17,17 +17,13 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, Group, map_element, where
-from teleport_env.groups.general_linear import GL
-from teleport_env.groups.product import Product
-from teleport_env.groups.rotations import SO
+from teleport_env.groups.base import Element, map_element, where
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Evaluator
 from teleport_env.searches.base import Candidate, Start, finite_rows, loss_kept
 from teleport_env.searches.objectives import Objective
-from teleport_env.searches.plane_rotation import random_angles, rotate, turn_flops, turns_in_space
+from teleport_env.searches.plane_rotation import random_angles, rotate
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 
 @dataclass
@@ -57,16 +53,6 @@ def at_start(start: Start) -> Point:
     return Point(start.params, start.loss, start.gradient)
 
 
-def carries(symmetry: Symmetry) -> bool:
-    """Whether loss and gradient after a move are known without an evaluation.
-
-    Not for rotations, although affine ones could: carrying solves with ``phi``'s matrix, which takes as much as evaluating
-    the gradient in the plane, and a factorization more in space. A move by a rotation costs one gradient, always.
-    """
-    exact = symmetry.linear and symmetry.keeps_loss and not symmetry.data_dependent
-    return exact and not isinstance(symmetry, CoordinateChange)
-
-
 def times(number: float, counts: Counts) -> Counts:
     """``number`` times the work of ``counts``."""
     return Counts(*(number * getattr(counts, field.name) for field in fields(Counts)))
@@ -76,15 +62,7 @@ def element_flops(symmetry: Symmetry, retract: bool) -> float:
     """Floating-point operations of `element_at` for one run."""
     if not symmetry.keeps_loss:
         return 0.0
-    return sum(_retract_flops(factor) if retract else factor.exp_flops for factor in factors(symmetry.group))
-
-
-def _retract_flops(group: Group) -> float:
-    if isinstance(group, GL):  # Cayley's form: two inverses, one of them to tell whether it is regular
-        return 4.0 * group.n**3
-    if isinstance(group, SO):  # one factorization, n right sides
-        return 8.0 / 3.0 * group.n**3
-    return group.exp_flops
+    return symmetry.group.retract_flops if retract else symmetry.group.exp_flops
 
 
 def element_at(start: Start, xi: Tensor, retract: bool = False, copies: int = 1) -> Element:
@@ -107,27 +85,14 @@ def elements(symmetry: Symmetry, xi: Tensor, retract: bool = False) -> Element:
     if symmetry.keeps_loss:
         return group.retract(xi) if retract else group.exp(xi)
     identity = group.identity(len(xi), xi.dtype, xi.device)
-    return map_element(torch.add, identity, _algebra(group, xi))
-
-
-def _algebra(group: Group, xi: Tensor) -> Element:
-    if isinstance(group, Product):
-        return tuple(group.algebra(xi))
-    if isinstance(group, GL):
-        return group.algebra(xi)
-    raise TypeError(f"an action that does not keep the loss needs 1 + T, which {group.name} does not offer; use GL")
-
-
-def factors(group: Group) -> tuple[Group, ...]:
-    """The factors of a product, or the group itself."""
-    return group.factors if isinstance(group, Product) else (group,)
+    return map_element(torch.add, identity, group.algebra(xi))
 
 
 def move_price(symmetry: Symmetry, gradient: bool = True) -> Counts:
     """What one `move` of one run costs; ``gradient``: whether it ends with the gradient known."""
     if not gradient:
         return Counts(flops=symmetry.move_flops)
-    if carries(symmetry):
+    if symmetry.carries:
         return Counts(flops=symmetry.move_flops + symmetry.gradient_flops)
     return Counts(gradient=1.0, flops=symmetry.move_flops)
 
@@ -142,7 +107,7 @@ def move(start: Start, point: Point, g: Element, gradient: bool = True) -> Point
     with torch.no_grad():
         params = symmetry.act(g, point.params, start.instance, start.batch)
         loss, slope = point.loss, point.gradient
-        if gradient and carries(symmetry):
+        if gradient and symmetry.carries:
             start.evaluator.charge(Counts(flops=symmetry.gradient_flops))
             slope = symmetry.gradient_after(g, slope, start.instance)
         elif gradient:
@@ -153,19 +118,19 @@ def move(start: Start, point: Point, g: Element, gradient: bool = True) -> Point
 
 def along_price(symmetry: Symmetry, retract: bool, gradient: bool = True) -> Counts:
     """What `move_along` costs a run."""
-    if turns_in_space(symmetry):
-        return Counts(gradient=1.0 if gradient else 0.0, flops=turn_flops(symmetry))
+    if symmetry.sphere is not None:
+        return Counts(gradient=1.0 if gradient else 0.0, flops=symmetry.sphere.flops)
     return Counts(flops=element_flops(symmetry, retract)) + move_price(symmetry, gradient)
 
 
 def move_along(start: Start, point: Point, direction: Tensor, retract: bool, gradient: bool = True) -> Point:
     """``exp(direction).w``, or by the retraction; charged `along_price`. ``gradient``: as in `move`."""
-    symmetry = start.symmetry
-    if not turns_in_space(symmetry):
+    sphere = start.symmetry.sphere
+    if sphere is None:
         return move(start, point, element_at(start, direction, retract), gradient)
-    start.evaluator.charge(Counts(flops=turn_flops(symmetry)))
+    start.evaluator.charge(Counts(flops=sphere.flops))
     with torch.no_grad():
-        params = rotate(symmetry, point.params, direction, start.instance)
+        params = rotate(sphere, point.params, direction, start.instance)
         if not gradient:
             return Point(params, point.loss, point.gradient)
         loss, slope = start.evaluator.loss_and_gradient(params)
@@ -174,8 +139,8 @@ def move_along(start: Start, point: Point, direction: Tensor, retract: bool, gra
 
 def random_price(symmetry: Symmetry, count: int) -> Counts:
     """What `random_candidates` costs a run."""
-    if turns_in_space(symmetry):
-        return Counts(flops=count * turn_flops(symmetry))
+    if symmetry.sphere is not None:
+        return Counts(flops=count * symmetry.sphere.flops)
     return Counts(flops=count * (symmetry.group.exp_flops + symmetry.move_flops))
 
 
@@ -215,36 +180,40 @@ def candidates_at(start: Start, elements: Element, count: int) -> Candidates:
 
 def candidates_along(start: Start, directions: Tensor, retract: bool) -> Candidates:
     """Where ``directions`` ``(R, K, d)`` take the start; charged ``K`` times `along_price` without the gradient."""
-    symmetry, (runs, count, _) = start.symmetry, directions.shape
-    if not turns_in_space(symmetry):
+    sphere, (runs, count, _) = start.symmetry.sphere, directions.shape
+    if sphere is None:
         return candidates_at(start, element_at(start, directions.flatten(0, 1), retract, copies=count), count)
-    start.evaluator.charge(Counts(flops=count * turn_flops(symmetry)))
+    start.evaluator.charge(Counts(flops=count * sphere.flops))
     with torch.no_grad():
         repeated = start.params.repeat_interleave(count, dim=0)
-        params = rotate(symmetry, repeated, directions.flatten(0, 1), start.instance.repeat(count))
+        params = rotate(sphere, repeated, directions.flatten(0, 1), start.instance.repeat(count))
     return Candidates(params.reshape(runs, count, -1), None)
 
 
-def random_candidates(start: Start, count: int, scale: float) -> Candidates:
-    """Where ``count`` random elements take the start (`Group.sample`); charged `random_price`."""
+def random_candidates(start: Start, count: int, scale: float, begins: bool = False) -> Candidates:
+    """Where ``count`` random elements take the start; charged `random_price`.
+
+    Drawn by `Group.sample`, or with ``begins`` by `Group.sample_start`.
+    """
     symmetry, dtype = start.symmetry, start.params.dtype
-    if turns_in_space(symmetry):
+    if symmetry.sphere is not None:
         start.evaluator.charge(random_price(symmetry, count))
         with torch.no_grad():
             params = []
             for _ in range(count):
-                angles = random_angles(symmetry, start.params, start.instance, start.streams, scale)
-                params.append(rotate(symmetry, start.params, angles, start.instance))
+                angles = random_angles(symmetry.sphere, start.params, start.instance, start.streams, scale)
+                params.append(rotate(symmetry.sphere, start.params, angles, start.instance))
         return Candidates(torch.stack(params, dim=1), None)
     start.evaluator.charge(Counts(flops=count * symmetry.group.exp_flops))
-    drawn = [symmetry.group.sample(start.streams, scale, dtype) for _ in range(count)]
+    sample = symmetry.group.sample_start if begins else symmetry.group.sample
+    drawn = [sample(start.streams, scale, dtype) for _ in range(count)]
     stacked = map_element(lambda *parts: torch.stack(parts, dim=1).flatten(0, 1), *drawn)
     return candidates_at(start, stacked, count)
 
 
 def known_price(symmetry: Symmetry, count: int) -> Counts:
     """What `known` costs a run."""
-    if carries(symmetry):
+    if symmetry.carries:
         return Counts(flops=count * symmetry.gradient_flops)
     return Counts(gradient=float(count))
 
@@ -252,7 +221,7 @@ def known_price(symmetry: Symmetry, count: int) -> Counts:
 def known(start: Start, candidates: Candidates) -> tuple[Tensor, Tensor]:
     """Losses ``(R, K)`` and gradients ``(R, K, P)`` of the candidates, carried over or evaluated; charged `known_price`."""
     symmetry, (runs, count, size) = start.symmetry, candidates.params.shape
-    if candidates.elements is None or not carries(symmetry):
+    if candidates.elements is None or not symmetry.carries:
         return start.evaluator.loss_and_gradient(candidates.params)
     start.evaluator.charge(known_price(symmetry, count))
     with torch.no_grad():
@@ -329,7 +298,7 @@ def distrusts(symmetry: Symmetry) -> bool:
     The mathematics keeps it exactly, the arithmetic only as well as ``g`` and the weights are conditioned, and a run may
     teleport many times between two steps.
     """
-    return carries(symmetry) and not symmetry.weightwise
+    return symmetry.carries and not symmetry.weightwise
 
 
 def verified(start: Start, loss: Tensor, params: Tensor, verify: bool, element: Element | None = None) -> Tensor:
@@ -340,7 +309,7 @@ def verified(start: Start, loss: Tensor, params: Tensor, verify: bool, element: 
         element: What moved the runs there, for actions that move the data along.
     """
     symmetry = start.symmetry
-    if not (distrusts(symmetry) or (verify and carries(symmetry))):
+    if not (distrusts(symmetry) or (verify and symmetry.carries)):
         return loss
     if not symmetry.moves_data or element is None:
         return start.evaluator.loss(params)
@@ -353,4 +322,4 @@ def verified(start: Start, loss: Tensor, params: Tensor, verify: bool, element: 
 
 def verify_price(symmetry: Symmetry, verify: bool) -> Counts:
     """What `verified` costs a run."""
-    return Counts(forward=1.0 if distrusts(symmetry) or (verify and carries(symmetry)) else 0.0)
+    return Counts(forward=1.0 if distrusts(symmetry) or (verify and symmetry.carries) else 0.0)

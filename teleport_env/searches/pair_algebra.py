@@ -31,6 +31,7 @@ Everything is row-independent bit for bit in float64, `torch.linalg.eigh` includ
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +39,7 @@ from torch import Tensor
 
 from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.groups.base import Group
-from teleport_env.groups.general_linear import GL
-from teleport_env.groups.scaling import PositiveScaling
-from teleport_env.searches.moves import carries, factors
-from teleport_env.symmetries.base import Pair, Symmetry
+from teleport_env.symmetries.base import Pair
 from teleport_env.symmetries.networks import product
 
 PAIR_OBJECTIVES = ("balance_weights", "balance_gradient", "gradient_norm", "relative")
@@ -55,15 +53,6 @@ _SPECTRUM_FLOPS = {
     "relative": 9 + 2 + 2 * 2 + 9,
 }
 _ELEMENT_FLOPS = 2 * 2.0
-
-
-def acts_on_pairs(symmetry: Symmetry) -> bool:
-    """Whether the symmetry is one of `GL` or `PositiveScaling` on pairs of matrices, linear and exact."""
-    return (
-        carries(symmetry)
-        and type(symmetry).pairs is not Symmetry.pairs
-        and all(isinstance(factor, GL | PositiveScaling) for factor in factors(symmetry.group))
-    )
 
 
 @dataclass
@@ -124,11 +113,14 @@ def solve(objective: str, a: Tensor, b: Tensor, radius: float) -> Spectrum:
     return _minimum(a, b, radius)
 
 
+def size_of(group: Group) -> int:
+    """``k`` of a group of all metrics, whose coordinates are ``k x k`` matrices; 0 for a diagonal one, which is free."""
+    return math.isqrt(group.dim) if group.metrics == "all" else 0
+
+
 def solve_flops(objective: str, group: Group) -> float:
     """Floating-point operations of `solve` and of ``g`` and ``g^-1`` for one pair; for scaling ``O(n)``, free."""
-    if isinstance(group, GL):
-        return (_SPECTRUM_FLOPS[objective] + _ELEMENT_FLOPS) * group.n**3
-    return 0.0
+    return (_SPECTRUM_FLOPS[objective] + _ELEMENT_FLOPS) * size_of(group) ** 3
 
 
 def _diagonal(objective: str, a: Tensor, b: Tensor, radius: float) -> Tensor:

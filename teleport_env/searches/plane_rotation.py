@@ -13,50 +13,34 @@ sphere.
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
-from teleport_env.groups.rotations import SO
 from teleport_env.instances import Instance
 from teleport_env.random import Streams
 from teleport_env.searches.objectives import squared_norm
-from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.coordinate_change import CoordinateChange
+from teleport_env.symmetries.base import Sphere
 
 
-def turns_in_space(symmetry: Symmetry) -> TypeGuard[CoordinateChange]:
-    """Whether the action is all rotations in more than two coordinates."""
-    return isinstance(symmetry, CoordinateChange) and isinstance(symmetry.group, SO) and symmetry.dimension > 2
-
-
-def turn_flops(symmetry: CoordinateChange) -> float:
-    """Floating-point operations of `rotate`, and of `angle_gradient`: two products with ``phi``'s matrix if there is one.
-
-    A move by a matrix without that matrix's own product.
-    """
-    return symmetry.move_flops - 2.0 * symmetry.dimension**2
-
-
-def rotate(symmetry: CoordinateChange, params: Tensor, angles: Tensor, instance: Instance) -> Tensor:
-    """Turn ``u = phi(w)`` by ``|angles|`` towards ``angles``.
+def rotate(sphere: Sphere, params: Tensor, angles: Tensor, instance: Instance) -> Tensor:
+    """Turn ``u = phi(w)`` by ``|angles|`` towards ``angles``; `Sphere.flops`, as `angle_gradient` has.
 
     Args:
         params: ``(B, n)``.
         angles: Angle vectors ``(B, n)``, tangent at ``u``.
     """
-    u = symmetry.forward(params, instance)
+    u = sphere.forward(params, instance)
     tiny = torch.finfo(u.dtype).tiny
     angle = torch.sqrt(squared_norm(angles))[:, None]
     radius = torch.sqrt(squared_norm(u))[:, None]
     turned = torch.cos(angle) * u + (torch.sin(angle) * radius / angle.clamp_min(tiny)) * angles
     # What rounding left of `angles` along u would change the radius, that is, the loss.
     turned = turned * (radius / torch.sqrt(squared_norm(turned))[:, None].clamp_min(tiny))
-    return symmetry.backward(turned, instance)
+    return sphere.backward(turned, instance)
 
 
-def angle_gradient(symmetry: CoordinateChange, params: Tensor, gradient: Tensor, instance: Instance) -> Tensor:
+def angle_gradient(sphere: Sphere, params: Tensor, gradient: Tensor, instance: Instance) -> Tensor:
     """The gradient of ``|grad L|^2`` over the sphere, as an angle vector ``(B, n)``, without a Hessian.
 
     With ``Omega`` the skew matrix of a direction, ``-2 <grad, D X[grad]>`` (head of `teleport_env.symmetries.base`) is
@@ -65,13 +49,13 @@ def angle_gradient(symmetry: CoordinateChange, params: Tensor, gradient: Tensor,
     """
     with torch.enable_grad():
         w = params.detach().requires_grad_(True)
-        at = symmetry.forward(w, instance)
+        at = sphere.forward(w, instance)
         # Forward tangent by two backward passes: d phi [grad] is the derivative of <(d phi)' y, grad> in y.
         y = torch.zeros_like(at, requires_grad=True)
         (pulled,) = torch.autograd.grad(at, w, y, create_graph=True)
         (tangent,) = torch.autograd.grad((pulled * gradient).sum(), y)
         u = at.detach().requires_grad_(True)
-        (c,) = torch.autograd.grad((symmetry.backward(u, instance) * gradient).sum(), u, create_graph=True)
+        (c,) = torch.autograd.grad((sphere.backward(u, instance) * gradient).sum(), u, create_graph=True)
         change = torch.zeros_like(c)
         if c.requires_grad:  # else phi is affine
             (found,) = torch.autograd.grad((c * tangent).sum(), u, allow_unused=True)
@@ -81,21 +65,19 @@ def angle_gradient(symmetry: CoordinateChange, params: Tensor, gradient: Tensor,
     return _tangent(u, 2.0 * (ratio[:, None] * tangent - change))
 
 
-def pulled_back(symmetry: CoordinateChange, params: Tensor, covector: Tensor, instance: Instance) -> Tensor:
+def pulled_back(sphere: Sphere, params: Tensor, covector: Tensor, instance: Instance) -> Tensor:
     """A covector ``(B, n)`` at ``params`` as an angle vector: its rate of change under rotations."""
     with torch.enable_grad():
-        u = symmetry.forward(params.detach(), instance).detach().requires_grad_(True)
-        (along,) = torch.autograd.grad((symmetry.backward(u, instance) * covector).sum(), u)
+        u = sphere.forward(params.detach(), instance).detach().requires_grad_(True)
+        (along,) = torch.autograd.grad((sphere.backward(u, instance) * covector).sum(), u)
     return _tangent(u.detach(), along)
 
 
-def random_angles(
-    symmetry: CoordinateChange, params: Tensor, instance: Instance, streams: Streams, scale: float
-) -> Tensor:
+def random_angles(sphere: Sphere, params: Tensor, instance: Instance, streams: Streams, scale: float) -> Tensor:
     """Angle vectors ``(B, n)`` of random rotations, as `SO.sample` moves ``u``: uniform on the sphere from ``scale = 1`` on,
     below it a normal tangent vector of deviation ``scale`` in every direction."""
-    u = symmetry.forward(params, instance)
-    drawn = streams.normal((symmetry.dimension,), dtype=u.dtype)
+    u = sphere.forward(params, instance)
+    drawn = streams.normal((sphere.dimension,), dtype=u.dtype)
     tiny = torch.finfo(u.dtype).tiny
     radius = torch.sqrt(squared_norm(u)).clamp_min(tiny)
     tangent = _tangent(u, drawn) / radius[:, None]

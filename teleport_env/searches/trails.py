@@ -4,35 +4,27 @@ An ascent asks the same of every action: in which direction does the gradient no
 How that is answered differs, and so do the costs:
 
 * `PointTrail`: the parameters move with every step, and loss and gradient are carried along or evaluated.
-* `ScalingTrail`: positive scalings. Row and column sums of the squared gradient answer both (`scaling_sums`); parameters
-  and gradient move once, at the end.
-
-* `hidden_trail.HiddenTrail`: the general linear group on hidden units, from cached activations.
+* `FastTrail`: something smaller moves, which the symmetry offers (`Symmetry.shortcut`); parameters and gradient follow once,
+  at the end. Those of `teleport_env.searches.fast` are such.
 
 `trail_choice` picks one and prices it.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import TINY, Array, Arrays, arrays_of
+from teleport_env.arrays import TINY, TORCH, Array, Arrays, arrays_of
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start, finite_rows
-from teleport_env.searches.directions import (
-    ascent_direction,
-    relative_direction,
-)
+from teleport_env.searches.directions import ascent_direction, relative_direction
 from teleport_env.searches.moves import Point, at_start, move_along, where_points
 from teleport_env.searches.objectives import squared_norm
-from teleport_env.searches.pair_algebra import scaling_logs
-from teleport_env.searches.scaling_sums import Scaled, ScalingOrbit, move_flops, setup_flops, step_flops
-from teleport_env.symmetries.positive_scaling import ScalingSymmetry
+from teleport_env.symmetries.shortcuts import Shortcut
 
 
 class Place:
@@ -102,18 +94,6 @@ class Trail(ABC):
         """Parameters, loss, gradient and element there."""
 
 
-class VectorTrail(Trail):
-    """A trail whose directions are vectors ``(R, d)``, tensors."""
-
-    def length(self, direction: Tensor) -> Array:
-        return vector_length(self._xp, self._xp.view(direction))
-
-    def scaled(self, direction: Tensor, factor: Array) -> Tensor:
-        """``factor direction``; zero where that is not finite, which an exponential need not see."""
-        xi = direction * self._xp.tensor(factor)[:, None]
-        return torch.where(finite_rows(xi)[:, None], xi, 0.0)
-
-
 def vector_length(xp: Arrays, vectors: Array) -> Array:
     """``(R,)`` of arrays ``(R, d)``."""
     # scaled first: squares of tiny numbers vanish
@@ -123,8 +103,11 @@ def vector_length(xp: Arrays, vectors: Array) -> Array:
     return size * scaled.sum(1) ** 0.5
 
 
-class PointTrail(VectorTrail):
-    """Parameters and gradient move with every step; without ``evaluates`` the gradient is left to the caller."""
+class PointTrail(Trail):
+    """Parameters and gradient move with every step; without ``evaluates`` the gradient is left to the caller.
+
+    A direction is a vector, a tensor ``(R, d)``.
+    """
 
     def __init__(self, start: Start, evaluates: bool = True) -> None:
         super().__init__(start)
@@ -144,8 +127,12 @@ class PointTrail(VectorTrail):
             return relative_direction(self._start, place.state)
         return ascent_direction(self._start, place.state, derivative)
 
+    def length(self, direction: Tensor) -> Array:
+        return vector_length(self._xp, self._xp.view(direction))
+
     def along(self, place: Place, direction: Tensor, factor: Array, retract: bool) -> Place:
-        xi = self.scaled(direction, factor)
+        xi = direction * self._xp.tensor(factor)[:, None]
+        xi = torch.where(finite_rows(xi)[:, None], xi, 0.0)  # an exponential need not see what is not finite
         return self.at(move_along(self._start, place.state, xi, retract, gradient=self._evaluates))
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Point:
@@ -156,52 +143,40 @@ class PointTrail(VectorTrail):
         return point
 
 
-class ScalingTrail(Trail):
-    """Positive scalings: vectors walk, arrays, and the matrices follow once at the end."""
+S = TypeVar("S", bound=Shortcut)
 
-    def __init__(self, start: Start) -> None:
+
+class FastTrail(Trail, Generic[S]):
+    """A trail on what a symmetry's shortcut describes.
+
+    Args:
+        start: Where the runs stand.
+        shortcut: Their symmetry's.
+    """
+
+    def __init__(self, start: Start, shortcut: S) -> None:
         super().__init__(start)
-        assert isinstance(start.symmetry, ScalingSymmetry)
-        self._symmetry = start.symmetry
-        self._step = Counts(flops=step_flops(self._symmetry))
+        self._shortcut = shortcut
+        self._m = self._xp  # for matrices: a subclass takes torch's where they are large
 
-    def _place(self, scaled: Scaled) -> Place:
-        return Place(scaled, self._loss, scaled.norm2, scaled.norm2 < math.inf)
+    @staticmethod
+    @abstractmethod
+    def price(shortcut: S, steps: int, retract: bool, relative: bool) -> Counts:
+        """What a walk of so many steps costs a run, beginning and end included."""
 
-    def begin(self) -> Place:
-        self._start.evaluator.charge(Counts(flops=setup_flops(self._symmetry)) + self._step)
-        self._orbit = ScalingOrbit(self._symmetry, self._start.gradient)
-        place = self._place(self._orbit.start)
-        place.finite = place.finite & (abs(self._loss + self._xp.view(self._start.params.sum(1))) < math.inf)
-        return place
+    @property
+    def as_announced(self) -> bool:
+        """Whether the data are as the price has them."""
+        return True
 
-    def direction(self, place: Place, derivative: str, relative: bool) -> Array:
-        below, above = place.state.below, place.state.above
-        if relative:
-            return scaling_logs(self._xp, "relative", below, above, 0.5)
-        return 2.0 * (above - below)
+    def _matrices_up_to(self, small: bool) -> None:
+        """NumPy is quicker for ``small`` matrices, torch for others."""
+        self._m = self._xp if small else TORCH
 
-    def length(self, direction: Array) -> Array:
-        return vector_length(self._xp, direction)
+    def _number(self, values: Array) -> Array:
+        """One a run, from an array for matrices."""
+        return values if self._m is self._xp else self._xp.view(self._m.tensor(values))
 
-    def along(self, place: Place, direction: Array, factor: Array, retract: bool) -> Place:
-        self._start.evaluator.charge(self._step)
-        # what is not finite stays so, and is found in the norm
-        return self._place(self._orbit.along(place.state, direction * factor[:, None], retract))
-
-    def _choose(self, mask: Array, chosen: Place, other: Place) -> Scaled:
-        where, column, a, b = self._xp.where, mask[:, None], chosen.state, other.state
-        return Scaled(
-            where(column, a.factors, b.factors),
-            where(column, a.below, b.below),
-            where(column, a.above, b.above),
-            where(mask, a.norm2, b.norm2),
-        )
-
-    def end(self, place: Place) -> Point:
-        start, symmetry = self._start, self._symmetry
-        start.evaluator.charge(Counts(flops=move_flops(symmetry)))
-        factors = place.state.factors
-        params, gradient = symmetry.scale_both(factors, 1.0 / factors, start.params, start.gradient)
-        element = self._xp.tensor(factors).split(list(symmetry.layers.hidden), dim=1)
-        return Point(params, self._xp.tensor(place.loss), gradient, element)
+    def _for_matrices(self, values: Array) -> Array:
+        """The same in the other direction."""
+        return values if self._m is self._xp else self._m.view(self._xp.tensor(values))

@@ -20,13 +20,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from teleport_env.groups.arguments import single
 from teleport_env.groups.base import Element
-from teleport_env.groups.general_linear import GL
-from teleport_env.groups.product import Product
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
-from teleport_env.searches.moves import at_start, factors, move, move_price, verified, verify_price
+from teleport_env.searches.moves import at_start, move, move_price, verified, verify_price
 from teleport_env.searches.settings import kind, require_choice, require_common, require_positive
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import Layers, product
@@ -79,17 +78,9 @@ class Whiten(Search):
         require_positive(self, "calm", most=1.0)
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
-        layers = getattr(symmetry, "layers", None)
-        groups = factors(symmetry.group)
-        if not isinstance(layers, Layers) or not all(isinstance(group, GL) for group in groups) or symmetry.moves_data:
-            others = [
-                repr(name)
-                for name, other in problem.symmetries.items()
-                if isinstance(getattr(other, "layers", None), Layers)
-                and all(isinstance(group, GL) for group in factors(other.group))
-                and other.keeps_loss
-                and not other.moves_data
-            ]
+        groups = symmetry.group.factors
+        if not _serves(symmetry):
+            others = [repr(name) for name, other in problem.symmetries.items() if _serves(other) and other.keeps_loss]
             hint = f"use the symmetry {' or '.join(others)}" if others else "use the search 'normalized_ascent'"
             raise ValueError(
                 f"search {self.kind!r} needs the general linear group of hidden units, not {symmetry.name!r}; {hint}"
@@ -115,10 +106,10 @@ class Whiten(Search):
 
     def _flops(self, symmetry: Symmetry) -> float:
         """A forward pass, the layers above in one matrix, all second moments, eigenvectors, and a product of these."""
-        layers: Layers = symmetry.layers  # type: ignore[attr-defined]
+        layers = _layers(symmetry)
         index = self.hidden % len(layers.hidden)
         width, top = layers.hidden[index], layers.shapes[-1][0]
-        examples = getattr(symmetry, "examples", None) or getattr(symmetry, "gradient_rank", None)
+        examples = symmetry.examples
         # a factorization has no data: what goes into its upper factor is the lower one
         forward = sum(2.0 * rows * columns * (examples or 0) for rows, columns in layers.shapes)
         above = sum(2.0 * top * rows * columns for rows, columns in layers.shapes[index + 1 : -1])
@@ -132,7 +123,7 @@ class Whiten(Search):
 
     def propose(self, start: Start) -> Candidate:
         symmetry, problem = start.symmetry, start.evaluator.problem
-        layers: Layers = symmetry.layers  # type: ignore[attr-defined]
+        layers = _layers(symmetry)
         index = self.hidden % len(layers.hidden)
         start.evaluator.charge(Counts(flops=self._flops(symmetry)))
         with torch.no_grad():
@@ -204,10 +195,22 @@ class Whiten(Search):
 
     @staticmethod
     def _element(symmetry: Symmetry, index: int, matrix: Tensor) -> Element:
-        identity = symmetry.group.identity(len(matrix), matrix.dtype, matrix.device)
-        if not isinstance(symmetry.group, Product):
-            return matrix
-        return tuple(matrix if place == index else part for place, part in enumerate(identity))
+        factors = enumerate(symmetry.group.factors)
+        parts = [
+            matrix if at == index else group.identity(len(matrix), matrix.dtype, matrix.device) for at, group in factors
+        ]
+        return symmetry.group.of_factors([single(part) for part in parts])
+
+
+def _layers(symmetry: Symmetry) -> Layers:
+    assert symmetry.layers is not None, "call check() first"
+    return symmetry.layers
+
+
+def _serves(symmetry: Symmetry) -> bool:
+    """Whether the action is that of invertible matrices on the hidden units of a chain of layers."""
+    groups = symmetry.group.factors
+    return symmetry.layers is not None and all(group.metrics == "all" for group in groups) and not symmetry.moves_data
 
 
 def _largest(h: Tensor) -> Tensor:

@@ -13,13 +13,25 @@ Two facts make teleports cheap, and a symmetry that can offer them does:
    field ``X`` of the action; differentiating that along the gradient gives ``grad' H X = -<grad, DX[grad]>``. The right
    side contains derivatives of the *action* alone (`ascent_direction`).
 
-Linear actions on pairs of weight matrices, ``(V, U) -> (g V, U g^-1)``, also show their pairs (`pairs`), on which
-closed-form searches work: the gradient norm is then a function of two small Gram matrices.
+No search asks which class a symmetry is of. It asks what the symmetry offers, and a symmetry of one's own is served as the
+built-in ones are if it offers the same:
+
+===================================  =================================================================================
+offer                                what it is for
+===================================  =================================================================================
+`Symmetry.pairs`, and a group with   Closed forms and the bounded direction ``"relative"`` on pairs of weight matrices,
+`metrics` (`GL`, `PositiveScaling`)  ``(V, U) -> (g V, U g^-1)``: the gradient norm is a function of two Gram matrices.
+`Symmetry.optimal_element`           The closed form of an action of another kind, for the objectives in ``optima``.
+`Symmetry.sphere`                    Searches over all rotations in space, by vectors and without a matrix.
+`Symmetry.shortcut`                  Walks on less than all weights (`teleport_env.symmetries.shortcuts`).
+`Symmetry.ascent_direction`          The direction of ascent in closed form.
+===================================  =================================================================================
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,6 +39,26 @@ from torch import Tensor
 
 from teleport_env.groups.base import Element, Group
 from teleport_env.instances import Batch, Instance
+from teleport_env.symmetries.networks import Layers
+from teleport_env.symmetries.shortcuts import Shortcut
+
+Coordinates = Callable[[Tensor, Instance], Tensor]
+
+
+class Sphere(NamedTuple):
+    """Level sets that are spheres ``|u| = r`` in coordinates ``u = phi(w)`` of more than two dimensions.
+
+    Attributes:
+        forward: ``phi``: ``(params (B, n), instance) -> u (B, n)``, differentiable.
+        backward: ``phi^-1``, differentiable.
+        dimension: ``n``.
+        flops: Matrix work of the two for one run.
+    """
+
+    forward: Coordinates
+    backward: Coordinates
+    dimension: int
+    flops: float
 
 
 class Pair(NamedTuple):
@@ -59,6 +91,14 @@ class Symmetry(ABC):
         gradient_flops: The same of one `gradient_after`.
         direction_flops: The same of one `ascent_direction`; None: four times an exponential and a move, which is what
             differentiating the action twice takes.
+        changes_coordinates: The action is a change of coordinates of a loss that is a squared distance, and not one on the
+            layers of a network; agents choose their settings by it.
+        optima: Objectives of which `optimal_element` knows the optimum on the whole level set.
+        optimum_flops: Floating-point operations of the matrix work of one `optimal_element`.
+        sphere: For the action of all rotations in space; else None.
+        shortcut: What searches may walk on in place of all weights; None: nothing.
+        layers: Layout of the parameters, for actions on a chain of layers; else None.
+        examples: How many examples the current data have at most, where the symmetry knows it.
         direction_exact: False where `ascent_direction` is an approximation although the loss is kept: where exactness
             matters, differentiate through the loss instead.
     """
@@ -74,6 +114,24 @@ class Symmetry(ABC):
     gradient_flops: float = 0.0
     direction_flops: float | None = None
     direction_exact: bool = True
+    changes_coordinates: bool = False
+    optima: tuple[str, ...] = ()
+    optimum_flops: float = 0.0
+    sphere: Sphere | None = None
+    shortcut: Shortcut | None = None
+    layers: Layers | None = None
+    examples: int | None = None
+
+    @property
+    def carries(self) -> bool:
+        """Whether searches carry loss and gradient over to the point after a move, and evaluate nothing there."""
+        return self.linear and self.keeps_loss and not self.data_dependent
+
+    @property
+    def acts_on_pairs(self) -> bool:
+        """Whether the action is one on `pairs` of matrices of which the best element is known in closed form."""
+        offered = type(self).pairs is not Symmetry.pairs
+        return offered and self.carries and all(factor.metrics is not None for factor in self.group.factors)
 
     @abstractmethod
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
@@ -117,6 +175,19 @@ class Symmetry(ABC):
         ``vector`` is the parameters or their gradient. An empty list where the action is not one on pairs.
         """
         return []
+
+    def optimal_element(self, objective: str, params: Tensor, instance: Instance) -> Element:
+        """The element that moves ``params`` ``(B, P)`` to the best point of the level set.
+
+        Args:
+            objective: One of `optima`.
+
+        Raises:
+            NotImplementedError: The symmetry has no closed form.
+        """
+        raise NotImplementedError(
+            f"{self.name} knows no best element in closed form: use the search 'normalized_ascent'"
+        )
 
     def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """The gradient of ``xi -> |grad L(exp(xi).w)|^2`` at ``xi = 0``, ``(B, group.dim)``, without a Hessian.

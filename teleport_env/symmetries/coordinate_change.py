@@ -14,10 +14,9 @@ from torch import Tensor
 from teleport_env.groups import SO, SO2, Group
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
-from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.base import Coordinates, Sphere, Symmetry
 from teleport_env.symmetries.networks import product
 
-Coordinates = Callable[[Tensor, Instance], Tensor]
 Matrix = Callable[[Instance], Tensor]
 
 
@@ -43,6 +42,10 @@ class CoordinateChange(Symmetry):
         ValueError: The dimension is below 2.
     """
 
+    changes_coordinates = True
+    # Carrying solves with phi's matrix, which takes as much as evaluating the gradient in the plane, and a factorization
+    # more in space. A move by a rotation costs one gradient, always.
+    carries = False
     exact_when = "Always: the loss is the squared distance from the origin in the rotated coordinates."
 
     def __init__(
@@ -67,6 +70,12 @@ class CoordinateChange(Symmetry):
         if dimension > 2:
             self.move_flops = (6.0 if self.linear else 2.0) * dimension**2
             self.gradient_flops = 2.0 / 3.0 * dimension**3 + 6.0 * dimension**2 if self.linear else 0.0
+            if self.group == SO(dimension):
+                self.sphere = Sphere(forward, backward, dimension, self.move_flops - 2.0 * dimension**2)
+        if self.linear:
+            self.optima = ("gradient_norm", "balance_gradient")
+            # ``A A'``, its eigenvectors, a product of reflections; free in the plane
+            self.optimum_flops = (2.0 + 9.0 + 2.0) * dimension**3 if dimension > 2 else 0.0
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         rotated = _apply(self._rotation(g), self.forward(params, instance))
@@ -85,15 +94,15 @@ class CoordinateChange(Symmetry):
         pulled = torch.linalg.solve_ex(matrix.mT, gradient[:, :, None])[0]
         return product(matrix.mT, product(self._rotation(g), pulled))[:, :, 0]
 
-    def optimal_element(self, params: Tensor, instance: Instance, maximise: bool = True) -> Tensor:
-        """The rotation ``(B, n, n)`` to the point of the level set with the largest (smallest) gradient norm.
+    def optimal_element(self, objective: str, params: Tensor, instance: Instance) -> Tensor:
+        """The rotation ``(B, n, n)`` to the point of the level set with the largest or the smallest gradient norm.
 
         On the sphere ``|u| = r`` the squared gradient norm is ``|2 A'u|^2``, extremal at ``u = +-r e`` with ``e`` the top
         (bottom) left singular vector of ``A``. Of the two the nearer one is taken; a run at the minimum stays.
 
         Args:
+            objective: ``"gradient_norm"``, or ``"balance_gradient"`` for the smallest.
             params: ``(B, n)``.
-            maximise: Whether to maximise or to minimise.
 
         Raises:
             NotImplementedError: ``phi`` is not affine: the extremal point has no closed form.
@@ -110,7 +119,7 @@ class CoordinateChange(Symmetry):
                 broken[:, None, None], torch.eye(self.dimension, dtype=matrix.dtype, device=matrix.device), matrix
             )
             axes = torch.linalg.eigh(product(sound, sound.mT)).eigenvectors
-            axis = axes[:, :, -1 if maximise else 0]
+            axis = axes[:, :, -1 if objective == "gradient_norm" else 0]
             axis = torch.where(broken[:, None], torch.full_like(axis, torch.nan), axis)
             return rotation_between(self.forward(params, instance), axis)
 

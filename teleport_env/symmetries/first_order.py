@@ -17,7 +17,7 @@ from teleport_env.ledger import small_matrices_price
 from teleport_env.reading import known
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import FORMS, require_bijective, times_pseudo_inverse
-from teleport_env.symmetries.networks import FeedForward, product
+from teleport_env.symmetries.networks import FeedForward, Layers, product
 from teleport_env.symmetries.pairs import hidden_group, parts_of
 
 
@@ -45,6 +45,7 @@ class FirstOrder(Symmetry):
         ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
     """
 
+    layers: Layers
     data_dependent = True
     keeps_loss = False
     exact_when = "Never: g^-1 is replaced by 1 - T, and layer inputs are taken from the weights before the move."

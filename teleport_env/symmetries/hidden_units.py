@@ -30,8 +30,9 @@ from teleport_env.instances import Batch, Instance
 from teleport_env.reading import known
 from teleport_env.symmetries.activations import Activation, bijective_names
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.networks import FeedForward, product
+from teleport_env.symmetries.networks import FeedForward, Layers, product
 from teleport_env.symmetries.pairs import hidden_group, parts_of
+from teleport_env.symmetries.shortcuts import CachedActivations
 
 FORMS = ("residual", "published")
 
@@ -115,15 +116,14 @@ class HiddenUnits(Symmetry):
         network: The network, with its inputs.
         name: What a user types for ``symmetry=``.
         form: ``"residual"`` or ``"published"``.
-        examples: ``n``, for `move_flops` and the searches' prices; by default the most that the action is exact on.
-
-    Attributes:
-        announced: ``examples`` as given. Where it is, ascents walk on cached activations (`searches.hidden_trail`).
+        examples: ``n``, for `move_flops` and the searches' prices; by default the most that the action is exact on. Where
+            it is given and the action is exact, ascents walk on cached activations (`CachedActivations`).
 
     Raises:
         ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
     """
 
+    layers: Layers
     data_dependent = True
 
     def __init__(
@@ -146,7 +146,8 @@ class HiddenUnits(Symmetry):
             f"On the batch that the action is built from, if it has at most {self.largest_batch} examples, the narrowest "
             f"layer input{' and its bias' if layers.bias else ''}, and every layer's inputs have full column rank."
         )
-        self.announced = examples
+        if form == "residual" and examples is not None and examples <= min(columns for _, columns in layers.shapes):
+            self.shortcut = CachedActivations(network, examples)
         n = self.examples = self.largest_batch if examples is None else examples
         self.move_flops = sum(
             4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * k**3 + 2.0 * p * k * k

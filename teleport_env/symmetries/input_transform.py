@@ -40,6 +40,7 @@ class InputTransform(Symmetry):
         ValueError: The group does not act on the input space.
     """
 
+    layers: Layers
     linear = True
     exact_when = "On all data, if the inputs move along with the weights."
 

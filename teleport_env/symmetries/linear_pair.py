@@ -10,6 +10,7 @@ from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import PairSymmetry, gram_matrices, hidden_group
+from teleport_env.symmetries.shortcuts import LinearChain
 
 
 class LinearPairs(PairSymmetry):
@@ -24,7 +25,7 @@ class LinearPairs(PairSymmetry):
         layers: Layout of the chain.
         name: What a user types for ``symmetry=``.
         gradient_rank: A bound on the rank of every layer's gradient, such as the number of examples; searches then work in
-            what the gradients span (`searches.linear_chain`). None: no bound.
+            what the gradients span (`LinearChain`). None: no bound.
 
     Raises:
         ValueError: The chain has no hidden layer, or the rank is not positive.
@@ -35,8 +36,10 @@ class LinearPairs(PairSymmetry):
     def __init__(self, layers: Layers, name: str = "general_linear", *, gradient_rank: int | None = None) -> None:
         if gradient_rank is not None and gradient_rank < 1:
             raise ValueError(f"gradient_rank must be at least 1, or None for no bound, got {gradient_rank}")
-        self.gradient_rank = gradient_rank
+        self.gradient_rank = self.examples = gradient_rank
         super().__init__(layers, name, hidden_group(layers, [GL(width) for width in layers.hidden]))
+        if not layers.bias:  # nothing moves a bias's column, which a smaller chain would have no place for
+            self.shortcut = LinearChain(layers, gradient_rank)
         self.move_flops = sum(
             2.0 * width**3 + 2.0 * width**2 * (layers.shapes[index][1] + layers.shapes[index + 1][0])
             for index, width in enumerate(layers.hidden)

@@ -78,6 +78,7 @@ class PairSymmetry(Symmetry):
         group: One factor a hidden layer, lowest first.
     """
 
+    layers: Layers
     linear = True
 
     def __init__(self, layers: Layers, name: str, group: Product) -> None:

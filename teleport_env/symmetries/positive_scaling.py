@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -16,8 +17,78 @@ from teleport_env.ledger import elementwise_price
 from teleport_env.symmetries.activations import Activation, Identity, homogeneous_names
 from teleport_env.symmetries.networks import Layers
 from teleport_env.symmetries.pairs import PairSymmetry, hidden_group, parts_of
+from teleport_env.symmetries.shortcuts import Shortcut
 
 _FEW = 1 << 13  # parameters up to which a factor for each of them is quicker than two passes
+
+
+@dataclass(frozen=True)
+class Scalings(Shortcut):
+    """One positive factor a hidden unit: its row is multiplied by it, its column divided, the gradient the other way round.
+
+    Searches walk on the factors alone, and move the matrices once (`both`).
+
+    Attributes:
+        layers: Layout of the chain.
+    """
+
+    layers: Layers
+
+    @cached_property
+    def units(self) -> list[slice]:
+        """Where the units of every hidden layer lie among those of all layers, side by side."""
+        ends = [0]
+        for width in self.layers.hidden:
+            ends.append(ends[-1] + width)
+        return [slice(*ends[index : index + 2]) for index in range(len(self.layers.hidden))]
+
+    def both(self, element: Array, inverse: Array, params: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters and their gradient moved at once, without a graph.
+
+        Args:
+            element: The factors of all units side by side ``(R, K)``, an array of `teleport_env.arrays`.
+            inverse: Their reciprocals.
+            params, gradient: ``(R, P)``.
+        """
+        xp = arrays_of(params.device)
+        # both round in their own way: to choose by the number of runs would make a run depend on its company
+        if params.shape[1] > _FEW:
+            return self.passes(xp, element, inverse, params), self.passes(xp, inverse, element, gradient)
+        # Few numbers: calls are what costs. One factor a parameter, by which the gradient is divided.
+        factors = torch.empty_like(params, memory_format=torch.contiguous_format)
+        for index, target in enumerate(self.layers.views(xp.view(factors))):
+            last = index == len(self.units)
+            if index == 0:
+                target[...] = element[:, self.units[0], None]
+                continue
+            columns = inverse[:, None, self.units[index - 1]]
+            if self.layers.bias:
+                target[:, :, columns.shape[2] :] = 1.0 if last else element[:, self.units[index], None]
+                target = target[:, :, : columns.shape[2]]
+            if last:
+                target[...] = columns
+            else:
+                xp.multiply(element[:, self.units[index], None], columns, out=target)
+        return params * factors, torch.div(gradient, factors, out=factors)
+
+    def passes(self, xp: Arrays, rows: Array, columns: Array, vector: Tensor) -> Tensor:
+        """One pass a matrix, and a second one in place, straight into the result."""
+        moved = torch.empty_like(vector, memory_format=torch.contiguous_format)
+        sources, targets = (self.layers.views(xp.view(v)) for v in (vector, moved))
+        # views are cheaper of arrays, products of large matrices of tensors
+        for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            last = index == len(self.units)
+            if not last:
+                torch.mul(xp.tensor(source), xp.tensor(rows[:, self.units[index], None]), out=xp.tensor(target))
+            if index == 0:
+                continue
+            below = columns[:, None, self.units[index - 1]]
+            width = below.shape[2]
+            inner = xp.tensor(target[:, :, :width])
+            torch.mul(xp.tensor(source[:, :, :width]) if last else inner, xp.tensor(below), out=inner)
+            if last and self.layers.bias:
+                target[:, :, width:] = source[:, :, width:]
+        return moved
 
 
 class ScalingSymmetry(PairSymmetry):
@@ -53,9 +124,10 @@ class ScalingSymmetry(PairSymmetry):
                 f"{activation.name!r}: use 'general_linear' or 'permutation' with it"
             )
         super().__init__(layers, name, hidden_group(layers, [PositiveScaling(width) for width in layers.hidden]))
+        self.shortcut: Scalings = Scalings(layers)
         # No matrix products, but a few operations on every weight and unit (a random element is part of its move).
         self.move_flops = self.gradient_flops = 9.0 * layers.num_params + 54.0 * sum(layers.hidden) + 160.0
-        self._activated = not isinstance(activation, Identity)
+        self._activated = activation != Identity()
         self.direction_flops = 4.0 * layers.num_params  # the sums of squares on both sides of every hidden unit
 
     def work_price(self, gradient_flops: float) -> float:
@@ -76,68 +148,12 @@ class ScalingSymmetry(PairSymmetry):
         """Of all layers' factors side by side; rows without an inverse are NaN."""
         return PositiveScaling(sum(self.layers.hidden)).inverse(together)
 
-    @cached_property
-    def units(self) -> list[slice]:
-        """Where the units of every hidden layer lie among those of all layers, side by side."""
-        ends = [0]
-        for width in self.layers.hidden:
-            ends.append(ends[-1] + width)
-        return [slice(*ends[index : index + 2]) for index in range(len(self.layers.hidden))]
-
-    def scale_both(self, element: Array, inverse: Array, params: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """`act` and `gradient_after` at once, without a graph.
-
-        Args:
-            element: The factors of all units side by side ``(R, K)``, an array of `teleport_env.arrays`.
-            inverse: Their reciprocals.
-            params, gradient: ``(R, P)``.
-        """
-        xp = arrays_of(params.device)
-        # both round in their own way: to choose by the number of runs would make a run depend on its company
-        if params.shape[1] > _FEW:
-            return self._passes(xp, element, inverse, params), self._passes(xp, inverse, element, gradient)
-        # Few numbers: calls are what costs. One factor a parameter, by which the gradient is divided.
-        factors = torch.empty_like(params, memory_format=torch.contiguous_format)
-        for index, target in enumerate(self.layers.views(xp.view(factors))):
-            last = index == len(self.units)
-            if index == 0:
-                target[...] = element[:, self.units[0], None]
-                continue
-            columns = inverse[:, None, self.units[index - 1]]
-            if self.layers.bias:
-                target[:, :, columns.shape[2] :] = 1.0 if last else element[:, self.units[index], None]
-                target = target[:, :, : columns.shape[2]]
-            if last:
-                target[...] = columns
-            else:
-                xp.multiply(element[:, self.units[index], None], columns, out=target)
-        return params * factors, torch.div(gradient, factors, out=factors)
-
     def _scale(self, parts: Sequence[Tensor], rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
         """Every unit's row times ``rows`` and its column times ``columns``, ``(B, K)``; ``parts`` are ``rows`` by layer."""
         if torch.is_grad_enabled() and (vector.requires_grad or rows.requires_grad):
             return self._multiply(list(parts), list(columns.split(list(self.layers.hidden), dim=1)), vector)
         xp = arrays_of(vector.device)
-        return self._passes(xp, xp.view(rows.detach()), xp.view(columns.detach()), vector.detach())
-
-    def _passes(self, xp: Arrays, rows: Array, columns: Array, vector: Tensor) -> Tensor:
-        """One pass a matrix, and a second one in place, straight into the result."""
-        moved = torch.empty_like(vector, memory_format=torch.contiguous_format)
-        sources, targets = (self.layers.views(xp.view(v)) for v in (vector, moved))
-        # views are cheaper of arrays, products of large matrices of tensors
-        for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            last = index == len(self.units)
-            if not last:
-                torch.mul(xp.tensor(source), xp.tensor(rows[:, self.units[index], None]), out=xp.tensor(target))
-            if index == 0:
-                continue
-            below = columns[:, None, self.units[index - 1]]
-            width = below.shape[2]
-            inner = xp.tensor(target[:, :, :width])
-            torch.mul(xp.tensor(source[:, :, :width]) if last else inner, xp.tensor(below), out=inner)
-            if last and self.layers.bias:
-                target[:, :, width:] = source[:, :, width:]
-        return moved
+        return self.shortcut.passes(xp, xp.view(rows.detach()), xp.view(columns.detach()), vector.detach())
 
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         return part[:, :, None] * matrix

@@ -188,7 +188,7 @@ def test_torch_and_numpy_do_the_same(monkeypatch: pytest.MonkeyPatch, name: str,
         "progress",
         "ledger",
         "fast.rosenbrock",
-        *(f"searches.{name}" for name in ("base", "scaling_sums", "pair_algebra")),
+        *(f"searches.{name}" for name in ("base", "fast.scalings", "pair_algebra")),
     )
     for module in modules:
         monkeypatch.setattr(f"teleport_env.{module}.arrays_of", lambda device: TORCH)

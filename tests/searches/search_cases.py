@@ -64,6 +64,7 @@ SEARCHES: list[dict[str, Any]] = [
     {"search": "gradient_ascent", "steps": 2, "objective": "any", "verify": True},
     {"search": "normalized_ascent"},
     {"search": "normalized_ascent", "objective": "balance_gradient", "retract": False, "verify": True},
+    {"search": "normalized_ascent", "derivative": "double_backward"},
     {"search": "normalized_ascent", "objective": "relative"},
     {"search": "random", "candidates": 4, "scale": 0.2},
     {"search": "random", "candidates": 3, "scale": 0.2, "objective": "balance_gradient", "verify": True},

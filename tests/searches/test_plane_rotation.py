@@ -28,20 +28,20 @@ def setting(name: str) -> tuple[Problem, CoordinateChange, Start]:
 def test_the_angle_vector_is_the_gradient_over_the_group(name: str) -> None:
     """As the coordinates of the group say it: the same length, and the same point after a move along it."""
     _, symmetry, start = setting(name)
-    angles = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    angles = angle_gradient(symmetry.sphere, start.params, start.gradient, start.instance)
     xi = symmetry.ascent_direction(start.params, start.gradient, start.instance)
     torch.testing.assert_close(angles.norm(dim=1), xi.norm(dim=1), rtol=1e-9, atol=0.0)
     rate = (0.4 / xi.norm(dim=1))[:, None]
     by_matrix = symmetry.act(symmetry.group.exp(rate * xi), start.params, start.instance)
-    torch.testing.assert_close(rotate(symmetry, start.params, rate * angles, start.instance), by_matrix)
+    torch.testing.assert_close(rotate(symmetry.sphere, start.params, rate * angles, start.instance), by_matrix)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_other_sense_of_rotation_ends_elsewhere(name: str) -> None:
     _, symmetry, start = setting(name)
-    angles = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    angles = angle_gradient(symmetry.sphere, start.params, start.gradient, start.instance)
     angles = 0.4 * angles / angles.norm(dim=1, keepdim=True)
-    there, back = (rotate(symmetry, start.params, sign * angles, start.instance) for sign in (1.0, -1.0))
+    there, back = (rotate(symmetry.sphere, start.params, sign * angles, start.instance) for sign in (1.0, -1.0))
     assert float((there - back).norm(dim=1).min()) > 1e-3
 
 
@@ -49,8 +49,8 @@ def test_the_other_sense_of_rotation_ends_elsewhere(name: str) -> None:
 def test_the_double_backward_direction_agrees(name: str) -> None:
     _, symmetry, start = setting(name)
     product = start.evaluator.hessian_vector(start.params)[2]
-    through_loss = pulled_back(symmetry, start.params, 2.0 * product, start.instance)
-    hessian_free = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    through_loss = pulled_back(symmetry.sphere, start.params, 2.0 * product, start.instance)
+    hessian_free = angle_gradient(symmetry.sphere, start.params, start.gradient, start.instance)
     scale = through_loss.norm(dim=1, keepdim=True)
     torch.testing.assert_close(hessian_free / scale, through_loss / scale, rtol=1e-8, atol=1e-10)
 
@@ -59,9 +59,9 @@ def test_the_double_backward_direction_agrees(name: str) -> None:
 @pytest.mark.parametrize("length", [0.0, 1e-9, 0.3, 3.0, 50.0])
 def test_any_angle_keeps_the_loss(name: str, length: float) -> None:
     problem, symmetry, start = setting(name)
-    angles = angle_gradient(symmetry, start.params, start.gradient, start.instance)
+    angles = angle_gradient(symmetry.sphere, start.params, start.gradient, start.instance)
     angles = length * angles / angles.norm(dim=1, keepdim=True)
-    moved = rotate(symmetry, start.params, angles, start.instance)
+    moved = rotate(symmetry.sphere, start.params, angles, start.instance)
     torch.testing.assert_close(problem.loss(moved, start.instance), start.loss, rtol=1e-11, atol=0.0)
     if length == 0.0:
         torch.testing.assert_close(moved, start.params, rtol=1e-13, atol=1e-13)
@@ -79,8 +79,8 @@ def test_random_rotations_are_uniform_on_the_sphere_and_shrink_with_the_scale() 
 
     def turned(scale: float) -> torch.Tensor:
         streams = Streams.from_seeds(list(range(count)))
-        angles = random_angles(symmetry, instance.start, instance, streams, scale)
-        moved = symmetry.forward(rotate(symmetry, instance.start, angles, instance), instance)
+        angles = random_angles(symmetry.sphere, instance.start, instance, streams, scale)
+        moved = symmetry.forward(rotate(symmetry.sphere, instance.start, angles, instance), instance)
         return moved / moved.norm(dim=1, keepdim=True)
 
     uniform = turned(1.0)

@@ -14,11 +14,11 @@ from teleport_env.problems import LinearNetwork, MLPRegression
 from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
 from teleport_env.searches import Start, search_from
-from teleport_env.searches.linear_chain import LinearChain, LinearTrail, reduced
-from teleport_env.searches.low_rank import LowRank, exponentials, moved_by
+from teleport_env.searches.fast.linear_chain import LinearTrail, ReducedChain, reduced
+from teleport_env.searches.fast.low_rank import LowRank, exponentials, moved_by
 from teleport_env.searches.trail_choice import trail_of
 from teleport_env.searches.trails import PointTrail, Trail
-from teleport_env.symmetries.linear_pair import LinearPairs
+from teleport_env.symmetries import LinearChain, LinearPairs
 
 
 class Kinked(MLPRegression):
@@ -94,10 +94,11 @@ def test_closed_forms_on_the_smaller_chain_are_those_of_the_whole(name: str, obj
 def test_the_smaller_chain_has_the_announced_widths_and_norm() -> None:
     for name in ("linear", "partly"):
         _, begin = start(name)
-        assert isinstance(begin.symmetry, LinearPairs)
-        chain = LinearChain(begin.symmetry, begin.gradient)
-        assert chain.symmetry.layers == reduced(begin.symmetry).layers
-        assert chain.symmetry.layers.num_params < begin.symmetry.layers.num_params
+        whole = begin.symmetry.shortcut
+        assert isinstance(whole, LinearChain)
+        chain = ReducedChain(whole, begin.gradient)
+        assert chain.symmetry is reduced(whole)
+        assert chain.gradient.shape[1] == chain.symmetry.layers.num_params < whole.layers.num_params
         torch.testing.assert_close(chain.gradient.square().sum(1), begin.gradient.square().sum(1))
         torch.testing.assert_close(chain.gradients(chain.gradient), begin.gradient, rtol=1e-9, atol=1e-10)
 
@@ -133,7 +134,7 @@ def test_tensors_give_what_numpy_does(monkeypatch: pytest.MonkeyPatch, name: str
     except ValueError:
         pytest.skip("no closed form")
     fast = search_from(spec).find(begin)
-    for module in ("base", "trails", "ascent", "scaling_sums", "pair_algebra"):
+    for module in ("base", "trails", "ascent", "fast.scalings", "pair_algebra"):
         monkeypatch.setattr(f"teleport_env.searches.{module}.arrays_of", lambda device: TORCH)
     monkeypatch.setattr("teleport_env.symmetries.positive_scaling.arrays_of", lambda device: TORCH)
     other = search_from(spec).find(start(name)[1])

@@ -48,7 +48,7 @@ def test_optimal_element_is_extremal_on_the_level_set(n: int, maximise: bool) ->
     case = toy.case()
     symmetry = toy.symmetry
     assert isinstance(symmetry, CoordinateChange)
-    best = symmetry.optimal_element(toy.params, toy.instance, maximise=maximise)
+    best = symmetry.optimal_element("gradient_norm" if maximise else "balance_gradient", toy.params, toy.instance)
     moved = case.act(best)
     torch.testing.assert_close(case.value(moved), case.value(toy.params), rtol=1e-12, atol=0.0)
     reached = case.gradient(moved).square().sum(1)
@@ -67,12 +67,14 @@ def test_optimal_element_rows_are_independent_and_survive_a_broken_one() -> None
     toy = affine_toy(5)
     symmetry = toy.symmetry
     assert isinstance(symmetry, CoordinateChange)
-    together = symmetry.optimal_element(toy.params, toy.instance)
+    together = symmetry.optimal_element("gradient_norm", toy.params, toy.instance)
     for row in range(B):
         only = torch.tensor([row])
-        assert torch.equal(symmetry.optimal_element(toy.params[only], toy.instance.select(only))[0], together[row])
+        assert torch.equal(
+            symmetry.optimal_element("gradient_norm", toy.params[only], toy.instance.select(only))[0], together[row]
+        )
     toy.instance["A"][2] = torch.nan
-    broken = symmetry.optimal_element(toy.params, toy.instance)
+    broken = symmetry.optimal_element("gradient_norm", toy.params, toy.instance)
     assert bool(torch.isnan(broken[2]).all())
     assert torch.equal(broken[3:], together[3:])
 
@@ -99,7 +101,7 @@ def test_groups_and_refusals() -> None:
     with pytest.raises(NotImplementedError, match="evaluate the gradient"):
         symmetry.gradient_after(g, toy.params, toy.instance)
     with pytest.raises(NotImplementedError, match="not affine"):
-        symmetry.optimal_element(toy.params, toy.instance)
+        symmetry.optimal_element("gradient_norm", toy.params, toy.instance)
     with pytest.raises(ValueError, match="dimension must be at least 2 .* got 1"):
         CoordinateChange(symmetry.forward, symmetry.backward, 1)
 

@@ -105,7 +105,8 @@ def test_proposition_c1_is_what_the_closed_form_reaches(problem: Quadratic | Boo
     instance = problem.instances(torch.arange(6), "train")
     action = problem.symmetries["rotation"]
     assert isinstance(action, CoordinateChange)
-    moved = action.act(action.optimal_element(instance.start, instance, maximise), instance.start, instance)
+    objective = "gradient_norm" if maximise else "balance_gradient"
+    moved = action.act(action.optimal_element(objective, instance.start, instance), instance.start, instance)
     level, squared = squared_norm(problem, instance, moved)
     torch.testing.assert_close(level, problem.loss(instance.start, instance), rtol=1e-11, atol=0)
     assert action.matrix is not None

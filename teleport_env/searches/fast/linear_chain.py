@@ -23,17 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import TINY, TORCH, Array
-from teleport_env.groups.product import Product
+from teleport_env.arrays import TINY, Array
 from teleport_env.ledger import Counts
-from teleport_env.searches.base import Start
+from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.directions import relative_coordinates, relative_price
-from teleport_env.searches.low_rank import cayley, exponentials
+from teleport_env.searches.fast.low_rank import cayley, exponentials
 from teleport_env.searches.moves import Point, times
-from teleport_env.searches.trails import Place, Trail
-from teleport_env.symmetries.base import Symmetry
+from teleport_env.searches.objectives import ordered, squared_norm
+from teleport_env.searches.sweeps import Sweeps
+from teleport_env.searches.trails import FastTrail, Place
 from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import Layers, product
+from teleport_env.symmetries.shortcuts import LinearChain
 
 _WORTH = 0.75  # of a layer's width: a larger span is no saving
 
@@ -42,19 +43,14 @@ _WORTH = 0.75  # of a layer's width: a larger span is no saving
 def _probe(size: int, rank: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A fixed matrix of normal numbers ``(1, size, rank)``."""
     generator = torch.Generator().manual_seed(size * 1_000_003 + rank)
-    drawn = torch.randn(1, size, rank, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(1, size, rank, generator=generator, dtype=torch.float64, device="cpu")
     return drawn.to(device, dtype)
 
 
-def spans(symmetry: LinearPairs) -> list[bool]:
+def spans(chain: LinearChain) -> list[bool]:
     """Of every hidden layer, whether its gradients span little enough of it."""
-    rank = symmetry.gradient_rank
-    return [rank is not None and 2 * rank <= _WORTH * width for width in symmetry.layers.hidden]
-
-
-def serves(symmetry: Symmetry) -> bool:
-    """Whether the action is one of this trail's: on layers without a bias, whose column nothing moves."""
-    return isinstance(symmetry, LinearPairs) and not symmetry.layers.bias
+    rank = chain.gradient_rank
+    return [rank is not None and 2 * rank <= _WORTH * width for width in chain.layers.hidden]
 
 
 @dataclass
@@ -65,33 +61,31 @@ class Elements:
     back: list[Tensor]
 
 
-class LinearChain:
+class ReducedChain:
     """The gradient of ``R`` runs on the smaller chain, and the way back.
 
     Args:
-        symmetry: The action.
+        chain: The whole chain.
         gradient: ``(R, P)``.
 
     Attributes:
-        symmetry: The action on the smaller chain; the given one where nothing is to be saved.
+        symmetry: The action on the smaller chain, `reduced`.
         gradient: ``(R, P~)`` there.
     """
 
-    def __init__(self, symmetry: LinearPairs, gradient: Tensor) -> None:
-        self._full = symmetry
-        self._bases: list[Tensor | None] = [None] * len(symmetry.layers.hidden)
-        self.symmetry, self.gradient = symmetry, gradient
+    def __init__(self, chain: LinearChain, gradient: Tensor) -> None:
+        self._full = chain.layers
+        self._bases: list[Tensor | None] = [None] * len(chain.layers.hidden)
+        self.symmetry, self.gradient = reduced(chain), gradient
         self._lowest: Tensor | None = None
         self._highest: Tensor | None = None
-        if any(spans(symmetry)):
-            self._reduce(symmetry, gradient)
+        if chain.gradient_rank is not None and self.symmetry.layers != chain.layers:
+            self._reduce(chain, chain.gradient_rank)
 
-    def _reduce(self, symmetry: LinearPairs, gradient: Tensor) -> None:
-        layers, rank = symmetry.layers, symmetry.gradient_rank
-        assert rank is not None
+    def _reduce(self, chain: LinearChain, rank: int) -> None:
         lefts: list[Tensor | None] = []  # G = left right'; None where a layer is too small to have a factor
         rights: list[Tensor] = []
-        for matrix in layers.weights(gradient):
+        for matrix in chain.layers.weights(self.gradient):
             probe = _probe(matrix.shape[2], rank, matrix.dtype, matrix.device).expand(len(matrix), -1, -1)
             if min(matrix.shape[1:]) <= rank:
                 lefts.append(None)
@@ -100,7 +94,7 @@ class LinearChain:
             left = torch.linalg.qr(product(matrix, probe))[0]
             lefts.append(left)
             rights.append(product(matrix.mT, left))
-        for index, saves in enumerate(spans(symmetry)):
+        for index, saves in enumerate(spans(chain)):
             if saves:
                 left = self._left(lefts, rights, index)
                 self._bases[index] = torch.linalg.qr(torch.cat([left, rights[index + 1]], dim=2))[0]
@@ -118,10 +112,7 @@ class LinearChain:
                 small.append(right.mT)
             else:
                 small.append(product(self._onto(index, left), right.mT))
-        hidden = [part.shape[1] for part in small[:-1]]
-        reduced = Layers((small[0].shape[2], *hidden, small[-1].shape[1]))
-        self.symmetry = LinearPairs(reduced)
-        self.gradient = reduced.flatten(small)
+        self.gradient = self.symmetry.layers.flatten(small)
 
     @staticmethod
     def _left(lefts: list[Tensor | None], rights: list[Tensor], index: int) -> Tensor:
@@ -135,11 +126,11 @@ class LinearChain:
 
     def weights(self, elements: Elements, params: Tensor) -> Tensor:
         """The weights ``(R, P)`` after the move."""
-        weights = list(self._full.layers.weights(params))
+        weights = list(self._full.weights(params))
         for index, (forth, back) in enumerate(zip(elements.forth, elements.back, strict=True)):
             weights[index] = self._times(index, forth, weights[index])
             weights[index + 1] = self._from_right(index, weights[index + 1], back)
-        return self._full.layers.flatten(weights)
+        return self._full.flatten(weights)
 
     def _times(self, index: int, element: Tensor, matrix: Tensor) -> Tensor:
         basis = self._bases[index]
@@ -157,7 +148,7 @@ class LinearChain:
 
     def gradients(self, gradient: Tensor) -> Tensor:
         """A gradient ``(R, P)`` from the smaller chain's."""
-        if self.symmetry is self._full:
+        if self.symmetry.layers == self._full:
             return gradient
         parts = []
         bases = [self._lowest, *self._bases, self._highest]
@@ -165,11 +156,11 @@ class LinearChain:
             if above is not None:
                 matrix = product(above, matrix)
             parts.append(matrix if below is None else product(matrix, below.mT))
-        return self._full.layers.flatten(parts)
+        return self._full.flatten(parts)
 
     def element(self, elements: Elements) -> tuple[Tensor, ...] | None:
         """The element on the whole chain, where it is the one that was searched; else None, as nobody needs it."""
-        return tuple(elements.forth) if self.symmetry is self._full else None
+        return tuple(elements.forth) if self.symmetry.layers == self._full else None
 
 
 _SMALL = 100  # widths up to which NumPy is quicker
@@ -192,26 +183,29 @@ class Carried:
     norm2: Array
 
 
-class LinearTrail(Trail):
+class LinearTrail(FastTrail[LinearChain]):
     """Gradients walk, on the smaller chain; the weights follow at the end.
 
     A direction is a factor and a matrix a pair, whose products they are.
     """
 
-    def __init__(self, start: Start) -> None:
-        super().__init__(start)
-        assert isinstance(start.symmetry, LinearPairs)
-        self._full = start.symmetry
+    @staticmethod
+    def price(shortcut: LinearChain, steps: int, retract: bool, relative: bool) -> Counts:
+        small = reduced(shortcut)
+        direction = relative_price(small) if relative else Counts(flops=small.direction_flops or 0.0)
+        walked = times(steps, direction + Counts(flops=along_flops(small, retract)))
+        return walked + Counts(flops=begin_flops(shortcut) + end_flops(shortcut))
 
     def begin(self) -> Place:
-        self._start.evaluator.charge(Counts(flops=begin_flops(self._full)))
+        self._start.evaluator.charge(Counts(flops=begin_flops(self._shortcut)))
         with torch.no_grad():
-            self._chain = LinearChain(self._full, self._start.gradient)
+            self._chain = ReducedChain(self._shortcut, self._start.gradient)
         symmetry = self._symmetry = self._chain.symmetry
         self._direction_price = Counts(flops=symmetry.direction_flops or 0.0)
         self._along_price = [Counts(flops=along_flops(symmetry, retract)) for retract in (False, True)]
         hidden, runs = symmetry.layers.hidden, len(self._start)
-        m = self._m = self._xp if max(hidden) <= _SMALL else TORCH  # for matrices
+        self._matrices_up_to(max(hidden) <= _SMALL)
+        m = self._m
         self._together = len(set(hidden)) == 1
         sizes = [(len(hidden) * runs, hidden[0])] if self._together else [(runs, width) for width in hidden]
         like = self._chain.gradient
@@ -227,14 +221,6 @@ class LinearTrail(Trail):
             total = total + self._m.inner(matrix, matrix)
         return total
 
-    def _number(self, values: Array) -> Array:
-        """One a run, from an array for matrices."""
-        return values if self._m is self._xp else self._xp.view(self._m.tensor(values))
-
-    def _for_matrices(self, values: Array) -> Array:
-        """The same in the other direction."""
-        return values if self._m is self._xp else self._m.view(self._xp.tensor(values))
-
     def _place(self, carried: Carried) -> Place:
         norm2 = self._number(carried.norm2)
         return Place(carried, self._loss, norm2, norm2 < math.inf)
@@ -244,9 +230,7 @@ class LinearTrail(Trail):
         if relative:
             self._start.evaluator.charge(relative_price(self._symmetry))
             flat = self._symmetry.layers.flatten([m.tensor(matrix) for matrix in gradient])
-            group = self._symmetry.group
-            assert isinstance(group, Product)
-            parts = group.algebra(relative_coordinates(self._symmetry, flat, self._start.instance))
+            parts = self._symmetry.group.algebra(relative_coordinates(self._symmetry, flat, self._start.instance))
             return 1.0, [m.view(part) for part in parts]
         self._start.evaluator.charge(self._direction_price)
         directions = []  # as in `LinearPairs.ascent_direction`
@@ -305,7 +289,7 @@ class LinearTrail(Trail):
 
     def end(self, place: Place) -> Point:
         start, chain, m, at = self._start, self._chain, self._m, place.state
-        start.evaluator.charge(Counts(flops=end_flops(self._full)))
+        start.evaluator.charge(Counts(flops=end_flops(self._shortcut)))
         pairs = self._by_pair(list(zip(at.forth, at.back, strict=True)))
         elements = Elements([m.tensor(forth) for forth, _ in pairs], [m.tensor(back) for _, back in pairs])
         with torch.no_grad():
@@ -314,25 +298,52 @@ class LinearTrail(Trail):
         return Point(params, self._xp.tensor(place.loss), gradient, chain.element(elements))
 
 
+class ChainForm:
+    """Sweeps over what the gradients span, then one move of the weights."""
+
+    moves_weights = False  # weights lie outside of what the gradients span
+
+    def __init__(self, chain: LinearChain, sweeps: Sweeps) -> None:
+        self._chain, self._sweeps = chain, sweeps
+
+    def price(self) -> Counts:
+        """What `propose` costs a run."""
+        return Counts(flops=self._sweeps.flops(reduced(self._chain)) + self._ends())
+
+    def _ends(self) -> float:
+        return begin_flops(self._chain) + end_flops(self._chain)
+
+    def propose(self, start: Start) -> Candidate:
+        """The point that the sweeps end at, with the loss carried over."""
+        start.evaluator.charge(Counts(flops=self._ends()))
+        chain = ReducedChain(self._chain, start.gradient)
+        gradient = chain.gradient.clone()
+        before = squared_norm(gradient)
+        found = self._sweeps.run(start, chain.symmetry, gradient)
+        elements = Elements([forth for forth, _ in found], [back for _, back in found])
+        sign = self._sweeps.sign
+        return Candidate(
+            chain.weights(elements, start.params),
+            start.loss,
+            chain.gradients(gradient),
+            score=ordered(sign * squared_norm(gradient)),
+            start_score=ordered(sign * before),
+            element=chain.element(elements),
+        )
+
+
 # -- prices: floating-point operations for one run ---------------------------------------------------------------------
 
 
 _STEP = 0.85  # a step of a walk works in place on arrays: measured beside a move, which goes through calls of torch
 
 
-def price(symmetry: LinearPairs, steps: int, retract: bool, relative: bool) -> Counts:
-    """What a walk of so many steps costs a run."""
-    small = reduced(symmetry)
-    direction = relative_price(small) if relative else Counts(flops=small.direction_flops or 0.0)
-    walked = times(steps, direction + Counts(flops=along_flops(small, retract)))
-    return walked + Counts(flops=begin_flops(symmetry) + end_flops(symmetry))
-
-
-def reduced(symmetry: LinearPairs) -> LinearPairs:
-    """The action on the smaller chain of `LinearChain`."""
-    saves, rank, layers = spans(symmetry), symmetry.gradient_rank, symmetry.layers
+@lru_cache(maxsize=64)
+def reduced(chain: LinearChain) -> LinearPairs:
+    """The action on the smaller chain of `ReducedChain`; on the whole one where nothing is to be saved."""
+    saves, rank, layers = spans(chain), chain.gradient_rank, chain.layers
     if not any(saves) or rank is None:
-        return symmetry
+        return LinearPairs(layers)
     around = zip(layers.widths, layers.widths[2:], strict=False)
     hidden = [
         min(rank, below) + min(rank, above) if saved else width
@@ -344,15 +355,15 @@ def reduced(symmetry: LinearPairs) -> LinearPairs:
     return LinearPairs(Layers((lowest, *hidden, highest)))
 
 
-def begin_flops(symmetry: LinearPairs) -> float:
+def begin_flops(chain: LinearChain) -> float:
     """The factors of every gradient, the bases, and the small matrices."""
-    saves, rank = spans(symmetry), symmetry.gradient_rank
+    saves, rank, layers = spans(chain), chain.gradient_rank, chain.layers
     if not any(saves) or rank is None:
         return 0.0
-    factors = sum(4.0 * rows * columns * rank + 4.0 * rows * rank**2 for rows, columns in symmetry.layers.shapes)
-    bases = sum(16.0 * k * rank**2 for k, saved in zip(symmetry.layers.hidden, saves, strict=True) if saved)
-    onto = sum(8.0 * k * rank**2 for k, saved in zip(symmetry.layers.hidden, saves, strict=True) if saved)
-    return factors + bases + onto + 4.0 * symmetry.layers.widths[0] * rank**2
+    factors = sum(4.0 * rows * columns * rank + 4.0 * rows * rank**2 for rows, columns in layers.shapes)
+    bases = sum(16.0 * k * rank**2 for k, saved in zip(layers.hidden, saves, strict=True) if saved)
+    onto = sum(8.0 * k * rank**2 for k, saved in zip(layers.hidden, saves, strict=True) if saved)
+    return factors + bases + onto + 4.0 * layers.widths[0] * rank**2
 
 
 def along_flops(symmetry: LinearPairs, retract: bool) -> float:
@@ -364,13 +375,13 @@ def along_flops(symmetry: LinearPairs, retract: bool) -> float:
     )
 
 
-def end_flops(symmetry: LinearPairs) -> float:
+def end_flops(chain: LinearChain) -> float:
     """Of the weights' move and the way back of the gradients."""
-    small, layers, total = reduced(symmetry).layers, symmetry.layers, 0.0
+    small, layers, total = reduced(chain).layers, chain.layers, 0.0
     for index, (k, r) in enumerate(zip(layers.hidden, small.hidden, strict=True)):
         sides = layers.shapes[index][1] + layers.shapes[index + 1][0]
         total += 2.0 * k * k * sides if r == k else (4.0 * k * r + 2.0 * r * r) * sides
-    if small is not layers:
+    if small != layers:
         total += sum(
             2.0 * rows * r * c + 2.0 * rows * c * columns
             for (rows, columns), (r, c) in zip(layers.shapes, small.shapes, strict=True)

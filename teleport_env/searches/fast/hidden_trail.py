@@ -23,15 +23,15 @@ from itertools import pairwise
 
 import torch
 
-from teleport_env.arrays import TORCH, Array
+from teleport_env.arrays import Array
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
-from teleport_env.searches.low_rank import LowRank, moved_by, moved_flops, times_flops
+from teleport_env.searches.fast.low_rank import LowRank, moved_by, moved_flops, times_flops
 from teleport_env.searches.moves import Point
-from teleport_env.searches.trails import Place, Trail
-from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.hidden_units import Factors, HiddenUnits
+from teleport_env.searches.trails import FastTrail, Place
+from teleport_env.symmetries.hidden_units import Factors
 from teleport_env.symmetries.networks import plus_product, product
+from teleport_env.symmetries.shortcuts import CachedActivations
 
 
 @dataclass
@@ -63,44 +63,35 @@ class Layered:
     norm2: Array
 
 
-def serves(symmetry: Symmetry) -> bool:
-    """Whether the action is one of this trail's: in the residual form, and exact on a number of examples that is known."""
-    return (
-        isinstance(symmetry, HiddenUnits)
-        and symmetry.form == "residual"
-        and symmetry.announced is not None
-        and symmetry.announced <= min(columns for _, columns in symmetry.layers.shapes)
-    )
-
-
 _SMALL = 1 << 13  # activations of a layer up to which NumPy is quicker
 
 
-class HiddenTrail(Trail):
+class HiddenTrail(FastTrail[CachedActivations]):
     """The walk; see the head of this module."""
 
-    def __init__(self, start: Start) -> None:
-        super().__init__(start)
-        assert isinstance(start.symmetry, HiddenUnits)
-        self._symmetry = start.symmetry
-        self._network = start.symmetry.network
-        self._layers = start.symmetry.layers
-        self._direction_price = Counts(flops=direction_flops(self._symmetry))
-        self._along_price = [Counts(flops=along_flops(self._symmetry, retract)) for retract in (False, True)]
+    def __init__(self, start: Start, shortcut: CachedActivations) -> None:
+        super().__init__(start, shortcut)
+        self._network = shortcut.network
+        self._layers = shortcut.network.layers
+        self._direction_price = Counts(flops=direction_flops(shortcut))
+        self._along_price = [Counts(flops=along_flops(shortcut, retract)) for retract in (False, True)]
         with torch.no_grad():
             self._inputs = self._network.inputs(start.instance, start.batch)
-        small = max(self._layers.hidden) * self._inputs.shape[2] <= _SMALL
-        self._m = self._xp if small else TORCH  # for matrices
+        self._matrices_up_to(max(self._layers.hidden) * self._inputs.shape[2] <= _SMALL)
+
+    @staticmethod
+    def price(shortcut: CachedActivations, steps: int, retract: bool, relative: bool) -> Counts:
+        step = direction_flops(shortcut) + along_flops(shortcut, retract)
+        return Counts(gradient=1.0, flops=begin_flops(shortcut) + steps * step + end_flops(shortcut))
 
     @property
     def as_announced(self) -> bool:
-        """Whether there are as many examples as the price counts."""
-        return self._inputs.shape[2] == self._symmetry.announced
+        return self._inputs.shape[2] == self._shortcut.examples
 
     def begin(self) -> Place:
         start, network, m = self._start, self._network, self._m
         with torch.no_grad():
-            start.evaluator.charge(Counts(flops=begin_flops(self._symmetry)))
+            start.evaluator.charge(Counts(flops=begin_flops(self._shortcut)))
             value = self._inputs
             weights, gradients = self._layers.weights(start.params), self._layers.weights(start.gradient)
             restored, activated, slopes, inverses, grams = [], [], [], [], []
@@ -150,10 +141,6 @@ class HiddenTrail(Trail):
             total = total + term
         return total
 
-    def _number(self, values: Array) -> Array:
-        """One a run, from an array for matrices."""
-        return values if self._m is self._xp else self._xp.view(self._m.tensor(values))
-
     def _place(self, layered: Layered) -> Place:
         norm2 = self._number(layered.norm2)
         return Place(layered, self._loss, norm2, norm2 < math.inf)
@@ -192,7 +179,7 @@ class HiddenTrail(Trail):
     def along(self, place: Place, direction: list[LowRank], factor: Array, retract: bool) -> Place:
         at: Layered = place.state
         m, network, bias = self._m, self._network, self._layers.bias
-        by = 2.0 * (factor if m is self._xp else m.view(self._xp.tensor(factor)))
+        by = 2.0 * self._for_matrices(factor)
         self._start.evaluator.charge(self._along_price[retract])
         outputs, activated, slopes, upper = [], [], [], list(at.upper)
         inverses, grams = [at.inverses[0]], [at.grams[0]]
@@ -221,7 +208,7 @@ class HiddenTrail(Trail):
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Layered:
         m = self._m
-        runs = mask if m is self._xp else m.view(self._xp.tensor(mask))
+        runs = self._for_matrices(mask)
         matrix, a, b = runs[:, None, None], chosen.state, other.state
         picked = {}
         for field in fields(Layered):
@@ -236,7 +223,7 @@ class HiddenTrail(Trail):
     def end(self, place: Place) -> Point:
         at: Layered = place.state
         start, m = self._start, self._m
-        start.evaluator.charge(Counts(flops=end_flops(self._symmetry)))
+        start.evaluator.charge(Counts(flops=end_flops(self._shortcut)))
         with torch.no_grad():
             weight, before = self._first
             change = m.tensor(at.outputs[0] - before)
@@ -250,43 +237,37 @@ class HiddenTrail(Trail):
 # -- prices: floating-point operations for one run, term by term of the methods above ----------------------------------
 
 
-def _pairs(symmetry: HiddenUnits) -> list[tuple[int, int, int]]:
+def _pairs(shortcut: CachedActivations) -> list[tuple[int, int, int]]:
     """Of every hidden layer its width ``k``, inputs ``m`` and units above ``p``."""
-    shapes = symmetry.layers.shapes
+    shapes = shortcut.network.layers.shapes
     return [(k, m, p) for (k, m), (p, _) in pairwise(shapes)]
 
 
 _STEP = 0.8  # a step of a walk works in place on arrays: measured beside a move, which goes through calls of torch
 
 
-def price(symmetry: HiddenUnits, steps: int, retract: bool) -> Counts:
-    """What a walk of so many steps costs a run."""
-    step = direction_flops(symmetry) + along_flops(symmetry, retract)
-    return Counts(gradient=1.0, flops=begin_flops(symmetry) + steps * step + end_flops(symmetry))
-
-
-def begin_flops(symmetry: HiddenUnits) -> float:
+def begin_flops(shortcut: CachedActivations) -> float:
     """The hidden layers' forward pass and back, factors and Gram matrices of all inputs."""
-    n = symmetry.examples
-    hidden = sum(2.0 * k * m * n + 2.0 * p * k * n + 6.0 * m * n * n + 2.0 * k * n * n for k, m, p in _pairs(symmetry))
-    out, into = symmetry.layers.shapes[-1]
+    n = shortcut.examples
+    hidden = sum(2.0 * k * m * n + 2.0 * p * k * n + 6.0 * m * n * n + 2.0 * k * n * n for k, m, p in _pairs(shortcut))
+    out, into = shortcut.network.layers.shapes[-1]
     return hidden + 6.0 * into * n * n + 2.0 * out * into * n + 3.0 * out * n * n
 
 
-def direction_flops(symmetry: HiddenUnits) -> float:
+def direction_flops(shortcut: CachedActivations) -> float:
     """Of `HiddenTrail.direction` and `HiddenTrail.length`."""
-    n, total = symmetry.examples, 0.0
-    for index, (k, m, _) in enumerate(_pairs(symmetry)):
+    n, total = shortcut.examples, 0.0
+    for index, (k, m, _) in enumerate(_pairs(shortcut)):
         total += 4.0 * k * n * n + 16.0 * k * n * n
         if index > 0:
             total += 2.0 * k * m * n + 2.0 * m * n * n + 1.0 * n**3 + 2.0 * k * n * n
     return _STEP * total
 
 
-def along_flops(symmetry: HiddenUnits, retract: bool) -> float:
+def along_flops(shortcut: CachedActivations, retract: bool) -> float:
     """Of `HiddenTrail.along`."""
-    n, total = symmetry.examples, 0.0
-    pairs = _pairs(symmetry)
+    n, total = shortcut.examples, 0.0
+    pairs = _pairs(shortcut)
     for index, (k, m, p) in enumerate(pairs):
         total += moved_flops(k, 2 * n, retract) + times_flops(k, 2 * n, n) + times_flops(k, 2 * n, p)
         total += 2.0 * k * n * n + 2.0 * p * k * n + 2.0 * k * n * n
@@ -297,7 +278,7 @@ def along_flops(symmetry: HiddenUnits, retract: bool) -> float:
     return _STEP * total
 
 
-def end_flops(symmetry: HiddenUnits) -> float:
+def end_flops(shortcut: CachedActivations) -> float:
     """Of the lowest matrix; the loss is evaluated apart."""
-    k, m, _ = _pairs(symmetry)[0]
-    return 2.0 * k * m * symmetry.examples + 1.0 * k * symmetry.examples**2
+    k, m, _ = _pairs(shortcut)[0]
+    return 2.0 * k * m * shortcut.examples + 1.0 * k * shortcut.examples**2
