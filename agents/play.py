@@ -109,7 +109,7 @@ class Played:
 
 
 def draw_instances(
-    problem: str, split: str, count: int, seed: int, settings: dict[str, Any] | None = None
+    problem: str, split: str, count: int, seed: int, settings: Mapping[str, Any] | None = None
 ) -> np.ndarray:
     """Ids ``(count,)`` int64 of instances of a split, drawn from a seed; all of a split that holds fewer.
 

@@ -22,14 +22,13 @@ from teleport_env.agents.comparison.beforehand import check_settings, check_work
 from teleport_env.agents.comparison.parallel import Task, run_tasks
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.known import compared
-from teleport_env.agents.learning.plans import plan_of
-from teleport_env.agents.learning.rules import rule_of
 from teleport_env.agents.play import Played, curve, draw_instances, play, trace
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
+from teleport_env.agents.tuning.own_menu import plan_of, rule_of
 from teleport_env.agents.tuning.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings

@@ -28,9 +28,7 @@ from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.command import command
 from teleport_env.agents.learning.masked import Inputs, MaskedPolicy
 from teleport_env.agents.learning.moves_env import Moves
-from teleport_env.agents.learning.plans import Plan, Searched, search_plans
 from teleport_env.agents.learning.recipes import recipe
-from teleport_env.agents.learning.rules import FoundRule, search_rules
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.vec_env import Mixture, Part, with_shares
@@ -51,6 +49,8 @@ from teleport_env.agents.policies.network import Layers
 from teleport_env.agents.policies.prices import relative
 from teleport_env.agents.policies.settings import Family
 from teleport_env.agents.policies.slots import search_prices
+from teleport_env.agents.tuning.own_menu import FoundRule, Menu, Searched, search_plans, search_rules
+from teleport_env.agents.tuning.plans import Plan
 from teleport_env.files import check_folder, write
 from teleport_env.registration import id_of
 
@@ -175,7 +175,7 @@ class Course:
             self.plans[problem] = Searched(**{**plan, "plan": self._plan_from(plan["plan"])})
         elif alone.teaching.plans and not resumed:
             self.report(f"Searching {alone.teaching.plans} fixed schedules on the train split{where}")
-            searched = self._search_plans(alone)
+            searched = self._search_plans(_menu(alone, alone.teaching.plans))
             self.plans[problem] = searched
             self.report(
                 f"The best of {searched.tried} gains {searched.gained:.2f} orders of magnitude: {searched.plan}"
@@ -184,7 +184,7 @@ class Course:
             self.rules[problem] = FoundRule(**rule)
         elif alone.teaching.rules and alone.settings().searches and not resumed:
             self.report(f"Searching {alone.teaching.rules} rules on the train split{where}")
-            best = search_rules(alone)
+            best = search_rules(_menu(alone, alone.teaching.rules))
             self.rules[problem] = best
             self.report(
                 f"The best of {best.tried} gains {best.gained:.2f} orders of magnitude: {best.rule} {best.settings}"
@@ -207,8 +207,8 @@ class Course:
         """The plan that a checkpoint holds."""
         return Plan(**content)
 
-    def _search_plans(self, training: Training) -> Searched:
-        return search_plans(training)
+    def _search_plans(self, menu: Menu) -> Searched:
+        return search_plans(menu)
 
     def _runs(self, game: _Game, multiple: float = 1.0) -> SB3VecEnv:
         training = game.training
@@ -433,6 +433,12 @@ class Course:
         kept = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
         best = dataclasses.replace(now, **now.parts(kept), stochastic=settings["stochastic"])
         self.best = (settings["gained"], best)
+
+
+def _menu(training: Training, count: int) -> Menu:
+    """What baselines of a training on one problem choose from."""
+    environment = training.policy_environment(training.settings().learning_rate)
+    return Menu(training.only, environment, count, training.task.budget, training.task.learning_rate is not None)
 
 
 def build(

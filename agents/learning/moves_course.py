@@ -11,13 +11,11 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from teleport_env.agents.learning.course import Course, build, generators, plain
-from teleport_env.agents.learning.move_plans import search_move_plans
 from teleport_env.agents.learning.moves_env import Moves
-from teleport_env.agents.learning.plans import Searched
-from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import clone_moves, shown_by_moves
 from teleport_env.agents.policies.learned_moves import LearnedMoves
 from teleport_env.agents.policies.moves import MovePlan
+from teleport_env.agents.tuning.own_menu import Menu, Searched, search_move_plans
 
 
 class MovesCourse(Course):
@@ -36,8 +34,8 @@ class MovesCourse(Course):
     def _plan_from(self, content: dict[str, Any]) -> Any:
         return MovePlan(**{**content, "xi": tuple(content["xi"])})
 
-    def _search_plans(self, training: Training) -> Searched:
-        return search_move_plans(training)
+    def _search_plans(self, menu: Menu) -> Searched:
+        return search_move_plans(menu)
 
     def _warm_start(self) -> None:
         """Teach the network to do what the best plan does; the Gaussian around it goes on trying."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from teleport_env.agents.base import Agent, agent_from
-from teleport_env.agents.learning.plans import Plan, play_plans
+from teleport_env.agents.base import Agent, State, agent_from
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.play import draw_instances
+from teleport_env.agents.play import Played, draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.rules import Rule
-from teleport_env.envs.vector import TeleportVectorEnv
+from teleport_env.agents.tuning.plans import Plan, plan_rows
 from teleport_env.searches import search_from, to_dict
 
 if TYPE_CHECKING:
@@ -45,10 +44,9 @@ class Demonstration:
 
 def shown_by_plan(training: Training, plan: Plan, instances: int = 512) -> Demonstration:
     """What a plan does on instances of the train split, a tenth of it anything else."""
-    ids = draw_instances(training.only, "train", instances, training.seed + 1)
-    lesson = play_plans(training, [plan], ids, seed=training.seed, lesson=True)[1]
-    assert lesson is not None
-    return _smoothed(training, lesson.observations, lesson.actions)
+    ids = _ids(training, instances)
+    played = _played(training, plan_rows(training.only, [plan] * len(ids), training.environment), ids)
+    return _smoothed(training, *_decisions(played))
 
 
 def shown_by_policy(training: Training, teacher: LearnedSchedule, instances: int = 512) -> Demonstration:
@@ -59,12 +57,8 @@ def shown_by_policy(training: Training, teacher: LearnedSchedule, instances: int
         teacher: The policy.
         instances: How many.
     """
-
-    def decide(observation: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        action, state = teacher.predict(observation, state, deterministic=False)
-        return action, state
-
-    seen, _ = _watched(training, teacher, decide, instances)
+    drawing = replace(teacher, stochastic=True)
+    seen, _ = _decisions(_played(training, _in_place_of(training, drawing), _ids(training, instances)))
     return Demonstration(seen, teacher.probabilities(seen).astype(np.float32))
 
 
@@ -76,37 +70,46 @@ def shown_by_rule(training: Training, rule: Agent, instances: int = 512) -> Demo
         rule: It chooses among actions of its own, which are translated.
         instances: How many.
     """
-    translated = check_rule(training, rule)
-
-    def decide(observation: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        asked, state = rule.predict(observation, state)
-        return translated[asked], state
-
-    return _smoothed(training, *_watched(training, rule, decide, instances))
+    teacher = _in_place_of(training, rule, check_rule(training, rule))
+    return _smoothed(training, *_decisions(_played(training, teacher, _ids(training, instances))))
 
 
-def _watched(
-    training: Training,
-    teacher: Agent,
-    decide: Callable[[np.ndarray, Any], tuple[np.ndarray, Any]],
-    instances: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Observations ``(N, F)`` and actions ``(N,)`` of a teacher's episodes on the train split, at its own learning rate."""
-    ids = draw_instances(training.only, "train", instances, training.seed + 1)
-    environment = {**training.environment, "learning_rate": teacher.environment["learning_rate"]}
-    env = TeleportVectorEnv(training.only, len(ids), autoreset_mode="Disabled", split="train", **environment)
-    seen: list[np.ndarray] = []
-    done: list[np.ndarray] = []
-    with torch.no_grad():
-        observation, _ = env.reset(seed=training.seed, options={"instance_id": ids})
-        state, over = None, np.zeros(len(ids), dtype=bool)
-        while not over.all():
-            action, state = decide(observation, state)
-            seen.append(observation[~over])
-            done.append(action[~over])
-            observation, _, terminated, truncated, _ = env.step(action)
-            over = terminated | truncated
-    return np.concatenate(seen), np.concatenate(done)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Teacher(Agent):
+    """An agent in an environment that is not its own, which sees and does there what it would at home."""
+
+    agent: Agent
+    translated: np.ndarray
+
+    def initial_state(self, count: int) -> State:
+        return self.agent.initial_state(count)
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        return self.translated[self.agent.decide(observation, memory)]
+
+
+def _in_place_of(training: Training, agent: Agent, translated: np.ndarray | None = None) -> _Teacher:
+    """A teacher in the training's environment, at its own learning rate."""
+    environment = {**training.environment, "learning_rate": agent.environment["learning_rate"]}
+    if translated is None:
+        translated = np.arange(training.settings().action_count)
+    return _Teacher(agent=agent, translated=translated, environment=environment)
+
+
+def _ids(training: Training, instances: int) -> np.ndarray:
+    return draw_instances(training.only, "train", instances, training.seed + 1)
+
+
+def _played(training: Training, agent: Agent, ids: np.ndarray) -> Played:
+    return play(training.only, agent, ids, split="train", seed=training.seed, observations=True)
+
+
+def _decisions(played: Played) -> tuple[np.ndarray, np.ndarray]:
+    """Observations ``(N, F)`` and actions ``(N,)``, the ended episodes' left out."""
+    assert played.actions is not None
+    assert played.observations is not None
+    made = played.actions >= 0
+    return played.observations[made], played.actions[made]
 
 
 def _smoothed(training: Training, observations: np.ndarray, actions: np.ndarray) -> Demonstration:
@@ -215,17 +218,28 @@ def clone(network: nn.Module, lesson: Demonstration, generator: torch.Generator,
         The share of the lesson's likeliest actions that the network would choose.
     """
     observations, targets = torch.as_tensor(lesson.observations), torch.as_tensor(lesson.probabilities)
-    loss = nn.CrossEntropyLoss()
+    entropy = nn.CrossEntropyLoss()
+    _fit(network, len(targets), lambda rows: entropy(network(observations[rows]), targets[rows]), generator, passes)
+    with torch.no_grad():
+        return float((network(observations).argmax(dim=1) == targets.argmax(dim=1)).float().mean())
+
+
+def _fit(
+    network: nn.Module,
+    count: int,
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    generator: torch.Generator,
+    passes: int,
+) -> None:
+    """Adam on the loss of some of ``count`` examples at a time, with a rate that falls linearly."""
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for number in range(passes):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1.0 - number / passes)
-        for rows in torch.randperm(len(targets), generator=generator).split(_BATCH):
+        for rows in torch.randperm(count, generator=generator).split(_BATCH):
             optimizer.zero_grad()
-            loss(network(observations[rows]), targets[rows]).backward()
+            loss(rows).backward()
             optimizer.step()
-    with torch.no_grad():
-        return float((network(observations).argmax(dim=1) == targets.argmax(dim=1)).float().mean())
 
 
 # -- the group mode ----------------------------------------------------------------------------------------------------
@@ -277,13 +291,6 @@ def clone_moves(network: nn.Module, lesson: Demonstration, generator: torch.Gene
         error = weights[rows] * (network(observations[rows]) - targets[rows]) ** 2
         return error.sum() / weights[rows].sum()
 
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for number in range(passes):
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (1.0 - number / passes)
-        for rows in torch.randperm(len(targets), generator=generator).split(_BATCH):
-            optimizer.zero_grad()
-            loss(rows).backward()
-            optimizer.step()
+    _fit(network, len(targets), loss, generator, passes)
     with torch.no_grad():
         return float(loss(slice(None)).sqrt())

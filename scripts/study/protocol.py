@@ -19,15 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from study.baselines import (
-    FIXED,
-    RATE_SCHEDULE,
-    Family,
-    families_of,
-    menu_of,
-    play_configs,
-    tune,
-)
+from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of, tune
 from study.contestants import (
     LEARNED,
     MOMENTUM,
@@ -46,6 +38,7 @@ from teleport_env.agents.play import Played, cost_to_target, curve, draw_instanc
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
+from teleport_env.agents.tuning.tuning import Family
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.reading import integer
@@ -390,7 +383,7 @@ def _play_oracle(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     problem, split, budget = settings["problem"], settings["split"], settings["budget"]
     family, ids = families_of(problem, budget)[settings["family"]], _ids(settings)
     candidates: list[Config] = settings["candidates"]
-    best = play_configs(problem, family, candidates, ids, split, budget, 0).max(axis=0)
+    best = family.play(problem, candidates, ids, split=split, budget=budget, seed=0).max(axis=0)
     agent = family.agent(settings["config"])
     once = play_many(problem, [agent], ids, split=split, budget=budget, seed=0)[0]
     lucky = _best_seed(problem, family, settings["config"], ids, split, budget, len(candidates))
@@ -408,7 +401,7 @@ def _best_seed(
     best = np.full(len(ids), -np.inf)
     for number, begin in enumerate(range(0, count, at_once)):
         copies = min(at_once, count - begin)
-        gained = play_configs(problem, family, [config], np.tile(ids, copies), split, budget, 1 + number)
+        gained = family.play(problem, [config], np.tile(ids, copies), split=split, budget=budget, seed=1 + number)
         gained = gained.reshape(copies, len(ids))
         best = np.maximum(best, gained.max(axis=0))
         if copies > 1 and (gained == gained[0]).all():

@@ -7,29 +7,25 @@ by the step actions they precede. One schedule is chosen by its mean over severa
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from teleport_env.agents.base import Agent
 from teleport_env.agents.known import known_of
-from teleport_env.agents.learning.plans import Plan, play_plans
-from teleport_env.agents.learning.settings import Task, Training
-from teleport_env.agents.play import draw_instances
+from teleport_env.agents.learning.settings import Task
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.agents.schedules import Never
-from teleport_env.agents.tuning.search import Axis, Config, Found, search
-from teleport_env.agents.tuning.tuning import TUNING_SEED, tune_rate
+from teleport_env.agents.tuning.axes import FACTORS, SHARES
+from teleport_env.agents.tuning.plans import NEUTRAL, Plan, canonical
+from teleport_env.agents.tuning.search import Axis, Config, Found
+from teleport_env.agents.tuning.tuning import Family, tune, tune_rate
 from teleport_env.envs.settings import Settings
 
 KINDS = ("coordinates", "networks")
 """Of symmetries: each fills slots of its own, so that a schedule has a slot for either."""
 
-_SHARES = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3)
-_NEUTRAL: dict[str, Any] = {"up": 1.0, "warmup": 0.0, "down": 1.0, "decay_every": 0.0, "first": 0, "every": 0.0}
+_NEUTRAL = {name: value if name == "first" else float(value) for name, value in NEUTRAL.items()}  # shares, not counts
 _WIDENINGS = 8
 
 
@@ -59,6 +55,11 @@ class Ground:
     def asked(self) -> dict[str, Any]:
         """What a policy for several problems is told beside the rate, to play here."""
         return {"steps_per_action": self.steps_per_action, "symmetry": self.symmetry}
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Keyword arguments of the environment that a schedule plays in, all slots in the menu."""
+        return {**self.asked, "searches": [*self.menu.values()]}
 
 
 def ground(problem: str, known: Sequence[str], rate: float, budget: float | None = None) -> Ground:
@@ -132,20 +133,24 @@ def plain_rate(
 
 def axes_of(kinds: Sequence[str]) -> dict[str, Axis]:
     """The settings of a schedule for problems of some `KINDS`."""
-    times = Axis((0.0, *_SHARES), factor=2.0, high=1.0)
+    times = Axis((0.0, *SHARES), factor=2.0, high=1.0)
     axes = {
         "multiple": Axis(tuple(2.0**k for k in range(-4, 4)), factor=2.0, low=2.0**-12, high=2.0**12),
-        "up": Axis((1.0, 1.1, 1.3, 2.0, 4.0), factor=2.0, low=1.0, high=64.0),
+        "up": FACTORS["up"],
         "warmup": times,
-        "down": Axis((0.25, 0.5, 0.7, 0.9, 1.0), factor=2.0, low=1.0 / 64.0, high=1.0),
+        "down": FACTORS["down"],
         "decay_every": times,
         "first": Axis((0, 1, 2, 4, 8), factor=2.0, high=1024),
         "every": times,
     }
     for kind in kinds:
-        serving = tuple(name for name, slot in SLOTS.items() if slot.serves in ("all", kind))
-        axes[kind] = Axis(serving, ordered=False)
+        axes[kind] = Axis(_serving(kind), ordered=False)
     return axes
+
+
+def _serving(kind: str) -> tuple[str, ...]:
+    """Slots that one of `KINDS` may fill."""
+    return tuple(name for name, slot in SLOTS.items() if slot.serves in ("all", kind))
 
 
 def plan_on(config: Config, place: Ground) -> Plan:
@@ -176,8 +181,7 @@ def plan_on(config: Config, place: Ground) -> Plan:
 
 def schedule_on(config: Config, place: Ground, name: str) -> Agent:
     """A schedule as an agent of one problem."""
-    environment = {**place.asked, "searches": [*place.menu.values()]}
-    return plan_on(config, place).agent(environment, name=name)
+    return plan_on(config, place).agent(place.environment, name=name)
 
 
 def tune_schedule(grounds: Sequence[Ground], *, count: int, instances: int) -> Found:
@@ -191,49 +195,16 @@ def tune_schedule(grounds: Sequence[Ground], *, count: int, instances: int) -> F
     Returns:
         What the search found; its ``episodes`` are those of all problems.
     """
-    ids = {place.problem: draw_instances(place.problem, "train", 11 * instances, TUNING_SEED) for place in grounds}
-    numbers = np.arange(min(map(len, ids.values())))
-    few, many = numbers[:instances], numbers[instances:] if len(numbers) > instances else numbers
+    kinds = [kind for kind in KINDS if kind in {place.kind for place in grounds}]
+    axes, idle = axes_of(kinds), {kind: _serving(kind)[0] for kind in kinds}
 
-    def score(configs: Sequence[Config], chosen: np.ndarray) -> np.ndarray:
-        return np.mean([_gained(configs, place, ids[place.problem][chosen]) for place in grounds], axis=0)
+    def family(place: Ground) -> Family:
+        return Family(
+            axes,
+            lambda config: schedule_on(config, place, ""),
+            plan=lambda config: (plan_on(config, place), {**place.environment, "budget": place.budget}),
+            canonical=lambda config: canonical(config, idle),
+            neutral=_NEUTRAL,
+        )
 
-    found = search(
-        axes_of([kind for kind in KINDS if kind in {place.kind for place in grounds}]),
-        score,
-        count=count,
-        few=few,
-        many=many,
-        generator=np.random.default_rng(np.random.SeedSequence(TUNING_SEED)),
-        canonical=_canonical,
-        neutral=_NEUTRAL,
-    )
-    return dataclasses.replace(found, episodes=found.episodes * len(grounds))
-
-
-def _gained(configs: Sequence[Config], place: Ground, ids: np.ndarray) -> np.ndarray:
-    """Mean orders of magnitude gained ``(configurations,)`` on one problem."""
-    plans = [plan_on(config, place) for config in configs]
-    training = Training.of(
-        problem=place.problem,
-        searches=tuple(place.menu.values()),
-        rate_factors=tuple(sorted({1.0, *(factor for plan in plans for factor in (plan.up, plan.down))})),
-        budget=place.budget,
-        **place.asked,
-    )
-    gained, _ = play_plans(training, plans, ids, seed=TUNING_SEED)
-    means: np.ndarray = gained.mean(axis=1)
-    return means
-
-
-def _canonical(config: Config) -> Config:
-    """Without settings that do nothing, so that none is tried twice."""
-    cleared = dict(config)
-    for factor, length in (("up", "warmup"), ("down", "decay_every")):
-        if cleared[factor] == 1.0 or not cleared[length]:
-            cleared |= {factor: 1.0, length: 0.0}
-    if not cleared["first"] and not cleared["every"]:
-        for kind in KINDS:
-            if kind in cleared:
-                cleared[kind] = next(name for name, slot in SLOTS.items() if slot.serves in ("all", kind))
-    return cleared
+    return tune({place.problem: family(place) for place in grounds}, count=count, instances=instances)

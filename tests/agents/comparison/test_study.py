@@ -70,13 +70,13 @@ def test_tuning_finds_the_best_rate_tried_on_the_train_split_only(monkeypatch: p
     from teleport_env.agents.tuning import tuning
 
     splits = []
-    inner = tuning.play
+    inner = tuning.play_many
 
-    def spy(*args: object, **kwargs: object) -> object:
+    def spy(*args: Any, **kwargs: Any) -> np.ndarray:
         splits.append(kwargs["split"])
-        return inner(*args, **kwargs)  # type: ignore[arg-type]
+        return inner(*args, **kwargs)
 
-    monkeypatch.setattr(tuning, "play", spy)
+    monkeypatch.setattr(tuning, "play_many", spy)
     tuned = tune_rate("Booth", Never(), [1e-4, 0.1, 10.0], instances=8)
     assert tuned.rate == 0.1
     assert not tuned.at_edge

@@ -21,9 +21,7 @@ from study.findings import SEVEN
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learning.course import Course
-from teleport_env.agents.learning.plans import MULTIPLES, Plan, plan_of, play_plans, search_plans
 from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
-from teleport_env.agents.learning.rules import rule_of, search_rules
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.learning.warm_start import check_rule, rule_from, shown_by_rule
@@ -32,6 +30,8 @@ from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.schedules import Never
+from teleport_env.agents.tuning.own_menu import Menu, plan_of, rule_of, search_plans, search_rules
+from teleport_env.agents.tuning.plans import Plan, play_plans
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.files import checksum
@@ -272,32 +272,36 @@ def test_a_plan_plays_as_its_agent() -> None:
         Plan(0.02, down=0.5, decay_every=6, which=0, first=1),
     ]
     ids = draw_instances(FLATTEN.task.problem, "train", 6, 0)
-    gained, _ = play_plans(FLATTEN, plans, ids, seed=5)
     environment = FLATTEN.policy_environment(0.05)
+    gained = play_plans(FLATTEN.only, [(plan, environment) for plan in plans], ids, seed=5)
     for plan, expected in zip(plans, gained, strict=True):
         agent = plan.agent(environment)
         alone = play(FLATTEN.task.problem, agent, ids, split="train", seed=5)
-        np.testing.assert_allclose([row["gained"] for row in alone.rows], expected, rtol=1e-9, atol=1e-9)
+        assert alone.gained.tolist() == expected.tolist()
     assert len({round(float(row.mean()), 6) for row in gained}) == len(plans)
 
 
 def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
-    found = search_plans(FLATTEN.changed(plans=64), instances=16)
-    plain = [Plan(FLATTEN.settings().learning_rate * multiple) for multiple in MULTIPLES]
+    base = FLATTEN.settings().learning_rate
+    environment = FLATTEN.policy_environment(base)
+    found = search_plans(Menu(FLATTEN.only, environment, 64, instances=16))
+    plain = [Plan(base * 2.0**k) for k in range(-4, 5)]
     ids = draw_instances(FLATTEN.task.problem, "train", 40, 77)
-    gained, _ = play_plans(FLATTEN, [found.plan, *plain], ids)
+    gained = play_plans(FLATTEN.only, [(plan, environment) for plan in (found.plan, *plain)], ids)
     assert gained[0].mean() > gained[1:].mean(axis=1).max() + 0.5
     assert found.gained == pytest.approx(gained[0].mean(), abs=1.5)
-    assert found.tried <= len(plain) + 64
-    assert found.episodes == found.tried * 16 + 8 * 160
+    assert 60 <= found.tried <= 64 + 4 * 2 * 8  # and four rounds of refinement, two neighbours of each setting
+    assert found.episodes >= found.tried * 16 + 8 * 160
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_search_for_rules_finds_better_than_the_first_ones() -> None:
-    training = Training.of(problem="Rosenbrock", rules=32)
-    found = search_rules(training, instances=8)
+    training = Training.of(problem="Rosenbrock")
+    found = search_rules(
+        Menu("Rosenbrock", training.policy_environment(training.settings().learning_rate), 32, instances=8)
+    )
     policy = schedule(provenance={"rule": json.loads(json.dumps(dataclasses.asdict(found)))})
     agent = rule_of(policy)
     assert agent is not None
@@ -308,10 +312,10 @@ def test_the_search_for_rules_finds_better_than_the_first_ones() -> None:
     def worth(one: Agent) -> float:
         return float(np.mean([row["gained"] for row in play("Rosenbrock", one, ids, split="train").rows]))
 
-    assert worth(agent) > worth(agent_from("stall")) + 1.0
+    assert worth(agent) > worth(agent_from("stall")) + 0.4
     assert found.gained == pytest.approx(worth(agent), abs=1.5)
-    assert found.tried <= 8 + 6 * 4
-    assert found.episodes == found.tried * 8 + 4 * 80
+    assert 32 <= found.tried <= 32 + 2 * 40
+    assert found.episodes >= found.tried * 8 + 8 * 80
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import torch
 
 from study.findings import SEVEN
 from teleport_env.agents.learning.course import VALIDATION_SEED, Course
-from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import (
     recipe,
     teacher,
@@ -26,6 +25,7 @@ from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.slots import SLOTS, fill, search_prices
+from teleport_env.agents.tuning.own_menu import plan_of
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX
 

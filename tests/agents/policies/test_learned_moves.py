@@ -16,10 +16,8 @@ import pytest
 import torch
 
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.learning.move_plans import search_move_plans
 from teleport_env.agents.learning.moves_course import MovesCourse
 from teleport_env.agents.learning.moves_env import Moves
-from teleport_env.agents.learning.plans import plan_of
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
@@ -29,6 +27,7 @@ from teleport_env.agents.policies.file import PolicyFileError, read_policy_file,
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import LearnedMoves, load_policy
 from teleport_env.agents.policies.moves import ConstantMove, follow, fresh_trail
+from teleport_env.agents.tuning.own_menu import Menu, plan_of, search_move_plans
 from teleport_env.envs import TeleportVectorEnv
 from teleport_env.envs.actions import ActionReader
 from teleport_env.envs.features import INDEX, NAMES
@@ -222,11 +221,11 @@ def test_a_constant_move_is_made_when_it_is_due() -> None:
 
 
 def test_the_search_for_constant_moves_finds_better_than_plain_descent() -> None:
-    training = SMALL.changed(plans=64, budget=24.0)
-    found = search_move_plans(training, instances=4)
+    environment = SMALL.policy_environment(SMALL.settings().learning_rate)
+    found = search_move_plans(Menu("Booth", environment, 64, 24.0, instances=4))
     assert found.plan.every > 0
     ids = draw_instances("Booth", "validation", 32, 5)
-    plan = found.plan.agent(training.policy_environment(found.plan.learning_rate))
+    plan = found.plan.agent(environment)
     worth = [
         np.mean([row["gained"] for row in play("Booth", agent, ids, split="validation").rows])
         for agent in (plan, dataclasses.replace(plan, every=0))

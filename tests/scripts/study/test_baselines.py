@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from study import baselines
-from study.baselines import families_of, play_configs, tune
+from study.baselines import families_of, tune
 from study.findings import SEVEN
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.tuning.search import Config
+from teleport_env.agents.tuning.tuning import Family
 from teleport_env.envs.settings import Settings
 from teleport_env.searches import search_from, to_dict
 
@@ -50,7 +53,7 @@ def test_the_cycle_of_whitenings_is_alternating_least_squares_of_a_factorization
     configs = [
         {"rate": 0.075, "order": order, "calm": 1e-3, "steps": 1} for order in range(len(family.axes["order"].values))
     ]
-    gained = play_configs("MatrixFactorization", family, configs, ids, "validation", 30.0, 0)
+    gained = family.play("MatrixFactorization", configs, ids, split="validation", budget=30.0, seed=0)
     # one side alone solves half of the problem; in turn they solve it, whichever begins
     alone, in_turn = gained[:2], gained[2:]
     assert len(in_turn) == 2
@@ -89,21 +92,21 @@ def test_plans_are_scored_as_their_agents_play(name: str, problem: str) -> None:
         if "which" in config:
             config["which"] = searches[number % len(searches)]
     family = families_of(problem, 16.0)[name]
-    scored = play_configs(problem, family, configs, ids, "validation", 16.0, seed=4)
+    scored = family.play(problem, configs, ids, split="validation", budget=16.0, seed=4)
     for config, gained in zip(configs, scored, strict=True):
         played = play(problem, family.agent(config), ids, split="validation", budget=16.0, seed=4)
-        assert [row["gained"] for row in played.rows] == pytest.approx(gained.tolist(), abs=1e-9)
+        assert played.gained.tolist() == gained.tolist()
 
 
 def test_tuning_reads_the_train_split_alone_and_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = set()
-    inner = baselines.play_configs
+    inner = Family.play
 
-    def spy(*args: object) -> np.ndarray:
-        splits.add(args[4])
-        return inner(*args)  # type: ignore[arg-type]
+    def spy(*args: Any, **kwargs: Any) -> np.ndarray:
+        splits.add(kwargs["split"])
+        return inner(*args, **kwargs)
 
-    monkeypatch.setattr(baselines, "play_configs", spy)
+    monkeypatch.setattr(Family, "play", spy)
     for name in ("fixed schedule", "relative decrease"):
         found = [tune("Booth", name, count=8, instances=2, budget=12.0) for _ in range(2)]
         assert found[0] == found[1]

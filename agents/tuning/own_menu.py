@@ -1,0 +1,235 @@
+"""Baselines within one policy's own menu, searched for before its training: the best plan, rule or constant move.
+
+Each has the policy's searches, rate factors and steps per action. The best plan brings the base learning rate and is the
+teacher of a warm start; all of them stand in tables beside the policy. Everything tried is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from teleport_env.agents.base import Agent, agent_from
+from teleport_env.agents.policies.learned_moves import LearnedMoves, Policy
+from teleport_env.agents.policies.moves import MovePlan
+from teleport_env.agents.policies.settings import check_environment
+from teleport_env.agents.tuning.axes import period_axis, rate_axis, rule_axes
+from teleport_env.agents.tuning.plans import NEUTRAL, Plan, canonical
+from teleport_env.agents.tuning.search import Axis, Config, Found
+from teleport_env.agents.tuning.tuning import Family, tune
+from teleport_env.envs.settings import Settings
+
+RULES = ("relative_decrease", "stall", "alignment", "accept_if_better")
+"""Rules that are searched."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the search for a plan found.
+
+    Attributes:
+        plan: The best; a `Plan`, or in the group mode a `MovePlan`.
+        gained: Its mean on instances of the train split that did not choose the last few.
+        tried: Plans played.
+        episodes: Episodes played.
+    """
+
+    plan: Any
+    gained: float
+    tried: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class FoundRule:
+    """What the search for a rule found.
+
+    Attributes:
+        rule: Its registered name.
+        settings: Of the rule.
+        environment: That it plays in.
+        gained: Its mean on instances of the train split that did not choose the last few.
+        tried: Rules played.
+        episodes: Episodes played.
+    """
+
+    rule: str
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    gained: float
+    tried: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Menu:
+    """A policy's environment, and how much is tried within it.
+
+    Attributes:
+        problem: Registered name.
+        environment: Keyword arguments that decide what the policy's actions mean, the base learning rate among them.
+        count: Configurations tried before the refinement, whose rounds are a sixteenth as many.
+        budget: Gradient evaluations per episode; None: the problem's.
+        keep_rate: The base learning rate is settled.
+        instances: Of the train split that everything is tried on; ten times as many others make the last choice.
+    """
+
+    problem: str
+    environment: Mapping[str, Any]
+    count: int
+    budget: float | None = None
+    keep_rate: bool = False
+    instances: int = 32
+
+    @property
+    def settings(self) -> Settings:
+        """Of the environment."""
+        return Settings.build(self.problem, budget=self.budget, **self.environment)
+
+    def rate(self) -> Axis:
+        """Base learning rates."""
+        base = self.settings.learning_rate
+        return Axis((base,)) if self.keep_rate else rate_axis(base)
+
+    def tune(self, family: Family) -> Found:
+        """The best of a family."""
+        return tune(
+            {self.problem: family},
+            count=self.count,
+            instances=self.instances,
+            budget=self.budget,
+            rounds=min(24, self.count // 16),
+        )
+
+
+def search_plans(menu: Menu) -> Searched:
+    """The best fixed schedule of rates and teleports."""
+    settings = menu.settings
+    stride, factors = settings.steps_per_action, settings.rate_factors
+    period = period_axis(settings.budget, stride)
+    times = replace(period, values=(0, *period.values))
+    axes = {
+        "learning_rate": menu.rate(),
+        "up": Axis(tuple(sorted(factor for factor in factors if factor >= 1.0))),
+        "warmup": replace(times, values=(0, *(stride * count for count in (1, 2, 3, 4, 6, 8)))),
+        "down": Axis(tuple(sorted(factor for factor in factors if factor <= 1.0))),
+        "decay_every": times,
+    }
+    if settings.searches:
+        axes["which"] = Axis(tuple(range(len(settings.searches))), ordered=False)
+        axes["first"] = replace(times, values=(0, 1, *(stride * count + 1 for count in (1, 2, 4))))
+        axes["every"] = times
+    family = Family(
+        axes,
+        lambda config: Plan(**config).agent(menu.environment),
+        plan=lambda config: (Plan(**config), menu.environment),
+        canonical=canonical,
+        neutral={name: value for name, value in NEUTRAL.items() if name in axes},
+    )
+    found = menu.tune(family)
+    return Searched(Plan(**found.config), found.gained, found.tried, found.episodes)
+
+
+def search_rules(menu: Menu) -> FoundRule:
+    """The best of `RULES`: threshold, cooldown, guard of the budget, search, rate and steps per action chosen together.
+
+    Rules have no rate factors.
+    """
+    settings = menu.settings
+    known = rule_axes(settings.budget)
+    own = {f"{rule}.{name}": axis for rule in RULES for name, axis in known[rule].items()}
+    axes = {
+        "rule": Axis(RULES, ordered=False),
+        "learning_rate": menu.rate(),
+        "search": Axis(tuple(range(len(settings.searches))), ordered=False),
+        "steps_per_action": Axis(tuple(sorted({1, settings.steps_per_action}))),
+        **own,
+    }
+
+    def parts(config: Config) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Name and settings of the rule, and its environment."""
+        rule = config["rule"]
+        chosen = {name.partition(".")[2]: value for name, value in config.items() if name.startswith(f"{rule}.")}
+        environment = {name: value for name, value in menu.environment.items() if name != "rate_factors"}
+        environment |= {name: config[name] for name in ("learning_rate", "steps_per_action")}
+        return rule, chosen, {**environment, "searches": [environment["searches"][config["search"]]]}
+
+    def build(config: Config) -> Agent:
+        rule, chosen, environment = parts(config)
+        return agent_from(rule, **chosen, environment=environment)
+
+    def alone(config: Config) -> Config:
+        """Without settings of other rules than the chosen one."""
+        others = [name for name in own if not name.startswith(f"{config['rule']}.")]
+        return {**config, **{name: own[name].values[0] for name in others}}
+
+    found = menu.tune(Family(axes, build, canonical=alone))
+    return FoundRule(*parts(found.config), found.gained, found.tried, found.episodes)
+
+
+def search_move_plans(menu: Menu) -> Searched:
+    """The best fixed schedule of the group mode: the same element again and again.
+
+    The rate is searched for even where the policy's is settled, which need not suit a plan. It is chosen more finely than in
+    a menu, whose rate factors make up for it: on Booth a quarter turn is worth two orders of magnitude more at 0.07 than at
+    0.105.
+    """
+    settings = menu.settings
+    base = settings.learning_rate
+    coordinates = [f"xi_{number}" for number in range(settings.group_dim)]
+    axes = {
+        "learning_rate": Axis(tuple(base * 2.0 ** (k / 4) for k in range(-16, 13)), factor=2.0**0.25),
+        "every": Axis((0, 1, 2, 3, 4, 6, 8)),
+        "first": Axis((0, 1, 2, 4)),
+        **dict.fromkeys(coordinates, Axis(tuple(k / 8 for k in range(-8, 9)), finest=0.02)),
+    }
+    idle = {**dict.fromkeys(coordinates, 0.0), "first": 0}
+
+    def plan(config: Config) -> MovePlan:
+        xi = tuple(config[name] for name in coordinates)
+        return MovePlan(config["learning_rate"], xi, config["every"], config["first"])
+
+    family = Family(
+        axes,
+        lambda config: plan(config).agent(menu.environment),
+        canonical=lambda config: config if config["every"] else {**config, **idle},
+        neutral=idle,
+    )
+    found = menu.tune(family)
+    return Searched(plan(found.config), found.gained, found.tried, found.episodes)
+
+
+def plan_of(policy: Policy) -> Agent | None:
+    """The best fixed schedule that the training of a policy found, as an agent; None if it searched for none.
+
+    Raises:
+        ValueError: The policy's file says something else than a plan.
+    """
+    found = policy.provenance.get("plan")
+    if found is None:
+        return None
+    kind = MovePlan if isinstance(policy, LearnedMoves) else Plan
+    try:
+        return kind(**found["plan"]).agent(policy.environment, name=f"best plan of {policy.name}")
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"the plan in the file of the policy {policy.name!r} is none: {error}") from error
+
+
+def rule_of(policy: Policy) -> Agent | None:
+    """The best rule that the training of a policy found, as an agent; None if it searched for none.
+
+    Raises:
+        ValueError: The policy's file says something else than a rule.
+    """
+    found = policy.provenance.get("rule")
+    if found is None:
+        return None
+    try:
+        check_environment(found["environment"])
+        if found["rule"] not in RULES:
+            raise ValueError(f"{found['rule']!r} is none of {', '.join(RULES)}")
+        agent = agent_from(found["rule"], **found["settings"], environment=found["environment"])
+        return replace(agent, name=f"best rule of {policy.name}")
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"the rule in the file of the policy {policy.name!r} is none: {error}") from error
