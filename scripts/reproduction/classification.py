@@ -303,9 +303,8 @@ def classification(setup: Setup) -> Findings:
             sentences.append(sweep_sentence(data.label, tuned.table))
     published = (
         "Published: MNIST, 784-512-512-10, 48,000 images, batch 20, 80 epochs, one teleport right after the first "
-        "epoch on 4 mini-"
-        "batches with 10 ascent steps each. MNIST needs its files (`--data-dir`, or the folder `TELEPORT_ENV_DATA` "
-        "names)" + ("." if len(found) > 1 else ", which were not found: it is left out here.")
+        "epoch on 4 mini-batches with 10 ascent steps each. MNIST needs its files (`--data-dir`, or the folder "
+        "`TELEPORT_ENV_DATA` names)" + ("." if len(found) > 1 else ", which were not found: it is left out here.")
     )
     return Findings(rows, pictures, tables, [published, *sentences])
 

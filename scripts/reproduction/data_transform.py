@@ -131,8 +131,7 @@ def data_transform(setup: Setup) -> Findings:
         Row(
             claim="New inputs through the composed transformation give the predictions of the untransformed model",
             obtained=f"{EXAMPLES} new inputs a run: largest difference {worst:.0e} of the largest output, after each "
-            f"of {len(AT)} "
-            f"teleports and at the end; without the transformation {bare:.2g} (median)",
+            f"of {len(AT)} teleports and at the end; without the transformation {bare:.2g} (median)",
             holds=verdict([worst < 1e-9]),
         ),
         Row(
@@ -140,10 +139,8 @@ def data_transform(setup: Setup) -> Findings:
             obtained=f"orders of magnitude below plain descent after {STEPS} steps at the same rate: "
             + "; ".join(f"{label} {signed(*gain)}" for label, gain in gains.items()),
             holds="not comparable",
-            why=f"{len(SEARCHES)} searches of {SEARCHED} steps of bounded length, ours; the paper has the algorithm and no "
-            "experiment for it. A run "
-            "that diverges "
-            "counts as two orders lost.",
+            why=f"{len(SEARCHES)} searches of {SEARCHED} steps of bounded length, ours; the paper has the algorithm "
+            "and no experiment for it. A run that diverges counts as two orders lost.",
         ),
     ]
     with panels(1, 2, width=9.0, height=3.2) as (figure, axes):
@@ -163,9 +160,7 @@ def data_transform(setup: Setup) -> Findings:
         axes[1].legend(loc="center right")
     settings = [
         f"`LinearNetwork`, {count} test instances, symmetry `input_transform`, teleports before steps "
-        f"{', '.join(map(str, AT))} by {SEARCHED} normalised steps; "
-        "a schedule issues them, the engine moves the instance's inputs along and "
-        "keeps the "
-        "composition, which the environment gives as `data_element`."
+        f"{', '.join(map(str, AT))} by {SEARCHED} normalised steps; a schedule issues them, the engine moves the "
+        "instance's inputs along and keeps the composition, which the environment gives as `data_element`."
     ]
     return Findings(rows, {"algorithm3": figure}, {"algorithm3": table}, settings)

@@ -78,9 +78,8 @@ def _permutations(count: int, steps: int) -> list[Row]:
     return [
         Row(
             claim="Discrete symmetries can be searched by sampling",
-            obtained=f"best of 32 permutations by gradient norm: {taken.sum()} of {len(taken)} teleports find a "
-            "longer gradient; the "
-            f"norm of a permuted run's gradient changes by {norms:.0e} at most",
+            obtained=f"best of 32 permutations by gradient norm: {taken.sum()} of {len(taken)} teleports find a longer "
+            f"gradient; the norm of a permuted run's gradient changes by {norms:.0e} at most",
             holds=verdict([bool(taken.mean() > 0.5), norms > 0.05]),
             why="Checked: most teleports find one; norms change by more than 5 %. A permutation acts orthogonally, so that "
             "no gradient norm changes (Corollary 5.2).",

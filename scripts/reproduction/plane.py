@@ -132,9 +132,8 @@ def ellipse(setup: Setup) -> Findings:
         Row(
             claim="From the end of the short axis descent runs straight to the minimum; along the long axis it is slow",
             obtained=f"after {preset.steps} steps GD is at {plain.loss[-1, 0]:.2g}; teleported runs at "
-            f"{_quartiles(final)} "
-            f"(min / median / max of {seeds}), below GD in {100 * (final < plain.loss[-1, 0]).mean():.0f} %; from the "
-            f"steepest angle {best.loss[-1, 0]:.2g}",
+            f"{_quartiles(final)} (min / median / max of {seeds}), below GD in "
+            f"{100 * (final < plain.loss[-1, 0]).mean():.0f} %; from the steepest angle {best.loss[-1, 0]:.2g}",
             holds=verdict([bool((final < plain.loss[-1, 0]).mean() > 0.95)]),
         ),
     ]
@@ -144,10 +143,8 @@ def ellipse(setup: Setup) -> Findings:
         {"figure1": _table(courses)},
         [
             "The paper draws the picture only. `x^2 + 9 y^2` from (2.4, 0.6), rate 0.05, one teleport before step 3, "
-            "10 ascent "
-            "steps of rate 1e-3 are ours: the start lies between the two axes, the ascent's rate is the published "
-            "one for Booth's "
-            "function.",
+            "10 ascent steps of rate 1e-3 are ours: the start lies between the two axes, the ascent's rate is the "
+            "published one for Booth's function.",
         ],
     )
 
@@ -189,8 +186,7 @@ def rosenbrock(setup: Setup) -> Findings:
         _longer_throughout(courses),
         Row(
             claim="With ten teleports it converges: released code 3.6e-15 / 5.0e-9 / 7.3e-3 (min / median / max over "
-            "100 "
-            "angles), below 1e-2 in all, below 1e-8 in 53 %",
+            "100 angles), below 1e-2 in all, below 1e-8 in 53 %",
             obtained=f"{_quartiles(final)} over {seeds} angles; below 1e-2 in {100 * below[0]:.1f} %, below 1e-8 in "
             f"{100 * below[1]:.0f} %",
             holds=verdict([bool(below[0] == 1.0), bool(0.35 < below[1] < 0.75)]),

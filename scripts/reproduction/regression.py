@@ -169,16 +169,12 @@ def regression(setup: Setup) -> Findings:
         {"figure3": regression_picture(courses, tuned, seconds)},
         {"figure3": _frame(courses), "figure3_rates": sweep},
         [
-            "Published: the five seeds, GD 1e-4 with 8 ascent steps of rate 1e-7 and AdaGrad 0.1 with 2 of rate "
-            "1e-5, one "
-            "teleport before step 5, 300 steps. Losses are means over the seeds, in float64.",
+            "Published: the five seeds, GD 1e-4 with 8 ascent steps of rate 1e-7 and AdaGrad 0.1 with 2 of rate 1e-5, "
+            "one teleport before step 5, 300 steps. Losses are means over the seeds, in float64.",
             "*Released*: the released code's action, `1 - T` for the inverse. *Exact*: the same ascent and `g = 1 + "
-            "T`, with the "
-            "true inverse and layer inputs from the weights moved so far. *True norm*: the ascent climbs the "
-            "gradient norm itself; "
-            "the released code's derivative also follows the way from the lower weights into the upper ones, and is "
-            "another "
-            "function's gradient.",
+            "T`, with the true inverse and layer inputs from the weights moved so far. *True norm*: the ascent climbs "
+            "the gradient norm itself; the released code's derivative also follows the way from the lower weights into "
+            "the upper ones, and is another function's gradient.",
             "Ours: the sweep of plain rates (mean loss at the end: "
             + "; ".join(
                 f"{name} {', '.join(f'{rate:g}: {loss:.3g}' for rate, loss in found.items())}"

@@ -142,12 +142,10 @@ def claims(
         Row(
             claim="A teleport leaves the loss unchanged",
             obtained=f"as released it takes away {_range(leak(released))} of the loss (GD) and "
-            f"{_range(leak(ada_released))} "
-            f"(AdaGrad); exact {kept:.0e} at most",
+            f"{_range(leak(ada_released))} (AdaGrad); exact {kept:.0e} at most",
             holds=verdict([bool((np.abs(leaks) < 1e-6).all()), kept < 1e-6]),
             why="The released code replaces `(1 + T)^-1` by `1 - T` and takes the upper layer's inputs from the "
-            "weights before "
-            "the move. Checked for both: as released, and exact.",
+            "weights before the move. Checked for both: as released, and exact.",
         ),
         Row(
             claim="With the exact action at the same rates the speed-up remains",
@@ -180,9 +178,8 @@ def claims(
         Row(
             claim="One teleport makes AdaGrad faster and its end lower (released code 25.6, 12.35, 2.48, 1.75; 1.247)",
             obtained=f"as released {_means(ada_released, at)}; {mean_loss(ada_released):.4g}, "
-            f"{wins(ada_released, ada_plain)}. Exact "
-            f"{_means(ada_exact, at)}; {against(ada_exact, ada_plain)}, {wins(ada_exact, ada_plain)}; residual "
-            f"{against(ada['residual, exact'], ada_plain)}; with the true norm "
+            f"{wins(ada_released, ada_plain)}. Exact {_means(ada_exact, at)}; {against(ada_exact, ada_plain)}, "
+            f"{wins(ada_exact, ada_plain)}; residual {against(ada['residual, exact'], ada_plain)}; with the true norm "
             f"{against(ada['published, exact, true norm'], ada_plain)} and "
             f"{against(ada['residual, exact, true norm'], ada_plain)}",
             holds=verdict([lower(ada_released, ada_plain), lower(ada_exact, ada_plain)]),

@@ -112,15 +112,11 @@ def runtime(setup: Setup) -> Findings:
         {"figure6": pd.concat([by_width, by_depth], ignore_index=True)},
         [
             f"Published: square weights and as many examples as units, leaky ReLU, {ASCENT_STEPS} ascent steps every "
-            f"{PERIOD} "
-            f"steps. Here {steps} steps in float64, processor time of one thread, the least of {repeats} turns; only "
-            "ratios mean "
-            "anything.",
+            f"{PERIOD} steps. Here {steps} steps in float64, processor time of one thread, the least of {repeats} "
+            "turns; only ratios mean anything.",
             "*Published formulas*: eq. 8 with a pseudo-inverse a layer and two derivatives through the network, "
-            "written plainly. "
-            "*Ours*: the environment's `general_linear` (residual form, one factorization a layer, no second "
-            "derivative), with "
-            "everything an `env.step` does.",
+            "written plainly. *Ours*: the environment's `general_linear` (residual form, one factorization a layer, no "
+            "second derivative), with everything an `env.step` does.",
         ],
     )
 

@@ -249,10 +249,9 @@ def sweep(setup: Setup) -> Findings:
             "teleport before "
             "step 5; the five seeds. Speed-ups are ratios of means over the seeds, without over with the teleport.",
             "A small step far from a minimum also changes the loss by less than 1e-3, and where a run stops may be "
-            "higher or lower: "
-            "hence the last column. A teleport whose ascent ends in numbers that are not finite is refused: a run "
-            "without it, which "
-            "has paid for it. Seconds are steps times the measured seconds of a single run's step and ascent step.",
+            "higher or lower: hence the last column. A teleport whose ascent ends in numbers that are not finite is "
+            "refused: a run without it, which has paid for it. Seconds are steps times the measured seconds of a "
+            "single run's step and ascent step.",
         ],
     )
 
