@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from teleport_env.agents.comparison import summary
@@ -13,20 +11,6 @@ from teleport_env.agents.comparison.tables import Cell, Column, Table, interval,
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture on the page: PNG bytes with a heading and a caption, which together are its alternative text too."""
-
-    title: str
-    caption: str
-    png: bytes
-
-    @property
-    def data(self) -> str:
-        """The bytes as a page holds them."""
-        return base64.b64encode(self.png).decode("ascii")
 
 
 _ASIDE = {
@@ -122,14 +106,14 @@ def terminal_tables(summary_table: pd.DataFrame, split: str) -> list[Table]:
 
 
 def render_page(
-    results: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Picture], settings: Mapping[str, Any]
+    results: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
 ) -> str:
     """The page's HTML.
 
     Args:
         results: One row an episode.
         table: Its `summary.summary_table`.
-        pictures: In the order they are shown.
+        pictures: ``title``, ``caption`` and ``data`` (a PNG in base64) of each, in the order they are shown.
         settings: ``title``, ``command``, ``tuning`` (a sentence) and ``versions`` have their places; the rest is listed.
     """
     listed = {key: value for key, value in settings.items() if key not in ("title", "command", "versions")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 from teleport_env.agents.comparison import plots, summary
-from teleport_env.agents.comparison.page import Picture, render_page
+from teleport_env.agents.comparison.page import render_page
 from teleport_env.agents.comparison.tables import to_json
 from teleport_env.agents.versions import versions
 
@@ -178,7 +179,7 @@ def write_report(
     results[list(summary.COLUMNS)].to_csv(folder / "results.csv", index=False)
     (folder / "settings.json").write_text(text, encoding="utf-8")
     pictures = [
-        Picture(drawing.title, drawing.caption, _save(folder, drawing))
+        {"title": drawing.title, "caption": drawing.caption, "data": b64encode(_save(folder, drawing)).decode("ascii")}
         for drawing in [*_drawings(results, table, curves, list(traces or ()), shown), *further]
     ]
     page = folder / "report.html"

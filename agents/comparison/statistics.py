@@ -12,9 +12,9 @@ All intervals are percentile intervals. Values must be finite: a diverged run ha
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from statistics import NormalDist  # the standard library's, which this module shares its name with
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,12 +30,6 @@ class Interval(NamedTuple):
     estimate: float
     low: float
     high: float
-
-
-class WeightedStatistic(Protocol):
-    """A statistic of values ``(N,)`` under each row of integer weights ``(R, N)``: ``(R,)``."""
-
-    def __call__(self, values: Any, /, *, weights: Any) -> Any: ...
 
 
 def _checked(values: ArrayLike, what: str) -> Array:
@@ -123,7 +117,7 @@ def crossed_bootstrap(
     values: ArrayLike,
     seeds: ArrayLike,
     instances: ArrayLike,
-    statistic: WeightedStatistic = iqm,
+    statistic: Callable[..., Any] = iqm,
     *,
     rng: np.random.Generator | int = 0,
     confidence: float = 0.95,
@@ -141,7 +135,7 @@ def crossed_bootstrap(
         values: ``(N,)``.
         seeds: ``(N,)``, the training seed of each value; anything `numpy.unique` sorts.
         instances: ``(N,)``, the instance of each value.
-        statistic: `mean` or `iqm`, or another statistic that takes ``weights=`` ``(R, N)``.
+        statistic: `mean` or `iqm`, or another that takes values ``(N,)`` and ``weights=`` ``(R, N)`` and gives ``(R,)``.
         rng: Of the resamples, or its seed.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,28 +11,20 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from teleport_env.agents.comparison.plots import SETTINGS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLAIN, TELEPORT = "#111111", "#D55E00"
 COLOURS = ("#111111", "#D55E00", "#0072B2", "#009E73", "#AA6FC9", "#E69F00", "#56B4E9", "#8E0152", "#999933")
-DASHES: tuple[Any, ...] = ("-", "-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
-_SETTINGS: dict[Any, Any] = {
-    "font.size": 9.5,
+_OWN: dict[Any, Any] = {
     "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "axes.axisbelow": True,
-    "axes.grid": True,
+    "axes.labelsize": "medium",
     "grid.color": "#E8E8E8",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
     "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
 }
+_SETTINGS = {**SETTINGS, **_OWN, "xtick.color": "black", "ytick.color": "black", "lines.linewidth": 1.6}
 
 
 @contextmanager
@@ -81,8 +73,3 @@ def trajectory(axes: Axes, points: np.ndarray, jumps: Sequence[int], label: str,
             axes.plot(*points[index : index + 2].T, color=colour, linestyle=(0, (3, 2)), linewidth=0.9)
         begin = index + 1
     axes.plot(*points[0], "o", color="#111111", markersize=5)
-
-
-def styles(labels: Sequence[str]) -> Mapping[str, tuple[str, Any]]:
-    """Label -> colour and dashes."""
-    return {label: (COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]) for i, label in enumerate(labels)}

@@ -13,7 +13,6 @@ It is a problem as any user could bring it, and is handed to the environment as 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -67,15 +66,6 @@ class IncrementalHiddenUnits(HiddenUnits):
 
 class PublishedRegression(MLPRegression):
     """`MLPRegression` with the two actions by increments beside its own."""
-
-    def __init__(
-        self,
-        widths: Sequence[int] = (5, 6, 7, 8),
-        samples: int = 4,
-        activation: str = "leaky_relu",
-        bias: bool = False,
-    ) -> None:
-        super().__init__(widths, samples, activation, bias)
 
     @cached_property
     def _increments(self) -> dict[str, Symmetry]:

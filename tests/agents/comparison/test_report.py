@@ -296,7 +296,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {
         "title": "A <title> & more",
         "command": "python scripts/compare.py --agents 'a<b'",
-        "tuning": "on split train",
+        "tuning": "on split train.",
         "instances": 12,
         "folder": Path("somewhere"),
     }
@@ -363,6 +363,7 @@ def test_the_page_tells_wins_and_losses(written: Path) -> None:
     assert "Hindsight" in page.text
     assert "References" in page.text
     assert "Tuning: on split train." in page.text
+    assert ".." not in page.text  # regression: the sentence ends once, whether its setting does or not
 
 
 def test_equal_results_give_equal_files(written: Path, tmp_path: Path) -> None:
