@@ -12,7 +12,6 @@ that would end the episode.
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -364,11 +363,6 @@ class RateWarmupDecay(Schedule):
 
     def imposed(self) -> dict[str, Any]:
         return {"rate_factors": (1.0, float(self.up), float(self.down))}
-
-    @property
-    def highest_factor(self) -> float:
-        """The rate over its base at the end of the warm-up."""
-        return float(self.up) ** math.ceil(self.warmup / self.stride)
 
     def initial_state(self, count: int) -> State:
         first = np.full(count, self.warmup + self.decay_every, dtype=np.int64)

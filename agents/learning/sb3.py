@@ -13,17 +13,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
 
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
-
-try:
-    from stable_baselines3.common.monitor import Monitor
-    from stable_baselines3.common.vec_env import VecEnv
-except ImportError as error:
-    raise ImportError(
-        "teleport_env.agents.learning.sb3 needs stable-baselines3: pip install stable-baselines3"
-    ) from error
 
 Indices = int | Iterable[int] | None
 

@@ -140,7 +140,6 @@ def test_warmup_and_decay() -> None:
     assert agent.environment["rate_factors"] == (1.0, 2.0, 0.5)
     assert actions_of(agent, 9) == [1, 1, 1, 0, 0, 2, 0, 2, 0]
     assert actions_of(RateWarmupDecay(warmup=2, decay_every=0), 6) == [1, 1, 0, 0, 0, 0]
-    assert RateWarmupDecay(up=2.0, warmup=4, steps_per_action=2).highest_factor == 4.0
 
 
 def test_rate_and_teleport_does_both() -> None:

@@ -16,8 +16,6 @@ TINY = Scale(repeats=1, seconds=1e-4, divide=512)
 
 @pytest.mark.parametrize("row", engine.ROWS, ids=lambda row: f"{row.name}, against {row.against}"[:60])
 def test_rows_of_the_engine_measure(row: Row) -> None:
-    if "PPO" in row.name:
-        pytest.importorskip("stable_baselines3")
     measured = row.measure(TINY)
     assert measured.ratio > 0
     assert math.isfinite(measured.ratio)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +10,12 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3 as sb3
 import torch
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import teleport_env
 from teleport_env.agents import Agent, agent_from
@@ -24,11 +26,6 @@ from teleport_env.ledger import Counts
 from teleport_env.problems import PROBLEMS, Defaults
 from teleport_env.random import Streams, seeds_of_rows
 from teleport_env.searches import Candidate, Start
-
-sb3 = pytest.importorskip("stable_baselines3")
-from stable_baselines3.common.evaluation import evaluate_policy  # noqa: E402
-from stable_baselines3.common.monitor import Monitor  # noqa: E402
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize  # noqa: E402
 
 # -- a problem whose best schedule is known ----------------------------------------------------------------------------
 
@@ -373,10 +370,3 @@ def test_only_same_step_environments_are_taken() -> None:
         SB3VecEnv("Teleport/Booth-v0", 2, action_mode="hybrid")
     with pytest.raises(TypeError, match="got TeleportEnv"):
         SB3VecEnv(TeleportEnv("Booth"))
-
-
-def test_a_missing_stable_baselines3_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "teleport_env.agents.learning.sb3")
-    monkeypatch.setitem(sys.modules, "stable_baselines3.common.monitor", None)
-    with pytest.raises(ImportError, match="pip install stable-baselines3"):
-        importlib.import_module("teleport_env.agents.learning.sb3")
