@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from teleport_env.agents.policies.slots import SLOTS, candidates, kind_of, serves
-from teleport_env.problems import Problem, problem_from
+from teleport_env.problems import PROBLEMS, Problem, problem_from
+from teleport_env.reading import known
 
 RATES = (1.0, 0.5, 1.3, 2.0, 4.0)
 """Rate factors that policies share, so that one for a single problem can teach one for several. Finer than doubling: at the
@@ -166,7 +167,7 @@ def known_of(problem: str) -> Known:
     Raises:
         ValueError: There is no such problem.
     """
-    made, entry = problem_from(problem), KNOWN.get(problem, Known())
+    made, entry = problem_from(problem), KNOWN.get(known("problem", problem, PROBLEMS), Known())
     kind = _batches() if made.batch_size is not None else _whole(made)
     can_teach = made.batch_size is None and bool(made.symmetries)
     teacher = {**kind, **(entry.teacher or {})}

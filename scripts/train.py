@@ -1,6 +1,7 @@
 """Train a schedule and keep the best policy; started again with the same settings, it goes on from its checkpoint.
 
 python scripts/train.py --problem Rosenbrock --out results/train/rosenbrock
+
 python scripts/train.py --problem Booth --action-mode group --out results/train/booth_group
 
 Several problems make one policy for all of them; then --searches names slots (teleport_env.agents.policies.slots).

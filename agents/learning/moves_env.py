@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.policies.moves import follow, fresh_trail, unpayable
 from teleport_env.envs.features import HIGH, LOW, NAMES
 
-Indices = int | Iterable[int] | None
 
-
-class Moves(VecEnv):
+class Moves(VecEnvWrapper):
     """Runs whose observations are the features and then the directions that a policy reads.
 
     A teleport that cannot be paid becomes a step, as in the policy's play.
@@ -28,37 +25,35 @@ class Moves(VecEnv):
     """
 
     def __init__(self, env: SB3VecEnv, directions: tuple[str, ...], reward_scale: float) -> None:
-        self.inner, self._directions, self._scale = env, directions, np.float32(reward_scale)
+        self._directions, self._scale = directions, np.float32(reward_scale)
         assert env.observation_space.shape is not None
         self._parameters = env.observation_space.shape[0] - len(NAMES) if directions else 0
         more = np.ones(self._parameters * len(directions), dtype=np.float32)
         low, high = np.concatenate([LOW.numpy(), -more]), np.concatenate([HIGH.numpy(), more])
         self._broke = np.zeros(env.num_envs, dtype=bool)
-        super().__init__(env.num_envs, gym.spaces.Box(low, high, dtype=np.float32), env.action_space)
+        super().__init__(env, gym.spaces.Box(low, high, dtype=np.float32))
 
     @property
     def width(self) -> int:
         """How many numbers of an observation are directions."""
         return self._parameters * len(self._directions)
 
-    def seed(self, seed: int | None = None) -> list[int | None]:
-        return self.inner.seed(seed)
-
     def reset(self) -> np.ndarray:
         """Start all runs anew; observations ``(runs, features + directions)``."""
         self._trail = fresh_trail(self.num_envs, self._parameters)
-        seen = self.inner.reset()
-        self.reset_infos = self.inner.reset_infos
+        seen: Any = self.venv.reset()
+        self.reset_infos = self.venv.reset_infos
         return self._with_directions(seen, slice(None))
 
     def step_async(self, actions: np.ndarray) -> None:
         asked = np.array(actions, dtype=np.float32)
         asked[self._broke, 0] = -1.0
-        self.inner.step_async(asked)
+        self.venv.step_async(asked)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """As `SB3VecEnv.step_wait`."""
-        seen, reward, done, infos = self.inner.step_wait()
+        seen: Any
+        seen, reward, done, infos = self.venv.step_wait()
         over = np.flatnonzero(done)
         if len(over):
             last = self._with_directions(np.stack([infos[row]["terminal_observation"] for row in over]), over)
@@ -68,23 +63,6 @@ class Moves(VecEnv):
             for name, values in fresh.items():
                 self._trail[name][over] = values
         return self._with_directions(seen, slice(None)), reward * self._scale, done, infos
-
-    def close(self) -> None:
-        self.inner.close()
-
-    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        return self.inner.get_attr(attr_name, indices)
-
-    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
-        self.inner.set_attr(attr_name, value, indices)
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
-    ) -> list[Any]:
-        return self.inner.env_method(method_name, *method_args, indices=indices, **method_kwargs)
-
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Indices = None) -> list[bool]:
-        return self.inner.env_is_wrapped(wrapper_class, indices)
 
     def _with_directions(self, observation: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         features = observation[:, : len(NAMES)]

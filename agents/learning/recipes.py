@@ -11,6 +11,8 @@ from typing import Any
 
 from teleport_env.agents.known import KNOWN, RATES, known_of
 from teleport_env.envs.settings import Settings
+from teleport_env.problems import PROBLEMS
+from teleport_env.reading import known
 
 SEVERAL: dict[str, Any] = {
     "rate_factors": RATES,
@@ -72,7 +74,8 @@ def recipe(
     Raises:
         ValueError: There is no such problem.
     """
-    names = (problem,) if isinstance(problem, str) else tuple(problem)
+    asked = (problem,) if isinstance(problem, str) else problem
+    names = tuple(known("problem", name, PROBLEMS) for name in asked)
     facts = {name: known_of(name) for name in names}
     kind = optimizer.get("optimizer") if isinstance(optimizer, Mapping) else optimizer
     momentum = MOMENTUM if kind == "momentum" else {}

@@ -18,8 +18,8 @@ from teleport_env.agents.policies.settings import ENVIRONMENT, check_name
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
-from teleport_env.problems import DEFAULT_PROBLEM
-from teleport_env.reading import integer, number, read_fields, refuse
+from teleport_env.problems import DEFAULT_PROBLEM, PROBLEMS
+from teleport_env.reading import integer, known, number, read_fields, refuse
 from teleport_env.searches import to_dict
 
 ALGORITHMS = ("ppo", "a2c")
@@ -78,9 +78,8 @@ class Task:
 
     def __post_init__(self) -> None:
         read_fields("a training", self)
-        if not isinstance(self.problem, str):
-            names = tuple(self.problem)
-            object.__setattr__(self, "problem", names[0] if len(names) == 1 else names)
+        names = tuple(known("problem", name, PROBLEMS) for name in self.problems)
+        object.__setattr__(self, "problem", names[0] if len(names) == 1 else names)
         self._check_problems()
         self._check_rates()
         self._check_inputs()
@@ -137,7 +136,7 @@ class Task:
     @property
     def problems(self) -> tuple[str, ...]:
         """Names of all problems."""
-        return (self.problem,) if isinstance(self.problem, str) else self.problem
+        return (self.problem,) if isinstance(self.problem, str) else tuple(self.problem)
 
     @property
     def several(self) -> bool:

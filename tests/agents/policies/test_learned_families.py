@@ -339,7 +339,7 @@ def test_runs_begin_at_multiples_of_the_base_rate(tmp_path: Path) -> None:
         ({"families": {"Booth": {"rate_factors": (1.0,)}}}, "one problem may have"),
         ({"problem": ("Booth", "Booth"), "families": {}}, "several different"),
         ({"searches": ("virtual_step",)}, "no slot 'virtual_step'"),
-        ({"problem": ("Booth", "Bath"), "families": {}}, "no problem 'Bath'"),
+        ({"problem": ("Booth", "Bath"), "families": {}}, "got 'Bath'"),
     ],
 )
 def test_a_wrong_mixture_is_told(settings: dict[str, Any], reason: str) -> None:

@@ -373,7 +373,7 @@ def test_the_agent_is_the_trained_network_on_what_the_training_saw(tmp_path: Pat
         for parameter in run.model.policy.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     agent = run._policy()
-    inner = run.env.inner
+    inner = run.env.venv
     seen: list[np.ndarray] = []
     first, after = inner.reset, inner.step_wait
 
@@ -423,8 +423,8 @@ def test_a_broken_run_steps_in_training_as_in_play() -> None:
     env = Moves(SB3VecEnv("Teleport/Booth-v0", 2, bootstrap_truncated=False, budget=4.0, **BOTH), (), 1.0)
     env.reset()
     asked: list[np.ndarray] = []
-    inner = env.inner.step_async
-    env.inner.step_async = lambda actions: (asked.append(actions), inner(actions))[1]  # type: ignore[method-assign]
+    inner = env.venv.step_async
+    env.venv.step_async = lambda actions: (asked.append(actions), inner(actions))[1]  # type: ignore[method-assign]
     for price, gate in ((1.0, -1.0), (0.2, 1.0)):
         env._broke = np.full(2, price >= 1.0)
         env.step(np.array([[1.0, 0.5]] * 2))
@@ -439,7 +439,7 @@ def test_a_broken_run_steps_in_training_as_in_play() -> None:
         ({"searches": None}, "change searches"),
         ({"problem": ("Booth", "Rosenbrock"), "runs": 8}, "one problem"),
         ({"directions": ("astrology",)}, "directions must be"),
-        ({"deviation": 0.0}, "deviation must be a finite number above 0, got 0.0"),
+        ({"deviation": 0.0}, "deviation must be a positive number, got 0.0"),
         ({"action_mode": "schedule"}, "belong to action_mode='group'"),
     ],
 )
