@@ -207,16 +207,20 @@ def tensor(name: str, value: Any, *, integers: bool = False, flags: bool = False
 def _array(value: Any) -> np.ndarray:
     """``value`` as an array; one of objects becomes one of numbers where all of them are, else stays."""
     try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, OverflowError):  # ragged lists
+        # entry by entry where NumPy would turn the flags among numbers into numbers
+        array = np.asarray(value) if isinstance(value, np.ndarray | np.generic) else np.asarray(value, dtype=object)
+    except (ValueError, TypeError, RuntimeError):  # tensors or arrays that make no rectangle
         return np.empty(0, dtype=object)
     if array.dtype != object:
         return array
     items = [_scalar(item) for item in array.ravel()]
-    if not all(isinstance(item, Real) and not isinstance(item, bool) for item in items):
+    kinds = set(map(type, items))
+    if kinds == {bool}:
+        return np.array(items, dtype=bool).reshape(array.shape)
+    if not all(issubclass(kind, Real) and kind is not bool for kind in kinds):
         return array
     try:
-        wide = np.int64 if all(isinstance(item, Integral) for item in items) else np.float64
+        wide = np.int64 if all(issubclass(kind, Integral) for kind in kinds) else np.float64
         return np.array(items, dtype=wide).reshape(array.shape)
     except OverflowError:
         return array

@@ -113,7 +113,21 @@ def test_arrays_of_integers(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, "a", ["a"], [1.5], [True], [1, None], [[1], [1, 2]], [1j], {"a": 1}, [2**63], [HUGE], [1.5, HUGE]),
+        *(
+            None,
+            "a",
+            ["a"],
+            [1.5],
+            [True],
+            [True, 1],
+            [1, None],
+            [[1], [1, 2]],
+            [1j],
+            {"a": 1},
+            [2**63],
+            [HUGE],
+            [1.5, HUGE],
+        ),
         *(np.array([2**63], dtype=np.uint64), torch.tensor([2**63], dtype=torch.uint64), torch.tensor([True])),
     ],
     ids=lambda value: str(value)[:20],

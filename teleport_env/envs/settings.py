@@ -116,7 +116,7 @@ class Settings:
             rate_factors=tuple(factors),
             symmetry=symmetry,
             group_scale=number("group_scale", _or(group_scale, defaults.group_scale), above=0),
-            steps_per_action=integer("steps_per_action", _or(steps_per_action, defaults.steps_per_action), least=1),
+            steps_per_action=integer("steps_per_action", _or(steps_per_action, defaults.steps_per_action), 1, 10**9),
             # one evaluation at the start and one for a step; beyond 2^53 counts in float64 stand still
             budget=number("budget", _or(budget, defaults.budget), least=2, most=1e15),
             tolerance=number("tolerance", _or(tolerance, defaults.tolerance), above=0),

@@ -177,10 +177,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
 
 
 def _batched(value: Any) -> Any:
-    """One action with an axis in front; what is no array is left to the reader of actions, who says what is wrong."""
+    """One action with an axis in front."""
     if isinstance(value, Tensor):
         return value[None]
-    try:
-        return np.asarray(value)[None]
-    except (ValueError, TypeError):  # nested lists of different lengths
-        return [value]
+    return [value] if isinstance(value, list | tuple) else np.asarray(value)[None]

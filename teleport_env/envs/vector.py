@@ -58,7 +58,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         **arguments: Any,
     ) -> None:
-        self.num_envs = num_envs = integer("num_envs", num_envs, least=1)
+        self.num_envs = num_envs = integer("num_envs", num_envs, least=1, most=1 << 31)
         self.autoreset_mode = _autoreset(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.output = known("output", output, OUTPUTS)
