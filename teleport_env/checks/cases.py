@@ -35,10 +35,16 @@ def symmetry_of(symmetry: str | Symmetry, problem: Problem) -> Symmetry:
     return problem.symmetries[symmetry]
 
 
+def streams_of(count: int, purpose: str | None = None) -> Streams:
+    """Random numbers of ``count`` runs, the same whenever they are asked for that purpose."""
+    streams = Streams(torch.arange(count, device="cpu"))
+    return streams if purpose is None else streams.fork(key_of(purpose))
+
+
 def ids_of(problem: Problem, split: str, count: int) -> Tensor:
     """The first ``count`` ids of a split, from the beginning again where it holds fewer."""
     limit = problem.num_instances(split)
-    ids = torch.arange(count)
+    ids = torch.arange(count, device="cpu")
     return ids if limit is None else ids % limit
 
 
@@ -47,7 +53,7 @@ def batch_at(problem: Problem, instance: Instance, step: int = 0) -> Batch:
     if problem.batch_size is None:
         return None
     batches = MiniBatches(problem.num_examples(instance), problem.batch_size)
-    return batches.indices(instance["order_key"], torch.full((len(instance),), step, dtype=torch.int64))
+    return batches.indices(instance["order_key"], torch.full_like(instance["order_key"], step))
 
 
 def batch_of_row(batch: Batch, row: int) -> Batch:
@@ -70,7 +76,7 @@ def fingerprint(value: Any) -> Any:
 def generic_point(problem: Problem, instance: Instance, batch: Batch) -> Tensor:
     """Points near the starts, which may be special; the starts themselves where the loss is not finite nearby."""
     start = instance.start
-    shift = Streams(torch.arange(len(instance))).fork(key_of("generic point")).normal((start.shape[1],), start.dtype)
+    shift = streams_of(len(instance), "generic point").normal((start.shape[1],), start.dtype)
     point = start + 0.1 * shift * start.abs().clamp_min(0.5)
     with torch.no_grad():
         finite = bool(torch.isfinite(problem.loss(point, instance, batch)).all())
@@ -79,4 +85,4 @@ def generic_point(problem: Problem, instance: Instance, batch: Batch) -> Tensor:
 
 def only_row(row: int) -> Tensor:
     """One row as an index."""
-    return torch.tensor([row])
+    return torch.tensor([row], device="cpu")

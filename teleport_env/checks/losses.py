@@ -7,11 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from teleport_env.checks.cases import batch_of_row, generic_point, only_row, tensors_of
+from teleport_env.checks.cases import batch_of_row, generic_point, only_row, streams_of, tensors_of
 from teleport_env.checks.report import DTYPE_REMEDY, SAFE_REMEDY, Checks, identical
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Problem
-from teleport_env.random import Streams, key_of
 
 MIXING_REMEDY = "Compute row i from row i of everything alone: no sum, mean or maximum over the first axis"
 
@@ -121,9 +120,9 @@ def _compare_with_differences(
     count, size = point.shape
     named = size <= 64
     if named:
-        directions = torch.eye(size, dtype=point.dtype).expand(count, -1, -1)
+        directions = torch.eye(size, dtype=point.dtype, device=point.device).expand(count, -1, -1)
     else:
-        directions = Streams(torch.arange(count)).fork(key_of("directions")).normal((3, size))
+        directions = streams_of(count, "directions").normal((3, size))
         length = gradient.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-300)
         directions = torch.cat([directions / math.sqrt(size), (gradient / length)[:, None, :]], dim=1)
     step = 6e-6 * point.abs().amax(dim=1, keepdim=True).clamp_min(1.0)

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from teleport_env.checks.actions import check_symmetry
-from teleport_env.checks.cases import batch_at, fingerprint, ids_of, problem_of, tensors_of
+from teleport_env.checks.cases import batch_at, fingerprint, ids_of, problem_of, streams_of, tensors_of
 from teleport_env.checks.losses import check_float32, check_gradient, check_loss, check_minimum
 from teleport_env.checks.report import Checks, Report, identical
 from teleport_env.envs import TeleportEnv, TeleportVectorEnv
 from teleport_env.envs.settings import Settings
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import SPLITS, Defaults, Problem
-from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 
 LARGEST_DATA_SET = 5000
@@ -86,7 +85,7 @@ def _check_instances(checks: Checks, problem: Problem, split: str, count: int) -
     with checks.trying(
         where, "It is called with all of " + ", ".join(map(repr, SPLITS)) + "; draw them alike if in doubt"
     ):
-        drawn = problem.sample(Streams(torch.arange(count)), count, split)
+        drawn = problem.sample(streams_of(count), count, split)
     checks.require(isinstance(drawn, Instance), f"{where} returned a {type(drawn).__name__}", "Return an Instance")
     checks.require(
         len(drawn) == count,
@@ -200,7 +199,7 @@ def _check_measurements(checks: Checks, problem: Problem, instance: Instance) ->
         "Return the floating-point operations of one loss and gradient of one run, a positive number",
     )
     large = problem.batch_size is not None and problem.num_examples(instance) > LARGEST_DATA_SET
-    some = instance.select(torch.arange(2))
+    some = instance.select(torch.arange(2, device="cpu"))
     with checks.trying("evaluate", "See `Problem.evaluate`"):
         found = problem.evaluate(some.start, some)
     checks.require("loss" in found, f"evaluate measures {sorted(found)}", "Measure 'loss', on the whole training set")

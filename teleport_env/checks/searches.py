@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.checks.cases import batch_at, ids_of, only_row, problem_of, symmetry_of
+from teleport_env.checks.cases import batch_at, ids_of, only_row, problem_of, streams_of, symmetry_of
 from teleport_env.checks.report import SAFE_REMEDY, Checks, Report, identical
 from teleport_env.envs.settings import Settings
 from teleport_env.groups.base import map_element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Evaluator, Problem
-from teleport_env.random import Streams, key_of
+from teleport_env.random import Streams
 from teleport_env.searches import OBJECTIVES, Search, Status, search_from, to_dict
 from teleport_env.searches.base import Found, Start
 from teleport_env.symmetries.base import Symmetry
@@ -110,7 +110,7 @@ class _Trial:
     def booked(self, name: str) -> Tensor:
         """What was charged, ``(R,)``."""
         amount = getattr(self.evaluator.counts, name)
-        return torch.as_tensor(amount, dtype=torch.float64).expand(len(self.start))
+        return torch.as_tensor(amount, dtype=torch.float64, device="cpu").expand(len(self.start))
 
 
 _FOUND = ("params", "loss", "gradient", "moved", "status", "loss_change", "rate_factor")
@@ -160,7 +160,7 @@ def check_search(
         learning_rate=torch.full_like(loss, rate),
         symmetry=symmetry,
         evaluator=Evaluator(problem, instance, batch),
-        streams=Streams(torch.arange(count)).fork(key_of("check_search")),
+        streams=streams_of(count, "check_search"),
     )
     with checks.trying("find", "See `Search.propose`"):
         trial = _Trial(search, problem, symmetry, rate, origin)

@@ -46,7 +46,7 @@ class Case:
         if self.count < 1:
             raise ValueError(f"a law needs at least one element, got count = {self.count}")
         # row i's numbers do not depend on the count
-        keys = torch.arange(self.count)
+        keys = torch.arange(self.count, device="cpu")
         object.__setattr__(self, "streams", Streams(keys).fork(key_of(f"group laws {self.seed}")))
 
     def coordinates(self, name: str, length: float = FAR) -> Tensor:

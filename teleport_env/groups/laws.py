@@ -85,7 +85,7 @@ def matrices_are_a_homomorphism(case: Case) -> Verdict:
     group = case.group
     a, b = case.element("a"), case.element("b")
     matrices, of_a, of_b = group.as_matrices, group.as_matrices(a), group.as_matrices(b)
-    one = map_element(lambda m: torch.eye(m.shape[-1], dtype=m.dtype).expand_as(m), of_a)
+    one = map_element(lambda m: torch.eye(m.shape[-1], dtype=m.dtype, device=m.device).expand_as(m), of_a)
     return _first_failure(
         case.equal(matrices(case.identity()), one, "M(e) is not 1"),
         case.equal(matrices(group.compose(a, b)), map_element(torch.matmul, of_a, of_b), "M(a b) is not M(a) M(b)"),
@@ -99,7 +99,7 @@ def matrices_are_a_homomorphism(case: Case) -> Verdict:
 def exp_of_zero_is_the_identity(case: Case) -> Verdict:
     """``exp(0) = e`` and ``retract(0) = e``, exactly. Discrete groups instead: exp raises TypeError."""
     group = case.group
-    zero = torch.zeros(case.count, group.dim, dtype=torch.float64)
+    zero = torch.zeros(case.count, group.dim, dtype=torch.float64, device="cpu")
     if not group.continuous:
         try:
             group.exp(zero)
@@ -189,7 +189,7 @@ def rows_are_independent(case: Case) -> Verdict:
     """Every operation gives a row the same numbers, bit for bit, alone and among others."""
     group = case.group
     a, b = case.element("a"), case.element("b")
-    every = torch.arange(case.count)
+    every = torch.arange(case.count, device="cpu")
     operations: dict[str, Callable[[Tensor], Element]] = {
         "compose": lambda rows: group.compose(select(a, rows), select(b, rows)),
         "inverse": lambda rows: group.inverse(select(a, rows)),
@@ -215,7 +215,7 @@ def rows_are_independent(case: Case) -> Verdict:
 def broken_rows_harm_nobody(case: Case) -> Verdict:
     """A row of NaN makes nothing raise, stays visibly broken, and leaves the bits of the other rows alone."""
     group = case.group
-    spoil = torch.arange(case.count) == 0
+    spoil = torch.arange(case.count, device="cpu") == 0
     rest = ~spoil
 
     def spoiled(part: Tensor) -> Tensor:

@@ -147,9 +147,9 @@ def start_of(
     Args:
         counted: The problem that the evaluator is to ask, in place of ``problem``.
     """
-    instance = problem.instances(torch.tensor(ids), split)
+    instance = problem.instances(torch.tensor(ids, device="cpu"), split)
     loss, gradient = problem.loss_and_gradient(instance.start, instance)
-    rate = torch.full((len(ids),), learning_rate, dtype=torch.float64)
+    rate = torch.full_like(loss, learning_rate)
     evaluator = Evaluator(problem if counted is None else counted, instance)
     return Start(instance.start, loss, gradient, rate, symmetry, evaluator, Streams.from_seeds(ids))
 

@@ -42,7 +42,7 @@ _WORTH = 0.75  # of a layer's width: a larger span is no saving
 @lru_cache(maxsize=64)
 def _probe(size: int, rank: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A fixed matrix of normal numbers ``(1, size, rank)``."""
-    generator = torch.Generator().manual_seed(size * 1_000_003 + rank)
+    generator = torch.Generator("cpu").manual_seed(size * 1_000_003 + rank)
     drawn = torch.randn(1, size, rank, generator=generator, dtype=torch.float64, device="cpu")
     return drawn.to(device, dtype)
 
