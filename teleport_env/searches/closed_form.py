@@ -52,7 +52,7 @@ class ClosedForm(Search):
         require_count(self, "sweeps")
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
-        if symmetry.acts_on_pairs or self.objective in symmetry.optima:
+        if symmetry.acts_on_pairs or self.objective in symmetry.optima or form_of(symmetry, self._sweeps) is not None:
             return
         if symmetry.optima:
             hint = f"here use objective {' or '.join(map(repr, symmetry.optima))}"
