@@ -22,15 +22,14 @@ def main() -> None:
     try:
         asked = read(parser(__doc__ or "").parse_args())
         if isinstance(asked, Transfer):
-            from study.transfer_page import write_transfer
+            from study.transfer_page import table_of_findings, write_transfer
 
             written = write_transfer(gather_transfer(asked, console.print))
-            for one in written["findings"]:
-                console.print(f"{one.holds:>12}  {one.target}: {one.detail}", highlight=False)
+            console.print(terminal(table_of_findings(written["findings"])))
             console.print(f"The page: {written['markdown']}")
             return
         if isinstance(asked, Protocol):
-            from study.results_page import terminal_lines, write_results
+            from study.results_page import table_of_findings, write_results
 
             found = write_results(gather(asked, console.print))
         else:
@@ -40,7 +39,7 @@ def main() -> None:
     for table in terminal_tables(found["summary"], asked.split):
         console.print(terminal(table))
     if isinstance(asked, Protocol):
-        console.print("\n".join(terminal_lines(found)), highlight=False)
+        console.print(terminal(table_of_findings(found["findings"]).only("holds", "target")))
         console.print(f"The page: {found['markdown']}")
     console.print(f"{found['settings']['seconds']} s. Open {found['page']}")
 

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.tables import setting
 from teleport_env.agents.play import episodes
 from teleport_env.envs import describe_status
 
@@ -33,7 +34,7 @@ class Rollout:
     def __str__(self) -> str:
         status = describe_status(self.info["teleport_status"])
         return (
-            f"{self.name} gained {self.gained:.2f} orders of magnitude: loss {self.info['loss']:.4g} after "
+            f"{self.name} gained {self.gained:.2f} orders of magnitude: loss {setting(float(self.info['loss']))} after "
             f"{self.info['step']} gradient steps and {self.info['cost']:.1f} gradient evaluations; teleports: "
             f"{self.info['teleports']}, the last one asked for: {status}"
         )

@@ -276,8 +276,3 @@ def _share(share: Any) -> Cell:
     """A share in percent; nothing where there is none."""
     found = interval(share, 0, unit=" %", scale=100.0)
     return found if share.estimate == share.estimate else Cell("")
-
-
-def terminal_lines(found: Mapping[str, Any]) -> list[str]:
-    """The findings in short, for a terminal."""
-    return [f"{one.holds:>12}  {one.target}" for one in found["findings"]]

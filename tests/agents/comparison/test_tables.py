@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from teleport_env.agents.comparison import page, summary, tables
+from teleport_env.agents.comparison.rollout import Rollout
 from teleport_env.agents.comparison.tables import Cell, Column, Table, interval, number, significant
 
 AWKWARD = "a|b\n<img src=x> [red]*bold*[/red] [x](http://y) `code` \x1b[31m"
@@ -165,3 +166,9 @@ def test_a_single_instance_has_no_interval_and_says_so() -> None:
     ]
     for rendered in (tables.html, tables.markdown):
         assert not re.search(r"\b(nan|inf)\b", str(rendered(page.table_of(table))))
+
+
+def test_a_rollout_that_diverged_says_no_nan() -> None:
+    """Regression: the terminal said ``loss nan after ...``."""
+    info = {"loss": math.nan, "step": 3, "cost": 4.0, "teleports": 0, "teleport_status": 0}
+    assert "loss n/a after 3 gradient steps" in str(Rollout([], info, -2.0, "every"))
