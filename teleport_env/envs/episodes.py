@@ -373,8 +373,7 @@ class Episodes:
         In memory of their own, column by column.
         """
         if self._writer is None:
-            allowance = self.allowance()
-            self._writer = FeatureWriter(self.runs, allowance.budget, allowance.tolerance, allowance.cheapest)
+            self._writer = FeatureWriter(self.runs, self.allowance())
         with self.runs.quiet():
             return self._writer.write(rows).t()
 

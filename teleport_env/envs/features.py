@@ -4,8 +4,8 @@ One table, `FEATURES`, makes the observation space, the vector and the documenta
 `teleport_env.progress.Progress` and of what the run may still spend, never of the environment around it, so that a trained
 schedule can be fed the same numbers in somebody's own training loop.
 
-`compute_features` computes the table feature by feature. `FeatureWriter` computes the same for runs, in place and several at
-once, from the logarithms that the runs keep; a test holds them together.
+`compute_features` computes the table from any `Progress`. `FeatureWriter` computes it again and again for the runs of an
+environment, from the logarithms that these keep.
 
 All features are dimensionless: multiplying a loss by a constant and dividing the learning rate by it changes none but
 ``orders_left`` (which measures against an absolute tolerance). Every value is clipped to its bounds, and a diverged run's
@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.progress import AT, Progress
+from teleport_env.arrays import Array, arrays_of
+from teleport_env.progress import AT, Bookkeeper, Progress
 from teleport_env.runs import RATE_RANGE, Runs
 
 
@@ -43,19 +44,76 @@ class Allowance:
     tolerance: float
     cheapest: float
 
-    @property
-    def left(self) -> Tensor:
-        return self.budget - self.cost
 
+class Numbers:
+    """What the definitions of features read: the fields of `Progress` as arrays ``(B,)``, and what follows from them.
 
-class Logs(NamedTuple):
-    """Decimal logarithms that several features share, each ``(B,)``."""
+    Logarithms are decimal and in float32 before they are subtracted, which is exact enough for features and halves the
+    memory that the work goes through.
 
-    loss: Tensor
-    initial_loss: Tensor
-    grad_norm2: Tensor
-    initial_grad_norm2: Tensor
-    rate: Tensor
+    Args:
+        progress: The runs' own numbers.
+        allowance: What they may spend.
+        books: What keeps the numbers and their logarithms; None: nothing does.
+
+    Attributes:
+        xp: What works with the arrays.
+        left: Gradient evaluations left, float32.
+        log_loss: Logarithm of the loss; likewise `log_grad_norm2`, `log_update_norm`, `log_initial_loss`,
+            `log_initial_grad_norm2`, `log_rate` and `log_base_rate`.
+        log_tolerance: Logarithm of the tolerance.
+        per_budget: One over the budget.
+        cheapest: Price of the cheapest teleport, ``(1,)``.
+    """
+
+    def __init__(self, progress: Progress, allowance: Allowance, books: Bookkeeper | None = None) -> None:
+        self._progress = progress
+        self.xp = xp = arrays_of(progress.loss.device) if books is None else books.xp
+        like, single = self.loss, torch.float32
+        self.per_budget, self.log_tolerance = 1.0 / allowance.budget, _log10(allowance.tolerance)
+        self.cheapest = xp.view(allowance.cost.new_full((1,), allowance.cheapest, dtype=single))
+        counts = torch.arange(1, _COUNTS + 2, device=progress.loss.device).to(torch.float64)
+        self._thirds_of_logs = xp.view((torch.log10(counts) / 3.0).to(single))
+        self._budget = xp.view(allowance.cost.new_full((1,), allowance.budget))
+        self._cost, self._tiny = xp.view(allowance.cost), 1e-300 if progress.loss.dtype == torch.float64 else 1e-38
+        self._kept = None if books is None else books.floats[AT["log_loss"] : AT["log_update_norm"] + 1]
+        self._stepped, self._lasting = (xp.empty(like, rows, len(like), dtype=single) for rows in (3, 4))
+        self.log_loss, self.log_grad_norm2, self.log_update_norm = self._stepped
+        self.log_initial_loss, self.log_initial_grad_norm2, self.log_rate, self.log_base_rate = self._lasting
+        self.left, self._third = (xp.empty(like, len(like), dtype=single) for _ in range(2))
+
+    def __getattr__(self, name: str) -> Array:
+        if name.startswith("_"):  # not there yet, in a copy that is being made
+            raise AttributeError(name)
+        found = self.xp.view(getattr(self._progress, name))
+        setattr(self, name, found)
+        return found
+
+    def look(self, lasting: bool = True) -> None:
+        """Compute what follows from the numbers as they are now; without ``lasting`` only what a gradient step changes."""
+        if self._kept is None:
+            self._write_logs(self._stepped, self.loss, self.grad_norm2, self.update_norm)
+        else:
+            self._stepped[...] = self._kept
+        self.left[...] = self._budget - self._cost
+        if lasting:
+            self._write_logs(
+                self._lasting, self.initial_loss, self.initial_grad_norm2, self.learning_rate, self.base_rate
+            )
+
+    def _write_logs(self, out: Array, *values: Array) -> None:
+        for row, value in zip(out, values, strict=True):
+            row[...] = self.xp.log10(self.xp.at_least(value, self._tiny))
+
+    def once_stepped(self, values: Array) -> Array:
+        """``values``, overwritten by 0 for runs that have not taken a step."""
+        values[self.steps == 0] = 0.0
+        return values
+
+    def third_of_log(self, counts: Array) -> Array:
+        """``log10(1 + counts) / 3``, from a table."""
+        self.xp.take(self._thirds_of_logs, counts, out=self._third)
+        return self._third
 
 
 class Feature(NamedTuple):
@@ -66,14 +124,16 @@ class Feature(NamedTuple):
         low: Lower bound.
         high: Upper bound.
         sentence: What it says.
-        compute: The function behind it; ``(B,)``.
+        compute: Its definition, ``(B,)``; overwrites none of the numbers.
+        lasting: Whether a gradient step leaves it alone.
     """
 
     name: str
     low: float
     high: float
     sentence: str
-    compute: Callable[[Progress, Allowance, Logs], Tensor]
+    compute: Callable[[Any], Array]
+    lasting: bool = False
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -82,42 +142,42 @@ FEATURES: tuple[Feature, ...] = (
         -2.0,
         2.0,
         "log10 of the loss over the initial loss, divided by 12",
-        lambda p, a, logs: (logs.loss - logs.initial_loss) / 12.0,
+        lambda n: (n.log_loss - n.log_initial_loss) * (1.0 / 12.0),
     ),
     Feature(
         "log_grad_norm",
         -2.0,
         2.0,
         "log10 of the gradient norm over its initial value, divided by 6",
-        lambda p, a, logs: (logs.grad_norm2 - logs.initial_grad_norm2) / 12.0,
+        lambda n: (n.log_grad_norm2 - n.log_initial_grad_norm2) * (1.0 / 12.0),
     ),
     Feature(
         "orders_left",
         0.0,
         2.0,
         "log10 of the loss over the tolerance, divided by 12",
-        lambda p, a, logs: (logs.loss - _log10(a.tolerance)) / 12.0,
+        lambda n: (n.log_loss - n.log_tolerance) * (1.0 / 12.0),
     ),
     Feature(
         "loss_drop",
         -1.0,
         1.0,
         "log10 of the loss before over after the last gradient step",
-        lambda p, a, logs: p.last_decrease,
+        lambda n: n.last_decrease,
     ),
     Feature(
         "grad_drop",
         -1.0,
         1.0,
         "log10 of the gradient norm before over after the last gradient step",
-        lambda p, a, logs: p.last_grad_decrease,
+        lambda n: n.last_grad_decrease,
     ),
     Feature(
         "cosine",
         -1.0,
         1.0,
         "cosine of the gradients before and after the last step; 0 right after a teleport",
-        lambda p, a, logs: p.cosine,
+        lambda n: n.cosine,
     ),
     Feature(
         "rate_decrease",
@@ -125,7 +185,7 @@ FEATURES: tuple[Feature, ...] = (
         2.0,
         "log10 of learning rate times squared gradient norm over loss, divided by 2: the relative decrease that the next "
         "step promises",
-        lambda p, a, logs: 0.5 * (logs.rate + logs.grad_norm2 - logs.loss),
+        lambda n: (n.log_grad_norm2 - n.log_loss + n.log_rate) * 0.5,
     ),
     Feature(
         "rate_curvature",
@@ -133,7 +193,7 @@ FEATURES: tuple[Feature, ...] = (
         2.0,
         "learning rate times the curvature along the last step, divided by 2: descent is stable below 1; 0 right after a "
         "teleport",
-        lambda p, a, logs: 0.5 * p.learning_rate * p.curvature,
+        lambda n: n.learning_rate * n.curvature * 0.5,
     ),
     Feature(
         "alignment",
@@ -141,14 +201,15 @@ FEATURES: tuple[Feature, ...] = (
         1.0,
         "cosine of the last step and the change of gradient along it: 1 where the gradient is Newton's direction and a "
         "teleport has nothing to gain (Lemma C.4); 0 right after a teleport",
-        lambda p, a, logs: p.alignment,
+        lambda n: n.alignment,
     ),
     Feature(
         "rate",
         -1.0,
         1.0,
         "log of the learning rate over its base, in units of its range",
-        lambda p, a, logs: (logs.rate - torch.log10(p.base_rate)) / _log10(RATE_RANGE),
+        lambda n: (n.log_rate - n.log_base_rate) * (1.0 / _log10(RATE_RANGE)),
+        lasting=True,
     ),
     Feature(
         "update_norm",
@@ -156,60 +217,59 @@ FEATURES: tuple[Feature, ...] = (
         2.0,
         "log10 of the last step's length over learning rate and initial gradient norm, divided by 6 (for momentum, of its "
         "buffer); 0 before the first step",
-        lambda p, a, logs: torch.where(
-            p.steps > 0,
-            (torch.log10(p.update_norm.clamp_min(_tiny(p.loss))) - 0.5 * logs.initial_grad_norm2) / 6.0,
-            0.0,
-        ),
+        lambda n: n.once_stepped((n.log_update_norm - n.log_initial_grad_norm2 * 0.5) * (1.0 / 6.0)),
     ),
     Feature(
         "budget_left",
         0.0,
         1.0,
         "share of the budget that is left",
-        lambda p, a, logs: (a.left / a.budget).to(p.loss.dtype),
+        lambda n: n.left * n.per_budget,
     ),
     Feature(
         "log_budget_left",
         0.0,
         1.0,
         "log10 of one plus the gradient evaluations left, divided by 4",
-        lambda p, a, logs: (torch.log10(1.0 + a.left.clamp_min(0.0)) / 4.0).to(p.loss.dtype),
+        lambda n: n.xp.log10(n.xp.at_least(n.left, 1e-9) + 1.0) * 0.25,
     ),
     Feature(
         "price",
         0.0,
         1.0,
         "price of the cheapest teleport over the budget left, at most 1",
-        lambda p, a, logs: (a.cheapest / a.left.clamp_min(1e-9)).to(p.loss.dtype),
+        lambda n: n.cheapest / n.xp.at_least(n.left, 1e-9),
     ),
     Feature(
         "since_teleport",
         0.0,
         1.0,
         "log10 of one plus the gradient steps since the last teleport (or the start), divided by 3",
-        lambda p, a, logs: torch.log10(1.0 + p.since_teleport.to(p.loss.dtype)) / 3.0,
+        lambda n: n.third_of_log(n.since_teleport),
     ),
     Feature(
         "teleport_gain",
         -2.0,
         2.0,
         "log10 of the gradient norm after over before the last teleport; 0 if it was refused or there was none",
-        lambda p, a, logs: 0.5 * p.teleport_gain,
+        lambda n: n.teleport_gain * 0.5,
+        lasting=True,
     ),
     Feature(
         "teleports",
         0.0,
         1.0,
         "log10 of one plus the number of teleports asked for, divided by 3",
-        lambda p, a, logs: torch.log10(1.0 + p.attempts.to(p.loss.dtype)) / 3.0,
+        lambda n: n.third_of_log(n.attempts),
+        lasting=True,
     ),
     Feature(
         "refused",
         0.0,
         1.0,
         "1 if the last teleport asked for was refused, else 0",
-        lambda p, a, logs: (p.status > 1).to(p.loss.dtype),
+        lambda n: n.status > 1,
+        lasting=True,
     ),
 )
 
@@ -248,82 +308,42 @@ def _log10(value: float) -> float:
     return math.log10(max(value, 1e-300))
 
 
-def _tiny(like: Tensor) -> float:
-    return 1e-300 if like.dtype == torch.float64 else 1e-38
-
-
 def compute_features(progress: Progress, allowance: Allowance) -> Tensor:
     """The observation ``(B, len(FEATURES))`` float32 of every run, finite and within bounds whatever the run's numbers."""
-    tiny = _tiny(progress.loss)
-    logs = Logs(
-        torch.log10(progress.loss.clamp_min(tiny)),
-        torch.log10(progress.initial_loss.clamp_min(tiny)),
-        torch.log10(progress.grad_norm2.clamp_min(tiny)),
-        torch.log10(progress.initial_grad_norm2.clamp_min(tiny)),
-        torch.log10(progress.learning_rate),
-    )
-    # feature by feature into rows, transposed once at the end: stacking along the other axis costs five times as much
-    out = torch.empty(len(FEATURES), len(progress.loss), dtype=torch.float32, device=progress.loss.device)
-    for row, feature in zip(out, FEATURES, strict=True):
-        row.copy_(feature.compute(progress, allowance, logs))
-    low, high = LOW.to(out.device)[:, None], HIGH.to(out.device)[:, None]
-    out = torch.where(torch.isnan(out), high, out)
-    return torch.clamp(out, low, high).t().contiguous()
+    numbers = Numbers(progress, allowance)
+    found = torch.empty(len(FEATURES), len(progress.loss), dtype=torch.float32, device=progress.loss.device)
+    low, high = LOW.to(found.device)[:, None], HIGH.to(found.device)[:, None]
+    with numbers.xp.quiet():
+        numbers.look()
+        for feature, row in zip(FEATURES, numbers.xp.view(found), strict=True):
+            row[...] = feature.compute(numbers)
+    return torch.where(torch.isnan(found), high, found).clamp(low, high).t().contiguous()
 
 
 _COUNTS = 1000
 """So many decimal logarithms of counts are tabulated; beyond it both features that use them are at their bound."""
 
+_MANY = 128  # runs from which on torch's minimum is faster than NumPy's
+
 
 class FeatureWriter:
-    """`compute_features` for `Runs`, in place.
+    """The features of `Runs`, into the same memory again and again.
 
     What a gradient step changes is written anew at every call, the rest when the runs say that something else has changed.
-    Logarithms are cast to float32 before they are subtracted, which is exact enough for features and halves the memory
-    that the work goes through.
 
     Args:
         runs: The runs, after their first reset.
-        budget: As in `Allowance`.
-        tolerance: As in `Allowance`.
-        cheapest: As in `Allowance`.
+        allowance: What they may spend.
     """
 
-    def __init__(self, runs: Runs, budget: float, tolerance: float, cheapest: float) -> None:
-        self._runs, self._books = runs, runs.books
-        self._xp = xp = runs.books.xp
-        device, count = runs.device, runs.count
-        single = torch.float32
-        self._table = torch.zeros(len(FEATURES), count, dtype=single, device=device)
-        self._low, self._high = LOW.to(device)[:, None], HIGH.to(device)[:, None]
-        self._left64 = xp.view(torch.zeros(count, dtype=torch.float64, device=device))
-        self._wide, self._wide_logs = (
-            xp.view(torch.zeros(2, count, dtype=runs.dtype, device=device)) for _ in range(2)
-        )
-        # float32 logarithms: of loss, gradient norm and update norm; of the initial loss and gradient norm; of rate and base
-        self._logs, self._initial, self._rates = (
-            xp.view(torch.zeros(rows, count, dtype=single, device=device)) for rows in (3, 2, 2)
-        )
-        self._two_logs = self._logs[:2]
-        self._half_initial, self._spare = (xp.view(torch.zeros(count, dtype=single, device=device)) for _ in range(2))
-        self._counts = xp.view(
-            (torch.log10(torch.arange(1, _COUNTS + 2, device=device).to(torch.float64)) / 3.0).to(single)
-        )
-        self._budget = xp.view(torch.tensor([budget], dtype=torch.float64, device=device))
-        self._cheapest = xp.view(torch.tensor([cheapest], dtype=single, device=device))
-        self._per_budget, self._log_tolerance = 1.0 / budget, _log10(tolerance)
-        self._cost = xp.view(runs.ledger.cost)
-        rows = xp.view(self._table)
-        self._row = {name: rows[index] for name, index in INDEX.items()}
-        self._since_initial, self._on_loss = rows[:2], rows[:3]
-        self._drops, self._cosines = rows[3:5], rows[5:9:3]
-        floats = runs.books.floats
-        self._kept_logs = floats[AT["log_loss"] : AT["log_update_norm"] + 1]
-        self._kept_drops = floats[AT["last_decrease"] : AT["last_grad_decrease"] + 1]
-        self._kept_cosines = floats[AT["cosine"] : AT["alignment"] + 1]
-        self._starts = floats[AT["initial_loss"] : AT["initial_grad_norm2"] + 1]
-        self._kept_rates = floats[AT["learning_rate"] : AT["base_rate"] + 1]
-        self._seen, self._some_fresh = -1, True  # fresh: not a step yet
+    def __init__(self, runs: Runs, allowance: Allowance) -> None:
+        self._runs, self._numbers = runs, Numbers(runs.progress, allowance, runs.books)
+        self._table = torch.empty(len(FEATURES), runs.count, dtype=torch.float32, device=runs.device)
+        self._low, self._high = LOW.to(runs.device)[:, None], HIGH.to(runs.device)[:, None]
+        rows = [*zip(FEATURES, runs.books.xp.view(self._table), strict=True)]
+        self._stepped = [(feature.compute, row) for feature, row in rows if not feature.lasting]
+        self._lasting = [(feature.compute, row) for feature, row in rows if feature.lasting]
+        self._seen = -1
 
     def write(self, rows: Tensor | None = None) -> Tensor:
         """``(len(FEATURES), B)`` float32 in memory of its own: the transpose of the observation.
@@ -331,56 +351,15 @@ class FeatureWriter:
         Args:
             rows: ``(R,)``, for whom; None: all.
         """
-        xp, row, kept = self._xp, self._row, self._books.row
-        if self._runs.changes != self._seen:
-            self._write_rest()
-        loss, gradient, update = self._logs
-        self._logs[...] = self._kept_logs
-        xp.subtract(self._two_logs, self._initial, out=self._since_initial)
-        xp.subtract(loss, self._log_tolerance, out=row["orders_left"])
-        xp.multiply(self._on_loss, 1.0 / 12.0, out=self._on_loss)
-        self._drops[...] = self._kept_drops
-        self._cosines[...] = self._kept_cosines
-        xp.subtract(gradient, loss, out=row["rate_decrease"])
-        xp.add(row["rate_decrease"], self._rates[0], out=row["rate_decrease"])
-        xp.multiply(row["rate_decrease"], 0.5, out=row["rate_decrease"])
-        xp.multiply(kept["learning_rate"], kept["curvature"], out=self._wide[0])
-        row["rate_curvature"][...] = self._wide[0]
-        xp.multiply(row["rate_curvature"], 0.5, out=row["rate_curvature"])
-        xp.subtract(update, self._half_initial, out=row["update_norm"])
-        xp.multiply(row["update_norm"], 1.0 / 6.0, out=row["update_norm"])
-        if self._some_fresh:
-            fresh = self._books.integers[AT["steps"]] == 0
-            row["update_norm"][fresh] = 0.0
-            self._some_fresh = bool(fresh.any())
-        xp.subtract(self._budget, self._cost, out=self._left64)
-        left, log_left, price = row["budget_left"], row["log_budget_left"], row["price"]
-        left[...] = self._left64
-        xp.at_least(left, 1e-9, out=price)
-        xp.add(price, 1.0, out=log_left)
-        xp.divide(self._cheapest, price, out=price)
-        xp.log10(log_left, out=self._spare)
-        xp.multiply(self._spare, 0.25, out=log_left)
-        xp.multiply(left, self._per_budget, out=left)
-        xp.take(self._counts, self._books.integers[AT["since_teleport"]], out=row["since_teleport"])
+        numbers, changed = self._numbers, self._seen != self._runs.changes
+        numbers.look(changed)
+        if changed:
+            for compute, row in self._lasting:
+                row[...] = compute(numbers)
+            self._seen = self._runs.changes
+        for compute, row in self._stepped:
+            row[...] = compute(numbers)
         return self._clipped(self._table if rows is None else self._table[:, rows])
-
-    def _write_rest(self) -> None:
-        """What a gradient step leaves alone."""
-        xp, row, kept, integers = self._xp, self._row, self._books.row, self._books.integers
-        xp.at_least(self._starts, _tiny(self._runs.progress.loss), out=self._wide)
-        xp.log10(self._wide, out=self._wide_logs)
-        self._initial[...] = self._wide_logs
-        xp.multiply(self._initial[1], 0.5, out=self._half_initial)
-        xp.log10(self._kept_rates, out=self._wide_logs)
-        self._rates[...] = self._wide_logs
-        xp.subtract(self._rates[0], self._rates[1], out=row["rate"])
-        xp.multiply(row["rate"], 1.0 / _log10(RATE_RANGE), out=row["rate"])
-        row["teleport_gain"][...] = kept["teleport_gain"]
-        xp.multiply(row["teleport_gain"], 0.5, out=row["teleport_gain"])
-        xp.take(self._counts, integers[AT["attempts"]], out=row["teleports"])
-        row["refused"][...] = integers[AT["status"]] > 1
-        self._seen, self._some_fresh = self._runs.changes, True
 
     def _clipped(self, table: Tensor) -> Tensor:
         low, high = self._low, self._high
@@ -392,11 +371,8 @@ class FeatureWriter:
             out = torch.minimum(table, high)
             torch.maximum(out, low, out=out)
         # a run that has not diverged has no NaN: its numbers are too small to overflow
-        if self._books.some_diverged and bool(torch.isnan(out.sum())):
+        if self._runs.books.some_diverged and bool(torch.isnan(out.sum())):
             rows = torch.isnan(out.sum(dim=0)).nonzero().squeeze(1)  # few
             found = out[:, rows]
             out[:, rows] = torch.where(torch.isnan(found), high, found)
         return out
-
-
-_MANY = 128  # runs from which on torch's minimum is faster than NumPy's
