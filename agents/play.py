@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,18 @@ def draw_instances(
     return generator.integers(1 << 53, size=count)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread: rows of several threads may depend on how many rows there are (docs/design.md)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def play(
     problem: str,
     agent: Agent | _Chorus,
@@ -141,7 +154,7 @@ def play(
     settings: Mapping[str, Any] | None = None,
     observations: bool = False,
 ) -> Played:
-    """Play one episode per instance.
+    """Play one episode per instance, with one thread of torch, so that episodes do not depend on their company.
 
     Args:
         problem: Registered name.

@@ -5,7 +5,8 @@ change and kept. A step is one update of the optimizer, then loss and gradient a
 the problem has mini-batches. `teleport_env.runs` adds the teleports.
 
 Runs step under a mask, so that some step while others teleport and others wait. Everything evaluated is booked in the
-ledger. No run's numbers depend on its neighbours or on ``B``, bit for bit in float64; no autograd graph outlives a call.
+ledger. No run's numbers depend on its neighbours or on ``B``, bit for bit in float64 and with one thread of torch. No
+autograd graph outlives a call.
 """
 
 from __future__ import annotations

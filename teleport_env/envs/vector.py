@@ -24,7 +24,8 @@ from teleport_env.reading import integer, known, tensor
 
 
 class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
-    """``num_envs`` runs of `TeleportEnv` in one tensor; row ``i`` agrees with a single environment bit for bit in float64.
+    """``num_envs`` runs of `TeleportEnv` in one tensor; row ``i`` agrees with a single environment bit for bit in float64
+    and with one thread of torch.
 
     Action, observation and reward are those of `TeleportEnv`, batched; observations lie column by column in memory, as those
     of Gymnasium's own vector environments do. ``gym.make_vec`` adds no wrapper to an environment

@@ -41,9 +41,8 @@ class Classification(NetworkProblem):
     Instance tensors: ``order_key`` ``(B,)`` int64, the key of the run's order of mini-batches. Shared: ``images`` ``(N, d)``
     and ``labels`` ``(N,)`` of the training set, ``validation_images`` and ``validation_labels``.
 
-    Rows are the same bits alone and among others in float64, on mini-batches always; gradients on a whole training set of
-    a thousand images or more with one torch thread only, because a product of a single run is split among threads along
-    its examples.
+    Rows are the same bits alone and among others in float64 and with one thread of torch: a product of a single run may be
+    split among threads along its examples.
 
     Args:
         pixels: Length ``d`` of an image.
