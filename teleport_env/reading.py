@@ -77,6 +77,18 @@ def choose(what: str, made: Any, name: str, names: Collection[str]) -> None:
     object.__setattr__(made, name, known(f"{name} of {what}", getattr(made, name), names))
 
 
+def choose_some(what: str, made: Any, name: str, names: Collection[str], least: int = 1) -> None:
+    """Likewise a field of at least ``least`` different names, which becomes a tuple."""
+    given = getattr(made, name)
+    found = tuple(
+        known(f"an entry of {name} of {what}", one, names) for one in entries(f"{name} of {what}", given, "names")
+    )
+    if len(found) < least or len(set(found)) < len(found):
+        some = f"{least} or more different names" if least else "different names"
+        refuse(f"{name} of {what}", f"{some} among {', '.join(names)}", given)
+    object.__setattr__(made, name, found)
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 

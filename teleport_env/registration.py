@@ -12,13 +12,18 @@ import gymnasium as gym
 from teleport_env.envs import Settings
 from teleport_env.problems import PROBLEMS, Problem, problem_from
 from teleport_env.problems.base import SPLITS
+from teleport_env.reading import known, refuse
 
 NAMESPACE = "Teleport"
 
 
 def id_of(name: str) -> str:
-    """The environment id of a problem, such as ``"Teleport/Rosenbrock-v0"``."""
-    return f"{NAMESPACE}/{name}-v0"
+    """The environment id of a registered problem, such as ``"Teleport/Rosenbrock-v0"``.
+
+    Raises:
+        ValueError: There is no such problem.
+    """
+    return f"{NAMESPACE}/{known('problem', name, PROBLEMS)}-v0"
 
 
 def register_problem(name: str, factory: Callable[..., Problem]) -> str:
@@ -37,8 +42,8 @@ def register_problem(name: str, factory: Callable[..., Problem]) -> str:
     Raises:
         ValueError: The name cannot stand in an id.
     """
-    if not name or not all(letter.isalnum() or letter == "_" for letter in name):
-        raise ValueError(f"a problem's name holds letters, digits and underscores only, got {name!r}")
+    if not isinstance(name, str) or not name or not all(letter.isalnum() or letter == "_" for letter in name):
+        refuse("a problem's name", "letters, digits and underscores", name)
     PROBLEMS[name] = factory
     env_id = id_of(name)
     if env_id not in gym.registry:  # the id does not change with the factory, and Gymnasium warns of overriding

@@ -19,7 +19,7 @@ from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import DEFAULT_PROBLEM, PROBLEMS
-from teleport_env.reading import integer, known, number, read_fields, refuse
+from teleport_env.reading import choose, choose_some, integer, known, number, read_fields, refuse
 from teleport_env.searches import to_dict
 
 ALGORITHMS = ("ppo", "a2c")
@@ -93,16 +93,16 @@ class Task:
             self.settings()  # what is wrong with the environment is told before anything is computed
 
     def _check_problems(self) -> None:
-        names = self.problems
+        names = tuple(known("problem", name, PROBLEMS) for name in self.problems)
+        object.__setattr__(self, "problem", names[0] if isinstance(self.problem, str) else names)
         if not names or len(set(names)) != len(names):
             raise ValueError(f"problem must be one name or several different ones, got {names}")
         strangers = sorted(set(self.families) - set(names))
         if strangers:
             raise ValueError(f"families has settings for {', '.join(strangers)}, but problem names {', '.join(names)}")
         for problem, own in self.families.items():
-            unknown = sorted(set(own) - set(OWN))
-            if unknown:
-                raise ValueError(f"families of {problem}: {', '.join(unknown)}; one problem may have {', '.join(OWN)}")
+            for name in own:
+                known(f"a setting of the family {problem}", name, OWN)
         if self.several and not self.masks:
             raise ValueError("several problems need masks: some have no search for a slot")
 
@@ -113,11 +113,7 @@ class Task:
             raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
 
     def _check_inputs(self) -> None:
-        unknown = [name for name in self.features if name not in INDEX]
-        if unknown or not self.features:
-            raise ValueError(
-                f"features must be some of {', '.join(INDEX)}; unknown: {', '.join(unknown) or 'none given'}"
-            )
+        choose_some("a training", self, "features", INDEX)
         if self.price_inputs and not self.masks:
             raise ValueError("price_inputs need masks, which know the prices: leave masks on")
 
@@ -129,9 +125,7 @@ class Task:
                 f"action_mode='group' is for one problem, and leaves {', '.join(usual)} at "
                 f"{', '.join(map(repr, usual.values()))}; change {', '.join(other) or 'problem'}"
             )
-        unknown = sorted(set(self.directions) - set(DIRECTIONS))
-        if unknown or len(set(self.directions)) != len(self.directions):
-            raise ValueError(f"directions must be different names among {', '.join(DIRECTIONS)}, got {self.directions}")
+        choose_some("a training", self, "directions", DIRECTIONS, least=0)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -283,8 +277,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         read_fields("a training", self)
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}")
+        choose("a training", self, "algorithm", ALGORITHMS)
         for name in ("epochs", "minibatches"):
             integer(name, getattr(self, name), 1, _MOST)
         for name in ("step_size", "reward_scale", "deviation"):

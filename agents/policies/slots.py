@@ -14,6 +14,7 @@ from typing import Any
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.problems import Problem
+from teleport_env.reading import known
 from teleport_env.searches import search_from
 
 LARGEST_SHARE = 0.25
@@ -91,12 +92,7 @@ def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]
     Raises:
         ValueError: There is no such slot.
     """
-    unknown = [name for name in slots if name not in SLOTS]
-    if unknown:
-        raise ValueError(
-            f"there is no slot {', '.join(map(repr, unknown))}; a policy for several problems chooses among "
-            f"{', '.join(SLOTS)}"
-        )
+    slots = [known("a slot of a policy for several problems", name, SLOTS) for name in slots]
     settings = Settings.build(problem, **{**environment, "searches": []})
     made, symmetry = settings.problem, settings.symmetry
     if symmetry is None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from reproduction.results import Findings, Setup, page
+from teleport_env.reading import known
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,5 @@ def reproduce(name: str, setup: Setup, folder: Path) -> list[Path]:
     Raises:
         ValueError: There is no such figure.
     """
-    if name not in FIGURES:
-        raise ValueError(f"there is no figure {name!r}; there are {', '.join(FIGURES)}")
+    name = known("figure", name, FIGURES)
     return FIGURES[name].make(setup).write(name, folder)

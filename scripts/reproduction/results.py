@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from teleport_env.agents.comparison.tables import MISSING, Table, listed, render, to_json
+from teleport_env.reading import known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +68,7 @@ class Row:
     why: str = ""
 
     def __post_init__(self) -> None:
-        if self.holds not in HOLDS:
-            raise ValueError(f"holds must be one of {', '.join(map(repr, HOLDS))}, got {self.holds!r}")
+        known("holds", self.holds, HOLDS)
 
 
 @dataclass

@@ -48,7 +48,7 @@ from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
-from teleport_env.reading import integer, number
+from teleport_env.reading import choose_some, integer, number
 
 FAMILIES, BUDGETS, RATES, SIZES = QUESTIONS = ("families", "budgets", "rates", "sizes")
 
@@ -138,9 +138,7 @@ class Transfer:
         for name in ("longer", "factors"):
             for factor in getattr(self, name):
                 number(f"a number of {name}", factor, above=0.0, most=MOST)
-        unknown = [name for name in self.questions if name not in QUESTIONS]
-        if unknown or not self.questions:
-            raise ValueError(f"questions must be some of {', '.join(QUESTIONS)}, got {self.questions}")
+        choose_some("a transfer", self, "questions", QUESTIONS)
         if 1.0 not in self.factors:
             raise ValueError(f"1 must be among the factors, got {self.factors}")
         if FAMILIES in self.questions and min(len(self.others(problem)) for problem in self.problems) < 2:

@@ -17,6 +17,7 @@ from torch import Tensor
 from teleport_env.instances import Instance
 from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
+from teleport_env.reading import entries, number, refuse
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange
 
@@ -44,12 +45,10 @@ def positive_range(name: str, value: Sequence[float], least: float = 0.0) -> Ran
         ValueError: It is not such a range.
     """
     allowed = f"two finite numbers 0 < low <= high{f', neither below {least:g}' if least > 0 else ''}"
-    if len(value) != 2:
-        raise ValueError(f"{name} must be (low, high), {allowed}; got {value!r}")
-    low, high = float(value[0]), float(value[1])
-    if not (0 < low <= high and low >= least and math.isfinite(high)):
-        raise ValueError(f"{name} must be (low, high), {allowed}; got {value!r}")
-    return low, high
+    read = [number(f"an entry of {name}", entry, finite=False) for entry in entries(name, value, "two numbers")]
+    if len(read) != 2 or not (0 < read[0] <= read[1] < math.inf and read[0] >= least):
+        refuse(name, f"(low, high), {allowed}", value)
+    return read[0], read[1]
 
 
 def log_uniform(generator: Streams, bounds: Range, size: Sequence[int] = ()) -> Tensor:

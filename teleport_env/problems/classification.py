@@ -19,6 +19,7 @@ from teleport_env.problems.base import SPLITS
 from teleport_env.problems.data import LabelledImages
 from teleport_env.problems.network_problem import NetworkProblem
 from teleport_env.random import Streams, key_of
+from teleport_env.reading import integer
 from teleport_env.symmetries.activations import LeakyReLU
 from teleport_env.symmetries.activations import activation as activation_named
 from teleport_env.symmetries.networks import FeedForward, Layers
@@ -55,8 +56,8 @@ class Classification(NetworkProblem):
     def __init__(self, pixels: int, hidden: Sequence[int], batch_size: int | None, activation: str, bias: bool) -> None:
         if not hidden:
             raise ValueError("hidden must name the width of at least one hidden layer, got ()")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, or None for the whole training set, got {batch_size}")
+        if batch_size is not None:
+            batch_size = integer("batch_size (None: the whole training set)", batch_size, least=1)
         layers = Layers((pixels, *hidden, NUM_CLASSES), bias=bias)
         super().__init__(FeedForward(layers, activation_named(activation), image_inputs), batch_size)
         self._batch_size = batch_size

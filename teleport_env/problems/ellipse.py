@@ -18,6 +18,7 @@ from teleport_env.problems.analytic import (
 )
 from teleport_env.problems.base import Defaults
 from teleport_env.random import Streams
+from teleport_env.reading import number
 
 PAPER_START = (2.4, 0.6)  # u = (2.4, 1.8) for a = 9: on the level 9, between the flat and the steep end
 
@@ -58,9 +59,7 @@ class Ellipse(AnalyticProblem):
     def __init__(
         self, a: float = 9.0, condition: Sequence[float] = (5.0, 200.0), largest: Sequence[float] = (4.5, 9.0)
     ) -> None:
-        if not 1.0 <= a < float("inf"):
-            raise ValueError(f"a must be a finite number, 1 or above (y is the steep direction), got {a!r}")
-        self.a = float(a)
+        self.a = number("a", a, least=1)  # y is the steep direction
         self.condition = positive_range("condition", condition, least=1.0)
         self.largest = positive_range("largest", largest)
         super().__init__(2, matrix=self.matrix)

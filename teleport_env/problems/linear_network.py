@@ -11,6 +11,7 @@ from teleport_env.instances import Instance
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU, SquaredErrorProblem, own_inputs
 from teleport_env.random import Streams
+from teleport_env.reading import integer, number
 from teleport_env.symmetries.activations import Identity
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.input_transform import InputTransform
@@ -54,13 +55,9 @@ class LinearNetwork(SquaredErrorProblem):
         layers = Layers(tuple(widths), bias=False)
         if layers.count < 2:
             raise ValueError(f"widths must have a hidden layer between input and output, got {tuple(widths)}")
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
-        if not 0.0 <= imbalance < float("inf"):
-            raise ValueError(f"imbalance must be a finite number, 0 or larger, got {imbalance}")
         super().__init__(FeedForward(layers, Identity(), own_inputs))
-        self.samples = samples
-        self.imbalance = imbalance
+        self.samples = integer("samples", samples, least=1)
+        self.imbalance = number("imbalance", imbalance, least=0)
 
     @cached_property
     def _symmetries(self) -> dict[str, Symmetry]:

@@ -13,6 +13,7 @@ from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Defaults, Problem
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams
+from teleport_env.reading import integer, number
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import Layers, product
@@ -50,12 +51,10 @@ class MatrixFactorization(Problem):
     name = "MatrixFactorization"
 
     def __init__(self, rows: int = 6, columns: int = 5, rank: int = 3, imbalance: float = 0.3) -> None:
-        if not 1 <= rank <= min(rows, columns):
-            raise ValueError(f"rank must be between 1 and min(rows, columns) = {min(rows, columns)}, got {rank}")
-        if not 0.0 <= imbalance < float("inf"):
-            raise ValueError(f"imbalance must be a finite number, 0 or larger, got {imbalance}")
+        rows, columns = integer("rows", rows, least=1), integer("columns", columns, least=1)
+        rank = integer("rank (at most rows and columns)", rank, least=1, most=min(rows, columns))
         self.layers = Layers((columns, rank, rows), bias=False)
-        self.imbalance = imbalance
+        self.imbalance = number("imbalance", imbalance, least=0)
 
     @cached_property
     def _symmetries(self) -> dict[str, Symmetry]:

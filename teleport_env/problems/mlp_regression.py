@@ -15,6 +15,7 @@ from teleport_env.instances import Instance
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.network_problem import SquaredErrorProblem, own_inputs
 from teleport_env.random import Streams
+from teleport_env.reading import integer
 from teleport_env.symmetries.activations import activation as activation_named
 from teleport_env.symmetries.networks import FeedForward, Layers
 
@@ -69,8 +70,7 @@ class MLPRegression(SquaredErrorProblem):
         layers = Layers(tuple(widths), bias=bias)
         if layers.count < 2:
             raise ValueError(f"widths must have a hidden layer between input and output, got {tuple(widths)}")
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
+        samples = integer("samples", samples, least=1)
         super().__init__(FeedForward(layers, activation_named(activation), own_inputs), examples=samples)
         self.samples = samples
 

@@ -12,6 +12,7 @@ from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range
 from teleport_env.problems.base import Defaults
 from teleport_env.random import Streams
+from teleport_env.reading import integer
 
 PAPER_SEARCHES = ({"search": "closed_form"}, {"search": "normalized_ascent", "steps": 3}, {"search": "virtual_step"})
 """The menu: the steepest point of the level set is known, so nothing is left to chance."""
@@ -59,9 +60,7 @@ class Quadratic(AnalyticProblem):
         condition: Sequence[float] = (10.0, 1e4),
         largest: Sequence[float] = (0.5, 1.0),
     ) -> None:
-        if not isinstance(dimension, int) or dimension < 2:
-            raise ValueError(f"dimension must be an integer, 2 or above, got {dimension!r}")
-        self.dimension = dimension
+        self.dimension = dimension = integer("dimension", dimension, least=2)
         self.condition = positive_range("condition", condition, least=1.0)
         self.largest = positive_range("largest", largest)
         super().__init__(dimension, matrix=self.matrix)

@@ -14,6 +14,7 @@ from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.rosenbrock import PAPER_CURVATURE, START_X, START_Y
 from teleport_env.random import Streams
+from teleport_env.reading import integer
 
 
 class RosenbrockND(AnalyticProblem):
@@ -47,9 +48,7 @@ class RosenbrockND(AnalyticProblem):
     name = "RosenbrockND"
 
     def __init__(self, pairs: int = 4, curvature: Sequence[float] = (30.0, 300.0)) -> None:
-        if not isinstance(pairs, int) or pairs < 1:
-            raise ValueError(f"pairs must be a positive integer, got {pairs!r}")
-        self.pairs = pairs
+        self.pairs = pairs = integer("pairs", pairs, least=1)
         self.curvature = positive_range("curvature", curvature)
         super().__init__(2 * pairs)
 

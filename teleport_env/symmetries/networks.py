@@ -19,6 +19,7 @@ from torch import Tensor
 
 from teleport_env.arrays import Array
 from teleport_env.instances import Batch, Instance
+from teleport_env.reading import read_fields
 from teleport_env.symmetries.activations import Activation
 
 
@@ -87,7 +88,7 @@ class Layers:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
+        read_fields("the layers", self)
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise ValueError(f"widths must be at least two positive integers (input, ..., output), got {self.widths}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -271,11 +272,11 @@ def test_symmetries_are_built_once(problem: AnalyticProblem) -> None:
         (lambda: Ellipse(a=0.5), "a must be .*0.5"),
         (lambda: Ellipse(a=float("nan")), "a must be .*nan"),
         (lambda: Ellipse(condition=(0.5, 2.0)), r"condition must be .*1.*\(0.5, 2.0\)"),
-        (lambda: Quadratic(dimension=1), "dimension must be .*2 or above.*1"),
+        (lambda: Quadratic(dimension=1), "dimension must be an integer of at least 2, got 1"),
         (lambda: Quadratic(condition=(100.0, 10.0)), r"condition must be .*\(100.0, 10.0\)"),
         (lambda: Rosenbrock(curvature=(0.0, 1.0)), r"curvature must be .*\(0.0, 1.0\)"),
         (lambda: Rosenbrock(curvature=(1.0,)), "curvature must be .*low, high"),
-        (lambda: RosenbrockND(pairs=0), "pairs must be a positive integer, got 0"),
+        (lambda: RosenbrockND(pairs=0), "pairs must be an integer of at least 1, got 0"),
         (lambda: Booth(largest=(1.0, float("inf"))), "largest must be .*finite"),
     ],
 )
@@ -333,3 +334,10 @@ def test_the_laws_can_fail() -> None:
         law(Careless("none"), *arguments)
         with pytest.raises(AssertionError):
             law(Careless(fault), *arguments)
+
+
+@pytest.mark.parametrize("value", ["23", ("2", "3"), (True, 3.0), (2.0, 1j), {2.0: 1, 3.0: 1}, 5, (1.0, 10**400)])
+def test_a_range_is_read_and_not_guessed(value: Any) -> None:
+    """Regression: the range "23" went from 2 to 3."""
+    with pytest.raises(ValueError, match=r"(an entry of )?ratio must be .*, got "):
+        positive_range("ratio", value)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -482,16 +483,36 @@ def test_float32_is_served(problem):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MatrixFactorization(rank=6), r"rank must be between 1 and min\(rows, columns\) = 5, got 6"),
-        (lambda: MatrixFactorization(imbalance=-1.0), "imbalance must be a finite number, 0 or larger, got -1"),
+        (lambda: MatrixFactorization(rank=6), "rank .at most rows and columns. must be .* at most 5, got 6"),
+        (lambda: MatrixFactorization(imbalance=-1.0), "imbalance must be a finite number of at least 0, got -1"),
         (lambda: LinearNetwork(widths=(3, 2)), "widths must have a hidden layer"),
-        (lambda: LinearNetwork(samples=0), "samples must be at least 1, got 0"),
+        (lambda: LinearNetwork(samples=0), "samples must be an integer of at least 1, got 0"),
         (lambda: MLPRegression(activation="swish"), "activation must be one of .*got 'swish'"),
-        (lambda: MLPRegression(samples=0), "samples must be at least 1, got 0"),
+        (lambda: MLPRegression(samples=0), "samples must be an integer of at least 1, got 0"),
         (lambda: Digits(hidden=()), "hidden must name the width"),
-        (lambda: Digits(batch_size=0), "batch_size must be at least 1"),
+        (lambda: Digits(batch_size=0), "batch_size .* must be an integer of at least 1"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLPRegression(widths="579"),
+        lambda: MLPRegression(widths=(5, 6.7, 8)),
+        lambda: LinearNetwork(widths=(5, True, 4)),
+        lambda: LinearNetwork(samples="8"),
+        lambda: LinearNetwork(samples=True),
+        lambda: MatrixFactorization(imbalance="0.3"),
+        lambda: MatrixFactorization(rows=6.5),
+        lambda: Digits(batch_size=2.5),
+        lambda: Digits(hidden="32"),
+    ],
+)
+def test_settings_are_read_and_not_guessed(make: Callable[[], Problem]) -> None:
+    """Regression: widths="579" made a network of widths 5, 7 and 9."""
+    with pytest.raises(ValueError, match=r"must be (an integer|a finite number|a number|a list)\b.*, got "):
         make()

@@ -294,7 +294,7 @@ def test_slots_are_filled_with_what_serves_the_symmetry_and_can_be_paid() -> Non
     (price,) = search_prices("MatrixFactorization", [look], **matrix)
     assert fill("MatrixFactorization", ["look"], budget=4.0 * price + 0.1, **matrix) == [look]
     assert fill("MatrixFactorization", ["look"], budget=4.0 * price - 0.1, **matrix) == [None]
-    with pytest.raises(ValueError, match="no slot 'astrology'"):
+    with pytest.raises(ValueError, match="slot .*got 'astrology'"):
         fill("Booth", ["astrology"])
 
 
@@ -336,9 +336,9 @@ def test_runs_begin_at_multiples_of_the_base_rate(tmp_path: Path) -> None:
         ({"rate_multiples": (1.0, 0.0)}, "one or more positive"),
         ({"masks": False, "price_inputs": False}, "need masks"),
         ({"families": {"Ellipse": {}}}, "Ellipse"),
-        ({"families": {"Booth": {"rate_factors": (1.0,)}}}, "one problem may have"),
+        ({"families": {"Booth": {"rate_factors": (1.0,)}}}, "the family Booth must be .*got .rate_factors."),
         ({"problem": ("Booth", "Booth"), "families": {}}, "several different"),
-        ({"searches": ("virtual_step",)}, "no slot 'virtual_step'"),
+        ({"searches": ("virtual_step",)}, "slot .*got 'virtual_step'"),
         ({"problem": ("Booth", "Bath"), "families": {}}, "got 'Bath'"),
     ],
 )

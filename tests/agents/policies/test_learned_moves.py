@@ -438,7 +438,7 @@ def test_a_broken_run_steps_in_training_as_in_play() -> None:
         ({"rate_factors": (1.0, 2.0)}, "change rate_factors"),
         ({"searches": None}, "change searches"),
         ({"problem": ("Booth", "Rosenbrock"), "runs": 8}, "one problem"),
-        ({"directions": ("astrology",)}, "directions must be"),
+        ({"directions": ("astrology",)}, "directions of a training must be"),
         ({"deviation": 0.0}, "deviation must be a positive number, got 0.0"),
         ({"action_mode": "schedule"}, "belong to action_mode='group'"),
     ],

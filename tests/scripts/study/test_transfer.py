@@ -385,7 +385,7 @@ def test_the_command_asks_for_a_transfer() -> None:
     [
         ({"problems": ("Booth", "Quadratic")}, "at least 2 others"),
         ({"factors": (2.0,)}, "1 must be among the factors"),
-        ({"questions": ("weather",)}, "questions must be some of"),
+        ({"questions": ("weather",)}, "questions of a transfer must be one of"),
         ({"plans": 3}, "plans must be an integer of at least 8 and at most 1000000, got 3"),
         ({"problems": ("Booth", "Quadratic", "Nowhere")}, "got 'Nowhere'"),
     ],
