@@ -5,35 +5,56 @@ OMP_NUM_THREADS=1 python scripts/benchmark.py --quick --out results/benchmark
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+import command_line
 from benchmarks.rows import FULL, QUICK
 from benchmarks.running import chosen, run, save, table
 from teleport_env.agents.comparison.tables import terminal
+from teleport_env.files import check_folder
+from teleport_env.reading import integer
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is measured.
+
+    Attributes:
+        quick: Take shorter and fewer turns, of the same sizes.
+        only: Words: rows and curves whose text has one of them; none: all.
+        curves: Measure the curves beside the table.
+        threads: Threads of torch.
+        out: Folder for the results.
+    """
+
+    quick: bool = False
+    only: tuple[str, ...] = ()
+    curves: bool = True
+    threads: int = 1
+    out: Path = Path("results/benchmark")
+
+    def __post_init__(self) -> None:
+        chosen(self.only)  # a word that nothing has is refused before anything is measured
+        integer("threads", self.threads, 1, 1024)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="shorter and fewer turns, of the same sizes")
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="rows and curves whose text has a WORD")
-    parser.add_argument("--no-curves", dest="curves", action="store_false", help="the table alone")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmark"), help="folder for the results")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    given = command_line.read(Benchmark, description=__doc__)
+    torch.set_num_threads(given.threads)
     console = Console()
     try:
-        rows, curves = chosen(arguments.only)
+        check_folder(given.out)
     except ValueError as error:
         raise SystemExit(f"benchmark: {error}") from error
-    found = run(rows, curves if arguments.curves else (), QUICK if arguments.quick else FULL, console.print)
-    save(found, arguments.out)
+    rows, curves = chosen(given.only)
+    found = run(rows, curves if given.curves else (), QUICK if given.quick else FULL, console.print)
+    save(found, given.out)
     console.print(terminal(table(found)))
-    console.print(f"Saved as {arguments.out / 'benchmark.md'} and benchmark.json")
+    console.print(f"Saved as {given.out / 'benchmark.md'} and benchmark.json")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -49,6 +49,34 @@ def glance(kind: type[T], words: Sequence[str] | None = None) -> T:
     return found
 
 
+def refuse(names: Collection[str], words: Sequence[str] | None, reason: str) -> None:
+    """Refuse options that another command has, and this one has not.
+
+    Args:
+        names: Of the other's settings.
+        words: As in `read`.
+        reason: What the message says of them.
+
+    Raises:
+        SystemExit: With status 2, where the command line has one.
+    """
+    flags = {word.partition("=")[0] for word in _words(words) if word.startswith("--")}
+    asked = {f"--{prefix}{name.replace('_', '-')}" for name in names for prefix in ("", "no-")} & flags
+    if asked:
+        print(f"{', '.join(sorted(asked))}: {reason}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _paragraphs(description: str | None) -> str | None:
+    """A description whose commands each keep a line of their own: tyro joins the lines of a paragraph."""
+    parts = (description or "").strip().split("\n\n")
+    return "\n\n".join(part.replace("\n", "\n\n") if "python scripts/" in part else part for part in parts) or None
+
+
+def _words(words: Sequence[str] | None) -> Sequence[str]:
+    return sys.argv[1:] if words is None else words
+
+
 def _read(kind: Any, words: Sequence[str] | None, default: Any, description: str | None, **more: Any) -> Any:
     try:
         import tyro
@@ -60,9 +88,9 @@ def _read(kind: Any, words: Sequence[str] | None, default: Any, description: str
     with registry:
         return tyro.cli(
             kind,
-            args=sys.argv[1:] if words is None else words,
-            description=description,
-            config=(tyro.conf.OmitArgPrefixes,),
+            args=_words(words),
+            description=_paragraphs(description),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs),
             **given,
             **more,
         )
@@ -76,6 +104,14 @@ def _rule(info: Any) -> Any:
     kinds = [typing.get_origin(part) or part for part in parts or (info.type,)]
     if not any(one in (Any, Mapping, dict) for one in kinds):
         return None
+    if float in kinds:
+        return PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="NUMBER|NAME=NUMBER ...",
+            instance_from_str=_numbers,
+            is_instance=lambda value: True,
+            str_from_instance=lambda value: ["None" if value is None else json.dumps(value)],
+        )
     named, optional = Any in kinds or str in kinds, types.NoneType in kinds
 
     def value_of(words: list[str]) -> Any:
@@ -94,6 +130,18 @@ def _rule(info: Any) -> Any:
         is_instance=lambda value: True,
         str_from_instance=word_of,
     )
+
+
+def _numbers(words: list[str]) -> float | dict[str, float] | None:
+    """One number for everything, or one for each that is named; ``None`` alone."""
+    if words == ["None"]:
+        return None
+    if len(words) == 1 and "=" not in words[0]:
+        return float(words[0])
+    parts = [word.partition("=") for word in words]
+    if not parts or not all(name and sign for name, sign, _ in parts) or len({name for name, *_ in parts}) < len(parts):
+        raise ValueError(f"expected a number, or NAME=NUMBER for different names, got {' '.join(words) or 'nothing'}")
+    return {name: float(text) for name, _, text in parts}
 
 
 def _table(word: str) -> dict[str, Any]:

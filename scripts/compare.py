@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from study.command import parser, read
+from study.command import read
 from study.protocol import Protocol, gather
 from study.transfer import Transfer, gather_transfer
 from teleport_env.agents.comparison.page import terminal_tables
@@ -18,9 +18,8 @@ from teleport_env.agents.comparison.tables import terminal
 
 
 def main() -> None:
-    console = Console()
+    console, asked = Console(), read(__doc__ or "")
     try:
-        asked = read(parser(__doc__ or "").parse_args())
         if isinstance(asked, Transfer):
             from study.transfer_page import table_of_findings, write_transfer
 

@@ -7,48 +7,73 @@ python scripts/reproduce.py all --page docs/reproduction.md
 
 from __future__ import annotations
 
-import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+import command_line
 from reproduction import FIGURES, Setup, reproduce
 from reproduction.figures import write_page
+from teleport_env.files import check_file, check_folder
+from teleport_env.reading import integer, known
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["all", *FIGURES]
-    parser.add_argument("figures", nargs="+", choices=names, metavar="FIGURE", help=", ".join(names))
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--full", dest="quick", action="store_false", help="the published sizes: hours")
-    form.add_argument("--quick", action="store_true", default=True, help="few seeds, small sizes (default)")
-    parser.add_argument("--data-dir", type=Path, help="folder with MNIST's IDX files, for figures 4 and 5")
-    parser.add_argument("--epochs", type=int, help="of figures 4 and 5, in place of the form's own")
-    parser.add_argument("--seeds", type=int, help="likewise")
-    parser.add_argument("--out", type=Path, default=Path("results/reproduction"), help="folder for the results")
-    parser.add_argument("--page", type=Path, help="write the page of all results in --out, its pictures beside it")
-    given = parser.parse_args()
-    if given.data_dir is not None and not given.data_dir.is_dir():
-        parser.error(f"--data-dir must be a folder with MNIST's files, got {given.data_dir}: there is no such folder")
-    return given
+@dataclass(frozen=True)
+class Reproduction:
+    """Which figures, and how thoroughly.
+
+    Attributes:
+        figures: Names of figures and claims: all, figure1 to figure8, algorithm3, discussion.
+        full: Play the published sizes, for hours.
+        quick: Play few seeds and small sizes, which is the default.
+        data_dir: Folder with MNIST's IDX files, for figures 4 and 5; None: without MNIST.
+        epochs: Epochs of figures 4 and 5; None: the form's own.
+        seeds: Seeds of figures 4 and 5; None: the form's own.
+        out: Folder for the results.
+        page: Page of all results in ``out`` to write, its pictures beside it; None: no page.
+    """
+
+    figures: tuple[str, ...]
+    full: bool = False
+    quick: bool = False
+    data_dir: Path | None = None
+    epochs: int | None = None
+    seeds: int | None = None
+    out: Path = Path("results/reproduction")
+    page: Path | None = None
+
+    def __post_init__(self) -> None:
+        named = [known("figure", name, ("all", *FIGURES)) for name in self.figures]
+        if not named or len(set(named)) < len(named):
+            raise ValueError(f"figures must be one or more different names, got {' '.join(named) or 'none'}")
+        object.__setattr__(self, "figures", tuple(FIGURES) if "all" in named else tuple(named))
+        if self.full and self.quick:
+            raise ValueError("--full and --quick exclude each other: give one of them")
+        for name, least in (("epochs", 2), ("seeds", 1)):  # the teleport comes after the first epoch
+            if getattr(self, name) is not None:
+                integer(name, getattr(self, name), least, 10_000)
+        if self.data_dir is not None and not self.data_dir.is_dir():
+            raise ValueError(f"--data-dir must be a folder with MNIST's files, got {self.data_dir}: no such folder")
 
 
 def main() -> None:
-    given = arguments()
+    given = command_line.read(Reproduction, description=__doc__)
     torch.set_num_threads(1)  # small tensors; the figures are reproducible to the last bit this way
     try:
-        setup = Setup(quick=given.quick, data_dir=given.data_dir, epochs=given.epochs, seeds=given.seeds)
-        named = list(FIGURES) if "all" in given.figures else given.figures
-        for name in named:
+        setup = Setup(quick=not given.full, data_dir=given.data_dir, epochs=given.epochs, seeds=given.seeds)
+        check_folder(given.out)
+        if given.page:
+            check_file(given.page)
+        for name in given.figures:
             began = time.perf_counter()
             files = reproduce(name, setup, given.out)
             print(f"{name}: {time.perf_counter() - began:.0f} s, {', '.join(file.name for file in files)}", flush=True)
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"reproduce: {error}") from error
     if given.page:
-        older = [name for name in FIGURES if name not in named and (given.out / f"{name}.json").exists()]
+        older = [name for name in FIGURES if name not in given.figures and (given.out / f"{name}.json").exists()]
         if older:
             print(f"from earlier runs, found in {given.out}: {', '.join(older)}")
         write_page(given.page, given.out)

@@ -6,36 +6,61 @@ python scripts/rollout.py --paper Booth --out booth.png
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
 
+import command_line
 from teleport_env.agents import AGENTS, PAPER, Agent, agent_from, paper
 from teleport_env.agents.comparison.rollout import check_ending, roll_out
+from teleport_env.files import check_file
 from teleport_env.problems import PROBLEMS
+from teleport_env.problems.base import SPLITS
+from teleport_env.reading import choose, integer
 from teleport_env.registration import id_of
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problem", default="Rosenbrock", choices=list(PROBLEMS), metavar="PROBLEM", help="its name")
-    parser.add_argument(
-        "--agent", default="relative_decrease", choices=sorted(AGENTS), metavar="AGENT", help="its name"
-    )
-    parser.add_argument("--paper", choices=sorted(PAPER), metavar="PRESET", help=f"a published run: {', '.join(PAPER)}")
-    parser.add_argument("--split", default="test", choices=["paper", "train", "validation", "test"])
-    parser.add_argument("--instance", type=int, help="instance id; default: drawn from the seed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--frames", type=int, default=60, help="most frames of an animation")
-    parser.add_argument("--out", type=Path, default=Path("rollout.png"), help=".png or .gif")
-    return parser.parse_args()
+@dataclass(frozen=True)
+class Episode:
+    """Which episode, and where its picture goes.
+
+    Attributes:
+        problem: Registered name.
+        agent: Name of the agent that plays.
+        paper: Published run to play instead, such as Booth; None: none.
+        split: Split of the instance.
+        instance: Number of the instance; None: drawn from the seed.
+        seed: Seed of the environment.
+        frames: Most frames of an animation.
+        out: File of the picture (.png) or of the animation (.gif).
+    """
+
+    problem: str = "Rosenbrock"
+    agent: str = "relative_decrease"
+    paper: str | None = None
+    split: str = "test"
+    instance: int | None = None
+    seed: int = 0
+    frames: int = 60
+    out: Path = Path("rollout.png")
+
+    def __post_init__(self) -> None:
+        choose("problem", self, "problem", PROBLEMS)
+        choose("agent", self, "agent", AGENTS)
+        choose("split", self, "split", SPLITS)
+        if self.paper is not None:
+            choose("paper", self, "paper", PAPER)
+        integer("instance", self.instance or 0, 0, (1 << 63) - 1)
+        integer("seed", self.seed, 0, (1 << 63) - 1)
+        integer("frames", self.frames, 1, 10_000)
+        check_ending(self.out)
 
 
 def main() -> None:
-    given = arguments()
+    given = command_line.read(Episode, description=__doc__)
     try:
-        check_ending(given.out)
+        check_file(given.out)
         if given.paper:
             preset = paper(given.paper)
             agent: Agent = preset.agent

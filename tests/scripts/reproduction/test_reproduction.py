@@ -86,13 +86,13 @@ def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [(["--data-dir", "nowhere"], "nowhere.*no such folder"), (["--quick", "--full"], "not allowed with")],
+    [(["--data-dir", "nowhere"], "no such folder"), (["--quick", "--full"], "exclude each other")],
 )
 def test_the_script_refuses_what_it_cannot_do(wrong: list[str], message: str) -> None:
     command = [sys.executable, "scripts/reproduce.py", "figure1", *wrong]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
-    assert re.search(message, done.stderr)
+    assert re.search(message, " ".join(done.stderr.replace("│", " ").split()))
 
 
 def test_a_folder_without_mnist_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,14 +14,12 @@ import pytest
 from study import pieces
 from study import protocol as full
 from study.baselines import FIXED
-from study.command import parser, read
 from study.contestants import MOMENTUM, RATE_ONLY_MOMENTUM, contestants_of
 from study.pieces import Piece, complete, write_piece
 from study.pieces import read as read_piece
 from study.protocol import Protocol, further_policies, gather, plays_on
 from study.results_page import write_results
 from teleport_env.agents.comparison.report import read_results
-from teleport_env.agents.comparison.study import Study
 from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.envs.features import NAMES
@@ -276,52 +274,15 @@ def test_policies_whose_names_make_one_file_are_refused_before_the_work(
         further_policies(Protocol(problems=("Booth",), policies=tuple(paths), out=tmp_path / "out"))
 
 
-def test_the_command_line_makes_either() -> None:
-    made = parser("")
-    study = read(made.parse_args(["--problems", "Booth", "--seeds", "3", "--no-references"]))
-    assert study == Study(problems=("Booth",), seeds=3, references=False)
-    words = [
-        "--protocol",
-        "full",
-        "--quick",
-        "--plans",
-        "50",
-        "--split",
-        "validation",
-        "--no-momentum",
-        "--page",
-        "p.md",
-    ]
-    full = read(made.parse_args(words))
-    assert isinstance(full, Protocol)
-    assert (full.plans, full.rules, full.split, full.momentum, full.page) == (50, 16, "validation", False, Path("p.md"))
-    assert read(made.parse_args(["--protocol", "full"])) == Protocol()
-    with pytest.raises(ValueError, match="--seeds: no option of --protocol full"):
-        read(made.parse_args(["--protocol", "full", "--seeds", "3"]))
-    with pytest.raises(ValueError, match="--plans: no option of --protocol study"):
-        read(made.parse_args(["--plans", "3"]))
-
-
 def test_budgets_may_differ_by_problem() -> None:
-    made = parser("")
-    words = ["--protocol", "full", "--problems", "Booth", "Rosenbrock", "Quadratic", "--budget"]
-    found = read(made.parse_args([*words, "Rosenbrock=20", "Booth=12"]))
-    assert isinstance(found, Protocol)
-    assert [found.budget_of(problem) for problem in found.problems] == [12.0, 20.0, None]
+    problems = ("Booth", "Rosenbrock", "Quadratic")
+    found = Protocol(problems=problems, budget={"Rosenbrock": 20.0, "Booth": 12.0})
+    assert [found.budget_of(problem) for problem in problems] == [12.0, 20.0, None]
     assert found.played("Booth")["budget"] == found.changes("Booth")["budget"] == 12.0
     assert "budget" not in found.changes("Quadratic")
-    same = read(made.parse_args([*words, "7"]))
-    assert isinstance(same, Protocol)
-    assert {same.budget_of(problem) for problem in same.problems} == {7.0}
+    assert {Protocol(problems=problems, budget=7.0).budget_of(problem) for problem in problems} == {7.0}
     with pytest.raises(ValueError, match="budget names Boot, but the problems are Booth, Rosenbrock, Quadratic"):
-        read(made.parse_args([*words, "Boot=3"]))
-    for wrong in (["many"], ["Booth=few"], ["Booth=3", "Booth=4"], ["3", "4"], ["Booth="]):
-        with pytest.raises(ValueError, match="--budget takes a number, or PROBLEM=NUMBER"):
-            read(made.parse_args([*words, *wrong]))
-    with pytest.raises(ValueError, match="budgets by problem are for --protocol full"):
-        read(made.parse_args(["--problems", "Booth", "--budget", "Booth=3"]))
-    with pytest.raises(ValueError, match="budget"):
-        read(made.parse_args([*words, "Booth=-3"]))
+        Protocol(problems=problems, budget={"Boot": 3.0})
 
 
 def test_at_a_short_budget_every_step_is_a_decision() -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from study import pieces
-from study.command import parser, read
 from study.pieces import write_piece
 from study.transfer import FAMILIES, RATES, SIZES, Carried, Transfer, gather_transfer
 from study.transfer_page import Results, verdicts_of, write_transfer
@@ -351,33 +350,7 @@ def test_the_rate_of_plain_descent_lies_inside_what_was_tried() -> None:
     assert all(gained(found["rate"] * factor) < found["gained"] for factor in (0.25, 0.5, 2.0, 4.0))
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
-
-
-def test_the_command_asks_for_a_transfer() -> None:
-    line = [
-        "--protocol",
-        "transfer",
-        "--teachers",
-        "full",
-        "--teacher-seed",
-        "3",
-        "--questions",
-        "rates",
-        "--plans",
-        "9",
-    ]
-    asked = read(parser("").parse_args(line))
-    assert isinstance(asked, Transfer)
-    assert (asked.teachers, asked.teacher_seed, asked.questions, asked.plans) == (Path("full"), 3, ("rates",), 9)
-    assert not asked.cloned
-    quick = read(parser("").parse_args(["--protocol", "transfer", "--quick", "--cloned"]))
-    assert isinstance(quick, Transfer)
-    assert quick.cloned
-    with pytest.raises(ValueError, match="--teachers: no option of --protocol full"):
-        read(parser("").parse_args(["--protocol", "full", "--teachers", "x"]))
-    with pytest.raises(ValueError, match="--rules: no option of --protocol transfer"):
-        read(parser("").parse_args(["--protocol", "transfer", "--rules", "9"]))
+# -- settings -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
