@@ -199,27 +199,19 @@ def play(
     tolerance, info = env.settings.tolerance, moment.info
     diverged = info["diverged"].astype(bool)
     gained = np.where(diverged, DIVERGED_RETURN, orders_of(first, tolerance) - orders_of(last, tolerance))
-    rows = [
-        {
-            "problem": problem,
-            "agent": agent.name,
-            "kind": agent.kind,
-            "seed": seed,
-            "instance_id": int(instance_ids[i]),
-            "split": split,
-            "budget": env.settings.budget,
-            "cost": float(info["cost"][i]),
-            "gained": float(gained[i]),
-            "initial_loss": float(first[i]),
-            "loss": float(last[i]),
-            "steps": int(info["step"][i]),
-            "teleports": int(info["teleports"][i]),
-            "converged": bool(info["converged"][i]),
-            "diverged": bool(diverged[i]),
-            "seconds": seconds,
-        }
-        for i in range(len(instance_ids))
-    ]
+    shared = {"problem": problem, "agent": agent.name, "kind": agent.kind, "seed": seed, "split": split}
+    rows = rows_of(
+        {**shared, "budget": env.settings.budget, "seconds": seconds},
+        instance_id=instance_ids,
+        cost=info["cost"],
+        gained=gained,
+        initial_loss=first,
+        loss=last,
+        steps=info["step"],
+        teleports=info["teleports"],
+        converged=info["converged"].astype(bool),
+        diverged=diverged,
+    )
     loss, teleports, cost, norm, lost, rate = (np.stack(values) for values in course.values())
     orders = orders_of(loss, tolerance) - orders_of(loss[:1], tolerance)
     # a run that is over stands still; a diverged one has no loss to show from there on
@@ -228,6 +220,12 @@ def play(
     return Played(
         rows, cost, loss, orders, norm, moved, np.stack(asked), rate, np.stack(seen) if observations else None
     )
+
+
+def rows_of(shared: Mapping[str, Any], **columns: Any) -> list[dict[str, Any]]:
+    """One dict per episode, of Python's types: what all episodes share, and columns ``(B,)``."""
+    values = [np.asarray(column).tolist() for column in columns.values()]
+    return [{**shared, **dict(zip(columns, row, strict=True))} for row in zip(*values, strict=True)]
 
 
 _RECORDED = ("loss", "teleports", "cost", "grad_norm", "diverged", "learning_rate")

@@ -27,7 +27,8 @@ from teleport_env.reading import choose, integer, number
 LONG_AGO = 1 << 40
 """Gradient steps since the last teleport where there was none."""
 
-_SLACK = 1e-3  # of a gradient step: features are float32
+SLACK = 1e-3
+"""Of a gradient step: features are float32."""
 
 
 def require_count(agent: Agent, name: str, least: int = 1) -> None:
@@ -138,7 +139,7 @@ class Schedule(Agent):
         """Which runs ``(B,)`` bool can pay for a teleport and ``least_steps`` gradient steps after it."""
         price = feature(observation, "price").astype(np.float64)
         left = 10.0 ** (4.0 * feature(observation, "log_budget_left").astype(np.float64)) - 1.0
-        return (price < 1.0) & (left * (1.0 - price) >= self.least_steps - _SLACK)
+        return (price < 1.0) & (left * (1.0 - price) >= self.least_steps - SLACK)
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
         asked = memory["asked"]
@@ -366,7 +367,8 @@ class RateWarmupDecay(Schedule):
 
     def initial_state(self, count: int) -> State:
         first = np.full(count, self.warmup + self.decay_every, dtype=np.int64)
-        return {**super().initial_state(count), "decay": first if self.decay_every else first + LONG_AGO}
+        never = LONG_AGO * (np.asarray(self.decay_every) == 0)
+        return {**super().initial_state(count), "decay": first + never}
 
     def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
         return np.zeros(len(observation), dtype=bool)
@@ -408,10 +410,8 @@ class RateAndTeleport(RateWarmupDecay):
         return {}
 
     def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        now = memory["taken"] < self.first
-        if self.every:
-            now |= (memory["taken"] > 0) & (memory["since"] >= self.every)
-        return now & ~memory["asked"]
+        again = (self.every > 0) & (memory["taken"] > 0) & (memory["since"] >= self.every)
+        return ((memory["taken"] < self.first) | again) & ~memory["asked"]
 
 
 def line_search(**settings: Any) -> Never:

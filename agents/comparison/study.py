@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from teleport_env.agents.comparison.beforehand import check_settings, check_work
 from teleport_env.agents.comparison.parallel import Task, run_tasks
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.known import compared
-from teleport_env.agents.play import Played, curve, draw_instances, play, trace
+from teleport_env.agents.play import Played, curve, draw_instances, play, rows_of, trace
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.network import NetworkAgent
@@ -212,42 +212,33 @@ def _optimizer_of(problem: str, agent: Agent) -> str:
 
 def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str], Tuned]:
     """First each optimizer alone, over a wide grid; then each agent around its optimizer's best."""
+    # an agent that brings a rate has it from the train split already, by the training that made it
+    free = [(p, agent) for p, roster in rosters.items() for agent in roster if "learning_rate" not in agent.environment]
     alone: dict[tuple[str, str], Agent] = {}
-    for problem, roster in rosters.items():
-        for agent in roster:
-            if "learning_rate" in agent.environment:
-                continue  # it was chosen already: on the train split, by the training that made the agent
-            name = _optimizer_of(problem, agent)
-            environment = {k: v for k, v in agent.environment.items() if k == "optimizer"}
-            alone.setdefault((problem, name), Never(name=f"{name} alone", environment=environment))
-    first = [(_tune_task, (study, problem, agent, None)) for (problem, _), agent in alone.items()]
-    keys = {(problem, agent.name): key for key, agent in alone.items() for problem in [key[0]]}
-    best = {keys[key]: tuned for key, tuned in _run(first, study, "tuning optimizers")}
-    second = []
-    found: dict[tuple[str, str], Tuned] = {}
-    for problem, roster in rosters.items():
-        for agent in roster:
-            if "learning_rate" in agent.environment:
-                continue
-            base = best[problem, _optimizer_of(problem, agent)]
-            if isinstance(agent, Never):
-                found[problem, agent.name] = dataclasses.replace(base, agent=agent)
-            else:
-                second.append((_tune_task, (study, problem, agent, base.rate)))
-    found.update(dict(_run(second, study, "tuning agents")))
-    return found
+    for problem, agent in free:
+        name = _optimizer_of(problem, agent)
+        environment = {k: v for k, v in agent.environment.items() if k == "optimizer"}
+        alone.setdefault((problem, name), Never(name=name, environment=environment))
+
+    def tuned(agents: Iterable[tuple[str, Agent, Sequence[float]]], title: str) -> dict[tuple[str, str], Tuned]:
+        return dict(_run([(_tune_task, (study, *one)) for one in agents], study, title))
+
+    wide = [(problem, agent, [_centre(problem, agent) * one for one in WIDE]) for (problem, _), agent in alone.items()]
+    best = tuned(wide, "tuning optimizers")
+    base = {(problem, agent.name): best[problem, _optimizer_of(problem, agent)] for problem, agent in free}
+    narrow = [(p, a, [base[p, a.name].rate * one for one in NARROW]) for p, a in free if not isinstance(a, Never)]
+    found = {(p, a.name): dataclasses.replace(base[p, a.name], agent=a) for p, a in free if isinstance(a, Never)}
+    return found | tuned(narrow, "tuning agents")
 
 
-def _tune_task(study: Study, problem: str, agent: Agent, around: float | None) -> tuple[tuple[str, str], Tuned]:
-    if around is None:
-        default = Settings.build(problem).learning_rate
-        # adaptive optimizers measure their rates in parameters, not in gradients: their grid starts elsewhere
-        centre = default if _optimizer_of(problem, agent) not in ("adam", "rmsprop", "adagrad") else 0.05
-        rates = [centre * factor for factor in WIDE]
-    else:
-        rates = [around * factor for factor in NARROW]
-    budget = study.budget
-    tuned = tune_rate(problem, agent, rates, instances=study.tuning_instances, budget=budget)
+def _centre(problem: str, agent: Agent) -> float:
+    # adaptive optimizers measure their rates in parameters, not in gradients: their grid starts elsewhere
+    adaptive = _optimizer_of(problem, agent) in ("adam", "rmsprop", "adagrad")
+    return 0.05 if adaptive else Settings.build(problem).learning_rate
+
+
+def _tune_task(study: Study, problem: str, agent: Agent, rates: Sequence[float]) -> tuple[tuple[str, str], Tuned]:
+    tuned = tune_rate(problem, agent, rates, instances=study.tuning_instances, budget=study.budget)
     return (problem, agent.name), tuned
 
 
@@ -276,28 +267,18 @@ def play_scipy(study: Study, problem: str, name: str) -> tuple[tuple[str, str], 
     # these methods need the whole training set; a budget in mini-batch gradients pays for fewer of its gradients
     unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
     found = play_reference(name, made, instance, budget / unit, settings.tolerance)
-    rows = [
-        {
-            "problem": problem,
-            "agent": REFERENCES[name],
-            "kind": "reference",
-            "seed": seed,
-            "instance_id": int(ids[i]),
-            "split": study.split,
-            "budget": budget,
-            "cost": float(found["cost"][i]) * unit,
-            "gained": float(found["gained"][i]),
-            "initial_loss": float(found["initial_loss"][i]),
-            "loss": float(found["loss"][i]),
-            "steps": int(found["steps"][i]),
-            "teleports": 0,
-            "converged": bool(found["converged"][i]),
-            "diverged": bool(found["diverged"][i]),
-            "seconds": float(found["seconds"][i]),
-        }
-        for seed in range(study.seeds)
-        for i in range(len(ids))
-    ]
+    shared = {
+        "problem": problem,
+        "agent": REFERENCES[name],
+        "kind": "reference",
+        "split": study.split,
+        "budget": budget,
+    }
+    columns = {
+        key: found[key] for key in ("gained", "initial_loss", "loss", "steps", "converged", "diverged", "seconds")
+    }
+    columns |= {"instance_id": ids, "cost": found["cost"] * unit, "teleports": np.zeros(len(ids), dtype=np.int64)}
+    rows = [row for seed in range(study.seeds) for row in rows_of({**shared, "seed": seed}, **columns)]
     floor = settings.tolerance
     orders = (
         np.log10(np.maximum(found["trace_loss"], floor)) - np.log10(np.maximum(found["initial_loss"], floor))[:, None]

@@ -7,19 +7,17 @@ the rate goes up in a warm-up and down at an interval.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from teleport_env.agents.base import Agent, State, feature
+from teleport_env.agents.base import State, feature
 from teleport_env.agents.play import ROWS, batches, play
 from teleport_env.agents.policies.slots import search_prices
-from teleport_env.agents.schedules import RateAndTeleport, plain_step
+from teleport_env.agents.schedules import SLACK, RateAndTeleport
 from teleport_env.envs.settings import Settings
-
-_SLACK = 1e-3  # of a gradient step: features are float32
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ def canonical(config: Mapping[str, Any], idle: Mapping[str, Any] | None = None) 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PlanRows(Agent):
-    """Plans beside one another in one environment, a plan per run.
+class PlanRows(RateAndTeleport):
+    """Plans beside one another in one environment: its settings are arrays ``(B,)``, a plan per run.
 
     Attributes:
         plans: One per run.
@@ -93,42 +91,31 @@ class PlanRows(Agent):
     plans: tuple[Plan, ...]
     prices: tuple[float, ...]
 
-    @cached_property
-    def _table(self) -> dict[str, np.ndarray]:
-        names = ("learning_rate", "up", "warmup", "down", "decay_every", "which", "first", "every")
-        table = dict(zip(names, np.array([astuple(plan) for plan in self.plans]).T, strict=True))
-        factors = list(self.environment["rate_factors"])
-        for name in ("up", "down"):
-            table[name] = np.array([factors.index(factor) for factor in table[name]])
-        which = table["which"].astype(np.int64)
-        table["which"] = len(factors) + which
-        table["price"] = np.array(self.prices)[which] if self.prices else np.full(len(self.plans), np.inf)
-        return table
+    def __post_init__(self) -> None:
+        for one in fields(Plan)[1:]:
+            object.__setattr__(self, one.name, np.array([getattr(plan, one.name) for plan in self.plans]))
 
-    def initial_state(self, count: int) -> State:
-        """Steps ``taken`` and ``since`` the last teleport, the ``next`` decay, and whether a teleport was ``asked`` for."""
-        plan = self._table
-        return {
-            "taken": np.zeros(count),
-            "since": np.full(count, np.inf),
-            "next": np.where(plan["decay_every"] > 0, plan["warmup"] + plan["decay_every"], np.inf),
-            "asked": np.zeros(count, dtype=bool),
-        }
+    @property
+    def steps(self) -> int:
+        """Steps that a plan chooses among: plain, up and down."""
+        return 3
+
+    @cached_property
+    def _menu(self) -> np.ndarray:
+        """Actions ``(B, 3)`` of the environment that a plan's steps stand for."""
+        factors = list(self.environment["rate_factors"])
+        return np.array([[factors.index(factor) for factor in (1.0, plan.up, plan.down)] for plan in self.plans])
+
+    def affordable(self, observation: np.ndarray) -> np.ndarray:
+        """As `Schedule.affordable`, by the price of each plan's own search."""
+        left = 10.0 ** (4.0 * feature(observation, "log_budget_left").astype(np.float64)) - 1.0
+        price = np.array(self.prices or [np.inf])[self.which]
+        return left - price >= self.least_steps - SLACK
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        plan, taken, stride = self._table, memory["taken"], self.environment["steps_per_action"]
-        wants = taken < plan["first"]
-        wants |= (plan["every"] > 0) & (taken > 0) & (memory["since"] >= plan["every"])
-        left = 10.0 ** (4.0 * feature(observation, "log_budget_left").astype(np.float64)) - 1.0
-        teleport = wants & ~memory["asked"] & (left - plan["price"] >= 1.0 - _SLACK)
-        decays = taken >= memory["next"]
-        step = np.where(taken < plan["warmup"], plan["up"], plain_step(self))
-        step = np.where(decays, plan["down"], step)
-        memory["next"] = memory["next"] + np.where(decays & ~teleport, plan["decay_every"], 0)
-        memory["taken"] = taken + np.where(teleport, 0, stride)
-        memory["since"] = np.where(teleport, 0, memory["since"] + stride)
-        memory["asked"] = teleport
-        return np.where(teleport, plan["which"], step)
+        own = super().decide(observation, memory)
+        step = self._menu[np.arange(len(own)), np.minimum(own, 2)]
+        return np.where(own < self.steps, step, own - self.steps + len(self.environment["rate_factors"]))
 
 
 def plan_rows(
