@@ -35,8 +35,20 @@ TINY: dict[Any, float] = {
 """The smallest normal number of a precision, of tensors or of NumPy."""
 
 
+_NUMPY_TYPES = {
+    torch.float64: np.float64,
+    torch.float32: np.float32,
+    torch.int64: np.int64,
+    torch.bool: np.bool_,
+}
+
+_FEW = 1 << 18  # multiplications up to which a product is quicker in NumPy, whose library does not use threads below
+_BUFFER = 1 << 12  # numbers of a run up to which einsum's buffer, 8192 of all runs, does not cut a run's sum
+_POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64, device="cpu")  # exact, which pow need not be
+
+
 class Arrays:
-    """A backend; what runs have in common is the first axis.
+    """A backend, this one through NumPy; what runs have in common is the first axis.
 
     Attributes:
         library: NumPy or torch, which has every function that is not named here.
@@ -50,15 +62,14 @@ class Arrays:
         quiet: A context in which numbers that are not finite are no cause for warnings.
     """
 
-    library: Any
-    view: Callable[[Tensor], Array]
-    tensor: Callable[[Array], Tensor]
-    copied: Callable[[Array], Array]
-    at_least: Callable[..., Array]
-    at_most: Callable[..., Array]
-    sign: Callable[[Array], Array]
-    take: Callable[..., Any]
-    quiet: Callable[[], AbstractContextManager[object]]
+    library: Any = np
+    view: Callable[[Tensor], Array] = staticmethod(Tensor.numpy)
+    tensor: Callable[[Array], Tensor] = staticmethod(torch.from_numpy)
+    copied: Callable[[Array], Array] = staticmethod(np.ndarray.copy)
+    at_least: Callable[..., Array] = staticmethod(np.maximum)
+    at_most: Callable[..., Array] = staticmethod(np.minimum)
+    take: Callable[..., Any] = staticmethod(partial(np.take, mode="clip"))  # other modes copy through a buffer
+    quiet: Callable[[], AbstractContextManager[object]] = staticmethod(partial(np.errstate, all="ignore"))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.library, name)
@@ -67,93 +78,30 @@ class Arrays:
 
     def empty(self, like: Array, *shape: int, dtype: torch.dtype) -> Array:
         """Memory of its own beside ``like``."""
-        raise NotImplementedError
-
-    def full(self, like: Array, *shape: int, value: float) -> Array:
-        """An array of one number, in the precision of ``like`` and beside it."""
-        raise NotImplementedError
-
-    def like(self, values: Array, other: Array) -> Array:
-        """In the precision of ``other``."""
-        raise NotImplementedError
-
-    def negative_powers(self, exponents: Array) -> Array:
-        """``2^-j``, exactly, for ``j`` from 0 to 63; float64."""
-        raise NotImplementedError
-
-    # -- sums and products: each run's bits do not depend on the others ----------------------------------------------------
-
-    def row_squares(self, matrices: Array) -> Array:
-        """``(R, k)``, the sums of squares of the rows of ``(R, k, m)``."""
-        raise NotImplementedError
-
-    def column_squares(self, matrices: Array) -> Array:
-        """``(R, m)``, the sums of squares of the columns of ``(R, k, m)``."""
-        raise NotImplementedError
-
-    def product(self, left: Array, right: Array) -> Array:
-        """``(R, k, m)`` times ``(R, m, n)``."""
-        raise NotImplementedError
-
-    def plus_product(self, matrix: Array, left: Array, right: Array, by: float = 1.0) -> Array:
-        """``matrix + by left right``."""
-        raise NotImplementedError
-
-    def inner(self, one: Array, other: Array) -> Array:
-        """``(R,)``, the sums of the products of the entries of ``(R, k, m)``."""
-        raise NotImplementedError
-
-    def times(self, matrices: Array, vectors: Array, out: Array) -> None:
-        """``(R, k, m)`` times ``(R, m)``."""
-        raise NotImplementedError
-
-    def transposed_times(self, matrices: Array, vectors: Array, out: Array) -> None:
-        """``(R, k, m)`` transposed times ``(R, k)``."""
-        raise NotImplementedError
-
-
-_NUMPY_TYPES = {
-    torch.float64: np.float64,
-    torch.float32: np.float32,
-    torch.int64: np.int64,
-    torch.bool: np.bool_,
-}
-
-_FEW = 1 << 18  # multiplications up to which a product is quicker in NumPy, whose library does not use threads below
-_BUFFER = 1 << 12  # numbers of a run up to which einsum's buffer, 8192 of all runs, does not cut a run's sum
-_POWERS = torch.tensor([2.0**-j for j in range(64)], dtype=torch.float64, device="cpu")  # exact, which pow need not be
-
-
-class _NumPy(Arrays):
-    library = np
-    view = staticmethod(Tensor.numpy)
-    tensor = staticmethod(torch.from_numpy)
-    copied = staticmethod(np.ndarray.copy)
-    at_least = staticmethod(np.maximum)
-    at_most = staticmethod(np.minimum)
-    take = staticmethod(partial(np.take, mode="clip"))  # other modes copy through a buffer
-    quiet = staticmethod(partial(np.errstate, all="ignore"))
-
-    def empty(self, like: Array, *shape: int, dtype: torch.dtype) -> Array:
         return np.empty(shape, _NUMPY_TYPES[dtype])
 
     def full(self, like: Array, *shape: int, value: float) -> Array:
+        """An array of one number, in the precision of ``like`` and beside it."""
         return np.full(shape, value, like.dtype)
 
     # The loops of einsum and of matmul take the matrices one by one.
 
     def row_squares(self, matrices: Array) -> Array:
+        """``(R, k)``, the sums of squares of the rows of ``(R, k, m)``."""
         return np.einsum("rij,rij->ri", matrices, matrices)
 
     def column_squares(self, matrices: Array) -> Array:
+        """``(R, m)``, the sums of squares of the columns of ``(R, k, m)``."""
         return np.einsum("rij,rij->rj", matrices, matrices)
 
     def product(self, left: Array, right: Array) -> Array:
+        """``(R, k, m)`` times ``(R, m, n)``."""
         if left.shape[1] * left.shape[2] * right.shape[2] <= _FEW:
             return np.matmul(left, right)
         return torch.bmm(torch.from_numpy(left), torch.from_numpy(right)).numpy()
 
     def plus_product(self, matrix: Array, left: Array, right: Array, by: float = 1.0) -> Array:
+        """``matrix + by left right``."""
         found = self.product(left, right)
         if by == -1.0:
             return np.subtract(matrix, found, found)
@@ -162,25 +110,32 @@ class _NumPy(Arrays):
         return np.add(matrix, found, found)
 
     def negative_powers(self, exponents: Array) -> Array:
+        """``2^-j``, exactly, for ``j`` from 0 to 63; float64."""
         return np.ldexp(1.0, -exponents)
 
     def like(self, values: Array, other: Array) -> Array:
+        """In the precision of ``other``."""
         return values.astype(other.dtype, copy=False)
 
     def inner(self, one: Array, other: Array) -> Array:
+        """``(R,)``, the sums of the products of the entries of ``(R, k, m)``."""
         if one.shape[1] * one.shape[2] > _BUFFER:
             flat = len(one), 1, one.shape[1] * one.shape[2]
             return np.matmul(one.reshape(flat), other.reshape(flat).transpose(0, 2, 1))[:, 0, 0]
         return np.einsum("rij,rij->r", one, other)
 
     def times(self, matrices: Array, vectors: Array, out: Array) -> None:
+        """``(R, k, m)`` times ``(R, m)``."""
         np.matmul(matrices, vectors[:, :, None], out[:, :, None])
 
     def transposed_times(self, matrices: Array, vectors: Array, out: Array) -> None:
+        """``(R, k, m)`` transposed times ``(R, k)``."""
         np.matmul(vectors[:, None, :], matrices, out[:, None, :])
 
 
 class _Torch(Arrays):
+    """The same through torch."""
+
     library = torch
 
     @staticmethod
@@ -252,7 +207,7 @@ class _Torch(Arrays):
         out.copy_(torch.bmm(torch.stack([vectors, vectors], dim=1), matrices)[:, 0])
 
 
-NUMPY: Arrays = _NumPy()
+NUMPY = Arrays()
 TORCH: Arrays = _Torch()
 
 

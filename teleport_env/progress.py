@@ -80,11 +80,6 @@ class Progress:
     diverged: Tensor
 
     @classmethod
-    def empty(cls, count: int, dtype: torch.dtype, device: torch.device | str) -> Progress:
-        """Zeros for ``count`` runs."""
-        return cls.of(Blocks.empty(count, dtype, device))
-
-    @classmethod
     def of(cls, blocks: Blocks) -> Progress:
         """The numbers that lie in ``blocks``."""
         rows: dict[str, Tensor] = {name: blocks.floats[i] for i, name in enumerate(FLOATS)}
