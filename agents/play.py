@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import Agent
-from teleport_env.envs.settings import DIVERGED_RETURN, Settings
+from teleport_env.envs.rewards import DIVERGED_RETURN
+from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
 from teleport_env.registration import id_of

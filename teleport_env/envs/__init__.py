@@ -2,6 +2,7 @@
 
 from teleport_env.envs.episodes import Episodes, describe_status
 from teleport_env.envs.features import FEATURES, Feature, compute_features
+from teleport_env.envs.rewards import Reward, Turn
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.single import TeleportEnv
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -10,9 +11,11 @@ __all__ = [
     "FEATURES",
     "Episodes",
     "Feature",
+    "Reward",
     "Settings",
     "TeleportEnv",
     "TeleportVectorEnv",
+    "Turn",
     "compute_features",
     "describe_status",
 ]

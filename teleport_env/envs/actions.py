@@ -68,14 +68,17 @@ class ActionReader:
     Args:
         settings: What is played.
         count: ``B``.
+
+    Attributes:
+        zeros: What zeros ask, where that is a gradient step of everybody at the rate there is; else None.
     """
 
     def __init__(self, settings: Settings, count: int) -> None:
         self._settings, self._count, self._device = settings, count, settings.device
         self._factors = torch.tensor(settings.rate_factors, dtype=settings.dtype, device=settings.device)
         self._one_rate = settings.rate_factors == (1.0,)
-        # what action 0 asks of everybody, in the schedule mode
-        self._plain_step = Actions(None) if settings.rate_factors[0] == 1.0 else None
+        plain = settings.action_mode == "schedule" and settings.rate_factors[0] == 1.0
+        self.zeros = Actions(None) if plain else None
 
     def __call__(self, action: Any) -> Actions:
         """What the actions ask.
@@ -98,12 +101,12 @@ class ActionReader:
         steps, total = len(settings.rate_factors), settings.action_count
         checked = False
         if isinstance(action, np.ndarray) and action.dtype == np.int64 and action.shape == (count,):
-            if self._plain_step is not None and not np.count_nonzero(action):
-                return self._plain_step
             # as unsigned integers, in which negative ones are large
             largest = action.view(np.uint64).max()
             if largest < steps:
-                return Actions(None, self._factors.take(self._tensor(action, integers=True)))
+                return Actions(
+                    None, None if self._one_rate else self._factors.take(self._tensor(action, integers=True))
+                )
             checked = bool(largest < total)
         chosen = self._tensor(action, integers=True)
         if not checked:

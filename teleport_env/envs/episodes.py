@@ -28,7 +28,8 @@ from torch import Tensor
 from teleport_env.arrays import Array
 from teleport_env.envs.actions import Actions
 from teleport_env.envs.features import HIGH, LOW, Allowance, FeatureWriter
-from teleport_env.envs.settings import DIVERGED_RETURN, Settings
+from teleport_env.envs.rewards import Turn
+from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import LineSearch
 from teleport_env.problems.base import Problem
 from teleport_env.progress import AT
@@ -127,10 +128,6 @@ class Episodes:
         self._some_wait = True  # not known either
         self._writer: FeatureWriter | None = None
 
-    @property
-    def _cost_view(self) -> Array:
-        return self.runs.ledger.cost_view
-
     def __getstate__(self) -> dict[str, Any]:
         views = {"_xp", "_now", "_next", "_action_counts", "_return_sums", "_terminated", "_truncated", "_floor"}
         views |= {"_writer"}
@@ -178,7 +175,7 @@ class Episodes:
             self.prices = torch.tensor(prices, dtype=torch.float64, device=self.settings.device)
             if self.settings.action_mode != "schedule":
                 self._move_price = self.runs.price_of_move()
-        if self.settings.reward == "terminal" and self.measures_apart:
+        if self.settings.reward.measures and self.measures_apart:
             which = None if mask is None else mask.nonzero().squeeze(1)
             self.initial_full_loss[rows] = self.runs.evaluate(which)["loss"]
         self._look()
@@ -232,18 +229,15 @@ class Episodes:
             together
             and runs.books.sane
             and float(row["loss"].min()) > s.tolerance
-            and float(self._cost_view.max()) + 1.0 <= s.budget + _SLACK
+            and float(self.runs.ledger.cost_view.max()) + 1.0 <= s.budget + _SLACK
             and self._most_actions_taken < self.most_actions
         )
-        if quiet and s.reward == "log_decrease" and cost_before is None:  # everybody goes on
-            reward = xp.empty(before, self.count, dtype=torch.float64)
-            xp.subtract(before, self._now, out=reward)
+        if quiet and s.reward.pays_decrease and cost_before is None:  # everybody goes on
+            reward = before - self._now
             if idle is not None:
                 reward[xp.view(idle)] = 0.0
             xp.add(self._return_sums, reward, out=self._return_sums)
-            none = xp.empty(before, 2, self.count, dtype=torch.bool)
-            none[...] = False
-            return Outcome(reward, none[0], none[1], None)
+            return Outcome(reward, xp.copied(self._terminated), xp.copied(self._truncated), None)
         with runs.quiet():
             return self._finish(before, cost_before, idle)
 
@@ -262,7 +256,7 @@ class Episodes:
         s, runs, xp = self.settings, self.runs, self._xp
         diverged = runs.books.diverged
         terminated = (runs.books.row["loss"] <= s.tolerance) | diverged
-        truncated = (self._cost_view + 1.0 > s.budget + _SLACK) | (self._action_counts >= self.most_actions)
+        truncated = (self.runs.ledger.cost_view + 1.0 > s.budget + _SLACK) | (self._action_counts >= self.most_actions)
         truncated &= ~terminated
         if idle is not None:
             playing = ~xp.view(idle)
@@ -270,9 +264,9 @@ class Episodes:
             truncated &= playing
         ended = terminated | truncated
         some = bool(ended.any())
-        reward = self._decrease(before) if s.reward == "log_decrease" else xp.view(self._final(xp.tensor(ended)))
+        reward = self._paid(before, ended)
         if cost_before is not None:
-            reward -= s.cost_weight * (self._cost_view - xp.view(cost_before))
+            reward -= s.cost_weight * (self.runs.ledger.cost_view - xp.view(cost_before))
         if idle is not None:
             reward[xp.view(idle)] = 0.0
         xp.add(self._return_sums, reward, out=self._return_sums)
@@ -329,29 +323,28 @@ class Episodes:
         xp.log10(floored, out=found)
         return found
 
-    def _decrease(self, before: Array) -> Array:
-        """The reward ``log_decrease`` ``(B,)``, in memory of its own; ``before``: the orders before the action."""
-        xp, diverged = self._xp, self.runs.books.diverged
-        reward = xp.empty(before, self.count, dtype=torch.float64)
-        xp.subtract(before, self._now, out=reward)
-        if bool(diverged.any()):
-            start = self._orders_of(self.runs.progress.initial_loss[xp.tensor(diverged)])
-            # a run that starts at a loss that is not finite has gained nothing before
-            gained = torch.nan_to_num(xp.tensor(start - before[diverged]), nan=0.0, posinf=0.0, neginf=0.0)
-            reward[diverged] = xp.view(DIVERGED_RETURN - gained)
-        return reward
+    def _paid(self, before: Array, ended: Array) -> Array:
+        """What the reward pays, ``(B,)`` in memory of its own.
 
-    def _final(self, ended: Tensor) -> Tensor:
-        """The reward ``terminal`` ``(B,)``, in memory of its own; ``ended`` ``(B,)``: whose episodes end."""
-        p, xp = self.runs.progress, self._xp
-        final, first = p.loss, p.initial_loss
-        if self.measures_apart and bool(ended.any()):
-            rows = ended.nonzero().squeeze(1)
-            final, first = p.loss.clone(), self.initial_full_loss
+        Raises:
+            ValueError: It pays something else than a number per run.
+        """
+        p, xp, reward = self.runs.progress, self._xp, self.settings.reward
+        over = xp.tensor(ended)
+
+        def whole() -> tuple[Tensor, Tensor]:
+            if not (self.measures_apart and bool(over.any())):
+                return p.initial_loss, p.loss
+            rows, final = over.nonzero().squeeze(1), p.loss.clone()
             final[rows] = self.runs.evaluate(rows)["loss"]
-        start, end = xp.tensor(self._orders_of(first)), xp.tensor(self._orders_of(final))
-        reward = torch.where(ended, start - end, 0.0)
-        return reward.masked_fill_(p.diverged, DIVERGED_RETURN)
+            return self.initial_full_loss, final
+
+        orders = xp.tensor(before), xp.tensor(self._now)
+        paid = reward.pay(Turn(p, *orders, over, lambda loss: xp.tensor(self._orders_of(loss)), whole))
+        if not isinstance(paid, Tensor) or paid.shape != (self.count,):
+            shape = tuple(paid.shape) if isinstance(paid, Tensor) else type(paid).__name__
+            raise ValueError(f"the reward {reward.name!r} must pay a tensor of shape {(self.count,)}, got {shape}")
+        return xp.view(paid.to(torch.float64, copy=True))
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -410,7 +403,7 @@ class Episodes:
             "learning_rate": copied(row["learning_rate"]),
             "step": copied(whole[AT["steps"]]),
             "teleports": copied(whole[AT["teleports"]]),
-            "cost": copied(self._cost_view),
+            "cost": copied(self.runs.ledger.cost_view),
             "loss_change": copied(row["loss_change"]),
             "teleport_status": copied(whole[AT["status"]]),
             "converged": row["loss"] <= self.settings.tolerance,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from teleport_env.envs.rewards import Reward, reward_from
 from teleport_env.optimizers import Optimizer, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.problems.base import SPLITS, Problem
@@ -18,13 +19,9 @@ from teleport_env.searches.coordinates import coordinates
 
 ACTION_MODES = ("schedule", "group", "hybrid")
 OBSERVATIONS = ("features", "params", "both")
-REWARDS = ("log_decrease", "terminal")
 ON_TELEPORT = ("keep", "reset")
 OUTPUTS = ("numpy", "torch")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-DIVERGED_RETURN = -2.0
-"""The undiscounted return, in orders of magnitude, of an episode that diverged."""
 
 MAX_GROUP_DIM = 4096
 """Most algebra coordinates that a group action may have: a policy cannot act in the half million of two GL(512)."""
@@ -50,7 +47,7 @@ class Settings:
     budget: float
     tolerance: float
     observation: str
-    reward: str
+    reward: Reward
     cost_weight: float
     on_teleport: str
     dtype: torch.dtype
@@ -74,7 +71,7 @@ class Settings:
         budget: float | None = None,
         tolerance: float | None = None,
         observation: str = "features",
-        reward: str = "log_decrease",
+        reward: str | Reward = "log_decrease",
         cost_weight: float = 0.0,
         on_teleport: str = "keep",
         dtype: str | torch.dtype | None = None,
@@ -121,7 +118,7 @@ class Settings:
             budget=number("budget", _or(budget, defaults.budget), least=2, most=1e15),
             tolerance=number("tolerance", _or(tolerance, defaults.tolerance), above=0),
             observation=known("observation", observation, OBSERVATIONS),
-            reward=known("reward", reward, REWARDS),
+            reward=reward_from(reward),
             cost_weight=number("cost_weight", cost_weight, least=0),
             on_teleport=known("on_teleport", on_teleport, ON_TELEPORT),
             dtype=_dtype(_or(dtype, defaults.dtype)),

@@ -115,7 +115,10 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
         episodes, pending = self.episodes, None
-        asked = self._read(actions)  # an action that is refused changes nothing
+        asked = None
+        if isinstance(actions, np.ndarray) and actions.dtype == np.int64 and actions.shape == (self.num_envs,):
+            asked = None if np.count_nonzero(actions) else self._read.zeros  # most often: nothing to read
+        asked = asked or self._read(actions)  # an action that is refused changes nothing
         if self._some_pending:
             pending = self._pending.clone()
             self._begin_next(pending)

@@ -1,0 +1,101 @@
+"""What an action is paid: two rewards under their names, and the base class of a user's own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from teleport_env.progress import Progress
+from teleport_env.reading import known
+
+DIVERGED_RETURN = -2.0
+"""The undiscounted return, in orders of magnitude, of an episode that diverged."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one action made of ``B`` runs. *Orders* are ``log10`` of a loss, floored at the tolerance, in float64.
+
+    Attributes:
+        progress: The runs' own numbers after the action; not to be written to.
+        before: ``(B,)``: the orders before the action.
+        after: ``(B,)``: the orders after it.
+        ended: ``(B,)`` bool: whose episodes the action ended.
+        orders: Function from losses ``(R,)`` to their orders ``(R,)``.
+        whole: Function that gives the losses ``(B,)`` at the start and at the end of the episodes that ended, on the whole
+            training set (of the others on their current data); for rewards that set `Reward.measures`.
+    """
+
+    progress: Progress
+    before: Tensor
+    after: Tensor
+    ended: Tensor
+    orders: Callable[[Tensor], Tensor]
+    whole: Callable[[], tuple[Tensor, Tensor]]
+
+
+class Reward(ABC):
+    """How an action is paid; the sum over an episode is what the episode returns.
+
+    The environment subtracts ``cost_weight`` times the cost of the action, and pays runs that wait nothing.
+
+    Attributes:
+        name: Its name, for messages.
+        measures: Whether it reads `Turn.whole`: the loss on the whole training set is then measured at every start.
+        pays_decrease: Whether a run that goes on is paid ``before - after`` and nothing else, which the environment then
+            pays without asking.
+    """
+
+    name: ClassVar[str]
+    measures: ClassVar[bool] = False
+    pays_decrease: ClassVar[bool] = False
+
+    @abstractmethod
+    def pay(self, turn: Turn) -> Tensor:
+        """The reward of every run, ``(B,)`` float64; a row depends on that row of ``turn`` alone."""
+
+
+class LogDecrease(Reward):
+    """The orders of magnitude that the loss went down by. An episode that diverged returns -2 in all."""
+
+    name = "log_decrease"
+    pays_decrease = True
+
+    def pay(self, turn: Turn) -> Tensor:
+        reward, diverged = turn.before - turn.after, turn.progress.diverged
+        if bool(diverged.any()):
+            start = turn.orders(turn.progress.initial_loss[diverged])
+            # a run that starts at a loss that is not finite has gained nothing before
+            gained = torch.nan_to_num(start - turn.before[diverged], nan=0.0, posinf=0.0, neginf=0.0)
+            reward[diverged] = DIVERGED_RETURN - gained
+        return reward
+
+
+class Terminal(Reward):
+    """The same sum at the end of the episode, on the whole training set."""
+
+    name = "terminal"
+    measures = True
+
+    def pay(self, turn: Turn) -> Tensor:
+        start, end = map(turn.orders, turn.whole())
+        return torch.where(turn.ended, start - end, 0.0).masked_fill_(turn.progress.diverged, DIVERGED_RETURN)
+
+
+REWARDS: dict[str, Reward] = {reward.name: reward for reward in (LogDecrease(), Terminal())}
+
+
+def reward_from(value: Any) -> Reward:
+    """The reward of that name, or the `Reward` itself.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(value, Reward):
+        return value
+    return REWARDS[known("reward", value, REWARDS, "Rewards of your own derive from teleport_env.envs.Reward.")]
