@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -24,54 +25,30 @@ from teleport_env.searches.base import Found, Start
 from teleport_env.symmetries.base import Symmetry
 
 
-class _Counting(Problem):
-    """A problem that counts the rows it evaluates, whoever asks: what a search should have charged."""
+class _Counting:
+    """Counts the rows that are evaluated, whoever asks: what a search should have charged.
+
+    Attributes:
+        problem: A twin of the problem, which counts.
+        forward, gradient: Rows evaluated so far.
+    """
 
     def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.name = problem.name
-        self.forward = 0
-        self.gradient = 0
+        self.forward = self.gradient = 0
+        self._own = problem
+        self.problem = copy.copy(problem)
+        vars(self.problem).update(loss=self._loss, loss_and_gradient=self._loss_and_gradient)
 
-    def __getattr__(self, name: str) -> Any:  # what a problem has beyond the base class
-        if name == "problem":
-            raise AttributeError(name)
-        return getattr(self.problem, name)
-
-    def sample(self, generator: Streams, count: int, split: str) -> Instance:
-        return self.problem.sample(generator, count, split)
-
-    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+    def _loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         if params.requires_grad and torch.is_grad_enabled():
             self.gradient += len(params)  # the forward half of a gradient
         else:
             self.forward += len(params)
-        return self.problem.loss(params, instance, batch)
+        return self._own.loss(params, instance, batch)
 
-    def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
+    def _loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         self.gradient += len(params)
-        return self.problem.loss_and_gradient(params, instance, batch)
-
-    @property
-    def symmetries(self) -> Mapping[str, Symmetry]:
-        return self.problem.symmetries
-
-    @property
-    def batch_size(self) -> int | None:
-        return self.problem.batch_size
-
-    def num_examples(self, instance: Instance) -> int:
-        return self.problem.num_examples(instance)
-
-    def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
-        return self.problem.gradient_flops(instance, batch_size)
-
-    @property
-    def output_curvature(self) -> float | None:
-        return self.problem.output_curvature
-
-    def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None] | None:
-        return self.problem.layer_inputs(params, instance, batch)
+        return self._own.loss_and_gradient(params, instance, batch)
 
 
 class _Batches:
@@ -93,7 +70,7 @@ class _Trial:
 
     def __init__(self, search: Search, problem: Problem, symmetry: Symmetry, rate: float, origin: Start) -> None:
         self.counting = _Counting(problem)
-        self.evaluator = Evaluator(self.counting, origin.instance, origin.batch)
+        self.evaluator = Evaluator(self.counting.problem, origin.instance, origin.batch)
         self.source = None if problem.batch_size is None else _Batches(problem, origin.instance)
         self.start = replace(
             origin, evaluator=self.evaluator, streams=Streams(origin.streams.keys.clone()), batches=self.source

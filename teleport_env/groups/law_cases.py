@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, Group
+from teleport_env.groups.base import Element, Group, map_element
 from teleport_env.random import Streams, key_of
+
+C = TypeVar("C")
 
 NEAR = 1e-7
 FAR = 3.0
@@ -84,3 +87,31 @@ class Case:
 def parts(element: Element) -> tuple[Tensor, ...]:
     """The tensors of an element: one, or one a factor."""
     return element if isinstance(element, tuple) else (element,)
+
+
+def check_laws(laws: Iterable[Callable[[C], Verdict]], case: Callable[[], C]) -> list[tuple[str, bool, str]]:
+    """For each law its name, whether it holds, and if not, why.
+
+    A law whose check raises counts as broken, with the exception as the reason.
+
+    Args:
+        laws: The laws.
+        case: Makes what a law is checked on, anew for each.
+    """
+    results = []
+    for law in laws:
+        try:
+            verdict = law(case())
+        except Exception as error:
+            verdict = Verdict(False, f"{type(error).__name__}: {error}")
+        results.append((getattr(law, "__name__", repr(law)), verdict.ok, verdict.reason))
+    return results
+
+
+def spoiled_rows(element: Element, value: float) -> Element:
+    """The elements with row 0 filled with ``value``."""
+
+    def spoiled(part: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(part[:1], value), part[1:]])
+
+    return map_element(spoiled, element)

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from teleport_env.groups.arguments import single
 from teleport_env.groups.base import Element, Group, map_element, select
-from teleport_env.groups.law_cases import HOLDS, NEAR, Case, Verdict, parts
+from teleport_env.groups.law_cases import HOLDS, NEAR, Case, Verdict, check_laws, parts, spoiled_rows
 from teleport_env.random import key_of
 
 Law = Callable[[Case], Verdict]
@@ -215,30 +216,25 @@ def rows_are_independent(case: Case) -> Verdict:
 def broken_rows_harm_nobody(case: Case) -> Verdict:
     """A row of NaN makes nothing raise, stays visibly broken, and leaves the bits of the other rows alone."""
     group = case.group
-    spoil = torch.arange(case.count, device="cpu") == 0
-    rest = ~spoil
-
-    def spoiled(part: Tensor) -> Tensor:
-        return part.masked_fill(spoil.reshape(-1, *([1] * (part.ndim - 1))), torch.nan)
-
     a, b = case.element("a"), case.element("b")
     if not all(part.is_floating_point() for part in parts(a)):
         return HOLDS  # integers cannot be NaN
     operations: dict[str, tuple[Callable[[], Element], Callable[[], Element]]] = {
-        "compose": (lambda: group.compose(map_element(spoiled, a), b), lambda: group.compose(a, b)),
-        "inverse": (lambda: group.inverse(map_element(spoiled, a)), lambda: group.inverse(a)),
+        "compose": (lambda: group.compose(spoiled_rows(a, torch.nan), b), lambda: group.compose(a, b)),
+        "inverse": (lambda: group.inverse(spoiled_rows(a, torch.nan)), lambda: group.inverse(a)),
     }
     if group.continuous:
         xi = case.coordinates("xi", length=1.0)
-        operations["exp"] = (lambda: group.exp(spoiled(xi)), lambda: group.exp(xi))
-        operations["retract"] = (lambda: group.retract(spoiled(xi)), lambda: group.retract(xi))
+        broken_xi = single(spoiled_rows(xi, torch.nan))
+        operations["exp"] = (lambda: group.exp(broken_xi), lambda: group.exp(xi))
+        operations["retract"] = (lambda: group.retract(broken_xi), lambda: group.retract(xi))
     for name, (broken, sound) in operations.items():
         try:
             got = broken()
         except Exception as error:
             return Verdict(False, f"{name} raised {type(error).__name__} because of one row of NaN: {error}")
-        pairs = zip(parts(select(got, rest)), parts(select(sound(), rest)), strict=True)
-        if not all(torch.equal(x, y) for x, y in pairs):
+        pairs = zip(parts(got), parts(sound()), strict=True)
+        if not all(torch.equal(x[1:], y[1:]) for x, y in pairs):
             return Verdict(False, f"{name}: a row of NaN changed other rows")
         if all(bool(torch.isfinite(part[0]).all()) for part in parts(got)):
             return Verdict(False, f"{name} turned a row of NaN into finite numbers")
@@ -310,20 +306,11 @@ def laws_of(group: Group) -> tuple[Law, ...]:
 
 
 def group_laws(group: Group, seed: int = 0, count: int = 7) -> list[tuple[str, bool, str]]:
-    """Check all laws of a group; for each its name, whether it holds, and if not, why.
-
-    A law whose check raises counts as broken, with the exception as the reason.
+    """Check all laws of a group (`check_laws`); for each its name, whether it holds, and if not, why.
 
     Args:
         group: The group.
         seed: Seed of the random elements.
         count: Number of elements ``B``.
     """
-    results = []
-    for law in laws_of(group):
-        try:
-            verdict = law(Case(group, seed, count))
-        except Exception as error:
-            verdict = Verdict(False, f"{type(error).__name__}: {error}")
-        results.append((getattr(law, "__name__", repr(law)), verdict.ok, verdict.reason))
-    return results
+    return check_laws(laws_of(group), lambda: Case(group, seed, count))

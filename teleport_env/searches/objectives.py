@@ -88,9 +88,10 @@ class GradientNorm(Objective):
 
     name = "gradient_norm"
     needs_gradient = True
+    sign: ClassVar[float] = 1.0
 
     def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        return ordered(squared_norm(_known(gradient, self.name)))
+        return ordered(self.sign * squared_norm(_known(gradient, self.name)))
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,11 @@ class Relative(GradientNorm):
 
 
 @dataclass(frozen=True)
-class BalanceGradient(Objective):
+class BalanceGradient(GradientNorm):
     """Minus the squared gradient norm: a flat point, from which a larger learning rate holds."""
 
     name = "balance_gradient"
-    needs_gradient = True
-
-    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        return ordered(-squared_norm(_known(gradient, self.name)))
+    sign: ClassVar[float] = -1.0
 
 
 @dataclass(frozen=True)

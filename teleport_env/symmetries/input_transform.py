@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups import GL, SO, Group
+from teleport_env.groups.arguments import single
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
@@ -63,22 +64,17 @@ class InputTransform(Symmetry):
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """``W_1 -> W_1 g^-1``; the other layers are unchanged."""
-        return self._first_times(params, self.group.as_matrices(self.group.inverse(g)))
+        return self._first_times(params, single(self.group.inverse(g)))
 
     def move_data(self, g: Element, data: Tensor, instance: Instance) -> Tensor:
         """``g X`` for inputs ``X`` ``(B, m, n)``, one column an example."""
-        matrix = self.group.as_matrices(g)
-        assert isinstance(matrix, Tensor)
-        return product(matrix, data)
+        return product(single(g), data)
 
     def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
         """``G_1 -> G_1 g'``: the gradient at the moved weights on the moved data."""
-        matrix = self.group.as_matrices(g)
-        assert isinstance(matrix, Tensor)
-        return self._first_times(gradient, matrix.mT)
+        return self._first_times(gradient, single(g).mT)
 
-    def _first_times(self, vector: Tensor, matrix: Element) -> Tensor:
-        assert isinstance(matrix, Tensor)
+    def _first_times(self, vector: Tensor, matrix: Tensor) -> Tensor:
         first, *rest = self.layers.weights(vector)
         width = self.layers.widths[0]
         moved = torch.cat([product(first[:, :, :width], matrix), first[:, :, width:]], dim=2)

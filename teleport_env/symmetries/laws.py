@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element, map_element, select
-from teleport_env.groups.law_cases import HOLDS, Verdict
+from teleport_env.groups.law_cases import HOLDS, Verdict, check_laws, parts, spoiled_rows
 from teleport_env.groups.law_cases import Case as GroupCase
 from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.base import Symmetry
@@ -221,15 +221,11 @@ def rows_are_independent(case: SymmetryCase) -> Verdict:
 def broken_rows_harm_nobody(case: SymmetryCase) -> Verdict:
     """An element of zeros or of NaN makes nothing raise, is visible in its row, and leaves the other rows' bits alone."""
     g, gradient = case.element("g"), case.gradient(case.params)
-    parts = g if isinstance(g, tuple) else (g,)
-    if not all(part.is_floating_point() for part in parts):
+    if not all(part.is_floating_point() for part in parts(g)):
         return HOLDS  # integers cannot be NaN
     every = torch.arange(case.count, device=case.params.device)
-    spoil = every == 0
     for value in (torch.nan, 0.0):
-        broken = map_element(
-            lambda part, value=value: part.masked_fill(spoil.reshape(-1, *([1] * (part.ndim - 1))), value), g
-        )
+        broken = spoiled_rows(g, value)
         for name, operation in _operations(case).items():
             if name == "ascent_direction":
                 continue  # made without an element
@@ -283,16 +279,9 @@ def symmetry_laws(
     seed: int = 0,
     length: float = 0.5,
 ) -> list[tuple[str, bool, str]]:
-    """Check all laws that apply; for each its name, whether it holds, and if not, why.
+    """Check all laws that apply (`check_laws`); for each its name, whether it holds, and if not, why.
 
-    A law whose check raises counts as broken, with the exception as the reason. Arguments: see `SymmetryCase`; float64.
+    Arguments: see `SymmetryCase`; float64.
     """
     case = SymmetryCase(symmetry, loss, params, instance, batch, move_instance, seed, length)
-    results = []
-    for law in laws_of(symmetry):
-        try:
-            verdict = law(case)
-        except Exception as error:
-            verdict = Verdict(False, f"{type(error).__name__}: {error}")
-        results.append((getattr(law, "__name__", repr(law)), verdict.ok, verdict.reason))
-    return results
+    return check_laws(laws_of(symmetry), lambda: case)
