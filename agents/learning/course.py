@@ -11,22 +11,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from teleport_env.agents.base import Agent
+from teleport_env.agents.learning.algorithm import build, generators, writer
 from teleport_env.agents.learning.command import command
-from teleport_env.agents.learning.masked import Inputs, MaskedPolicy
+from teleport_env.agents.learning.masked import MaskedPolicy
 from teleport_env.agents.learning.moves_env import Moves
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.sb3 import SB3VecEnv
@@ -51,6 +48,7 @@ from teleport_env.agents.policies.settings import Family
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.tuning.own_menu import FoundRule, Menu, Searched, search_plans, search_rules
 from teleport_env.agents.tuning.plans import Plan
+from teleport_env.agents.versions import versions
 from teleport_env.files import check_folder, write
 from teleport_env.registration import id_of
 
@@ -114,23 +112,13 @@ class Course:
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, Policy | None] = (-np.inf, None)
         saved = read_policy_file(self.path, CHECKPOINT) if self.path.exists() else None
-        if saved is not None and not training.same_course(saved.settings.get("training", {})):
+        found = saved.settings if saved else {}
+        if saved is not None and not training.same_course(found.get("training", {})):
             raise ValueError(
                 f"{self.path} belongs to a training with other settings; give another folder with --out, or remove it"
             )
-        check_folder(training.out)
-        for problem in training.task.problems:  # data that are missing are told before any problem is searched on
-            made = training.task.alone(problem).settings().problem
-            for split in ("train", "validation"):
-                made.instances(torch.zeros(1, dtype=torch.int64), split)
-        if (seen := training.schedule.rollout * training.schedule.segment) < training.task.longest:
-            report(
-                f"Episodes take up to {training.task.longest} decisions, but a segment ends after {seen}: nothing will be "
-                "learned of what comes later. Raise segment, or steps_per_action"
-            )
-        self.writer = _writer(training) if training.tensorboard else None
-        torch.set_num_threads(1)  # the tensors are small
-        found = saved.settings if saved else {}
+        self._look_first()
+        self.writer = writer(training) if training.tensorboard else None
         self.plans: dict[str, Searched] = {}
         self.rules: dict[str, FoundRule] = {}
         self.games: dict[str, _Game] = {}
@@ -154,12 +142,31 @@ class Course:
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise PolicyFileError(f"{self.path} is refused: it does not fit the network ({error})") from error
 
+    def _look_first(self) -> None:
+        """Whether the results can be written and the data are there, before any problem is searched on."""
+        task, schedule = self.training.task, self.training.schedule
+        check_folder(self.training.out)
+        for problem in task.problems:
+            made = task.alone(problem).settings().problem
+            for split in ("train", "validation"):
+                made.instances(torch.zeros(1, dtype=torch.int64), split)
+        if (seen := schedule.rollout * schedule.segment) < task.longest:
+            self.report(
+                f"Episodes take up to {task.longest} decisions, but a segment ends after {seen}: nothing will be "
+                "learned of what comes later. Raise segment, or steps_per_action"
+            )
+
     # -- the parts -----------------------------------------------------------------------------------------------------
 
     def _environment(self) -> Mixture | Moves:
         """What is played on."""
-        parts = [part for game in self.games.values() for part in self._parts(game)]
-        return Mixture(parts, self.teleports, len(self.training.task.rate_factors), self.training.learner.reward_scale)
+        task = self.training.task
+        parts = [
+            Part(self._runs(game, one), game.slots, game.prices)
+            for game in self.games.values()
+            for one in task.rate_multiples
+        ]
+        return Mixture(parts, self.teleports, len(task.rate_factors), self.training.learner.reward_scale)
 
     def _network(self) -> OnPolicyAlgorithm:
         """The algorithm with its network."""
@@ -180,9 +187,10 @@ class Course:
             self.report(
                 f"The best of {searched.tried} gains {searched.gained:.2f} orders of magnitude: {searched.plan}"
             )
+        searches = alone.settings().searches
         if rule is not None:
             self.rules[problem] = FoundRule(**rule)
-        elif alone.teaching.rules and alone.settings().searches and not resumed:
+        elif alone.teaching.rules and searches and not resumed:
             self.report(f"Searching {alone.teaching.rules} rules on the train split{where}")
             best = search_rules(_menu(alone, alone.teaching.rules))
             self.rules[problem] = best
@@ -191,11 +199,8 @@ class Course:
             )
         teacher = teacher_of(alone, self.training.teaching.teachers)
         rate = alone.task.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
-        if shown is not None:
-            rate = shown.environment["learning_rate"]
-        if teacher is not None:
-            rate = teacher.environment["learning_rate"]
-        searches = alone.settings().searches
+        if brings := teacher or shown:
+            rate = brings.environment["learning_rate"]
         slots = tuple(range(len(searches)))
         if self.training.task.several:
             slots = tuple(slot for slot, search in enumerate(self.training.task.filled(problem)) if search is not None)
@@ -215,10 +220,6 @@ class Course:
         arguments = {**training.environment, "learning_rate": multiple * game.learning_rate}
         count = self.training.schedule.runs // (len(self.games) * len(self.training.task.rate_multiples))
         return SB3VecEnv(id_of(training.only), count, bootstrap_truncated=False, split="train", **arguments)
-
-    def _parts(self, game: _Game) -> list[Part]:
-        """Runs of a problem at each multiple of its rate."""
-        return [Part(self._runs(game, one), game.slots, game.prices) for one in self.training.task.rate_multiples]
 
     def _warm_start(self) -> None:
         seen, shown = [], []
@@ -348,54 +349,46 @@ class Course:
             for part in [*linear, policy.action_net]
         )
 
-    def _provenance(self) -> dict[str, Any]:
-        training = self.training
-        start = recipe(training.task.problem, training.task.optimizer, training.task.action_mode, training.task.budget)
+    def _shared(self, temperature: float) -> dict[str, Any]:
+        """What every policy of this training has, whatever its mode."""
+        training, task = self.training, self.training.task
+        start = recipe(task.problem, task.optimizer, task.action_mode, task.budget)
         return {
-            "command": command(training, start),
-            "training": {**training.to_json(), "out": ""},
-            "versions": _versions(),
+            "name": training.name,
+            "kind": "control" if training.control else "learned",
+            "problems": task.problems,
+            "features": task.features,
+            "stochastic": temperature > 0.0,
+            "layers": self._layers(),
+            "provenance": {
+                "command": command(training, start),
+                "training": {**training.to_json(), "out": ""},
+                "versions": versions(),
+            },
         }
 
     def _policy(self, temperature: float = 0.0) -> Policy:
         """The network as it is now, as an agent; a temperature above 0 divides the logits that it draws from."""
-        layers = self._layers()
+        training, shared = self.training, self._shared(temperature)
         if temperature not in (0.0, 1.0):
-            weight, bias = layers[-1]
-            layers = (*layers[:-1], (weight / np.float32(temperature), bias / np.float32(temperature)))
-        training = self.training
-        provenance = self._provenance()
+            *rest, last = shared["layers"]
+            shared["layers"] = (*rest, tuple(part / np.float32(temperature) for part in last))
+        provenance = shared["provenance"]
         if training.teaching.teachers:
             taught = {p: game.teacher for p, game in self.games.items() if game.teacher is not None}
             provenance["teachers"] = {p: teacher.provenance.get("command") for p, teacher in taught.items()}
         plans, rules = plain(self.plans), plain(self.rules)
-        shared: dict[str, Any] = {
-            "name": training.name,
-            "kind": "control" if training.control else "learned",
-            "problems": training.task.problems,
-            "features": training.task.features,
-            "layers": layers,
-            "price_inputs": training.task.price_inputs,
-            "stochastic": temperature > 0.0,
-        }
+        shared["price_inputs"] = training.task.price_inputs
         environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
         if training.task.several:
+            provenance |= {"plans": plans, "rules": rules}
+            task = training.task
+            environment = {"rate_factors": list(task.rate_factors), "steps_per_action": task.steps_per_action}
             families = {p: Family(environments[p], game.slots, game.prices or ()) for p, game in self.games.items()}
-            return LearnedSchedule(
-                **shared,
-                environment={
-                    "rate_factors": list(training.task.rate_factors),
-                    "steps_per_action": training.task.steps_per_action,
-                },
-                families=families,
-                slots=training.task.slots,
-                provenance={**provenance, "plans": plans, "rules": rules},
-            )
-        (problem,) = training.task.problems
+            return LearnedSchedule(**shared, environment=environment, families=families, slots=task.slots)
+        problem = training.only
         provenance |= {"plan": plans.get(problem), "rule": rules.get(problem)}
-        return LearnedSchedule(
-            **shared, environment=environments[problem], prices=self.games[problem].prices, provenance=provenance
-        )
+        return LearnedSchedule(**shared, environment=environments[problem], prices=self.games[problem].prices)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -441,71 +434,7 @@ def _menu(training: Training, count: int) -> Menu:
     return Menu(training.only, environment, count, training.task.budget, training.task.learning_rate is not None)
 
 
-def build(
-    training: Training, kind: type[ActorCriticPolicy], env: VecEnv, more: int, settings: Mapping[str, Any]
-) -> OnPolicyAlgorithm:
-    """The algorithm of a training.
-
-    Args:
-        training: The settings.
-        kind: Actor and critic.
-        env: What they play on.
-        more: How many of the last numbers of an observation they read beside the named features.
-        settings: Further settings of ``kind``.
-    """
-    shared: dict[str, Any] = {
-        "n_steps": training.schedule.rollout,
-        "learning_rate": training.learner.step_size,
-        "gamma": training.learner.discount,
-        "gae_lambda": training.learner.trace,
-        "ent_coef": training.learner.entropy,
-        "device": "cpu",
-        "policy_kwargs": {
-            "net_arch": {"pi": list(training.learner.hidden), "vf": list(training.learner.hidden)},
-            "activation_fn": nn.Tanh,
-            "features_extractor_class": Inputs,
-            "features_extractor_kwargs": {
-                "names": training.task.features,
-                "shares": more,
-            },
-            **settings,
-        },
-    }
-    if training.learner.algorithm == "a2c":
-        return A2C(kind, env, use_rms_prop=False, **shared)
-    size = training.schedule.runs * training.schedule.rollout // training.learner.minibatches
-    return PPO(kind, env, batch_size=size, n_epochs=training.learner.epochs, **shared)
-
-
-@contextmanager
-def generators(seed: int, number: int) -> Iterator[int]:
-    """The global generators seeded from two numbers, and put back at the end; gives a seed for the episodes."""
-    words = np.random.SeedSequence([seed, number]).generate_state(3)
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 (the library draws from it)
-    torch.manual_seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002
-    try:
-        yield int(words[2])
-    finally:
-        torch.set_rng_state(torch_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-
-
 def plain(found: Mapping[str, Searched] | Mapping[str, FoundRule]) -> dict[str, Any]:
     content = {problem: dataclasses.asdict(one) for problem, one in found.items()}
     plain: dict[str, Any] = json.loads(json.dumps(content, default=float))
     return plain
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("teleport-env", "torch", "numpy", "stable-baselines3")}
-
-
-def _writer(training: Training) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError('TensorBoard is missing: pip install "teleport-env[train]"') from error
-    return SummaryWriter(str(training.out / "tensorboard"))

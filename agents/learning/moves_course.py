@@ -10,7 +10,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from teleport_env.agents.learning.course import Course, build, generators, plain
+from teleport_env.agents.learning.algorithm import build, generators
+from teleport_env.agents.learning.course import Course, plain
 from teleport_env.agents.learning.moves_env import Moves
 from teleport_env.agents.learning.warm_start import clone_moves, shown_by_moves
 from teleport_env.agents.policies.learned_moves import LearnedMoves
@@ -51,18 +52,13 @@ class MovesCourse(Course):
 
     def _policy(self, temperature: float = 0.0) -> LearnedMoves:
         """The network as it is now; a temperature above 0 is a factor of the deviations that it draws with."""
-        training, (problem,) = self.training, self.training.task.problems
+        training, shared = self.training, self._shared(temperature)
+        shared["provenance"]["plan"] = plain(self.plans).get(training.only)
         network: Any = self.model.policy
         deviation = np.exp(network.log_std.detach().numpy())
         return LearnedMoves(
-            name=training.name,
-            kind="control" if training.control else "learned",
-            problems=training.task.problems,
-            features=training.task.features,
+            **shared,
             directions=training.task.directions,
-            layers=self._layers(),
             deviation=deviation if temperature == 0.0 else deviation * np.float32(temperature),
-            stochastic=temperature > 0.0,
-            environment=training.policy_environment(self.games[problem].learning_rate),
-            provenance={**self._provenance(), "plan": plain(self.plans).get(problem)},
+            environment=training.policy_environment(self.games[training.only].learning_rate),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from teleport_env.agents.learning.course import Course, Trained
 from teleport_env.agents.learning.moves_course import MovesCourse
 from teleport_env.agents.learning.settings import Training
@@ -22,7 +24,12 @@ def train(training: Training, report: Callable[[str], None] = print, until: int 
         FileNotFoundError: The data of a problem are missing.
         PolicyFileError: The checkpoint is damaged.
     """
-    run = (MovesCourse if training.task.action_mode == "group" else Course)(training, report)
-    for segment in run.remaining(until):
-        run.segment(segment)
-    return run.finish()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are small
+    try:
+        run = (MovesCourse if training.task.action_mode == "group" else Course)(training, report)
+        for segment in run.remaining(until):
+            run.segment(segment)
+        return run.finish()
+    finally:
+        torch.set_num_threads(threads)

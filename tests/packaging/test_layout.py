@@ -36,6 +36,7 @@ FACADE_IMPORTS, FACADE_IMPORTED = RANK["checks"], RANK["registration"]
 # The training library is loaded by these alone: policies run without it.
 TRAINERS = (
     "teleport_env.agents.learning.sb3",
+    "teleport_env.agents.learning.algorithm",
     "teleport_env.agents.learning.course",
     "teleport_env.agents.learning.masked",
     "teleport_env.agents.learning.moves_course",

@@ -460,8 +460,15 @@ def test_seeds_make_different_trainings(tmp_path: Path) -> None:
 
 
 def test_a_training_leaves_the_global_generators_alone(tmp_path: Path) -> None:
+    """Regression: it left torch with one thread."""
     before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
-    train(TINY.changed(decisions=128, out=tmp_path), silent)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        train(TINY.changed(decisions=128, out=tmp_path), silent)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
