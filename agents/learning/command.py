@@ -21,9 +21,9 @@ def command(training: Training, start: Mapping[str, Any]) -> str:
     usual = Training.of(**start).flat()
     words = ["python", "scripts/train.py", "--problem", *training.task.problems]
     for name, value in training.flat().items():
-        # the optimizer decides which recipe the command begins with, so that it is said even where the recipe says it too
-        said = name == "optimizer" and value is not None
-        if said and isinstance(value, str) and isinstance(usual["optimizer"], Mapping):
+        # these decide which recipe the command begins with, so that they are said even where the recipe says them too
+        said = (name == "optimizer" and value is not None) or (name == "action_mode" and value == "group")
+        if name == "optimizer" and isinstance(value, str) and isinstance(usual[name], Mapping):
             value = {"optimizer": value}  # a bare name would be read as the recipe's, with its settings
         if name in ("problem", "out", "tensorboard") or (value == usual[name] and not said):
             continue

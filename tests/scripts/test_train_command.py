@@ -96,11 +96,10 @@ def test_the_command_of_a_training_asks_for_it(problem: Any) -> None:
 
 
 def test_the_command_of_the_group_mode_asks_for_it(tmp_path: Path) -> None:
+    """Regression: it left the mode out, which its recipe has, but which no other recipe has."""
     start = recipe("Booth", action_mode="group")
     training = Training.of(**{**start, "directions": ("change",), "group_scale": 2.0, "seed": 3, "out": tmp_path})
-    # a file's command is read where its mode is the recipe's, and says so
-    again = settings(["--action-mode", "group", *words_of(training, start)])
-    assert again.changed(out=tmp_path) == training
+    assert settings(words_of(training, start)).changed(out=tmp_path) == training
     assert training.settings().group_scale == 2.0
     assert Training.of(**{**start, "directions": ()}).settings().observation == "features"
 
