@@ -57,7 +57,7 @@ class Column:
         words: It holds words, on the left; else figures, on the right.
         prose: It holds Markdown of ours in place of names, which are escaped.
         short: Its heading on a terminal; empty: the same.
-        width: The most characters that it takes on a terminal; None: all that it needs.
+        width: The most characters that it takes on a terminal, which then wraps no row of the table; None: any number.
     """
 
     title: str
@@ -207,10 +207,10 @@ def terminal(table: Table) -> TerminalTable:
     from rich.text import Text
 
     shown = TerminalTable(title=Text(one_line(table.title)), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    narrow = any(column.width for column in table.columns)  # then every row keeps to its line
     for column in table.columns:
         justify: Any = "left" if column.words else "right"
-        wraps = column.words and column.width is None
-        shown.add_column(Text(column.short or column.title), justify=justify, no_wrap=not wraps, max_width=column.width)
+        shown.add_column(Text(column.short or column.title), justify=justify, no_wrap=narrow, max_width=column.width)
     for _, rows in table.parts:
         shown.add_section()
         for row in rows:
