@@ -28,7 +28,7 @@ from reproduction.classification_runs import (
     play_optimizer,
     tune,
 )
-from reproduction.course import Course
+from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, panels
 from reproduction.results import Findings, Row, Setup, sign, verdict
 
@@ -215,19 +215,6 @@ def _mean(values: np.ndarray) -> str:
     return f"{finite.mean():.3g}" if len(finite) else "diverged"
 
 
-def _frame(data: Dataset, played: Mapping[str, Mapping[str, Course]]) -> pd.DataFrame:
-    rows = []
-    for optimizer, courses in played.items():
-        for label, course in courses.items():
-            for step, values in course.measured:
-                for seed in range(len(values["training_loss"])):
-                    rows.append(
-                        {"data": data.label, "optimizer": optimizer, "schedule": label, "seed": seed}
-                        | {"epoch": step / data.epoch, **{name: value[seed] for name, value in values.items()}}
-                    )
-    return pd.DataFrame(rows)
-
-
 def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimizers: Sequence[str]) -> Figure:
     with panels(len(optimizers), 4, width=12.0, height=2.9) as (figure, axes):
         for row, optimizer in enumerate(optimizers):
@@ -276,7 +263,12 @@ def classification(setup: Setup) -> Findings:
         future = [name for name in played if name not in ("gd", "adagrad")]
         if future:
             pictures[f"{stem}_future_work"] = _picture(data, played, future)
-        tables[stem] = _frame(data, played)
+        named = (
+            ({"data": data.label, "optimizer": optimizer, "schedule": label}, course)
+            for optimizer, courses in played.items()
+            for label, course in courses.items()
+        )
+        tables[stem] = measured_frame(named, data.epoch)
         tables[f"{stem}_sweep"] = tuned.table
         chosen = ", ".join(
             f"{NAMES[name]} {tuned.rates[name]:g} (ascent "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import torch
 
 from teleport_env.agents.base import Agent, State
@@ -188,6 +189,18 @@ def play(
         if finish:
             finish(env)
         return recorder.course(info["diverged"].astype(bool))
+
+
+def measured_frame(courses: Iterable[tuple[Mapping[str, Any], Course]], epoch: int) -> pd.DataFrame:
+    """A row a measurement and run, with what names the course; ``epoch`` is how many steps one has."""
+    return pd.DataFrame(
+        [
+            {**named, "seed": seed, "epoch": step / epoch, **{name: value[seed] for name, value in values.items()}}
+            for named, course in courses
+            for step, values in course.measured
+            for seed in range(len(values["training_loss"]))
+        ]
+    )
 
 
 def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray:

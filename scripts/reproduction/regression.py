@@ -21,7 +21,7 @@ from reproduction.regression_claims import claims, mean_loss
 from reproduction.regression_picture import SHOWN, regression_picture
 from reproduction.results import Findings, Setup
 from teleport_env.agents.base import Agent
-from teleport_env.agents.paper import paper
+from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
 from teleport_env.problems.base import Evaluator
 from teleport_env.random import Streams
@@ -48,8 +48,12 @@ VARIANTS = {
 """Name -> action, and whether the ascent squares what the released code squares (`published.ReleasedAscent`)."""
 
 
+def _preset(optimizer: str) -> Preset:
+    return paper("MLPRegression" if optimizer == "gd" else "MLPRegression/adagrad")
+
+
 def _teleport(optimizer: str, symmetry: str, as_released: bool, descend: bool = False, **settings: Any) -> Agent:
-    preset = paper("MLPRegression" if optimizer == "gd" else "MLPRegression/adagrad")
+    preset = _preset(optimizer)
     steps, rate = ASCENTS[optimizer]
     rate = -rate if descend else rate
     search = {"search": "released_ascent", "steps": steps, "rate": rate, "as_released": as_released}
@@ -59,7 +63,7 @@ def _teleport(optimizer: str, symmetry: str, as_released: bool, descend: bool = 
 
 def agents(optimizer: str) -> dict[str, Agent]:
     """Everything that is played with one optimizer at the published learning rate."""
-    without = {**paper("MLPRegression" if optimizer == "gd" else "MLPRegression/adagrad").arguments, "searches": []}
+    without = {**_preset(optimizer).arguments, "searches": []}
     played: dict[str, Agent] = {"no teleport": Never(environment=without)}
     for label, (symmetry, as_released) in VARIANTS.items():
         played[label] = _teleport(optimizer, symmetry, as_released)
@@ -78,7 +82,7 @@ def agents(optimizer: str) -> dict[str, Agent]:
 def agreement(optimizer: str) -> dict[str, np.ndarray]:
     """Form -> cosine ``(5,)`` of the direction that the released code climbs and that of the gradient norm's ascent, from
     where the published teleport begins."""
-    preset = paper("MLPRegression" if optimizer == "gd" else "MLPRegression/adagrad")
+    preset = _preset(optimizer)
     plain = play(
         "MLPRegression", Never(environment={**preset.arguments, "searches": []}), 5, instances=SEEDS, watch_params=True
     )

@@ -22,7 +22,7 @@ from reproduction.classification_runs import (
     interval,
     tune,
 )
-from reproduction.course import Course
+from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, panels
 from reproduction.results import Findings, Row, Setup, interval_of, sign, signed, verdict
 from teleport_env.agents.base import Agent
@@ -191,15 +191,11 @@ def timing(setup: Setup) -> Findings:
                 f"A teleport multiplies the loss of the whole training set by (medians) {'; '.join(wholes)}.",
             )
         )
-    table = pd.DataFrame(
-        [
-            {"action": action, "panel": panel, "schedule": label, "seed": seed, "epoch": step / data.epoch}
-            | {name: value[seed] for name, value in values.items()}
-            for (action, panel, label), course in courses.items()
-            for step, values in course.measured
-            for seed in range(data.seeds)
-        ]
+    named = (
+        ({"action": action, "panel": panel, "schedule": label}, course)
+        for (action, panel, label), course in courses.items()
     )
+    table = measured_frame(named, data.epoch)
     sentence = (
         f"{data.label}, {NAMES[OPTIMIZER]} with rate {tuned.rates[OPTIMIZER]:g}, batch {BATCH}, {data.seeds} seeds; "
         "ascent rates "

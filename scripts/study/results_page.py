@@ -5,6 +5,7 @@ Every number and every verdict on the page is computed from the evidence; nothin
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,21 @@ from study.findings import DISTILLED, L_BFGS, Finding, Measured, findings, hinds
 from study.protocol import Evidence, policies_of, protocol_settings
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.decisions import decision_drawings, label_of, watch
-from teleport_env.agents.comparison.page import budget_of, cost_to_target, table_of, versus_best
+from teleport_env.agents.comparison.page import budget_of, cost_to_target, spread, versus_best
 from teleport_env.agents.comparison.report import Drawing, write_report
+from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.study import WATCHED
-from teleport_env.agents.comparison.tables import Cell, Column, Table, interval, listed, number, render, setting
+from teleport_env.agents.comparison.tables import (
+    Cell,
+    Column,
+    Table,
+    interval,
+    listed,
+    number,
+    percent,
+    render,
+    setting,
+)
 from teleport_env.agents.play import draw_instances
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -193,18 +205,17 @@ def _problem(evidence: Evidence, measured: Measured, problem: str) -> dict[str, 
         found = _share(measured.distance_closed(problem, row["agent"]))
         return found if learned(row) else Cell(found.text)
 
-    shared = {column.title: column for column in table_of(summarised).columns}
     columns = (
         Column("agent", lambda row: Cell(row["agent"], look="top" if learned(row) else ""), words=True),
         Column("kind", lambda row: row["kind"], words=True),
-        Column("IQM gained", lambda row: shared["IQM gained [95\u00a0%]"].show(row)._replace(look="")),  # type: ignore
+        Column("IQM gained", lambda row: spread(row, "iqm")),
         Column("mean", lambda row: number(row["mean"])),
         Column("minus the best", lambda row: versus_best(row)._replace(look="")),
         Column("P(beats the best)", beats),
         Column("gap closed", lambda row: _share(measured.gap_closed(problem, row["agent"])) if learned(row) else ""),
         Column("way to L-BFGS", way),
-        Column("diverged", shared["Diverged"].show),
-        Column("teleports", shared["Teleports"].show),
+        Column("diverged", lambda row: percent(row["diverged"])),
+        Column("teleports", lambda row: number(row["teleports"], 1)),
         Column(
             f"cost to {measured.target(problem):g} orders",
             lambda row: cost_to_target(measured.expected_cost(problem, row["agent"])),
@@ -272,7 +283,6 @@ def _chosen(problem: str, configuration: Mapping[str, Any]) -> str:
     return ", ".join([*chosen, *(f"{key} {setting(value)}" for key, value in sorted(config.items()))])
 
 
-def _share(share: Any) -> Cell:
+def _share(share: Interval) -> Cell:
     """A share in percent; nothing where there is none."""
-    found = interval(share, 0, unit=" %", scale=100.0)
-    return found if share.estimate == share.estimate else Cell("")
+    return Cell("") if math.isnan(share.estimate) else interval(share, 0, unit=" %", scale=100.0)
