@@ -238,3 +238,23 @@ def test_an_unknown_setting_gets_a_suggestion() -> None:
     ):
         reading.arguments("rule 'x'", _Heir, {"cap": True})
     assert reading.arguments("rule 'x'", lambda **others: others, {"cap": True}) == {"cap": True}
+
+
+def test_several_names() -> None:
+    @dataclass(frozen=True)
+    class Asked:
+        names: Any
+
+        def __post_init__(self) -> None:
+            reading.choose_some("a question", self, "names", ("Booth", "Ellipse"))
+
+    assert Asked(["ellipse", "BOOTH"]).names == ("Ellipse", "Booth")
+    for wrong in ((), ("Booth", "booth")):
+        with pytest.raises(
+            ValueError, match="names of a question must be 1 or more different names among Booth, Ellipse"
+        ):
+            Asked(wrong)
+    with pytest.raises(ValueError, match="names of a question must be a list of names, got 'Booth'"):
+        Asked("Booth")
+    with pytest.raises(ValueError, match="an entry of names of a question must be one of .*Did you mean 'Booth'"):
+        Asked(["Boot"])

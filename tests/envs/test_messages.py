@@ -19,6 +19,7 @@ from teleport_env.agents.base import AGENTS, agent_from
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import OPTIMIZERS, optimizer_from
 from teleport_env.problems import PROBLEMS, problem_from
+from teleport_env.registration import id_of
 from teleport_env.searches import KINDS, NAMED, search_from
 
 HUGE = 10**400
@@ -181,6 +182,9 @@ def test_names_match_whatever_their_case() -> None:
     assert [search.kind for search in s.searches] == ["grid", "random"]
     assert (env.output, env.render_mode) == ("torch", "rgb_array")
     assert agent_from("NEVER") == agent_from("never")
+    assert id_of("booth") == ID
+    with pytest.raises(ValueError, match="got 'Both'. Did you mean 'Booth'"):
+        id_of("Both")
 
 
 def _slip(name: str) -> str:

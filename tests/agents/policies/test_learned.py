@@ -621,7 +621,7 @@ def test_every_recipe_is_a_training(problem: str) -> None:
     ("settings", "reason"),
     [
         ({"runs": 0}, "runs must be an integer of at least 1 and at most 1000000, got 0"),
-        ({"algorithm": "dqn"}, "ppo, a2c"),
+        ({"algorithm": "dqn"}, "'ppo', 'a2c'"),
         ({"features": ("astrology",)}, "astrology"),
         ({"rate_factors": (2.0,)}, "1.0 must be among"),
         ({"plans": 0, "warm_start": True}, "plans must be"),
