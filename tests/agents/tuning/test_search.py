@@ -113,3 +113,23 @@ def test_simple_configurations_are_among_the_random_ones() -> None:
 def test_nothing_to_choose_from_is_refused() -> None:
     with pytest.raises(ValueError, match="axes with values"):
         search({}, Landscape(1, 1, "a"), count=3, few=FEW, many=MANY, generator=np.random.default_rng(0))
+
+
+def test_without_a_last_choice_the_first_instances_decide() -> None:
+    landscape = Landscape(1.0, 4, "b")
+    axes = {name: Axis(axis.values, axis.ordered) for name, axis in AXES.items()}
+    nobody = np.arange(0)
+    found = search(axes, landscape, count=27, few=FEW, many=nobody, generator=np.random.default_rng(0))
+    assert found.config == {"rate": 1.0, "period": 4, "kind": "b"}
+    assert (found.gained, found.tried, found.episodes) == (0.0, 27, 27 * len(FEW))
+
+
+@pytest.mark.parametrize("finest", [0.0, 0.01])
+def test_steps_are_halved_around_the_best_where_an_axis_says_so(finest: float) -> None:
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        return np.array([-abs(config["x"] - 0.3) for config in configs])
+
+    axes = {"x": Axis((-1.0, 0.0, 1.0), finest=finest)}
+    found = search(axes, score, count=3, few=FEW, many=MANY, generator=np.random.default_rng(0))
+    assert abs(found.config["x"] - 0.3) <= (0.01 if finest else 0.3)
+    assert (found.config["x"] == 0.0) == (finest == 0.0)
