@@ -17,11 +17,9 @@ from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start, kept_loss
 from teleport_env.searches.directions import (
     DERIVATIVES,
-    require_continuous,
-    require_derivative,
+    require_direction,
     require_pairs,
     require_reach,
-    require_resting_data,
     uses_hessian,
 )
 from teleport_env.searches.moves import (
@@ -96,9 +94,7 @@ class GradientAscent(Search):
         require_choice(self, "derivative", DERIVATIVES)
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
-        require_continuous(self, symmetry)
-        require_derivative(self, symmetry, self.derivative)
-        require_resting_data(self, symmetry, self.verify or uses_hessian(symmetry, self.derivative))
+        require_direction(self, symmetry, self.derivative, self.verify)
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         evaluates = not uses_hessian(symmetry, self.derivative)
@@ -208,9 +204,7 @@ class NormalizedAscent(Search):
         require_choice(self, "derivative", DERIVATIVES)
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
-        require_continuous(self, symmetry)
-        require_derivative(self, symmetry, self.derivative)
-        require_resting_data(self, symmetry, self.verify or uses_hessian(symmetry, self.derivative))
+        require_direction(self, symmetry, self.derivative, self.verify)
         require_reach(self, symmetry, self.retract, min(self.radius, self.trust_radius))
         if self.objective == "relative":
             require_pairs(self, problem, symmetry)

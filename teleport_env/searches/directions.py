@@ -137,6 +137,13 @@ def require_resting_data(search: Search, symmetry: Symmetry, evaluates: bool) ->
         )
 
 
+def require_direction(search: Search, symmetry: Symmetry, derivative: str, evaluates: bool) -> None:
+    """Raise ValueError where `ascent_direction` is not to be had; ``evaluates``: as in `require_resting_data`."""
+    require_continuous(search, symmetry)
+    require_derivative(search, symmetry, derivative)
+    require_resting_data(search, symmetry, evaluates or uses_hessian(symmetry, derivative))
+
+
 def require_derivative(search: Search, symmetry: Symmetry, derivative: str) -> None:
     """Raise ValueError where the Hessian-free direction would be wrong."""
     if derivative == "hessian_free" and not symmetry.keeps_loss:

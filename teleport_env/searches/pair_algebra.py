@@ -41,6 +41,7 @@ from teleport_env.arrays import TINY, Array, Arrays, arrays_of
 from teleport_env.groups.base import Group
 from teleport_env.symmetries.base import Pair
 from teleport_env.symmetries.networks import product
+from teleport_env.symmetries.pairs import gram_matrices
 
 PAIR_OBJECTIVES = ("balance_weights", "balance_gradient", "gradient_norm", "relative")
 
@@ -90,7 +91,7 @@ def grams(pair: Pair, diagonal: bool) -> tuple[Tensor, Tensor]:
     """``V V'`` and ``U' U`` ``(R, k, k)``, or their diagonals ``(R, k)``, of a pair of weights or of gradients."""
     if diagonal:
         return pair.lower.square().sum(dim=2), pair.upper.square().sum(dim=1)
-    return product(pair.lower, pair.lower.mT), product(pair.upper.mT, pair.upper)
+    return gram_matrices(pair)
 
 
 def solve(objective: str, a: Tensor, b: Tensor, radius: float) -> Spectrum:

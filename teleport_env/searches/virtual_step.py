@@ -16,10 +16,8 @@ from teleport_env.searches.directions import (
     DERIVATIVES,
     ascent_direction,
     direction_price,
-    require_continuous,
-    require_derivative,
+    require_direction,
     require_reach,
-    require_resting_data,
     unit,
 )
 from teleport_env.searches.moves import (
@@ -89,9 +87,7 @@ class VirtualStep(Search):
         object.__setattr__(self, "radii", radii)  # JSON brings lists
 
     def check(self, problem: Problem, symmetry: Symmetry) -> None:
-        require_continuous(self, symmetry)
-        require_derivative(self, symmetry, self.derivative)
-        require_resting_data(self, symmetry, evaluates=True)
+        require_direction(self, symmetry, self.derivative, evaluates=True)
         require_reach(self, symmetry, self.retract, max(self.radii))
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:

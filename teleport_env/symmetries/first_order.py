@@ -10,18 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from teleport_env.groups import GL
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
-from teleport_env.reading import known
-from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.hidden_units import FORMS, require_bijective, times_pseudo_inverse
-from teleport_env.symmetries.networks import FeedForward, Layers, product
-from teleport_env.symmetries.pairs import hidden_group, parts_of
+from teleport_env.symmetries.hidden_units import OnData, times_pseudo_inverse
+from teleport_env.symmetries.networks import FeedForward, product
+from teleport_env.symmetries.pairs import parts_of
 
 
-class FirstOrder(Symmetry):
+class FirstOrder(OnData):
     """``U -> U (1 - T)``, ``V -> s^-1((1 + T) s(V h)) h^+`` with ``T = g - 1`` and ``h`` from the weights before the move.
 
     Pairs are moved in order, so that the ``V`` of a pair is already the ``U`` of the pair below. For a single pair the error
@@ -45,8 +42,6 @@ class FirstOrder(Symmetry):
         ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
     """
 
-    layers: Layers
-    data_dependent = True
     keeps_loss = False
     exact_when = "Never: g^-1 is replaced by 1 - T, and layer inputs are taken from the weights before the move."
 
@@ -58,15 +53,8 @@ class FirstOrder(Symmetry):
         *,
         examples: int | None = None,
     ) -> None:
-        require_bijective(network.activation, name)
-        form = known("form", form, FORMS)
-        layers = network.layers
-        self.network = network
-        self.layers = layers
-        self.name = name
-        self.form = form
-        self.group = hidden_group(layers, [GL(width) for width in layers.hidden])
-        n = min(columns for _, columns in layers.shapes[:-1]) if examples is None else examples
+        super().__init__(network, name, form, examples)
+        layers, n = self.layers, self.examples
         self.move_flops = sum(
             6.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * p * k * k
             for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)

@@ -105,7 +105,37 @@ def require_bijective(activation: Activation, symmetry: str) -> None:
         )
 
 
-class HiddenUnits(Symmetry):
+class OnData(Symmetry):
+    """What the actions share that go through the inverse of an activation, on the data at hand.
+
+    Args:
+        network: The network, with its inputs.
+        name: What a user types for ``symmetry=``.
+        form: ``"residual"`` or ``"published"``.
+        examples: How many examples the data have; None: `largest_batch`.
+
+    Raises:
+        ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
+    """
+
+    data_dependent = True
+    layers: Layers
+    examples: int
+
+    def __init__(self, network: FeedForward, name: str, form: str, examples: int | None) -> None:
+        require_bijective(network.activation, name)
+        self.form = known("form", form, FORMS)
+        self.network, self.layers, self.name = network, network.layers, name
+        self.group = hidden_group(self.layers, [GL(width) for width in self.layers.hidden])
+        self.examples = self.largest_batch if examples is None else examples
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest number of examples on which the action can be exact."""
+        return min(columns for _, columns in self.layers.shapes[:-1])
+
+
+class HiddenUnits(OnData):
     """``U -> U g^-1``, ``V -> V + (s^-1(g s(V h)) - V h) h^+`` for every hidden layer (head of this module).
 
     Flops of a move, for a hidden layer of width ``k`` with inputs ``m`` (bias included) and ``p`` units above, on ``n``
@@ -123,9 +153,6 @@ class HiddenUnits(Symmetry):
         ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
     """
 
-    layers: Layers
-    data_dependent = True
-
     def __init__(
         self,
         network: FeedForward,
@@ -134,21 +161,14 @@ class HiddenUnits(Symmetry):
         *,
         examples: int | None = None,
     ) -> None:
-        require_bijective(network.activation, name)
-        form = known("form", form, FORMS)
-        layers = network.layers
-        self.network = network
-        self.layers = layers
-        self.name = name
-        self.form = form
-        self.group = hidden_group(layers, [GL(width) for width in layers.hidden])
+        super().__init__(network, name, form, examples)
+        form, layers, n = self.form, self.layers, self.examples
         self.exact_when = (
             f"On the batch that the action is built from, if it has at most {self.largest_batch} examples, the narrowest "
             f"layer input{' and its bias' if layers.bias else ''}, and every layer's inputs have full column rank."
         )
         if form == "residual" and examples is not None and examples <= min(columns for _, columns in layers.shapes):
             self.shortcut = CachedActivations(network, examples)
-        n = self.examples = self.largest_batch if examples is None else examples
         self.move_flops = sum(
             4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * k**3 + 2.0 * p * k * k
             for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)
@@ -159,11 +179,6 @@ class HiddenUnits(Symmetry):
                 8.0 * k * m * n + 6.0 * m * n * n + 3.0 * k * n * n + 1.0 * n**3 + 4.0 * k * k * n + 2.0 * p * k * k
                 for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)
             )
-
-    @property
-    def largest_batch(self) -> int:
-        """The largest number of examples on which the action can be exact."""
-        return min(columns for _, columns in self.layers.shapes[:-1])
 
     def work_price(self, gradient_flops: float) -> float:
         # half a dozen calls a product, which are felt where matrices are small: measured 2.4 for width 6, 1.4 for 32
