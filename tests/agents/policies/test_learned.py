@@ -666,12 +666,13 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path: Path)
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_missing_data_of_any_problem_are_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regression: those of the second problem were missed when the schedules of the first had been searched."""
+@pytest.mark.parametrize("problem", ["MNISTSmall", ("Booth", "MNISTSmall")])
+def test_missing_data_are_told_before_the_work(problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: those of a single problem were missed within the search for its schedules."""
     monkeypatch.setenv("TELEPORT_ENV_DATA", str(tmp_path))
     lines: list[str] = []
     with pytest.raises(FileNotFoundError, match="MNIST"):
-        train(Training.of(problem=("Booth", "MNISTSmall"), plans=2, rules=0, out=tmp_path / "t"), lines.append)
+        train(Training.of(problem=problem, plans=2, rules=0, out=tmp_path / "t"), lines.append)
     assert lines == []
 
 
