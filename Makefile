@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv compare results results-short transfer benchmark reproduce test test-slow lint clean
+.PHONY: help venv compare results results-short transfer benchmark reproduce test lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -65,9 +65,6 @@ reproduce: venv ## reproduce the paper in its quick form, and write results/repr
 
 test: lint ## lint, then the tests
 	$(PYTEST) $(ARGS)
-
-test-slow: venv ## the studies that take minutes
-	$(PYTEST) -m slow $(ARGS)
 
 lint: venv ## format, lint and types
 	$(BIN)/ruff format --check .

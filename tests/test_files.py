@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import sys
@@ -84,6 +85,20 @@ def test_processes_that_write_one_file_do_not_disturb_each_other(tmp_path: Path)
         one.join()
     assert failures.empty(), failures.get()
     assert [entry.name for entry in tmp_path.iterdir()] == ["piece.json"]
+
+
+WRITES = r"\.write_(text|bytes)\(|shutil\.(copy|move)|os\.(replace|rename)\(|mkstemp|open\([^)]*[\"'][wax]b?[\"']"
+
+
+def test_every_file_of_the_project_is_written_here() -> None:
+    """A file that is written in place is half a file for a while, and for ever where its process is killed."""
+    root = Path(__file__).parents[1]
+    sources = [path for part in ("agents", "scripts", "teleport_env") for path in (root / part).rglob("*.py")]
+    sources.remove(root / "teleport_env" / "files.py")
+    assert len(sources) > 100
+    for path in sources:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if re.search(WRITES, line)] == [], path
 
 
 # -- before the work ---------------------------------------------------------------------------------------------------

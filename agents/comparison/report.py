@@ -17,6 +17,7 @@ from teleport_env.agents.comparison import plots, summary
 from teleport_env.agents.comparison.page import render_page
 from teleport_env.agents.comparison.tables import to_json
 from teleport_env.agents.versions import versions
+from teleport_env.files import write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,11 +112,11 @@ def _save(folder: Path, drawing: Drawing) -> bytes:
     figure.savefig(png, format="png", metadata={"Software": None})
     with matplotlib.rc_context({"svg.hashsalt": "teleport_env"}):
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    (folder / f"{drawing.name}.png").write_bytes(png.getvalue())
+    write(folder / f"{drawing.name}.png", png.getvalue())
     vector = folder / f"{drawing.name}.svg"
     vector.unlink(missing_ok=True)
     if svg.tell() <= SMALL_SVG:
-        vector.write_bytes(svg.getvalue())
+        write(vector, svg.getvalue())
     return png.getvalue()
 
 
@@ -176,12 +177,10 @@ def write_report(
     settings = {**settings, "versions": {**versions(), **settings.get("versions", {})}}
     text = to_json(settings, indent=2, default=str)
     settings = json.loads(text)  # what the page shows is what the file says
-    results[list(summary.COLUMNS)].to_csv(folder / "results.csv", index=False)
-    (folder / "settings.json").write_text(text, encoding="utf-8")
+    write(folder / "results.csv", results[list(summary.COLUMNS)].to_csv(index=False))
+    write(folder / "settings.json", text)
     pictures = [
         {"title": drawing.title, "caption": drawing.caption, "data": b64encode(_save(folder, drawing)).decode("ascii")}
         for drawing in [*_drawings(results, table, curves, list(traces or ()), shown), *further]
     ]
-    page = folder / "report.html"
-    page.write_text(render_page(results, table, pictures, settings), encoding="utf-8")
-    return page
+    return write(folder / "report.html", render_page(results, table, pictures, settings))

@@ -13,6 +13,7 @@ from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.tables import setting
 from teleport_env.agents.play import episodes
 from teleport_env.envs import describe_status
+from teleport_env.files import draft
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,15 @@ class Rollout:
         """
         from PIL import Image  # comes with matplotlib
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".png":
-            Image.fromarray(self.frames[-1]).save(path)
-            return
         check_ending(path)
+        if path.suffix == ".png":
+            with draft(path) as made:
+                Image.fromarray(self.frames[-1]).save(made)
+            return
         kept = np.unique(np.linspace(0, len(self.frames) - 1, frames).astype(int))
         first, *rest = [Image.fromarray(self.frames[i]) for i in kept]
-        first.save(path, save_all=True, append_images=rest, duration=[100] * len(rest) + [1500], loop=0)
+        with draft(path) as made:
+            first.save(made, save_all=True, append_images=rest, duration=[100] * len(rest) + [1500], loop=0)
 
 
 def check_ending(path: Path) -> None:

@@ -15,6 +15,7 @@ from benchmarks import engine, networks
 from benchmarks.rows import Curve, Measured, Row, Scale
 from teleport_env.agents.comparison.tables import Cell, Table, listed, render, significant, to_json
 from teleport_env.agents.versions import versions
+from teleport_env.files import draft, write
 
 ROWS: tuple[Row, ...] = (*engine.ROWS, *networks.ROWS)
 CURVES: tuple[Curve, ...] = (*engine.CURVES, *networks.CURVES)
@@ -100,11 +101,11 @@ def _record(row: Row, measured: Measured) -> dict[str, Any]:
 
 def save(found: dict[str, Any], folder: Path) -> None:
     """Write ``benchmark.json``, ``benchmark.md`` and a picture a curve into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "benchmark.json").write_text(to_json(found, indent=1), encoding="utf-8")
-    (folder / "benchmark.md").write_text(markdown(found), encoding="utf-8")
+    write(folder / "benchmark.json", to_json(found, indent=1))
+    write(folder / "benchmark.md", markdown(found))
     for curve in found["curves"]:
-        picture(curve).savefig(folder / f"{curve['file']}.png", dpi=120)
+        with draft(folder / f"{curve['file']}.png") as made:
+            picture(curve).savefig(made, dpi=120)
 
 
 def table(found: dict[str, Any]) -> Table:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from reproduction.results import Findings, Setup, page
+from teleport_env.files import write
 from teleport_env.reading import known
 
 
@@ -57,10 +57,9 @@ def titles() -> Mapping[str, str]:
 def write_page(path: Path, folder: Path) -> None:
     """Write the page of all results that lie in ``folder`` to ``path``, its pictures beside it."""
     images = path.parent / "images" / "reproduction"
-    images.mkdir(parents=True, exist_ok=True)
     for picture in folder.glob("*.png"):
-        shutil.copy(picture, images)
-    path.write_text(page(titles(), folder, "images/reproduction"), encoding="utf-8")
+        write(images / picture.name, picture.read_bytes())
+    write(path, page(titles(), folder, "images/reproduction"))
 
 
 def reproduce(name: str, setup: Setup, folder: Path) -> list[Path]:

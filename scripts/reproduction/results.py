@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from teleport_env.agents.comparison.tables import MISSING, Table, listed, render, to_json
+from teleport_env.files import draft, write
 from teleport_env.reading import known
 
 if TYPE_CHECKING:
@@ -91,16 +92,16 @@ class Findings:
 
     def write(self, name: str, folder: Path) -> list[Path]:
         """Write all under ``folder`` and return the files; the rows go to ``<name>.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
         files = []
         for stem, picture in self.pictures.items():
             files.append(folder / f"{stem}.png")
-            picture.savefig(files[-1], dpi=110)
+            with draft(files[-1]) as made:
+                picture.savefig(made, dpi=110)
         for stem, table in self.tables.items():
             if table.empty:  # nothing was swept
                 continue
             files.append(folder / f"{stem}.csv")
-            table.to_csv(files[-1], index=False, float_format="%.6g")
+            write(files[-1], table.to_csv(index=False, float_format="%.6g"))
         files.append(folder / f"{name}.json")
         content = {
             "form": self.form,
@@ -108,7 +109,7 @@ class Findings:
             "rows": [asdict(row) for row in self.rows],
             "pictures": list(self.pictures),
         }
-        files[-1].write_text(to_json(content, indent=1), encoding="utf-8")
+        write(files[-1], to_json(content, indent=1))
         return files
 
 

@@ -6,7 +6,6 @@ Every number and every verdict on the page is computed from the evidence; nothin
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from teleport_env.agents.comparison.tables import (
     setting,
 )
 from teleport_env.agents.play import draw_instances
+from teleport_env.files import write
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -77,11 +77,10 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
     pictures = [("gained", "Orders gained"), ("differences", "Against the best baseline or control")]
     pictures += [("curves", "Loss against compute"), ("profiles", "Performance profiles")]
     if protocol.page is not None:
-        (markdown.parent / images).mkdir(parents=True, exist_ok=True)
         for name in [*(name for name, _ in pictures), *(drawing.name for drawing in drawings)]:
-            if (protocol.out / f"{name}.png").exists():
-                shutil.copy(protocol.out / f"{name}.png", markdown.parent / images)
-    markdown.parent.mkdir(parents=True, exist_ok=True)
+            picture = protocol.out / f"{name}.png"
+            if picture.exists():
+                write(markdown.parent / images / picture.name, picture.read_bytes())
     text = render(
         "results.md.j2",
         TEMPLATES,
@@ -100,7 +99,7 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         images=images,
         drawings=drawings,
     )
-    markdown.write_text(text.rstrip() + "\n", encoding="utf-8")
+    write(markdown, text.rstrip() + "\n")
     return {
         "results": results,
         "summary": table,

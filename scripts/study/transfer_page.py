@@ -14,6 +14,7 @@ from study.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN
 from teleport_env.agents.comparison import statistics
 from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.tables import Cell, Table, interval, listed, number, percent, render, setting
+from teleport_env.files import write
 
 _BEGINS = {
     False: "The policies learn from nothing, at 1/4, 1 and 4 times the rates of plain descent.",
@@ -77,7 +78,7 @@ def write_transfer(found: Carried) -> dict[str, Any]:
         episodes=sum(one["episodes"] for one in found.rates.values()),
         retaught=found.retaught,
     )
-    path.write_text(text.rstrip() + "\n", encoding="utf-8")
+    write(path, text.rstrip() + "\n")
     return {"findings": verdicts, "markdown": path}
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK_TESTS = ("groups", "test_optimizers.py", "test_runs.py", "envs/test_episodes.py", "agents/test_schedules.py")
 
 # Files that later versions ship beside the agents' code: trained schedules and their settings.
-POLICY_FILES = ("trained/schedule.pt", "trained/schedule.json")
+POLICY_FILES = ("trained/schedule.json",)
 
 
 def run(*command: str | Path, cwd: Path) -> str:
