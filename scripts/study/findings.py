@@ -170,6 +170,7 @@ class Measured:
 
 
 LINE_SEARCH = "momentum with line search"
+ORDERS = "at least +2 orders of magnitude"
 
 
 def findings(measured: Measured) -> list[Finding]:
@@ -202,67 +203,28 @@ def findings(measured: Measured) -> list[Finding]:
 
         return value
 
-    with_whitenings = "With whitenings in the menu: "
+    apart, minus, menu = f"{DISTILLED} apart", f"Minus the {best} on the same episodes", "With whitenings in the menu:"
+    zero, cycle = "the interval lies above zero", "cycle of whitenings"
+    without = "the policy without them is not below that cycle"
+    gap = "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed"
+    rule = f"Nowhere significantly below {DISTILLED}, the rule that was read off learned policies"
     return [
+        everywhere(f"{minus}, {apart}: {zero}", SEVEN, to_best(DISTILLED), _above),
         everywhere(
-            f"Minus the {best} on the same episodes, {DISTILLED} apart: the interval lies above zero",
-            SEVEN,
-            to_best(DISTILLED),
-            _above,
+            f"Nowhere significantly below the {best}, {apart}", measured.problems, to_best(DISTILLED), _not_below
         ),
+        everywhere(f"{minus}, {DISTILLED} among them: {zero}", SEVEN, to_best(), _above),
+        everywhere(rule, measured.problems, versus(LEARNED, DISTILLED), _not_below),
         everywhere(
-            f"Nowhere significantly below the {best}, {DISTILLED} apart",
-            measured.problems,
-            to_best(DISTILLED),
-            _not_below,
+            gap, GAPS, lambda problem: measured.gap_closed(problem, LEARNED), lambda share: share.estimate >= 0.6
         ),
-        everywhere(
-            f"Minus the {best} on the same episodes, {DISTILLED} among them: the interval lies above zero",
-            SEVEN,
-            to_best(),
-            _above,
-        ),
-        everywhere(
-            f"Nowhere significantly below {DISTILLED}, the rule that was read off learned policies",
-            measured.problems,
-            versus(LEARNED, DISTILLED),
-            _not_below,
-        ),
-        everywhere(
-            "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed",
-            GAPS,
-            lambda problem: measured.gap_closed(problem, LEARNED),
-            lambda share: share.estimate >= 0.6,
-        ),
-        everywhere(
-            "Minus learned rate only: at least +2 orders of magnitude",
-            MATRICES,
-            versus(LEARNED, RATE_ONLY),
-            _two_orders,
-        ),
-        everywhere("Above tuned momentum with line search", MATRICES, versus(LEARNED, LINE_SEARCH), _above),
+        everywhere(f"Minus {RATE_ONLY}: {ORDERS}", MATRICES, versus(LEARNED, RATE_ONLY), _two_orders),
+        everywhere(f"Above tuned {LINE_SEARCH}", MATRICES, versus(LEARNED, LINE_SEARCH), _above),
         # the policy whose menu is whitenings against what it has to beat, and the other one against their cycle
-        everywhere(
-            f"{with_whitenings}minus learned rate only, at least +2 orders of magnitude",
-            MATRICES,
-            versus(WHITENED, RATE_ONLY),
-            _two_orders,
-        ),
-        everywhere(
-            f"{with_whitenings}above tuned momentum with line search", MATRICES, versus(WHITENED, LINE_SEARCH), _above
-        ),
-        everywhere(
-            f"{with_whitenings}not below the tuned cycle of whitenings",
-            MATRICES,
-            versus(WHITENED, WHITENING_CYCLE),
-            _not_below,
-        ),
-        everywhere(
-            f"{with_whitenings}the policy without them is not below that cycle",
-            MATRICES,
-            versus(LEARNED, WHITENING_CYCLE),
-            _not_below,
-        ),
+        everywhere(f"{menu} minus {RATE_ONLY}, {ORDERS}", MATRICES, versus(WHITENED, RATE_ONLY), _two_orders),
+        everywhere(f"{menu} above tuned {LINE_SEARCH}", MATRICES, versus(WHITENED, LINE_SEARCH), _above),
+        everywhere(f"{menu} not below the tuned {cycle}", MATRICES, versus(WHITENED, WHITENING_CYCLE), _not_below),
+        everywhere(f"{menu} {without}", MATRICES, versus(LEARNED, WHITENING_CYCLE), _not_below),
         _momentum(measured),
         _batches(measured),
         *_generalists(measured),
