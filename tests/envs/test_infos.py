@@ -93,7 +93,6 @@ def test_infos_of_a_single_environment_are_python_numbers() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_wrapper_that_converts_arrays_converts_infos(mode: str) -> None:
     """Regression: Gymnasium's `NumpyToTorch` handed on placeholders."""
-    pytest.importorskip("array_api_compat", reason="Gymnasium's conversion of arrays needs it")
     from gymnasium.wrappers.vector import NumpyToTorch
 
     plain, wrapped = (TeleportVectorEnv("Booth", 3, autoreset_mode=mode, budget=5.0) for _ in range(2))
