@@ -81,13 +81,16 @@ class Optimizer(ABC):
     """An update rule for ``B`` runs at once."""
 
     name: ClassVar[str]
+    bounds: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings that must be finite, and between which bounds."""
 
     def __post_init__(self) -> None:
-        """Read the settings of a dataclass by their annotations; rules with bounds check them after this."""
+        """Read the settings of a dataclass by their annotations, and check those that have bounds."""
         read_fields(f"optimizer {self.name!r}", self)
-
-    def _within(self, setting: str, **bounds: Any) -> None:
-        number(f"{setting} of optimizer {self.name!r}", getattr(self, setting), **bounds)
+        for setting, within in self.bounds.items():
+            value = getattr(self, setting)
+            read = integer if isinstance(value, int) else number
+            read(f"{setting} of optimizer {self.name!r}", value, **within)
 
     def init(self, params: Tensor) -> State:
         """A fresh state for ``params`` ``(B, P)``."""
@@ -96,6 +99,10 @@ class Optimizer(ABC):
     @abstractmethod
     def update(self, step: Step) -> tuple[Tensor, State]:
         """New parameters ``(B, P)`` and new state. Rows outside ``step.mask`` are ignored by the caller."""
+
+
+_SHARE = {"least": 0, "below": 1}
+_POSITIVE = {"above": 0}
 
 
 def _descend(params: Tensor, rate: Tensor, direction: Tensor) -> Tensor:
@@ -123,12 +130,9 @@ class Momentum(Optimizer):
     """
 
     name: ClassVar[str] = "momentum"
+    bounds: ClassVar = {"momentum": _SHARE}
     momentum: float = 0.9
     nesterov: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within("momentum", least=0, below=1)
 
     def init(self, params: Tensor) -> State:
         return {"velocity": torch.zeros_like(params)}
@@ -144,11 +148,8 @@ class AdaGrad(Optimizer):
     """``s' = s + g^2``, ``w - lr g / (sqrt(s') + eps)``, as `torch.optim.Adagrad`; Duchi, Hazan and Singer (JMLR 2011)."""
 
     name: ClassVar[str] = "adagrad"
+    bounds: ClassVar = {"eps": _POSITIVE}  # zero is no option: a zero gradient would be divided by it
     eps: float = 1e-10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within("eps", above=0)  # zero is no option: a zero gradient would be divided by it
 
     def init(self, params: Tensor) -> State:
         return {"square_sum": torch.zeros_like(params)}
@@ -165,13 +166,9 @@ class RMSProp(Optimizer):
     """``s' = a s + (1 - a) g^2``, ``w - lr g / (sqrt(s') + eps)``, as `torch.optim.RMSprop`; Tieleman and Hinton (2012)."""
 
     name: ClassVar[str] = "rmsprop"
+    bounds: ClassVar = {"alpha": _SHARE, "eps": _POSITIVE}
     alpha: float = 0.99
     eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within("alpha", least=0, below=1)
-        self._within("eps", above=0)  # zero is no option: a zero gradient would be divided by it
 
     def init(self, params: Tensor) -> State:
         return {"square_mean": torch.zeros_like(params)}
@@ -190,15 +187,10 @@ class Adam(Optimizer):
     """Adam as `torch.optim.Adam`: Kingma and Ba (ICLR 2015), Algorithm 1, each run with its own bias correction."""
 
     name: ClassVar[str] = "adam"
+    bounds: ClassVar = {"beta1": _SHARE, "beta2": _SHARE, "eps": _POSITIVE}
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within("beta1", least=0, below=1)
-        self._within("beta2", least=0, below=1)
-        self._within("eps", above=0)  # zero is no option: a zero gradient would be divided by it
 
     def init(self, params: Tensor) -> State:
         return {"mean": torch.zeros_like(params), "square_mean": torch.zeros_like(params)}
@@ -236,12 +228,9 @@ class Polyak(Optimizer):
     """
 
     name: ClassVar[str] = "polyak"
+    bounds: ClassVar = {"target_loss": {}}
     target_loss: float = 0.0
     capped: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within("target_loss")
 
     def update(self, step: Step) -> tuple[Tensor, State]:
         norm2 = row_dot(step.gradient, step.gradient)
@@ -280,6 +269,7 @@ class LayerRates(Optimizer):
     """
 
     name: ClassVar[str] = "layer_rates"
+    bounds: ClassVar = {"momentum": _SHARE}
     sizes: tuple[int, ...] = ()
     factors: tuple[float, ...] = ()
     inner: str = "gd"
@@ -294,7 +284,6 @@ class LayerRates(Optimizer):
         if len(self.factors) != len(self.sizes):
             refuse("factors of layer_rates", f"as many as sizes, {len(self.sizes)}", self.factors)
         choose("layer_rates", self, "inner", ("gd", "momentum"))
-        self._within("momentum", least=0, below=1)
 
     @property
     def _rule(self) -> Optimizer:
@@ -314,10 +303,8 @@ class LayerRates(Optimizer):
         return self._rule.update(step)
 
 
-_FACTOR_RANGE = (
-    2.0**-100,
-    2.0**100,
-)  # keeps the factor of a line search from reaching 0 or infinity, which it never left
+# keeps the factor of a line search from reaching 0 or infinity, which it never left
+_FACTOR_RANGE = (2.0**-100, 2.0**100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,15 +325,10 @@ class LineSearch(Optimizer):
     """
 
     name: ClassVar[str] = "gd_line_search"
+    bounds: ClassVar = {"armijo": {"above": 0, "below": 1}, "growth": {"least": 1}, "max_halvings": {"least": 0}}
     armijo: float = 1e-4
     growth: float = 2.0
     max_halvings: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within("armijo", above=0, below=1)
-        self._within("growth", least=1)
-        integer("max_halvings of optimizer " + repr(self.name), self.max_halvings, least=0)
 
     def init(self, params: Tensor) -> State:
         return {"factor": params.new_full((len(params),), 1.0 / self.growth)}
@@ -396,11 +378,8 @@ class MomentumLineSearch(LineSearch):
     """
 
     name: ClassVar[str] = "momentum_line_search"
+    bounds: ClassVar = {**LineSearch.bounds, "momentum": _SHARE}
     momentum: float = 0.9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within("momentum", least=0, below=1)
 
     def init(self, params: Tensor) -> State:
         return {**super().init(params), "velocity": torch.zeros_like(params)}
@@ -415,20 +394,9 @@ class MomentumLineSearch(LineSearch):
         return params, {"factor": factor, "velocity": velocity.masked_fill(~found[:, None], 0.0)}
 
 
+_PLAIN = (GradientDescent, Momentum, AdaGrad, RMSProp, Adam, Polyak, NormalizedGradient)
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    rule.name: rule
-    for rule in (
-        GradientDescent,
-        Momentum,
-        AdaGrad,
-        RMSProp,
-        Adam,
-        Polyak,
-        NormalizedGradient,
-        LineSearch,
-        MomentumLineSearch,
-        LayerRates,
-    )
+    rule.name: rule for rule in (*_PLAIN, LineSearch, MomentumLineSearch, LayerRates)
 }
 """The update rules by name."""
 

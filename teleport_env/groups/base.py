@@ -34,6 +34,21 @@ def map_element(function: Callable[..., Tensor], *elements: Element) -> Element:
     return function(*elements)
 
 
+def parts(element: Element) -> tuple[Tensor, ...]:
+    """The tensors of an element: one, or one a factor."""
+    return element if isinstance(element, tuple) else (element,)
+
+
+def single(element: Element) -> Tensor:
+    """The element as the one tensor it is for every group but a product; raises TypeError for a tuple."""
+    if isinstance(element, tuple):
+        raise TypeError(
+            f"this group's elements are one tensor, got a tuple of {len(element)}, which belongs to a Product; "
+            "pass one of its parts"
+        )
+    return element
+
+
 def select(element: Element, rows: Tensor) -> Element:
     """The elements of some rows; ``rows``: an index ``(R,)`` or mask ``(B,)``."""
     return map_element(lambda part: part[rows], element)
@@ -41,11 +56,7 @@ def select(element: Element, rows: Tensor) -> Element:
 
 def where(mask: Tensor, chosen: Element, other: Element) -> Element:
     """Row by row ``chosen`` where ``mask`` ``(B,)`` bool is true, ``other`` elsewhere."""
-    return map_element(
-        lambda a, b: torch.where(mask.reshape(-1, *([1] * (a.ndim - 1))), a, b),
-        chosen,
-        other,
-    )
+    return map_element(lambda a, b: torch.where(mask.reshape(-1, *([1] * (a.ndim - 1))), a, b), chosen, other)
 
 
 def default_tolerance(part: Tensor) -> float:
@@ -124,9 +135,7 @@ class Group(ABC):
         Raises:
             TypeError: The group does not offer them.
         """
-        raise TypeError(
-            f"{self.name} does not offer the matrices of its Lie algebra; use a group that does, such as GL"
-        )
+        raise TypeError(f"{self.name} does not offer the matrices of its Lie algebra; use one that does, such as GL")
 
     def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, dim)`` of matrices of the Lie algebra; inverse of `algebra`.
@@ -134,9 +143,7 @@ class Group(ABC):
         Raises:
             TypeError: The group does not offer them.
         """
-        raise TypeError(
-            f"{self.name} does not offer the matrices of its Lie algebra; use a group that does, such as GL"
-        )
+        raise TypeError(f"{self.name} does not offer the matrices of its Lie algebra; use one that does, such as GL")
 
     @abstractmethod
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Element:
@@ -161,8 +168,13 @@ class Group(ABC):
         This version asks for finite numbers only; a group with a condition on its elements (orthogonal, positive)
         overrides it, and `teleport_env.groups.laws` then checks that no operation leaves the group.
         """
-        parts = element if isinstance(element, tuple) else (element,)
-        return torch.stack([torch.isfinite(part).flatten(1).all(dim=1) for part in parts]).all(dim=0)
+        return torch.stack([torch.isfinite(part).flatten(1).all(dim=1) for part in parts(element)]).all(dim=0)
+
+    def _checked(self, xi: Tensor) -> Tensor:
+        """``xi``; raises ValueError unless its shape is ``(B, dim)``."""
+        if xi.ndim != 2 or xi.shape[1] != self.dim:
+            raise ValueError(f"xi of {self.name} must have shape (B, {self.dim}), got {tuple(xi.shape)}")
+        return xi
 
     def __repr__(self) -> str:
         return f"<{self.name}, dim {self.dim}>"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import check_coordinates, check_scale, check_size, single
-from teleport_env.groups.base import Element
+from teleport_env.groups.base import Element, single
 from teleport_env.groups.matrix import MatrixGroup, exponential_flops, inverse_or_nan, matrix_exponential
 from teleport_env.random import Streams
+from teleport_env.reading import integer, number
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class GL(MatrixGroup):
     retract_reach = 2.0
 
     def __post_init__(self) -> None:
-        n = check_size(self.n, 1, "GL(n)")
+        n = integer("the n of GL(n)", self.n, least=1)
         # set once, past the guard of a frozen dataclass
         self.__dict__.update(n=n, name=f"GL({n})", dim=n * n, exp_flops=exponential_flops(n))
 
@@ -65,7 +65,7 @@ class GL(MatrixGroup):
 
     def algebra(self, xi: Tensor) -> Tensor:
         """The matrices ``T`` ``(B, n, n)`` of coordinates ``xi`` ``(B, n^2)``."""
-        return check_coordinates(xi, self.dim, self.name).reshape(-1, self.n, self.n)
+        return self._checked(xi).reshape(-1, self.n, self.n)
 
     def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, n^2)`` of matrices ``(B, n, n)``; inverse of `algebra`."""
@@ -77,4 +77,4 @@ class GL(MatrixGroup):
         Such a matrix has eigenvalues up to ``scale * sqrt(n)`` in modulus: take ``scale`` below ``1 / sqrt(n)`` for
         well-conditioned elements.
         """
-        return self.exp(check_scale(scale) * streams.normal((self.dim,))).to(dtype)
+        return self.exp(number("scale", scale, least=0) * streams.normal((self.dim,))).to(dtype)

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, Group, map_element
+from teleport_env.groups.base import Element, Group, map_element, parts
 from teleport_env.random import Streams, key_of
 
 C = TypeVar("C")
@@ -57,8 +57,7 @@ class Case:
         streams = self.streams.fork(key_of(name))
         direction = streams.normal((self.group.dim,))
         direction = direction / direction.square().sum(dim=1, keepdim=True).sqrt()
-        size = streams.uniform(size=(1,))
-        near = streams.uniform(size=(1,)) < 1 / 3
+        size, near = streams.uniform(size=(1,)), streams.uniform(size=(1,)) < 1 / 3
         return direction * torch.where(near, NEAR * size, length * size)
 
     def element(self, name: str) -> Element:
@@ -84,11 +83,6 @@ class Case:
         return HOLDS
 
 
-def parts(element: Element) -> tuple[Tensor, ...]:
-    """The tensors of an element: one, or one a factor."""
-    return element if isinstance(element, tuple) else (element,)
-
-
 def check_laws(laws: Iterable[Callable[[C], Verdict]], case: Callable[[], C]) -> list[tuple[str, bool, str]]:
     """For each law its name, whether it holds, and if not, why.
 
@@ -108,10 +102,11 @@ def check_laws(laws: Iterable[Callable[[C], Verdict]], case: Callable[[], C]) ->
     return results
 
 
+def same_bits(one: Element, other: Element) -> bool:
+    """Whether two elements agree in every bit."""
+    return all(torch.equal(part, target) for part, target in zip(parts(one), parts(other), strict=True))
+
+
 def spoiled_rows(element: Element, value: float) -> Element:
     """The elements with row 0 filled with ``value``."""
-
-    def spoiled(part: Tensor) -> Tensor:
-        return torch.cat([torch.full_like(part[:1], value), part[1:]])
-
-    return map_element(spoiled, element)
+    return map_element(lambda part: torch.cat([torch.full_like(part[:1], value), part[1:]]), element)

@@ -13,9 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import single
-from teleport_env.groups.base import Element, Group, map_element, select
-from teleport_env.groups.law_cases import HOLDS, NEAR, Case, Verdict, check_laws, parts, spoiled_rows
+from teleport_env.groups.base import Element, Group, map_element, parts, select, single
+from teleport_env.groups.law_cases import HOLDS, NEAR, Case, Verdict, check_laws, same_bits, spoiled_rows
 from teleport_env.random import key_of
 
 Law = Callable[[Case], Verdict]
@@ -108,8 +107,7 @@ def exp_of_zero_is_the_identity(case: Case) -> Verdict:
             return HOLDS
         return Verdict(False, "the group has dim 0, so exp must raise TypeError, and it does not")
     for what, element in {"exp(0)": group.exp(zero), "retract(0)": group.retract(zero)}.items():
-        pairs = zip(parts(element), parts(case.identity()), strict=True)
-        if not all(torch.equal(part, target) for part, target in pairs):
+        if not same_bits(element, case.identity()):
             return Verdict(False, f"{what} is not exactly the identity")
     return HOLDS
 
@@ -206,9 +204,8 @@ def rows_are_independent(case: Case) -> Verdict:
     for name, operation in operations.items():
         together = operation(every)
         for row in range(case.count):
-            alone = operation(every[row : row + 1])
-            pairs = zip(parts(alone), parts(select(together, every[row : row + 1])), strict=True)
-            if not all(torch.equal(x, y) for x, y in pairs):
+            one = every[row : row + 1]
+            if not same_bits(operation(one), select(together, one)):
                 return Verdict(False, f"{name} gives row {row} other bits alone than among {case.count}")
     return HOLDS
 
@@ -233,8 +230,7 @@ def broken_rows_harm_nobody(case: Case) -> Verdict:
             got = broken()
         except Exception as error:
             return Verdict(False, f"{name} raised {type(error).__name__} because of one row of NaN: {error}")
-        pairs = zip(parts(got), parts(sound()), strict=True)
-        if not all(torch.equal(x[1:], y[1:]) for x, y in pairs):
+        if not same_bits(map_element(lambda part: part[1:], got), map_element(lambda part: part[1:], sound())):
             return Verdict(False, f"{name}: a row of NaN changed other rows")
         if all(bool(torch.isfinite(part[0]).all()) for part in parts(got)):
             return Verdict(False, f"{name} turned a row of NaN into finite numbers")

@@ -14,8 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import single
-from teleport_env.groups.base import Element, Group
+from teleport_env.groups.base import Element, Group, single
 
 _DEGREE = 16  # in blocks of four: three products for the powers, three for the blocks
 _COEFFICIENTS = [1.0 / math.factorial(j) for j in range(_DEGREE + 1)]

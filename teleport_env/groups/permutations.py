@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import check_scale, check_size, single
-from teleport_env.groups.base import Element, Group
+from teleport_env.groups.base import Element, Group, single
 from teleport_env.random import Streams
+from teleport_env.reading import integer, number
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Permutations(Group):
     compact = True
 
     def __post_init__(self) -> None:
-        n = check_size(self.n, 1, "Permutations(n)")
+        n = integer("the n of Permutations(n)", self.n, least=1)
         # set once, past the guard of a frozen dataclass
         self.__dict__.update(n=n, name=f"S({n})", dim=0)
 
@@ -70,7 +70,7 @@ class Permutations(Group):
 
         Below 1 every index takes part with probability ``scale``, and those that do are permuted among themselves.
         """
-        chosen = streams.uniform(size=(self.n,)) < check_scale(scale)
+        chosen = streams.uniform(size=(self.n,)) < number("scale", scale, least=0)
         rank = streams.permutation(self.n)
         own = torch.arange(self.n, device=rank.device)
         last = self.n + own

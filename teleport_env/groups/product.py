@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import check_coordinates
 from teleport_env.groups.base import Element, Group
 from teleport_env.random import Streams
 
@@ -74,7 +73,7 @@ class Product(Group):
                 f"{self.name} has no exponential because {', '.join(discrete)} is discrete: draw elements with "
                 "sample(streams), or use the continuous factors in a product of their own"
             )
-        check_coordinates(xi, self.dim, self.name)
+        self._checked(xi)
         return torch.split(xi, [group.dim for group in self.factors], dim=1)
 
     def identity(

@@ -9,10 +9,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import check_coordinates, check_scale, check_size, single
-from teleport_env.groups.base import Element, default_tolerance
+from teleport_env.groups.base import Element, default_tolerance, single
 from teleport_env.groups.matrix import MatrixGroup, exponential_flops, matrix_exponential
 from teleport_env.random import Streams
+from teleport_env.reading import integer, number
 
 
 class _Rotations(MatrixGroup):
@@ -47,13 +47,13 @@ class SO2(_Rotations):
     on_circle = True
 
     def exp(self, xi: Tensor) -> Tensor:
-        angle = check_coordinates(xi, 1, self.name)[:, 0]
+        angle = self._checked(xi)[:, 0]
         cos, sin = torch.cos(angle), torch.sin(angle)
         return torch.stack((cos, -sin, sin, cos), dim=-1).reshape(-1, 2, 2)
 
     def algebra(self, xi: Tensor) -> Tensor:
         """The skew matrix ``[[0, -xi], [xi, 0]]``, ``(B, 2, 2)``."""
-        angle = check_coordinates(xi, 1, self.name)[:, 0]
+        angle = self._checked(xi)[:, 0]
         zero = torch.zeros_like(angle)
         return torch.stack((zero, -angle, angle, zero), dim=-1).reshape(-1, 2, 2)
 
@@ -68,7 +68,7 @@ class SO2(_Rotations):
 
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
         """An angle uniform on ``scale * [-pi, pi)``; uniform on the group (Haar) from ``scale = 1`` on."""
-        bound = math.pi * min(check_scale(scale), 1.0)
+        bound = math.pi * min(number("scale", scale, least=0), 1.0)
         return self.exp(streams.uniform(-bound, bound, (1,))).to(dtype)
 
     def sample_start(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -88,7 +88,7 @@ class SO(_Rotations):
     n: int
 
     def __post_init__(self) -> None:
-        n = check_size(self.n, 2, "SO(n)")
+        n = integer("the n of SO(n)", self.n, least=2)
         # set once, past the guard of a frozen dataclass
         self.__dict__.update(
             n=n, name=f"SO({n})", dim=n * (n - 1) // 2, exp_flops=exponential_flops(n), on_circle=n == 2
@@ -113,7 +113,7 @@ class SO(_Rotations):
 
     def algebra(self, xi: Tensor) -> Tensor:
         """The skew matrices ``A`` ``(B, n, n)`` of coordinates ``xi`` ``(B, dim)``."""
-        check_coordinates(xi, self.dim, self.name)
+        self._checked(xi)
         upper = xi.new_zeros(xi.shape[0], self.n, self.n)
         rows, columns = _upper_triangle(self.n, xi.device)
         upper[:, rows, columns] = xi
@@ -132,7 +132,7 @@ class SO(_Rotations):
         diagonal are made positive (Mezzadri, Notices of the AMS 54, 2007); turning one column over where the determinant
         is -1 brings it to SO(n), still uniform.
         """
-        if check_scale(scale) < 1.0:
+        if number("scale", scale, least=0) < 1.0:
             return self.exp(scale * streams.normal((self.dim,))).to(dtype)
         factor, triangle = torch.linalg.qr(streams.normal((self.n, self.n)))
         factor = _flip(factor, triangle.diagonal(dim1=-2, dim2=-1) < 0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import check_coordinates, check_scale, check_size, single
-from teleport_env.groups.base import Element, Group
+from teleport_env.groups.base import Element, Group, single
 from teleport_env.random import Streams
+from teleport_env.reading import integer, number
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PositiveScaling(Group):
     metrics = "diagonal"
 
     def __post_init__(self) -> None:
-        n = check_size(self.n, 1, "PositiveScaling(n)")
+        n = integer("the n of PositiveScaling(n)", self.n, least=1)
         # set once, past the guard of a frozen dataclass
         self.__dict__.update(n=n, name=f"R+^{n}", dim=n)
 
@@ -44,7 +44,7 @@ class PositiveScaling(Group):
         return ((diagonal > 0) & torch.isfinite(diagonal)).all(dim=1)
 
     def exp(self, xi: Tensor) -> Tensor:
-        return torch.exp(check_coordinates(xi, self.n, self.name))
+        return torch.exp(self._checked(xi))
 
     def retract(self, xi: Tensor) -> Tensor:
         """``xi + sqrt(1 + xi^2)``, which is ``exp(asinh xi)``: positive everywhere, agrees with `exp` to second order.
@@ -52,7 +52,7 @@ class PositiveScaling(Group):
         It grows linearly where `exp` grows exponentially. (Cayley's ``(1 + xi / 2) / (1 - xi / 2)`` turns negative
         beyond 2.)
         """
-        check_coordinates(xi, self.n, self.name)
+        self._checked(xi)
         # For negative xi the sum cancels, so take the reciprocal of the value at -xi. Not abs: its slope at 0 is 0.
         negative = xi < 0
         size = torch.where(negative, -xi, xi)
@@ -61,7 +61,7 @@ class PositiveScaling(Group):
 
     def algebra(self, xi: Tensor) -> Tensor:
         """The diagonal ``(B, n)`` of the algebra element, which is ``xi`` itself."""
-        return check_coordinates(xi, self.n, self.name)
+        return self._checked(xi)
 
     def coordinates(self, matrix: Element) -> Tensor:
         """The ``xi`` ``(B, n)`` of a diagonal ``(B, n)``; inverse of `algebra`."""
@@ -72,4 +72,4 @@ class PositiveScaling(Group):
 
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
         """Log-normal entries: the exponential of independent normals of standard deviation ``scale``."""
-        return self.exp(check_scale(scale) * streams.normal((self.n,))).to(dtype)
+        return self.exp(number("scale", scale, least=0) * streams.normal((self.n,))).to(dtype)

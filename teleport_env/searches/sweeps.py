@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import single
-from teleport_env.groups.base import Group, where
+from teleport_env.groups.base import Group, single, where
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
 from teleport_env.searches.pair_algebra import grams, size_of, solve, solve_flops

@@ -20,8 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from teleport_env.groups.arguments import single
-from teleport_env.groups.base import Element
+from teleport_env.groups.base import Element, single
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups import GL, SO, Group
-from teleport_env.groups.arguments import single
-from teleport_env.groups.base import Element
+from teleport_env.groups.base import Element, single
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
 from teleport_env.symmetries.base import Symmetry

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, map_element, select
-from teleport_env.groups.law_cases import HOLDS, Verdict, check_laws, parts, spoiled_rows
+from teleport_env.groups.base import Element, map_element, parts, select
+from teleport_env.groups.law_cases import HOLDS, Verdict, check_laws, spoiled_rows
 from teleport_env.groups.law_cases import Case as GroupCase
 from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.base import Symmetry
