@@ -29,8 +29,7 @@ from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import along_price, at_start, move_along, where_points
 from teleport_env.searches.settings import kind, require_common, require_count
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.first_order import FirstOrder
-from teleport_env.symmetries.hidden_units import HiddenUnits, times_pseudo_inverse
+from teleport_env.symmetries.hidden_units import FirstOrder, HiddenUnits, times_pseudo_inverse
 from teleport_env.symmetries.networks import FeedForward, product
 from teleport_env.symmetries.pairs import hidden_group
 

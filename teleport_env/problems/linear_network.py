@@ -15,9 +15,8 @@ from teleport_env.reading import integer, number
 from teleport_env.symmetries.activations import Identity
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.input_transform import InputTransform
-from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import FeedForward, Layers, product
-from teleport_env.symmetries.permutation import PermutationSymmetry
+from teleport_env.symmetries.pairs import LinearPairs, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 

@@ -15,9 +15,8 @@ from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams
 from teleport_env.reading import integer, number
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import Layers, product
-from teleport_env.symmetries.permutation import PermutationSymmetry
+from teleport_env.symmetries.pairs import LinearPairs, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 

@@ -17,11 +17,9 @@ from torch import Tensor
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Defaults, Problem
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.first_order import FirstOrder
-from teleport_env.symmetries.hidden_units import HiddenUnits
+from teleport_env.symmetries.hidden_units import FirstOrder, HiddenUnits
 from teleport_env.symmetries.networks import FeedForward, Layers, product
-from teleport_env.symmetries.pairs import PairSymmetry
-from teleport_env.symmetries.permutation import PermutationSymmetry
+from teleport_env.symmetries.pairs import PairSymmetry, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 CLOSED_FORM_MENU: tuple[dict[str, Any], ...] = (

@@ -18,8 +18,9 @@ from teleport_env.searches.moves import along_price, times
 from teleport_env.searches.sweeps import Sweeps
 from teleport_env.searches.trails import FastTrail, PointTrail, Trail
 from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.hidden_units import CachedActivations
+from teleport_env.symmetries.pairs import LinearChain
 from teleport_env.symmetries.positive_scaling import Scalings
-from teleport_env.symmetries.shortcuts import CachedActivations, LinearChain
 
 
 class FastForm(Protocol):

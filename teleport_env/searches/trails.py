@@ -24,7 +24,7 @@ from teleport_env.searches.base import Start, finite_rows
 from teleport_env.searches.directions import ascent_direction, relative_direction
 from teleport_env.searches.moves import Point, at_start, move_along, where_points
 from teleport_env.searches.objectives import squared_norm
-from teleport_env.symmetries.shortcuts import Shortcut
+from teleport_env.symmetries.base import Shortcut
 
 
 class Place:

@@ -1,17 +1,20 @@
 """How groups move the weights of a loss and leave the loss where it is."""
 
 from teleport_env.symmetries.activations import Activation, activation, activation_names
-from teleport_env.symmetries.base import Pair, Sphere, Symmetry
+from teleport_env.symmetries.base import Pair, Shortcut, Sphere, Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange, rotation_between
-from teleport_env.symmetries.first_order import FirstOrder
-from teleport_env.symmetries.hidden_units import HiddenUnits
+from teleport_env.symmetries.hidden_units import CachedActivations, FirstOrder, HiddenUnits
 from teleport_env.symmetries.input_transform import InputTransform
-from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import FeedForward, Layers, product
-from teleport_env.symmetries.pairs import PairSymmetry, gradient_norm2_after, gram_matrices
-from teleport_env.symmetries.permutation import PermutationSymmetry
+from teleport_env.symmetries.pairs import (
+    LinearChain,
+    LinearPairs,
+    PairSymmetry,
+    PermutationSymmetry,
+    gradient_norm2_after,
+    gram_matrices,
+)
 from teleport_env.symmetries.positive_scaling import Scalings, ScalingSymmetry
-from teleport_env.symmetries.shortcuts import CachedActivations, LinearChain, Shortcut
 
 __all__ = [
     "Activation",

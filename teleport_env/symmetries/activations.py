@@ -56,9 +56,9 @@ class Activation(ABC):
     def derivative(self, z: Tensor) -> Tensor:
         """``s'(z)``; at a kink the value that autograd takes."""
 
-    @abstractmethod
     def second_derivative(self, z: Tensor) -> Tensor:
-        """``s''(z)``; zero at a kink."""
+        """``s''(z)``; zero at a kink, and everywhere unless `curved`."""
+        return torch.zeros_like(z)
 
     def inverse_and_slope(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """``z = s^-1(a)`` and ``s'(z)``, without a graph."""
@@ -82,9 +82,6 @@ class Identity(Activation):
 
     def derivative(self, z: Tensor) -> Tensor:
         return torch.ones_like(z)
-
-    def second_derivative(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z)
 
 
 @dataclass(frozen=True)
@@ -110,9 +107,6 @@ class LeakyReLU(Activation):
     def derivative(self, z: Tensor) -> Tensor:
         # the kernel of its backward pass: a quarter of the time of a comparison and a choice
         return torch.ops.aten.leaky_relu_backward(torch.ones_like(z), z, self.slope, False)
-
-    def second_derivative(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z)
 
     def inverse_and_slope(self, a: Tensor) -> tuple[Tensor, Tensor]:
         slope = self.derivative(a)  # a has the sign of z
@@ -140,9 +134,6 @@ class ReLU(Activation):
     def derivative(self, z: Tensor) -> Tensor:
         return (z > 0).to(z.dtype)
 
-    def second_derivative(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z)
-
 
 @dataclass(frozen=True)
 class Tanh(Activation):
@@ -159,7 +150,7 @@ class Tanh(Activation):
 
     def inverse(self, a: Tensor) -> Tensor:
         inner = a.clamp(-_TANH_LIMIT, _TANH_LIMIT)
-        # Through log1p: accurate at 0, and the same bits in a tensor's body and tail.
+        # through log1p: accurate at 0, and the same bits in a tensor's body and tail
         artanh = 0.5 * (torch.log1p(inner) - torch.log1p(-inner))
         return artanh + (a - inner) / _TANH_SLOPE
 
@@ -228,12 +219,10 @@ def activation_names() -> list[str]:
 
 
 def bijective_names() -> list[str]:
-    """Those of them that are bijections of the real line."""
     return [function.name for function in _ALL if function.bijective]
 
 
 def homogeneous_names() -> list[str]:
-    """Those of them that commute with positive factors."""
     return [function.name for function in _ALL if function.homogeneous]
 
 

@@ -23,7 +23,7 @@ offer                                what it is for
 `metrics` (`GL`, `PositiveScaling`)  ``(V, U) -> (g V, U g^-1)``: the gradient norm is a function of two Gram matrices.
 `Symmetry.optimal_element`           The closed form of an action of another kind, for the objectives in ``optima``.
 `Symmetry.sphere`                    Searches over all rotations in space, by vectors and without a matrix.
-`Symmetry.shortcut`                  Walks on less than all weights (`teleport_env.symmetries.shortcuts`).
+`Symmetry.shortcut`                  Walks on less than all weights (`Shortcut`).
 `Symmetry.ascent_direction`          The direction of ascent in closed form.
 ===================================  =================================================================================
 """
@@ -40,7 +40,6 @@ from torch import Tensor
 from teleport_env.groups.base import Element, Group
 from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.networks import Layers
-from teleport_env.symmetries.shortcuts import Shortcut
 
 Coordinates = Callable[[Tensor, Instance], Tensor]
 
@@ -71,6 +70,15 @@ class Pair(NamedTuple):
 
     lower: Tensor
     upper: Tensor
+
+
+class Shortcut:
+    """What determines loss and gradient norm along an orbit and is smaller than the weights.
+
+    A symmetry that sets `Symmetry.shortcut` says that its action is the one described there, on parameters that lie in
+    memory as `Layers` says. Searches choose how to walk by the class of the description
+    (`teleport_env.searches.trail_choice`, where descriptions of one's own are entered too).
+    """
 
 
 class Symmetry(ABC):

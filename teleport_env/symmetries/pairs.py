@@ -1,4 +1,4 @@
-"""What the linear actions on a chain of layers share.
+"""The linear actions on a chain of layers: invertible matrices, permutations, and what they share with positive scalings.
 
 Between two neighbouring matrices of a chain, ``V`` below and ``U`` above, lies a hidden space of width ``k`` on which a
 matrix ``g`` may act: ``V -> g V`` (the bias, a column of ``V``, with it) and ``U -> U g^-1`` (the bias of ``U`` stays).
@@ -12,15 +12,17 @@ An inner matrix of a chain of several pairs is the upper one of the pair below a
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from teleport_env.groups import Product
+from teleport_env.groups import GL, Permutations, Product
 from teleport_env.groups.base import Element, Group
 from teleport_env.instances import Batch, Instance
-from teleport_env.symmetries.base import Pair, Symmetry
+from teleport_env.ledger import elementwise_price, small_matrices_price
+from teleport_env.symmetries.base import Pair, Shortcut, Symmetry
 from teleport_env.symmetries.networks import Layers, product
 
 
@@ -70,33 +72,32 @@ def gradient_norm2_after(g: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 class PairSymmetry(Symmetry):
     """A group that acts on every hidden space of a chain of layers, linearly in the weights.
 
-    A subclass says how a factor multiplies a matrix.
-
     Args:
         layers: Layout of the chain.
         name: What a user types for ``symmetry=``.
-        group: One factor a hidden layer, lowest first.
+        factor: Makes the group that acts on a hidden space of a given width.
+
+    Raises:
+        ValueError: The chain has no hidden layer.
     """
 
     layers: Layers
     linear = True
 
-    def __init__(self, layers: Layers, name: str, group: Product) -> None:
+    def __init__(self, layers: Layers, name: str, factor: Callable[[int], Group]) -> None:
         self.layers = layers
         self.name = name
-        self.group = group
+        self.group = hidden_group(layers, [factor(width) for width in layers.hidden])
 
-    @abstractmethod
+    # how a factor multiplies a matrix (B, k, m) or (B, p, k), and what its transpose is: as matrices, unless overridden
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
-        """``part matrix`` for ``matrix`` ``(B, k, m)``."""
+        return product(part, matrix)
 
-    @abstractmethod
     def _right(self, matrix: Tensor, part: Tensor) -> Tensor:
-        """``matrix part`` for ``matrix`` ``(B, p, k)``."""
+        return product(matrix, part)
 
-    @abstractmethod
     def _transpose(self, part: Tensor) -> Tensor:
-        """The element whose matrix is the transpose of this one's."""
+        return part.mT
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """``W_l -> g_l W_l g_(l-1)^-1``; where a factor has no inverse, the matrices above it are NaN in that row."""
@@ -110,22 +111,132 @@ class PairSymmetry(Symmetry):
         inverses = parts_of(self.group.inverse(g), len(parts))
         return self._multiply([self._transpose(part) for part in inverses], parts, gradient)
 
-    def _multiply(
-        self, lefts: tuple[Tensor, ...] | list[Tensor], rights: tuple[Tensor, ...] | list[Tensor], vector: Tensor
-    ) -> Tensor:
+    def _multiply(self, lefts: Sequence[Tensor], rights: Sequence[Tensor], vector: Tensor) -> Tensor:
         weights = list(self.layers.weights(vector))
-        for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
+        for index, (left, right, width) in enumerate(zip(lefts, rights, self.layers.hidden, strict=True)):
             weights[index] = self._left(left, weights[index])
-            weights[index + 1] = self._upper(weights[index + 1], right)
+            upper = weights[index + 1]
+            weights[index + 1] = self._right(upper[:, :, :width], right)
+            if self.layers.bias:  # its column stays
+                weights[index + 1] = torch.cat([weights[index + 1], upper[:, :, width:]], dim=2)
         return self.layers.flatten(weights)
-
-    def _upper(self, matrix: Tensor, part: Tensor) -> Tensor:
-        """The upper matrix of a pair times ``part`` from the right, its bias column left alone."""
-        if not self.layers.bias:
-            return self._right(matrix, part)
-        return torch.cat([self._right(matrix[:, :, :-1], part), matrix[:, :, -1:]], dim=2)
 
     def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
         weights = self.layers.weights(vector)
-        upper_widths = self.layers.hidden
-        return [Pair(weights[index], weights[index + 1][:, :, :width]) for index, width in enumerate(upper_widths)]
+        return [Pair(weights[i], weights[i + 1][:, :, :width]) for i, width in enumerate(self.layers.hidden)]
+
+
+@dataclass(frozen=True)
+class LinearChain(Shortcut):
+    """Invertible matrices between the layers of a chain without biases and activations; walks on the gradients.
+
+    Attributes:
+        layers: Layout of the chain.
+        gradient_rank: A bound on the rank of every layer's gradient, such as the number of examples; None: no bound.
+    """
+
+    layers: Layers
+    gradient_rank: int | None = None
+
+
+class LinearPairs(PairSymmetry):
+    """``(V, U) -> (g V, U g^-1)`` for every hidden space of a chain of linear layers (Zhao et al., 2022, eq. 7).
+
+    Exact for all data. The group is the product of one GL(k) a hidden layer, also where there is only one.
+
+    Flops of a move, a hidden layer of width ``k`` between matrices ``(k, m)`` and ``(p, k)``: the inverse ``2 k^3``, the
+    products ``2 k^2 (m + p)``. `gradient_after` costs the same.
+
+    Args:
+        layers: Layout of the chain.
+        name: What a user types for ``symmetry=``.
+        gradient_rank: A bound on the rank of every layer's gradient, such as the number of examples; searches then work in
+            what the gradients span (`LinearChain`). None: no bound.
+
+    Raises:
+        ValueError: The chain has no hidden layer, or the rank is not positive.
+    """
+
+    exact_when = "Always, on all data: nothing stands between the two matrices of a pair."
+
+    def __init__(self, layers: Layers, name: str = "general_linear", *, gradient_rank: int | None = None) -> None:
+        if gradient_rank is not None and gradient_rank < 1:
+            raise ValueError(f"gradient_rank must be at least 1, or None for no bound, got {gradient_rank}")
+        self.gradient_rank = self.examples = gradient_rank
+        super().__init__(layers, name, GL)
+        if not layers.bias:  # nothing moves a bias's column, which a smaller chain would have no place for
+            self.shortcut = LinearChain(layers, gradient_rank)
+        self.move_flops = sum(
+            2.0 * width**3 + 2.0 * width**2 * (layers.shapes[index][1] + layers.shapes[index + 1][0])
+            for index, width in enumerate(layers.hidden)
+        )
+        self.gradient_flops = self.move_flops
+        # two Gram matrices a pair: the same products without the inverse
+        self.direction_flops = self.move_flops - sum(2.0 * width**3 for width in layers.hidden)
+
+    def work_price(self, gradient_flops: float) -> float:
+        return small_matrices_price(min(self.layers.hidden))
+
+    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """``2 (G_U' G_U - G_V G_V')`` a pair, row by row, one after the other: ``(B, group.dim)``.
+
+        The derivative of ``tr(S^-1 A) + tr(S B)`` at ``S = 1`` (`gradient_norm2_after`). Neighbouring pairs share a
+        matrix, but at the identity each pair's derivative leaves the others at rest.
+        """
+        directions = []
+        for pair in self.pairs(gradient.detach(), instance):
+            lower, upper = gram_matrices(pair)
+            directions.append(2.0 * (upper - lower).flatten(1))
+        return torch.cat(directions, dim=1)
+
+
+class PermutationSymmetry(PairSymmetry):
+    """``V, b -> P V, P b`` and ``U -> U P'``: hidden unit ``i`` takes place ``p[i]``.
+
+    Exact for every activation and all data, and orthogonal: no norm changes, neither of the weights nor of the gradient
+    (Zhao et al., 2022, Cor. 5.2), so a search by gradient norm finds nothing here; a control, and a symmetry for
+    optimizers whose state does not move along. Discrete: searched by sampling.
+
+    Args:
+        layers: Layout of the network.
+        name: What a user types for ``symmetry=``.
+        activated: Whether the network has activations, for `work_price`.
+
+    Raises:
+        ValueError: The network has no hidden layer.
+    """
+
+    weightwise = True
+    exact_when = "Always, on all data: an elementwise activation commutes with permutations."
+
+    def __init__(self, layers: Layers, name: str = "permutation", *, activated: bool = True) -> None:
+        super().__init__(layers, name, Permutations)
+        self._activated = activated
+        # every weight is gathered by an index; the random order of the units is part of it
+        self.move_flops = 12.0 * layers.num_params + 75.0 * sum(layers.hidden)
+        self.gradient_flops = 1.5 * self.move_flops  # of several candidates it goes through colder memory, as measured
+
+    def work_price(self, gradient_flops: float) -> float:
+        return elementwise_price(gradient_flops, self._activated)
+
+    def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
+        # (P V)[p[i]] = V[i], so row j of P V is row p^-1[j] of V
+        source = part.argsort(dim=1)
+        return matrix.gather(1, source[:, :, None].expand_as(matrix))
+
+    def _right(self, matrix: Tensor, part: Tensor) -> Tensor:
+        # column i of U P is column p[i] of U
+        return matrix.gather(2, part[:, None, :].expand_as(matrix))
+
+    def _transpose(self, part: Tensor) -> Tensor:
+        return part.argsort(dim=1)
+
+    def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
+        """Empty: closed-form searches move along a Lie algebra, and this group has none."""
+        return []
+
+    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """Raises NotImplementedError: a discrete group has no directions."""
+        raise NotImplementedError(
+            f"{self.group.name} is discrete and has no direction of ascent: search it by sampling"
+        )

@@ -15,9 +15,9 @@ from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import elementwise_price
 from teleport_env.symmetries.activations import Activation, Identity, homogeneous_names
+from teleport_env.symmetries.base import Shortcut
 from teleport_env.symmetries.networks import Layers
-from teleport_env.symmetries.pairs import PairSymmetry, hidden_group, parts_of
-from teleport_env.symmetries.shortcuts import Shortcut
+from teleport_env.symmetries.pairs import PairSymmetry, parts_of
 
 _FEW = 1 << 13  # parameters up to which a factor for each of them is quicker than two passes
 
@@ -123,7 +123,7 @@ class ScalingSymmetry(PairSymmetry):
                 f"scaling needs a homogeneous activation (one of {', '.join(map(repr, homogeneous_names()))}), got "
                 f"{activation.name!r}: use 'general_linear' or 'permutation' with it"
             )
-        super().__init__(layers, name, hidden_group(layers, [PositiveScaling(width) for width in layers.hidden]))
+        super().__init__(layers, name, PositiveScaling)
         self.shortcut: Scalings = Scalings(layers)
         # No matrix products, but a few operations on every weight and unit (a random element is part of its move).
         self.move_flops = self.gradient_flops = 9.0 * layers.num_params + 54.0 * sum(layers.hidden) + 160.0

@@ -1,4 +1,4 @@
-"""Walks and closed forms on less than all weights, one module for each kind of `teleport_env.symmetries.shortcuts`.
+"""Walks and closed forms on less than all weights, one module for each kind of `Shortcut`.
 
 `scalings` walks on one factor per hidden unit, `linear_chain` on gradients in the space that they span, `hidden_trail` on
 cached activations with elements of low rank (`low_rank`). Each gives the same points as walking on the weights does, up to

@@ -29,9 +29,8 @@ from teleport_env.searches.base import Start
 from teleport_env.searches.fast.low_rank import LowRank, moved_by, moved_flops, times_flops
 from teleport_env.searches.moves import Point
 from teleport_env.searches.trails import FastTrail, Place
-from teleport_env.symmetries.hidden_units import Factors
+from teleport_env.symmetries.hidden_units import CachedActivations, Factors
 from teleport_env.symmetries.networks import plus_product, product
-from teleport_env.symmetries.shortcuts import CachedActivations
 
 
 @dataclass

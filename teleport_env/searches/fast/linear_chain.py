@@ -32,9 +32,8 @@ from teleport_env.searches.moves import Point, times
 from teleport_env.searches.objectives import ordered, squared_norm
 from teleport_env.searches.sweeps import Sweeps
 from teleport_env.searches.trails import FastTrail, Place
-from teleport_env.symmetries.linear_pair import LinearPairs
 from teleport_env.symmetries.networks import Layers, product
-from teleport_env.symmetries.shortcuts import LinearChain
+from teleport_env.symmetries.pairs import LinearChain, LinearPairs
 
 _WORTH = 0.75  # of a layer's width: a larger span is no saving
 
