@@ -30,12 +30,21 @@ ORDER = (
     ("scripts",),
 )
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
+# The same within `agents/`, whose own module of that name shows what stands in it.
+AGENT_ORDER = (
+    ("base", "versions"),
+    ("schedules",),
+    ("rules", "policies", "play", "paper"),
+    ("edge_rule", "known"),
+    ("presets", "tuning"),
+    ("learning", "comparison"),
+)
+AGENT_RANK = {room: rank for rank, row in enumerate(AGENT_ORDER) for room in row}
 # `import teleport_env` registers the environments and may show the checks; to import it is to import the registration.
 FACADE_IMPORTS, FACADE_IMPORTED = RANK["checks"], RANK["registration"]
 
 # The training library is loaded by these alone: policies run without it.
 TRAINERS = (
-    "teleport_env.agents.learning.sb3",
     "teleport_env.agents.learning.algorithm",
     "teleport_env.agents.learning.course",
     "teleport_env.agents.learning.masked",
@@ -155,6 +164,18 @@ def wrong_way(module: str, imported: list[Import]) -> list[str]:
     return wrong
 
 
+def wrong_way_among_agents(module: str, imported: list[Import]) -> list[str]:
+    """The same between the rooms of `agents/`; two rooms of one row do not know each other either."""
+    agents = "teleport_env.agents."
+    room = module.removeprefix(agents).split(".")[0]
+    wrong = []
+    for item in imported:
+        other = item.name.removeprefix(agents).split(".")[0]
+        if item.name.startswith(agents) and other != room and AGENT_RANK[other] >= AGENT_RANK[room]:
+            wrong.append(f"{module}, line {item.line}, imports {item.name}, which does not stand to its left")
+    return wrong
+
+
 def cycle(graph: dict[str, set[str]]) -> list[str] | None:
     """Some cycle of a directed graph, or None."""
     done: set[str] = set()
@@ -188,6 +209,11 @@ def test_imports_point_to_the_left(module: str) -> None:
     assert wrong_way(module, imported_by(module)) == []
 
 
+@pytest.mark.parametrize("module", [name for name in sorted(MODULES) if name.startswith("teleport_env.agents.")])
+def test_the_rooms_of_the_agents_stand_in_order(module: str) -> None:
+    assert wrong_way_among_agents(module, imported_by(module)) == []
+
+
 def test_an_import_to_the_right_is_found() -> None:
     def wrong(module: str, source: str) -> int:
         return len(wrong_way(module, imports(source, module, False)))
@@ -202,6 +228,10 @@ def test_an_import_to_the_right_is_found() -> None:
     assert (
         wrong("teleport_env.symmetries.base", "from teleport_env import random\nfrom ..groups.base import Group") == 0
     )
+    study = "teleport_env.agents.comparison.study"
+    assert wrong_way_among_agents(study, [Import("teleport_env.agents.learning.course", 1)])
+    assert wrong_way_among_agents("teleport_env.agents.play", [Import("teleport_env.agents.tuning", 1)])
+    assert not wrong_way_among_agents(study, [Import("teleport_env.agents.play", 1), Import("numpy", 2)])
     typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from teleport_env.runs import Runs\n"
     assert wrong("teleport_env.groups.base", typed) == 1
 
