@@ -7,7 +7,7 @@ act on parameters *for* an instance and problems draw them, so that the record b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -54,14 +54,16 @@ class Instance:
             return self.tensors[name]
         return self.shared[name]
 
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Instance:
+        """The same with every tensor of the rows changed."""
+        tensors = {name: change(tensor) for name, tensor in self.tensors.items()}
+        return replace(
+            self, start=change(self.start), tensors=tensors, ids=None if self.ids is None else change(self.ids)
+        )
+
     def select(self, rows: Tensor) -> Instance:
         """Some rows; ``rows``: an index ``(R,)`` or mask ``(B,)``."""
-        return replace(
-            self,
-            start=self.start[rows],
-            tensors={name: tensor[rows] for name, tensor in self.tensors.items()},
-            ids=None if self.ids is None else self.ids[rows],
-        )
+        return self._each(lambda tensor: tensor[rows])
 
     def repeat(self, times: int) -> Instance:
         """Every row ``times`` times in a row: row ``i`` becomes rows ``i * times, ..., (i + 1) * times - 1``."""
@@ -76,12 +78,7 @@ class Instance:
             self.ids[rows] = other.ids
 
     def clone(self) -> Instance:
-        return replace(
-            self,
-            start=self.start.clone(),
-            tensors={name: tensor.clone() for name, tensor in self.tensors.items()},
-            ids=None if self.ids is None else self.ids.clone(),
-        )
+        return self._each(Tensor.clone)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Instance:
         """Floating-point tensors in ``dtype``, everything on ``device``."""
@@ -91,9 +88,4 @@ class Instance:
                 return value
             return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
 
-        return Instance(
-            move(self.start),
-            {name: move(tensor) for name, tensor in self.tensors.items()},
-            {name: move(value) for name, value in self.shared.items()},
-            None if self.ids is None else self.ids.to(device),
-        )
+        return replace(self._each(move), shared={name: move(value) for name, value in self.shared.items()})

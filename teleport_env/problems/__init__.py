@@ -18,8 +18,7 @@ from teleport_env.problems.matrix_factorization import MatrixFactorization
 from teleport_env.problems.mlp_regression import MLPRegression
 from teleport_env.problems.mnist import MNIST, MNISTSmall
 from teleport_env.problems.quadratic import Quadratic
-from teleport_env.problems.rosenbrock import Rosenbrock
-from teleport_env.problems.rosenbrock_nd import RosenbrockND
+from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
 from teleport_env.reading import arguments, known
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {

@@ -59,7 +59,7 @@ class LinearNetwork(SquaredErrorProblem):
         self.imbalance = number("imbalance", imbalance, least=0)
 
     @cached_property
-    def _symmetries(self) -> dict[str, Symmetry]:
+    def symmetries(self) -> Mapping[str, Symmetry]:
         return {
             "general_linear": LinearPairs(self.layers, gradient_rank=self.samples),
             "scaling": ScalingSymmetry(self.layers),
@@ -67,17 +67,8 @@ class LinearNetwork(SquaredErrorProblem):
             "input_transform": InputTransform(self.layers),
         }
 
-    @property
-    def symmetries(self) -> Mapping[str, Symmetry]:
-        return self._symmetries
-
     def defaults(self, split: str = "train") -> Defaults:
-        return Defaults(
-            learning_rate=0.012,
-            searches=CLOSED_FORM_MENU,
-            symmetry="general_linear",
-            budget=300.0,
-        )
+        return Defaults(learning_rate=0.012, searches=CLOSED_FORM_MENU, symmetry="general_linear", budget=300.0)
 
     def sample(self, generator: Streams, count: int, split: str) -> Instance:
         inputs = generator.normal((self.layers.widths[0], self.samples))

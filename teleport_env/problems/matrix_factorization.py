@@ -56,24 +56,15 @@ class MatrixFactorization(Problem):
         self.imbalance = number("imbalance", imbalance, least=0)
 
     @cached_property
-    def _symmetries(self) -> dict[str, Symmetry]:
+    def symmetries(self) -> Mapping[str, Symmetry]:
         return {
             "general_linear": LinearPairs(self.layers),
             "scaling": ScalingSymmetry(self.layers),
             "permutation": PermutationSymmetry(self.layers, activated=False),
         }
 
-    @property
-    def symmetries(self) -> Mapping[str, Symmetry]:
-        return self._symmetries
-
     def defaults(self, split: str = "train") -> Defaults:
-        return Defaults(
-            learning_rate=0.075,
-            searches=CLOSED_FORM_MENU,
-            symmetry="general_linear",
-            budget=60.0,
-        )
+        return Defaults(learning_rate=0.075, searches=CLOSED_FORM_MENU, symmetry="general_linear", budget=60.0)
 
     def searches_for(self, symmetry: str, split: str = "train") -> tuple[Any, ...]:
         return super().searches_for(symmetry, split) if symmetry == "permutation" else CLOSED_FORM_MENU

@@ -76,11 +76,7 @@ class MLPRegression(SquaredErrorProblem):
 
     def defaults(self, split: str = "train") -> Defaults:
         if split == "paper":
-            return Defaults(
-                learning_rate=1e-4,
-                searches=(self.published_search,),
-                budget=300.0,
-            )
+            return Defaults(learning_rate=1e-4, searches=(self.published_search,), budget=300.0)
         return self._learning_defaults(learning_rate=7e-4, budget=300.0)
 
     @property

@@ -56,7 +56,8 @@ class NetworkProblem(Problem):
         return self.network.layers
 
     @cached_property
-    def _symmetries(self) -> dict[str, Symmetry]:
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        """What the activation allows: general linear for bijections, scaling for homogeneous functions, permutation."""
         offered: dict[str, Symmetry] = {}
         if self.network.activation.bijective:
             n = self._examples
@@ -69,11 +70,6 @@ class NetworkProblem(Problem):
             offered["scaling"] = ScalingSymmetry(self.layers, self.network.activation)
         offered["permutation"] = PermutationSymmetry(self.layers)
         return offered
-
-    @property
-    def symmetries(self) -> Mapping[str, Symmetry]:
-        """What the activation allows: general linear for bijections, scaling for homogeneous functions, permutation."""
-        return self._symmetries
 
     @property
     def published_search(self) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from teleport_env.problems.analytic import AnalyticProblem
 from teleport_env.problems.booth import Booth
 from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.quadratic import Quadratic
-from teleport_env.problems.rosenbrock import Rosenbrock
-from teleport_env.problems.rosenbrock_nd import RosenbrockND
+from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
 
 
 def paper(problem: AnalyticProblem) -> Instance:

@@ -20,8 +20,7 @@ from teleport_env.problems.linear_network import LinearNetwork
 from teleport_env.problems.matrix_factorization import MatrixFactorization
 from teleport_env.problems.mlp_regression import MLPRegression
 from teleport_env.problems.quadratic import Quadratic
-from teleport_env.problems.rosenbrock import Rosenbrock
-from teleport_env.problems.rosenbrock_nd import RosenbrockND
+from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
 from teleport_env.random import Streams
 from teleport_env.searches import Found, Search, Start, search_from
 from teleport_env.symmetries.base import Symmetry
