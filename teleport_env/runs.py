@@ -28,7 +28,7 @@ from teleport_env.progress import SMALLEST, Progress
 from teleport_env.random import Streams, fold_in
 from teleport_env.searches import Search, search_from
 from teleport_env.searches.base import Found, Start, Status, judged
-from teleport_env.searches.coordinates import moved_by, price_of_move
+from teleport_env.searches.moves import moved_by, price_of_move
 from teleport_env.stepping import RATE_RANGE, Snapshot, SteppingRuns
 from teleport_env.symmetries.base import Symmetry
 
@@ -127,7 +127,7 @@ class Runs(SteppingRuns):
         The move is refused (see ``progress.status``) where it is not finite or does not keep the loss.
 
         Args:
-            xi: ``(B, d)`` coordinates, see `teleport_env.searches.coordinates`.
+            xi: ``(B, d)`` coordinates, see `teleport_env.searches.moves.coordinates`.
             mask: ``(B,)`` bool, which runs move; None: all.
         """
         group = self._symmetry.group
@@ -175,6 +175,7 @@ class Runs(SteppingRuns):
             batches=source,
             scale=p.initial_loss,
             lowest_rate=p.base_rate / RATE_RANGE,
+            grad_norm2=p.grad_norm2,
         )
         with self.quiet():
             found = find(start)

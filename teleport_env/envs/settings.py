@@ -15,7 +15,7 @@ from teleport_env.problems import problem_from
 from teleport_env.problems.base import SPLITS, Problem
 from teleport_env.reading import entries, integer, known, number, refuse, shown, suggestion
 from teleport_env.searches import Search, search_from
-from teleport_env.searches.coordinates import coordinates
+from teleport_env.searches.moves import coordinates
 
 ACTION_MODES = ("schedule", "group", "hybrid")
 OBSERVATIONS = ("features", "params", "both")

@@ -7,13 +7,10 @@ works and what it promises stands at the head of `teleport_env.searches.base`.
 from teleport_env.searches.ascent import GradientAscent, NormalizedAscent
 from teleport_env.searches.base import Candidate, Found, Search, Start, Status
 from teleport_env.searches.closed_form import ClosedForm
-from teleport_env.searches.control import ResetOptimizer
-from teleport_env.searches.grid import Grid
 from teleport_env.searches.mini_batch import MiniBatch
 from teleport_env.searches.objectives import OBJECTIVES, Objective
-from teleport_env.searches.sampling import RandomSampling
+from teleport_env.searches.sampling import Grid, RandomSampling, ResetOptimizer, VirtualStep
 from teleport_env.searches.settings import KINDS, NAMED, kind, search_from, to_dict
-from teleport_env.searches.virtual_step import VirtualStep
 from teleport_env.searches.whiten import Whiten
 
 NAMED.update(

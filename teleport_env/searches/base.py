@@ -55,26 +55,22 @@ class Status(IntEnum):
 def finite_rows(vectors: Tensor) -> Tensor:
     """Which rows of ``(R, ..., P)`` are finite throughout, ``(R, ...)`` bool.
 
-    By their sums, which a single entry that is not finite makes not finite: one pass, where looking at every entry takes
-    several. Numbers so large that their sum overflows count as not finite.
+    Their sums tell, in one pass over the entries: one that is not finite makes the sum so. A sum that overflows counts too.
     """
-    return _finite(vectors.sum(-1))
+    return vectors.sum(-1).abs() < math.inf
 
 
-def in_bounds(params: Tensor, loss: Tensor, norm2: Tensor) -> Tensor:
-    """Which points are finite and no more than a run can go on from without counting as diverged, ``(R,)`` bool.
+def in_bounds(xp: Arrays, params: Tensor, loss: Tensor, norm2: Tensor) -> Array:
+    """Which points are finite and none from which a run would count as diverged, an array ``(R,)`` of bool.
 
     Args:
+        xp: The backend of the array.
         params: ``(R, P)``.
         loss: ``(R,)`` there.
         norm2: ``(R,)``, the squared norm of the gradient there.
     """
-    return finite_rows(params) & (norm2 < HUGE[loss.dtype]) & (loss.abs() <= HUGE[loss.dtype])
-
-
-def _finite(values: Tensor) -> Tensor:
-    """`torch.isfinite`, in half as many calls."""
-    return values.abs() < math.inf
+    huge = HUGE[loss.dtype]
+    return (abs(xp.view(params.sum(1))) < math.inf) & (abs(xp.view(loss)) <= huge) & (xp.view(norm2) < huge)
 
 
 @dataclass
@@ -88,11 +84,12 @@ class Start:
         learning_rate: ``(R,)``, the rate that the next gradient step would use.
         symmetry: The action to search over.
         evaluator: The loss of these runs, counted.
-        streams: Random numbers, one stream a run.
-        batches: For searches over several mini-batches: given an offset ``b``, the examples ``(R, n)`` of the run's
-            ``b``-th coming mini-batch (0: the current one); None where the problem has no mini-batches.
+        streams: Random numbers, one stream per run.
+        batches: Examples ``(R, n)`` of the run's ``b``-th coming mini-batch, given the offset ``b`` (0: the current one);
+            None where the problem has no mini-batches.
         scale: ``(R,)`` the loss that the runs began with, against which rounding is measured; None: the current one.
         lowest_rate: ``(R,)`` below which a search cannot set the learning rate; None: 0.
+        grad_norm2: ``(R,)``, the squared norm of ``gradient`` as `row_dot` has it, where the caller has it at hand.
     """
 
     params: Tensor
@@ -105,6 +102,7 @@ class Start:
     batches: BatchSource | None = None
     scale: Tensor | None = None
     lowest_rate: Tensor | None = None
+    grad_norm2: Tensor | None = None
 
     @property
     def instance(self) -> Instance:
@@ -246,8 +244,9 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
 
     before, after = xp.view(start.loss), view(proposed.loss)
     precision = start.loss.dtype
-    norm2 = row_dot(proposed.gradient, proposed.gradient)
-    moved = finite = view(in_bounds(proposed.params, proposed.loss, norm2))
+    gradient = proposed.gradient.detach()
+    norm2 = row_dot(gradient, gradient)
+    moved = finite = in_bounds(xp, proposed.params.detach(), proposed.loss.detach(), norm2)
     change = after - before
     kept = improved = None
     if proposed.loss is not start.loss:  # else it was carried over
@@ -284,6 +283,8 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
     found.params = torch.where(column, proposed.params, start.params)
     found.loss = torch.where(found.moved, proposed.loss, start.loss)
     found.gradient = torch.where(column, proposed.gradient, start.gradient)
+    if start.grad_norm2 is not None:
+        found.grad_norm2 = torch.where(found.moved, norm2, start.grad_norm2)
     for passed, failure in ((improved, Status.NO_GAIN), (kept, Status.LOSS_MOVED), (finite, Status.NOT_FINITE)):
         if passed is not None:
             found.status = torch.where(xp.tensor(passed), found.status, int(failure))

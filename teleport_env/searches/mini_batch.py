@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import arrays_of
 from teleport_env.groups.base import Element, where
 from teleport_env.ledger import Counts
 from teleport_env.optimizers import row_dot
@@ -98,7 +99,8 @@ class MiniBatch(Search):
             change = torch.where(found.loss_change.abs() > change.abs(), found.loss_change, change)
             rate_factor = rate_factor * found.rate_factor
         loss, gradient = start.evaluator.loss_and_gradient(params)
-        finite = in_bounds(params, loss, row_dot(gradient, gradient))
+        xp = arrays_of(loss.device)
+        finite = xp.tensor(in_bounds(xp, params, loss, row_dot(gradient, gradient)))
         status = torch.where(moved, int(Status.MOVED), status)
         status = torch.where(moved & ~finite, int(Status.NOT_FINITE), status)
         moved = moved & finite

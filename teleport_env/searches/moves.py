@@ -19,9 +19,9 @@ from torch import Tensor
 
 from teleport_env.groups.base import Element, map_element, where
 from teleport_env.ledger import Counts
+from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator
-from teleport_env.searches.base import Candidate, Start, finite_rows, loss_kept
-from teleport_env.searches.objectives import Objective
+from teleport_env.searches.base import Candidate, Start, finite_rows
 from teleport_env.searches.plane_rotation import random_angles, rotate
 from teleport_env.symmetries.base import Symmetry
 
@@ -230,49 +230,6 @@ def known(start: Start, candidates: Candidates) -> tuple[Tensor, Tensor]:
     return start.loss[:, None].expand(runs, count), carried.reshape(runs, count, size)
 
 
-def best(score: Tensor) -> Tensor:
-    """Index ``(R,)`` of the largest score ``(R, K)``, the first among equals (which `argmax` does not promise)."""
-    count = score.shape[1]
-    order = torch.arange(count, device=score.device)
-    return torch.where(score == score.max(dim=1, keepdim=True).values, order, count).min(dim=1).values
-
-
-def best_of(start: Start, candidates: Candidates, objective: Objective, tolerance: float | None = None) -> Candidate:
-    """The best candidate of each run, scored all at once; charged `best_of_price`.
-
-    Candidates that are not finite or do not keep the loss (within ``tolerance``, `Search.loss_tolerance`) rank below all
-    others. A run that has no other gets such a one, and `Search.find` says what was wrong with it.
-    """
-    rows = torch.arange(len(start), device=start.params.device)
-    params = candidates.params
-    if not objective.needs_gradient:  # scored without an evaluation: the winner alone needs one
-        score = objective.score(start, params, None)
-        chosen = best(torch.where(finite_rows(params), score, -torch.inf))
-        winner = Candidates(params[rows, chosen][:, None], candidates.element_of(chosen))
-        losses, gradients = known(start, winner)
-        loss, gradient = losses[:, 0], gradients[:, 0]
-    else:
-        losses, gradients = known(start, candidates)
-        score = objective.score(start, params, gradients)
-        sane = finite_rows(params) & finite_rows(gradients) & torch.isfinite(losses)
-        chosen = best(torch.where(sane & loss_kept(start, losses, tolerance), score, -torch.inf))
-        loss, gradient = losses[rows, chosen], gradients[rows, chosen]
-    return Candidate(
-        params[rows, chosen],
-        loss,
-        gradient,
-        score=score[rows, chosen],
-        start_score=objective.start_score(start),
-        element=candidates.element_of(chosen),
-    )
-
-
-def best_of_price(symmetry: Symmetry, count: int, objective: Objective) -> Counts:
-    """What `best_of` costs a run."""
-    gradients = known_price(symmetry, count if objective.needs_gradient else 1)
-    return gradients + Counts(forward=float((count + 1) * objective.forwards))
-
-
 def where_points(start: Start, mask: Tensor, chosen: Point, other: Point) -> Point:
     """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere; a start's element is the identity."""
     element = None
@@ -323,3 +280,40 @@ def verified(start: Start, loss: Tensor, params: Tensor, verify: bool, element: 
 def verify_price(symmetry: Symmetry, verify: bool) -> Counts:
     """What `verified` costs a run."""
     return Counts(forward=1.0 if distrusts(symmetry) or (verify and symmetry.carries) else 0.0)
+
+
+# -- a move by an element that somebody else chose ---------------------------------------------------------------------
+
+
+def coordinates(symmetry: Symmetry) -> int:
+    """How many coordinates a given element has: those of the Lie algebra, or ``n`` for rotations in ``n > 2`` dimensions.
+
+    A rotation of space acts on the one vector ``u`` alone, and all but ``n - 1`` of its ``n (n - 1) / 2`` coordinates move
+    nothing. It is given by a vector whose part normal to ``u`` is the direction and the angle by which ``u`` turns.
+    """
+    return symmetry.group.dim if symmetry.sphere is None else symmetry.sphere.dimension
+
+
+def moved_by(start: Start, xi: Tensor) -> Candidate:
+    """The point that ``exp(xi)`` moves every run to; ``xi``: ``(R, coordinates(symmetry))``; charged `price_of_move`.
+
+    Where the action is linear loss and gradient are carried over, and a forward pass looks whether rounding kept the loss;
+    elsewhere one gradient evaluation tells them.
+    """
+    sphere = start.symmetry.sphere
+    if sphere is not None:
+        u = sphere.forward(start.params, start.instance)
+        norm2 = row_dot(u, u).clamp_min(torch.finfo(u.dtype).tiny)
+        point = move_along(start, at_start(start), xi - (row_dot(xi, u) / norm2)[:, None] * u, retract=False)
+        return Candidate(point.params, point.loss, point.gradient)
+    start.evaluator.charge(Counts(flops=start.symmetry.group.exp_flops))
+    point = move(start, at_start(start), start.symmetry.group.exp(xi))
+    loss = verified(start, point.loss, point.params, False, point.element)
+    return Candidate(point.params, loss, point.gradient, element=point.element)
+
+
+def price_of_move(symmetry: Symmetry) -> Counts:
+    """Price of `moved_by` per run, at most."""
+    if symmetry.sphere is not None:
+        return along_price(symmetry, retract=False)
+    return Counts(flops=symmetry.group.exp_flops) + move_price(symmetry) + verify_price(symmetry, False)

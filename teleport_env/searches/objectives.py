@@ -23,9 +23,7 @@ move add the same constant to every point of the orbit, so the sum runs over all
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,99 +40,62 @@ def squared_norm(vectors: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Objective(ABC):
+class Objective:
     """A score of points, batched over runs and, optionally, candidates.
 
     Attributes:
         name: What users write.
-        needs_gradient: Whether the gradient at a point must be known to score it.
-        forwards: Forward passes that the score of one point costs.
+        sign: 1 for a score that is a squared norm, -1 for one that is minus a squared norm or a loss.
+        needs_gradient: Whether the gradient at a point must be known to score it; the norm is then the gradient's.
+        forwards: Forward passes that the score of one point costs: those of the loss after one step.
     """
 
-    name: ClassVar[str]
-    needs_gradient: ClassVar[bool] = False
-    forwards: ClassVar[int] = 0
+    name: str
+    sign: float
+    needs_gradient: bool = True
+    forwards: int = 0
 
-    @abstractmethod
     def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
         """Scores ``(R,)`` of points ``(R, P)`` or ``(R, K)`` of points ``(R, K, P)``; a NaN comes back as -inf.
 
         Args:
-            start: Where the runs stand; its evaluator is charged `forwards` a point.
+            start: Where the runs stand; its evaluator is charged `forwards` per point.
             params: The points.
             gradient: The gradient there, of the same shape; None if not `needs_gradient`.
+
+        Raises:
+            ValueError: A gradient that is needed is missing.
         """
+        if not self.needs_gradient:
+            return ordered(self.sign * squared_norm(params))
+        if gradient is None:
+            raise ValueError(
+                f"objective {self.name!r} needs the gradient at the points it scores; evaluate or carry it first"
+            )
+        if not self.forwards:
+            return ordered(self.sign * squared_norm(gradient))
+        rate = start.learning_rate.reshape(-1, *([1] * (params.ndim - 1))).to(params.dtype)
+        return ordered(self.sign * start.evaluator.loss(params - rate * gradient))
 
     def start_score(self, start: Start) -> Tensor:
         """The score ``(R,)`` of staying; charged `forwards`."""
         return self.score(start, start.params, start.gradient)
 
 
-def _known(gradient: Tensor | None, name: str) -> Tensor:
-    if gradient is None:
-        raise ValueError(f"objective {name!r} needs the gradient at the points it scores; evaluate or carry it first")
-    return gradient
-
-
 def ordered(score: Tensor) -> Tensor:
-    """Scores with a NaN turned to -inf: it compares false with everything, which would make a
-    finite candidate lose against a start that is worse."""
+    """Scores with a NaN turned to -inf, since a finite candidate must not lose against a start that is a NaN."""
     return torch.nan_to_num(score, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-
-
-@dataclass(frozen=True)
-class GradientNorm(Objective):
-    """The squared gradient norm (Zhao et al., NeurIPS 2022, eq. 3)."""
-
-    name = "gradient_norm"
-    needs_gradient = True
-    sign: ClassVar[float] = 1.0
-
-    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        return ordered(self.sign * squared_norm(_known(gradient, self.name)))
-
-
-@dataclass(frozen=True)
-class Relative(GradientNorm):
-    """The same score for searches that move along the bounded direction ``(B - A) / (A + B)``."""
-
-    name = "relative"
-
-
-@dataclass(frozen=True)
-class BalanceGradient(GradientNorm):
-    """Minus the squared gradient norm: a flat point, from which a larger learning rate holds."""
-
-    name = "balance_gradient"
-    sign: ClassVar[float] = -1.0
-
-
-@dataclass(frozen=True)
-class BalanceWeights(Objective):
-    """Minus the squared norm of the parameters: equal norms on the two sides of every pair."""
-
-    name = "balance_weights"
-
-    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        return ordered(-squared_norm(params))
-
-
-@dataclass(frozen=True)
-class VirtualStep(Objective):
-    """Minus the loss after one step of gradient descent at the run's learning rate."""
-
-    name = "virtual_step"
-    needs_gradient = True
-    forwards = 1
-
-    def score(self, start: Start, params: Tensor, gradient: Tensor | None) -> Tensor:
-        rate = start.learning_rate.reshape(-1, *([1] * (params.ndim - 1))).to(params.dtype)
-        return ordered(-start.evaluator.loss(params - rate * _known(gradient, self.name)))
 
 
 OBJECTIVES: dict[str, Objective | None] = {
     objective.name: objective
-    for objective in (GradientNorm(), BalanceGradient(), BalanceWeights(), Relative(), VirtualStep())
+    for objective in (
+        Objective("gradient_norm", 1.0),  # Zhao et al., NeurIPS 2022, eq. 3
+        Objective("balance_gradient", -1.0),  # a flat point, from which a larger learning rate holds
+        Objective("balance_weights", -1.0, needs_gradient=False),
+        Objective("relative", 1.0),
+        Objective("virtual_step", -1.0, forwards=1),
+    )
 } | {"any": None}
 """All objectives by name; None for ``"any"``, which scores nothing."""
 

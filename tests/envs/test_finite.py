@@ -15,7 +15,7 @@ from teleport_env.envs.settings import MAX_GROUP_DIM
 from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.progress import HUGE, Progress
 from teleport_env.searches.base import Status
-from teleport_env.searches.coordinates import coordinates
+from teleport_env.searches.moves import coordinates
 
 ROWS = 3
 DTYPES = ("float64", "float32")

@@ -10,7 +10,7 @@ import torch
 from teleport_env.problems import problem_from
 from teleport_env.random import Streams
 from teleport_env.runs import Runs
-from teleport_env.searches import grid
+from teleport_env.searches import sampling
 from teleport_env.searches.base import Status
 
 
@@ -29,7 +29,7 @@ def runs_after(steps: int, points: int, count: int = 150) -> Runs:
 @pytest.mark.parametrize(("steps", "points"), [(0, 64), (5, 64), (30, 7), (3, 1)])
 def test_the_same_points_at_the_same_price(steps: int, points: int) -> None:
     known = runs_after(steps, points)
-    with mock.patch.object(grid, "knows_norms", return_value=False):
+    with mock.patch.object(sampling, "knows_norms", return_value=False):
         evaluated = runs_after(steps, points)
     assert torch.allclose(known.params, evaluated.params, rtol=1e-9, atol=1e-12, equal_nan=True)
     assert torch.equal(known.progress.status, evaluated.progress.status)
@@ -40,14 +40,14 @@ def test_the_same_points_at_the_same_price(steps: int, points: int) -> None:
 
 def test_a_candidate_that_fails_gives_way_to_the_next_best() -> None:
     """Where the best angle does not keep the loss the second best is taken, and nothing is booked twice."""
-    best, keeps, asked = runs_after(0, 5), grid.loss_kept, 0
+    best, keeps, asked = runs_after(0, 5), sampling.loss_kept, 0
 
     def fails_once(*arguments: object) -> torch.Tensor:
         nonlocal asked
         asked += 1
         return keeps(*arguments) & (asked > 1)  # type: ignore[arg-type]
 
-    with mock.patch.object(grid, "loss_kept", fails_once):
+    with mock.patch.object(sampling, "loss_kept", fails_once):
         second = runs_after(0, 5)
     assert asked == 2
     moved = (best.progress.status == Status.MOVED) & (second.progress.status == Status.MOVED)
