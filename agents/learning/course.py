@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,32 +21,22 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.learning.algorithm import build, generators, writer
-from teleport_env.agents.learning.command import command
-from teleport_env.agents.learning.masked import MaskedPolicy
-from teleport_env.agents.learning.moves_env import Moves
-from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.algorithm import MaskedPolicy, build, generators, writer
+from teleport_env.agents.learning.recipes import command, recipe
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.learning.vec_env import Mixture, Part, with_shares
-from teleport_env.agents.learning.warm_start import (
-    Demonstration,
-    clone,
-    rule_from,
-    shown_by_plan,
-    shown_by_policy,
-    shown_by_rule,
-    teacher_of,
-)
+from teleport_env.agents.learning.vec_env import Mixture, Moves, Shares, with_shares
+from teleport_env.agents.learning.warm_start import Demonstration, clone, rule_from, shown, teacher_of
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy
+from teleport_env.agents.policies.moves import MovePlan
 from teleport_env.agents.policies.network import Layers
 from teleport_env.agents.policies.prices import relative
 from teleport_env.agents.policies.settings import Family
 from teleport_env.agents.policies.slots import search_prices
-from teleport_env.agents.tuning.own_menu import FoundRule, Menu, Searched, search_plans, search_rules
+from teleport_env.agents.tuning.own_menu import Menu, plan_from, search_plans, search_rules
 from teleport_env.agents.tuning.plans import Plan
 from teleport_env.agents.versions import versions
 from teleport_env.files import check_folder, write
@@ -64,20 +54,15 @@ class Trained:
         policy: The best on validation instances.
         gained: Its mean orders of magnitude there (it was chosen there: not what it is worth); of several problems, the mean
             of their means.
-        plans: What the search for plans found, by problem, if there was one.
+        plans: What `search_plans` found, by problem, where it searched.
         history: A dict a segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
             several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended, in orders of magnitude).
     """
 
     policy: Policy
     gained: float
-    plans: dict[str, Searched]
+    plans: dict[str, dict[str, Any]]
     history: list[dict[str, float]]
-
-    @property
-    def plan(self) -> Searched | None:
-        """What the search found on the one problem."""
-        return next(iter(self.plans.values()), None)
 
 
 @dataclass(frozen=True)
@@ -86,12 +71,11 @@ class _Game:
 
     Attributes:
         training: On this problem alone.
-        slots: As in `Part`.
-        prices: As in `Part`.
+        slots: As in `Shares`.
+        prices: As in `Shares`.
         learning_rate: The base.
         ids: Validation instances.
-        teacher: To be cloned, if there is one.
-        rule: The same.
+        teacher: A policy, rule or plan to be cloned, if there is one.
     """
 
     training: Training
@@ -99,8 +83,7 @@ class _Game:
     prices: tuple[float, ...] | None
     learning_rate: float
     ids: np.ndarray
-    teacher: LearnedSchedule | None
-    rule: Agent | None = None
+    teacher: Agent | Plan | MovePlan | None
 
 
 class Course:
@@ -119,22 +102,18 @@ class Course:
             )
         self._look_first()
         self.writer = writer(training) if training.tensorboard else None
-        self.plans: dict[str, Searched] = {}
-        self.rules: dict[str, FoundRule] = {}
+        self.plans: dict[str, dict[str, Any]] = dict(found.get("plans", {}))
+        self.rules: dict[str, dict[str, Any]] = dict(found.get("rules", {}))
         self.games: dict[str, _Game] = {}
         for problem in training.task.problems:
-            self._prepare(
-                problem, found.get("plans", {}).get(problem), found.get("rules", {}).get(problem), bool(saved)
-            )
+            self.games[problem] = self._game(problem, search=saved is None)
         self.teleports = len(training.task.slots) if training.task.several else len(training.settings().searches)
         self.env: Mixture | Moves = self._environment()
         with generators(training.seed, 0):
             self.model = self._network()
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.begin = 0
-        if saved is None and any(
-            game.training.teaching.warm_start or game.teacher or game.rule for game in self.games.values()
-        ):
+        if saved is None and any(game.teacher for game in self.games.values()):
             self._warm_start()
         elif saved is not None:
             try:
@@ -160,60 +139,53 @@ class Course:
 
     def _environment(self) -> Mixture | Moves:
         """What is played on."""
-        task = self.training.task
+        task, scale = self.training.task, self.training.learner.reward_scale
+        steps = len(task.rate_factors)
         parts = [
-            Part(self._runs(game, one), game.slots, game.prices)
+            Shares(self._runs(game, one), game.slots, game.prices, self.teleports, steps, scale)
             for game in self.games.values()
             for one in task.rate_multiples
         ]
-        return Mixture(parts, self.teleports, len(task.rate_factors), self.training.learner.reward_scale)
+        return Mixture(parts, steps + self.teleports)
 
     def _network(self) -> OnPolicyAlgorithm:
         """The algorithm with its network."""
         settings = {"teleports": self.teleports}
         return build(self.training, MaskedPolicy, self.env, self.teleports * self.training.task.price_inputs, settings)
 
-    def _prepare(self, problem: str, plan: dict[str, Any] | None, rule: dict[str, Any] | None, resumed: bool) -> None:
-        """Search for plan and rule on a problem, or take those of the checkpoint; then fix its rate and prices."""
+    def _game(self, problem: str, search: bool) -> _Game:
+        """A problem with its rate, prices and teacher, after the search for plans and rules on it, if there is one."""
         alone = self.training.alone(problem)
-        shown = rule_from(alone)  # what is wrong with it is told before anything is computed
-        where = f" of {problem}" if self.training.task.several else ""
-        if plan is not None:
-            self.plans[problem] = Searched(**{**plan, "plan": self._plan_from(plan["plan"])})
-        elif alone.teaching.plans and not resumed:
-            self.report(f"Searching {alone.teaching.plans} fixed schedules on the train split{where}")
-            searched = self._search_plans(_menu(alone, alone.teaching.plans))
-            self.plans[problem] = searched
+        teaching, several = alone.teaching, self.training.task.several
+        rule = rule_from(alone)  # what is wrong with it is told before anything is computed
+        settings = alone.settings()
+        where = f" of {problem}" if several else ""
+        environment = alone.policy_environment(settings.learning_rate)
+        menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, alone.task.learning_rate is not None)
+        if teaching.plans and search:
+            self.report(f"Searching {teaching.plans} fixed schedules on the train split{where}")
+            found = self.plans[problem] = search_plans(menu)
+            best = plan_from(found["plan"], environment)
+            self.report(f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {best}")
+        if teaching.rules and settings.searches and search:
+            self.report(f"Searching {teaching.rules} rules on the train split{where}")
+            found = self.rules[problem] = search_rules(dataclasses.replace(menu, count=teaching.rules))
             self.report(
-                f"The best of {searched.tried} gains {searched.gained:.2f} orders of magnitude: {searched.plan}"
+                f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {found['rule']} "
+                f"{found['settings']}"
             )
-        searches = alone.settings().searches
-        if rule is not None:
-            self.rules[problem] = FoundRule(**rule)
-        elif alone.teaching.rules and searches and not resumed:
-            self.report(f"Searching {alone.teaching.rules} rules on the train split{where}")
-            best = search_rules(_menu(alone, alone.teaching.rules))
-            self.rules[problem] = best
-            self.report(
-                f"The best of {best.tried} gains {best.gained:.2f} orders of magnitude: {best.rule} {best.settings}"
-            )
-        teacher = teacher_of(alone, self.training.teaching.teachers)
-        rate = alone.task.learning_rate or (self.plans[problem].plan.learning_rate if problem in self.plans else None)
-        if brings := teacher or shown:
-            rate = brings.environment["learning_rate"]
-        slots = tuple(range(len(searches)))
-        if self.training.task.several:
-            slots = tuple(slot for slot, search in enumerate(self.training.task.filled(problem)) if search is not None)
-        prices = relative(search_prices(problem, searches, **alone.environment)) if self.training.task.masks else None
+        plan = plan_from(self.plans[problem]["plan"], environment) if problem in self.plans else None
+        teacher = teacher_of(alone, teaching.teachers) or rule
+        rate = teacher.environment["learning_rate"] if teacher else alone.task.learning_rate
+        slots = tuple(range(len(settings.searches)))
+        if several:
+            slots = tuple(slot for slot, one in enumerate(self.training.task.filled(problem)) if one is not None)
+        prices = None
+        if self.training.task.masks:
+            prices = relative(search_prices(problem, settings.searches, **alone.environment))
         ids = draw_instances(problem, "validation", alone.schedule.validation_instances, VALIDATION_SEED)
-        self.games[problem] = _Game(alone, slots, prices, rate or alone.settings().learning_rate, ids, teacher, shown)
-
-    def _plan_from(self, content: dict[str, Any]) -> Any:
-        """The plan that a checkpoint holds."""
-        return Plan(**content)
-
-    def _search_plans(self, menu: Menu) -> Searched:
-        return search_plans(menu)
+        rate = rate or (plan.learning_rate if plan else settings.learning_rate)
+        return _Game(alone, slots, prices, rate, ids, teacher or (plan if teaching.warm_start else None))
 
     def _runs(self, game: _Game, multiple: float = 1.0) -> SB3VecEnv:
         training = game.training
@@ -222,22 +194,18 @@ class Course:
         return SB3VecEnv(id_of(training.only), count, bootstrap_truncated=False, split="train", **arguments)
 
     def _warm_start(self) -> None:
-        seen, shown = [], []
-        for problem, game in self.games.items():
-            if game.teacher is not None:
-                one = shown_by_policy(game.training, game.teacher)
-            elif game.rule is not None:
-                one = shown_by_rule(game.training, game.rule)
-            elif game.training.teaching.warm_start:
-                one = shown_by_plan(game.training, self.plans[problem].plan)
-            else:
+        seen, wanted = [], []
+        for game in self.games.values():
+            if game.teacher is None:
                 continue
+            assert not isinstance(game.teacher, MovePlan)
+            one = shown(game.training, game.teacher)
             seen.append(with_shares(one.observations, game.slots, game.prices, self.teleports))
             steps = len(game.training.task.rate_factors)
             probabilities = np.zeros((len(one.probabilities), steps + self.teleports), dtype=np.float32)
             probabilities[:, [*range(steps), *(steps + slot for slot in game.slots)]] = one.probabilities
-            shown.append(probabilities)
-        lesson = Demonstration(np.concatenate(seen), np.concatenate(shown))
+            wanted.append(probabilities)
+        lesson = Demonstration(np.concatenate(seen), np.concatenate(wanted))
         policy: Any = self.model.policy
         share = clone(policy.actor, lesson, torch.Generator().manual_seed(self.training.seed))
         self.report(f"The warm start chooses {share:.1%} of the actions it was shown")
@@ -307,8 +275,8 @@ class Course:
             "training": self.training.to_json(),
             "gained": gained,
             "learning_rates": {problem: game.learning_rate for problem, game in self.games.items()},
-            "plans": plain(self.plans),
-            "rules": plain(self.rules),
+            "plans": self.plans,
+            "rules": self.rules,
             "history": self.history,
         }
         write(self.training.out / "training.json", json.dumps(content, indent=1) + "\n")
@@ -375,19 +343,18 @@ class Course:
             shared["layers"] = (*rest, tuple(part / np.float32(temperature) for part in last))
         provenance = shared["provenance"]
         if training.teaching.teachers:
-            taught = {p: game.teacher for p, game in self.games.items() if game.teacher is not None}
+            taught = {p: game.teacher for p, game in self.games.items() if isinstance(game.teacher, LearnedSchedule)}
             provenance["teachers"] = {p: teacher.provenance.get("command") for p, teacher in taught.items()}
-        plans, rules = plain(self.plans), plain(self.rules)
         shared["price_inputs"] = training.task.price_inputs
         environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
         if training.task.several:
-            provenance |= {"plans": plans, "rules": rules}
+            provenance |= {"plans": self.plans, "rules": self.rules}
             task = training.task
             environment = {"rate_factors": list(task.rate_factors), "steps_per_action": task.steps_per_action}
             families = {p: Family(environments[p], game.slots, game.prices or ()) for p, game in self.games.items()}
             return LearnedSchedule(**shared, environment=environment, families=families, slots=task.slots)
         problem = training.only
-        provenance |= {"plan": plans.get(problem), "rule": rules.get(problem)}
+        provenance |= {"plan": self.plans.get(problem), "rule": self.rules.get(problem)}
         return LearnedSchedule(**shared, environment=environments[problem], prices=self.games[problem].prices)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
@@ -406,8 +373,8 @@ class Course:
             "history": self.history,
             "gained": gained,
             "stochastic": best.stochastic,
-            "plans": plain(self.plans),
-            "rules": plain(self.rules),
+            "plans": self.plans,
+            "rules": self.rules,
         }
         write_policy_file(self.path, settings, tensors, CHECKPOINT)
 
@@ -426,15 +393,3 @@ class Course:
         kept = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
         best = dataclasses.replace(now, **now.parts(kept), stochastic=settings["stochastic"])
         self.best = (settings["gained"], best)
-
-
-def _menu(training: Training, count: int) -> Menu:
-    """What baselines of a training on one problem choose from."""
-    environment = training.policy_environment(training.settings().learning_rate)
-    return Menu(training.only, environment, count, training.task.budget, training.task.learning_rate is not None)
-
-
-def plain(found: Mapping[str, Searched] | Mapping[str, FoundRule]) -> dict[str, Any]:
-    content = {problem: dataclasses.asdict(one) for problem, one in found.items()}
-    plain: dict[str, Any] = json.loads(json.dumps(content, default=float))
-    return plain

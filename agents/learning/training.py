@@ -3,14 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
 
+from teleport_env.agents.learning.algorithm import build, generators
 from teleport_env.agents.learning.course import Course, Trained
-from teleport_env.agents.learning.moves_course import MovesCourse
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.vec_env import Moves
+from teleport_env.agents.learning.warm_start import clone_moves, shown_by_moves
+from teleport_env.agents.play import one_thread
+from teleport_env.agents.policies.learned_moves import LearnedMoves
+from teleport_env.agents.policies.moves import MovePlan
 
 
+class MovesCourse(Course):
+    """A training of the group mode under way: a Gaussian in place of the menu."""
+
+    env: Moves
+
+    def _environment(self) -> Moves:
+        (game,) = self.games.values()
+        return Moves(self._runs(game), self.training.task.directions, self.training.learner.reward_scale)
+
+    def _network(self) -> OnPolicyAlgorithm:
+        start = {"log_std_init": float(np.log(self.training.learner.deviation))}
+        return build(self.training, ActorCriticPolicy, self.env, self.env.width, start)
+
+    def _warm_start(self) -> None:
+        """Teach the network to do what the best plan does; the Gaussian around it goes on trying."""
+        (game,) = self.games.values()
+        assert isinstance(game.teacher, MovePlan)
+        teacher = game.teacher.agent(game.training.policy_environment(game.learning_rate))
+        with generators(self.training.seed, -1 % 2**32) as seed:
+            self.env.seed(seed)
+            lesson = shown_by_moves(self.env, teacher, int(game.training.settings().budget))
+        policy: Any = self.model.policy
+        network = nn.Sequential(policy.features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
+        error = clone_moves(network, lesson, torch.Generator().manual_seed(self.training.seed))
+        self.report(f"The warm start is off by {error:.3f} (root mean square) from what it was shown")
+
+    def _policy(self, temperature: float = 0.0) -> LearnedMoves:
+        """The network as it is now; a temperature above 0 is a factor of the deviations that it draws with."""
+        training, shared = self.training, self._shared(temperature)
+        shared["provenance"]["plan"] = self.plans.get(training.only)
+        network: Any = self.model.policy
+        deviation = np.exp(network.log_std.detach().numpy())
+        return LearnedMoves(
+            **shared,
+            directions=training.task.directions,
+            deviation=deviation if temperature == 0.0 else deviation * np.float32(temperature),
+            environment=training.policy_environment(self.games[training.only].learning_rate),
+        )
+
+
+@one_thread()  # the tensors are small
 def train(training: Training, report: Callable[[str], None] = print, until: int | None = None) -> Trained:
     """Train a schedule, or go on with a training whose checkpoint lies in ``training.out``.
 
@@ -24,12 +75,7 @@ def train(training: Training, report: Callable[[str], None] = print, until: int 
         FileNotFoundError: The data of a problem are missing.
         PolicyFileError: The checkpoint is damaged.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the tensors are small
-    try:
-        run = (MovesCourse if training.task.action_mode == "group" else Course)(training, report)
-        for segment in run.remaining(until):
-            run.segment(segment)
-        return run.finish()
-    finally:
-        torch.set_num_threads(threads)
+    run = (MovesCourse if training.task.action_mode == "group" else Course)(training, report)
+    for segment in run.remaining(until):
+        run.segment(segment)
+    return run.finish()

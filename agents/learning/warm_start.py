@@ -13,7 +13,7 @@ from torch import nn
 
 from teleport_env.agents.base import Agent, State, agent_from
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.play import Played, draw_instances, play
+from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.rules import Rule
 from teleport_env.agents.tuning.plans import Plan, plan_rows
@@ -42,36 +42,36 @@ class Demonstration:
     probabilities: np.ndarray
 
 
-def shown_by_plan(training: Training, plan: Plan, instances: int = 512) -> Demonstration:
-    """What a plan does on instances of the train split, a tenth of it anything else."""
-    ids = _ids(training, instances)
-    played = _played(training, plan_rows(training.only, [plan] * len(ids), training.environment), ids)
-    return _smoothed(training, *_decisions(played))
-
-
-def shown_by_policy(training: Training, teacher: LearnedSchedule, instances: int = 512) -> Demonstration:
-    """What a policy does on instances of the train split, drawing its actions.
+def shown(training: Training, teacher: Agent | Plan, instances: int = 512) -> Demonstration:
+    """How a teacher decides on instances of the train split.
 
     Args:
-        training: On the one problem; its environment is the teacher's.
-        teacher: The policy.
+        training: On the one problem.
+        teacher: A policy of the training's environment, which draws its actions; a plan; or a rule, whose actions are
+            translated (`check_rule`). A tenth of what plans and rules do is anything else.
         instances: How many.
     """
-    drawing = replace(teacher, stochastic=True)
-    seen, _ = _decisions(_played(training, _in_place_of(training, drawing), _ids(training, instances)))
-    return Demonstration(seen, teacher.probabilities(seen).astype(np.float32))
-
-
-def shown_by_rule(training: Training, rule: Agent, instances: int = 512) -> Demonstration:
-    """What a rule does on instances of the train split, a tenth of it anything else.
-
-    Args:
-        training: On the one problem; its menu and rate factors hold the rule's (`check_rule`).
-        rule: It chooses among actions of its own, which are translated.
-        instances: How many.
-    """
-    teacher = _in_place_of(training, rule, check_rule(training, rule))
-    return _smoothed(training, *_decisions(_played(training, teacher, _ids(training, instances))))
+    ids = draw_instances(training.only, "train", instances, training.seed + 1)
+    count = training.settings().action_count
+    agent: Agent
+    if isinstance(teacher, Plan):
+        agent = plan_rows(training.only, [teacher] * len(ids), training.environment)
+    else:
+        environment = {**training.environment, "learning_rate": teacher.environment["learning_rate"]}
+        if isinstance(teacher, LearnedSchedule):
+            drawing = replace(teacher, stochastic=True)
+            agent = _Teacher(agent=drawing, translated=np.arange(count), environment=environment)
+        else:
+            agent = _Teacher(agent=teacher, translated=check_rule(training, teacher), environment=environment)
+    played = play(training.only, agent, ids, split="train", seed=training.seed, observations=True)
+    assert played.actions is not None
+    assert played.observations is not None
+    made = played.actions >= 0  # not where episodes have ended
+    seen, actions = played.observations[made], played.actions[made]
+    if isinstance(teacher, LearnedSchedule):
+        return Demonstration(seen, teacher.probabilities(seen).astype(np.float32))
+    chosen = np.eye(count, dtype=np.float32)[actions]
+    return Demonstration(seen, (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,36 +86,6 @@ class _Teacher(Agent):
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
         return self.translated[self.agent.decide(observation, memory)]
-
-
-def _in_place_of(training: Training, agent: Agent, translated: np.ndarray | None = None) -> _Teacher:
-    """A teacher in the training's environment, at its own learning rate."""
-    environment = {**training.environment, "learning_rate": agent.environment["learning_rate"]}
-    if translated is None:
-        translated = np.arange(training.settings().action_count)
-    return _Teacher(agent=agent, translated=translated, environment=environment)
-
-
-def _ids(training: Training, instances: int) -> np.ndarray:
-    return draw_instances(training.only, "train", instances, training.seed + 1)
-
-
-def _played(training: Training, agent: Agent, ids: np.ndarray) -> Played:
-    return play(training.only, agent, ids, split="train", seed=training.seed, observations=True)
-
-
-def _decisions(played: Played) -> tuple[np.ndarray, np.ndarray]:
-    """Observations ``(N, F)`` and actions ``(N,)``, the ended episodes' left out."""
-    assert played.actions is not None
-    assert played.observations is not None
-    made = played.actions >= 0
-    return played.observations[made], played.actions[made]
-
-
-def _smoothed(training: Training, observations: np.ndarray, actions: np.ndarray) -> Demonstration:
-    count = training.settings().action_count
-    chosen = np.eye(count, dtype=np.float32)[actions]
-    return Demonstration(observations, (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
 
 
 def rule_from(training: Training) -> Agent | None:
@@ -205,37 +175,27 @@ def _meaning(environment: dict[str, object] | object) -> dict[str, object]:
     return {**kept, "searches": [to_dict(search_from(search)) for search in searches]}
 
 
-def clone(network: nn.Module, lesson: Demonstration, generator: torch.Generator, passes: int = _PASSES) -> float:
-    """Teach a network to decide as shown.
-
-    Args:
-        network: Observations ``(N, F)`` to logits ``(N, actions)``; changed in place.
-        lesson: What to learn.
-        generator: Of the order of examples.
-        passes: Over the lesson.
+def clone(network: nn.Module, lesson: Demonstration, generator: torch.Generator) -> float:
+    """Teach a network, observations ``(N, F)`` to logits ``(N, actions)``, to decide as shown; it is changed in place.
 
     Returns:
         The share of the lesson's likeliest actions that the network would choose.
     """
     observations, targets = torch.as_tensor(lesson.observations), torch.as_tensor(lesson.probabilities)
     entropy = nn.CrossEntropyLoss()
-    _fit(network, len(targets), lambda rows: entropy(network(observations[rows]), targets[rows]), generator, passes)
+    _fit(network, len(targets), lambda rows: entropy(network(observations[rows]), targets[rows]), generator)
     with torch.no_grad():
         return float((network(observations).argmax(dim=1) == targets.argmax(dim=1)).float().mean())
 
 
 def _fit(
-    network: nn.Module,
-    count: int,
-    loss: Callable[[torch.Tensor], torch.Tensor],
-    generator: torch.Generator,
-    passes: int,
+    network: nn.Module, count: int, loss: Callable[[torch.Tensor], torch.Tensor], generator: torch.Generator
 ) -> None:
     """Adam on the loss of some of ``count`` examples at a time, with a rate that falls linearly."""
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for number in range(passes):
+    for number in range(_PASSES):
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (1.0 - number / passes)
+            group["lr"] = 3e-3 * (1.0 - number / _PASSES)
         for rows in torch.randperm(count, generator=generator).split(_BATCH):
             optimizer.zero_grad()
             loss(rows).backward()
@@ -249,16 +209,7 @@ _GATE = 0.3
 
 
 def shown_by_moves(env: VecEnv, teacher: Agent, actions: int) -> Demonstration:
-    """What an agent of the group mode does on what a training plays on.
-
-    Args:
-        env: The runs; observations begin with the features.
-        teacher: It reads features alone.
-        actions: Of each run.
-
-    Returns:
-        Observations, and in place of probabilities the actions ``(N, 1 + d)``.
-    """
+    """What an agent of the group mode does in so many ``actions`` of each run; they stand in place of probabilities."""
     observation: Any = env.reset()
     begins, state = np.ones(env.num_envs, dtype=bool), None
     seen, shown = [], []
@@ -270,14 +221,8 @@ def shown_by_moves(env: VecEnv, teacher: Agent, actions: int) -> Demonstration:
     return Demonstration(np.concatenate(seen), np.concatenate(shown))
 
 
-def clone_moves(network: nn.Module, lesson: Demonstration, generator: torch.Generator, passes: int = _PASSES) -> float:
-    """Teach a network to act as shown; the element counts where it is used.
-
-    Args:
-        network: Observations ``(N, F)`` to actions ``(N, 1 + d)``; changed in place.
-        lesson: What to learn, from `shown_by_moves`.
-        generator: Of the order of examples.
-        passes: Over the lesson.
+def clone_moves(network: nn.Module, lesson: Demonstration, generator: torch.Generator) -> float:
+    """As `clone`, from observations to actions ``(N, 1 + d)``; the element counts where it is used.
 
     Returns:
         The root mean square error of what it learned.
@@ -291,6 +236,6 @@ def clone_moves(network: nn.Module, lesson: Demonstration, generator: torch.Gene
         error = weights[rows] * (network(observations[rows]) - targets[rows]) ** 2
         return error.sum() / weights[rows].sum()
 
-    _fit(network, len(targets), loss, generator, passes)
+    _fit(network, len(targets), loss, generator)
     with torch.no_grad():
         return float(loss(slice(None)).sqrt())

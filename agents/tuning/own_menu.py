@@ -7,11 +7,11 @@ teacher of a warm start; all of them stand in tables beside the policy. Everythi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from teleport_env.agents.base import Agent, agent_from
-from teleport_env.agents.policies.learned_moves import LearnedMoves, Policy
+from teleport_env.agents.policies.learned_moves import Policy
 from teleport_env.agents.policies.moves import MovePlan
 from teleport_env.agents.policies.settings import check_environment
 from teleport_env.agents.tuning.axes import period_axis, rate_axis, rule_axes
@@ -22,44 +22,6 @@ from teleport_env.envs.settings import Settings
 
 RULES = ("relative_decrease", "stall", "alignment", "accept_if_better")
 """Rules that are searched."""
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What the search for a plan found.
-
-    Attributes:
-        plan: The best; a `Plan`, or in the group mode a `MovePlan`.
-        gained: Its mean on instances of the train split that did not choose the last few.
-        tried: Plans played.
-        episodes: Episodes played.
-    """
-
-    plan: Any
-    gained: float
-    tried: int
-    episodes: int
-
-
-@dataclass(frozen=True)
-class FoundRule:
-    """What the search for a rule found.
-
-    Attributes:
-        rule: Its registered name.
-        settings: Of the rule.
-        environment: That it plays in.
-        gained: Its mean on instances of the train split that did not choose the last few.
-        tried: Rules played.
-        episodes: Episodes played.
-    """
-
-    rule: str
-    settings: dict[str, Any]
-    environment: dict[str, Any]
-    gained: float
-    tried: int
-    episodes: int
 
 
 @dataclass(frozen=True)
@@ -103,9 +65,25 @@ class Menu:
         )
 
 
-def search_plans(menu: Menu) -> Searched:
-    """The best fixed schedule of rates and teleports."""
+def plan_from(content: Mapping[str, Any], environment: Mapping[str, Any]) -> Plan | MovePlan:
+    """A plan from its attributes, of the kind that an environment plays.
+
+    Raises:
+        TypeError: They are not a plan's.
+    """
+    return (MovePlan if environment.get("action_mode") == "group" else Plan)(**content)
+
+
+def search_plans(menu: Menu) -> dict[str, Any]:
+    """The best fixed schedule of rates and teleports, or in the group mode of one element.
+
+    Returns:
+        In JSON's types: ``plan``, the attributes of a `Plan` or `MovePlan`; ``gained``, its mean on instances of the train
+        split that did not choose the last few; how many plans were ``tried``; ``episodes`` played.
+    """
     settings = menu.settings
+    if settings.action_mode == "group":
+        return _search_moves(menu)
     stride, factors = settings.steps_per_action, settings.rate_factors
     period = period_axis(settings.budget, stride)
     times = replace(period, values=(0, *period.values))
@@ -128,13 +106,20 @@ def search_plans(menu: Menu) -> Searched:
         neutral={name: value for name, value in NEUTRAL.items() if name in axes},
     )
     found = menu.tune(family)
-    return Searched(Plan(**found.config), found.gained, found.tried, found.episodes)
+    return {"plan": asdict(Plan(**found.config)), **_counts(found)}
 
 
-def search_rules(menu: Menu) -> FoundRule:
+def _counts(found: Found) -> dict[str, Any]:
+    return {"gained": found.gained, "tried": found.tried, "episodes": found.episodes}
+
+
+def search_rules(menu: Menu) -> dict[str, Any]:
     """The best of `RULES`: threshold, cooldown, guard of the budget, search, rate and steps per action chosen together.
 
     Rules have no rate factors.
+
+    Returns:
+        In JSON's types: name of the ``rule``, its ``settings`` and ``environment``; the rest as from `search_plans`.
     """
     settings = menu.settings
     known = rule_axes(settings.budget)
@@ -147,28 +132,28 @@ def search_rules(menu: Menu) -> FoundRule:
         **own,
     }
 
-    def parts(config: Config) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Name and settings of the rule, and its environment."""
+    def parts(config: Config) -> dict[str, Any]:
         rule = config["rule"]
         chosen = {name.partition(".")[2]: value for name, value in config.items() if name.startswith(f"{rule}.")}
         environment = {name: value for name, value in menu.environment.items() if name != "rate_factors"}
         environment |= {name: config[name] for name in ("learning_rate", "steps_per_action")}
-        return rule, chosen, {**environment, "searches": [environment["searches"][config["search"]]]}
-
-    def build(config: Config) -> Agent:
-        rule, chosen, environment = parts(config)
-        return agent_from(rule, **chosen, environment=environment)
+        environment["searches"] = [environment["searches"][config["search"]]]
+        return {"rule": rule, "settings": chosen, "environment": environment}
 
     def alone(config: Config) -> Config:
         """Without settings of other rules than the chosen one."""
         others = [name for name in own if not name.startswith(f"{config['rule']}.")]
         return {**config, **{name: own[name].values[0] for name in others}}
 
-    found = menu.tune(Family(axes, build, canonical=alone))
-    return FoundRule(*parts(found.config), found.gained, found.tried, found.episodes)
+    found = menu.tune(Family(axes, lambda config: _rule(parts(config)), canonical=alone))
+    return {**parts(found.config), **_counts(found)}
 
 
-def search_move_plans(menu: Menu) -> Searched:
+def _rule(found: Mapping[str, Any]) -> Agent:
+    return agent_from(found["rule"], **found["settings"], environment=found["environment"])
+
+
+def _search_moves(menu: Menu) -> dict[str, Any]:
     """The best fixed schedule of the group mode: the same element again and again.
 
     The rate is searched for even where the policy's is settled, which need not suit a plan. It is chosen more finely than in
@@ -197,7 +182,8 @@ def search_move_plans(menu: Menu) -> Searched:
         neutral=idle,
     )
     found = menu.tune(family)
-    return Searched(plan(found.config), found.gained, found.tried, found.episodes)
+    best = asdict(plan(found.config))
+    return {"plan": {**best, "xi": list(best["xi"])}, **_counts(found)}
 
 
 def plan_of(policy: Policy) -> Agent | None:
@@ -209,9 +195,10 @@ def plan_of(policy: Policy) -> Agent | None:
     found = policy.provenance.get("plan")
     if found is None:
         return None
-    kind = MovePlan if isinstance(policy, LearnedMoves) else Plan
     try:
-        return kind(**found["plan"]).agent(policy.environment, name=f"best plan of {policy.name}")
+        return plan_from(found["plan"], policy.environment).agent(
+            policy.environment, name=f"best plan of {policy.name}"
+        )
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"the plan in the file of the policy {policy.name!r} is none: {error}") from error
 
@@ -229,7 +216,6 @@ def rule_of(policy: Policy) -> Agent | None:
         check_environment(found["environment"])
         if found["rule"] not in RULES:
             raise ValueError(f"{found['rule']!r} is none of {', '.join(RULES)}")
-        agent = agent_from(found["rule"], **found["settings"], environment=found["environment"])
-        return replace(agent, name=f"best rule of {policy.name}")
+        return replace(_rule(found), name=f"best rule of {policy.name}")
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"the rule in the file of the policy {policy.name!r} is none: {error}") from error

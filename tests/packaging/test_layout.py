@@ -47,9 +47,6 @@ FACADE_IMPORTS, FACADE_IMPORTED = RANK["checks"], RANK["registration"]
 TRAINERS = (
     "teleport_env.agents.learning.algorithm",
     "teleport_env.agents.learning.course",
-    "teleport_env.agents.learning.masked",
-    "teleport_env.agents.learning.moves_course",
-    "teleport_env.agents.learning.moves_env",
     "teleport_env.agents.learning.sb3",
     "teleport_env.agents.learning.vec_env",
     "benchmarks.rollouts",

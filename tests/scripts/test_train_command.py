@@ -10,8 +10,7 @@ import pytest
 from train import settings
 
 from study.findings import SEVEN
-from teleport_env.agents.learning.command import command
-from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
+from teleport_env.agents.learning.recipes import command, rate_only, recipe, teacher, whitening
 from teleport_env.agents.learning.settings import Training
 
 

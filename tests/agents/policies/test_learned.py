@@ -24,7 +24,8 @@ from teleport_env.agents.learning.course import Course
 from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
-from teleport_env.agents.learning.warm_start import check_rule, rule_from, shown_by_rule
+from teleport_env.agents.learning.warm_start import check_rule, rule_from
+from teleport_env.agents.learning.warm_start import shown as shown_by
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
@@ -287,11 +288,11 @@ def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
     found = search_plans(Menu(FLATTEN.only, environment, 64, instances=16))
     plain = [Plan(base * 2.0**k) for k in range(-4, 5)]
     ids = draw_instances(FLATTEN.task.problem, "train", 40, 77)
-    gained = play_plans(FLATTEN.only, [(plan, environment) for plan in (found.plan, *plain)], ids)
+    gained = play_plans(FLATTEN.only, [(plan, environment) for plan in (Plan(**found["plan"]), *plain)], ids)
     assert gained[0].mean() > gained[1:].mean(axis=1).max() + 0.5
-    assert found.gained == pytest.approx(gained[0].mean(), abs=1.5)
-    assert 60 <= found.tried <= 64 + 4 * 2 * 8  # and four rounds of refinement, two neighbours of each setting
-    assert found.episodes >= found.tried * 16 + 8 * 160
+    assert found["gained"] == pytest.approx(gained[0].mean(), abs=1.5)
+    assert 60 <= found["tried"] <= 64 + 4 * 2 * 8  # and four rounds of refinement, two neighbours of each setting
+    assert found["episodes"] >= found["tried"] * 16 + 8 * 160
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_the_search_for_rules_finds_better_than_the_first_ones() -> None:
     found = search_rules(
         Menu("Rosenbrock", training.policy_environment(training.settings().learning_rate), 32, instances=8)
     )
-    policy = schedule(provenance={"rule": json.loads(json.dumps(dataclasses.asdict(found)))})
+    policy = schedule(provenance={"rule": json.loads(json.dumps(found))})
     agent = rule_of(policy)
     assert agent is not None
     assert agent.kind == "adaptive"
@@ -313,9 +314,9 @@ def test_the_search_for_rules_finds_better_than_the_first_ones() -> None:
         return float(np.mean([row["gained"] for row in play("Rosenbrock", one, ids, split="train").rows]))
 
     assert worth(agent) > worth(agent_from("stall")) + 0.4
-    assert found.gained == pytest.approx(worth(agent), abs=1.5)
-    assert 32 <= found.tried <= 32 + 2 * 40
-    assert found.episodes >= found.tried * 8 + 8 * 80
+    assert found["gained"] == pytest.approx(worth(agent), abs=1.5)
+    assert 32 <= found["tried"] <= 32 + 2 * 40
+    assert found["episodes"] >= found["tried"] * 8 + 8 * 80
 
 
 @pytest.mark.parametrize(
@@ -402,7 +403,7 @@ def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
     assert rule is not None
     # the rule's own factors are 1, up, down, and its one search is the menu's second
     assert check_rule(RULED, rule).tolist() == [1, 2, 0, 4]
-    shown = shown_by_rule(RULED, rule, instances=64)
+    shown = shown_by(RULED, rule, instances=64)
     likeliest = shown.probabilities.argmax(axis=1)
     assert set(likeliest) == {0, 2, 4}
     assert shown.probabilities.sum(axis=1) == pytest.approx(1.0)
@@ -500,7 +501,9 @@ def test_a_saved_policy_is_the_trained_network(tmp_path: Path) -> None:
     loaded = LearnedSchedule.load(tmp_path / "policy.json")
     np.testing.assert_array_equal(loaded.logits(observations()), found.policy.logits(observations()))
     assert found.gained == max(entry["gained"] for entry in found.history)
-    assert plan_of(loaded) == found.plan.plan.agent(loaded.environment, name="best plan of learned")
+    assert plan_of(loaded) == Plan(**found.plans["Booth"]["plan"]).agent(
+        loaded.environment, name="best plan of learned"
+    )
     check_agent(loaded, "Booth")
 
 

@@ -20,7 +20,7 @@ from teleport_env.agents.learning.recipes import (
 )
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
-from teleport_env.agents.learning.warm_start import shown_by_policy
+from teleport_env.agents.learning.warm_start import shown as shown_by
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
@@ -125,13 +125,13 @@ def test_actions_reach_the_right_search(tmp_path: Path) -> None:
     run.env.seed(3)
     run.env.reset()
     for slot, names in ((1, ("normalized_ascent",)), (2, ("virtual_step",))):
-        before = [part.env.env.episodes.runs.ledger.cost.clone() for part in run.env._parts]
+        before = [part.venv.env.episodes.runs.ledger.cost.clone() for part in run.env._parts]
         run.env.step(np.full(12, 3 + slot))
         for part, problem, first in zip(run.env._parts, MIXED.task.problems, before, strict=True):
             environment = run.games[problem].training.environment
             chosen = [s for s in environment["searches"] if s["search"] in names]
             price = search_prices(problem, chosen, **environment)[0]
-            spent = (part.env.env.episodes.runs.ledger.cost - first).numpy()
+            spent = (part.venv.env.episodes.runs.ledger.cost - first).numpy()
             assert (spent <= price + 1e-9).all()
             assert spent.max() > 0.5 * price
         assert run.env.num_envs == 12
@@ -240,7 +240,7 @@ def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
     run = Course(training, silent)
     policy = run._policy().for_problem("Booth")
     assert policy.environment["learning_rate"] == 0.07
-    shown = shown_by_policy(training.alone("Booth"), LearnedSchedule.load(teacher), instances=16)
+    shown = shown_by(training.alone("Booth"), LearnedSchedule.load(teacher), instances=16)
     np.testing.assert_allclose(shown.probabilities.sum(axis=1), 1.0, rtol=1e-5)
     early = shown.observations[:, INDEX["budget_left"]] > 0.6
     late = shown.observations[:, INDEX["budget_left"]] < 0.4

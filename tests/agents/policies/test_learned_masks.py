@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from teleport_env.agents.learning.algorithm import MaskedPolicy
 from teleport_env.agents.learning.course import Course
-from teleport_env.agents.learning.masked import MaskedPolicy
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.play import draw_instances

@@ -16,18 +16,17 @@ import pytest
 import torch
 
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.learning.moves_course import MovesCourse
-from teleport_env.agents.learning.moves_env import Moves
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
-from teleport_env.agents.learning.training import train
+from teleport_env.agents.learning.training import MovesCourse, train
+from teleport_env.agents.learning.vec_env import Moves
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import LearnedMoves, load_policy
 from teleport_env.agents.policies.moves import ConstantMove, follow, fresh_trail
-from teleport_env.agents.tuning.own_menu import Menu, plan_of, search_move_plans
+from teleport_env.agents.tuning.own_menu import Menu, plan_from, plan_of, search_plans
 from teleport_env.envs import TeleportVectorEnv
 from teleport_env.envs.actions import ActionReader
 from teleport_env.envs.features import INDEX, NAMES
@@ -222,10 +221,10 @@ def test_a_constant_move_is_made_when_it_is_due() -> None:
 
 def test_the_search_for_constant_moves_finds_better_than_plain_descent() -> None:
     environment = SMALL.policy_environment(SMALL.settings().learning_rate)
-    found = search_move_plans(Menu("Booth", environment, 64, 24.0, instances=4))
-    assert found.plan.every > 0
+    found = search_plans(Menu("Booth", environment, 64, 24.0, instances=4))
+    assert found["plan"]["every"] > 0
     ids = draw_instances("Booth", "validation", 32, 5)
-    plan = found.plan.agent(environment)
+    plan = plan_from(found["plan"], environment).agent(environment)
     worth = [
         np.mean([row["gained"] for row in play("Booth", agent, ids, split="validation").rows])
         for agent in (plan, dataclasses.replace(plan, every=0))
@@ -237,7 +236,7 @@ def test_a_plan_has_a_rate_of_its_own_where_the_policys_is_given(tmp_path: Path)
     training = SMALL.changed(learning_rate=0.01, plans=64, out=tmp_path)
     run = MovesCourse(training, silent)
     assert run._policy().environment["learning_rate"] == 0.01
-    assert run.plans["Booth"].plan.learning_rate != 0.01
+    assert run.plans["Booth"]["plan"]["learning_rate"] != 0.01
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

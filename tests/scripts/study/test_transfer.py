@@ -26,7 +26,7 @@ from study.transfer_schedules import (
 )
 from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, can_teach, mixture, resized
 from teleport_env.agents.learning import course
-from teleport_env.agents.learning.warm_start import shown_by_policy
+from teleport_env.agents.learning.warm_start import shown
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import policy_of
@@ -76,7 +76,7 @@ def quiet(line: str) -> None:
 def short_lessons() -> Iterator[None]:
     """Cloning shows hundreds of episodes, which takes longer than everything else here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "shown_by_policy", functools.partial(shown_by_policy, instances=8))
+        patch.setattr(course, "shown", functools.partial(shown, instances=8))
         yield
 
 
