@@ -31,14 +31,14 @@ ROWS = 2048
 
 @dataclass(frozen=True)
 class Moment:
-    """A point in the course of some episodes: before the first action, or after one.
+    """A point in the course of some episodes: before the first action, when only info and ``over`` are known, or after one.
 
     Attributes:
         info: The environment's, now.
-        over: ``(B,)`` bool, episodes that have ended; ``()`` in an environment of one run, as the next two.
-        reward: Of the action; None before the first.
-        action: The action; None before the first.
-        seen: Observation that the action was decided on; None before the first.
+        over: ``(B,)`` bool, episodes that have ended; ``()`` in an environment of one run.
+        reward: Of the action, ``(B,)`` or a number.
+        action: The action.
+        seen: Observation that the action was decided on.
         acting: ``(B,)`` bool, episodes that had not ended before the action.
     """
 

@@ -67,16 +67,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Game:
-    """One problem of a training.
-
-    Attributes:
-        training: On this problem alone.
-        slots: As in `Shares`.
-        prices: As in `Shares`.
-        learning_rate: The base.
-        ids: Validation instances.
-        teacher: A policy, rule or plan to be cloned, if there is one.
-    """
+    """One problem of a training: settings on it alone, `Shares`, base rate, validation instances, and what is cloned."""
 
     training: Training
     slots: tuple[int, ...]
@@ -104,9 +95,7 @@ class Course:
         self.writer = writer(training) if training.tensorboard else None
         self.plans: dict[str, dict[str, Any]] = dict(found.get("plans", {}))
         self.rules: dict[str, dict[str, Any]] = dict(found.get("rules", {}))
-        self.games: dict[str, _Game] = {}
-        for problem in training.task.problems:
-            self.games[problem] = self._game(problem, search=saved is None)
+        self.games = {problem: self._game(problem, search=saved is None) for problem in training.task.problems}
         self.teleports = len(training.task.slots) if training.task.several else len(training.settings().searches)
         self.env: Mixture | Moves = self._environment()
         with generators(training.seed, 0):
@@ -138,7 +127,6 @@ class Course:
     # -- the parts -----------------------------------------------------------------------------------------------------
 
     def _environment(self) -> Mixture | Moves:
-        """What is played on."""
         task, scale = self.training.task, self.training.learner.reward_scale
         steps = len(task.rate_factors)
         parts = [
@@ -149,7 +137,6 @@ class Course:
         return Mixture(parts, steps + self.teleports)
 
     def _network(self) -> OnPolicyAlgorithm:
-        """The algorithm with its network."""
         settings = {"teleports": self.teleports}
         return build(self.training, MaskedPolicy, self.env, self.teleports * self.training.task.price_inputs, settings)
 
@@ -170,10 +157,8 @@ class Course:
         if teaching.rules and settings.searches and search:
             self.report(f"Searching {teaching.rules} rules on the train split{where}")
             found = self.rules[problem] = search_rules(dataclasses.replace(menu, count=teaching.rules))
-            self.report(
-                f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {found['rule']} "
-                f"{found['settings']}"
-            )
+            said = f"{found['rule']} {found['settings']}"
+            self.report(f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {said}")
         plan = plan_from(self.plans[problem]["plan"], environment) if problem in self.plans else None
         teacher = teacher_of(alone, teaching.teachers) or rule
         rate = teacher.environment["learning_rate"] if teacher else alone.task.learning_rate
@@ -284,10 +269,8 @@ class Course:
 
     def _best_play(self) -> tuple[Policy, float, dict[str, float]]:
         """The network as it is, played at the temperature that gains most, which, and what it gains."""
-        found = []
-        for temperature in self.training.schedule.temperatures:
-            policy = self._policy(temperature)
-            found.append((policy, temperature, self._worth(policy)))
+        ways = [(self._policy(temperature), temperature) for temperature in self.training.schedule.temperatures]
+        found = [(policy, temperature, self._worth(policy)) for policy, temperature in ways]
         return max(found, key=lambda entry: np.mean([*entry[2].values()]))
 
     def _worth(self, policy: Policy) -> dict[str, float]:
@@ -295,16 +278,14 @@ class Course:
         found = {}
         for problem, game in self.games.items():
             agent = policy.for_problem(problem)
-            settings: dict[str, Any] = {
-                "split": "validation",
-                "budget": game.training.task.budget,
-                "seed": VALIDATION_SEED,
-            }
+            settings: dict[str, Any] = {"budget": game.training.task.budget, "seed": VALIDATION_SEED}
             gained = []
             for multiple in self.training.task.rate_multiples:
                 rate = multiple * agent.environment["learning_rate"]
                 changed = dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate})
-                gained += [row["gained"] for row in play(problem, changed, game.ids, **settings).rows]
+                gained += [
+                    row["gained"] for row in play(problem, changed, game.ids, split="validation", **settings).rows
+                ]
             found[problem] = float(np.mean(gained))
         return found
 

@@ -72,8 +72,13 @@ class Task:
         names = tuple(known("problem", name, PROBLEMS) for name in self.problems)
         object.__setattr__(self, "problem", names[0] if len(names) == 1 else names)
         self._check_problems()
-        self._check_rates()
-        self._check_inputs()
+        if 1.0 not in self.rate_factors:
+            raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
+        if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
+            raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
+        choose_some("a training", self, "features", INDEX)
+        if self.price_inputs and not self.masks:
+            raise ValueError("price_inputs need masks, which know the prices: leave masks on")
         if self.action_mode == "group":
             self._check_group()
         elif self.action_mode != "schedule":
@@ -95,17 +100,6 @@ class Task:
                 known(f"a setting of the family {problem}", name, (*OWN, *OWN_TEACHING))
         if self.several and not self.masks:
             raise ValueError("several problems need masks: some have no search for a slot")
-
-    def _check_rates(self) -> None:
-        if 1.0 not in self.rate_factors:
-            raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
-        if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
-            raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
-
-    def _check_inputs(self) -> None:
-        choose_some("a training", self, "features", INDEX)
-        if self.price_inputs and not self.masks:
-            raise ValueError("price_inputs need masks, which know the prices: leave masks on")
 
     def _check_group(self) -> None:
         usual = {"searches": (), "rate_factors": (1.0,), "rate_multiples": (1.0,), "price_inputs": False, "masks": True}
@@ -181,17 +175,11 @@ class Task:
     def policy_environment(self, learning_rate: float) -> dict[str, Any]:
         """What the policy asks of its environment: everything that decides what its actions mean, in JSON's types."""
         settings = self.settings()
-        environment: dict[str, Any] = {
-            "steps_per_action": settings.steps_per_action,
-            "learning_rate": learning_rate,
-        }
+        environment: dict[str, Any] = {"steps_per_action": settings.steps_per_action, "learning_rate": learning_rate}
         if self.action_mode == "group":
-            named = {name: getattr(settings, name) for name in ("action_mode", "observation", "group_scale")}
-            environment |= named
+            environment |= {name: getattr(settings, name) for name in ("action_mode", "observation", "group_scale")}
         else:
             searches = [to_dict(search) for search in settings.searches]
             environment |= {"searches": searches, "rate_factors": list(settings.rate_factors)}
-        for name in ("optimizer", "symmetry", "on_teleport"):
-            if getattr(self, name) is not None:
-                environment[name] = getattr(self, name)
-        return environment
+        asked = {name: getattr(self, name) for name in ("optimizer", "symmetry", "on_teleport")}
+        return environment | {name: value for name, value in asked.items() if value is not None}

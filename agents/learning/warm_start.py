@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ class _Teacher(Agent):
 
 
 def rule_from(training: Training) -> Agent | None:
-    """The rule that a training begins from, as an agent in the training's environment; None if it has none.
+    """The rule that a training begins from, in the training's environment; None if it has none.
 
     Raises:
         ValueError: There is no such rule, its settings are not allowed, or it does what the training's actions cannot.
@@ -166,13 +166,11 @@ def teacher_of(training: Training, paths: tuple[Path, ...]) -> LearnedSchedule |
     return None
 
 
-def _meaning(environment: dict[str, object] | object) -> dict[str, object]:
+def _meaning(environment: Mapping[str, Any]) -> dict[str, Any]:
     """An environment without its learning rate, in one form."""
-    assert isinstance(environment, dict)
+    searches = [to_dict(search_from(search)) for search in environment.get("searches") or ()]
     kept = {name: value for name, value in environment.items() if name != "learning_rate"}
-    searches = kept.get("searches") or []
-    assert isinstance(searches, list)
-    return {**kept, "searches": [to_dict(search_from(search)) for search in searches]}
+    return {**kept, "searches": searches}
 
 
 def clone(network: nn.Module, lesson: Demonstration, generator: torch.Generator) -> float:

@@ -110,24 +110,23 @@ def search(
     return _Search(axes, score, canonical, generator, neutral or {}).run(count, few, many, rounds)
 
 
+@dataclass
 class _Search:
-    def __init__(
-        self,
-        axes: Mapping[str, Axis],
-        score: Score,
-        canonical: Callable[[Config], Config],
-        generator: np.random.Generator,
-        neutral: Mapping[str, Any],
-    ) -> None:
-        self.axes, self.score, self.canonical, self.generator = axes, score, canonical, generator
-        self.neutral = neutral
-        self.values = {name: list(axis.values) for name, axis in axes.items()}
+    axes: Mapping[str, Axis]
+    score: Score
+    canonical: Callable[[Config], Config]
+    generator: np.random.Generator
+    neutral: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.values = {name: list(axis.values) for name, axis in self.axes.items()}
         self.scores: dict[str, float] = {}
         self.episodes = 0
 
     def run(self, count: int, few: np.ndarray, many: np.ndarray, rounds: int) -> Found:
         if math.prod(map(len, self.values.values())) <= count:
-            self.try_all(self.whole_grid(), few)
+            whole = itertools.product(*self.values.values())
+            self.try_all([dict(zip(self.values, values, strict=True)) for values in whole], few)
         else:
             self.try_all(self.new(self.random, max(1, count // 4)), few)
             for _ in range(6):
@@ -161,14 +160,8 @@ class _Search:
         ranked = sorted(self.scores, key=lambda key: -self.scores[key])  # stable: of equals the first tried
         return [json.loads(key) for key in ranked[:count]]
 
-    def whole_grid(self) -> list[Config]:
-        configs: list[Config] = [{}]
-        for name, values in self.values.items():
-            configs = [{**config, name: value} for config in configs for value in values]
-        return configs
-
     def new(self, draw: Callable[[], Config], count: int) -> list[Config]:
-        """Configurations that were not tried yet; fewer than asked for where hardly any are left."""
+        """Configurations that were not tried yet, as far as there are any."""
         found: dict[str, Config] = {}
         for _ in range(20 * count):
             config = self.canonical(draw())
@@ -180,10 +173,10 @@ class _Search:
 
     def random(self) -> Config:
         drawn = {name: values[int(self.generator.integers(len(values)))] for name, values in self.values.items()}
-        return {name: self.neutral[name] if self.idle(name) else value for name, value in drawn.items()}
-
-    def idle(self, name: str) -> bool:
-        return name in self.neutral and bool(self.generator.integers(2))
+        return {
+            name: self.neutral[name] if name in self.neutral and self.generator.integers(2) else value
+            for name, value in drawn.items()
+        }
 
     def varied(self, parents: Sequence[Config]) -> Config:
         child = dict(parents[int(self.generator.integers(len(parents)))])
@@ -207,13 +200,8 @@ class _Search:
                 further = self.extensions(best, name)
                 self.values[name] = sorted({*self.values[name], *further}) if further else self.values[name]
                 values = self.values[name]
-                if edges_only:
-                    near = further
-                elif axis.ordered:
-                    place = values.index(best[name])
-                    near = values[max(0, place - 1) : place + 2]
-                else:
-                    near = values
+                near = self.near(best, name) if axis.ordered else values
+                near = further if edges_only else near
                 neighbours += [{**best, name: value} for value in near if value != best[name]]
             self.try_all(neighbours, ids)
             if self.best(1)[0] == best and (edges_only or not self.halve(best)):
@@ -223,12 +211,15 @@ class _Search:
         """Put values between the best and its neighbours; whether there was room for any."""
         sizes = sum(map(len, self.values.values()))
         for name, axis in self.axes.items():
-            values = self.values[name]
-            place = values.index(best[name])
-            near = values[max(0, place - 1) : place + 2]
-            middle = [(a + b) / 2 for a, b in itertools.pairwise(near) if axis.finest and b - a >= 2 * axis.finest]
-            self.values[name] = sorted({*values, *middle}) if middle else values
+            pairs = itertools.pairwise(self.near(best, name)) if axis.finest else ()
+            middle = [(a + b) / 2 for a, b in pairs if b - a >= 2 * axis.finest]
+            self.values[name] = sorted({*self.values[name], *middle}) if middle else self.values[name]
         return sum(map(len, self.values.values())) > sizes
+
+    def near(self, config: Config, name: str) -> list[Any]:
+        """A configuration's value of a setting, and those beside it."""
+        place = self.values[name].index(config[name])
+        return self.values[name][max(0, place - 1) : place + 2]
 
     def extensions(self, config: Config, name: str) -> list[Any]:
         """Values beyond the ends of the grid that this configuration lies at."""
