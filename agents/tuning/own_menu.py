@@ -69,9 +69,11 @@ def plan_from(content: Mapping[str, Any], environment: Mapping[str, Any]) -> Pla
     """A plan from its attributes, of the kind that an environment plays.
 
     Raises:
-        TypeError: They are not a plan's.
+        TypeError, KeyError: They are not a plan's.
     """
-    return (MovePlan if environment.get("action_mode") == "group" else Plan)(**content)
+    if environment.get("action_mode") == "group":
+        return MovePlan(**{**content, "xi": tuple(content["xi"])})
+    return Plan(**content)
 
 
 def search_plans(menu: Menu) -> dict[str, Any]:

@@ -48,6 +48,7 @@ TRAINERS = (
     "teleport_env.agents.learning.algorithm",
     "teleport_env.agents.learning.course",
     "teleport_env.agents.learning.sb3",
+    "teleport_env.agents.learning.training",
     "teleport_env.agents.learning.vec_env",
     "benchmarks.rollouts",
 )
