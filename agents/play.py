@@ -167,9 +167,6 @@ def play(
         seeds: One per episode in place of the ones that follow from ``seed``.
         settings: Further keyword arguments of the environment; the agent's own go before them.
         observations: Keep what every action was decided on.
-
-    Returns:
-        The results.
     """
     arguments = {**(settings or {}), **agent.environment, **({} if budget is None else {"budget": budget})}
     env = gym.make_vec(
@@ -252,12 +249,8 @@ class _Chorus:
     def predict(self, observation: np.ndarray, state: Any, episode_start: np.ndarray) -> tuple[np.ndarray, Any]:
         count = len(self.agents)
         states = state or [None] * count
-        found = [
-            agent.predict(seen, memory, start)
-            for agent, seen, memory, start in zip(
-                self.agents, np.split(observation, count), states, np.split(episode_start, count), strict=True
-            )
-        ]
+        parts = zip(self.agents, np.split(observation, count), states, np.split(episode_start, count), strict=True)
+        found = [agent.predict(seen, memory, start) for agent, seen, memory, start in parts]
         return np.concatenate([actions for actions, _ in found]), [memory for _, memory in found]
 
 
@@ -283,10 +276,7 @@ def play_many(
 ) -> np.ndarray:
     """Orders of magnitude gained ``(agents, B)``: what `play` finds agent by agent, in less time.
 
-    Agents that ask for the same environment play side by side in one.
-
-    Args:
-        rows: So many episodes side by side at most.
+    Agents that ask for the same environment play side by side in one, at most ``rows`` episodes at once.
     """
     gained = np.zeros((len(agents), len(instance_ids)))
     # row by row the random numbers that a row has when its agent plays alone

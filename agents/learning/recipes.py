@@ -148,29 +148,21 @@ def without_teleports(settings: dict[str, Any]) -> dict[str, Any]:
 
     Where a training begins from a rule, which teleports, the control begins from the best plan of rates.
     """
-    found = plan_first(settings)
-    own = {"searches": (), "rate_factors": found.get("rate_factors", RATES)}
-    return {**found, **own, "name": "learned rate only", "control": True}
+    found = {"rate_factors": RATES, **plan_first(settings)}
+    return {**found, "searches": (), "name": "learned rate only", "control": True}
 
 
 def plan_first(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a training that clones the best plan where they would clone a rule."""
-    if "rule" not in settings:
-        return settings
-    return {**settings, "rule": None, "warm_start": True}
+    return {**settings, "rule": None, "warm_start": True} if "rule" in settings else settings
 
 
 def command(training: Training, start: Mapping[str, Any]) -> str:
-    """The command that asks for a training, but for the folder it writes to.
-
-    Args:
-        training: The settings.
-        start: The recipe that the command line begins with.
-    """
+    """The command that asks for a training, but for its folder; ``start`` is the recipe that it begins with."""
     usual = Training.of(**start).flat()
     words = ["python", "scripts/train.py", "--problem", *training.task.problems]
     for name, value in training.flat().items():
-        # these decide which recipe the command begins with, so that they are said even where the recipe says them too
+        # these decide which recipe the command begins with: they are said even where the recipe says them too
         said = (name == "optimizer" and value is not None) or (name == "action_mode" and value == "group")
         if name == "optimizer" and isinstance(value, str) and isinstance(usual[name], Mapping):
             value = {"optimizer": value}  # a bare name would be read as the recipe's, with its settings

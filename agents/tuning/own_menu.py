@@ -46,23 +46,16 @@ class Menu:
 
     @property
     def settings(self) -> Settings:
-        """Of the environment."""
         return Settings.build(self.problem, budget=self.budget, **self.environment)
 
     def rate(self) -> Axis:
-        """Base learning rates."""
         base = self.settings.learning_rate
         return Axis((base,)) if self.keep_rate else rate_axis(base)
 
     def tune(self, family: Family) -> Found:
-        """The best of a family."""
-        return tune(
-            {self.problem: family},
-            count=self.count,
-            instances=self.instances,
-            budget=self.budget,
-            rounds=min(24, self.count // 16),
-        )
+        rounds = min(24, self.count // 16)
+        shared: dict[str, Any] = {"count": self.count, "instances": self.instances, "budget": self.budget}
+        return tune({self.problem: family}, rounds=rounds, **shared)
 
 
 def plan_from(content: Mapping[str, Any], environment: Mapping[str, Any]) -> Plan | MovePlan:

@@ -47,9 +47,7 @@ class Plan:
     def agent(self, environment: Mapping[str, Any], **settings: Any) -> RateAndTeleport:
         """The plan as an agent for a comparison.
 
-        Args:
-            environment: That of the policy whose menu the plan was found in; of the menu it gets the one search it uses.
-            settings: Further settings of the agent.
+        Of its menu, ``environment``'s, it gets the one search that it uses; ``settings`` are further ones of the agent.
         """
         menu = list(environment.get("searches", ()))
         own = {"learning_rate": self.learning_rate, "searches": menu[self.which : self.which + 1]}
@@ -97,8 +95,7 @@ class PlanRows(RateAndTeleport):
 
     @property
     def steps(self) -> int:
-        """Steps that a plan chooses among: plain, up and down."""
-        return 3
+        return 3  # plain, up and down
 
     @cached_property
     def _menu(self) -> np.ndarray:
@@ -107,7 +104,6 @@ class PlanRows(RateAndTeleport):
         return np.array([[factors.index(factor) for factor in (1.0, plan.up, plan.down)] for plan in self.plans])
 
     def affordable(self, observation: np.ndarray) -> np.ndarray:
-        """As `Schedule.affordable`, by the price of each plan's own search."""
         left = 10.0 ** (4.0 * feature(observation, "log_budget_left").astype(np.float64)) - 1.0
         price = np.array(self.prices or [np.inf])[self.which]
         return left - price >= self.least_steps - SLACK
