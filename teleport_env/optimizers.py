@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from teleport_env.reading import arguments, choose, integer, known, number, read_fields, refuse
+from teleport_env.reading import arguments, choose, integer, known, number, read_fields, refuse, shown
 
 State = dict[str, Tensor]
 """What a rule remembers, tensors with leading axis ``B``; empty for plain gradient descent."""
@@ -408,20 +408,17 @@ def optimizer_from(spec: str | Mapping[str, Any] | Optimizer) -> Optimizer:
         spec: A name in `OPTIMIZERS`, ``{"optimizer": name, **settings}``, or an `Optimizer`, which is returned as it is.
 
     Raises:
-        TypeError: ``spec`` is none of these.
-        ValueError: An unknown name or setting, or a setting's value that is not allowed.
+        ValueError: ``spec`` is none of these, an unknown name or setting, or a setting's value that is not allowed.
     """
     if isinstance(spec, Optimizer):
         return spec
     if isinstance(spec, str):
         spec = {"optimizer": spec}
     if not isinstance(spec, Mapping):
-        raise TypeError(
-            f"an optimizer is given by its name, a dict or an Optimizer, got {type(spec).__name__}: {spec!r}"
-        )
+        refuse("an optimizer", "a name, a dict with the key 'optimizer', or an Optimizer", spec)
     settings = dict(spec)
     if "optimizer" not in settings:
         listed = ", ".join(map(repr, OPTIMIZERS))
-        raise ValueError(f"{settings!r} names no optimizer; add the key 'optimizer' with one of {listed}")
+        raise ValueError(f"{shown(settings)} names no optimizer; add the key 'optimizer' with one of {listed}")
     name = known("optimizer", settings.pop("optimizer"), OPTIMIZERS)
     return OPTIMIZERS[name](**arguments(f"optimizer {name!r}", OPTIMIZERS[name], settings))

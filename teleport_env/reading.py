@@ -252,7 +252,7 @@ def arguments(what: str, factory: Callable[..., Any], settings: Mapping[str, Any
     Raises:
         ValueError: A setting that the factory does not have, or a value of another kind than its annotation.
     """
-    allowed, open_ended = _parameters(factory)
+    allowed, open_ended = parameters(factory)
     for name in settings:
         if name not in allowed and not open_ended:
             listed = ", ".join(allowed) or "none"
@@ -275,7 +275,7 @@ def _hints(owner: Any) -> dict[str, Any]:
         return {}
 
 
-def _parameters(factory: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+def parameters(factory: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """Annotations of the keyword arguments by name, and whether there may be more.
 
     A class that hands on ``**others`` takes what its base classes take.

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from teleport_env.envs.settings import Settings
-from teleport_env.reading import tensor
+from teleport_env.reading import refuse, tensor
 
 
 @dataclass
@@ -150,4 +150,4 @@ class ActionReader:
 
 def _require_finite(action: Tensor) -> None:
     if not bool(torch.isfinite(action).all()):
-        raise ValueError("a group action holds a number that is not finite")
+        refuse("a group action", "finite numbers", action[~torch.isfinite(action)][0].item())

@@ -16,7 +16,7 @@ from torch import Tensor
 from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
 from teleport_env.envs.settings import Settings
 from teleport_env.groups.base import Element, map_element
-from teleport_env.reading import integer, known, refuse, shown, tensor
+from teleport_env.reading import integer, known, parameters, refuse, shown, tensor
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Boundary:
         s = self.settings
         made_for = {
             "problem": s.problem.name,
+            # by the names of the constructor's arguments: other attributes may be caches and counters
+            "problem's settings": {key: shown(getattr(s.problem, key, None)) for key in parameters(type(s.problem))[0]},
             "split": s.split,
             "optimizer": s.optimizer,
             "symmetry": s.symmetry,
@@ -160,6 +162,8 @@ class Boundary:
             if given.ndim != 1 and not (self._many and given.ndim == 2 and len(given) == count):
                 allowed = f"(P,) or ({count}, P)" if self._many else "(P,)"
                 raise ValueError(f"params must have shape {allowed}, got {tuple(given.shape)}")
+            if not bool(torch.isfinite(given).all()):
+                refuse("params", "finite numbers", options["params"])
             params = given.expand(count, given.shape[-1])[rows]
         return ids, params
 

@@ -95,7 +95,8 @@ class Settings:
             if symmetry is not None and symmetry != (defaults.symmetry or next(iter(made.symmetries))):
                 menu = made.searches_for(symmetry, split)
         elif isinstance(searches, str | Mapping | Search):
-            raise ValueError(f"searches must be a list of searches, got the single {searches!r}; write [{searches!r}]")
+            one = shown(searches)
+            raise ValueError(f"searches must be a list of searches, got the single {one}; write [{one}]")
         else:
             menu = entries("searches", searches, "searches")
         factors = [
@@ -190,6 +191,9 @@ def _problem(name: str, problem: Any) -> Problem:
             f"problem must be a Problem, or a dict of settings of {name}, got {shown(problem)}.{module} "
             f"A registered problem is chosen by its id, such as 'Teleport/{name}-v0'"
         )
+    for key in problem or {}:
+        if not isinstance(key, str):
+            refuse(f"a setting of {name}", "a name", key)
     return problem_from(name, **(problem or {}))
 
 

@@ -55,6 +55,11 @@ class NetworkProblem(Problem):
         """Layout of the parameters."""
         return self.network.layers
 
+    @property
+    def activation(self) -> str:
+        """Name of the activation of the hidden layers."""
+        return self.network.activation.name
+
     @cached_property
     def symmetries(self) -> Mapping[str, Symmetry]:
         """What the activation allows: general linear for bijections, scaling for homogeneous functions, permutation."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from teleport_env.reading import arguments, choose, integer, known, number, read_fields
+from teleport_env.reading import arguments, choose, integer, known, number, read_fields, refuse, shown
 from teleport_env.searches.base import Search
 
 KINDS: dict[str, type[Search]] = {}
@@ -44,18 +44,17 @@ def search_from(spec: str | Mapping[str, Any] | Search) -> Search:
             `Search`, which is returned as it is.
 
     Raises:
-        ValueError: An unknown name, an unknown setting, or a value that the setting does not allow.
-        TypeError: Something else than the three.
+        ValueError: Something else than the three, an unknown name or setting, or a value that a setting does not allow.
     """
     if isinstance(spec, Search):
         return spec
     if isinstance(spec, str):
         return _by_name(spec)
     if not isinstance(spec, Mapping):
-        raise TypeError(f"a search is a name, a dict with the key 'search', or a Search object; got {spec!r}")
+        refuse("a search", "a name, a dict with the key 'search', or a Search", spec)
     if "search" not in spec:
         listed = ", ".join(map(repr, dict.fromkeys([*NAMED, *KINDS])))
-        raise ValueError(f"the search {dict(spec)!r} lacks the key 'search'; its value is one of {listed}")
+        raise ValueError(f"the search {shown(dict(spec))} lacks the key 'search'; its value is one of {listed}")
     search = _by_name(spec["search"])
     settings = {key: value for key, value in spec.items() if key != "search"}
     return replace(search, **arguments(f"search {search.kind!r}", type(search), settings)) if settings else search

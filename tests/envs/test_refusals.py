@@ -77,6 +77,8 @@ RESETS: dict[str, dict[str, Any]] = {
     "params of three axes": {"options": {"params": np.zeros((1, 1, 2))}},
     "params that are no numbers": {"options": {"params": "ab"}},
     "complex params": {"options": {"params": [1j, 1j]}},
+    "params that are not finite": {"options": {"params": [np.nan, 0.0]}},
+    "infinite params": {"options": {"params": [0.0, -np.inf]}},
     "a fractional id": {"options": {"instance_id": 1.5}},
     "an id beyond 64 bits": {"options": {"instance_id": 2**63}},
     "a negative id": {"options": {"instance_id": -1}},
@@ -204,6 +206,11 @@ STRANGERS: dict[str, tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]
     "symmetry": (("LinearNetwork", {}), ("LinearNetwork", {"symmetry": "scaling"})),
     "symmetry that moves data": (("LinearNetwork", {}), ("LinearNetwork", {"symmetry": "input_transform"})),
     "split": (("Booth", {}), ("Booth", {"split": "test"})),
+    "problem's settings": (("Rosenbrock", {}), ("Rosenbrock", {"problem": {"curvature": (1.0, 2.0)}})),
+    "activation": (
+        ("MLPRegression", {"problem": {"activation": "tanh"}}),
+        ("MLPRegression", {"problem": {"activation": "sigmoid"}}),
+    ),
     "batches": (("Digits", {}), ("Digits", {"problem": {"batch_size": None}})),
 }
 

@@ -99,7 +99,7 @@ def test_complaints_name_the_value_and_what_is_allowed(spec: Any, message: str) 
 
 
 def test_something_else_is_no_search() -> None:
-    with pytest.raises(TypeError, match="got 3"):
+    with pytest.raises(ValueError, match="a search must be a name, a dict with the key 'search', or a Search, got 3"):
         search_from(3)  # type: ignore[arg-type]
 
 
