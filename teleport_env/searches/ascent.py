@@ -24,14 +24,12 @@ from teleport_env.searches.directions import (
 )
 from teleport_env.searches.moves import (
     Point,
-    at_start,
     known,
     known_price,
     random_candidates,
     random_price,
     verified,
     verify_price,
-    where_points,
 )
 from teleport_env.searches.objectives import objective_named
 from teleport_env.searches.settings import (
@@ -111,17 +109,16 @@ class GradientAscent(Search):
         trail: Trail
         if self.start == "random":
             trail = points = PointTrail(start, evaluates)
-            begun = at_start(start)
-            place = points.at(begun)
-            moved = self._random_point(start, evaluates)
-            sound = place.finite & xp.view(moved.finite)
-            place = points.at(where_points(start, xp.tensor(sound), moved, begun))
+            begun = trail.begin()
+            moved = points.at(self._random_point(start, evaluates))
+            sound = begun.finite & moved.finite
+            place, start_norm2 = trail.choose(sound, moved, begun), None
         else:
             trail = trail_of(start, self.derivative)
             place = trail.begin()
-            sound = place.finite
-        start_norm2 = place.norm2 if self.start == "identity" else None
-        left = self._reach(xp, start)
+            sound, start_norm2 = place.finite, place.norm2
+        free = self.trust_radius is None or start.symmetry.group.compact
+        left = xp.full(xp.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
         for _ in range(self.steps):
             direction = trail.direction(place, self.derivative, relative=False)
             length = self.rate * trail.length(direction)
@@ -146,11 +143,6 @@ class GradientAscent(Search):
                 candidate.score = objective.score(start, point.params, point.gradient)
                 candidate.start_score = objective.start_score(start)
         return candidate
-
-    def _reach(self, xp: Arrays, start: Start) -> Array:
-        """``(R,)``: how far the steps may go in all."""
-        free = self.trust_radius is None or start.symmetry.group.compact
-        return xp.full(xp.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
 
     def _random_point(self, start: Start, evaluates: bool) -> Point:
         candidates = random_candidates(start, 1, self.start_scale, begins=True)

@@ -12,9 +12,8 @@ from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import at_start, move, move_price, verified, verify_price
 from teleport_env.searches.objectives import objective_named
-from teleport_env.searches.pair_algebra import PAIR_OBJECTIVES
+from teleport_env.searches.pair_algebra import PAIR_OBJECTIVES, Sweeps
 from teleport_env.searches.settings import kind, require_common, require_count, require_positive
-from teleport_env.searches.sweeps import Sweeps
 from teleport_env.searches.trail_choice import form_of
 from teleport_env.symmetries.base import Symmetry
 

@@ -15,7 +15,7 @@ from teleport_env.searches.fast.hidden_trail import HiddenTrail
 from teleport_env.searches.fast.linear_chain import ChainForm, LinearTrail
 from teleport_env.searches.fast.scalings import ScalingForm, ScalingTrail
 from teleport_env.searches.moves import along_price, times
-from teleport_env.searches.sweeps import Sweeps
+from teleport_env.searches.pair_algebra import Sweeps
 from teleport_env.searches.trails import FastTrail, PointTrail, Trail
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import CachedActivations

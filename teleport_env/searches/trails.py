@@ -12,7 +12,10 @@ How that is answered differs, and so do the costs:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -27,20 +30,23 @@ from teleport_env.searches.objectives import squared_norm
 from teleport_env.symmetries.base import Shortcut
 
 
+@dataclass
 class Place:
-    """Where ``R`` runs are on their trails; what a trail needs to know of it is its own.
+    """Where ``R`` runs are on their trails.
 
-    A number a run is an array of `teleport_env.arrays`, here and in `Trail`.
+    A number per run is an array of `teleport_env.arrays`, here and in `Trail`.
 
     Attributes:
-        state: The trail's.
+        state: What the trail needs to know of it.
         loss: ``(R,)``, evaluated or carried over.
         norm2: ``(R,)``, the squared gradient norm; None where it was not evaluated.
         finite: ``(R,)`` bool.
     """
 
-    def __init__(self, state: Any, loss: Array, norm2: Array | None, finite: Array) -> None:
-        self.state, self.loss, self.norm2, self.finite = state, loss, norm2, finite
+    state: Any
+    loss: Array
+    norm2: Array | None
+    finite: Array
 
 
 class Trail(ABC):
@@ -168,6 +174,34 @@ class FastTrail(Trail, Generic[S]):
     def as_announced(self) -> bool:
         """Whether the data are as the price has them."""
         return True
+
+    def _place(self, state: Any, norm2: Array) -> Place:
+        """Where the carried loss holds and the squared gradient norm, an array for matrices, is ``norm2``."""
+        norm2 = self._number(norm2)
+        return Place(state, self._loss, norm2, norm2 < math.inf)
+
+    def _choose(self, mask: Array, chosen: Place, other: Place) -> Any:
+        """Of a dataclass of arrays, or lists of arrays, each with one row per run, or per run for one pair after another."""
+        runs = self._for_matrices(mask)
+
+        def pick(one: Any, two: Any) -> Any:
+            if one is two:
+                return one
+            if isinstance(one, list):
+                return [pick(*both) for both in zip(one, two, strict=True)]
+            repeats = len(one) // len(runs)
+            rows = runs if repeats == 1 else self._m.concatenate([runs] * repeats, 0)
+            return self._m.where(rows.reshape(-1, *[1] * (one.ndim - 1)), one, two)
+
+        a, b = chosen.state, other.state
+        return type(a)(*(pick(getattr(a, field.name), getattr(b, field.name)) for field in fields(a)))
+
+    def _sum_of_products(self, ones: Sequence[Array], others: Sequence[Array]) -> Array:
+        """``(R,)``, the sums of the products of the entries of several matrices."""
+        total: Array = 0.0
+        for one, other in zip(ones, others, strict=True):
+            total = total + self._m.inner(one, other)
+        return total
 
     def _matrices_up_to(self, small: bool) -> None:
         """NumPy is quicker for ``small`` matrices, torch for others."""

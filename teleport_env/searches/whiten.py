@@ -25,6 +25,7 @@ from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import at_start, move, move_price, verified, verify_price
+from teleport_env.searches.pair_algebra import eigh_or_nan
 from teleport_env.searches.settings import kind, require_choice, require_common, require_positive
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import Layers, product
@@ -179,18 +180,16 @@ class Whiten(Search):
         Beside it ``moments`` with the directions filled that nothing fills, and the mean ``(R,)`` of the eigenvalues of the
         others. Rows that are not finite, or zero, are NaN: they have no shape to be changed.
         """
-        broken = ~torch.isfinite(moments).all(2).all(1)
-        identity = torch.eye(moments.shape[1], dtype=moments.dtype, device=moments.device)
-        values, vectors = torch.linalg.eigh(torch.where(broken[:, None, None], identity, moments))
+        values, vectors = eigh_or_nan(moments)
         largest = values[:, -1:]
-        broken |= largest[:, 0] <= torch.finfo(values.dtype).tiny ** 0.5
+        sound = largest > torch.finfo(values.dtype).tiny ** 0.5
         full = values > self.floor * largest
         level = torch.where(full, values, 0.0).sum(1) / full.sum(1).clamp_min(1)
         values = torch.where(full, values, largest)
         roots = torch.sqrt(values)
         root = product(vectors * (1.0 / roots if inverse else roots)[:, None, :], vectors.mT)
         filled = product(vectors * values[:, None, :], vectors.mT)
-        return torch.where(broken[:, None, None], torch.nan, root), filled, level
+        return torch.where(sound[:, :, None], root, torch.nan), filled, level
 
     @staticmethod
     def _element(symmetry: Symmetry, index: int, matrix: Tensor) -> Element:

@@ -17,8 +17,7 @@ loss is evaluated: how well it was kept depends on the data, and `Found.loss_cha
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -47,7 +46,6 @@ class Layered:
         upper: The weights above every hidden layer ``(R, p, k + bias)``.
         grams: ``h_l' h_l`` ``(R, n, n)`` of all layers.
         backward: ``d_l' d_l`` of all layers.
-        norm2: ``(R,)``.
     """
 
     outputs: list[Array]
@@ -59,7 +57,6 @@ class Layered:
     upper: list[Array]
     grams: list[Array]
     backward: list[Array]
-    norm2: Array
 
 
 _SMALL = 1 << 13  # activations of a layer up to which NumPy is quicker
@@ -112,10 +109,8 @@ class HiddenTrail(FastTrail[CachedActivations]):
             self._first = (weights[0], restored[0])
             upper = [m.view(weight) for weight in weights[1:]]
             errors, deltas, backward = self._errors(upper, slopes)
-        norm2 = self._norm2(grams, backward)
-        return self._place(
-            Layered(restored, activated, slopes, errors, deltas, inverses, upper, grams, backward, norm2)
-        )
+        layered = Layered(restored, activated, slopes, errors, deltas, inverses, upper, grams, backward)
+        return self._place(layered, self._sum_of_products(grams, backward))
 
     def _errors(self, upper: list[Array], slopes: list[Array]) -> tuple[list[Array], list[Array], list[Array]]:
         """``e_l`` and ``d_l`` of the hidden layers, and ``d_l' d_l`` of all."""
@@ -132,17 +127,6 @@ class HiddenTrail(FastTrail[CachedActivations]):
     def _matrix(self, weight: Array, width: int) -> Array:
         """Without the column of a bias."""
         return weight[:, :, :width] if self._layers.bias else weight
-
-    def _norm2(self, grams: list[Array], backward: list[Array]) -> Array:
-        terms = [self._m.inner(one, two) for one, two in zip(grams, backward, strict=True)]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return total
-
-    def _place(self, layered: Layered) -> Place:
-        norm2 = self._number(layered.norm2)
-        return Place(layered, self._loss, norm2, norm2 < math.inf)
 
     def direction(self, place: Place, derivative: str, relative: bool) -> list[LowRank]:
         at: Layered = place.state
@@ -170,9 +154,7 @@ class HiddenTrail(FastTrail[CachedActivations]):
         return directions
 
     def length(self, direction: list[LowRank]) -> Array:
-        norm2 = direction[0].norm2
-        for part in direction[1:]:
-            norm2 = norm2 + part.norm2
+        norm2 = sum(part.norm2 for part in direction)
         return self._number(2.0 * norm2**0.5)  # of 2 P Q'
 
     def along(self, place: Place, direction: list[LowRank], factor: Array, retract: bool) -> Place:
@@ -202,22 +184,8 @@ class HiddenTrail(FastTrail[CachedActivations]):
             activated.append(moved)
             slopes.append(slope)
         errors, deltas, backward = self._errors(upper, slopes)
-        norm2 = self._norm2(grams, backward)
-        return self._place(Layered(outputs, activated, slopes, errors, deltas, inverses, upper, grams, backward, norm2))
-
-    def _choose(self, mask: Array, chosen: Place, other: Place) -> Layered:
-        m = self._m
-        runs = self._for_matrices(mask)
-        matrix, a, b = runs[:, None, None], chosen.state, other.state
-        picked = {}
-        for field in fields(Layered):
-            one, two = getattr(a, field.name), getattr(b, field.name)
-            if field.name == "norm2":
-                picked[field.name] = m.where(runs, one, two)
-            else:
-                pairs = zip(one, two, strict=True)
-                picked[field.name] = [p if p is q else m.where(matrix, p, q) for p, q in pairs]
-        return Layered(**picked)
+        layered = Layered(outputs, activated, slopes, errors, deltas, inverses, upper, grams, backward)
+        return self._place(layered, self._sum_of_products(grams, backward))
 
     def end(self, place: Place) -> Point:
         at: Layered = place.state

@@ -14,11 +14,10 @@ layer, that layer is taken as it is.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ from teleport_env.searches.directions import relative_coordinates, relative_pric
 from teleport_env.searches.fast.low_rank import cayley, exponentials
 from teleport_env.searches.moves import Point, times
 from teleport_env.searches.objectives import ordered, squared_norm
-from teleport_env.searches.sweeps import Sweeps
+from teleport_env.searches.pair_algebra import Sweeps
 from teleport_env.searches.trails import FastTrail, Place
 from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import LinearChain, LinearPairs
@@ -52,12 +51,8 @@ def spans(chain: LinearChain) -> list[bool]:
     return [rank is not None and 2 * rank <= _WORTH * width for width in chain.layers.hidden]
 
 
-@dataclass
-class Elements:
-    """An element of the group and its inverse, on the chain that is searched."""
-
-    forth: list[Tensor]
-    back: list[Tensor]
+Elements: TypeAlias = "list[tuple[Tensor, Tensor]]"
+"""An element of each pair and its inverse, on the chain that is searched."""
 
 
 class ReducedChain:
@@ -95,15 +90,16 @@ class ReducedChain:
             rights.append(product(matrix.mT, left))
         for index, saves in enumerate(spans(chain)):
             if saves:
-                left = self._left(lefts, rights, index)
-                self._bases[index] = torch.linalg.qr(torch.cat([left, rights[index + 1]], dim=2))[0]
+                below = lefts[index]
+                sides = rights[index].mT if below is None else below, rights[index + 1]
+                self._bases[index] = torch.linalg.qr(torch.cat(sides, dim=2))[0]
         small = []
         for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
-            below = self._bases[index - 1] if index > 0 else None
+            basis = self._bases[index - 1] if index > 0 else None
             if index == 0 and right.shape[2] < right.shape[1]:
                 self._lowest, right = torch.linalg.qr(right)
-            elif below is not None:
-                right = product(below.mT, right)
+            elif basis is not None:
+                right = product(basis.mT, right)
             if left is None:
                 small.append(self._onto(index, right.mT))
             elif index + 1 == len(lefts):
@@ -113,11 +109,6 @@ class ReducedChain:
                 small.append(product(self._onto(index, left), right.mT))
         self.gradient = self.symmetry.layers.flatten(small)
 
-    @staticmethod
-    def _left(lefts: list[Tensor | None], rights: list[Tensor], index: int) -> Tensor:
-        left = lefts[index]
-        return rights[index].mT if left is None else left
-
     def _onto(self, index: int, matrix: Tensor) -> Tensor:
         """In the coordinates of a layer's span."""
         basis = self._bases[index] if index < len(self._bases) else None
@@ -126,7 +117,7 @@ class ReducedChain:
     def weights(self, elements: Elements, params: Tensor) -> Tensor:
         """The weights ``(R, P)`` after the move."""
         weights = list(self._full.weights(params))
-        for index, (forth, back) in enumerate(zip(elements.forth, elements.back, strict=True)):
+        for index, (forth, back) in enumerate(elements):
             weights[index] = self._times(index, forth, weights[index])
             weights[index + 1] = self._from_right(index, weights[index + 1], back)
         return self._full.flatten(weights)
@@ -159,7 +150,7 @@ class ReducedChain:
 
     def element(self, elements: Elements) -> tuple[Tensor, ...] | None:
         """The element on the whole chain, where it is the one that was searched; else None, as nobody needs it."""
-        return tuple(elements.forth) if self.symmetry.layers == self._full else None
+        return tuple(forth for forth, _ in elements) if self.symmetry.layers == self._full else None
 
 
 _SMALL = 100  # widths up to which NumPy is quicker
@@ -173,13 +164,11 @@ class Carried:
         gradient: The matrices of the gradient on the smaller chain.
         forth: The elements that led there, ``(R, k, k)`` each, or of all pairs one after the other where these are equal.
         back: Their inverses.
-        norm2: ``(R,)``.
     """
 
     gradient: list[Array]
     forth: list[Array]
     back: list[Array]
-    norm2: Array
 
 
 class LinearTrail(FastTrail[LinearChain]):
@@ -212,17 +201,7 @@ class LinearTrail(FastTrail[LinearChain]):
             m.view(torch.eye(width, dtype=like.dtype, device=like.device).repeat(count, 1, 1)) for count, width in sizes
         ]
         gradient = symmetry.layers.views(m.view(like))
-        return self._place(Carried(gradient, identity, identity, self._norm2(gradient)))
-
-    def _norm2(self, matrices: list[Array]) -> Array:
-        total: Array = 0.0
-        for matrix in matrices:
-            total = total + self._m.inner(matrix, matrix)
-        return total
-
-    def _place(self, carried: Carried) -> Place:
-        norm2 = self._number(carried.norm2)
-        return Place(carried, self._loss, norm2, norm2 < math.inf)
+        return self._place(Carried(gradient, identity, identity), self._sum_of_products(gradient, gradient))
 
     def direction(self, place: Place, derivative: str, relative: bool) -> tuple[float, list[Array]]:
         m, gradient = self._m, place.state.gradient
@@ -245,7 +224,8 @@ class LinearTrail(FastTrail[LinearChain]):
         for matrix in matrices:
             size = m.at_least(m.amax(abs(matrix.reshape(len(matrix), -1)), 1), size)
         column = size[:, None, None]
-        return self._number(by * size * self._norm2([matrix / column for matrix in matrices]) ** 0.5)
+        scaled = [matrix / column for matrix in matrices]
+        return self._number(by * size * self._sum_of_products(scaled, scaled) ** 0.5)
 
     def along(self, place: Place, direction: tuple[float, list[Array]], factor: Array, retract: bool) -> Place:
         self._start.evaluator.charge(self._along_price[retract])
@@ -260,7 +240,7 @@ class LinearTrail(FastTrail[LinearChain]):
             gradient[index + 1] = m.product(gradient[index + 1], forth.swapaxes(1, 2))
         forths = [m.product(forth, before) for (forth, _), before in zip(moves, at.forth, strict=True)]
         backs = [m.product(before, back) for (_, back), before in zip(moves, at.back, strict=True)]
-        return self._place(Carried(gradient, forths, backs, self._norm2(gradient)))
+        return self._place(Carried(gradient, forths, backs), self._sum_of_products(gradient, gradient))
 
     def _by_pair(self, elements: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
         """Elements and inverses of every pair, from those of all."""
@@ -270,27 +250,11 @@ class LinearTrail(FastTrail[LinearChain]):
         rows = [slice(begin, begin + runs) for begin in range(0, len(forth), runs)]
         return [(forth[at], back[at]) for at in rows]
 
-    def _choose(self, mask: Array, chosen: Place, other: Place) -> Carried:
-        m, a, b = self._m, chosen.state, other.state
-        runs = self._for_matrices(mask)
-        matrix = runs[:, None, None]
-        several = (
-            m.concatenate([runs] * len(self._symmetry.layers.hidden), 0)[:, None, None] if self._together else matrix
-        )
-
-        def pick(name: str, where: Array) -> list[Array]:
-            pairs = zip(getattr(a, name), getattr(b, name), strict=True)
-            return [m.where(where, one, two) for one, two in pairs]
-
-        return Carried(
-            pick("gradient", matrix), pick("forth", several), pick("back", several), m.where(runs, a.norm2, b.norm2)
-        )
-
     def end(self, place: Place) -> Point:
         start, chain, m, at = self._start, self._chain, self._m, place.state
         start.evaluator.charge(Counts(flops=end_flops(self._shortcut)))
         pairs = self._by_pair(list(zip(at.forth, at.back, strict=True)))
-        elements = Elements([m.tensor(forth) for forth, _ in pairs], [m.tensor(back) for _, back in pairs])
+        elements = [(m.tensor(forth), m.tensor(back)) for forth, back in pairs]
         with torch.no_grad():
             params = chain.weights(elements, start.params)
             gradient = chain.gradients(self._symmetry.layers.flatten([m.tensor(matrix) for matrix in at.gradient]))
@@ -318,8 +282,7 @@ class ChainForm:
         chain = ReducedChain(self._chain, start.gradient)
         gradient = chain.gradient.clone()
         before = squared_norm(gradient)
-        found = self._sweeps.run(start, chain.symmetry, gradient)
-        elements = Elements([forth for forth, _ in found], [back for _, back in found])
+        elements = self._sweeps.run(start, chain.symmetry, gradient)
         sign = self._sweeps.sign
         return Candidate(
             chain.weights(elements, start.params),

@@ -114,7 +114,7 @@ def moved_by(direction: LowRank, factor: Array, retract: bool) -> Moved:
     if retract:
         forth, back = (_inverse(xp, inner, sign) for sign in (-0.5, 0.5))
     else:
-        forth, back = _phi(xp, inner)
+        forth, back = exponentials(xp, inner, phi=True)
     return Moved(xp, forth * weight, back * weight, direction.left, direction.right)
 
 
@@ -141,34 +141,26 @@ def times_flops(size: int, rank: int, columns: int) -> float:
     return 2.0 * size * columns * (size if rank >= size else 2 * rank)
 
 
-def _phi(xp: Arrays, matrix: Array) -> tuple[Array, Array]:
-    """``phi(m)`` and ``phi(-m)`` of ``(R, r, r)``, from powers they share; by Taylor's polynomial, scaling and squaring."""
+def exponentials(xp: Arrays, matrix: Array, phi: bool = False) -> tuple[Array, Array]:
+    """``exp(m)`` and ``exp(-m)`` of ``(R, k, k)``, or with ``phi`` ``phi(m)`` and ``phi(-m)``, from powers they share.
+
+    By Taylor's polynomial, scaling and squaring; rows that are not finite are NaN.
+    """
     scaled, exponent, norm = _scaled(xp, matrix)
     powers = _Powers(xp, scaled, norm)
-    even, odd = powers.sum(_SINH), xp.product(scaled, powers.sum(_ODD))
+    even_terms, odd_terms = (_SINH, _ODD) if phi else (_COSH, _SINH)
+    even, odd = powers.sum(even_terms), xp.product(scaled, powers.sum(odd_terms))
     forth, back = even + odd, even - odd
     if exponent is None:
         return forth, back
     both, arguments = xp.concatenate([forth, back], 0), xp.concatenate([scaled, -scaled], 0)
-    for active in _squarings(xp, exponent):  # phi(2 m) = phi(m) (1 + m phi(m) / 2)
-        longer = xp.plus_product(both, both, xp.product(arguments, both), 0.5)
-        both = longer if active is None else xp.where(active, longer, both)
-        arguments = 2.0 * arguments if active is None else xp.where(active, 2.0 * arguments, arguments)
-    return both[: len(matrix)], both[len(matrix) :]
-
-
-def exponentials(xp: Arrays, matrix: Array) -> tuple[Array, Array]:
-    """``exp(m)`` and ``exp(-m)`` of ``(R, k, k)``, from powers they share; rows that are not finite are NaN."""
-    scaled, exponent, norm = _scaled(xp, matrix)
-    powers = _Powers(xp, scaled, norm)
-    even, odd = powers.sum(_COSH), xp.product(scaled, powers.sum(_SINH))
-    forth, back = even + odd, even - odd
-    if exponent is None:
-        return forth, back
-    both = xp.concatenate([forth, back], 0)
     for active in _squarings(xp, exponent):
-        squared = xp.product(both, both)
-        both = squared if active is None else xp.where(active, squared, both)
+        if phi:  # phi(2 m) = phi(m) (1 + m phi(m) / 2)
+            longer = xp.plus_product(both, both, xp.product(arguments, both), 0.5)
+            arguments = 2.0 * arguments if active is None else xp.where(active, 2.0 * arguments, arguments)
+        else:
+            longer = xp.product(both, both)
+        both = longer if active is None else xp.where(active, longer, both)
     return both[: len(matrix)], both[len(matrix) :]
 
 

@@ -22,8 +22,7 @@ from teleport_env.ledger import Counts
 from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.moves import Point
 from teleport_env.searches.objectives import ordered
-from teleport_env.searches.pair_algebra import scaling_logs
-from teleport_env.searches.sweeps import Sweeps
+from teleport_env.searches.pair_algebra import Sweeps, scaling_logs
 from teleport_env.searches.trails import FastTrail, Place, vector_length
 from teleport_env.symmetries.positive_scaling import Scalings
 
@@ -125,13 +124,11 @@ class Scaled:
         factors: ``d`` of all hidden layers side by side, ``(R, K)``.
         below: For each unit the squared gradient norm of the matrix row below it, ``(R, K)``.
         above: The same of the column above it.
-        norm2: ``(R,)``, the whole squared gradient norm.
     """
 
     factors: Array
     below: Array
     above: Array
-    norm2: Array
 
 
 class ScalingTrail(FastTrail[Scalings]):
@@ -160,7 +157,7 @@ class ScalingTrail(FastTrail[Scalings]):
         xp.multiply(below, weights, out=below)
         xp.multiply(above, inverse, out=above)
         norm2 = below.sum(1) + above[:, sums.layers[-1]].sum(1) + sums.rest
-        return Place(Scaled(factors, below, above, norm2), self._loss, norm2, norm2 < math.inf)
+        return self._place(Scaled(factors, below, above), norm2)
 
     def direction(self, place: Place, derivative: str, relative: bool) -> Array:
         below, above = place.state.below, place.state.above
@@ -186,15 +183,6 @@ class ScalingTrail(FastTrail[Scalings]):
         xp.sqrt(value, out=value)
         xp.add(value, size, out=value)
         return xp.where(xi < 0, 1.0 / value, value)
-
-    def _choose(self, mask: Array, chosen: Place, other: Place) -> Scaled:
-        where, column, a, b = self._xp.where, mask[:, None], chosen.state, other.state
-        return Scaled(
-            where(column, a.factors, b.factors),
-            where(column, a.below, b.below),
-            where(column, a.above, b.above),
-            where(mask, a.norm2, b.norm2),
-        )
 
     def end(self, place: Place) -> Point:
         start, factors = self._start, place.state.factors
