@@ -23,15 +23,13 @@ from teleport_env.searches.directions import (
     uses_hessian,
 )
 from teleport_env.searches.moves import (
-    Point,
-    known,
     known_price,
-    random_candidates,
+    random_point,
     random_price,
     verified,
     verify_price,
 )
-from teleport_env.searches.objectives import objective_named
+from teleport_env.searches.objectives import squared_norm
 from teleport_env.searches.settings import (
     kind,
     require_choice,
@@ -97,9 +95,9 @@ class GradientAscent(Search):
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
         evaluates = not uses_hessian(symmetry, self.derivative)
         counts = verify_price(symmetry, self.verify)
-        if self.start == "random":
-            counts = counts + random_price(symmetry, 1) + (known_price(symmetry, 1) if evaluates else Counts())
         by_points = self.start == "random"
+        if by_points:
+            counts = counts + random_price(symmetry, 1) + (known_price(symmetry, 1) if evaluates else Counts())
         counts = counts + trail_price(symmetry, self.steps, self.derivative, self.retract, by_points=by_points)
         return counts if evaluates else counts + Counts(gradient=1.0)
 
@@ -110,13 +108,13 @@ class GradientAscent(Search):
         if self.start == "random":
             trail = points = PointTrail(start, evaluates)
             begun = trail.begin()
-            moved = points.at(self._random_point(start, evaluates))
+            moved = points.at(random_point(start, self.start_scale, begins=True, gradient=evaluates))
             sound = begun.finite & moved.finite
-            place, start_norm2 = trail.choose(sound, moved, begun), None
+            place = trail.choose(sound, moved, begun)
         else:
             trail = trail_of(start, self.derivative)
-            place = trail.begin()
-            sound, start_norm2 = place.finite, place.norm2
+            place = begun = trail.begin()
+            sound = place.finite
         free = self.trust_radius is None or start.symmetry.group.compact
         left = xp.full(xp.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
         for _ in range(self.steps):
@@ -131,26 +129,15 @@ class GradientAscent(Search):
         point = trail.end(place)
         if not evaluates:  # the double backward pass evaluates where each step begins, but not where the last one ends
             point.loss, point.gradient = start.evaluator.loss_and_gradient(point.params)
-        loss = verified(start, point.loss, point.params, self.verify, point.element)
-        loss = loss if bool(sound.all()) else torch.where(xp.tensor(sound), loss, torch.nan)
-        candidate = Candidate(point.params, loss, point.gradient, element=point.element)
-        if self.objective != "any":
-            objective = objective_named(self.objective)
-            if place.norm2 is not None and start_norm2 is not None:
-                scores = (_score(xp, norm2, 1.0) for norm2 in (place.norm2, start_norm2))
-                candidate.score, candidate.start_score = map(xp.tensor, scores)
-            else:
-                candidate.score = objective.score(start, point.params, point.gradient)
-                candidate.start_score = objective.start_score(start)
-        return candidate
-
-    def _random_point(self, start: Start, evaluates: bool) -> Point:
-        candidates = random_candidates(start, 1, self.start_scale, begins=True)
-        params = candidates.params[:, 0]
-        if not evaluates:
-            return Point(params, start.loss, start.gradient, candidates.elements)
-        loss, gradient = known(start, candidates)
-        return Point(params, loss[:, 0], gradient[:, 0], candidates.elements)
+        verified(start, point, self.verify)
+        if not bool(sound.all()):
+            point.loss = torch.where(xp.tensor(sound), point.loss, torch.nan)
+        if self.objective == "gradient_norm":
+            ends = place.norm2, begun.norm2
+            if not evaluates:
+                ends = xp.view(squared_norm(point.gradient)), xp.view(squared_norm(start.gradient))
+            point.score, point.start_score = (xp.tensor(_score(xp, norm2, 1.0)) for norm2 in ends)
+        return point
 
 
 @kind
@@ -243,9 +230,8 @@ class NormalizedAscent(Search):
             place = trail.choose(accepted, place, tried)
             score = xp.where(accepted, score, tried_score)
         point = trail.end(place)
-        loss = verified(start, point.loss, point.params, self.verify, point.element)
-        scores = xp.tensor(score), xp.tensor(start_score)
-        return Candidate(point.params, loss, point.gradient, *scores, element=point.element)
+        point.score, point.start_score = xp.tensor(score), xp.tensor(start_score)
+        return verified(start, point, self.verify)
 
 
 def _score(xp: Arrays, norm2: Array | None, sign: float) -> Array:

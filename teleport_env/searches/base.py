@@ -118,7 +118,7 @@ class Start:
 
 @dataclass
 class Candidate:
-    """One proposed point a run.
+    """One point per run, on its orbit.
 
     Attributes:
         params: ``(R, P)``.
@@ -126,7 +126,7 @@ class Candidate:
         gradient: ``(R, P)`` at ``params``, evaluated or carried over.
         score: ``(R,)`` the objective there, larger is better; None: the search has no objective and any kept loss will do.
         start_score: ``(R,)`` the objective at the start, compared with ``score``.
-        element: The element that moved them, where the search knows one; for actions that move data.
+        element: The element that moved them from the start; None at the start and where a move needs none.
         rate_factor: ``(R,)`` by which the learning rate is multiplied if the move is accepted, or None.
     """
 
@@ -137,6 +137,11 @@ class Candidate:
     start_score: Tensor | None = None
     element: Element | None = None
     rate_factor: Tensor | None = None
+
+    @property
+    def finite(self) -> Tensor:
+        """``(R,)`` bool."""
+        return torch.isfinite(self.loss) & finite_rows(self.params) & finite_rows(self.gradient)
 
 
 @dataclass

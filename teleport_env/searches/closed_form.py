@@ -78,8 +78,7 @@ class ClosedForm(Search):
         form = form_of(start.symmetry, self._sweeps)
         with torch.no_grad():
             found = self._moved(start) if form is None else form.propose(start)
-        found.loss = verified(start, found.loss, found.params, self.verify, found.element)
-        return found
+        return verified(start, found, self.verify)
 
     def _moved(self, start: Start) -> Candidate:
         """Moved as a whole by the symmetry itself, so that nothing rests on the sweeps but how good the element is."""
@@ -92,11 +91,6 @@ class ClosedForm(Search):
             start.evaluator.charge(Counts(flops=symmetry.optimum_flops))
         point = move(start, at_start(start), element)
         objective = objective_named(self.objective)
-        return Candidate(
-            point.params,
-            point.loss,
-            point.gradient,
-            score=objective.score(start, point.params, point.gradient),
-            start_score=objective.start_score(start),
-            element=point.element,
-        )
+        point.score = objective.score(start, point.params, point.gradient)
+        point.start_score = objective.start_score(start)
+        return point

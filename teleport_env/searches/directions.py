@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from teleport_env.instances import Instance
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Search, Start
-from teleport_env.searches.moves import Point, element_flops, elements
+from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.moves import element_at, element_flops
 from teleport_env.searches.objectives import squared_norm
 from teleport_env.searches.pair_algebra import grams, solve, solve_flops
 from teleport_env.searches.plane_rotation import angle_gradient, pulled_back
@@ -27,7 +26,7 @@ def uses_hessian(symmetry: Symmetry, derivative: str) -> bool:
 
 
 def direction_price(symmetry: Symmetry, derivative: str) -> Counts:
-    """What `ascent_direction` costs a run."""
+    """Price of `ascent_direction` per run."""
     if uses_hessian(symmetry, derivative):
         return Counts(gradient=1.0, hessian_vector=1.0, flops=pull_back_flops(symmetry))
     if symmetry.sphere is not None:
@@ -37,7 +36,7 @@ def direction_price(symmetry: Symmetry, derivative: str) -> Counts:
     return Counts(flops=4.0 * (symmetry.group.exp_flops + symmetry.move_flops))
 
 
-def ascent_direction(start: Start, point: Point, derivative: str = "auto") -> Tensor:
+def ascent_direction(start: Start, point: Candidate, derivative: str = "auto") -> Tensor:
     """``d |grad L(exp(xi).w)|^2 / d xi`` at ``xi = 0``, at any point of the orbit; charged `direction_price`.
 
     ``(R, group.dim)``, or for rotations in space angle vectors ``(R, P)`` (`plane_rotation`).
@@ -73,28 +72,29 @@ def pull_back(start: Start, params: Tensor, covector: Tensor) -> Tensor:
         return pulled_back(symmetry.sphere, params, covector, start.instance)
     with torch.enable_grad():
         xi = params.new_zeros(len(params), symmetry.group.dim, requires_grad=True)
-        moved = symmetry.act(elements(symmetry, xi), params.detach(), start.instance, start.batch)
+        moved = symmetry.act(element_at(symmetry, xi), params.detach(), start.instance, start.batch)
         (direction,) = torch.autograd.grad((moved * covector).sum(), xi)
     return direction
 
 
 def relative_price(symmetry: Symmetry) -> Counts:
-    """What `relative_direction` costs a run: two Gram matrices a pair, about one move, and their decompositions."""
+    """Price of `relative_direction` per run: two Gram matrices a pair, about one move, and their decompositions."""
     return Counts(
         flops=symmetry.gradient_flops + sum(solve_flops("relative", factor) for factor in symmetry.group.factors)
     )
 
 
-def relative_direction(start: Start, point: Point) -> Tensor:
-    """``(B - A) / (A + B)`` of every pair as algebra coordinates ``(R, group.dim)``, eigenvalues in [-1, 1]; charged."""
-    start.evaluator.charge(relative_price(start.symmetry))
-    return relative_coordinates(start.symmetry, point.gradient, start.instance)
+def relative_direction(start: Start, symmetry: Symmetry, gradient: Tensor) -> Tensor:
+    """``(B - A) / (A + B)`` of every pair as algebra coordinates ``(R, group.dim)``, eigenvalues in [-1, 1]; charged.
 
-
-def relative_coordinates(symmetry: Symmetry, gradient: Tensor, instance: Instance) -> Tensor:
-    """`relative_direction` from a gradient ``(R, P)``."""
+    Args:
+        start: Where the runs stand; pays.
+        symmetry: The action on the pairs.
+        gradient: ``(R, P)``.
+    """
+    start.evaluator.charge(relative_price(symmetry))
     coordinates = []
-    for factor, pair in zip(symmetry.group.factors, symmetry.pairs(gradient, instance), strict=True):
+    for factor, pair in zip(symmetry.group.factors, symmetry.pairs(gradient, start.instance), strict=True):
         a, b = grams(pair, factor.metrics == "diagonal")
         # the coordinates of GL are a matrix row by row, those of a scaling the logarithms
         coordinates.append(solve("relative", a, b, radius=1.0).log_element().flatten(1))
@@ -102,19 +102,10 @@ def relative_coordinates(symmetry: Symmetry, gradient: Tensor, instance: Instanc
 
 
 def unit(direction: Tensor) -> Tensor:
-    """The directions ``(R, d)`` divided by their lengths; zero stays zero. Scaled first: squares of tiny numbers vanish."""
+    """Directions ``(R, d)`` over their lengths; zero stays zero. Scaled first: squares of tiny numbers vanish."""
     tiny = torch.finfo(direction.dtype).tiny
     scaled = direction / direction.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
     return scaled / torch.sqrt(squared_norm(scaled))[:, None].clamp_min(tiny)
-
-
-def require_continuous(search: Search, symmetry: Symmetry) -> None:
-    """Raise ValueError for a group without a Lie algebra to move in."""
-    if not symmetry.group.continuous:
-        raise ValueError(
-            f"search {search.kind!r} moves in a Lie algebra, but {symmetry.group.name} of symmetry {symmetry.name!r} is "
-            f"discrete; use the search 'random' or 'random_element'"
-        )
 
 
 def require_reach(search: Search, symmetry: Symmetry, retract: bool, length: float) -> None:
@@ -139,18 +130,17 @@ def require_resting_data(search: Search, symmetry: Symmetry, evaluates: bool) ->
 
 def require_direction(search: Search, symmetry: Symmetry, derivative: str, evaluates: bool) -> None:
     """Raise ValueError where `ascent_direction` is not to be had; ``evaluates``: as in `require_resting_data`."""
-    require_continuous(search, symmetry)
-    require_derivative(search, symmetry, derivative)
-    require_resting_data(search, symmetry, evaluates or uses_hessian(symmetry, derivative))
-
-
-def require_derivative(search: Search, symmetry: Symmetry, derivative: str) -> None:
-    """Raise ValueError where the Hessian-free direction would be wrong."""
+    if not symmetry.group.continuous:
+        raise ValueError(
+            f"search {search.kind!r} moves in a Lie algebra, but {symmetry.group.name} of symmetry {symmetry.name!r} is "
+            f"discrete; use the search 'random' or 'random_element'"
+        )
     if derivative == "hessian_free" and not symmetry.keeps_loss:
         raise ValueError(
             f"derivative='hessian_free' of search {search.kind!r} assumes a kept loss, which symmetry {symmetry.name!r} "
             f"does not keep; use 'auto' or 'double_backward'"
         )
+    require_resting_data(search, symmetry, evaluates or uses_hessian(symmetry, derivative))
 
 
 def require_pairs(search: Search, problem: Problem, symmetry: Symmetry) -> None:

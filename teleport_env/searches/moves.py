@@ -21,36 +21,14 @@ from teleport_env.groups.base import Element, map_element, where
 from teleport_env.ledger import Counts
 from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator
-from teleport_env.searches.base import Candidate, Start, finite_rows
+from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.plane_rotation import random_angles, rotate
 from teleport_env.symmetries.base import Symmetry
 
 
-@dataclass
-class Point:
-    """Points on the orbits of ``R`` runs.
-
-    Attributes:
-        params: ``(R, P)``.
-        loss: ``(R,)``, evaluated or carried over.
-        gradient: ``(R, P)``, evaluated or carried over.
-        element: What moved them here from the start; None at the start itself, and where a move needs no element.
-    """
-
-    params: Tensor
-    loss: Tensor
-    gradient: Tensor
-    element: Element | None = None
-
-    @property
-    def finite(self) -> Tensor:
-        """``(R,)`` bool."""
-        return torch.isfinite(self.loss) & finite_rows(self.params) & finite_rows(self.gradient)
-
-
-def at_start(start: Start) -> Point:
+def at_start(start: Start) -> Candidate:
     """The point where the runs stand, whose loss and gradient are known."""
-    return Point(start.params, start.loss, start.gradient)
+    return Candidate(start.params, start.loss, start.gradient)
 
 
 def times(number: float, counts: Counts) -> Counts:
@@ -65,22 +43,11 @@ def element_flops(symmetry: Symmetry, retract: bool) -> float:
     return symmetry.group.retract_flops if retract else symmetry.group.exp_flops
 
 
-def element_at(start: Start, xi: Tensor, retract: bool = False, copies: int = 1) -> Element:
-    """``exp(xi)``, or with ``retract`` its cheap stand-in; charged `element_flops`.
+def element_at(symmetry: Symmetry, xi: Tensor, retract: bool = False) -> Element:
+    """``exp(xi)``, or with ``retract`` its cheap stand-in, for ``xi`` ``(R, group.dim)``; differentiable, not charged.
 
-    The first-order variant, which does not keep the loss, is defined by ``1 + T`` with ``T`` the matrix of ``xi``, and gets
-    that.
-
-    Args:
-        xi: ``(R * copies, group.dim)``.
+    The first-order variant, which does not keep the loss, is defined by ``1 + T`` with ``T`` the matrix of ``xi``.
     """
-    symmetry = start.symmetry
-    start.evaluator.charge(Counts(flops=copies * element_flops(symmetry, retract)))
-    return elements(symmetry, xi, retract)
-
-
-def elements(symmetry: Symmetry, xi: Tensor, retract: bool = False) -> Element:
-    """`element_at` without a charge, differentiable in ``xi``."""
     group = symmetry.group
     if symmetry.keeps_loss:
         return group.retract(xi) if retract else group.exp(xi)
@@ -89,7 +56,7 @@ def elements(symmetry: Symmetry, xi: Tensor, retract: bool = False) -> Element:
 
 
 def move_price(symmetry: Symmetry, gradient: bool = True) -> Counts:
-    """What one `move` of one run costs; ``gradient``: whether it ends with the gradient known."""
+    """Price of `move` per run; ``gradient``: whether it ends with the gradient known."""
     if not gradient:
         return Counts(flops=symmetry.move_flops)
     if symmetry.carries:
@@ -97,11 +64,8 @@ def move_price(symmetry: Symmetry, gradient: bool = True) -> Counts:
     return Counts(gradient=1.0, flops=symmetry.move_flops)
 
 
-def move(start: Start, point: Point, g: Element, gradient: bool = True) -> Point:
-    """``g.w`` with loss and gradient there; charged `move_price`.
-
-    Without ``gradient`` loss and gradient are left as they were, for a caller that evaluates later.
-    """
+def move(start: Start, point: Candidate, g: Element, gradient: bool = True) -> Candidate:
+    """``g.w`` with loss and gradient there, or without ``gradient`` those of before; charged `move_price`."""
     symmetry = start.symmetry
     start.evaluator.charge(Counts(flops=symmetry.move_flops))
     with torch.no_grad():
@@ -113,32 +77,32 @@ def move(start: Start, point: Point, g: Element, gradient: bool = True) -> Point
         elif gradient:
             loss, slope = start.evaluator.loss_and_gradient(params)
         element = g if point.element is None else symmetry.group.compose(g, point.element)
-    return Point(params, loss, slope, element)
+    return Candidate(params, loss, slope, element=element)
 
 
 def along_price(symmetry: Symmetry, retract: bool, gradient: bool = True) -> Counts:
-    """What `move_along` costs a run."""
+    """Price of `move_along` per run."""
     if symmetry.sphere is not None:
         return Counts(gradient=1.0 if gradient else 0.0, flops=symmetry.sphere.flops)
     return Counts(flops=element_flops(symmetry, retract)) + move_price(symmetry, gradient)
 
 
-def move_along(start: Start, point: Point, direction: Tensor, retract: bool, gradient: bool = True) -> Point:
+def move_along(start: Start, point: Candidate, direction: Tensor, retract: bool, gradient: bool = True) -> Candidate:
     """``exp(direction).w``, or by the retraction; charged `along_price`. ``gradient``: as in `move`."""
     sphere = start.symmetry.sphere
     if sphere is None:
-        return move(start, point, element_at(start, direction, retract), gradient)
+        start.evaluator.charge(Counts(flops=element_flops(start.symmetry, retract)))
+        return move(start, point, element_at(start.symmetry, direction, retract), gradient)
     start.evaluator.charge(Counts(flops=sphere.flops))
     with torch.no_grad():
         params = rotate(sphere, point.params, direction, start.instance)
         if not gradient:
-            return Point(params, point.loss, point.gradient)
-        loss, slope = start.evaluator.loss_and_gradient(params)
-    return Point(params, loss, slope)
+            return Candidate(params, point.loss, point.gradient)
+        return Candidate(params, *start.evaluator.loss_and_gradient(params))
 
 
 def random_price(symmetry: Symmetry, count: int) -> Counts:
-    """What `random_candidates` costs a run."""
+    """Price of `random_candidates` per run."""
     if symmetry.sphere is not None:
         return Counts(flops=count * symmetry.sphere.flops)
     return Counts(flops=count * (symmetry.group.exp_flops + symmetry.move_flops))
@@ -146,7 +110,7 @@ def random_price(symmetry: Symmetry, count: int) -> Counts:
 
 @dataclass
 class Candidates:
-    """Several points a run, not yet evaluated.
+    """Several points per run, not yet evaluated.
 
     Attributes:
         params: ``(R, K, P)``.
@@ -165,10 +129,7 @@ class Candidates:
 
 
 def candidates_at(start: Start, elements: Element, count: int) -> Candidates:
-    """Where ``R * count`` elements take the start, those of run ``i`` at ``i * count, ..., (i + 1) * count - 1``.
-
-    Charged ``count`` moves.
-    """
+    """Where ``R * count`` elements take the start, run by run; charged ``count`` moves."""
     symmetry = start.symmetry
     start.evaluator.charge(Counts(flops=count * symmetry.move_flops))
     batch = None if start.batch is None else start.batch.repeat_interleave(count, dim=0)
@@ -182,7 +143,8 @@ def candidates_along(start: Start, directions: Tensor, retract: bool) -> Candida
     """Where ``directions`` ``(R, K, d)`` take the start; charged ``K`` times `along_price` without the gradient."""
     sphere, (runs, count, _) = start.symmetry.sphere, directions.shape
     if sphere is None:
-        return candidates_at(start, element_at(start, directions.flatten(0, 1), retract, copies=count), count)
+        start.evaluator.charge(Counts(flops=count * element_flops(start.symmetry, retract)))
+        return candidates_at(start, element_at(start.symmetry, directions.flatten(0, 1), retract), count)
     start.evaluator.charge(Counts(flops=count * sphere.flops))
     with torch.no_grad():
         repeated = start.params.repeat_interleave(count, dim=0)
@@ -191,10 +153,7 @@ def candidates_along(start: Start, directions: Tensor, retract: bool) -> Candida
 
 
 def random_candidates(start: Start, count: int, scale: float, begins: bool = False) -> Candidates:
-    """Where ``count`` random elements take the start; charged `random_price`.
-
-    Drawn by `Group.sample`, or with ``begins`` by `Group.sample_start`.
-    """
+    """Where ``count`` elements of `Group.sample` take the start, or with ``begins`` of `Group.sample_start`; charged."""
     symmetry, dtype = start.symmetry, start.params.dtype
     if symmetry.sphere is not None:
         start.evaluator.charge(random_price(symmetry, count))
@@ -212,7 +171,7 @@ def random_candidates(start: Start, count: int, scale: float, begins: bool = Fal
 
 
 def known_price(symmetry: Symmetry, count: int) -> Counts:
-    """What `known` costs a run."""
+    """Price of `known` per run."""
     if symmetry.carries:
         return Counts(flops=count * symmetry.gradient_flops)
     return Counts(gradient=float(count))
@@ -230,44 +189,50 @@ def known(start: Start, candidates: Candidates) -> tuple[Tensor, Tensor]:
     return start.loss[:, None].expand(runs, count), carried.reshape(runs, count, size)
 
 
-def where_points(start: Start, mask: Tensor, chosen: Point, other: Point) -> Point:
+def random_point(start: Start, scale: float, begins: bool = False, gradient: bool = True) -> Candidate:
+    """The one point of `random_candidates`; without ``gradient`` with the start's loss and gradient, not evaluated."""
+    candidates = random_candidates(start, 1, scale, begins)
+    params, element = candidates.params[:, 0], candidates.elements
+    if not gradient:
+        return Candidate(params, start.loss, start.gradient, element=element)
+    losses, gradients = known(start, candidates)
+    return Candidate(params, losses[:, 0], gradients[:, 0], element=element)
+
+
+def where_points(start: Start, mask: Tensor, chosen: Candidate, other: Candidate) -> Candidate:
     """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere; a start's element is the identity."""
-    element = None
-    if chosen.element is not None or other.element is not None:
+    element, (one, two) = None, (chosen.element, other.element)
+    if one is not None or two is not None:
         identity = start.symmetry.group.identity(len(start), start.params.dtype, start.params.device)
-        element = where(
-            mask,
-            identity if chosen.element is None else chosen.element,
-            identity if other.element is None else other.element,
-        )
+        element = where(mask, identity if one is None else one, identity if two is None else two)
     column = mask[:, None]
-    return Point(
+    return Candidate(
         torch.where(column, chosen.params, other.params),
         torch.where(mask, chosen.loss, other.loss),
         torch.where(column, chosen.gradient, other.gradient),
-        element,
+        element=element,
     )
 
 
-def distrusts(symmetry: Symmetry) -> bool:
-    """Whether a loss that was carried over is looked at before a move is accepted, whatever the search's ``verify`` says.
+def verifies(symmetry: Symmetry, verify: bool) -> bool:
+    """Whether a loss that was carried over is evaluated before a move is accepted, also where ``verify`` does not ask.
 
     The mathematics keeps it exactly, the arithmetic only as well as ``g`` and the weights are conditioned, and a run may
     teleport many times between two steps.
     """
-    return symmetry.carries and not symmetry.weightwise
+    return symmetry.carries and (verify or not symmetry.weightwise)
 
 
-def verified(start: Start, loss: Tensor, params: Tensor, verify: bool, element: Element | None = None) -> Tensor:
-    """The loss ``(R,)`` to report at ``params``: a forward pass in place of one that was carried, with ``verify`` or where
-    the carried one is not to be trusted (`distrusts`).
+def verified(start: Start, point: Candidate, verify: bool) -> Candidate:
+    """The point, with a loss from a forward pass in place of one that was carried, where `verifies`; charged."""
+    if verifies(start.symmetry, verify):
+        point.loss = _loss_at(start, point.params, point.element)
+    return point
 
-    Args:
-        element: What moved the runs there, for actions that move the data along.
-    """
+
+def _loss_at(start: Start, params: Tensor, element: Element | None) -> Tensor:
+    """The loss ``(R,)`` at weights that ``element`` moved, on data that move along."""
     symmetry = start.symmetry
-    if not (distrusts(symmetry) or (verify and symmetry.carries)):
-        return loss
     if not symmetry.moves_data or element is None:
         return start.evaluator.loss(params)
     with torch.no_grad():
@@ -278,8 +243,8 @@ def verified(start: Start, loss: Tensor, params: Tensor, verify: bool, element: 
 
 
 def verify_price(symmetry: Symmetry, verify: bool) -> Counts:
-    """What `verified` costs a run."""
-    return Counts(forward=1.0 if distrusts(symmetry) or (verify and symmetry.carries) else 0.0)
+    """Price of `verified` per run."""
+    return Counts(forward=float(verifies(symmetry, verify)))
 
 
 # -- a move by an element that somebody else chose ---------------------------------------------------------------------
@@ -297,19 +262,15 @@ def coordinates(symmetry: Symmetry) -> int:
 def moved_by(start: Start, xi: Tensor) -> Candidate:
     """The point that ``exp(xi)`` moves every run to; ``xi``: ``(R, coordinates(symmetry))``; charged `price_of_move`.
 
-    Where the action is linear loss and gradient are carried over, and a forward pass looks whether rounding kept the loss;
-    elsewhere one gradient evaluation tells them.
+    Where the action is linear loss and gradient are carried over and the loss is `verified`; elsewhere both are evaluated.
     """
     sphere = start.symmetry.sphere
     if sphere is not None:
         u = sphere.forward(start.params, start.instance)
         norm2 = row_dot(u, u).clamp_min(torch.finfo(u.dtype).tiny)
-        point = move_along(start, at_start(start), xi - (row_dot(xi, u) / norm2)[:, None] * u, retract=False)
-        return Candidate(point.params, point.loss, point.gradient)
+        return move_along(start, at_start(start), xi - (row_dot(xi, u) / norm2)[:, None] * u, retract=False)
     start.evaluator.charge(Counts(flops=start.symmetry.group.exp_flops))
-    point = move(start, at_start(start), start.symmetry.group.exp(xi))
-    loss = verified(start, point.loss, point.params, False, point.element)
-    return Candidate(point.params, loss, point.gradient, element=point.element)
+    return verified(start, move(start, at_start(start), start.symmetry.group.exp(xi)), False)
 
 
 def price_of_move(symmetry: Symmetry) -> Counts:

@@ -37,8 +37,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import TINY, Array, Arrays, arrays_of
-
+from teleport_env.arrays import TINY, TORCH, Array, Arrays, arrays_of
 from teleport_env.groups.base import Group, single, where
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Start
@@ -112,7 +111,9 @@ def solve(objective: str, a: Tensor, b: Tensor, radius: float) -> Spectrum:
         ``S``; a row that is not finite has NaN logarithms and leaves the others alone.
     """
     if a.ndim == 2:
-        return Spectrum(_diagonal(objective, a, b, radius), None)
+        xp = arrays_of(a.device)
+        with xp.quiet():
+            return Spectrum(xp.tensor(scaling_logs(xp, objective, xp.view(a), xp.view(b), radius)), None)
     if objective == "gradient_norm":
         return _maximum(a, b, radius)
     if objective == "relative":
@@ -130,12 +131,6 @@ def solve_flops(objective: str, group: Group) -> float:
     return (_SPECTRUM_FLOPS[objective] + _ELEMENT_FLOPS) * size_of(group) ** 3
 
 
-def _diagonal(objective: str, a: Tensor, b: Tensor, radius: float) -> Tensor:
-    xp = arrays_of(a.device)
-    with xp.quiet():
-        return xp.tensor(scaling_logs(xp, objective, xp.view(a), xp.view(b), radius))
-
-
 def scaling_logs(xp: Arrays, objective: str, a: Array, b: Array, radius: float) -> Array:
     """`solve` for scalings: the logarithms of ``S`` ``(R, k)`` of arrays."""
     if objective == "gradient_norm":
@@ -145,11 +140,6 @@ def scaling_logs(xp: Arrays, objective: str, a: Array, b: Array, radius: float) 
         return 2.0 * radius * (b - a) / xp.at_least(a + b, tiny)
     ratio = (a + tiny) / (b + tiny)  # of two zeros: 1
     return xp.at_most(xp.at_least(0.5 * xp.log(ratio), -2.0 * radius), 2.0 * radius)
-
-
-def _sign(values: Tensor) -> Tensor:
-    """`torch.sign`, which makes a zero of NaN, with NaN kept."""
-    return torch.where(torch.isnan(values), values, torch.sign(values))
 
 
 def _size(matrix: Tensor) -> Tensor:
@@ -169,7 +159,7 @@ def _maximum(a: Tensor, b: Tensor, radius: float) -> Spectrum:
     values, basis = eigh_or_nan((b - a) / _size(a + b))
     # Directions in which rounding alone decides the sign have no gradient to gain: leave them where they are.
     noise = 8.0 * a.shape[-1] * torch.finfo(a.dtype).eps
-    sign = torch.where(values.abs() <= noise, torch.zeros_like(values), _sign(values))
+    sign = torch.where(values.abs() <= noise, torch.zeros_like(values), TORCH.sign(values))
     return Spectrum(2.0 * radius * sign, basis)
 
 
@@ -208,13 +198,7 @@ def _minimum(a: Tensor, b: Tensor, radius: float) -> Spectrum:
 
 @dataclass(frozen=True)
 class Sweeps:
-    """What is swept for.
-
-    Attributes:
-        objective: One of `pair_algebra.PAIR_OBJECTIVES`.
-        trust_radius: Bound on the eigenvalues of each pair's ``log g``.
-        count: Passes over a chain of two or more pairs.
-    """
+    """Passes ``count`` over a chain for one of `PAIR_OBJECTIVES`, within ``trust_radius`` on each pair's ``log g``."""
 
     objective: str
     trust_radius: float
@@ -248,13 +232,7 @@ class Sweeps:
         return flops
 
     def run(self, start: Start, symmetry: Symmetry, vector: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The element of every pair and its inverse; charged `flops`.
-
-        Args:
-            start: Where the runs stand; pays.
-            symmetry: The action on the pairs.
-            vector: Weights or gradients ``(R, P)``, which are moved there in place.
-        """
+        """The element of every pair and its inverse; charged `flops`; moves ``vector`` ``(R, P)`` there in place."""
         groups = symmetry.group.factors
         # views: moving one pair moves what its neighbours see
         pairs = symmetry.pairs(vector, start.instance)

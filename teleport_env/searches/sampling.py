@@ -36,6 +36,7 @@ from teleport_env.searches.moves import (
     known,
     known_price,
     random_candidates,
+    random_point,
     random_price,
     times,
     verified,
@@ -144,14 +145,11 @@ class RandomSampling(Search):
         return counts + best_of_price(symmetry, self.candidates, objective_named(self.objective))
 
     def propose(self, start: Start) -> Candidate:
-        candidates = random_candidates(start, self.candidates, self.scale)
         if self.objective == "any":
-            loss, gradient = known(start, candidates)
-            chosen = Candidate(candidates.params[:, 0], loss[:, 0], gradient[:, 0], element=candidates.elements)
-        else:
-            chosen = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
-        chosen.loss = verified(start, chosen.loss, chosen.params, self.verify, chosen.element)
-        return chosen
+            return verified(start, random_point(start, self.scale), self.verify)
+        candidates = random_candidates(start, self.candidates, self.scale)
+        chosen = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
+        return verified(start, chosen, self.verify)
 
 
 @kind
@@ -202,9 +200,8 @@ class Grid(Search):
         if self.objective == "gradient_norm" and knows_norms(start.evaluator.problem, start.symmetry):
             return self._by_norms(start, circle)
         candidates = candidates_at(start, circle.repeat(len(start), 1, 1), self.points)
-        candidate = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
-        candidate.loss = verified(start, candidate.loss, candidate.params, self.verify, candidate.element)
-        return candidate
+        best = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
+        return verified(start, best, self.verify)
 
     def _by_norms(self, start: Start, circle: Tensor) -> Candidate:
         """The same without all the candidates' gradients, whose norms the problem knows; they are paid for all the same."""
@@ -291,8 +288,7 @@ class VirtualStep(Search):
         candidate = best_of(start, self._candidates(start), objective, self.loss_tolerance, rank)
         if self.fit_rate:
             self._try_rate(start, candidate)
-        candidate.loss = verified(start, candidate.loss, candidate.params, False, candidate.element)
-        return candidate
+        return verified(start, candidate, False)
 
     def _candidates(self, start: Start) -> Candidates:
         """``2 len(radii)`` per run: ``+rho, -rho`` for one radius after the other."""

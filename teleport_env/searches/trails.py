@@ -23,9 +23,9 @@ from torch import Tensor
 
 from teleport_env.arrays import TINY, TORCH, Array, Arrays, arrays_of
 from teleport_env.ledger import Counts
-from teleport_env.searches.base import Start, finite_rows
+from teleport_env.searches.base import Candidate, Start, finite_rows
 from teleport_env.searches.directions import ascent_direction, relative_direction
-from teleport_env.searches.moves import Point, at_start, move_along, where_points
+from teleport_env.searches.moves import at_start, move_along, where_points
 from teleport_env.searches.objectives import squared_norm
 from teleport_env.symmetries.base import Shortcut
 
@@ -76,7 +76,7 @@ class Trail(ABC):
 
     @abstractmethod
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Any:
-        """Row by row the state of ``chosen`` where ``mask`` ``(R,)`` is true, that of ``other`` elsewhere."""
+        """The states' part of `choose`."""
 
     def choose(self, mask: Array, chosen: Place, other: Place) -> Place:
         """Row by row ``chosen`` where ``mask`` ``(R,)`` is true, ``other`` elsewhere."""
@@ -96,7 +96,7 @@ class Trail(ABC):
         )
 
     @abstractmethod
-    def end(self, place: Place) -> Point:
+    def end(self, place: Place) -> Candidate:
         """Parameters, loss, gradient and element there."""
 
 
@@ -110,16 +110,13 @@ def vector_length(xp: Arrays, vectors: Array) -> Array:
 
 
 class PointTrail(Trail):
-    """Parameters and gradient move with every step; without ``evaluates`` the gradient is left to the caller.
-
-    A direction is a vector, a tensor ``(R, d)``.
-    """
+    """Parameters and, with ``evaluates``, the gradient move with every step. A direction is a tensor ``(R, d)``."""
 
     def __init__(self, start: Start, evaluates: bool = True) -> None:
         super().__init__(start)
         self._evaluates = evaluates
 
-    def at(self, point: Point) -> Place:
+    def at(self, point: Candidate) -> Place:
         """The place of a point."""
         view = self._xp.view
         norm2 = view(squared_norm(point.gradient)) if self._evaluates else None
@@ -130,7 +127,7 @@ class PointTrail(Trail):
 
     def direction(self, place: Place, derivative: str, relative: bool) -> Tensor:
         if relative:
-            return relative_direction(self._start, place.state)
+            return relative_direction(self._start, self._start.symmetry, place.state.gradient)
         return ascent_direction(self._start, place.state, derivative)
 
     def length(self, direction: Tensor) -> Array:
@@ -141,11 +138,11 @@ class PointTrail(Trail):
         xi = torch.where(finite_rows(xi)[:, None], xi, 0.0)  # an exponential need not see what is not finite
         return self.at(move_along(self._start, place.state, xi, retract, gradient=self._evaluates))
 
-    def _choose(self, mask: Array, chosen: Place, other: Place) -> Point:
+    def _choose(self, mask: Array, chosen: Place, other: Place) -> Candidate:
         return where_points(self._start, self._xp.tensor(mask), chosen.state, other.state)
 
-    def end(self, place: Place) -> Point:
-        point: Point = place.state
+    def end(self, place: Place) -> Candidate:
+        point: Candidate = place.state
         return point
 
 
@@ -153,12 +150,7 @@ S = TypeVar("S", bound=Shortcut)
 
 
 class FastTrail(Trail, Generic[S]):
-    """A trail on what a symmetry's shortcut describes.
-
-    Args:
-        start: Where the runs stand.
-        shortcut: Their symmetry's.
-    """
+    """A trail on what their symmetry's ``shortcut`` describes."""
 
     def __init__(self, start: Start, shortcut: S) -> None:
         super().__init__(start)

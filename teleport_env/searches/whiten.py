@@ -15,12 +15,12 @@ slopes are at most 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, single
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
@@ -28,7 +28,7 @@ from teleport_env.searches.moves import at_start, move, move_price, verified, ve
 from teleport_env.searches.pair_algebra import eigh_or_nan
 from teleport_env.searches.settings import kind, require_choice, require_common, require_positive
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.networks import Layers, product
+from teleport_env.symmetries.networks import product
 
 SIDES = ("inputs", "outputs")
 SCALES = ("rate", "trace")
@@ -106,7 +106,8 @@ class Whiten(Search):
 
     def _flops(self, symmetry: Symmetry) -> float:
         """A forward pass, the layers above in one matrix, all second moments, eigenvectors, and a product of these."""
-        layers = _layers(symmetry)
+        layers = symmetry.layers
+        assert layers is not None, "call check() first"
         index = self.hidden % len(layers.hidden)
         width, top = layers.hidden[index], layers.shapes[-1][0]
         examples = symmetry.examples
@@ -123,7 +124,8 @@ class Whiten(Search):
 
     def propose(self, start: Start) -> Candidate:
         symmetry, problem = start.symmetry, start.evaluator.problem
-        layers = _layers(symmetry)
+        layers = symmetry.layers
+        assert layers is not None, "call check() first"
         index = self.hidden % len(layers.hidden)
         start.evaluator.charge(Counts(flops=self._flops(symmetry)))
         with torch.no_grad():
@@ -131,54 +133,43 @@ class Whiten(Search):
             assert inputs is not None, "call check() first"
             below, a = inputs[index], inputs[index + 1]
             assert a is not None
-            above = self._above(layers, start.params, index)
-            upper = layers.weights(start.params)[index + 1][:, :, : layers.hidden[index]]
+            weights = [w[:, :, :k] for w, k in zip(layers.weights(start.params)[1:], layers.hidden, strict=True)]
+            upper, *higher_ones = weights[index:]
+            # what the layers above the pair make of its outputs, as if there were no activations
+            above = reduce(lambda found, weight: product(weight, found), higher_ones) if higher_ones else None
             seen = upper if above is None else product(above, upper)
-            moments, weights = product(a, a.mT), product(seen.mT, seen)
+            moments, reading = product(a, a.mT), product(seen.mT, seen)
             steep = torch.ones_like(start.loss) if below is None else _largest(below)
             higher = torch.ones_like(start.loss) if above is None else _largest(above.mT)
             inverse = self.side == "inputs"
-            white, filled, level = self._root(moments if inverse else weights, inverse)
+            white, filled, level = self._root(moments if inverse else reading, inverse)
             rate = start.learning_rate
             if self.scale == "rate":
                 curvature = problem.output_curvature
                 assert curvature is not None, "call check() first"
                 if self.fit_rate:
-                    shared = (filled * (weights if inverse else moments)).flatten(1).sum(1)
+                    shared = (filled * (reading if inverse else moments)).flatten(1).sum(1)
                     rate = self._rate(start, curvature, shared * steep * higher)
                 level = 1.0 / (rate * curvature * (higher if inverse else steep))
             factor = torch.sqrt(level) if inverse else 1.0 / torch.sqrt(level)
-            element = self._element(symmetry, index, factor[:, None, None] * white)
-        point = move(start, at_start(start), element)
-        loss = verified(start, point.loss, point.params, self.verify, point.element)
-        return Candidate(
-            point.params, loss, point.gradient, element=point.element, rate_factor=rate / start.learning_rate
-        )
-
-    @staticmethod
-    def _above(layers: Layers, params: Tensor, index: int) -> Tensor | None:
-        """What the layers above the upper one of the pair make of its outputs, as if there were no activations."""
-        found: Tensor | None = None
-        for weight, width in zip(layers.weights(params)[index + 2 :], layers.hidden[index + 1 :], strict=True):
-            found = weight[:, :, :width] if found is None else product(weight[:, :, :width], found)
-        return found
+            matrix, identity = factor[:, None, None] * white, symmetry.group.identity(len(start), a.dtype, a.device)
+            parts = identity if isinstance(identity, tuple) else (identity,)
+            element = symmetry.group.of_factors([matrix if at == index else part for at, part in enumerate(parts)])
+        point = verified(start, move(start, at_start(start), element), self.verify)
+        point.rate_factor = rate / start.learning_rate
+        return point
 
     def _rate(self, start: Start, curvature: float, shared: Tensor) -> Tensor:
-        """The rate ``(R,)`` of the next step.
-
-        With ``g`` as it is chosen, the Hessian of the pair's other layer has eigenvalues of ``rate curvature^2 shared`` at
-        most: the lower the rate, the less that layer moves.
-        """
+        """The rate ``(R,)`` at which the other layer moves little: its Hessian is at most ``rate curvature^2 shared``."""
         rate = self.calm / (curvature * torch.sqrt(shared.clamp_min(torch.finfo(shared.dtype).tiny)))
         # no layer was promised more than it bears now, and a run's rate has a lower end
         rate = torch.minimum(rate, start.learning_rate)
         return rate if start.lowest_rate is None else torch.maximum(rate, start.lowest_rate)
 
     def _root(self, moments: Tensor, inverse: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The square root of ``moments`` ``(R, k, k)``, or its inverse.
+        """The square root of ``moments`` ``(R, k, k)``, or its inverse; NaN in rows that are zero or not finite.
 
-        Beside it ``moments`` with the directions filled that nothing fills, and the mean ``(R,)`` of the eigenvalues of the
-        others. Rows that are not finite, or zero, are NaN: they have no shape to be changed.
+        Beside it ``moments`` with the directions filled that nothing fills, and the mean ``(R,)`` eigenvalue of the others.
         """
         values, vectors = eigh_or_nan(moments)
         largest = values[:, -1:]
@@ -190,19 +181,6 @@ class Whiten(Search):
         root = product(vectors * (1.0 / roots if inverse else roots)[:, None, :], vectors.mT)
         filled = product(vectors * values[:, None, :], vectors.mT)
         return torch.where(sound[:, :, None], root, torch.nan), filled, level
-
-    @staticmethod
-    def _element(symmetry: Symmetry, index: int, matrix: Tensor) -> Element:
-        factors = enumerate(symmetry.group.factors)
-        parts = [
-            matrix if at == index else group.identity(len(matrix), matrix.dtype, matrix.device) for at, group in factors
-        ]
-        return symmetry.group.of_factors([single(part) for part in parts])
-
-
-def _layers(symmetry: Symmetry) -> Layers:
-    assert symmetry.layers is not None, "call check() first"
-    return symmetry.layers
 
 
 def _serves(symmetry: Symmetry) -> bool:

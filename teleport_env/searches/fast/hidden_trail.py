@@ -24,9 +24,8 @@ import torch
 
 from teleport_env.arrays import Array
 from teleport_env.ledger import Counts
-from teleport_env.searches.base import Start
+from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.fast.low_rank import LowRank, moved_by, moved_flops, times_flops
-from teleport_env.searches.moves import Point
 from teleport_env.searches.trails import FastTrail, Place
 from teleport_env.symmetries.hidden_units import CachedActivations, Factors
 from teleport_env.symmetries.networks import plus_product, product
@@ -34,7 +33,7 @@ from teleport_env.symmetries.networks import plus_product, product
 
 @dataclass
 class Layered:
-    """The values of a network on its examples, in arrays; lists have an entry a hidden layer, the lowest first.
+    """The values of a network on its examples, in arrays; lists have an entry per hidden layer, the lowest first.
 
     Attributes:
         outputs: ``z_l`` ``(R, k, n)``, as the activation's inverse gives them back.
@@ -42,8 +41,8 @@ class Layered:
         slopes: ``s'(z_l)``.
         errors: ``e_l = dL/da_l``.
         deltas: ``d_l = e_l s'(z_l)``.
-        inverses: ``h_l^+`` of the inputs of every hidden layer, with the row of ones that a bias multiplies.
-        upper: The weights above every hidden layer ``(R, p, k + bias)``.
+        inverses: ``h_l^+`` of the inputs, with the row of ones that a bias multiplies.
+        upper: The weights above ``(R, p, k + bias)``.
         grams: ``h_l' h_l`` ``(R, n, n)`` of all layers.
         backward: ``d_l' d_l`` of all layers.
     """
@@ -63,8 +62,6 @@ _SMALL = 1 << 13  # activations of a layer up to which NumPy is quicker
 
 
 class HiddenTrail(FastTrail[CachedActivations]):
-    """The walk; see the head of this module."""
-
     def __init__(self, start: Start, shortcut: CachedActivations) -> None:
         super().__init__(start, shortcut)
         self._network = shortcut.network
@@ -117,16 +114,12 @@ class HiddenTrail(FastTrail[CachedActivations]):
         m, delta = self._m, self._delta
         errors, deltas, backward = [], [], [self._top]
         for weight, slope in zip(reversed(upper), reversed(slopes), strict=True):
-            error = m.product(self._matrix(weight, slope.shape[1]).swapaxes(1, 2), delta)
+            error = m.product(weight[:, :, : slope.shape[1]].swapaxes(1, 2), delta)
             delta = error * slope
             errors.append(error)
             deltas.append(delta)
             backward.append(m.product(delta.swapaxes(1, 2), delta))
         return errors[::-1], deltas[::-1], backward[::-1]
-
-    def _matrix(self, weight: Array, width: int) -> Array:
-        """Without the column of a bias."""
-        return weight[:, :, :width] if self._layers.bias else weight
 
     def direction(self, place: Place, derivative: str, relative: bool) -> list[LowRank]:
         at: Layered = place.state
@@ -140,7 +133,7 @@ class HiddenTrail(FastTrail[CachedActivations]):
             output_tangent = m.product(delta, at.grams[index])
             bracket = m.product(activated, at.backward[index + 1])
             if tangent is not None:
-                weight = self._matrix(at.upper[index - 1], tangent.shape[1])
+                weight = at.upper[index - 1][:, :, : tangent.shape[1]]
                 output_tangent = m.plus_product(output_tangent, weight, tangent)
                 # a bias multiplies a constant, whose tangent is 0
                 inverse = at.inverses[index][:, :, : tangent.shape[1]] if bias else at.inverses[index]
@@ -173,7 +166,7 @@ class HiddenTrail(FastTrail[CachedActivations]):
                 change = output - at.outputs[index]
                 upper[index - 1] = m.plus_product(upper[index - 1], change, at_inverse)
             width = moved.shape[1]
-            above = element.from_right(self._matrix(upper[index], width))
+            above = element.from_right(upper[index][:, :, :width])
             upper[index] = m.concatenate([above, upper[index][:, :, width:]], 2) if bias else above
             h = m.view(network.augmented(m.tensor(moved))) if bias else moved
             grams.append(m.product(h.swapaxes(1, 2), h))
@@ -187,7 +180,7 @@ class HiddenTrail(FastTrail[CachedActivations]):
         layered = Layered(outputs, activated, slopes, errors, deltas, inverses, upper, grams, backward)
         return self._place(layered, self._sum_of_products(grams, backward))
 
-    def end(self, place: Place) -> Point:
+    def end(self, place: Place) -> Candidate:
         at: Layered = place.state
         start, m = self._start, self._m
         start.evaluator.charge(Counts(flops=end_flops(self._shortcut)))
@@ -198,7 +191,7 @@ class HiddenTrail(FastTrail[CachedActivations]):
             params = self._layers.flatten([lowest, *map(m.tensor, at.upper)])
         loss, gradient = start.evaluator.loss_and_gradient(params)
         before_loss = self._xp.tensor(place.loss)
-        return Point(params, torch.where(torch.isfinite(before_loss), loss, before_loss), gradient)
+        return Candidate(params, torch.where(torch.isfinite(before_loss), loss, before_loss), gradient)
 
 
 # -- prices: floating-point operations for one run, term by term of the methods above ----------------------------------

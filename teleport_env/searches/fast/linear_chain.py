@@ -25,9 +25,9 @@ from torch import Tensor
 from teleport_env.arrays import TINY, Array
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Candidate, Start
-from teleport_env.searches.directions import relative_coordinates, relative_price
+from teleport_env.searches.directions import relative_direction, relative_price
 from teleport_env.searches.fast.low_rank import cayley, exponentials
-from teleport_env.searches.moves import Point, times
+from teleport_env.searches.moves import times
 from teleport_env.searches.objectives import ordered, squared_norm
 from teleport_env.searches.pair_algebra import Sweeps
 from teleport_env.searches.trails import FastTrail, Place
@@ -56,16 +56,7 @@ Elements: TypeAlias = "list[tuple[Tensor, Tensor]]"
 
 
 class ReducedChain:
-    """The gradient of ``R`` runs on the smaller chain, and the way back.
-
-    Args:
-        chain: The whole chain.
-        gradient: ``(R, P)``.
-
-    Attributes:
-        symmetry: The action on the smaller chain, `reduced`.
-        gradient: ``(R, P~)`` there.
-    """
+    """The gradient ``(R, P)`` of ``R`` runs on the smaller chain, and the way back; `symmetry` acts there (`reduced`)."""
 
     def __init__(self, chain: LinearChain, gradient: Tensor) -> None:
         self._full = chain.layers
@@ -115,7 +106,6 @@ class ReducedChain:
         return matrix if basis is None else product(basis.mT, matrix)
 
     def weights(self, elements: Elements, params: Tensor) -> Tensor:
-        """The weights ``(R, P)`` after the move."""
         weights = list(self._full.weights(params))
         for index, (forth, back) in enumerate(elements):
             weights[index] = self._times(index, forth, weights[index])
@@ -158,12 +148,9 @@ _SMALL = 100  # widths up to which NumPy is quicker
 
 @dataclass
 class Carried:
-    """Where ``R`` runs are, in arrays.
+    """Where ``R`` runs are, in arrays: the gradient's matrices on the smaller chain, and the elements that led there.
 
-    Attributes:
-        gradient: The matrices of the gradient on the smaller chain.
-        forth: The elements that led there, ``(R, k, k)`` each, or of all pairs one after the other where these are equal.
-        back: Their inverses.
+    ``forth`` and ``back`` (the inverses) are ``(R, k, k)`` each, or one after the other where all are of one size.
     """
 
     gradient: list[Array]
@@ -172,10 +159,7 @@ class Carried:
 
 
 class LinearTrail(FastTrail[LinearChain]):
-    """Gradients walk, on the smaller chain; the weights follow at the end.
-
-    A direction is a factor and a matrix a pair, whose products they are.
-    """
+    """Gradients walk, on the smaller chain; the weights follow. A direction is a factor and a matrix per pair."""
 
     @staticmethod
     def price(shortcut: LinearChain, steps: int, retract: bool, relative: bool) -> Counts:
@@ -206,9 +190,8 @@ class LinearTrail(FastTrail[LinearChain]):
     def direction(self, place: Place, derivative: str, relative: bool) -> tuple[float, list[Array]]:
         m, gradient = self._m, place.state.gradient
         if relative:
-            self._start.evaluator.charge(relative_price(self._symmetry))
             flat = self._symmetry.layers.flatten([m.tensor(matrix) for matrix in gradient])
-            parts = self._symmetry.group.algebra(relative_coordinates(self._symmetry, flat, self._start.instance))
+            parts = self._symmetry.group.algebra(relative_direction(self._start, self._symmetry, flat))
             return 1.0, [m.view(part) for part in parts]
         self._start.evaluator.charge(self._direction_price)
         directions = []  # as in `LinearPairs.ascent_direction`
@@ -250,7 +233,7 @@ class LinearTrail(FastTrail[LinearChain]):
         rows = [slice(begin, begin + runs) for begin in range(0, len(forth), runs)]
         return [(forth[at], back[at]) for at in rows]
 
-    def end(self, place: Place) -> Point:
+    def end(self, place: Place) -> Candidate:
         start, chain, m, at = self._start, self._chain, self._m, place.state
         start.evaluator.charge(Counts(flops=end_flops(self._shortcut)))
         pairs = self._by_pair(list(zip(at.forth, at.back, strict=True)))
@@ -258,7 +241,7 @@ class LinearTrail(FastTrail[LinearChain]):
         with torch.no_grad():
             params = chain.weights(elements, start.params)
             gradient = chain.gradients(self._symmetry.layers.flatten([m.tensor(matrix) for matrix in at.gradient]))
-        return Point(params, self._xp.tensor(place.loss), gradient, chain.element(elements))
+        return Candidate(params, self._xp.tensor(place.loss), gradient, element=chain.element(elements))
 
 
 class ChainForm:
@@ -270,15 +253,12 @@ class ChainForm:
         self._chain, self._sweeps = chain, sweeps
 
     def price(self) -> Counts:
-        """What `propose` costs a run."""
-        return Counts(flops=self._sweeps.flops(reduced(self._chain)) + self._ends())
-
-    def _ends(self) -> float:
-        return begin_flops(self._chain) + end_flops(self._chain)
+        return Counts(
+            flops=self._sweeps.flops(reduced(self._chain)) + begin_flops(self._chain) + end_flops(self._chain)
+        )
 
     def propose(self, start: Start) -> Candidate:
-        """The point that the sweeps end at, with the loss carried over."""
-        start.evaluator.charge(Counts(flops=self._ends()))
+        start.evaluator.charge(Counts(flops=begin_flops(self._chain) + end_flops(self._chain)))
         chain = ReducedChain(self._chain, start.gradient)
         gradient = chain.gradient.clone()
         before = squared_norm(gradient)

@@ -33,13 +33,12 @@ class LowRank:
     """``T = P Q'`` ``(R, k, k)``, in arrays (`teleport_env.arrays`) as everything here.
 
     Attributes:
-        xp: What to compute with.
         left: ``P`` ``(R, k, r)``.
         right: ``Q`` ``(R, k, r)``.
         norm2: The squared Frobenius norm of ``T``, ``(R,)``.
-        whole: ``T`` itself, where its rank is no smaller than its size; else None, and there are
-        inner: ``N = S^-1 Q'P S`` ``(R, r, r)`` with the diagonal ``S`` for which the columns of ``P S`` and of ``Q S^-1``
-            have equal norms, so that ``N`` is about as small as ``T`` is, and
+        whole: ``T`` itself where its rank is no smaller than its size, else None.
+        inner: Else ``N = S^-1 Q'P S`` ``(R, r, r)``, about as small as ``T``: with the diagonal ``S`` for which the columns
+            of ``P S`` and of ``Q S^-1`` have equal norms.
         scale: ``s_j / s_i`` ``(R, r, r)``.
     """
 
@@ -71,12 +70,8 @@ class LowRank:
 class Moved:
     """``g = 1 + P F Q'`` with ``g^-1 = 1 - P B Q'``; or, where that is no saving, ``g`` and ``g^-1`` themselves.
 
-    Attributes:
-        xp: What to compute with.
-        forth: ``F`` ``(R, r, r)``, or ``g`` ``(R, k, k)``.
-        back: ``B``, or ``g^-1``.
-        left: ``P`` ``(R, k, r)``; None where ``g`` is whole.
-        right: ``Q``.
+    ``forth`` is ``F`` ``(R, r, r)`` or ``g`` ``(R, k, k)``, ``back`` is ``B`` or ``g^-1``; ``left`` and ``right`` are ``P``
+    and ``Q`` ``(R, k, r)``, None where ``g`` is whole.
     """
 
     xp: Arrays
@@ -108,7 +103,6 @@ def moved_by(direction: LowRank, factor: Array, retract: bool) -> Moved:
     if direction.whole is not None:
         return Moved(xp, *(cayley if retract else exponentials)(xp, direction.whole * by))
     assert direction.inner is not None
-    assert direction.scale is not None
     inner = direction.inner * by
     weight = by / direction.scale
     if retract:
@@ -202,8 +196,7 @@ def _diagonal(xp: Arrays, value: float, like: Array) -> Array:
 class _Powers:
     """Even powers of ``m`` ``(R, r, r)``, and polynomials in ``m^2``.
 
-    Rows of small norm need four terms of eight or nine; where all are such, the others are not computed, and elsewhere
-    they are multiplied by zero for those rows, so that a row's bits depend on itself alone.
+    Rows of small norm need four terms of nine; the others are zero there, so that a row's bits depend on itself alone.
     """
 
     def __init__(self, xp: Arrays, matrix: Array, norm: Array) -> None:

@@ -20,7 +20,6 @@ from torch import Tensor
 from teleport_env.arrays import Array, arrays_of
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Candidate, Start
-from teleport_env.searches.moves import Point
 from teleport_env.searches.objectives import ordered
 from teleport_env.searches.pair_algebra import Sweeps, scaling_logs
 from teleport_env.searches.trails import FastTrail, Place, vector_length
@@ -30,15 +29,7 @@ from teleport_env.symmetries.positive_scaling import Scalings
 class SquareSums:
     """Weighted row and column sums of the squares of a chain's matrices, in arrays (`teleport_env.arrays`).
 
-    Args:
-        scalings: The scaling action.
-        vector: ``(R, P)``: parameters, or a gradient.
-
-    Attributes:
-        xp: What to compute with.
-        hidden: Widths of the hidden layers.
-        layers: Where each of them lies among the units of all, side by side.
-        rest: ``(R,)``, the sum of the squares that no scaling moves.
+    ``vector`` ``(R, P)`` are parameters or a gradient; `rest` ``(R,)`` is the sum of the squares that no scaling moves.
     """
 
     def __init__(self, scalings: Scalings, vector: Tensor) -> None:
@@ -118,11 +109,11 @@ def step_flops(scalings: Scalings) -> float:
 
 @dataclass
 class Scaled:
-    """Points on the orbits of ``R`` runs, in arrays.
+    """Points on the orbits of ``R`` runs, in arrays ``(R, K)`` of all hidden units side by side.
 
     Attributes:
-        factors: ``d`` of all hidden layers side by side, ``(R, K)``.
-        below: For each unit the squared gradient norm of the matrix row below it, ``(R, K)``.
+        factors: ``d``.
+        below: Squared gradient norm of the matrix row below each unit.
         above: The same of the column above it.
     """
 
@@ -184,12 +175,12 @@ class ScalingTrail(FastTrail[Scalings]):
         xp.add(value, size, out=value)
         return xp.where(xi < 0, 1.0 / value, value)
 
-    def end(self, place: Place) -> Point:
+    def end(self, place: Place) -> Candidate:
         start, factors = self._start, place.state.factors
         start.evaluator.charge(Counts(flops=move_flops(self._shortcut)))
         params, gradient = self._shortcut.both(factors, 1.0 / factors, start.params, start.gradient)
         element = self._xp.tensor(factors).split(list(self._sums.hidden), dim=1)
-        return Point(params, self._xp.tensor(place.loss), gradient, element)
+        return Candidate(params, self._xp.tensor(place.loss), gradient, element=element)
 
 
 class ScalingForm:
@@ -201,13 +192,11 @@ class ScalingForm:
         self._scalings, self._sweeps = scalings, sweeps
 
     def price(self) -> Counts:
-        """What `propose` costs a run."""
         scalings = self._scalings
         count = self._sweeps.count_of(len(scalings.layers.hidden))
         return Counts(flops=setup_flops(scalings) + count * sums_flops(scalings) + move_flops(scalings))
 
     def propose(self, start: Start) -> Candidate:
-        """The point that the sweeps end at, with the loss carried over."""
         start.evaluator.charge(self.price())
         on_weights = self._sweeps.on_weights
         sums = SquareSums(self._scalings, start.params if on_weights else start.gradient)
