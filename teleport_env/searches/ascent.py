@@ -115,8 +115,8 @@ class GradientAscent(Search):
             trail = trail_of(start, self.derivative)
             place = begun = trail.begin()
             sound = place.finite
-        free = self.trust_radius is None or start.symmetry.group.compact
-        left = xp.full(xp.view(start.loss), len(start), value=math.inf if free else float(self.trust_radius or 0.0))
+        reach = math.inf if self.trust_radius is None or start.symmetry.group.compact else self.trust_radius
+        left = xp.full(xp.view(start.loss), len(start), value=float(reach))
         for _ in range(self.steps):
             direction = trail.direction(place, self.derivative, relative=False)
             length = self.rate * trail.length(direction)

@@ -61,13 +61,9 @@ def finite_rows(vectors: Tensor) -> Tensor:
 
 
 def in_bounds(xp: Arrays, params: Tensor, loss: Tensor, norm2: Tensor) -> Array:
-    """Which points are finite and none from which a run would count as diverged, an array ``(R,)`` of bool.
+    """Which points ``(R, P)`` are finite and none where a run counts as diverged, an array ``(R,)`` of bool.
 
-    Args:
-        xp: The backend of the array.
-        params: ``(R, P)``.
-        loss: ``(R,)`` there.
-        norm2: ``(R,)``, the squared norm of the gradient there.
+    ``loss`` and ``norm2``, the squared norm of the gradient, are ``(R,)`` there.
     """
     huge = HUGE[loss.dtype]
     return (abs(xp.view(params.sum(1))) < math.inf) & (abs(xp.view(loss)) <= huge) & (xp.view(norm2) < huge)
@@ -175,9 +171,8 @@ class Found:
 def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
     """Whether losses ``(R,)`` or ``(R, K)`` are those of the start, as bool; all true where the action need not keep it.
 
-    With a ``tolerance`` the change is relative to the loss. Without one, to 1e-10 (float32: 5e-6) and rounding besides: a
-    residual ``r`` is known to ``eps`` times the residuals that the run began with, so that its square is known to
-    ``eps |r| |r_0|``, and near a minimum of zero no action, however exact, keeps more digits.
+    A ``tolerance`` is relative to the loss. Without one it is 1e-10 (float32: 5e-6) and rounding besides: a residual ``r``
+    is known to ``eps`` times the residuals that the run began with, and its square to ``eps |r| |r_0|``.
     """
     xp = arrays_of(loss.device)
     with xp.quiet():
@@ -276,7 +271,7 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
         loss=proposed.loss,
         gradient=proposed.gradient,
         moved=xp.tensor(moved),
-        status=xp.tensor(xp.where(moved, int(Status.MOVED), int(Status.MOVED))),
+        status=torch.full(proposed.loss.shape, int(Status.MOVED), device=proposed.loss.device),
         loss_change=xp.tensor(xp.where(change < math.inf, change, math.inf)),
         rate_factor=xp.tensor(factor),
         element=proposed.element,

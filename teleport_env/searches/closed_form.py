@@ -81,7 +81,7 @@ class ClosedForm(Search):
         return verified(start, found, self.verify)
 
     def _moved(self, start: Start) -> Candidate:
-        """Moved as a whole by the symmetry itself, so that nothing rests on the sweeps but how good the element is."""
+        """Moved as a whole by the symmetry itself, so that rounding in the sweeps does not matter."""
         symmetry = start.symmetry
         if symmetry.acts_on_pairs:
             vector = (start.params if self._sweeps.on_weights else start.gradient).clone()

@@ -87,10 +87,7 @@ def relative_price(symmetry: Symmetry) -> Counts:
 def relative_direction(start: Start, symmetry: Symmetry, gradient: Tensor) -> Tensor:
     """``(B - A) / (A + B)`` of every pair as algebra coordinates ``(R, group.dim)``, eigenvalues in [-1, 1]; charged.
 
-    Args:
-        start: Where the runs stand; pays.
-        symmetry: The action on the pairs.
-        gradient: ``(R, P)``.
+    ``symmetry`` is the action on the pairs and ``gradient`` ``(R, P)`` their gradient; ``start`` pays.
     """
     start.evaluator.charge(relative_price(symmetry))
     coordinates = []

@@ -90,9 +90,8 @@ class MiniBatch(Search):
         change, rate_factor = torch.zeros_like(start.loss), torch.ones_like(start.learning_rate)
         element: Element | None = None
         for offset in range(self.batches):
-            found = self.inner.find(self._on_batch(start, params, start.learning_rate * rate_factor, offset))
-            if offset == 0:
-                status = found.status
+            found = self.inner.find(self._on_batch(start, start.batches(offset), params, rate_factor, offset))
+            status = status if offset else found.status
             element = _composed(start, element, moved, found)
             params = found.params
             moved = moved | found.moved
@@ -117,15 +116,12 @@ class MiniBatch(Search):
         )
 
     @staticmethod
-    def _on_batch(start: Start, params: Tensor, learning_rate: Tensor, offset: int) -> Start:
+    def _on_batch(start: Start, batch: Tensor, params: Tensor, rate_factor: Tensor, offset: int) -> Start:
         """The runs at ``params`` with the ``offset``-th batch as their data; what is evaluated there they pay for."""
-        assert start.batches is not None
-        evaluator = _Forwarding(start.evaluator, start.batches(offset))
-        if offset == 0:
-            loss, gradient = start.loss, start.gradient
-        else:
-            loss, gradient = evaluator.loss_and_gradient(params)
-        return Start(params, loss, gradient, learning_rate, start.symmetry, evaluator, start.streams)
+        evaluator = _Forwarding(start.evaluator, batch)
+        loss, gradient = evaluator.loss_and_gradient(params) if offset else (start.loss, start.gradient)
+        rate = start.learning_rate * rate_factor
+        return Start(params, loss, gradient, rate, start.symmetry, evaluator, start.streams)
 
 
 class _Forwarding(Evaluator):

@@ -90,19 +90,15 @@ def _plain(value: Any) -> Any:
 # -- validation: each names the setting, its value, and what is allowed ------------------------------------------------
 
 
-def _of(search: Search, name: str) -> str:
-    return f"{name} of search {search.kind!r}"
-
-
 def require_count(search: Search, name: str) -> None:
     """A setting must be an integer of at least 1."""
-    integer(_of(search, name), getattr(search, name), least=1)
+    integer(f"{name} of search {search.kind!r}", getattr(search, name), least=1)
 
 
 def require_positive(search: Search, *names: str, most: float | None = None) -> None:
     """Settings must be finite positive numbers, and at most ``most``."""
     for name in names:
-        number(_of(search, name), getattr(search, name), above=0, most=most)
+        number(f"{name} of search {search.kind!r}", getattr(search, name), above=0, most=most)
 
 
 def require_choice(search: Search, name: str, allowed: Sequence[str]) -> None:
@@ -111,12 +107,7 @@ def require_choice(search: Search, name: str, allowed: Sequence[str]) -> None:
 
 
 def require_common(search: Search, objectives: Sequence[str]) -> None:
-    """What every search asks of its settings: the kinds that their annotations say, and those of `Search` itself.
-
-    Args:
-        search: The search, whose fields are replaced by what was read (`teleport_env.reading.read_fields`).
-        objectives: Those it can serve.
-    """
+    """Read the fields as their annotations say (`teleport_env.reading.read_fields`), and check those of `Search` itself."""
     read_fields(f"search {search.kind!r}", search)
     require_choice(search, "objective", objectives)
     if search.loss_tolerance is not None:

@@ -27,7 +27,7 @@ class FastForm(Protocol):
     """A closed form on what a shortcut describes; made of the shortcut and the `Sweeps` to make."""
 
     def price(self) -> Counts:
-        """What `propose` costs a run."""
+        """Price of `propose` per run."""
         ...
 
     def propose(self, start: Start) -> Candidate:
@@ -47,13 +47,7 @@ FORMS: dict[type, type[Any]] = {Scalings: ScalingForm, LinearChain: ChainForm}
 
 
 def trail_of(start: Start, derivative: str, judged: bool = False) -> Trail:
-    """The cheapest trail that the symmetry has.
-
-    Args:
-        start: Where the runs stand.
-        derivative: As in `directions.ascent_direction`.
-        judged: Whether every step is judged by its gradient, also where the direction does without.
-    """
+    """The cheapest trail that the symmetry has; ``judged``: every step is judged by its gradient, needed or not."""
     if uses_hessian(start.symmetry, derivative):
         return PointTrail(start, evaluates=judged)
     kind = TRAILS.get(type(start.symmetry.shortcut))
@@ -70,7 +64,7 @@ def trail_price(
     by_points: bool = False,
     judged: bool = False,
 ) -> Counts:
-    """What ``steps`` steps cost a run, beginning and end included, on the trail of `trail_of` or a `PointTrail`."""
+    """Price of ``steps`` steps per run, beginning and end included, on the trail of `trail_of` or a `PointTrail`."""
     if uses_hessian(symmetry, derivative):
         step = direction_price(symmetry, derivative) + along_price(symmetry, retract, gradient=judged)
         return times(steps, step)

@@ -32,9 +32,7 @@ from teleport_env.symmetries.base import Shortcut
 
 @dataclass
 class Place:
-    """Where ``R`` runs are on their trails.
-
-    A number per run is an array of `teleport_env.arrays`, here and in `Trail`.
+    """Where ``R`` runs are on their trails; numbers are arrays of `teleport_env.arrays`, here and in `Trail`.
 
     Attributes:
         state: What the trail needs to know of it.
@@ -63,8 +61,7 @@ class Trail(ABC):
 
     @abstractmethod
     def direction(self, place: Place, derivative: str, relative: bool) -> Any:
-        """Where the gradient norm grows: its gradient (`directions.ascent_direction`), or with ``relative`` the bounded
-        direction (`directions.relative_direction`). What it is made of is the trail's own."""
+        """`directions.ascent_direction`, or with ``relative`` `relative_direction` there, in the trail's own form."""
 
     @abstractmethod
     def length(self, direction: Any) -> Array:
@@ -84,16 +81,9 @@ class Trail(ABC):
             return chosen
         if not bool(mask.any()):
             return other
-        where = self._xp.where
-        norm2 = None
-        if chosen.norm2 is not None and other.norm2 is not None:
-            norm2 = where(mask, chosen.norm2, other.norm2)
-        return Place(
-            self._choose(mask, chosen, other),
-            where(mask, chosen.loss, other.loss),
-            norm2,
-            where(mask, chosen.finite, other.finite),
-        )
+        pairs = (chosen.loss, other.loss), (chosen.norm2, other.norm2), (chosen.finite, other.finite)
+        numbers = (None if one is None else self._xp.where(mask, one, two) for one, two in pairs)
+        return Place(self._choose(mask, chosen, other), *numbers)
 
     @abstractmethod
     def end(self, place: Place) -> Candidate:

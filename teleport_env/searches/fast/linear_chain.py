@@ -91,19 +91,15 @@ class ReducedChain:
                 self._lowest, right = torch.linalg.qr(right)
             elif basis is not None:
                 right = product(basis.mT, right)
+            span = self._bases[index] if index < len(self._bases) else None
             if left is None:
-                small.append(self._onto(index, right.mT))
+                small.append(right.mT if span is None else product(span.mT, right.mT))
             elif index + 1 == len(lefts):
                 self._highest = left
                 small.append(right.mT)
             else:
-                small.append(product(self._onto(index, left), right.mT))
+                small.append(product(left if span is None else product(span.mT, left), right.mT))
         self.gradient = self.symmetry.layers.flatten(small)
-
-    def _onto(self, index: int, matrix: Tensor) -> Tensor:
-        """In the coordinates of a layer's span."""
-        basis = self._bases[index] if index < len(self._bases) else None
-        return matrix if basis is None else product(basis.mT, matrix)
 
     def weights(self, elements: Elements, params: Tensor) -> Tensor:
         weights = list(self._full.weights(params))
@@ -139,7 +135,7 @@ class ReducedChain:
         return self._full.flatten(parts)
 
     def element(self, elements: Elements) -> tuple[Tensor, ...] | None:
-        """The element on the whole chain, where it is the one that was searched; else None, as nobody needs it."""
+        """The element on the whole chain, where that was searched; else None, since no search needs it."""
         return tuple(forth for forth, _ in elements) if self.symmetry.layers == self._full else None
 
 

@@ -167,8 +167,7 @@ def _squarings(xp: Arrays, exponent: Array) -> Iterator[Array | None]:
 
 
 def _scaled(xp: Arrays, matrix: Array) -> tuple[Array, Array | None, Array]:
-    """``m / 2^j`` with a norm that the polynomials are right for, ``j`` ``(R,)`` (None: all 0), and the Frobenius norm of
-    ``m``; NaN where ``m`` is not finite or so large that no digit would be right."""
+    """``m / 2^j``, ``j`` ``(R,)`` (None: all 0), and the Frobenius norm of ``m``; NaN where no digit would be right."""
     norm = xp.inner(matrix, matrix) ** 0.5
     if bool((norm <= _LARGEST_NORM).all()):  # as steps mostly are; multiplying by one would change nothing
         return matrix, None, norm
