@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array, arrays_of
-from teleport_env.progress import AT, Bookkeeper, Progress
+from teleport_env.progress import AT, SMALLEST, Bookkeeper, Progress
 from teleport_env.runs import RATE_RANGE, Runs
 
 
@@ -58,9 +58,10 @@ class Numbers:
 
     Attributes:
         xp: What works with the arrays.
-        left: Gradient evaluations left, float32.
+        left: Gradient evaluations left, float32; `positive_left` likewise, at least 1e-9.
         log_loss: Logarithm of the loss; likewise `log_grad_norm2`, `log_update_norm`, `log_initial_loss`,
-            `log_initial_grad_norm2`, `log_rate` and `log_base_rate`.
+            `log_initial_grad_norm2` (of which
+            `half_log_initial_grad_norm2` is half), `log_rate` and `log_base_rate`.
         log_tolerance: Logarithm of the tolerance.
         per_budget: One over the budget.
         cheapest: Price of the cheapest teleport, ``(1,)``.
@@ -70,17 +71,23 @@ class Numbers:
         self._progress = progress
         self.xp = xp = arrays_of(progress.loss.device) if books is None else books.xp
         like, single = self.loss, torch.float32
-        self.per_budget, self.log_tolerance = 1.0 / allowance.budget, _log10(allowance.tolerance)
+        self.per_budget, self.log_tolerance = (
+            1.0 / allowance.budget,
+            math.log10(max(allowance.tolerance, SMALLEST[torch.float64])),
+        )
         self.cheapest = xp.view(allowance.cost.new_full((1,), allowance.cheapest, dtype=single))
         counts = torch.arange(1, _COUNTS + 2, device=progress.loss.device).to(torch.float64)
         self._thirds_of_logs = xp.view((torch.log10(counts) / 3.0).to(single))
         self._budget = xp.view(allowance.cost.new_full((1,), allowance.budget))
-        self._cost, self._tiny = xp.view(allowance.cost), 1e-300 if progress.loss.dtype == torch.float64 else 1e-38
+        self._cost, self._tiny = xp.view(allowance.cost), SMALLEST[progress.loss.dtype]
         self._kept = None if books is None else books.floats[AT["log_loss"] : AT["log_update_norm"] + 1]
         self._stepped, self._lasting = (xp.empty(like, rows, len(like), dtype=single) for rows in (3, 4))
         self.log_loss, self.log_grad_norm2, self.log_update_norm = self._stepped
         self.log_initial_loss, self.log_initial_grad_norm2, self.log_rate, self.log_base_rate = self._lasting
-        self.left, self._third = (xp.empty(like, len(like), dtype=single) for _ in range(2))
+        self.left, self.positive_left, self.half_log_initial_grad_norm2, self._third = (
+            xp.empty(like, len(like), dtype=single) for _ in range(4)
+        )
+        self._some_fresh = True  # a run that has not taken a step
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_"):  # not there yet, in a copy that is being made
@@ -96,10 +103,13 @@ class Numbers:
         else:
             self._stepped[...] = self._kept
         self.left[...] = self._budget - self._cost
+        self.xp.at_least(self.left, 1e-9, out=self.positive_left)
         if lasting:
             self._write_logs(
                 self._lasting, self.initial_loss, self.initial_grad_norm2, self.learning_rate, self.base_rate
             )
+            self.xp.multiply(self.log_initial_grad_norm2, 0.5, out=self.half_log_initial_grad_norm2)
+            self._some_fresh = True
 
     def _write_logs(self, out: Array, *values: Array) -> None:
         for row, value in zip(out, values, strict=True):
@@ -107,7 +117,10 @@ class Numbers:
 
     def once_stepped(self, values: Array) -> Array:
         """``values``, overwritten by 0 for runs that have not taken a step."""
-        values[self.steps == 0] = 0.0
+        if self._some_fresh:
+            fresh = self.steps == 0
+            values[fresh] = 0.0
+            self._some_fresh = bool(fresh.any())
         return values
 
     def third_of_log(self, counts: Array) -> Array:
@@ -124,7 +137,8 @@ class Feature(NamedTuple):
         low: Lower bound.
         high: Upper bound.
         sentence: What it says.
-        compute: Its definition, ``(B,)``; overwrites none of the numbers.
+        compute: Its definition, ``(B,)``, but for `scale`; overwrites none of the numbers.
+        scale: Factor of what `compute` gives.
         lasting: Whether a gradient step leaves it alone.
     """
 
@@ -133,7 +147,15 @@ class Feature(NamedTuple):
     high: float
     sentence: str
     compute: Callable[[Any], Array]
+    scale: float = 1.0
     lasting: bool = False
+
+    def write(self, numbers: Numbers, out: Array) -> None:
+        """Write it to ``out`` ``(B,)`` float32."""
+        if self.scale == 1.0:
+            out[...] = self.compute(numbers)
+        else:
+            numbers.xp.multiply(self.compute(numbers), self.scale, out=out)
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -142,28 +164,27 @@ FEATURES: tuple[Feature, ...] = (
         -2.0,
         2.0,
         "log10 of the loss over the initial loss, divided by 12",
-        lambda n: (n.log_loss - n.log_initial_loss) * (1.0 / 12.0),
+        lambda n: n.log_loss - n.log_initial_loss,
+        1.0 / 12.0,
     ),
     Feature(
         "log_grad_norm",
         -2.0,
         2.0,
         "log10 of the gradient norm over its initial value, divided by 6",
-        lambda n: (n.log_grad_norm2 - n.log_initial_grad_norm2) * (1.0 / 12.0),
+        lambda n: n.log_grad_norm2 - n.log_initial_grad_norm2,
+        1.0 / 12.0,
     ),
     Feature(
         "orders_left",
         0.0,
         2.0,
         "log10 of the loss over the tolerance, divided by 12",
-        lambda n: (n.log_loss - n.log_tolerance) * (1.0 / 12.0),
+        lambda n: n.log_loss - n.log_tolerance,
+        1.0 / 12.0,
     ),
     Feature(
-        "loss_drop",
-        -1.0,
-        1.0,
-        "log10 of the loss before over after the last gradient step",
-        lambda n: n.last_decrease,
+        "loss_drop", -1.0, 1.0, "log10 of the loss before over after the last gradient step", lambda n: n.last_decrease
     ),
     Feature(
         "grad_drop",
@@ -185,7 +206,8 @@ FEATURES: tuple[Feature, ...] = (
         2.0,
         "log10 of learning rate times squared gradient norm over loss, divided by 2: the relative decrease that the next "
         "step promises",
-        lambda n: (n.log_grad_norm2 - n.log_loss + n.log_rate) * 0.5,
+        lambda n: n.log_grad_norm2 - n.log_loss + n.log_rate,
+        0.5,
     ),
     Feature(
         "rate_curvature",
@@ -193,7 +215,8 @@ FEATURES: tuple[Feature, ...] = (
         2.0,
         "learning rate times the curvature along the last step, divided by 2: descent is stable below 1; 0 right after a "
         "teleport",
-        lambda n: n.learning_rate * n.curvature * 0.5,
+        lambda n: n.learning_rate * n.curvature,
+        0.5,
     ),
     Feature(
         "alignment",
@@ -208,7 +231,8 @@ FEATURES: tuple[Feature, ...] = (
         -1.0,
         1.0,
         "log of the learning rate over its base, in units of its range",
-        lambda n: (n.log_rate - n.log_base_rate) * (1.0 / _log10(RATE_RANGE)),
+        lambda n: n.log_rate - n.log_base_rate,
+        1.0 / math.log10(RATE_RANGE),
         lasting=True,
     ),
     Feature(
@@ -217,28 +241,24 @@ FEATURES: tuple[Feature, ...] = (
         2.0,
         "log10 of the last step's length over learning rate and initial gradient norm, divided by 6 (for momentum, of its "
         "buffer); 0 before the first step",
-        lambda n: n.once_stepped((n.log_update_norm - n.log_initial_grad_norm2 * 0.5) * (1.0 / 6.0)),
+        lambda n: n.once_stepped(n.log_update_norm - n.half_log_initial_grad_norm2),
+        1.0 / 6.0,
     ),
-    Feature(
-        "budget_left",
-        0.0,
-        1.0,
-        "share of the budget that is left",
-        lambda n: n.left * n.per_budget,
-    ),
+    Feature("budget_left", 0.0, 1.0, "share of the budget that is left", lambda n: n.left * n.per_budget),
     Feature(
         "log_budget_left",
         0.0,
         1.0,
         "log10 of one plus the gradient evaluations left, divided by 4",
-        lambda n: n.xp.log10(n.xp.at_least(n.left, 1e-9) + 1.0) * 0.25,
+        lambda n: n.xp.log10(n.positive_left + 1.0),
+        0.25,
     ),
     Feature(
         "price",
         0.0,
         1.0,
         "price of the cheapest teleport over the budget left, at most 1",
-        lambda n: n.cheapest / n.xp.at_least(n.left, 1e-9),
+        lambda n: n.cheapest / n.positive_left,
     ),
     Feature(
         "since_teleport",
@@ -252,7 +272,8 @@ FEATURES: tuple[Feature, ...] = (
         -2.0,
         2.0,
         "log10 of the gradient norm after over before the last teleport; 0 if it was refused or there was none",
-        lambda n: n.teleport_gain * 0.5,
+        lambda n: n.teleport_gain,
+        0.5,
         lasting=True,
     ),
     Feature(
@@ -304,10 +325,6 @@ def markdown_table() -> str:
     )
 
 
-def _log10(value: float) -> float:
-    return math.log10(max(value, 1e-300))
-
-
 def compute_features(progress: Progress, allowance: Allowance) -> Tensor:
     """The observation ``(B, len(FEATURES))`` float32 of every run, finite and within bounds whatever the run's numbers."""
     numbers = Numbers(progress, allowance)
@@ -316,7 +333,7 @@ def compute_features(progress: Progress, allowance: Allowance) -> Tensor:
     with numbers.xp.quiet():
         numbers.look()
         for feature, row in zip(FEATURES, numbers.xp.view(found), strict=True):
-            row[...] = feature.compute(numbers)
+            feature.write(numbers, row)
     return torch.where(torch.isnan(found), high, found).clamp(low, high).t().contiguous()
 
 
@@ -341,8 +358,8 @@ class FeatureWriter:
         self._table = torch.empty(len(FEATURES), runs.count, dtype=torch.float32, device=runs.device)
         self._low, self._high = LOW.to(runs.device)[:, None], HIGH.to(runs.device)[:, None]
         rows = [*zip(FEATURES, runs.books.xp.view(self._table), strict=True)]
-        self._stepped = [(feature.compute, row) for feature, row in rows if not feature.lasting]
-        self._lasting = [(feature.compute, row) for feature, row in rows if feature.lasting]
+        self._stepped = [(feature.write, row) for feature, row in rows if not feature.lasting]
+        self._lasting = [(feature.write, row) for feature, row in rows if feature.lasting]
         self._seen = -1
 
     def write(self, rows: Tensor | None = None) -> Tensor:
@@ -354,11 +371,11 @@ class FeatureWriter:
         numbers, changed = self._numbers, self._seen != self._runs.changes
         numbers.look(changed)
         if changed:
-            for compute, row in self._lasting:
-                row[...] = compute(numbers)
+            for write, row in self._lasting:
+                write(numbers, row)
             self._seen = self._runs.changes
-        for compute, row in self._stepped:
-            row[...] = compute(numbers)
+        for write, row in self._stepped:
+            write(numbers, row)
         return self._clipped(self._table if rows is None else self._table[:, rows])
 
     def _clipped(self, table: Tensor) -> Tensor:
