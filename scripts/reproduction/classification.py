@@ -30,7 +30,7 @@ from reproduction.classification_runs import (
 )
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, panels
-from reproduction.results import Findings, Row, Setup, sign, verdict
+from reproduction.results import Findings, Row, Setup, rows, settings_of, sign
 
 SHOWN = (*FORMS.values(), ALONE, BOUNDED)
 """What moves."""
@@ -47,11 +47,10 @@ EARLY = 2
 
 def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tuned) -> list[Row]:
     effects = {label: {optimizer: effect(courses[label]) for optimizer, courses in played.items()} for label in SHOWN}
-    rows = [_kept(data, effects), _longer(data, effects, tuned)]
+    found = [*_kept(data, effects), *_longer(data, effects, tuned)]
     for optimizer, courses in played.items():
-        rows.append(_training(data, optimizer, courses, tuned.rates[optimizer]))
-        rows.append(_validation(data, optimizer, courses))
-    return rows
+        found += _played(data, optimizer, courses, tuned.rates[optimizer])
+    return found
 
 
 Effects = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
@@ -62,7 +61,7 @@ def _each(values: Mapping[str, float]) -> str:
     return ", ".join(f"{NAMES[optimizer]} {value:.3g}" for optimizer, value in values.items())
 
 
-def _kept(data: Dataset, effects: Effects) -> Row:
+def _kept(data: Dataset, effects: Effects) -> list[Row]:
     told, checks = [], []
     for label, found in effects.items():
         batch = max(float(np.abs(e["batch"]).max()) for e in found.values())
@@ -74,20 +73,10 @@ def _kept(data: Dataset, effects: Effects) -> Row:
         )
         if label in FORMS.values():
             checks += [batch < EXACT, bool((np.abs(whole - 1.0) < KEPT).all())]
-    return Row(
-        claim=f"{data.label}: a teleport leaves the loss unchanged",
-        obtained=". ".join(told),
-        holds=verdict(checks),
-        why=f"Checked for each form: the mini-batches within {EXACT:g}, the training set within {100 * KEPT:g} %. General "
-        f"linear actions are exact on the {BATCH} images they are built from, and on those alone; scaling is exact for "
-        f"all data. *{ALONE[0].upper()}{ALONE[1:]}* is the published form with an ascent of no length, which sets the "
-        "weights to what they do on the span of the batch: a control of ours. In the other two forms such a teleport is "
-        f"none. *{BOUNDED[0].upper()}{BOUNDED[1:]}*, ours: the residual form, three steps on each mini-batch, the first "
-        f"{RADIUS:g} long and each kept only where the gradient grows, whatever its scale.",
-    )
+    return rows({"figure4.kept": checks}, globals() | locals() | {"RADIUS": RADIUS, "BATCH": BATCH})
 
 
-def _longer(data: Dataset, effects: Effects, tuned: Tuned) -> Row:
+def _longer(data: Dataset, effects: Effects, tuned: Tuned) -> list[Row]:
     told, checks = [], []
     for label in FORMS.values():
         net = {
@@ -98,26 +87,17 @@ def _longer(data: Dataset, effects: Effects, tuned: Tuned) -> Row:
         }
         told.append(f"{label}{' net of the projection' if label == 'published' else ''} {_each(net)}")
         checks += [value >= LONGER for value in net.values()]
-    alone, bounded = (
-        {optimizer: float(np.median(e["growth"])) for optimizer, e in effects[label].items()}
+    medians = {
+        label: {optimizer: float(np.median(e["growth"])) for optimizer, e in effects[label].items()}
         for label in (ALONE, BOUNDED)
-    )
-    least = min(float(e["growth"].min()) for e in effects[BOUNDED].values())
-    most = max(float(e["growth"].max()) for e in effects[BOUNDED].values())
+    }
     short = [
         f"{FORMS[form]} with {NAMES[optimizer]}"
         for (optimizer, form) in tuned.ascents
         if not _lengthens(tuned, optimizer, form)
     ]
-    return Row(
-        claim=f"{data.label}: the gradient is longer after the teleport",
-        obtained=f"median growth of the norm on the current mini-batch, at the ascent rates above: {'; '.join(told)}. "
-        f"{ALONE[0].upper()}{ALONE[1:]}: {_each(alone)}. {BOUNDED[0].upper()}{BOUNDED[1:]}: {_each(bounded)} ({least:.3g} "
-        f"to {most:.3g} over all runs)",
-        holds=verdict(checks),
-        why=f"Longer means by {100 * (LONGER - 1):.0f} % in the median. In the sweep no ascent rate does that for: "
-        f"{', '.join(short) or 'none'}.",
-    )
+    grown = np.concatenate([e["growth"] for e in effects[BOUNDED].values()])
+    return rows({"figure4.longer": checks}, globals() | locals())
 
 
 def _lengthens(tuned: Tuned, optimizer: str, form: str) -> bool:
@@ -136,70 +116,37 @@ def _speeds_up(course: Course, base: Course) -> bool | None:
     return False if False in found else None
 
 
-def _training(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: float) -> Row:
+def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: float) -> list[Row]:
+    """Training and validation loss of one optimizer's schedules."""
     base = courses["no teleport"]
-    labels = [label for label in courses if label != "no teleport"]
-    claim = (
-        "a teleport speeds training up" if optimizer in ("gd", "adagrad") else "so it does (the paper's future work)"
-    )
-    told = [
-        f"{label} {interval(courses[label], base, epoch=EARLY)} and {interval(courses[label], base)}"
-        for label in labels
-    ]
-    net = [interval(courses["published"], courses[ALONE], epoch=epoch) for epoch in (EARLY, -1)]
-    places = {f"epoch {EARLY}": EARLY, "the end": -1}
+    others = {label: course for label, course in courses.items() if label != "no teleport"}
 
     def those(lower: bool) -> str:
         return ", ".join(
-            f"{label} after {place}" if place != "the end" else f"{label} at the end"
-            for label in labels
-            for place, epoch in places.items()
-            if below(courses[label], base, epoch) is lower
+            f"{label} {place}"
+            for label, course in others.items()
+            for place, epoch in ((f"after epoch {EARLY}", EARLY), ("at the end", -1))
+            if below(course, base, epoch) is lower
         )
 
-    single = data.seeds == 1
-    return Row(
-        claim=f"{data.label}, {NAMES[optimizer]}: {claim}",
-        obtained=f"training loss after epochs {EARLY} and {data.epochs} without: {_mean(final(base, epoch=EARLY))} and "
-        f"{_mean(final(base))}; log10 against it: {'; '.join(told)}; published against the projection alone "
-        f"{' and '.join(net)}",
-        holds="not comparable" if single else verdict([_speeds_up(courses[label], base) for label in FORMS.values()]),
-        why=f"Learning rate {rate:g}. "
-        + (
-            "One seed: no interval."
-            if single
-            else f"With 95 % confidence below plain: {those(True) or 'none'}; above: {those(False) or 'none'}, of "
-            f"{2 * len(labels)} comparisons, one in twenty of which differs by chance. The intervals are those of the seeds "
-            "that last; a schedule that loses a seed is never counted as below, and one that loses half of them as above."
-        ),
-    )
-
-
-def _validation(data: Dataset, optimizer: str, courses: Mapping[str, Course]) -> Row:
-    base = courses["no teleport"]
-    labels = [label for label in courses if label != "no teleport"]
     ends = [
         (np.inf, 0.0) if loses_half(courses[label]) else paired(courses[label], base, "validation_loss")
         for label in FORMS.values()
     ]
-    checks: list[bool | None] = []
+    training = [_speeds_up(courses[label], base) for label in FORMS.values()]
+    validation: list[bool | None] = []
+    claim = "(the paper does not say)"
     if optimizer == "gd":
-        claim, checks = "a teleport hardly changes it", [alike(*end) for end in ends]
+        claim, validation = "a teleport hardly changes it", [alike(*end) for end in ends]
     elif optimizer == "adagrad":
-        claim, checks = "a teleport makes it worse", [sign(-middle, half) for middle, half in ends]
-    else:
-        claim = "(the paper does not say)"
-    why = "" if data.seeds > 1 else "One seed: no interval."
-    if checks and data.seeds > 1:
-        why = "A schedule that loses half of its runs counts as worse."
-    if optimizer == "gd" and data.seeds > 1:
-        why = f"Hardly: the whole interval within ±{MARGIN:g}; not so: the whole interval outside. {why}"
-    return Row(
-        claim=f"{data.label}, {NAMES[optimizer]}, validation loss: {claim}",
-        obtained=f"{_mean(final(base, 'validation_loss'))} without at the end; log10 against it: "
-        + "; ".join(f"{label} {interval(courses[label], base, 'validation_loss')}" for label in labels),
-        holds=verdict(checks) if checks and data.seeds > 1 else "not comparable",
-        why=why,
+        claim, validation = "a teleport makes it worse", [sign(-middle, half) for middle, half in ends]
+    single = data.seeds == 1
+    return rows(
+        {
+            "figure4.training": "not comparable" if single else training,
+            "figure4.validation": "not comparable" if single or not validation else validation,
+        },
+        globals() | locals() | {"final": final, "interval": interval},
     )
 
 
@@ -250,7 +197,7 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimize
 
 def classification(setup: Setup) -> Findings:
     """Figure 4."""
-    rows: list[Row] = []
+    claims: list[Row] = []
     pictures, tables, sentences = {}, {}, []
     found = datasets(setup)
     for number, data in enumerate(found):
@@ -258,7 +205,7 @@ def classification(setup: Setup) -> Findings:
         tuned = tune(data, optimizers)
         played = {optimizer: play_optimizer(data, optimizer, tuned) for optimizer in optimizers}
         stem = "figure4" if number == 0 else f"figure4_{data.problem.lower()}"
-        rows += _rows(data, played, tuned)
+        claims += _rows(data, played, tuned)
         pictures[stem] = _picture(data, played, [name for name in ("gd", "adagrad") if name in played])
         future = [name for name in played if name not in ("gd", "adagrad")]
         if future:
@@ -293,12 +240,7 @@ def classification(setup: Setup) -> Findings:
         )
         if len(tuned.table):
             sentences.append(sweep_sentence(data.label, tuned.table))
-    published = (
-        "Published: MNIST, 784-512-512-10, 48,000 images, batch 20, 80 epochs, one teleport right after the first "
-        "epoch on 4 mini-batches with 10 ascent steps each. MNIST needs its files (`--data-dir`, or the folder "
-        "`TELEPORT_ENV_DATA` names)" + ("." if len(found) > 1 else ", which were not found: it is left out here.")
-    )
-    return Findings(rows, pictures, tables, [published, *sentences])
+    return Findings(claims, pictures, tables, [*settings_of("figure4", found=found), *sentences])
 
 
 def sweep_sentence(label: str, table: pd.DataFrame) -> str:
@@ -315,9 +257,9 @@ def sweep_sentence(label: str, table: pd.DataFrame) -> str:
     for optimizer, part in table.fillna({"symmetry": ""}).groupby("optimizer", sort=False):
         plain = ", ".join(told(row, "learning_rate") for _, row in part[part["symmetry"] == ""].iterrows())
         ascents, edges = [], []
-        for form, rows in part[part["symmetry"] != ""].groupby("symmetry", sort=False):
-            ascents.append(f"{FORMS[str(form)]} " + ", ".join(told(row, "ascent_rate") for _, row in rows.iterrows()))
-            if rows["chosen"].iloc[0] or (rows["chosen"].iloc[-1] and np.isfinite(rows["loss"]).any()):
+        for form, tried in part[part["symmetry"] != ""].groupby("symmetry", sort=False):
+            ascents.append(f"{FORMS[str(form)]} " + ", ".join(told(row, "ascent_rate") for _, row in tried.iterrows()))
+            if tried["chosen"].iloc[0] or (tried["chosen"].iloc[-1] and np.isfinite(tried["loss"]).any()):
                 edges.append(FORMS[str(form)])
         at_edge = f" (at the edge of its grid: {', '.join(edges)})" if edges else ""
         rates = f"learning rates {plain}; " if plain else ""

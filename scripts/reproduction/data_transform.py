@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reproduction.course import play
 from reproduction.pictures import COLOURS, panels
-from reproduction.results import Findings, Row, Setup, interval_of, signed, verdict
+from reproduction.results import Findings, Setup, interval_of, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -121,28 +121,14 @@ def data_transform(setup: Setup) -> Findings:
     jumps = table[table["step"] < STEPS]
     worst, bare = float(table["with_transform"].max()), float(jumps["without_transform"].median())
     gains = {label: _gain(losses, plain) for label, (_, losses) in played.items()}
-    rows = [
-        Row(
-            claim="`L(g.w, g.X) = L(w, X)`: weights and data move together and the loss stays",
-            obtained=f"largest relative change {jumps['loss_change'].max():.0e} over {len(jumps)} teleports, "
-            f"{100 * jumps['moved'].mean():.0f} % of which moved",
-            holds=verdict([bool(jumps["loss_change"].max() < 1e-9)]),
-        ),
-        Row(
-            claim="New inputs through the composed transformation give the predictions of the untransformed model",
-            obtained=f"{EXAMPLES} new inputs a run: largest difference {worst:.0e} of the largest output, after each "
-            f"of {len(AT)} teleports and at the end; without the transformation {bare:.2g} (median)",
-            holds=verdict([worst < 1e-9]),
-        ),
-        Row(
-            claim="(Whether such teleports speed training up, which the paper does not test)",
-            obtained=f"orders of magnitude below plain descent after {STEPS} steps at the same rate: "
-            + "; ".join(f"{label} {signed(*gain)}" for label, gain in gains.items()),
-            holds="not comparable",
-            why=f"{len(SEARCHES)} searches of {SEARCHED} steps of bounded length, ours; the paper has the algorithm "
-            "and no experiment for it. A run that diverges counts as two orders lost.",
-        ),
-    ]
+    claims = rows(
+        {
+            "algorithm3.stays": [bool(jumps["loss_change"].max() < 1e-9)],
+            "algorithm3.predictions": [worst < 1e-9],
+            "algorithm3.speed": "not comparable",
+        },
+        globals() | locals(),
+    )
     with panels(1, 2, width=9.0, height=3.2) as (figure, axes):
         shown = {"no teleport": plain, **{label: losses for label, (_, losses) in played.items()}}
         for (label, values), colour in zip(shown.items(), COLOURS, strict=False):
@@ -158,9 +144,5 @@ def data_transform(setup: Setup) -> Findings:
         axes[1].set(yscale="log", title="predictions on new inputs: change", xlabel="teleport before step")
         axes[1].set_xticks(AT)
         axes[1].legend(loc="center right")
-    settings = [
-        f"`LinearNetwork`, {count} test instances, symmetry `input_transform`, teleports before steps "
-        f"{', '.join(map(str, AT))} by {SEARCHED} normalised steps; a schedule issues them, the engine moves the "
-        "instance's inputs along and keeps the composition, which the environment gives as `data_element`."
-    ]
-    return Findings(rows, {"algorithm3": figure}, {"algorithm3": table}, settings)
+    settings = settings_of("algorithm3", count=count, at=AT, searched=SEARCHED)
+    return Findings(claims, {"algorithm3": figure}, {"algorithm3": table}, settings)

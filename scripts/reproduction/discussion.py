@@ -11,7 +11,7 @@ import torch
 
 from reproduction.course import Course, play
 from reproduction.pictures import COLOURS, panels
-from reproduction.results import Findings, Row, Setup, interval_of, sign, signed, verdict
+from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, signed
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Every, First, Never
 from teleport_env.problems.matrix_factorization import MatrixFactorization
@@ -75,23 +75,10 @@ def _permutations(count: int, steps: int) -> list[Row]:
         growth = np.concatenate([jump.growth for jump in moved.jumps])
         ends[optimizer] = (_orders(moved) - _orders(plain), float(np.abs(growth - 1.0).max()))
     norms = max(change for _, change in ends.values())
-    return [
-        Row(
-            claim="Discrete symmetries can be searched by sampling",
-            obtained=f"best of 32 permutations by gradient norm: {taken.sum()} of {len(taken)} teleports find a longer "
-            f"gradient; the norm of a permuted run's gradient changes by {norms:.0e} at most",
-            holds=verdict([bool(taken.mean() > 0.5), norms > 0.05]),
-            why="Checked: most teleports find one; norms change by more than 5 %. A permutation acts orthogonally, so that "
-            "no gradient norm changes (Corollary 5.2).",
-        ),
-        Row(
-            claim="(A random permutation every ten steps, nothing asked of it)",
-            obtained=f"log10 of the loss after {steps} steps against no permutation: "
-            + "; ".join(f"{name} {_interval(difference)}" for name, (difference, _) in ends.items()),
-            holds="not comparable",
-            why="Descent commutes with permutations; an optimizer with a state does not where the state stays behind.",
-        ),
-    ]
+    return rows(
+        {"discussion.permutations": [bool(taken.mean() > 0.5), norms > 0.05], "discussion.random": "not comparable"},
+        globals() | locals(),
+    )
 
 
 def _ranks(played: Sequence[dict[str, Course]]) -> tuple[float, float]:
@@ -146,10 +133,6 @@ def discussion(setup: Setup) -> Findings:
         for label in MOVES
         for rate in RATES
     }
-    told = "; ".join(
-        f"{label} at rate {rate:g}: " + ", ".join(f"{_interval(d)}" for d in differences)
-        for (label, rate), differences in gains.items()
-    )
     early = np.concatenate(
         [
             _orders(c["up the gradient norm"], 10) - _orders(c["no teleport"], 10)
@@ -164,47 +147,20 @@ def discussion(setup: Setup) -> Findings:
     }
     ranks = {rate: _ranks([c for (_, r), c in played.items() if r == rate]) for rate in RATES}
     drift, jump = np.median(np.concatenate(kept)), np.median(np.concatenate(changed))
-    rows = [
-        Row(
-            claim="Gradient flow keeps the imbalance of a factorization; a teleport changes it",
-            obtained=f"median relative change of |V V' - U'U|: {drift:.2g} over {STEPS} steps of descent, {jump:.2g} "
-            "by one teleport",
-            holds=verdict([bool(drift < 0.1 * jump)]),
-            why="Descent with a finite rate drifts a little; the flow does not (see `tests/theory`).",
-        ),
-        Row(
-            claim="Teleporting a factorization once, at the start, to a longer gradient speeds it up",
-            obtained=f"log10 of the loss after {STEPS} steps against none, for drawn imbalances "
-            f"{', '.join(map(str, IMBALANCES))}: {told}",
-            holds=verdict([sign(*interval_of(differences, normal=True)) for differences in up.values()]),
-            why=f"At rate {RATES[0]:g} the way up is at {np.median(early):+.2f} after 10 steps and at "
-            f"{np.median(up['up the gradient norm', RATES[0]]):+.2f} after {STEPS} (medians). Over all draws: "
-            + ", ".join(
-                f"{label} {_interval(differences)} at rate {rate:g}" for (label, rate), differences in up.items()
-            )
-            + ". What is longer at the start need not stay longer (Proposition 5.4). The move with the lowest mean: "
-            + ", ".join(f"{_best(gains, rate)} at rate {rate:g}" for rate in RATES)
-            + ".",
-        ),
-        Row(
-            claim="The larger the imbalance, the faster a factorization converges",
-            obtained="rank correlation, over all teleports, of the change of log |V V' - U'U| with the change of the log "
-            f"loss after 10 / {STEPS} steps: "
-            + "; ".join(f"{early:+.2f} / {late:+.2f} at rate {rate:g}" for rate, (early, late) in ranks.items()),
-            holds=verdict([value < -0.2 for pair in ranks.values() for value in pair]),
-            why="Negative is faster; checked: all below -0.2.",
-        ),
-        *_permutations(count if not setup.tiny else 2, 100 if not setup.tiny else 12),
-    ]
+    claims = rows(
+        {
+            "discussion.imbalance": [bool(drift < 0.1 * jump)],
+            "discussion.start": [sign(*interval_of(differences, normal=True)) for differences in up.values()],
+            "discussion.faster": [value < -0.2 for pair in ranks.values() for value in pair],
+        },
+        globals() | locals(),
+    )
+    claims += _permutations(count if not setup.tiny else 2, 100 if not setup.tiny else 12)
     return Findings(
-        rows,
+        claims,
         {"discussion": _picture(played, list(MOVES))},
         {"discussion": pd.concat(frames, ignore_index=True)},
-        [
-            f"`MatrixFactorization` 6 x 5 of rank 3, {count} test instances a drawn imbalance, GD, one teleport before the "
-            "first step; permutations on `MLPRegression`. The paper discusses both without experiments: settings are ours. "
-            "A line ends where more than half of the runs have diverged.",
-        ],
+        settings_of("discussion", count=count),
     )
 
 

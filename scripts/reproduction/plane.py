@@ -11,7 +11,7 @@ import pandas as pd
 
 from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.plane_picture import plane_picture
-from reproduction.results import Findings, Row, Setup, verdict
+from reproduction.results import Findings, Setup, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import Never
@@ -90,34 +90,19 @@ _ROUNDING = 1e-8
 """Where a loss is smaller, the rounding of the parameters shows in it, and no action keeps it to many digits."""
 
 
-def _norm_rises(courses: Mapping[str, Course]) -> Row:
+def _shared(courses: Mapping[str, Course]) -> tuple[dict[str, list[bool | None]], dict[str, Any]]:
+    """Checks and figures of the claims that several of the three figures make."""
     course = courses["GD + teleport"]
     up = np.concatenate([jump.growth > 1.0 for jump in course.jumps])
     change = np.concatenate([np.abs(jump.loss_change) for jump in course.jumps])
     large = np.concatenate([course.loss[jump.step] > _ROUNDING for jump in course.jumps])
-    rounded = f" ({change.max():.0e} where it is below {_ROUNDING:g} and rounding shows)" if not large.all() else ""
-    return Row(
-        claim="A teleport makes the gradient longer and leaves the loss where it is",
-        obtained=f"longer in {_percent(up.mean())} of {len(up)} teleports; the loss changes by {change[large].max():.0e} of "
-        f"itself at most{rounded}",
-        holds=verdict([up.mean() > 0.95, change[large].max() < 1e-8]),
-    )
-
-
-def _longer_throughout(courses: Mapping[str, Course]) -> Row:
-    jumping = courses["GD + teleport"]
-    shares = longer_at_equal_loss(jumping, courses["GD"], jumping.jumps[0].step)
+    shares = longer_at_equal_loss(course, courses["GD"], course.jumps[0].step)
     shares = shares[np.isfinite(shares)]
-    return Row(
-        claim="At the same loss the teleported run has the longer gradient",
-        obtained=f"from the first teleport on, at the losses that both pass: in {_percent(np.median(shares))} of "
-        f"them in the median run, in more than half of them in {_percent((shares > 0.5).mean())} of the runs",
-        holds=verdict([bool(np.median(shares) > 0.5), bool((shares > 0.5).mean() > 0.95)]),
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    checks: dict[str, list[bool | None]] = {
+        "plane.rises": [up.mean() > 0.95, change[large].max() < 1e-8],
+        "plane.longer": [bool(np.median(shares) > 0.5), bool((shares > 0.5).mean() > 0.95)],
+    }
+    return checks, {"up": up, "change": change, "large": large, "shares": shares}
 
 
 def ellipse(setup: Setup) -> Findings:
@@ -127,25 +112,15 @@ def ellipse(setup: Setup) -> Findings:
     courses = _played(preset, seeds, {"best angle": "closed_form"})
     plain, jumping, best = courses["GD"], courses["GD + teleport"], courses["best angle"]
     final = jumping.loss[-1]
-    rows = [
-        _norm_rises(courses),
-        Row(
-            claim="From the end of the short axis descent runs straight to the minimum; along the long axis it is slow",
-            obtained=f"after {preset.steps} steps GD is at {plain.loss[-1, 0]:.2g}; teleported runs at "
-            f"{_quartiles(final)} (min / median / max of {seeds}), below GD in "
-            f"{100 * (final < plain.loss[-1, 0]).mean():.0f} %; from the steepest angle {best.loss[-1, 0]:.2g}",
-            holds=verdict([bool((final < plain.loss[-1, 0]).mean() > 0.95)]),
-        ),
-    ]
+    below = float((final < plain.loss[-1, 0]).mean())
+    checks, figures = _shared(courses)
+    verdicts: dict[str, list[bool | None]] = {"plane.rises": checks["plane.rises"], "figure1.axes": [below > 0.95]}
+    claims = rows(verdicts, globals() | locals() | figures)
     return Findings(
-        rows,
+        claims,
         {"figure1": plane_picture("Ellipse", courses, (-3.0, 3.0), (-1.6, 1.6))},
         {"figure1": _table(courses)},
-        [
-            "The paper draws the picture only. `x^2 + 9 y^2` from (2.4, 0.6), rate 0.05, one teleport before step 3, "
-            "10 ascent steps of rate 1e-3 are ours: the start lies between the two axes, the ascent's rate is the "
-            "published one for Booth's function.",
-        ],
+        settings_of("figure1"),
     )
 
 
@@ -171,55 +146,28 @@ def rosenbrock(setup: Setup) -> Findings:
     courses = _played(preset, seeds, others)
     plain, final = courses["GD"], courses["GD + teleport"].loss[-1]
     random_end, best_end = courses["random angle"].loss[-1], float(courses["best angle"].loss[-1, 0])
-    at = plain.params[-1, 0]
-    below = (final < 1e-2).mean(), (final < 1e-8).mean()
+    below = float((final < 1e-2).mean()), float((final < 1e-8).mean())
     draws = setup.pick(full=20000, quick=20000, tiny=3)
     chance, growth = first_growths(draws)
-    most = float(_growth(courses["best angle"])[0])
-    rows = [
-        Row(
-            claim="GD with rate 1e-3 stays in the valley: released code 0.11134 at (0.6667, 0.4429) after 1000 steps",
-            obtained=f"{plain.loss[-1, 0]:.5f} at ({at[0]:.4f}, {at[1]:.4f})",
-            holds=verdict([abs(plain.loss[-1, 0] - 0.11134) < 1e-4]),
-        ),
-        _norm_rises(courses),
-        _longer_throughout(courses),
-        Row(
-            claim="With ten teleports it converges: released code 3.6e-15 / 5.0e-9 / 7.3e-3 (min / median / max over "
-            "100 angles), below 1e-2 in all, below 1e-8 in 53 %",
-            obtained=f"{_quartiles(final)} over {seeds} angles; below 1e-2 in {100 * below[0]:.1f} %, below 1e-8 in "
-            f"{100 * below[1]:.0f} %",
-            holds=verdict([bool(below[0] == 1.0), bool(0.35 < below[1] < 0.75)]),
-            why=f"A hundred angles are all below 1e-2 with probability {below[0] ** 100:.2f}. The "
-            "published picture is one draw of these. The released code throws the last ascent step away; here it counts.",
-        ),
-        Row(
-            claim="It is the ascent on the gradient norm that finds the good point",
-            obtained=f"the squared norm can grow {most:.0f}-fold at the first teleport. Over {draws} draws (quartiles and "
-            f"median) it grows {_middle(growth)}-fold by the ascent and {_middle(chance)}-fold at a random angle. Final "
-            f"loss over {seeds} runs: random angle {np.median(random_end):.1g} (median), ascent {np.median(final):.1g}, "
-            f"best of 65536 angles {best_end:.1g}",
-            holds=verdict(
-                [bool(np.median(growth) > 1.5 * np.median(chance)), bool(np.median(final) < np.median(random_end))]
-            ),
-            why="At rate 0.1 the first ascent steps turn many times round: where the tenth ends is one more random angle. "
-            f"Medians of a hundred draws scatter between {_medians(chance).min():.0f} and {_medians(chance).max():.0f}: the "
-            "released code's 218 over a hundred draws is one of them. The length of a step shrinks "
-            "with the loss. Where that lies between 1e-4 and 1e-2 the growth is "
-            f"{_growth_between(courses['GD + teleport']):.0f}-fold (median) by the ascent and "
-            f"{_growth_between(courses['random angle']):.0f}-fold at a random angle. From no teleport's "
-            f"{plain.loss[-1, 0]:.1g} the random angles come to {np.median(random_end):.1g}.",
-        ),
-    ]
+    end = plain.loss[-1, 0]
+    shared, figures = _shared(courses)
+    claims = rows(
+        {
+            "figure2.valley": [abs(end - 0.11134) < 1e-4],
+            **shared,
+            "figure2.converges": [below[0] == 1.0, 0.35 < below[1] < 0.75],
+            "figure2.ascent": [
+                bool(np.median(growth) > 1.5 * np.median(chance)),
+                bool(np.median(final) < np.median(random_end)),
+            ],
+        },
+        globals() | locals() | figures,
+    )
     return Findings(
-        rows,
+        claims,
         {"figure2": plane_picture("Rosenbrock", courses, (-2.2, 2.2), (-1.2, 4.2))},
         {"figure2": _table(courses)},
-        [
-            "Published: from (-1, -1), GD 1e-3, teleports before steps 99, 199, ..., 999 (counted from 0), 10 ascent steps "
-            f"of rate 0.1 from a random angle in (0, pi); {seeds} of them. Controls of ours: a random angle without "
-            "ascent, the best of 65536 angles.",
-        ],
+        settings_of("figure2", seeds=seeds),
     )
 
 
@@ -235,36 +183,19 @@ def booth(setup: Setup) -> Findings:
     squared = jumping.grad_norm[4] ** 2
     reached = float((squared > 0.99 * 36.0 * jumping.loss[4]).mean())
     close = float((np.abs(jumping.loss[-1] / 9.45e-4 - 1.0) < 0.05).mean())
-    rows = [
-        Row(
-            claim="GD with rate 0.08: 144, 64.74, 38.55, ..., 3.12, 2.20 (released code)",
-            obtained=f"144, {plain.loss[1, 0]:.2f}, ..., {plain.loss[-1, 0]:.2f}; largest difference {error:.1g}",
-            holds=verdict([error < 6e-3]),
-        ),
-        _norm_rises(courses),
-        _longer_throughout(courses),
-        Row(
-            claim="One teleport reaches the longest gradient of the level set, 36 L (squared; released code 75 to 646)",
-            obtained=f"within 1 % of it in {100 * reached:.0f} % of {seeds} angles; median "
-            f"{np.median(_growth(jumping)):.2f}-fold of at most {_growth(best)[0]:.2f}-fold",
-            holds=verdict([reached > 0.9]),
-            why=""
-            if reached > 0.9
-            else "Ten steps do not always arrive; the two longest gradients are half a turn apart.",
-        ),
-        Row(
-            claim="Afterwards the loss shrinks by (1 - 0.08 * 18)^2 = 0.1936 a step, down to 9.45e-4 after 10 steps",
-            obtained=f"from the best angle {ratio:.4f} a step, {best.loss[-1, 0]:.3g} at the end; over angles "
-            f"{_quartiles(jumping.loss[-1])} (min / median / max), within 5 % of 9.45e-4 in {100 * close:.0f} %",
-            holds=verdict([abs(ratio - 0.1936) < 2e-3, close > 0.5]),
-        ),
-    ]
+    shared, figures = _shared(courses)
+    claims = rows(
+        {
+            "figure7.plain": [error < 6e-3],
+            **shared,
+            "figure7.longest": [reached > 0.9],
+            "figure7.shrinks": [abs(ratio - 0.1936) < 2e-3, close > 0.5],
+        },
+        globals() | locals() | figures,
+    )
     return Findings(
-        rows,
+        claims,
         {"figure7": plane_picture("Booth", courses, (-6.0, 8.0), (-7.0, 9.0))},
         {"figure7": _table(courses)},
-        [
-            "Published: from (5, -5), GD 0.08, one teleport before step 4 (counted from 0), 10 ascent steps of rate 1e-3 "
-            f"from a random angle in (0, pi); {seeds} of them."
-        ],
+        settings_of("figure7", seeds=seeds),
     )

@@ -19,7 +19,7 @@ from reproduction.published import (
 )
 from reproduction.regression_claims import claims, mean_loss
 from reproduction.regression_picture import SHOWN, regression_picture
-from reproduction.results import Findings, Setup
+from reproduction.results import Findings, Setup, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
@@ -172,19 +172,5 @@ def regression(setup: Setup) -> Findings:
         rows,
         {"figure3": regression_picture(courses, tuned, seconds)},
         {"figure3": _frame(courses), "figure3_rates": sweep},
-        [
-            "Published: the five seeds, GD 1e-4 with 8 ascent steps of rate 1e-7 and AdaGrad 0.1 with 2 of rate 1e-5, "
-            "one teleport before step 5, 300 steps. Losses are means over the seeds, in float64.",
-            "*Released*: the released code's action, `1 - T` for the inverse. *Exact*: the same ascent and `g = 1 + "
-            "T`, with the true inverse and layer inputs from the weights moved so far. *True norm*: the ascent climbs "
-            "the gradient norm itself; the released code's derivative also follows the way from the lower weights into "
-            "the upper ones, and is another function's gradient.",
-            "Ours: the sweep of plain rates (mean loss at the end: "
-            + "; ".join(
-                f"{name} {', '.join(f'{rate:g}: {loss:.3g}' for rate, loss in found.items())}"
-                for name, found in ends.items()
-            )
-            + ") and three steps of length 0.1, 0.07, 0.05 by the exponential. Times are those of the seeds that do not "
-            "diverge, played side by side and shared out.",
-        ],
+        settings_of("figure3", ends=ends),
     )

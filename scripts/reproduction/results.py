@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 import numpy as np
 from scipy import stats
 
@@ -70,6 +73,37 @@ class Row:
 
     def __post_init__(self) -> None:
         known("holds", self.holds, HOLDS)
+
+
+def rows(verdicts: Mapping[str, str | Sequence[bool | None]], names: Mapping[str, Any]) -> list[Row]:
+    """Claims whose texts are in ``claims.toml``.
+
+    Args:
+        verdicts: Name there, such as ``figure2.valley``, to one of `HOLDS` or to the checks of a `verdict`.
+        names: What the texts may name: ``globals() | locals()`` where the claims are made.
+    """
+    found = []
+    for name, checks in verdicts.items():
+        figure, claim = name.split(".")
+        texts = {key: _filled(text, names) for key, text in _texts()[figure][claim].items()}
+        found.append(Row(holds=checks if isinstance(checks, str) else verdict(checks), **texts))
+    return found
+
+
+def settings_of(figure: str, **figures: Any) -> list[str]:
+    """The sentences above a figure's claims, from ``claims.toml``."""
+    return [_filled(text, figures) for text in _texts()[figure]["settings"]]
+
+
+def _filled(text: str, figures: Mapping[str, Any]) -> str:
+    return jinja2.Template(text, undefined=jinja2.StrictUndefined).render(
+        {"median": np.median, "signed": signed, **figures}
+    )
+
+
+@cache
+def _texts() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))
 
 
 @dataclass

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from reproduction import plain
 from reproduction.course import play
 from reproduction.pictures import panels
-from reproduction.results import Findings, Row, Setup, verdict
+from reproduction.results import Findings, Row, Setup, rows, settings_of
 from teleport_env.agents.schedules import Every
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.problems.mlp_regression import MLPRegression
@@ -103,21 +103,11 @@ def runtime(setup: Setup) -> Findings:
     depths = list(range(2, setup.pick(full=9, quick=7, tiny=3)))
     by_width = _times([(width, 3) for width in widths], steps, repeats).assign(varied="width")
     by_depth = _times([(deep, depth) for depth in depths], steps, repeats).assign(varied="depth")
-    rows = []
-    if not setup.tiny:
-        rows = _rows(by_width, by_depth, deep)
     return Findings(
-        rows,
+        [] if setup.tiny else _rows(by_width, by_depth, deep),
         {"figure6": _picture(by_width, by_depth, deep)},
         {"figure6": pd.concat([by_width, by_depth], ignore_index=True)},
-        [
-            f"Published: square weights and as many examples as units, leaky ReLU, {ASCENT_STEPS} ascent steps every "
-            f"{PERIOD} steps. Here {steps} steps in float64, processor time of one thread, the least of {repeats} "
-            "turns; only ratios mean anything.",
-            "*Published formulas*: eq. 8 with a pseudo-inverse a layer and two derivatives through the network, "
-            "written plainly. *Ours*: the environment's `general_linear` (residual form, one factorization a layer, no "
-            "second derivative), with everything an `env.step` does.",
-        ],
+        settings_of("figure6", ascent=ASCENT_STEPS, period=PERIOD, steps=steps, repeats=repeats),
     )
 
 
@@ -126,55 +116,27 @@ def _of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _rows(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int) -> list[Row]:
-    slopes, lines, ratios, grows, locals_ = {}, {}, {}, {}, {}
+    slopes, lines, times, grows, locals_ = {}, {}, {}, {}, {}
     for name in COLOUR:
-        wide = _of(by_width, name).tail(3)
+        every, tall = _of(by_width, name), _of(by_depth, name)
+        wide, times[name] = every.tail(3), every["teleport_in_steps"]
         slopes[name] = _exponent(wide["width"], wide["teleport"])
-        every = _of(by_width, name)
         locals_[name] = np.diff(np.log(every["teleport"])) / np.diff(np.log(every["width"]))
         grows[name] = _exponent(wide["width"], wide["teleport_in_steps"])
-        tall = _of(by_depth, name)
         lines[name] = _exponent(tall["layers"] - 1, tall["teleport"])
-        ratios[name] = ", ".join(f"{v:.0f}" for v in _of(by_width, name)["teleport_in_steps"])
     widths = [int(w) for w in _of(by_width, "ours")["width"]]
     faster = _of(by_width, "published formulas")["teleport"].to_numpy() / _of(by_width, "ours")["teleport"].to_numpy()
-    return [
-        Row(
-            claim="The time of a teleport is a power of the width, at most the cube (3 layers)",
-            obtained=f"exponent over widths {widths[-3]} to {widths[-1]}: published formulas "
-            f"{slopes['published formulas']:.2f}, ours {slopes['ours']:.2f}; from width to width "
-            + "; ".join(f"{name} {', '.join(f'{v:.2f}' for v in local)}" for name, local in locals_.items()),
-            holds=verdict(
-                [slope <= 3.0 for slope in slopes.values()]
-                + [abs(local[-1] - local[-2]) < 0.5 for local in locals_.values()]
-            ),
-            why="Checked for each: at most 3, and a power, that is the last two exponents within 0.5 of one another.",
-        ),
-        Row(
-            claim="It is linear in the depth",
-            obtained=f"exponent over the number of hidden layers, width {deep}: published formulas "
-            f"{lines['published formulas']:.2f}, ours {lines['ours']:.2f}",
-            holds=verdict([0.75 < line < 1.35 for line in lines.values()]),
-        ),
-        Row(
-            claim="An ascent step grows with the size like a gradient step; its larger constant makes teleports dominate",
-            obtained=f"gradient steps a teleport of {ASCENT_STEPS} ascent steps, widths {', '.join(map(str, widths))}: "
-            + "; ".join(f"{name} {ratios[name]} (exponent {grows[name]:+.2f})" for name in COLOUR),
-            holds=verdict(
-                [abs(grow) < 0.5 for grow in grows.values()]
-                + [bool((_of(by_width, name)["teleport_in_steps"] > PERIOD).all()) for name in COLOUR]
-            ),
-            why=f"Checked for each: an exponent within 0.5 of none, and more than {PERIOD} steps a teleport at every width, "
-            f"so that one every {PERIOD} steps takes most of the time.",
-        ),
-        Row(
-            claim="(Ours against the published formulas)",
-            obtained="times as fast for a teleport: "
-            + ", ".join(f"{ratio:.1f} (width {width})" for ratio, width in zip(faster, widths, strict=True)),
-            holds="not comparable",
-            why="Ours includes the environment's own work: observation, ledger, acceptance.",
-        ),
-    ]
+    bounded = [slope <= 3.0 for slope in slopes.values()]
+    dominating = [bool((many > PERIOD).all()) for many in times.values()]
+    return rows(
+        {
+            "figure6.width": [*bounded, *(abs(local[-1] - local[-2]) < 0.5 for local in locals_.values())],
+            "figure6.depth": [0.75 < line < 1.35 for line in lines.values()],
+            "figure6.steps": [*(abs(grow) < 0.5 for grow in grows.values()), *dominating],
+            "figure6.ours": "not comparable",
+        },
+        globals() | locals(),
+    )
 
 
 def _picture(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int) -> Figure:

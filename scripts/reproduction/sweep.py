@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from reproduction.course import Course, OneEach, play
 from reproduction.pictures import panels
 from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
-from reproduction.results import Findings, Row, Setup, verdict
+from reproduction.results import Findings, Setup, rows, settings_of
 from teleport_env.agents.schedules import AtSteps, Never
 
 STEPS = (1, 2, 4, 8, 16, 32)
 RATES = {"gd": (1e-8, 3e-8, 1e-7, 3e-7), "adagrad": (1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}
+NAMES = {"gd": "GD", "adagrad": "AdaGrad"}
 PLAIN_RATES = {"gd": 1e-4, "adagrad": 0.1}
 ACTIONS = {"released": RELEASED, "exact": PUBLISHED}
 STILL = 1e-3
@@ -135,13 +136,12 @@ def _picture(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
                 axis.set_xticks(range(len(grid.columns)), [str(c) for c in grid.columns])
                 axis.set_yticks(range(len(grid.index)), [f"{r:.0e}".replace("e-0", "e-") for r in grid.index])
                 axis.grid(False)
-                name = {"gd": "GD", "adagrad": "AdaGrad"}[optimizer]
                 if not row:
                     axis.set_title(title, fontsize=10)
                 if row == len(tables) - 1:
                     axis.set_xlabel("ascent steps")
                 if not column:
-                    axis.set_ylabel(f"{name}, {action}\nrate")
+                    axis.set_ylabel(f"{NAMES[optimizer]}, {action}\nrate")
     return figure
 
 
@@ -203,56 +203,27 @@ def sweep(setup: Setup) -> Findings:
             frame, _ = _play(optimizer, symmetry, limit)
             tables[optimizer, action] = _cells(frame, seconds)
             runs.append(tables[optimizer, action].assign(optimizer=optimizer, action=action))
-    rows = []
-    for optimizer, name in (("gd", "GD"), ("adagrad", "AdaGrad")):
+    claims = []
+    for optimizer in NAMES:
         released, exact = tables[optimizer, "released"], tables[optimizer, "exact"]
         counts = {action: _counts(table) for action, table in (("released", released), ("exact", exact))}
-        rows.append(
-            Row(
-                claim=f"{name}: most combinations of ascent steps and rates converge in less time",
-                obtained=f"Released: {_sentence(released)}. Exact: {_sentence(exact)}",
-                holds=verdict([check for _, checks in counts.values() for check in checks]),
-                why="; ".join(f"{action}: {text}" for action, (text, _) in counts.items())
-                + ". Checked for each action: more than half of all settings faster in seconds, and more than half so "
-                "without stopping higher.",
-            )
-        )
         growths = [_rank(table, "log10_growth") for table in (released, exact)]
         speeds = [_rank(table) for table in (released, exact)]
-        rows.append(
-            Row(
-                claim=f"{name}: more ascent steps and a larger rate find longer gradients, until runs diverge",
-                obtained="rank correlation of the ascent's length, steps times rate, with the growth of the gradient norm / "
-                f"with the speed-up in steps, over the settings that count: released {growths[0]:.2f} / {speeds[0]:.2f}, "
-                f"exact {growths[1]:.2f} / {speeds[1]:.2f}. Seeds lost, as rate: ascent steps (of {SEEDS} seeds): released "
-                f"{_losses(released)}; exact {_losses(exact)}. Teleports refused: released {_refusals(released)}; exact "
-                f"{_refusals(exact)}. Ascent steps of the largest speed-up a rate, exact: {_best_steps(exact)}",
-                holds=verdict([growth > 0.5 for growth in growths]),
-                why="`-` in the picture: a seed diverged; `r`: a teleport was refused. "
-                + (
-                    "A longer gradient is not yet a faster run: the speed-up follows the length of the ascent less than the "
-                    "growth does, or not at all. "
-                    if all(speed < max(growth, 0.3) for speed, growth in zip(speeds, growths, strict=True))
-                    else ""
-                )
-                + f"As released, the teleport takes away {100 * _leak(released).min():.0f} to "
-                f"{100 * _leak(released).max():.0f} % of the loss (means over the seeds); its correlation with the length "
-                f"of the ascent is {_rank(released.assign(leak=_leak(released)), 'leak'):.2f}.",
-            )
+        leak = _leak(released)
+        correlation = _rank(released.assign(leak=leak), "leak")
+        slower = all(speed < max(growth, 0.3) for speed, growth in zip(speeds, growths, strict=True))
+        claims += rows(
+            {
+                "figure8.most": [check for _, checks in counts.values() for check in checks],
+                "figure8.longer": [growth > 0.5 for growth in growths],
+            },
+            globals() | locals(),
         )
     return Findings(
-        rows,
+        claims,
         {"figure8": _picture(tables)},
         {"figure8": pd.concat(runs, ignore_index=True)},
-        [
-            "Published: a run has converged where a step changes the loss by less than 1e-3, at most 2000 steps; one "
-            "teleport before "
-            "step 5; the five seeds. Speed-ups are ratios of means over the seeds, without over with the teleport.",
-            "A small step far from a minimum also changes the loss by less than 1e-3, and where a run stops may be "
-            "higher or lower: hence the last column. A teleport whose ascent ends in numbers that are not finite is "
-            "refused: a run without it, which has paid for it. Seconds are steps times the measured seconds of a "
-            "single run's step and ascent step.",
-        ],
+        settings_of("figure8"),
     )
 
 

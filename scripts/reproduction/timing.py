@@ -24,7 +24,7 @@ from reproduction.classification_runs import (
 )
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, panels
-from reproduction.results import Findings, Row, Setup, interval_of, sign, signed, verdict
+from reproduction.results import Findings, Setup, interval_of, rows, settings_of, sign, signed
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never
 
@@ -161,8 +161,8 @@ def timing(setup: Setup) -> Findings:
         "how often": f"(b) {TELEPORTS} teleports from the first epoch on speed training up, closely spaced ones most",
         "mini-batches": "(c) The more mini-batches a teleport uses, the faster the training loss falls",
     }
-    rows = []
-    for panel, claim in claims.items():
+    found = []
+    for panel in claims:
         told, orders, checks, wholes = [], [], [], []
         lower, count = 0, 0
         for action, name in SHOWN.items():
@@ -176,33 +176,20 @@ def timing(setup: Setup) -> Findings:
             gain = _gain(list(played.values()), plain)
             diverged = np.stack([course.diverged for course in played.values()])
             checks.append(False if diverged.mean() >= 0.5 else sign(*gain, clean=not diverged.any()))
-            order, found = _order(panel, list(played.values()))
-            checks += found
+            order, ordered = _order(panel, list(played.values()))
+            checks += ordered
             orders.append(f"{name}: mean of all schedules {_told(*gain)}; {order}")
             lower += sum(below(course, plain) is True for course in played.values())
             count += len(played)
-        rows.append(
-            Row(
-                claim=f"{data.label}: {claim}",
-                obtained=f"log10 of the training loss after {data.epochs} epochs against no teleport "
-                f"({final(plain).mean():.3g}): " + ". ".join(told),
-                holds="not comparable" if data.seeds < 2 else verdict(checks),
-                why=f"{'. '.join(orders)}. Below plain with 95 % confidence and without a diverged run: {lower} of {count}. "
-                f"A teleport multiplies the loss of the whole training set by (medians) {'; '.join(wholes)}.",
-            )
-        )
+        verdicts = {"figure5.panel": "not comparable" if data.seeds < 2 else checks}
+        found += rows(verdicts, globals() | locals())
     named = (
         ({"action": action, "panel": panel, "schedule": label}, course)
         for (action, panel, label), course in courses.items()
     )
     table = measured_frame(named, data.epoch)
-    sentence = (
-        f"{data.label}, {NAMES[OPTIMIZER]} with rate {tuned.rates[OPTIMIZER]:g}, batch {BATCH}, {data.seeds} seeds; "
-        "ascent rates "
-        + ", ".join(f"{FORMS[action]} {ascents[action]:g}" for action in ACTIONS)
-        + ". Rates, epochs and intervals are ours, the rates by the sweep of figure 4; the paper plays MNIST. "
-        f"*{ALONE[0].upper()}{ALONE[1:]}*: the published form with an ascent of no length, a control."
-    )
+    given = {"optimizer": NAMES[OPTIMIZER], "rate": tuned.rates[OPTIMIZER], "batch": BATCH, "ascents": ascents}
+    settings = settings_of("figure5", data=data, forms=FORMS, alone=ALONE, **given)
     return Findings(
-        rows, {"figure5": _picture(data, courses)}, {"figure5": table, "figure5_sweep": tuned.table}, [sentence]
+        found, {"figure5": _picture(data, courses)}, {"figure5": table, "figure5_sweep": tuned.table}, settings
     )
