@@ -12,6 +12,7 @@ import numpy as np
 from study.baselines import FIXED, RATE_SCHEDULE, WHITENING_CYCLE
 from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, WHITENED
 from study.protocol import REACHED, Evidence, Oracle, further_policies
+from study.shared import SEVEN
 from teleport_env.agents.comparison import statistics, summary, tables
 from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.tables import number, percent
@@ -19,7 +20,6 @@ from teleport_env.agents.comparison.tables import number, percent
 if TYPE_CHECKING:
     import pandas as pd
 
-SEVEN = ("Quadratic", "Rosenbrock", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork", "MLPRegression")
 MATRICES = ("MatrixFactorization", "LinearNetwork", "MLPRegression")
 BATCHES = ("Digits", "MNISTSmall")
 GAPS = ("Quadratic", "Rosenbrock", "RosenbrockND")

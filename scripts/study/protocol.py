@@ -30,7 +30,8 @@ from study.contestants import (
 )
 from study.controls import Masked, without_teleports
 from study.given import given_policies, slug
-from study.pieces import Piece, complete
+from study.pieces import Piece
+from study.shared import Shared
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.beforehand import MOST, check_settings, check_work
 from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy
@@ -48,56 +49,28 @@ REACHED = tuple(float(orders) for orders in range(1, 14))
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Shared):
     """Settings of the full protocol.
 
     Attributes:
-        problems: Registered names.
         policies: Files of further policies, such as a generalist; each is played on the problems it knows.
-        split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
-        instances: How many a problem.
         train_seeds: Trainings of each policy and control, and plays of each baseline with other numbers for the searches.
-        train_decisions: Of each training; None: the recipe's.
         plans: Configurations tried in each family of fixed schedules, controls and references, before the refinement.
         rules: In each family of rules and of random teleports.
         oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried.
-        tuning_instances: Of the train split that every configuration is tried on; the last choice sees ten times as many.
         budget: Gradient evaluations an episode, of all problems or by problem; None, or not named: the problem's default.
         momentum: Train on momentum too.
-        training: Further settings that all trainings share.
-        seed: Of the choice of instances.
-        jobs: Workers; -1: one a core.
-        backend: ``"processes"`` or ``"ray"``.
         out: Folder for the results.
-        page: Write the page here, its pictures beside it; None: into the folder alone.
     """
 
-    problems: tuple[str, ...] = (
-        "Quadratic",
-        "Rosenbrock",
-        "RosenbrockND",
-        "Booth",
-        "MatrixFactorization",
-        "LinearNetwork",
-        "MLPRegression",
-    )
     policies: tuple[Path, ...] = ()
-    split: str = "test"
-    instances: int = 256
     train_seeds: int = 5
-    train_decisions: int | None = None
     plans: int = 1000
     rules: int = 300
     oracle: int | None = None
-    tuning_instances: int = 32
     budget: float | Mapping[str, float] | None = None
     momentum: bool = True
-    training: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 1
-    jobs: int = -1
-    backend: str = "processes"
     out: Path = Path("results/full")
-    page: Path | None = None
 
     def __post_init__(self) -> None:
         check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, tuning_instances=1)
@@ -118,8 +91,7 @@ class Protocol:
 
     def changes(self, problem: str) -> dict[str, Any]:
         """What the trainings on a problem have other than their recipes."""
-        own = {"decisions": self.train_decisions, "budget": self.budget_of(problem)}
-        return {**self.training, **{name: value for name, value in own.items() if value is not None}}
+        return self.changed(self.budget_of(problem))
 
     def played(self, problem: str) -> dict[str, Any]:
         """What every played episode of a problem depends on beside the agent."""
@@ -192,7 +164,6 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
     """
     began = time.perf_counter()
     evidence = Evidence(protocol, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
-    shared: dict[str, Any] = {"jobs": protocol.jobs, "backend": protocol.backend, "report": report}
     policies = further_policies(protocol)
     check_work(protocol.problems, ("train", "validation", protocol.split), protocol.out, protocol.page)
 
@@ -210,14 +181,15 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
     # the longest first: whoever is done early takes the short ones
     work = [_training_piece(protocol, path, *key) for path, key in trainings.items()]
     work += [_tuning_piece(protocol, path, *key) for path, key in tunings.items()]
-    done = complete(work, protocol.out, title="tuning and training", **shared)
+    done = protocol.complete(work, protocol.out, "tuning and training", report)
     evidence.tuned = {key: done[path] for path, key in tunings.items()}
     for path, (problem, one, _) in trainings.items():
         evidence.trained.setdefault((problem, one.name), []).append(done[path])
 
     report(f"Playing on the {protocol.split} split")
     plays = [piece for problem in protocol.problems for piece in _plays(protocol, problem, evidence, policies)]
-    for piece, entries in zip(plays, complete(plays, protocol.out, title="playing", **shared).values(), strict=True):
+    played = protocol.complete(plays, protocol.out, "playing", report)
+    for piece, entries in zip(plays, played.values(), strict=True):
         problem = piece.path.split("/")[0]
         for entry in entries:
             _take(evidence, problem, entry)

@@ -17,9 +17,9 @@ from typing import Any
 
 from study.baselines import FIXED, families_of, menu_of
 from study.contestants import LEARNED, contestants_of, settings_of, train_policy
-from study.findings import SEVEN
 from study.given import given_policies, slug
-from study.pieces import Piece, complete
+from study.pieces import Piece
+from study.shared import Shared
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
     CARRIED,
@@ -28,6 +28,7 @@ from study.transfer_work import (
     OWN,
     OWN_FIXED,
     PLAIN,
+    SHAPES,
     can_teach,
     describe,
     digest,
@@ -52,34 +53,13 @@ from teleport_env.reading import choose_some, integer, number
 
 FAMILIES, BUDGETS, RATES, SIZES = QUESTIONS = ("families", "budgets", "rates", "sizes")
 
-SHAPES: dict[str, dict[str, dict[str, Any]]] = {
-    "MatrixFactorization": {
-        "rank 2": {"rank": 2},
-        "rank 5": {"rank": 5},
-        "all doubled": {"rows": 12, "columns": 10, "rank": 6},
-    },
-    "LinearNetwork": {
-        "half the width": {"widths": (5, 3, 3, 4)},
-        "double the width": {"widths": (5, 12, 12, 4)},
-        "two layers": {"widths": (5, 6, 4)},
-        "four layers": {"widths": (5, 6, 6, 6, 4)},
-    },
-    "MLPRegression": {
-        "half the width": {"widths": (5, 3, 4, 8)},
-        "double the width": {"widths": (5, 12, 14, 8)},
-        "two layers": {"widths": (5, 6, 8)},
-        "four layers": {"widths": (5, 6, 6, 7, 8)},
-    },
-}
-"""Other sizes of a problem, as its arguments."""
-
 KIN = (("Rosenbrock", "RosenbrockND"), ("Ellipse", "Quadratic", "Booth"))
 """Problems that are alike but for dimension, shift and scale: one function of Rosenbrock, positive quadratic forms. What has
 seen one has seen the others, so that they are left out together."""
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Shared):
     """Settings of the comparison.
 
     Attributes:
@@ -89,46 +69,28 @@ class Transfer:
         teacher_seed: The first of their training seeds.
         cloned: Whether policies that leave one out begin as clones of those for single problems.
         policies: Files of further policies for several problems, shown beside those that leave one out.
-        split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
-        instances: How many a problem.
         train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
         train_decisions: Of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
         plans: Fixed schedules tried in each tuning, before the refinement.
-        tuning_instances: Of the train split that every schedule is tried on.
         budget: Gradient evaluations an episode; None: the problem's default.
         longer: Multiples of the budget.
         factors: Multiples of a schedule's own learning rate; 1 is among them, so that losses can be told.
         shapes: As `SHAPES`.
-        training: Further settings that all trainings share.
-        seed: Of the choice of instances.
-        jobs: Workers; -1: one a core.
-        backend: ``"processes"`` or ``"ray"``.
         out: Folder for the results.
-        page: Write the page here; None: into the folder alone.
     """
 
-    problems: tuple[str, ...] = SEVEN
     questions: tuple[str, ...] = QUESTIONS
     teachers: Path | None = None
     teacher_seed: int = 0
     cloned: bool = False
     policies: tuple[Path, ...] = ()
-    split: str = "test"
-    instances: int = 256
     train_seeds: int = 1
-    train_decisions: int | None = None
     plans: int = 300
-    tuning_instances: int = 32
     budget: float | None = None
     longer: tuple[float, ...] = (2.0, 4.0)
     factors: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     shapes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=lambda: SHAPES)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 1
-    jobs: int = -1
-    backend: str = "processes"
     out: Path = Path("results/transfer")
-    page: Path | None = None
 
     def __post_init__(self) -> None:
         check_settings(self, instances=2, train_seeds=1, plans=8, tuning_instances=1)
@@ -168,8 +130,7 @@ class Transfer:
 
     def changes(self) -> dict[str, Any]:
         """What all trainings have other than their recipes."""
-        own = {"decisions": self.train_decisions, "budget": self.budget}
-        return {**self.training, **{name: value for name, value in own.items() if value is not None}}
+        return self.changed(self.budget)
 
 
 Key = tuple[str, str, str, str]
@@ -249,9 +210,7 @@ class _Gathering:
         self.found.played = {key: done[piece.path] for key, piece in plays.items()}
 
     def complete(self, pieces: Any, title: str) -> dict[str, Any]:
-        transfer = self.transfer
-        settings: dict[str, Any] = {"jobs": transfer.jobs, "backend": transfer.backend, "report": self.report}
-        return complete(pieces, transfer.out, title=title, **settings)
+        return self.transfer.complete(pieces, self.transfer.out, title, self.report)
 
     # -- what each problem has for itself ------------------------------------------------------------------------------
 

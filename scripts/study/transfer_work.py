@@ -33,6 +33,27 @@ OWN = "learned on it"
 OWN_FIXED = "fixed schedule tuned on it"
 LONGER = "fixed schedule of this budget"
 
+SHAPES: dict[str, dict[str, dict[str, Any]]] = {
+    "MatrixFactorization": {
+        "rank 2": {"rank": 2},
+        "rank 5": {"rank": 5},
+        "all doubled": {"rows": 12, "columns": 10, "rank": 6},
+    },
+    "LinearNetwork": {
+        "half the width": {"widths": (5, 3, 3, 4)},
+        "double the width": {"widths": (5, 12, 12, 4)},
+        "two layers": {"widths": (5, 6, 4)},
+        "four layers": {"widths": (5, 6, 6, 6, 4)},
+    },
+    "MLPRegression": {
+        "half the width": {"widths": (5, 3, 4, 8)},
+        "double the width": {"widths": (5, 12, 14, 8)},
+        "two layers": {"widths": (5, 6, 8)},
+        "four layers": {"widths": (5, 6, 6, 7, 8)},
+    },
+}
+"""Other sizes of a problem, as its arguments."""
+
 MIXTURE: dict[str, Any] = {
     "decisions": 800_000,
     "critic_segments": 0,
