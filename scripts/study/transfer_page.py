@@ -16,40 +16,6 @@ from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.tables import Cell, Table, interval, listed, number, percent, render, setting
 from teleport_env.files import write
 
-_BEGINS = {
-    False: "The policies learn from nothing, at 1/4, 1 and 4 times the rates of plain descent.",
-    True: "The policies begin as clones of those for single problems, and learn at 1/4, 1 and 4 times their rates.",
-}
-_ABOUT = {
-    FAMILIES: (
-        "One problem left out",
-        "For each problem a policy for all others, and a fixed schedule with the best mean over all others (each problem "
-        "the same weight), both played on the one left out. A schedule is carried in units that problems share: a slot for "
-        "coordinate changes and one for networks, how many step actions are preceded by a teleport, interval, warm-up and "
-        "decay as shares of the budget, the base rate as a multiple of that of plain descent. Of the problem left out "
-        "only the rate of plain descent is tuned (train split), and both begin from it. Steps of an action and symmetry "
-        "are not its recipe's: one step, and a symmetry that the others' recipes name. Kin, "
-        "which are alike but for dimension, shift and scale, are left out together: Rosenbrock with RosenbrockND, Quadratic "
-        "with Booth. The last columns are for orientation: these were trained or tuned on the problem itself.",
-    ),
-    BUDGETS: (
-        "A longer budget",
-        "The policies for single problems at multiples of the budget that they were trained on. The fixed schedules are "
-        "tuned on the problem, with its full menu, at the ordinary budget and at the longer one.",
-    ),
-    RATES: (
-        "Another learning rate",
-        "The policies for single problems and the fixed schedules tuned on the problem, each from a multiple of its own "
-        "base rate. *Loses*: what it gains at its own rate minus what it gains here, on the same episodes.",
-    ),
-    SIZES: (
-        "Another size of network",
-        "The policies for single problems on other sizes, at their own base rate times the ratio of plain descent's tuned "
-        "rates (that size over the ordinary one); the fixed schedules were tuned at the ordinary size and have their "
-        "rate scaled alike.",
-    ),
-}
-
 
 def write_transfer(found: Carried) -> dict[str, Any]:
     """Write the page where the settings say.
@@ -70,9 +36,7 @@ def write_transfer(found: Carried) -> dict[str, Any]:
         protocol=transfer,
         versions=versions_in_words(found.versions),
         findings=table_of_findings(verdicts),
-        questions=[(*_ABOUT[question], shown[question](results)) for question in transfer.questions],
-        families=_ABOUT[FAMILIES][0],
-        begins=_BEGINS[transfer.cloned],
+        questions=[(question, shown[question](results)) for question in transfer.questions],
         carried=_carried(found) if FAMILIES in transfer.questions else (),
         effort=_effort(found),
         episodes=sum(one["episodes"] for one in found.rates.values()),
