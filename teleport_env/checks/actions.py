@@ -12,7 +12,7 @@ from teleport_env.groups.laws import group_laws
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Problem
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.laws import symmetry_laws
+from teleport_env.symmetries.laws import SymmetryCase, symmetry_laws
 
 LARGEST_GROUP = 4096
 """Groups with more coordinates are not checked by `check_symmetry` itself: their laws take minutes."""
@@ -119,16 +119,8 @@ def check_symmetry(
         instance = problem.instances(ids_of(problem, "train", count), "train")
     if batch is None:
         batch = batch_at(problem, instance)
-    found = symmetry_laws(
-        symmetry,
-        problem.loss,
-        generic_point(problem, instance, batch),
-        instance,
-        batch,
-        move_instance=_mover(checks, symmetry, instance),
-        seed=seed,
-        length=length,
-    )
+    point, mover = generic_point(problem, instance, batch), _mover(checks, symmetry, instance)
+    found = symmetry_laws(SymmetryCase(symmetry, problem.loss, point, instance, batch, mover, seed, length))
     remedies = SYMMETRY_REMEDIES
     if symmetry.data_dependent:
         condition = f"{remedies['loss_is_kept']}. `exact_when` says: {said.rstrip('.')}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -56,21 +54,14 @@ def batch_at(problem: Problem, instance: Instance, step: int = 0) -> Batch:
     return batches.indices(instance["order_key"], torch.full_like(instance["order_key"], step))
 
 
-def batch_of_row(batch: Batch, row: int) -> Batch:
-    """The mini-batch of one run, as a batch of one."""
-    return None if batch is None else batch[row : row + 1]
+def rows_of(rows: Tensor, params: Tensor, instance: Instance, batch: Batch) -> tuple[Tensor, Instance, Batch]:
+    """What a loss is evaluated on, of the runs ``rows`` ``(R,)`` alone."""
+    return params[rows], instance.select(rows), None if batch is None else batch[rows]
 
 
 def tensors_of(instance: Instance) -> dict[str, Tensor]:
     """Everything in an instance that has a row a run."""
     return {"start": instance.start, **instance.tensors}
-
-
-def fingerprint(value: Any) -> Any:
-    """What tells a shared object from another without reading all of it."""
-    if not isinstance(value, Tensor):
-        return repr(value)
-    return tuple(value.shape), float(value.to(torch.float64).sum()), value.flatten()[:16].tolist()
 
 
 def generic_point(problem: Problem, instance: Instance, batch: Batch) -> Tensor:
@@ -81,8 +72,3 @@ def generic_point(problem: Problem, instance: Instance, batch: Batch) -> Tensor:
     with torch.no_grad():
         finite = bool(torch.isfinite(problem.loss(point, instance, batch)).all())
     return point if finite else start.clone()
-
-
-def only_row(row: int) -> Tensor:
-    """One row as an index."""
-    return torch.tensor([row], device="cpu")

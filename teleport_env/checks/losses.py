@@ -7,41 +7,58 @@ import math
 import torch
 from torch import Tensor
 
-from teleport_env.checks.cases import batch_of_row, generic_point, only_row, streams_of, tensors_of
-from teleport_env.checks.report import DTYPE_REMEDY, SAFE_REMEDY, Checks, identical
+from teleport_env.checks.cases import generic_point, rows_of, streams_of, tensors_of
+from teleport_env.checks.report import DTYPE_REMEDY, SAFE_REMEDY, Checks, identical, worst
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Problem
 
 MIXING_REMEDY = "Compute row i from row i of everything alone: no sum, mean or maximum over the first axis"
 
 
-def check_loss(checks: Checks, problem: Problem, instance: Instance, batch: Batch) -> None:
-    count, start = len(instance), instance.start
-    for name, point in {"the start": start, "a point nearby": generic_point(problem, instance, batch)}.items():
-        before = point.clone()
-        with (
-            torch.no_grad(),
-            checks.trying(f"loss at {name}", "It is given params (B, P), instances, and a batch or None"),
-        ):
-            loss = problem.loss(point, instance, batch)
-            twice = problem.loss(point, instance, batch)
-        checks.require(
-            isinstance(loss, Tensor) and loss.shape == (count,),
-            f"loss returned shape {tuple(loss.shape) if isinstance(loss, Tensor) else type(loss)} for {count} runs",
-            f"Return one number a run, ({count},): sum or average over everything but the first axis",
+def _evaluated(
+    checks: Checks, what: str, problem: Problem, point: Tensor, instance: Instance, batch: Batch, where: str
+) -> list[Tensor]:
+    """What the method ``what`` gives at a point, after shape, precision, repetition, arguments and rows are checked."""
+    before, count = point.clone(), len(instance)
+    names = {"loss": ["loss"], "loss_and_gradient": ["loss_and_gradient, loss", "loss_and_gradient, gradient"]}[what]
+
+    def evaluate(params: Tensor, instance: Instance, batch: Batch) -> list[Tensor]:
+        with torch.set_grad_enabled(what != "loss"), checks.trying(f"{what} at {where}", f"See `Problem.{what}`"):
+            got = getattr(problem, what)(params, instance, batch)
+            return [got] if what == "loss" else list(got)
+
+    got = evaluate(point, instance, batch)
+    for name, value, shape in zip(names, got, ((count,), tuple(point.shape)), strict=False):
+        checks.returned(
+            name,
+            value,
+            shape,
+            point.dtype,
+            f"Return {point.dtype} {shape} without a graph: sum or average over everything but the first axis, in the "
+            "parameters' precision, and detach gradients",
         )
-        checks.require(loss.dtype == point.dtype, f"loss is {loss.dtype} for {point.dtype} parameters", DTYPE_REMEDY)
-        checks.require(torch.equal(point, before), "loss writes into the parameters", "Compute out of place")
-        checks.require(identical(loss, twice), "loss differs between two calls", "Draw random numbers in `sample` only")
+    checks.require(torch.equal(point, before), f"{what} writes into the parameters", "Compute out of place")
+    for name, value, again in zip(names, got, evaluate(point, instance, batch), strict=True):
+        checks.require(
+            identical(value, again), f"{name} differs between two calls", "Draw random numbers in `sample` only"
+        )
+    for row in torch.arange(count, device="cpu").split(1):
+        alone = evaluate(*rows_of(row, point, instance, batch))
+        for name, value, single in zip(names, got, alone, strict=True):
+            checks.same_row(name, single[0], value[row[0]], int(row), count, MIXING_REMEDY)
+    return got
+
+
+def check_loss(checks: Checks, problem: Problem, instance: Instance, batch: Batch) -> None:
+    start = instance.start
+    for name, point in {"the start": start, "a point nearby": generic_point(problem, instance, batch)}.items():
+        (loss,) = _evaluated(checks, "loss", problem, point, instance, batch, name)
         row = int((~torch.isfinite(loss)).int().argmax())
         checks.require(
             torch.isfinite(loss).all(),
             f"loss at {name} is {float(loss[row])} in row {row}",
             "Draw starts from which a run can begin",
         )
-        for row in range(count):
-            alone = problem.loss(point[row : row + 1], instance.select(only_row(row)), batch_of_row(batch, row))
-            checks.same_row("loss", alone.detach()[0], loss[row], row, count, MIXING_REMEDY)
     checks.passed += ["loss: shape, precision, finite, repeatable", "loss: rows are independent"]
     spoiled = start.clone()
     spoiled[0] = torch.nan
@@ -57,13 +74,8 @@ def check_loss(checks: Checks, problem: Problem, instance: Instance, batch: Batc
 
 
 def check_gradient(checks: Checks, problem: Problem, instance: Instance, batch: Batch) -> None:
-    count = len(instance)
-    own = type(problem).loss_and_gradient is not Problem.loss_and_gradient
-    for name, point in {
-        "the start": instance.start,
-        "a point nearby": generic_point(problem, instance, batch),
-    }.items():
-        before = point.clone()
+    nearby = generic_point(problem, instance, batch)
+    for name, point in {"the start": instance.start, "a point nearby": nearby}.items():
         with checks.trying(
             f"the gradient of loss at {name}",
             "`loss` must be made of differentiable torch operations, without .item(), .detach() or NumPy",
@@ -71,21 +83,7 @@ def check_gradient(checks: Checks, problem: Problem, instance: Instance, batch: 
             loss, automatic = Problem.loss_and_gradient(problem, point, instance, batch)
         size = automatic.abs().amax(dim=1).clamp_min(1e-300)
         _compare_with_differences(checks, problem, point, loss, automatic, instance, batch)
-        with checks.trying("loss_and_gradient", "See `Problem.loss_and_gradient`"):
-            value, gradient = problem.loss_and_gradient(point, instance, batch)
-        checks.require(
-            gradient.shape == point.shape and value.shape == (count,),
-            f"loss_and_gradient returned shapes {tuple(value.shape)} and {tuple(gradient.shape)}",
-            f"Return ({count},) and {tuple(point.shape)}",
-        )
-        checks.require(
-            not (value.requires_grad or gradient.requires_grad),
-            "loss_and_gradient returned a graph",
-            "Detach what it returns: graphs of many steps fill the memory",
-        )
-        checks.require(
-            torch.equal(point, before), "loss_and_gradient writes into the parameters", "Compute out of place"
-        )
+        value, gradient = _evaluated(checks, "loss_and_gradient", problem, point, instance, batch, name)
         wrong = (gradient - automatic).abs() / size[:, None]
         row, entry = divmod(int(wrong.nan_to_num(math.inf).argmax()), point.shape[1])
         checks.require(
@@ -94,21 +92,14 @@ def check_gradient(checks: Checks, problem: Problem, instance: Instance, batch: 
             f"autograd of `loss` {float(automatic[row, entry]):.6g}",
             "Correct the formula, or leave `loss_and_gradient` out: autograd takes its place",
         )
-        off = (value - loss).abs() / loss.abs().clamp_min(1e-300)
-        row = int(off.argmax())
+        off, row = worst(value, loss)
         checks.require(
-            (off <= 1e-10).all() | identical(value, loss),
+            (off <= 1e-10).all() or identical(value, loss),
             f"loss_and_gradient gives the loss {float(value[row]):.10g} in row {row}, and `loss` {float(loss[row]):.10g}",
             "Compute the same loss in both",
         )
-        for row in range(count):
-            only = problem.loss_and_gradient(
-                point[row : row + 1], instance.select(only_row(row)), batch_of_row(batch, row)
-            )
-            for what, alone, together in (("loss", only[0], value), ("gradient", only[1], gradient)):
-                checks.same_row(f"loss_and_gradient, {what}", alone[0], together[row], row, count, MIXING_REMEDY)
     checks.passed.append("gradient: autograd agrees with central differences")
-    if own:
+    if type(problem).loss_and_gradient is not Problem.loss_and_gradient:
         checks.passed.append("gradient: loss_and_gradient agrees with autograd of loss")
     checks.passed.append("gradient: rows are independent")
 
@@ -158,8 +149,7 @@ def check_float32(checks: Checks, problem: Problem, instance: Instance, batch: B
             DTYPE_REMEDY,
         )
     exact = problem.loss_and_gradient(instance.start, instance, batch)[0]
-    off = (loss.to(torch.float64) - exact).abs() / exact.abs().clamp_min(1e-30)
-    row = int(off.nan_to_num(math.inf).argmax())
+    off, row = worst(loss.to(torch.float64), exact, 1e-30)
     checks.require(
         (off <= 1e-2).all(),
         f"in float32, the loss of row {row} is {float(loss[row]):.6g} at the start, and {float(exact[row]):.6g} in float64",

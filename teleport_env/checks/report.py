@@ -8,7 +8,7 @@ is a note that names the operations behind it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -115,8 +115,24 @@ class Checks:
             self.fail(f"{what}: row {row} is {numbers} (entry {where})", remedy)
         self.note(f"{what} is not the same alone and among {count} (relative {error:.1g}). {ROUNDING_REMEDY}.")
 
+    def returned(self, what: str, value: object, shape: Sequence[int], dtype: torch.dtype, remedy: str = "") -> None:
+        """``value`` must be a tensor of that shape and precision without a graph."""
+        wanted = f"{dtype} {tuple(shape)} without a graph"
+        if isinstance(value, Tensor):
+            graph = " with a graph" if value.requires_grad else ""
+            right = value.shape == tuple(shape) and value.dtype == dtype and not graph
+            self.require(right, f"{what} is {value.dtype} {tuple(value.shape)}{graph}", remedy or f"Return {wanted}")
+        else:
+            self.fail(f"{what} is a {type(value).__name__}", remedy or f"Return {wanted}")
+
     def report(self) -> Report:
         return Report(self.subject, tuple(self.passed), tuple(self.notes))
+
+
+def worst(got: Tensor, wanted: Tensor, least: float = 1e-300) -> tuple[Tensor, int]:
+    """The relative errors ``(B,)`` of numbers, infinite for NaN, and the row of the largest."""
+    off = ((got - wanted).abs() / wanted.abs().clamp_min(least)).nan_to_num(math.inf)
+    return off, int(off.argmax())
 
 
 def identical(a: Tensor, b: Tensor) -> bool:

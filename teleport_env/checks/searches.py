@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.checks.cases import batch_at, ids_of, only_row, problem_of, streams_of, symmetry_of
-from teleport_env.checks.report import SAFE_REMEDY, Checks, Report, identical
+from teleport_env.checks.cases import batch_at, ids_of, problem_of, rows_of, streams_of, symmetry_of
+from teleport_env.checks.report import SAFE_REMEDY, Checks, Report, identical, worst
 from teleport_env.envs.settings import Settings
 from teleport_env.groups.base import map_element
 from teleport_env.instances import Batch, Instance
@@ -169,26 +169,15 @@ def _check_found(checks: Checks, search: Search, problem: Problem, trial: _Trial
     """What a search answers is true, and within its promises."""
     start, found = trial.start, trial.found
     checks.require(not trial.overwritten(), "find writes into its start", "Compute out of place")
-    shapes = {
-        "params": start.params,
-        "loss": start.loss,
-        "gradient": start.gradient,
-        "rate_factor": start.learning_rate,
-    }
-    for name, like in shapes.items():
-        got = getattr(found, name)
-        checks.require(
-            got.shape == like.shape and got.dtype == like.dtype and not got.requires_grad,
-            f"found.{name} is {got.dtype} {tuple(got.shape)}{' with a graph' if got.requires_grad else ''}",
-            f"Return {like.dtype} {tuple(like.shape)} without a graph",
-        )
-    moved = found.moved
+    moved, stays = found.moved, {"params": start.params, "loss": start.loss, "gradient": start.gradient}
+    for name, like in {**stays, "rate_factor": start.learning_rate}.items():
+        checks.returned(f"found.{name}", getattr(found, name), like.shape, like.dtype)
     checks.require(
         torch.equal(moved, found.status == int(Status.MOVED)),
         "found.moved and found.status disagree",
         "Leave `find` alone",
     )
-    for name, like in (("params", start.params), ("loss", start.loss), ("gradient", start.gradient)):
+    for name, like in stays.items():
         checks.require(
             identical(getattr(found, name)[~moved], like[~moved]),
             f"found.{name} of a run that did not move is not its start's",
@@ -196,8 +185,7 @@ def _check_found(checks: Checks, search: Search, problem: Problem, trial: _Trial
         )
     reached = _instance_after(checks, start, found)
     loss, gradient = problem.loss_and_gradient(found.params, reached, start.batch)
-    off = ((found.loss - loss).abs() / loss.abs().clamp_min(1e-300)).nan_to_num(math.inf)
-    row = int(off.argmax())
+    off, row = worst(found.loss, loss)
     checks.require(
         (off <= 1e-6).all(),
         f"found.loss is {float(found.loss[row]):.8g} in row {row}, and the loss at found.params {float(loss[row]):.8g}",
@@ -217,8 +205,7 @@ def _check_found(checks: Checks, search: Search, problem: Problem, trial: _Trial
         return
     if start.symmetry.keeps_loss:
         tolerance = 1e-6 if search.loss_tolerance is None else search.loss_tolerance
-        change = ((loss - start.loss).abs() / start.loss.abs().clamp_min(1e-300)).nan_to_num(math.inf)
-        row = int(change.argmax())
+        change, row = worst(loss, start.loss)
         checks.require(
             (change <= 1.01 * tolerance + 1e-12).all(),
             f"the loss of row {row} changed by {float(change[row]):.2g} (relative), more than {tolerance:g}",
@@ -299,7 +286,7 @@ def _check_search_rows(
     count = len(origin)
     remedy = "Row i of the answer may depend on row i of the start, and on row i of start.streams, alone"
     for row in (0, count - 1):
-        only = only_row(row)
+        only = torch.tensor([row], device="cpu")
         alone = _Trial(search, problem, symmetry, rate, _rows(origin, only))
         for name in _FOUND:
             together = getattr(trial.found, name)[row]
@@ -329,14 +316,13 @@ def _check_search_rows(
 
 
 def _rows(start: Start, rows: Tensor) -> Start:
-    evaluator = start.evaluator
-    batch = None if evaluator.batch is None else evaluator.batch[rows]
-    return Start(
-        start.params[rows].clone(),
-        start.loss[rows],
-        start.gradient[rows],
-        start.learning_rate[rows],
-        start.symmetry,
-        Evaluator(evaluator.problem, evaluator.instance.select(rows), batch),
-        start.streams.select(rows),
+    params, instance, batch = rows_of(rows, start.params, start.instance, start.batch)
+    return replace(
+        start,
+        params=params,
+        loss=start.loss[rows],
+        gradient=start.gradient[rows],
+        learning_rate=start.learning_rate[rows],
+        evaluator=Evaluator(start.evaluator.problem, instance, batch),
+        streams=start.streams.select(rows),
     )

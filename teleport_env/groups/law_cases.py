@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, Group, map_element, parts
+from teleport_env.groups.base import Element, Group, map_element, parts, select
 from teleport_env.random import Streams, key_of
 
 C = TypeVar("C")
@@ -110,3 +110,29 @@ def same_bits(one: Element, other: Element) -> bool:
 def spoiled_rows(element: Element, value: float) -> Element:
     """The elements with row 0 filled with ``value``."""
     return map_element(lambda part: torch.cat([torch.full_like(part[:1], value), part[1:]]), element)
+
+
+def same_alone(operations: Mapping[str, Callable[[Tensor], Element]], count: int) -> Verdict:
+    """Whether each operation on the rows of an index ``(R,)`` gives a row the same bits alone and among ``count``."""
+    every = torch.arange(count, device="cpu")
+    for name, operation in operations.items():
+        together = operation(every)
+        for row in every.split(1):
+            if not same_bits(operation(row), select(together, row)):
+                return Verdict(False, f"{name} gives row {int(row)} other bits alone than among {count}")
+    return HOLDS
+
+
+def contained(operations: Mapping[str, tuple[Callable[[], Element], Callable[[], Element]]], value: float) -> Verdict:
+    """Whether a row 0 of ``value`` stays in its row: each operation with that row, and without it."""
+    for name, (broken, sound) in operations.items():
+        try:
+            got = broken()
+        except Exception as error:
+            return Verdict(False, f"{name} raised {type(error).__name__} because of one row of {value}: {error}")
+        if not same_bits(map_element(lambda part: part[1:], got), map_element(lambda part: part[1:], sound())):
+            return Verdict(False, f"{name}: a row of {value} changed other rows")
+        # a rotation of zeros, or the first-order variant's g = 0, is wrong but not singular
+        if value != 0.0 and all(bool(torch.isfinite(part[0]).all()) for part in parts(got)):
+            return Verdict(False, f"{name} turned a row of {value} into finite numbers")
+    return HOLDS

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups import SO, SO2, Group
-from teleport_env.groups.base import Element
+from teleport_env.groups.base import Element, single
 from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.base import Coordinates, Sphere, Symmetry
 from teleport_env.symmetries.networks import product
@@ -78,8 +78,8 @@ class CoordinateChange(Symmetry):
             self.optimum_flops = (2.0 + 9.0 + 2.0) * dimension**3 if dimension > 2 else 0.0
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
-        rotated = _apply(self._rotation(g), self.forward(params, instance))
-        return self.backward(rotated, instance)
+        rotated = product(single(self.group.as_matrices(g)), self.forward(params, instance)[:, :, None])
+        return self.backward(rotated[:, :, 0], instance)
 
     def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
         """``J^-T grad = A' R A^-T grad`` ``(B, n)``, where ``phi`` is affine.
@@ -92,7 +92,7 @@ class CoordinateChange(Symmetry):
         matrix = self.matrix(instance)
         # Through the transposed solve rather than A^-1, so that an ill-conditioned A costs accuracy once.
         pulled = torch.linalg.solve_ex(matrix.mT, gradient[:, :, None])[0]
-        return product(matrix.mT, product(self._rotation(g), pulled))[:, :, 0]
+        return product(matrix.mT, product(single(self.group.as_matrices(g)), pulled))[:, :, 0]
 
     def optimal_element(self, objective: str, params: Tensor, instance: Instance) -> Tensor:
         """The rotation ``(B, n, n)`` to the point of the level set with the largest or the smallest gradient norm.
@@ -108,9 +108,7 @@ class CoordinateChange(Symmetry):
             NotImplementedError: ``phi`` is not affine: the extremal point has no closed form.
         """
         if self.matrix is None:
-            raise NotImplementedError(
-                f"{self.name} is not affine, so its best rotation has no closed form: search a grid of angles instead"
-            )
+            return single(super().optimal_element(objective, params, instance))
         with torch.no_grad():
             matrix = self.matrix(instance)
             broken = ~torch.isfinite(matrix).all(2).all(1)
@@ -122,12 +120,6 @@ class CoordinateChange(Symmetry):
             axis = axes[:, :, -1 if objective == "gradient_norm" else 0]
             axis = torch.where(broken[:, None], torch.full_like(axis, torch.nan), axis)
             return rotation_between(self.forward(params, instance), axis)
-
-    def _rotation(self, g: Element) -> Tensor:
-        matrices = self.group.as_matrices(g)
-        if isinstance(matrices, tuple):
-            raise TypeError(f"{self.name} is acted on by one rotation a run, got a tuple of {len(matrices)}")
-        return matrices
 
 
 def rotation_between(u: Tensor, axis: Tensor) -> Tensor:
@@ -153,8 +145,3 @@ def _reflection(normal: Tensor) -> Tensor:
     outer = normal[:, :, None] * normal[:, None, :]
     identity = torch.eye(normal.shape[1], dtype=normal.dtype, device=normal.device)
     return identity - 2.0 * outer / normal.square().sum(1)[:, None, None]
-
-
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    """``matrix vector`` ``(B, n)``."""
-    return product(matrix, vector[:, :, None])[:, :, 0]

@@ -20,6 +20,7 @@ equivariant.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import small_matrices_price
 from teleport_env.reading import known
-from teleport_env.symmetries.activations import Activation, bijective_names
+from teleport_env.symmetries.activations import bijective_names
 from teleport_env.symmetries.base import Shortcut, Symmetry
 from teleport_env.symmetries.networks import FeedForward, Layers, product
 from teleport_env.symmetries.pairs import hidden_group, parts_of
@@ -59,7 +60,8 @@ class Factors(NamedTuple):
 
     def times_inverse(self, matrix: Tensor) -> Tensor:
         """``matrix h^+`` ``(B, k, m)`` for ``matrix`` ``(B, k, n)``."""
-        return product(_divide(matrix, self.r), self.q.mT)
+        divided: Tensor = torch.linalg.solve_triangular(self.r, matrix, upper=True, left=False)
+        return product(divided, self.q.mT)
 
     def inverse(self) -> Tensor:
         """``h^+`` ``(B, n, m)``."""
@@ -76,12 +78,6 @@ class Factors(NamedTuple):
         return self.inverse_times(matrix.mT).mT
 
 
-def _divide(matrix: Tensor, r: Tensor) -> Tensor:
-    """``matrix r^-1`` for an upper triangular ``r``."""
-    solution: Tensor = torch.linalg.solve_triangular(r, matrix, upper=True, left=False)
-    return solution
-
-
 def times_pseudo_inverse(matrix: Tensor, h: Tensor) -> Tensor:
     """``matrix h^+`` ``(B, k, m)`` for ``matrix`` ``(B, k, n)`` and ``h`` ``(B, m, n)`` of any shape.
 
@@ -94,16 +90,6 @@ def times_pseudo_inverse(matrix: Tensor, h: Tensor) -> Tensor:
     # the singular value decomposition raises for all rows where one is not finite
     inverse = torch.linalg.pinv(torch.where(broken, torch.zeros_like(h), h))
     return product(matrix, torch.where(broken, torch.full_like(inverse, torch.nan), inverse))
-
-
-def require_bijective(activation: Activation, symmetry: str) -> None:
-    """Raise ValueError where an action through the activation's inverse is asked of one that has none."""
-    if not activation.bijective:
-        other = "'scaling' or 'permutation'" if activation.homogeneous else "'permutation'"
-        raise ValueError(
-            f"{symmetry} needs the inverse of the activation, and {activation.name!r} has none: use the symmetry "
-            f"{other}, or one of the activations {', '.join(map(repr, bijective_names()))}"
-        )
 
 
 class OnData(Symmetry):
@@ -124,11 +110,24 @@ class OnData(Symmetry):
     examples: int
 
     def __init__(self, network: FeedForward, name: str, form: str, examples: int | None) -> None:
-        require_bijective(network.activation, name)
+        activation = network.activation
+        if not activation.bijective:
+            other = "'scaling' or 'permutation'" if activation.homogeneous else "'permutation'"
+            raise ValueError(
+                f"{name} needs the inverse of the activation, and {activation.name!r} has none: use the symmetry {other}, "
+                f"or one of the activations {', '.join(map(repr, bijective_names()))}"
+            )
         self.form = known("form", form, FORMS)
         self.network, self.layers, self.name = network, network.layers, name
         self.group = hidden_group(self.layers, [GL(width) for width in self.layers.hidden])
-        self.examples = self.largest_batch if examples is None else examples
+        self.examples = n = self.largest_batch if examples is None else examples
+        # width of a hidden layer, of its input (bias included) and of the layer above, the lowest first
+        self.sizes = [(k, m, p) for (k, m), (p, _) in pairwise(self.layers.shapes)]
+        # one forward pass, g a, the factorization of h, h^+ applied, U times a matrix
+        self.move_flops = sum(
+            4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * p * k * k
+            for k, m, p in self.sizes
+        )
 
     @property
     def largest_batch(self) -> int:
@@ -183,15 +182,12 @@ class HiddenUnits(OnData):
         )
         if form == "residual" and examples is not None and examples <= min(columns for _, columns in layers.shapes):
             self.shortcut = CachedActivations(network, examples)
-        self.move_flops = sum(
-            4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * k**3 + 2.0 * p * k * k
-            for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)
-        )
+        self.move_flops += sum(2.0 * k**3 for k, _, _ in self.sizes)
         self.direction_exact = form == "residual" or len(layers.hidden) == 1
         if form == "residual":  # of the closed form of `ascent_direction`, product by product
             self.direction_flops = sum(
                 8.0 * k * m * n + 6.0 * m * n * n + 3.0 * k * n * n + 1.0 * n**3 + 4.0 * k * k * n + 2.0 * p * k * k
-                for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)
+                for k, m, p in self.sizes
             )
 
     def work_price(self, gradient_flops: float) -> float:
@@ -318,11 +314,7 @@ class FirstOrder(OnData):
         examples: int | None = None,
     ) -> None:
         super().__init__(network, name, form, examples)
-        layers, n = self.layers, self.examples
-        self.move_flops = sum(
-            6.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * p * k * k
-            for (k, m), (p, _) in zip(layers.shapes, layers.shapes[1:], strict=False)
-        )
+        self.move_flops += sum(2.0 * k * m * self.examples for k, m, _ in self.sizes)  # the second forward pass
 
     def work_price(self, gradient_flops: float) -> float:
         return small_matrices_price(min(self.layers.hidden))

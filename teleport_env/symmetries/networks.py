@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ class Layers:
     @cached_property
     def shapes(self) -> list[tuple[int, int]]:
         """Rows and columns of every matrix, bias column included."""
-        return [(out, into + self.bias) for into, out in zip(self.widths, self.widths[1:], strict=False)]
+        return [(out, into + self.bias) for into, out in pairwise(self.widths)]
 
     @cached_property
     def num_params(self) -> int:
@@ -136,10 +137,8 @@ class Layers:
     @cached_property
     def places(self) -> list[tuple[slice, int, int]]:
         """Where every matrix lies in a vector, its rows and its columns."""
-        ends = [0]
-        for size in self._sizes:
-            ends.append(ends[-1] + size)
-        return [(slice(*ends[i : i + 2]), *shape) for i, shape in enumerate(self.shapes)]
+        ends = pairwise(accumulate(self._sizes, initial=0))
+        return [(slice(*both), *shape) for both, shape in zip(ends, self.shapes, strict=True)]
 
     def views(self, vectors: Array) -> list[Array]:
         """`weights` of an array of `teleport_env.arrays`, unchecked."""

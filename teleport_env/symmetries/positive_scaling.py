@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -37,10 +38,7 @@ class Scalings(Shortcut):
     @cached_property
     def units(self) -> list[slice]:
         """Where the units of every hidden layer lie among those of all layers, side by side."""
-        ends = [0]
-        for width in self.layers.hidden:
-            ends.append(ends[-1] + width)
-        return [slice(*ends[index : index + 2]) for index in range(len(self.layers.hidden))]
+        return [slice(*ends) for ends in pairwise(accumulate(self.layers.hidden, initial=0))]
 
     def both(self, element: Array, inverse: Array, params: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters and their gradient moved at once, without a graph.

@@ -36,9 +36,7 @@ TOYS = toys()
 @pytest.mark.parametrize("seed", [0, 1])
 def test_laws(name: str, seed: int) -> None:
     toy = TOYS[name]
-    results = symmetry_laws(
-        toy.symmetry, toy.loss, toy.params, toy.instance, move_instance=toy.move_instance, seed=seed
-    )
+    results = symmetry_laws(toy.case(seed=seed))
     assert len(results) == len(laws_of(toy.symmetry)) >= 5
     assert [(law, reason) for law, ok, reason in results if not ok] == []
 
@@ -72,7 +70,7 @@ def test_identity_on_the_weights(name: str) -> None:
 def test_first_order_variant_has_independent_rows() -> None:
     for form in ("published", "residual"):
         toy = network_toy(lambda net, form=form: FirstOrder(net, form=form), network((6, 7, 5, 3), "leaky_relu"), 4)
-        results = symmetry_laws(toy.symmetry, toy.loss, toy.params, toy.instance)
+        results = symmetry_laws(toy.case())
         assert [name for name, ok, _ in results] == [law.__name__ for law in laws_of(toy.symmetry)]
         assert all(ok for _, ok, _ in results), results
 
@@ -231,7 +229,7 @@ def test_moved_weights_without_moved_data_do_not_keep_the_loss() -> None:
     after = case.value(case.act(case.element("g")))
     assert bool(((after / case.value(toy.params) - 1.0).abs() > 1e-3).any())
     without = replace(toy, move_instance=None)
-    results = symmetry_laws(without.symmetry, without.loss, without.params, without.instance)
+    results = symmetry_laws(without.case())
     assert any(not ok and "give move_instance" in reason for _, ok, reason in results)
 
 
