@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 from teleport_env.checks.cases import batch_at, generic_point, ids_of, problem_of, symmetry_of
 from teleport_env.checks.report import ROUNDING_REMEDY, SAFE_REMEDY, Checks, Report
-from teleport_env.groups.base import Element, Group
+from teleport_env.groups.base import Group
 from teleport_env.groups.laws import group_laws
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Problem
@@ -119,28 +116,16 @@ def check_symmetry(
         instance = problem.instances(ids_of(problem, "train", count), "train")
     if batch is None:
         batch = batch_at(problem, instance)
-    point, mover = generic_point(problem, instance, batch), _mover(checks, symmetry, instance)
-    found = symmetry_laws(SymmetryCase(symmetry, problem.loss, point, instance, batch, mover, seed, length))
+    checks.require(
+        not symmetry.moves_data or "inputs" in instance.tensors,
+        f"it moves data, and the instance has no tensor 'inputs' (it has {sorted(instance.tensors)})",
+        "Call the tensor (B, ...) that `move_data` moves 'inputs'",
+    )
+    point = generic_point(problem, instance, batch)
+    found = symmetry_laws(SymmetryCase(symmetry, problem.loss, point, instance, batch, seed=seed, length=length))
     remedies = SYMMETRY_REMEDIES
     if symmetry.data_dependent:
         condition = f"{remedies['loss_is_kept']}. `exact_when` says: {said.rstrip('.')}"
         remedies = {**remedies, "loss_is_kept": condition}
     checks.laws(found, remedies)
     return checks.report()
-
-
-def _mover(checks: Checks, symmetry: Symmetry, instance: Instance) -> Callable[[Element, Instance], Instance] | None:
-    """How `Runs` moves the data of a run along with its weights."""
-    if not symmetry.moves_data:
-        return None
-    checks.require(
-        "inputs" in instance.tensors,
-        f"it moves data, and the instance has no tensor 'inputs' (it has {sorted(instance.tensors)})",
-        "Call the tensor (B, ...) that `move_data` moves 'inputs'",
-    )
-
-    def move(g: Element, before: Instance) -> Instance:
-        inputs = symmetry.move_data(g, before["inputs"], before)
-        return replace(before, tensors={**before.tensors, "inputs": inputs})
-
-    return move

@@ -26,12 +26,7 @@ from teleport_env.symmetries.base import Symmetry
 
 
 class _Counting:
-    """Counts the rows that are evaluated, whoever asks: what a search should have charged.
-
-    Attributes:
-        problem: A twin of the problem, which counts.
-        forward, gradient: Rows evaluated so far.
-    """
+    """A twin of a problem that counts the rows evaluated, whoever asks: what a search should have charged."""
 
     def __init__(self, problem: Problem) -> None:
         self.forward = self.gradient = 0

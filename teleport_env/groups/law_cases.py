@@ -71,16 +71,25 @@ class Case:
 
     def equal(self, got: Element, wanted: Element, what: str) -> Verdict:
         """Whether two elements agree within the tolerance; ``what`` opens the reason."""
-        for part, target in zip(parts(got), parts(wanted), strict=True):
-            if part.shape != target.shape:
-                return Verdict(False, f"{what}: shape {tuple(part.shape)} instead of {tuple(target.shape)}")
-            difference = (part - target).to(torch.float64).abs().flatten(1).amax(dim=1)
-            size = target.to(torch.float64).abs().flatten(1).amax(dim=1).clamp_min(1.0)
-            right = difference <= self.tolerance * size  # false for NaN
-            if not bool(right.all()):
-                row = int((~right).nonzero()[0])
-                return Verdict(False, f"{what}: off by {float(difference[row]):.3g} in row {row} of {self.count}")
+        verdicts = (
+            agree(*both, self.tolerance, what, least=1.0) for both in zip(parts(got), parts(wanted), strict=True)
+        )
+        return next((verdict for verdict in verdicts if not verdict.ok), HOLDS)
+
+
+def agree(got: Tensor, wanted: Tensor, tolerance: float, what: str, least: float = 1e-300) -> Verdict:
+    """Whether two tensors ``(B, ...)`` agree to ``tolerance`` times the largest entry of each row, or ``least``."""
+    if got.shape != wanted.shape:
+        return Verdict(False, f"{what}: shape {tuple(got.shape)} instead of {tuple(wanted.shape)}")
+    difference = (got - wanted).to(torch.float64).abs().reshape(len(got), -1).amax(dim=1)
+    size = wanted.to(torch.float64).abs().reshape(len(got), -1).amax(dim=1).clamp_min(least)
+    right = difference <= tolerance * size  # false for NaN
+    if bool(right.all()):
         return HOLDS
+    row = int((~right).nonzero()[0])
+    return Verdict(
+        False, f"{what}: off by {float(difference[row] / size[row]):.3g} (relative) in row {row} of {len(got)}"
+    )
 
 
 def check_laws(laws: Iterable[Callable[[C], Verdict]], case: Callable[[], C]) -> list[tuple[str, bool, str]]:

@@ -11,7 +11,6 @@ from teleport_env.symmetries.pairs import (
     LinearPairs,
     PairSymmetry,
     PermutationSymmetry,
-    gradient_norm2_after,
     gram_matrices,
 )
 from teleport_env.symmetries.positive_scaling import Scalings, ScalingSymmetry
@@ -37,7 +36,6 @@ __all__ = [
     "Symmetry",
     "activation",
     "activation_names",
-    "gradient_norm2_after",
     "gram_matrices",
     "product",
     "rotation_between",

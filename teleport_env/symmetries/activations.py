@@ -44,13 +44,12 @@ class Activation(ABC):
     def __call__(self, z: Tensor) -> Tensor:
         """``s(z)``."""
 
-    @abstractmethod
     def inverse(self, a: Tensor) -> Tensor:
-        """``s^-1(a)``.
-
-        Raises:
-            ValueError: The activation is not a bijection.
-        """
+        """``s^-1(a)``; raises ValueError where the activation is not a bijection."""
+        raise ValueError(
+            f"activation {self.name!r} has no inverse; use one of {', '.join(map(repr, bijective_names()))}, "
+            "or a symmetry that needs none (scaling, permutation)"
+        )
 
     @abstractmethod
     def derivative(self, z: Tensor) -> Tensor:
@@ -125,12 +124,6 @@ class ReLU(Activation):
     def __call__(self, z: Tensor) -> Tensor:
         return torch.relu(z)
 
-    def inverse(self, a: Tensor) -> Tensor:
-        raise ValueError(
-            f"activation 'relu' has no inverse; use one of {', '.join(map(repr, bijective_names()))}, "
-            "or a symmetry that needs none (scaling, permutation)"
-        )
-
     def derivative(self, z: Tensor) -> Tensor:
         return (z > 0).to(z.dtype)
 
@@ -140,8 +133,7 @@ class Tanh(Activation):
     """``tanh`` on ``|z| <= 2``, continued by its tangents."""
 
     name = "tanh"
-    limit: ClassVar[float] = 2.0
-    """``c``, where the tangents begin."""
+    limit: ClassVar[float] = 2.0  # ``c``, where the tangents begin
 
     def __call__(self, z: Tensor) -> Tensor:
         # clamp's derivative is 1 on the closed interval and 0 outside, so this sum is C^1 for autograd as well
@@ -172,7 +164,6 @@ class Sigmoid(Activation):
 
     name = "sigmoid"
     limit: ClassVar[float] = 2.0 * Tanh.limit
-    """``c``, where the tangents begin."""
 
     def __call__(self, z: Tensor) -> Tensor:
         return 0.5 + 0.5 * _TANH(0.5 * z)
@@ -227,9 +218,5 @@ def homogeneous_names() -> list[str]:
 
 
 def activation(name: str) -> Activation:
-    """The activation of that name.
-
-    Raises:
-        ValueError: The name is unknown.
-    """
+    """The activation of that name; raises ValueError where it is unknown."""
     return {function.name: function for function in _ALL}[known("activation", name, activation_names())]

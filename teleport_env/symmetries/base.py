@@ -203,7 +203,15 @@ class Symmetry(ABC):
         It is ``-2 <grad, D X_i(w)[grad]>`` for the field ``X_i`` of the i-th coordinate (head of this module). Right only
         where the action keeps the loss on a neighbourhood of ``w``, not merely at ``w``. This version differentiates
         the action; a symmetry with a closed form overrides it.
+
+        Raises:
+            NotImplementedError: The group is discrete, or the symmetry does not keep the loss.
         """
+        if not (self.group.continuous and self.keeps_loss):
+            raise NotImplementedError(
+                f"{self.name} has no direction of ascent in closed form: where the group is discrete, search by sampling; "
+                "where the loss is not kept, differentiate |grad L(g.w)|^2 twice through the loss"
+            )
         gradient = gradient.detach()
         with torch.enable_grad():
             xi = params.new_zeros(params.shape[0], self.group.dim, requires_grad=True)

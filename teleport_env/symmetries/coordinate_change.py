@@ -95,14 +95,10 @@ class CoordinateChange(Symmetry):
         return product(matrix.mT, product(single(self.group.as_matrices(g)), pulled))[:, :, 0]
 
     def optimal_element(self, objective: str, params: Tensor, instance: Instance) -> Tensor:
-        """The rotation ``(B, n, n)`` to the point of the level set with the largest or the smallest gradient norm.
+        """The rotation ``(B, n, n)`` to the largest gradient norm, or for ``"balance_gradient"`` to the smallest.
 
         On the sphere ``|u| = r`` the squared gradient norm is ``|2 A'u|^2``, extremal at ``u = +-r e`` with ``e`` the top
         (bottom) left singular vector of ``A``. Of the two the nearer one is taken; a run at the minimum stays.
-
-        Args:
-            objective: ``"gradient_norm"``, or ``"balance_gradient"`` for the smallest.
-            params: ``(B, n)``.
 
         Raises:
             NotImplementedError: ``phi`` is not affine: the extremal point has no closed form.

@@ -93,17 +93,7 @@ def times_pseudo_inverse(matrix: Tensor, h: Tensor) -> Tensor:
 
 
 class OnData(Symmetry):
-    """What the actions share that go through the inverse of an activation, on the data at hand.
-
-    Args:
-        network: The network, with its inputs.
-        name: What a user types for ``symmetry=``.
-        form: ``"residual"`` or ``"published"``.
-        examples: How many examples the data have; None: `largest_batch`.
-
-    Raises:
-        ValueError: The activation is not a bijection, the form is unknown, or there is no hidden layer.
-    """
+    """What the actions through the inverse of an activation share; `HiddenUnits` says what the arguments mean."""
 
     data_dependent = True
     layers: Layers
@@ -121,9 +111,10 @@ class OnData(Symmetry):
         self.network, self.layers, self.name = network, network.layers, name
         self.group = hidden_group(self.layers, [GL(width) for width in self.layers.hidden])
         self.examples = n = self.largest_batch if examples is None else examples
-        # width of a hidden layer, of its input (bias included) and of the layer above, the lowest first
+        # width of a hidden layer, of its inputs (bias included) and of the layer above, the lowest first
         self.sizes = [(k, m, p) for (k, m), (p, _) in pairwise(self.layers.shapes)]
-        # one forward pass, g a, the factorization of h, h^+ applied, U times a matrix
+        # on n examples: the forward pass 2 k m n, g a 2 k^2 n, the factorization of h 4 m n^2, h^+ applied k n^2 + 2 k m n,
+        # U times a matrix 2 p k^2
         self.move_flops = sum(
             4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * p * k * k
             for k, m, p in self.sizes
@@ -150,10 +141,6 @@ class CachedActivations(Shortcut):
 
 class HiddenUnits(OnData):
     """``U -> U g^-1``, ``V -> V + (s^-1(g s(V h)) - V h) h^+`` for every hidden layer (head of this module).
-
-    Flops of a move, for a hidden layer of width ``k`` with inputs ``m`` (bias included) and ``p`` units above, on ``n``
-    examples: the forward pass ``2 k m n``, ``g a`` ``2 k^2 n``, the factorization of ``h`` ``4 m n^2``, ``h^+`` applied
-    ``k n^2 + 2 k m n``, the inverse of ``g`` ``2 k^3`` and ``U g^-1`` ``2 p k^2``.
 
     Args:
         network: The network, with its inputs.
@@ -182,7 +169,7 @@ class HiddenUnits(OnData):
         )
         if form == "residual" and examples is not None and examples <= min(columns for _, columns in layers.shapes):
             self.shortcut = CachedActivations(network, examples)
-        self.move_flops += sum(2.0 * k**3 for k, _, _ in self.sizes)
+        self.move_flops += sum(2.0 * k**3 for k, _, _ in self.sizes)  # the inverse of g
         self.direction_exact = form == "residual" or len(layers.hidden) == 1
         if form == "residual":  # of the closed form of `ascent_direction`, product by product
             self.direction_flops = sum(
@@ -289,9 +276,6 @@ class FirstOrder(OnData):
     The element is ``1 + T`` itself, whatever ``T``: a search over this variant takes ``T`` as its coordinates and builds
     ``1 + T``, not an exponential.
 
-    Flops of a move, with the letters of `HiddenUnits`: two forward passes of a layer ``4 k m n``, ``g a`` ``2 k^2 n``, the
-    factorization ``4 m n^2``, ``h^+`` applied ``k n^2 + 2 k m n``, ``U (1 - T)`` ``2 p k^2``.
-
     Args:
         network: The network, with its inputs.
         name: What a user types for ``symmetry=``.
@@ -339,10 +323,3 @@ class FirstOrder(OnData):
             weights[index + 1] = torch.cat([moved, upper[:, :, width:]], dim=2)
             value = network.activation(network.apply(old[index], value))
         return self.layers.flatten(weights)
-
-    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
-        """Raises NotImplementedError: the formula rests on the loss being kept, which this variant does not."""
-        raise NotImplementedError(
-            f"{self.name} does not keep the loss, so the gradient after the move does not follow from the one before: "
-            "differentiate |grad L(g.w)|^2 twice through the loss instead, or use 'general_linear'"
-        )

@@ -16,20 +16,19 @@ What is asked of whom:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element, map_element, parts, select
-from teleport_env.groups.law_cases import HOLDS, Verdict, check_laws, contained, same_alone, spoiled_rows
+from teleport_env.groups.law_cases import HOLDS, Verdict, agree, check_laws, contained, same_alone, spoiled_rows
 from teleport_env.groups.law_cases import Case as GroupCase
 from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.base import Symmetry
 
 Loss = Callable[[Tensor, Instance, Batch], Tensor]
-MoveInstance = Callable[[Element, Instance], Instance]
 
 LOSS_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest relative change of the loss that counts as rounding."""
@@ -45,7 +44,7 @@ class SymmetryCase:
         params: ``(B, P)``, generic: not at a minimum.
         instance: ``B`` instances.
         batch: The current mini-batch, or None.
-        move_instance: For a symmetry that moves data: the instance with its data moved by an element.
+        data: For a symmetry that moves data: which tensor of the instance holds them.
         seed: Where the random elements come from.
         length: Largest norm of ``xi``, for non-compact groups.
     """
@@ -55,7 +54,7 @@ class SymmetryCase:
     params: Tensor
     instance: Instance
     batch: Batch = None
-    move_instance: MoveInstance | None = None
+    data: str = "inputs"
     seed: int = 0
     length: float = 0.5
 
@@ -76,14 +75,12 @@ class SymmetryCase:
     def act(self, g: Element, params: Tensor | None = None, instance: Instance | None = None) -> Tensor:
         return self.symmetry.act(g, self.params if params is None else params, instance or self.instance, self.batch)
 
-    def moved(self, g: Element, instance: Instance | None = None) -> Instance:
+    def moved(self, g: Element) -> Instance:
         """The instance on which the loss after the move is to be taken."""
-        instance = instance or self.instance
         if not self.symmetry.moves_data:
-            return instance
-        if self.move_instance is None:
-            raise ValueError(f"{self.symmetry.name} moves the data: give move_instance to check it")
-        return self.move_instance(g, instance)
+            return self.instance
+        data = self.symmetry.move_data(g, self.instance[self.data], self.instance)
+        return replace(self.instance, tensors={**self.instance.tensors, self.data: data})
 
     def value(self, params: Tensor, instance: Instance | None = None) -> Tensor:
         with torch.no_grad():
@@ -97,43 +94,27 @@ class SymmetryCase:
         return gradient
 
 
-def agree(got: Tensor, wanted: Tensor, tolerance: float, what: str) -> Verdict:
-    """Whether two tensors ``(B, ...)`` agree to ``tolerance`` times the largest entry of each row of ``wanted``."""
-    if got.shape != wanted.shape:
-        return Verdict(False, f"{what}: shape {tuple(got.shape)} instead of {tuple(wanted.shape)}")
-    difference = (got - wanted).abs().reshape(got.shape[0], -1).amax(dim=1)
-    size = wanted.abs().reshape(got.shape[0], -1).amax(dim=1)
-    error = difference / size.clamp_min(torch.finfo(got.dtype).tiny)
-    right = error <= tolerance  # false for NaN
-    if bool(right.all()):
-        return HOLDS
-    row = int((~right).nonzero()[0])
-    return Verdict(False, f"{what}: relative error {float(error[row]):.3g} in row {row} of {len(error)}")
-
-
 # -- an action ---------------------------------------------------------------------------------------------------------
+
+
+def _same_point(case: SymmetryCase, got: Tensor, wanted: Tensor, rounding: tuple[float, float], what: str) -> Verdict:
+    """Agreement of parameters to the rounding in float64 and float32; for actions built from the data, of their losses."""
+    if case.symmetry.data_dependent:
+        return agree(case.value(got), case.value(wanted), LOSS_TOLERANCE[got.dtype], f"{what}, in their losses")
+    return agree(got, wanted, rounding[got.dtype != torch.float64], what)
 
 
 def identity_moves_nothing(case: SymmetryCase) -> Verdict:
     """``e.w = w``; for actions built from the data ``L(e.w) = L(w)``."""
-    moved = case.act(case.identity())
-    if case.symmetry.data_dependent:
-        return agree(case.value(moved), case.value(case.params), LOSS_TOLERANCE[moved.dtype], "L(e.w) is not L(w)")
-    return agree(moved, case.params, 1e-12 if moved.dtype == torch.float64 else 1e-5, "e.w is not w")
+    return _same_point(case, case.act(case.identity()), case.params, (1e-12, 1e-5), "e.w is not w")
 
 
 def composition_is_kept(case: SymmetryCase) -> Verdict:
     """``g2.(g1.w) = (g2 g1).w``; for actions built from the data, of the loss."""
     g1, g2 = case.element("first"), case.element("second")
-    between = case.moved(g1)
-    twice = case.act(g2, case.act(g1), between)
-    both = case.symmetry.group.compose(g2, g1)
-    once = case.act(both)
-    if case.symmetry.data_dependent:
-        tolerance = LOSS_TOLERANCE[once.dtype]
-        return agree(case.value(twice), case.value(once), tolerance, "L(g2.(g1.w)) is not L((g2 g1).w)")
-    tolerance = 1e-11 if once.dtype == torch.float64 else 1e-4
-    return agree(twice, once, tolerance, "g2.(g1.w) is not (g2 g1).w")
+    twice = case.act(g2, case.act(g1), case.moved(g1))
+    once = case.act(case.symmetry.group.compose(g2, g1))
+    return _same_point(case, twice, once, (1e-11, 1e-4), "g2.(g1.w) is not (g2 g1).w")
 
 
 # -- a symmetry of the loss --------------------------------------------------------------------------------------------

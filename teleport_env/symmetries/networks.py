@@ -196,10 +196,9 @@ class FeedForward:
             return value
         return torch.cat([value, value.new_ones(value.shape[0], 1, value.shape[2])], dim=1)
 
-    def forward_flops(self, examples: int) -> float:
-        """Floating-point operations of one forward pass of one run: a product and a sum a weight and example."""
-        return 2.0 * examples * self.layers.num_params
-
     def gradient_flops(self, examples: int) -> float:
-        """The same of one loss and gradient: the forward pass and two products of its size a layer on the way back."""
-        return 3.0 * self.forward_flops(examples)
+        """Floating-point operations of one loss and gradient of one run.
+
+        A product and a sum per weight and example on the way forth, and twice that on the way back.
+        """
+        return 6.0 * examples * self.layers.num_params

@@ -51,24 +51,6 @@ def gram_matrices(pair: Pair) -> tuple[Tensor, Tensor]:
     return product(pair.lower, pair.lower.mT), product(pair.upper.mT, pair.upper)
 
 
-def gradient_norm2_after(g: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """The squared gradient norm of one pair after the move by ``g``: ``tr(S^-1 A) + tr(S B)`` with ``S = g'g``.
-
-    Of the pair's two matrices alone; what the pair does not touch adds a constant. In a chain this holds for one pair at
-    a time, the neighbours at rest.
-
-    Args:
-        g: ``(B, k, k)``, invertible; a singular row comes back as NaN or infinite.
-        lower: ``A = G_V G_V'`` ``(B, k, k)``, `gram_matrices` of the gradient before the move.
-        upper: ``B = G_U' G_U`` ``(B, k, k)``.
-
-    Returns:
-        ``(B,)``, differentiable in ``g``.
-    """
-    inverse = torch.linalg.inv_ex(g)[0]
-    return (product(inverse, inverse.mT) * lower).sum((1, 2)) + (product(g.mT, g) * upper).sum((1, 2))
-
-
 class PairSymmetry(Symmetry):
     """A group that acts on every hidden space of a chain of layers, linearly in the weights.
 
@@ -180,8 +162,9 @@ class LinearPairs(PairSymmetry):
     def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """``2 (G_U' G_U - G_V G_V')`` a pair, row by row, one after the other: ``(B, group.dim)``.
 
-        The derivative of ``tr(S^-1 A) + tr(S B)`` at ``S = 1`` (`gradient_norm2_after`). Neighbouring pairs share a
-        matrix, but at the identity each pair's derivative leaves the others at rest.
+        After a move of one pair by ``g``, its squared gradient norm is ``tr(S^-1 A) + tr(S B)`` with ``S = g'g`` and the
+        Gram matrices ``A = G_V G_V'`` and ``B = G_U' G_U``; this is the derivative at ``S = 1``. Neighbouring pairs share
+        a matrix, but at the identity each pair's derivative leaves the others at rest.
         """
         directions = []
         for pair in self.pairs(gradient.detach(), instance):
@@ -234,9 +217,3 @@ class PermutationSymmetry(PairSymmetry):
     def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
         """Empty: closed-form searches move along a Lie algebra, and this group has none."""
         return []
-
-    def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
-        """Raises NotImplementedError: a discrete group has no directions."""
-        raise NotImplementedError(
-            f"{self.group.name} is discrete and has no direction of ascent: search it by sampling"
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -132,24 +131,22 @@ class ScalingSymmetry(PairSymmetry):
         return elementwise_price(gradient_flops, self._activated)
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
-        parts = parts_of(g, len(self.layers.hidden))
-        together = torch.cat(parts, dim=1)
-        return self._scale(parts, together, self._reciprocals(together), params)
+        return self._scale(*self._factors(g), params)
 
     def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
-        parts = parts_of(g, len(self.layers.hidden))
-        together = torch.cat(parts, dim=1)
-        reciprocals = self._reciprocals(together)
-        return self._scale(reciprocals.split(list(self.layers.hidden), dim=1), reciprocals, together, gradient)
+        factors, reciprocals = self._factors(g)
+        return self._scale(reciprocals, factors, gradient)
 
-    def _reciprocals(self, together: Tensor) -> Tensor:
-        """Of all layers' factors side by side; rows without an inverse are NaN."""
-        return PositiveScaling(sum(self.layers.hidden)).inverse(together)
+    def _factors(self, g: Element) -> tuple[Tensor, Tensor]:
+        """The factors of all units side by side ``(B, K)`` and their reciprocals, NaN in rows without an inverse."""
+        together = torch.cat(parts_of(g, len(self.layers.hidden)), dim=1)
+        return together, PositiveScaling(sum(self.layers.hidden)).inverse(together)
 
-    def _scale(self, parts: Sequence[Tensor], rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
-        """Every unit's row times ``rows`` and its column times ``columns``, ``(B, K)``; ``parts`` are ``rows`` by layer."""
+    def _scale(self, rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
+        """Every unit's row times ``rows`` and its column times ``columns``, ``(B, K)``."""
         if torch.is_grad_enabled() and (vector.requires_grad or rows.requires_grad):
-            return self._multiply(list(parts), list(columns.split(list(self.layers.hidden), dim=1)), vector)
+            widths = list(self.layers.hidden)
+            return self._multiply(rows.split(widths, dim=1), columns.split(widths, dim=1), vector)
         xp = arrays_of(vector.device)
         return self.shortcut.passes(xp, xp.view(rows.detach()), xp.view(columns.detach()), vector.detach())
 

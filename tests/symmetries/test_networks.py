@@ -59,8 +59,7 @@ def test_forward_is_the_network(bias: bool) -> None:
     assert values[0] is data
     torch.testing.assert_close(values[1], a)
     assert torch.equal(outputs[1], net.forward(params, data))
-    assert net.forward_flops(5) == 2 * 5 * net.layers.num_params
-    assert net.gradient_flops(5) == 3 * net.forward_flops(5)
+    assert net.gradient_flops(5) == 3 * 2 * 5 * net.layers.num_params
 
 
 def test_networks_pickle() -> None:

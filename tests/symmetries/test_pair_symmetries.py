@@ -16,11 +16,17 @@ from teleport_env.symmetries import (
     PermutationSymmetry,
     ScalingSymmetry,
     activation,
-    gradient_norm2_after,
     gram_matrices,
+    product,
 )
 
 TOYS = toys()
+
+
+def gradient_norm2_after(g: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """``tr(S^-1 A) + tr(S B)`` with ``S = g'g``: the squared gradient norm of one pair after the move by ``g``."""
+    inverse = torch.linalg.inv_ex(g)[0]
+    return (product(inverse, inverse.mT) * lower).sum((1, 2)) + (product(g.mT, g) * upper).sum((1, 2))
 
 
 def finite_difference(toy: Toy, step: float = 1e-5) -> torch.Tensor:

@@ -228,9 +228,9 @@ def test_moved_weights_without_moved_data_do_not_keep_the_loss() -> None:
     case = toy.case()
     after = case.value(case.act(case.element("g")))
     assert bool(((after / case.value(toy.params) - 1.0).abs() > 1e-3).any())
-    without = replace(toy, move_instance=None)
+    without = replace(toy, data="inputs")
     results = symmetry_laws(without.case())
-    assert any(not ok and "give move_instance" in reason for _, ok, reason in results)
+    assert any(not ok and "KeyError: 'inputs'" in reason for _, ok, reason in results)
 
 
 def test_expanded_data_gives_the_same_bits() -> None:

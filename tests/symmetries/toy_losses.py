@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.random import Streams
 from teleport_env.symmetries import (
@@ -37,7 +36,7 @@ class Toy:
     loss: Callable[[Tensor, Instance, Batch], Tensor]
     params: Tensor
     instance: Instance
-    move_instance: Callable[[Element, Instance], Instance] | None = None
+    data: str = "inputs"
 
     def case(self, symmetry: Symmetry | None = None, **changes: Any) -> SymmetryCase:
         return SymmetryCase(
@@ -45,7 +44,7 @@ class Toy:
             self.loss,
             self.params,
             self.instance,
-            move_instance=self.move_instance,
+            data=self.data,
             **changes,
         )
 
@@ -131,11 +130,7 @@ def rosenbrock_toy() -> Toy:
 def input_toy(bias: bool) -> Toy:
     toy = network_toy(InputTransform, network((4, 5, 3), "tanh", bias), examples=6)
 
-    def move(g: Element, instance: Instance) -> Instance:
-        moved = toy.symmetry.move_data(g, instance["X"], instance)
-        return replace(instance, tensors={**instance.tensors, "X": moved})
-
-    return replace(toy, move_instance=move)
+    return replace(toy, data="X")
 
 
 def _linear(net: FeedForward) -> LinearPairs:
