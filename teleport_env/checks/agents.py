@@ -74,7 +74,7 @@ def _play(checks: Checks, agent: Any, env: TeleportVectorEnv) -> tuple[list[np.n
         given: np.ndarray = observation.copy()
         kept: Any = copy.deepcopy(state)
         with checks.trying(
-            "predict", "It is given (B, F) observations, the state it returned, and who begins an episode"
+            "predict", "It is given (B, F) observations, the state it returned, and the runs that begin"
         ):
             action, after = agent.predict(observation, state, begins)
         checks.require(np.array_equal(observation, given), "predict writes into the observation", "Copy it first")
@@ -90,11 +90,8 @@ def _play(checks: Checks, agent: Any, env: TeleportVectorEnv) -> tuple[list[np.n
             f"Return ({count},) integers",
         )
         outside = [value for value in action.tolist() if not space.contains(np.int64(value))]
-        checks.require(
-            not outside,
-            f"predict chose {outside[:1]}, outside {space}",
-            "Choose actions of the menu the agent asks for",
-        )
+        remedy = "Choose actions of the menu that the agent asks for"
+        checks.require(not outside, f"predict chose {outside[:1]}, outside {space}", remedy)
         if isinstance(after, dict):
             for name, values in after.items():
                 checks.require(
@@ -104,11 +101,8 @@ def _play(checks: Checks, agent: Any, env: TeleportVectorEnv) -> tuple[list[np.n
                 )
         with checks.trying("predict for one run", "An observation (F,) is one run: return one action"):
             single, alone_state = agent.predict(observation[0], alone_state, begins[:1])
-        checks.require(
-            np.ndim(single) == 0,
-            f"predict returned shape {np.shape(single)} for one observation (F,)",
-            "Return a scalar",
-        )
+        shape = np.shape(single)
+        checks.require(shape == (), f"predict returned shape {shape} for one observation (F,)", "Return a scalar")
         if not over[0]:
             checks.require(
                 int(single) == int(action[0]),

@@ -29,19 +29,11 @@ def _evaluated(
 
     got = evaluate(point, instance, batch)
     for name, value, shape in zip(names, got, ((count,), tuple(point.shape)), strict=False):
-        checks.returned(
-            name,
-            value,
-            shape,
-            point.dtype,
-            f"Return {point.dtype} {shape} without a graph: sum or average over everything but the first axis, in the "
-            "parameters' precision, and detach gradients",
-        )
+        checks.returned(name, value, shape, point.dtype)
     checks.require(torch.equal(point, before), f"{what} writes into the parameters", "Compute out of place")
     for name, value, again in zip(names, got, evaluate(point, instance, batch), strict=True):
-        checks.require(
-            identical(value, again), f"{name} differs between two calls", "Draw random numbers in `sample` only"
-        )
+        same = identical(value, again)
+        checks.require(same, f"{name} differs between two calls", "Draw random numbers in `sample` only")
     for row in torch.arange(count, device="cpu").split(1):
         alone = evaluate(*rows_of(row, point, instance, batch))
         for name, value, single in zip(names, got, alone, strict=True):
@@ -53,33 +45,23 @@ def check_loss(checks: Checks, problem: Problem, instance: Instance, batch: Batc
     start = instance.start
     for name, point in {"the start": start, "a point nearby": generic_point(problem, instance, batch)}.items():
         (loss,) = _evaluated(checks, "loss", problem, point, instance, batch, name)
-        row = int((~torch.isfinite(loss)).int().argmax())
-        checks.require(
-            torch.isfinite(loss).all(),
-            f"loss at {name} is {float(loss[row])} in row {row}",
-            "Draw starts from which a run can begin",
-        )
+        checks.finite(f"loss at {name}", loss, "Draw starts from which a run can begin")
     checks.passed += ["loss: shape, precision, finite, repeatable", "loss: rows are independent"]
     spoiled = start.clone()
     spoiled[0] = torch.nan
     with torch.no_grad(), checks.trying("loss with one run of NaN", SAFE_REMEDY):
         broken, sound = problem.loss(spoiled, instance, batch), problem.loss(start, instance, batch)
     checks.require(identical(broken[1:], sound[1:]), "loss: a run of NaN changes other rows", MIXING_REMEDY)
-    checks.require(
-        ~torch.isfinite(broken[0]),
-        f"loss of a run of NaN is {float(broken[0])}",
-        "Let NaN through (no nan_to_num): it tells that a run has diverged",
-    )
+    remedy = "Let NaN through (no nan_to_num): it tells that a run has diverged"
+    checks.require(~torch.isfinite(broken[0]), f"loss of a run of NaN is {float(broken[0])}", remedy)
     checks.passed.append("loss: a run that diverged harms nobody")
 
 
 def check_gradient(checks: Checks, problem: Problem, instance: Instance, batch: Batch) -> None:
     nearby = generic_point(problem, instance, batch)
     for name, point in {"the start": instance.start, "a point nearby": nearby}.items():
-        with checks.trying(
-            f"the gradient of loss at {name}",
-            "`loss` must be made of differentiable torch operations, without .item(), .detach() or NumPy",
-        ):
+        remedy = "`loss` must be made of differentiable torch operations, without .item(), .detach() or NumPy"
+        with checks.trying(f"the gradient of loss at {name}", remedy):
             loss, automatic = Problem.loss_and_gradient(problem, point, instance, batch)
         size = automatic.abs().amax(dim=1).clamp_min(1e-300)
         _compare_with_differences(checks, problem, point, loss, automatic, instance, batch)
@@ -143,11 +125,8 @@ def check_float32(checks: Checks, problem: Problem, instance: Instance, batch: B
         with torch.no_grad():
             plain = problem.loss(single.start, single, batch)
     for name, tensor in {**tensors_of(single), "loss": plain, "loss_and_gradient": loss, "gradient": gradient}.items():
-        checks.require(
-            tensor.dtype == torch.float32 or not tensor.is_floating_point(),
-            f"in float32, {name} is {tensor.dtype}",
-            DTYPE_REMEDY,
-        )
+        if tensor.is_floating_point():
+            checks.returned(f"in float32, {name}", tensor, tensor.shape, torch.float32, DTYPE_REMEDY)
     exact = problem.loss_and_gradient(instance.start, instance, batch)[0]
     off, row = worst(loss.to(torch.float64), exact, 1e-30)
     checks.require(

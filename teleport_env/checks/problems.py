@@ -60,9 +60,8 @@ def check_problem(problem: str | Problem, count: int = 5) -> Report:
     _check_measurements(checks, problem, instance)
     _check_pickling(checks, problem, instance, batch)
     for name, symmetry in problem.symmetries.items():
-        checks.require(
-            isinstance(symmetry, Symmetry), f"symmetries[{name!r}] is a {type(symmetry).__name__}", "Give a Symmetry"
-        )
+        given = type(symmetry).__name__
+        checks.require(isinstance(symmetry, Symmetry), f"symmetries[{name!r}] is a {given}", "Give a Symmetry")
         checks.require(
             symmetry.name == name,
             f"symmetries[{name!r}] calls itself {symmetry.name!r}",
@@ -82,21 +81,11 @@ def _check_instances(checks: Checks, problem: Problem, split: str, count: int) -
     with checks.trying("num_instances", "Return a positive integer, or None for as many as there are integers"):
         limit = problem.num_instances(split)
         checks.require(limit is None or limit >= 1, f"num_instances({split!r}) is {limit!r}", "Give 1 or more, or None")
-    with checks.trying(
-        where, "It is called with all of " + ", ".join(map(repr, SPLITS)) + "; draw them alike if in doubt"
-    ):
+    with checks.trying(where, f"It is called with all of {', '.join(map(repr, SPLITS))}; draw them alike if in doubt"):
         drawn = problem.sample(streams_of(count), count, split)
     checks.require(isinstance(drawn, Instance), f"{where} returned a {type(drawn).__name__}", "Return an Instance")
-    checks.require(
-        len(drawn) == count,
-        f"{where} drew {len(drawn)} instances for count = {count}",
-        "Draw as many rows as `count` says",
-    )
-    checks.require(
-        drawn.start.dtype == torch.float64,
-        f"{where} drew a start in {drawn.start.dtype}",
-        "Draw in float64; environments convert",
-    )
+    remedy = "Draw as many rows as `count` says, in float64; environments convert"
+    checks.returned(f"{where}.start", drawn.start, (count, *drawn.start.shape[1:]), torch.float64, remedy)
     ids = ids_of(problem, split, count)
     with checks.trying(f"instances(ids, {split!r})", "See `Problem.instances`"):
         together = problem.instances(ids, split)
@@ -108,13 +97,8 @@ def _check_instances(checks: Checks, problem: Problem, split: str, count: int) -
     )
     for name, tensor in tensors_of(together).items():
         if tensor.is_floating_point():
-            finite = torch.isfinite(tensor.reshape(count, -1)).all(dim=1)
-            row = int((~finite).int().argmax())
-            checks.require(
-                finite.all(),
-                f"{where} drew {name!r} with numbers that are not finite in row {row}",
-                "Keep the ranges of the distribution where its formulas are finite",
-            )
+            remedy = "Keep the ranges of the distribution where its formulas are finite"
+            checks.finite(f"{where} drew {name!r}, which", tensor, remedy)
         shares = "Row i of every draw may use row i of the generator's numbers only; use no other source of randomness"
         for row in (0, count - 1):
             checks.require(
@@ -141,8 +125,7 @@ def _check_splits(checks: Checks, problem: Problem) -> None:
         limit = problem.num_instances(split)
         if len(distinct) == 1 and limit is None:
             checks.note(
-                f"all instances of split {split!r} are the same: nothing can be held out. Draw the start (or the data) "
-                "from the generator"
+                f"all instances of split {split!r} are the same: draw the start, or the data, from the generator"
             )
             continue
         for one in distinct:
@@ -213,7 +196,7 @@ def _check_measurements(checks: Checks, problem: Problem, instance: Instance) ->
     for name, value in found.items():
         remedy = "Return one number per run, a tensor (B,), under torch.no_grad()"
         checks.returned(f"evaluate()[{name!r}]", value, (2,), getattr(value, "dtype", torch.float64), remedy)
-        checks.require(torch.isfinite(value).all(), f"evaluate()[{name!r}] is not finite", "Check it at the start")
+        checks.finite(f"evaluate()[{name!r}]", value, "Check it at the start")
     if not large:
         with torch.no_grad(), checks.trying("loss on the whole training set", "`batch` is None: use all examples"):
             whole = problem.loss(some.start, some)
@@ -248,13 +231,10 @@ def _check_play(checks: Checks, problem: Problem, count: int) -> None:
         where = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         with checks.trying(f"defaults({arguments['split']!r})", "Return a Defaults"):
             defaults = problem.defaults(arguments["split"])
-        checks.require(
-            isinstance(defaults, Defaults), f"defaults returned a {type(defaults).__name__}", "Return a Defaults"
-        )
-        with checks.trying(
-            f"an environment with {where}",
-            "Correct `defaults`, or `searches_for` for a symmetry that is not the default",
-        ):
+        given = type(defaults).__name__
+        checks.require(isinstance(defaults, Defaults), f"defaults returned a {given}", "Return a Defaults")
+        remedy = "Correct `defaults`, or `searches_for` for a symmetry that is not the default"
+        with checks.trying(f"an environment with {where}", remedy):
             Settings.build(problem.name, problem=problem, **arguments)
             env = TeleportEnv(problem.name, problem=problem, **arguments)
             env.reset(seed=0)

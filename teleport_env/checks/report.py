@@ -117,13 +117,20 @@ class Checks:
 
     def returned(self, what: str, value: object, shape: Sequence[int], dtype: torch.dtype, remedy: str = "") -> None:
         """``value`` must be a tensor of that shape and precision without a graph."""
-        wanted = f"{dtype} {tuple(shape)} without a graph"
+        remedy = remedy or f"Return {dtype} {tuple(shape)} without a graph, one entry of the first axis per run"
         if isinstance(value, Tensor):
             graph = " with a graph" if value.requires_grad else ""
             right = value.shape == tuple(shape) and value.dtype == dtype and not graph
-            self.require(right, f"{what} is {value.dtype} {tuple(value.shape)}{graph}", remedy or f"Return {wanted}")
+            self.require(right, f"{what} is {value.dtype} {tuple(value.shape)}{graph}", remedy)
         else:
-            self.fail(f"{what} is a {type(value).__name__}", remedy or f"Return {wanted}")
+            self.fail(f"{what} is a {type(value).__name__}", remedy)
+
+    def finite(self, what: str, value: Tensor, remedy: str) -> None:
+        """Every number must be finite; the message names the first row ``(B, ...)`` in which one is not."""
+        broken = ~torch.isfinite(value)
+        if broken.any():
+            row = int(broken.nonzero()[0, 0])
+            self.fail(f"{what} is {float(value[broken][0])} in row {row}", remedy)
 
     def report(self) -> Report:
         return Report(self.subject, tuple(self.passed), tuple(self.notes))

@@ -167,11 +167,8 @@ def _check_found(checks: Checks, search: Search, problem: Problem, trial: _Trial
     moved, stays = found.moved, {"params": start.params, "loss": start.loss, "gradient": start.gradient}
     for name, like in {**stays, "rate_factor": start.learning_rate}.items():
         checks.returned(f"found.{name}", getattr(found, name), like.shape, like.dtype)
-    checks.require(
-        torch.equal(moved, found.status == int(Status.MOVED)),
-        "found.moved and found.status disagree",
-        "Leave `find` alone",
-    )
+    agree = torch.equal(moved, found.status == int(Status.MOVED))
+    checks.require(agree, "found.moved and found.status disagree", "Leave `find` alone")
     for name, like in stays.items():
         checks.require(
             identical(getattr(found, name)[~moved], like[~moved]),
@@ -302,11 +299,8 @@ def _check_search_rows(
     if search.objective != "any" or bool(torch.isfinite(spoiled.params[0]).all()):
         checks.require(~spoiled.moved[0], "it moved a run of NaN", "Leave `find` alone")
     for name in _FOUND:
-        checks.require(
-            identical(getattr(spoiled, name)[1:], getattr(trial.found, name)[1:]),
-            f"found.{name}: a run of NaN changes other rows",
-            remedy,
-        )
+        same = identical(getattr(spoiled, name)[1:], getattr(trial.found, name)[1:])
+        checks.require(same, f"found.{name}: a run of NaN changes other rows", remedy)
     checks.passed.append("a broken run harms nobody")
 
 
