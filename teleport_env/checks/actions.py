@@ -14,7 +14,7 @@ from teleport_env.symmetries.laws import SymmetryCase, symmetry_laws
 LARGEST_GROUP = 4096
 """Groups with more coordinates are not checked by `check_symmetry` itself: their laws take minutes."""
 
-GROUP_REMEDIES = {
+REMEDIES = {
     "identity_is_neutral": "Correct `identity` or `compose`",
     "composition_is_associative": "Correct `compose(second, first)`: the group's product, `first` done first",
     "exp_of_zero_is_the_identity": "Correct `exp`: xi = 0 is the identity; a discrete group (dim 0) raises TypeError",
@@ -26,14 +26,8 @@ GROUP_REMEDIES = {
     "matrices_are_a_homomorphism": "Correct `as_matrices`, or the order of factors in `compose`",
     "retract_agrees_to_first_order": "Correct `retract`, or leave it out: `exp` takes its place",
     "exp_is_twice_differentiable": "Avoid what has no derivative at 0 in `exp`, such as a norm or a division: use a series",
-    "rows_are_independent": ROUNDING_REMEDY,
-    "broken_rows_harm_nobody": SAFE_REMEDY,
     "scale_zero_samples_the_identity": "Correct `sample`: `scale` is how far from the identity",
     "precision_is_kept": "Make every tensor in the precision of the arguments",
-}
-"""What to do about a broken law; in the order in which they are reported."""
-
-SYMMETRY_REMEDIES = {
     "nothing_is_overwritten": "Let `act` return a new tensor and not write into its arguments",
     "identity_moves_nothing": "Correct `act`: the identity moves nothing; an action through a pseudo-inverse has to change "
     "the weights by a difference, w + (target - output) h^+, and not to build them anew",
@@ -47,7 +41,7 @@ SYMMETRY_REMEDIES = {
     "rows_are_independent": ROUNDING_REMEDY,
     "broken_rows_harm_nobody": SAFE_REMEDY,
 }
-"""What to do about a broken law; in the order in which they are reported."""
+"""What to do about a broken law of a group or of a symmetry; in the order in which they are reported."""
 
 
 def check_group(group: Group, seed: int = 0) -> Report:
@@ -60,7 +54,7 @@ def check_group(group: Group, seed: int = 0) -> Report:
     if not isinstance(group, Group):
         raise TypeError(f"check_group takes a Group, got {type(group).__name__}")
     checks = Checks(f"group {group.name}")
-    checks.laws(group_laws(group, seed), GROUP_REMEDIES)
+    checks.laws(group_laws(group, seed), REMEDIES)
     return checks.report()
 
 
@@ -123,7 +117,7 @@ def check_symmetry(
     )
     point = generic_point(problem, instance, batch)
     found = symmetry_laws(SymmetryCase(symmetry, problem.loss, point, instance, batch, seed=seed, length=length))
-    remedies = SYMMETRY_REMEDIES
+    remedies = REMEDIES
     if symmetry.data_dependent:
         condition = f"{remedies['loss_is_kept']}. `exact_when` says: {said.rstrip('.')}"
         remedies = {**remedies, "loss_is_kept": condition}

@@ -10,6 +10,7 @@ from teleport_env.problems import problem_from
 from teleport_env.problems.base import Problem
 from teleport_env.problems.data import MiniBatches
 from teleport_env.random import Streams, key_of
+from teleport_env.reading import known
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -27,10 +28,7 @@ def symmetry_of(symmetry: str | Symmetry, problem: Problem) -> Symmetry:
     """The symmetry, or the problem's own of that name; raises ValueError where there is none."""
     if isinstance(symmetry, Symmetry):
         return symmetry
-    if symmetry not in problem.symmetries:
-        known = ", ".join(map(repr, problem.symmetries)) or "none"
-        raise ValueError(f"{problem.name} has no symmetry {symmetry!r}; it has {known}")
-    return problem.symmetries[symmetry]
+    return problem.symmetries[known(f"the symmetry of {problem.name}", symmetry, problem.symmetries)]
 
 
 def streams_of(count: int, purpose: str | None = None) -> Streams:

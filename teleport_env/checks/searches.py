@@ -63,7 +63,7 @@ class _Batches:
 class _Trial:
     """One call of a search on some rows, with what it really evaluated."""
 
-    def __init__(self, search: Search, problem: Problem, symmetry: Symmetry, rate: float, origin: Start) -> None:
+    def __init__(self, search: Search, problem: Problem, origin: Start) -> None:
         self.counting = _Counting(problem)
         self.evaluator = Evaluator(self.counting.problem, origin.instance, origin.batch)
         self.source = None if problem.batch_size is None else _Batches(problem, origin.instance)
@@ -135,10 +135,10 @@ def check_search(
         streams=streams_of(count, "check_search"),
     )
     with checks.trying("find", "See `Search.propose`"):
-        trial = _Trial(search, problem, symmetry, rate, origin)
+        trial = _Trial(search, problem, origin)
     _check_found(checks, search, problem, trial)
-    _check_account(checks, search, problem, symmetry, trial)
-    _check_search_rows(checks, search, problem, symmetry, rate, origin, trial)
+    _check_account(checks, search, problem, trial)
+    _check_search_rows(checks, search, problem, origin, trial)
     if not bool(trial.found.moved.any()):
         statuses = sorted({Status(int(status)).name for status in trial.found.status})
         checks.note(f"no run moved from its start (status {', '.join(statuses)}), so that little could be checked")
@@ -248,7 +248,7 @@ def _check_objective(
     checks.passed.append(f"never worsens its objective {search.objective!r}")
 
 
-def _check_account(checks: Checks, search: Search, problem: Problem, symmetry: Symmetry, trial: _Trial) -> None:
+def _check_account(checks: Checks, search: Search, problem: Problem, trial: _Trial) -> None:
     """Everything evaluated was charged, and no more than the price."""
     for name, real in (("forward", trial.counting.forward), ("gradient", trial.counting.gradient)):
         charged = float(trial.booked(name).sum())
@@ -259,7 +259,7 @@ def _check_account(checks: Checks, search: Search, problem: Problem, symmetry: S
         )
     flops = problem.gradient_flops(trial.start.instance, problem.batch_size)
     with checks.trying("price", "Return Counts of floats: the most that one run can pay"):
-        price = search.price(problem, symmetry)
+        price = search.price(problem, trial.start.symmetry)
         most = float(price.cost(flops))
     checks.require(math.isfinite(most) and most >= 0, f"price is {most}", "Return a finite price")
     for field in fields(Counts):
@@ -272,22 +272,20 @@ def _check_account(checks: Checks, search: Search, problem: Problem, symmetry: S
     checks.passed += ["charges what it evaluates", f"charges no more than its price of {most:.3g} gradients"]
 
 
-def _check_search_rows(
-    checks: Checks, search: Search, problem: Problem, symmetry: Symmetry, rate: float, origin: Start, trial: _Trial
-) -> None:
+def _check_search_rows(checks: Checks, search: Search, problem: Problem, origin: Start, trial: _Trial) -> None:
     count = len(origin)
     remedy = "Row i of the answer may depend on row i of the start, and on row i of start.streams, alone"
     for row in (0, count - 1):
         only = torch.tensor([row], device="cpu")
-        alone = _Trial(search, problem, symmetry, rate, _rows(origin, only))
+        alone = _Trial(search, problem, _rows(origin, only))
         for name in _FOUND:
             together = getattr(trial.found, name)[row]
             checks.same_row(f"found.{name}", getattr(alone.found, name)[0], together, row, count, remedy)
         for field in fields(Counts):
+            one, among = float(alone.booked(field.name)[0]), float(trial.booked(field.name)[row])
             checks.require(
-                abs(float(alone.booked(field.name)[0]) - float(trial.booked(field.name)[row])) < 1e-9,
-                f"row {row} is charged {float(alone.booked(field.name)[0]):g} ({field.name}) alone and "
-                f"{float(trial.booked(field.name)[row]):g} among {count}",
+                abs(one - among) < 1e-9,
+                f"row {row} is charged {one:g} ({field.name}) alone and {among:g} among {count}",
                 "Charge (R,) amounts where runs differ in what is evaluated for them",
             )
     checks.passed.append("rows are independent")
@@ -295,7 +293,7 @@ def _check_search_rows(
     for tensor in (broken.params, broken.loss, broken.gradient):
         tensor[0] = torch.nan
     with checks.trying("find with one run of NaN", SAFE_REMEDY):
-        spoiled = _Trial(search, problem, symmetry, rate, broken).found
+        spoiled = _Trial(search, problem, broken).found
     if search.objective != "any" or bool(torch.isfinite(spoiled.params[0]).all()):
         checks.require(~spoiled.moved[0], "it moved a run of NaN", "Leave `find` alone")
     for name in _FOUND:

@@ -227,8 +227,7 @@ class Symmetry(ABC):
 
         1 where both are matrix products of about one size. `teleport_env.ledger` says how the constants were measured.
 
-        Args:
-            gradient_flops: Floating-point operations of one gradient of one run.
+        ``gradient_flops`` are the floating-point operations of one gradient of one run.
         """
         return 1.0
 

@@ -65,8 +65,7 @@ class Factors(NamedTuple):
 
     def inverse(self) -> Tensor:
         """``h^+`` ``(B, n, m)``."""
-        solution: Tensor = torch.linalg.solve_triangular(self.r, self.q.mT, upper=True)
-        return solution.contiguous()
+        return torch.linalg.solve_triangular(self.r, self.q.mT, upper=True).contiguous()
 
     def inverse_times(self, matrix: Tensor) -> Tensor:
         """``h^+ matrix`` ``(B, n, k)`` for ``matrix`` ``(B, m, k)``."""

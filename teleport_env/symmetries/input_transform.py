@@ -29,8 +29,6 @@ class InputTransform(Symmetry):
     Flops: the inverse ``2 m^3`` and ``W_1 g^-1`` ``2 k m^2`` for ``W_1`` ``(k, m)``. Moving ``n`` inputs takes ``2 m^2 n``
     more, which is up to the engine because only it knows how many there are.
 
-    The ascent direction is the base class's: it differentiates this action alone.
-
     Args:
         model: The network, or its layout.
         name: What a user types for ``symmetry=``.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -148,10 +149,7 @@ class LinearPairs(PairSymmetry):
         super().__init__(layers, name, GL)
         if not layers.bias:  # nothing moves a bias's column, which a smaller chain would have no place for
             self.shortcut = LinearChain(layers, gradient_rank)
-        self.move_flops = sum(
-            2.0 * width**3 + 2.0 * width**2 * (layers.shapes[index][1] + layers.shapes[index + 1][0])
-            for index, width in enumerate(layers.hidden)
-        )
+        self.move_flops = sum(2.0 * k**3 + 2.0 * k**2 * (m + p) for (k, m), (p, _) in pairwise(layers.shapes))
         self.gradient_flops = self.move_flops
         # two Gram matrices a pair: the same products without the inverse
         self.direction_flops = self.move_flops - sum(2.0 * width**3 for width in layers.hidden)
