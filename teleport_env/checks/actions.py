@@ -89,9 +89,8 @@ def check_symmetry(
     problem = problem_of(problem)
     symmetry = symmetry_of(symmetry, problem)
     checks = Checks(f"symmetry {symmetry.name!r} of {problem.name}")
-    checks.require(
-        isinstance(getattr(symmetry, "group", None), Group), "`group` is no Group", "Set it in the constructor"
-    )
+    has_group = isinstance(getattr(symmetry, "group", None), Group)
+    checks.require(has_group, "`group` is no Group", "Set it in the constructor")
     said = getattr(symmetry, "exact_when", "")
     checks.require(
         isinstance(said, str) and said.strip() != "",

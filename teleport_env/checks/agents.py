@@ -37,9 +37,8 @@ def check_agent(agent: Any, problem_name: str = DEFAULT_PROBLEM, count: int = 5,
 
         agent = agent_from(agent)
     checks = Checks(f"agent {getattr(agent, 'name', '') or type(agent).__name__} on {problem_name}")
-    checks.require(
-        callable(getattr(agent, "predict", None)), "it has no `predict`", "Derive from teleport_env.agents.Agent"
-    )
+    able = callable(getattr(agent, "predict", None))
+    checks.require(able, "it has no `predict`", "Derive from teleport_env.agents.Agent")
     wanted = {**arguments, **getattr(agent, "environment", {})}
     with checks.trying("making its environment", "Correct the agent's `environment`: keyword arguments of gym.make"):
         env = TeleportVectorEnv(problem_name, count, autoreset_mode="Disabled", **wanted)
@@ -78,11 +77,8 @@ def _play(checks: Checks, agent: Any, env: TeleportVectorEnv) -> tuple[list[np.n
         ):
             action, after = agent.predict(observation, state, begins)
         checks.require(np.array_equal(observation, given), "predict writes into the observation", "Copy it first")
-        checks.require(
-            _same_state(state, kept),
-            f"predict writes into the state it is given (action {len(played)})",
-            "Return new arrays: the caller may play on from the old state",
-        )
+        wrong = f"predict writes into the state it is given (action {len(played)})"
+        checks.require(_same_state(state, kept), wrong, "Return new arrays: the caller may play on from the old state")
         action = np.asarray(action)
         checks.require(
             action.shape == (count,) and np.issubdtype(action.dtype, np.integer),
@@ -92,13 +88,11 @@ def _play(checks: Checks, agent: Any, env: TeleportVectorEnv) -> tuple[list[np.n
         outside = [value for value in action.tolist() if not space.contains(np.int64(value))]
         remedy = "Choose actions of the menu that the agent asks for"
         checks.require(not outside, f"predict chose {outside[:1]}, outside {space}", remedy)
-        if isinstance(after, dict):
-            for name, values in after.items():
-                checks.require(
-                    isinstance(values, np.ndarray) and values.shape[:1] == (count,),
-                    f"state[{name!r}] is no array with leading axis {count}",
-                    "Remember one entry a run",
-                )
+        for name, values in after.items() if isinstance(after, dict) else ():
+            right = isinstance(values, np.ndarray) and values.shape[:1] == (count,)
+            checks.require(
+                right, f"state[{name!r}] is no array with leading axis {count}", "Remember one entry per run"
+            )
         with checks.trying("predict for one run", "An observation (F,) is one run: return one action"):
             single, alone_state = agent.predict(observation[0], alone_state, begins[:1])
         shape = np.shape(single)

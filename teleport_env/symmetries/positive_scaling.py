@@ -98,7 +98,6 @@ class ScalingSymmetry(PairSymmetry):
         layers: Layout of the network.
         activation: Of its hidden layers.
         name: What a user types for ``symmetry=``.
-        unchecked: Accept any activation, to show that the action then does not keep the loss.
 
     Raises:
         ValueError: The activation is not homogeneous, or the network has no hidden layer.
@@ -112,10 +111,8 @@ class ScalingSymmetry(PairSymmetry):
         layers: Layers,
         activation: Activation = Identity(),  # noqa: B008 (immutable)
         name: str = "scaling",
-        *,
-        unchecked: bool = False,
     ) -> None:
-        if not (activation.homogeneous or unchecked):
+        if not activation.homogeneous:
             raise ValueError(
                 f"scaling needs a homogeneous activation (one of {', '.join(map(repr, homogeneous_names()))}), got "
                 f"{activation.name!r}: use 'general_linear' or 'permutation' with it"

@@ -207,7 +207,7 @@ def test_more_examples_than_units_are_not_exact(form: str) -> None:
 
 def test_scaling_fails_for_an_activation_that_is_not_homogeneous() -> None:
     def unchecked(net) -> ScalingSymmetry:  # type: ignore[no-untyped-def]
-        return ScalingSymmetry(net.layers, net.activation, unchecked=True)
+        return ScalingSymmetry(net.layers)
 
     assert not loss_is_kept(network_toy(unchecked, network((3, 4, 2), "tanh"), 5).case()).ok
     assert loss_is_kept(network_toy(unchecked, network((3, 4, 2), "relu"), 5).case()).ok
