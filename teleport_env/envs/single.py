@@ -12,7 +12,7 @@ from torch import Tensor
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
 from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, read_options, read_seed
 from teleport_env.envs.episodes import Episodes
-from teleport_env.envs.history import History
+from teleport_env.envs.rendering import History, draw
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.random import Streams
@@ -130,8 +130,6 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
             gym.logger.warn("render() needs render_mode='rgb_array' at make()")
             return None
         self._need_reset("render()")
-        from teleport_env.envs.rendering import draw
-
         return draw(self._history, self.episodes, 0)
 
     # -- beyond Gymnasium ----------------------------------------------------------------------------------------------

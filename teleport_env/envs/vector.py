@@ -15,7 +15,7 @@ from torch import Tensor
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
 from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, read_options, read_seeds
 from teleport_env.envs.episodes import Episodes
-from teleport_env.envs.history import History
+from teleport_env.envs.rendering import History, draw
 from teleport_env.envs.settings import OUTPUTS, Settings
 from teleport_env.fast.upcoming import Upcoming
 from teleport_env.problems import DEFAULT_PROBLEM
@@ -151,8 +151,6 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             gym.logger.warn("render() needs render_mode='rgb_array' at make_vec()")
             return None
         self._need_reset("render()")
-        from teleport_env.envs.rendering import draw
-
         return tuple(draw(self._history, self.episodes, row) for row in range(self.num_envs))
 
     # -- beyond Gymnasium ----------------------------------------------------------------------------------------------
