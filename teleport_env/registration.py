@@ -36,10 +36,12 @@ def register_problem(name: str, factory: Callable[..., Problem]) -> str:
         The id.
 
     Raises:
-        ValueError: The name cannot stand in an id.
+        ValueError: The name cannot stand in an id, or the factory cannot be called.
     """
     if not isinstance(name, str) or not name or not all(letter.isalnum() or letter == "_" for letter in name):
         refuse("a problem's name", "letters, digits and underscores", name)
+    if not callable(factory):
+        refuse(f"the factory of {name}", "a Problem class, or a function that builds a Problem", factory)
     PROBLEMS[name] = factory
     env_id = id_of(name)
     if env_id not in gym.registry:  # the id does not change with the factory, and Gymnasium warns of overriding

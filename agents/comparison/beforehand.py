@@ -13,7 +13,7 @@ from teleport_env.envs.settings import Settings
 from teleport_env.files import check_file, check_folder
 from teleport_env.problems import PROBLEMS
 from teleport_env.problems.base import SPLITS
-from teleport_env.reading import integer, known, read_fields, refuse
+from teleport_env.reading import entries, integer, known, read_fields, refuse
 
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
@@ -38,10 +38,12 @@ def check_settings(asked: Any, **least: int) -> None:
         integer("jobs (-1: one per core)", asked.jobs, 1, MOST)
     check_backend(asked.backend)
     object.__setattr__(asked, "split", known("split", asked.split, SPLITS))
-    if isinstance(asked.problems, str):
-        refuse("problems", "a list of names", asked.problems)
-    object.__setattr__(asked, "problems", tuple(known("problem", name, PROBLEMS) for name in asked.problems))
-    object.__setattr__(asked, "policies", tuple(map(Path, asked.policies)))
+    problems = entries("problems", asked.problems, "names")
+    object.__setattr__(asked, "problems", tuple(known("problem", name, PROBLEMS) for name in problems))
+    policies = entries("policies", asked.policies, "files")
+    if not all(isinstance(file, str | Path) for file in policies):
+        refuse("policies", "a list of files", asked.policies)
+    object.__setattr__(asked, "policies", tuple(map(Path, policies)))
     for name in ("problems", "policies"):
         given = getattr(asked, name)
         if len(set(given)) < len(given):

@@ -33,6 +33,7 @@ from teleport_env.agents.tuning.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
+from teleport_env.reading import entries
 
 if TYPE_CHECKING:
     from teleport_env.agents.comparison.report import Drawing
@@ -83,6 +84,7 @@ class Study:
 
     def __post_init__(self) -> None:
         check_settings(self, instances=1, seeds=1, tuning_instances=0)
+        object.__setattr__(self, "agents", tuple(entries("agents", self.agents, "names")))
 
 
 def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, Any]:

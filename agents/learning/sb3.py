@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
+from teleport_env.reading import integer
 
 Indices = int | Iterable[int] | None
 
@@ -72,7 +73,7 @@ class SB3VecEnv(VecEnv):
         """Seeds for the next `reset`, one a row; not ``seed + i``, under which neighbouring seeds share rows."""
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        self._seeds = [*seeds_of_rows(seed, self.num_envs)]
+        self._seeds = [*seeds_of_rows(integer("seed", seed, least=0), self.num_envs)]
         return self._seeds
 
     def reset(self) -> np.ndarray:

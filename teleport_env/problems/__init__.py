@@ -19,7 +19,7 @@ from teleport_env.problems.mlp_regression import MLPRegression
 from teleport_env.problems.mnist import MNIST, MNISTSmall
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
-from teleport_env.reading import arguments, known
+from teleport_env.reading import arguments, known, refuse, shown
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
     "Ellipse": Ellipse,
@@ -49,9 +49,12 @@ def problem_from(name: str, **settings: Any) -> Problem:
     name = known("problem", name, PROBLEMS, "Your own is added by teleport_env.register_problem(name, factory)")
     read = arguments(f"problem {name!r}", PROBLEMS[name], settings)
     try:
-        return PROBLEMS[name](**read)
+        made = PROBLEMS[name](**read)
     except TypeError as error:  # a setting that is missing
-        raise ValueError(f"{name} cannot be built with {settings}: {error}") from error
+        raise ValueError(f"{name} cannot be built with {shown(settings)}: {error}") from error
+    if not isinstance(made, Problem):
+        refuse(f"what the factory of {name} returns", "a Problem", made)
+    return made
 
 
 __all__ = [

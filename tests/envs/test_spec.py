@@ -13,6 +13,8 @@ from gymnasium.envs.registration import EnvSpec
 
 import teleport_env
 from envs.cases import IDS
+from teleport_env.envs import TeleportEnv
+from teleport_env.problems import PROBLEMS
 
 KWARGS: dict[str, Any] = {
     "split": "validation",
@@ -37,6 +39,15 @@ def test_import_registers_every_problem_once() -> None:
         register_all()
     assert [str(w.message) for w in seen] == ["sentinel"]
     assert dict(gym.registry) == before
+
+
+def test_what_makes_no_problem_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="the factory of Nothing must be a Problem class, .*, got 5"):
+        teleport_env.register_problem("Nothing", 5)  # type: ignore[arg-type]
+    assert "Nothing" not in PROBLEMS
+    monkeypatch.setitem(PROBLEMS, "Nothing", lambda: 5)
+    with pytest.raises(ValueError, match="what the factory of Nothing returns must be a Problem, got 5"):
+        TeleportEnv("Nothing")
 
 
 @pytest.mark.parametrize("env_id", IDS)

@@ -119,6 +119,15 @@ def test_errors_come_before_the_work(tmp_path: Path) -> None:
         run_study(Study(agents=("evry",), out=tmp_path))
     with pytest.raises(ValueError, match="instances"):
         Study(instances=0)
+    for name, value in (
+        ("problems", 5),
+        ("problems", "Booth"),
+        ("policies", 5),
+        ("policies", [5]),
+        ("agents", "never"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be a list of (names|files), got "):
+            Study(**{name: value})  # type: ignore[arg-type]
 
 
 def test_a_trained_policy_is_played_where_it_knows_the_problem_and_its_decisions_are_drawn(

@@ -370,3 +370,6 @@ def test_only_same_step_environments_are_taken() -> None:
         SB3VecEnv("Teleport/Booth-v0", 2, action_mode="hybrid")
     with pytest.raises(TypeError, match="got TeleportEnv"):
         SB3VecEnv(TeleportEnv("Booth"))
+    for seed in (-1, 1.5, "a"):
+        with pytest.raises(ValueError, match="seed must be an integer of at least 0, got"):
+            SB3VecEnv(made).seed(seed)  # type: ignore[arg-type]
