@@ -35,12 +35,7 @@ TINY: dict[Any, float] = {
 """The smallest normal number of a precision, of tensors or of NumPy."""
 
 
-_NUMPY_TYPES = {
-    torch.float64: np.float64,
-    torch.float32: np.float32,
-    torch.int64: np.int64,
-    torch.bool: np.bool_,
-}
+_NUMPY_TYPES = {torch.float64: np.float64, torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}
 
 _FEW = 1 << 18  # multiplications up to which a product is quicker in NumPy, whose library does not use threads below
 _BUFFER = 1 << 12  # numbers of a run up to which einsum's buffer, 8192 of all runs, does not cut a run's sum

@@ -156,9 +156,8 @@ class AdaGrad(Optimizer):
 
     def update(self, step: Step) -> tuple[Tensor, State]:
         square_sum = torch.addcmul(step.state["square_sum"], step.gradient, step.gradient)
-        return _descend(step.params, step.learning_rate, step.gradient / square_sum.sqrt().add_(self.eps)), {
-            "square_sum": square_sum
-        }
+        direction = step.gradient / square_sum.sqrt().add_(self.eps)
+        return _descend(step.params, step.learning_rate, direction), {"square_sum": square_sum}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +173,10 @@ class RMSProp(Optimizer):
         return {"square_mean": torch.zeros_like(params)}
 
     def update(self, step: Step) -> tuple[Tensor, State]:
-        square_mean = (step.state["square_mean"] * self.alpha).addcmul_(
-            step.gradient, step.gradient, value=1.0 - self.alpha
-        )
-        return _descend(step.params, step.learning_rate, step.gradient / square_mean.sqrt().add_(self.eps)), {
-            "square_mean": square_mean
-        }
+        gradient = step.gradient
+        square_mean = (step.state["square_mean"] * self.alpha).addcmul_(gradient, gradient, value=1.0 - self.alpha)
+        direction = gradient / square_mean.sqrt().add_(self.eps)
+        return _descend(step.params, step.learning_rate, direction), {"square_mean": square_mean}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,20 +335,12 @@ class LineSearch(Optimizer):
         return params, {"factor": factor}
 
     def _search(self, step: Step, direction: Tensor, decrease: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Search along ``-direction`` ``(B, P)``.
-
-        Args:
-            decrease: ``<g, direction>`` ``(B,)``, the rate at which the loss falls along it.
-
-        Returns:
-            Parameters ``(B, P)``, factor ``(B,)`` and which runs found a step ``(B,)`` bool.
-        """
+        """Parameters, factor and which runs found a step along ``-direction``; ``decrease``: ``<g, direction>``."""
         searching = (decrease > 0) & torch.isfinite(decrease) & torch.isfinite(step.loss)
         if step.mask is not None:
             searching = searching & step.mask
-        factor = torch.where(
-            searching, (step.state["factor"] * self.growth).clamp_(*_FACTOR_RANGE), step.state["factor"]
-        )
+        first = (step.state["factor"] * self.growth).clamp_(*_FACTOR_RANGE)
+        factor = torch.where(searching, first, step.state["factor"])
         params, found = step.params.clone(), torch.zeros_like(searching)
         for _ in range(self.max_halvings + 1):
             if not bool(searching.any()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,8 +83,7 @@ class Progress:
     @classmethod
     def of(cls, blocks: Blocks) -> Progress:
         """The numbers that lie in ``blocks``."""
-        rows: dict[str, Tensor] = {name: blocks.floats[i] for i, name in enumerate(FLOATS)}
-        rows |= {name: blocks.integers[i] for i, name in enumerate(INTEGERS)}
+        rows = dict(zip(FLOATS + INTEGERS, (*blocks.floats, *blocks.integers), strict=True))
         rows["diverged"] = blocks.diverged
         return cls(**{f.name: rows[f.name] for f in fields(cls)})
 
@@ -105,8 +105,7 @@ AT = {name: row for row, name in enumerate(FLOATS)} | {name: row for row, name i
 _COUNTED = AT["teleports"]  # integers that every step raises come before this one
 
 
-@dataclass
-class Blocks:
+class Blocks(NamedTuple):
     """The memory of `Progress`.
 
     Attributes:
@@ -127,43 +126,14 @@ class Blocks:
             torch.zeros(count, dtype=torch.bool, device=device),
         )
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.floats, self.integers, self.diverged
-
-    def clone(self) -> Blocks:
-        return Blocks(*(tensor.clone() for tensor in self.tensors()))
-
-    def copy_from(self, other: Blocks) -> None:
-        """Overwrite this memory; everybody's views of it stay good."""
-        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
-            mine.copy_(theirs)
-
     def select(self, rows: Tensor) -> Blocks:
         """Some runs, in memory of their own."""
-        return Blocks(*(tensor[..., rows] for tensor in self.tensors()))
+        return Blocks(*(tensor[..., rows] for tensor in self))
 
-    def put(self, rows: Tensor, part: Blocks) -> None:
-        """Write back what `select` gave."""
-        for mine, theirs in zip(self.tensors(), part.tensors(), strict=True):
+    def put(self, rows: Tensor | slice, part: Blocks) -> None:
+        """Overwrite some runs by as many others; views of this memory stay good."""
+        for mine, theirs in zip(self, part, strict=True):
             mine[..., rows] = theirs
-
-
-class Columns:
-    """Parameters and gradients of small problems, ``(P, B)`` each, column by column of ``(B, P)``.
-
-    Attributes:
-        params: The parameters.
-        work: ``(4, P, B)``: gradient, new gradient, minus the change of the gradient, minus the update.
-    """
-
-    def __init__(self, blocks: Blocks, size: int) -> None:
-        count, floats = blocks.floats.shape[1], blocks.floats
-        self.params = torch.zeros(size, count, dtype=floats.dtype, device=floats.device)
-        self.work = torch.zeros(4, size, count, dtype=floats.dtype, device=floats.device)
-
-    @property
-    def gradient(self) -> Tensor:
-        return self.work[0]
 
 
 class Bookkeeper:
@@ -171,7 +141,8 @@ class Bookkeeper:
 
     Args:
         blocks: The numbers' memory.
-        columns: The runs' parameters and gradients where these are small, else None.
+        columns: ``(5, P, B)`` for runs with few parameters, else None: parameters, gradient, new gradient, minus the change
+            of the gradient, minus the update.
 
     Attributes:
         xp: What it works with.
@@ -182,7 +153,7 @@ class Bookkeeper:
         some_diverged: False if no run here has diverged, true if one may have.
     """
 
-    def __init__(self, blocks: Blocks, columns: Columns | None = None) -> None:
+    def __init__(self, blocks: Blocks, columns: Tensor | None = None) -> None:
         self.blocks = blocks
         self.xp = xp = arrays_of(blocks.floats.device)
         dtype, count = blocks.floats.dtype, blocks.floats.shape[1]
@@ -204,10 +175,9 @@ class Bookkeeper:
         self._sane = xp.empty(floats, count, dtype=torch.bool)
         self._finite = xp.empty(floats, count, dtype=torch.bool)
         if columns is not None:
-            self.params, self.work = xp.view(columns.params), xp.view(columns.work)
-            self.gradient, self.new_gradient, self.turned, self.update = self.work
-            self._both = self.work[1:3]
-            size = columns.params.shape[0]
+            self.params, self.gradient, self.new_gradient, self.turned, self.update = xp.view(columns)
+            self._both = xp.view(columns)[2:4]
+            size = columns.shape[1]
             self._products = xp.empty(floats, 2, size, count, dtype=dtype)
             self.scratch = self._products[0]
             self._chain, self._two_chains = list(self.scratch), [self._products[:, k] for k in range(size)]

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from teleport_env.groups.base import Element, map_element
-from teleport_env.optimizers import Optimizer, row_dot
+from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.progress import SMALLEST, Progress
 from teleport_env.random import Streams, fold_in
+from teleport_env.reading import known
 from teleport_env.searches import Search, search_from
 from teleport_env.searches.base import Found, Start, Status, judged
 from teleport_env.searches.moves import moved_by, price_of_move
@@ -39,14 +40,10 @@ class Runs(SteppingRuns):
     Args:
         problem: The problem.
         count: ``B``.
-        split: The split its instances come from.
-        optimizer: Name, dict or `Optimizer`: what a step does.
-        learning_rate: Base learning rate.
         symmetry: Name of one of the problem's symmetries; None: no teleports.
         searches: The menu of teleports: names, dicts or `Search` objects.
         on_teleport: ``"keep"`` or ``"reset"``: what becomes of the optimizer's state after a teleport that moved.
-        dtype: Precision of everything but the ledger.
-        device: Where everything is computed.
+        settings: The other arguments of `SteppingRuns`.
 
     Attributes:
         data_element: For symmetries that move data: the composition of all moves so far (Algorithm 3), else None.
@@ -62,30 +59,22 @@ class Runs(SteppingRuns):
         problem: Problem,
         count: int,
         *,
-        split: str = "train",
-        optimizer: str | dict[str, Any] | Optimizer = "gd",
-        learning_rate: float,
         symmetry: str | None = None,
         searches: Sequence[str | dict[str, Any] | Search] = (),
         on_teleport: str = "keep",
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str = "cpu",
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            problem, count, split=split, optimizer=optimizer, learning_rate=learning_rate, dtype=dtype, device=device
+        super().__init__(problem, count, **settings)
+        self.on_teleport = known("on_teleport", on_teleport, ("keep", "reset"))
+        symmetries = problem.symmetries
+        self.symmetry = (
+            None if symmetry is None else symmetries[known(f"symmetry of {problem.name}", symmetry, symmetries)]
         )
-        if on_teleport not in ("keep", "reset"):
-            raise ValueError(f"on_teleport must be 'keep' or 'reset', got {on_teleport!r}")
-        if symmetry is not None and symmetry not in problem.symmetries:
-            known = ", ".join(map(repr, problem.symmetries)) or "none"
-            raise ValueError(f"{problem.name} has no symmetry {symmetry!r}; it has {known}")
-        self.symmetry = None if symmetry is None else problem.symmetries[symmetry]
         self.searches = tuple(search_from(search) for search in searches)
         if self.searches and self.symmetry is None:
             raise ValueError(f"{problem.name} has no symmetry to search over; give searches=()")
         for search in self.searches:
             search.check(problem, self._symmetry)
-        self.on_teleport = on_teleport
         self.data_element: Element | None = None
 
     @property
@@ -229,11 +218,7 @@ class Runs(SteppingRuns):
 
     @staticmethod
     def _assign(target: Element, rows: Tensor, value: Element) -> None:
-        def put(part: Tensor, new: Tensor) -> Tensor:
-            part[rows] = new
-            return part
-
-        map_element(put, target, value)
+        map_element(lambda part, new: part.index_put_((rows,), new), target, value)
 
     def _reset_optimizer(self, rows: Tensor) -> None:
         if len(rows):

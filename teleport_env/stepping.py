@@ -25,7 +25,8 @@ from teleport_env.ledger import FORWARD, GRADIENT, Ledger
 from teleport_env.optimizers import GradientDescent, Optimizer, State, Step, optimizer_from, row_dot
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.data import MiniBatches
-from teleport_env.progress import AT, COLUMNS, Blocks, Bookkeeper, Columns, Memory, Progress
+from teleport_env.progress import AT, COLUMNS, Blocks, Bookkeeper, Memory, Progress
+from teleport_env.reading import integer, number
 
 RATE_RANGE = 1024.0
 """The learning rate stays within this factor of its base, above and below."""
@@ -77,21 +78,17 @@ class SteppingRuns:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
-        if not learning_rate > 0 or learning_rate == float("inf"):
-            raise ValueError(f"learning_rate must be a positive number, got {learning_rate}")
         self.problem = problem
-        self.count = count
+        self.count = count = integer("count", count, least=1)
         self.split = split
         self.optimizer = optimizer_from(optimizer)
-        self.base_rate = float(learning_rate)
+        self.base_rate = number("learning_rate", learning_rate, above=0)
         self.dtype = dtype
         self.device = torch.device(device)
         self.everyone = torch.ones(count, dtype=torch.bool, device=self.device)
         self.keys = torch.zeros(count, dtype=torch.int64, device=self.device)
         self._blocks = Blocks.empty(count, dtype, self.device)
-        self._columns: Columns | None = None  # parameters and gradients, where there are few
+        self._columns: Tensor | None = None  # parameters and gradients, where there are few: see `Bookkeeper`
         self._wire()
         self.changes = 0
         self.plain = False
@@ -113,11 +110,11 @@ class SteppingRuns:
         self.optimizer_count = self._blocks.integers[AT["updates"]]
         self.books = Bookkeeper(self._blocks, self._columns)
         if self._columns is not None:
-            self.params, self.gradient = self._columns.params.t(), self._columns.gradient.t()
+            self.params, self.gradient = self._columns[0].t(), self._columns[1].t()
 
     def __getstate__(self) -> dict[str, Any]:
         # a copied view would be memory of its own
-        views = {"progress", "optimizer_count", "books"} | ({"params", "gradient"} if self._columns else set())
+        views = {"progress", "optimizer_count", "books"} | (set() if self._columns is None else {"params", "gradient"})
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -127,7 +124,7 @@ class SteppingRuns:
     def memory(self) -> Memory:
         """All that a step changes."""
         view = self.books.xp.view
-        columns = [view(tensor) for tensor in (*self._blocks.tensors(), self.ledger.accounts)]
+        columns = [view(tensor) for tensor in (*self._blocks, self.ledger.accounts)]
         rows = [self.optimizer_state[name] for name in sorted(self.optimizer_state)]
         if self.batch is not None:
             rows.append(self.batch)
@@ -175,7 +172,7 @@ class SteppingRuns:
         self.keys[at] = keys.to(self.device)
         for name, empty in self.optimizer.init(start).items():
             self.optimizer_state[name][at] = empty
-        for memory in (*self._blocks.tensors(), self.ledger.accounts):
+        for memory in (*self._blocks, self.ledger.accounts):
             memory[..., at] = 0
         p = self.progress
         p.learning_rate[at] = self.base_rate
@@ -183,7 +180,7 @@ class SteppingRuns:
         self._draw_batches(rows)
         evaluator = Evaluator(self.problem, fresh, None if self.batch is None else self.batch[at])
         # A row's result does not depend on the layout, but a row of a matrix of columns is slow to read.
-        loss, gradient = evaluator.loss_and_gradient(start.t().contiguous().t() if self._columns else start)
+        loss, gradient = evaluator.loss_and_gradient(start if self._columns is None else start.t().contiguous().t())
         self.gradient[at] = gradient
         self.ledger.charge(rows, evaluator.counts)
         norm2 = row_dot(gradient, gradient)
@@ -206,7 +203,7 @@ class SteppingRuns:
             self.params, self.gradient = params.clone(), torch.zeros_like(params)
         else:
             if self._columns is None:
-                self._columns = Columns(self._blocks, params.shape[1])
+                self._columns = params.new_zeros(5, params.shape[1], self.count)
                 self._wire()
             self.params.copy_(params)
         self.optimizer_state = {name: t.clone() for name, t in self.optimizer.init(self.params).items()}
@@ -281,9 +278,8 @@ class SteppingRuns:
         self.ledger.charge(None, evaluator.counts)
         self.optimizer_state, self.batch = state, evaluator.batch
         if self._columns is not None:
-            work = self._columns.work
-            torch.sub(self._columns.params, moved.t(), out=work[3])
-            work[1].copy_(gradient.t())
+            torch.sub(self._columns[0], moved.t(), out=self._columns[4])
+            self._columns[2].copy_(gradient.t())
             p.loss.copy_(loss)
             self.params.copy_(moved)
             self.books.book_columns()
@@ -338,7 +334,7 @@ class SteppingRuns:
                 "keys": self.keys.clone(),
                 "batch": None if self.batch is None else self.batch.clone(),
                 "optimizer_state": {name: t.clone() for name, t in self.optimizer_state.items()},
-                "blocks": self._blocks.clone(),
+                "blocks": Blocks(*map(Tensor.clone, self._blocks)),
                 "ledger": self.ledger.accounts.clone(),
             }
         )
@@ -355,6 +351,6 @@ class SteppingRuns:
         self.keys = saved["keys"].clone()
         self.batch = None if saved["batch"] is None else saved["batch"].clone()
         self.optimizer_state = {name: tensor.clone() for name, tensor in saved["optimizer_state"].items()}
-        self._blocks.copy_from(saved["blocks"])
+        self._blocks.put(slice(None), saved["blocks"])
         self.ledger.accounts.copy_(saved["ledger"])
         self._changed()

@@ -234,7 +234,7 @@ def test_number_of_tensors_is_flat_over_many_steps() -> None:
 
 def test_errors() -> None:
     problem = problem_from("Rosenbrock")
-    with pytest.raises(ValueError, match="no symmetry 'scaling'"):
+    with pytest.raises(ValueError, match="symmetry of Rosenbrock must be one of 'rotation', got 'scaling'"):
         Runs(problem, 1, learning_rate=0.1, symmetry="scaling")
     with pytest.raises(ValueError, match="count"):
         Runs(problem, 0, learning_rate=0.1)

@@ -55,10 +55,8 @@ def inverse_undoes(case: Case) -> Verdict:
     """``a^-1 a = e = a a^-1``."""
     a, e = case.element("a"), case.identity()
     inverse, compose = case.group.inverse(a), case.group.compose
-    return _first_failure(
-        case.equal(compose(inverse, a), e, "a^-1 a is not e"),
-        case.equal(compose(a, inverse), e, "a a^-1 is not e"),
-    )
+    one, other = compose(inverse, a), compose(a, inverse)
+    return _first_failure(case.equal(one, e, "a^-1 a is not e"), case.equal(other, e, "a a^-1 is not e"))
 
 
 def inverse_reverses_products(case: Case) -> Verdict:

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from teleport_env.groups.base import Element, Group, single
 
-_DEGREE = 16  # in blocks of four: three products for the powers, three for the blocks
-_COEFFICIENTS = [1.0 / math.factorial(j) for j in range(_DEGREE + 1)]
-_POLYNOMIAL_PRODUCTS = 6
+_COEFFICIENTS = [1.0 / math.factorial(j) for j in range(17)]
+_POLYNOMIAL_PRODUCTS = 6  # in blocks of four: three products for the powers, three for the blocks
 # The polynomial's relative error |X|^16 / 17! is below 2^-53 up to this 1-norm.
 _LARGEST_NORM = 0.8
 _COUNTED_SQUARINGS = 3

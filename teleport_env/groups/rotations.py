@@ -61,11 +61,6 @@ class SO2(_Rotations):
         """The ``xi`` ``(B, 1)`` of skew matrices ``(B, 2, 2)``; inverse of `algebra`."""
         return single(matrix)[:, 1, 0][:, None]
 
-    def angle(self, element: Element) -> Tensor:
-        """The angle ``(B,)`` in ``(-pi, pi]``. Its last bit may depend on ``B`` (atan2): for reports, not for runs."""
-        matrix = single(element)
-        return torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0])
-
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
         """An angle uniform on ``scale * [-pi, pi)``; uniform on the group (Haar) from ``scale = 1`` on."""
         bound = math.pi * min(number("scale", scale, least=0), 1.0)
@@ -90,9 +85,8 @@ class SO(_Rotations):
     def __post_init__(self) -> None:
         n = integer("the n of SO(n)", self.n, least=2)
         # set once, past the guard of a frozen dataclass
-        self.__dict__.update(
-            n=n, name=f"SO({n})", dim=n * (n - 1) // 2, exp_flops=exponential_flops(n), on_circle=n == 2
-        )
+        dim, flops = n * (n - 1) // 2, exponential_flops(n)
+        self.__dict__.update(n=n, name=f"SO({n})", dim=dim, exp_flops=flops, on_circle=n == 2)
 
     @property
     def retract_flops(self) -> float:

@@ -11,12 +11,11 @@ from typing import Any
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import SPLITS, Defaults, Evaluator, Problem
 from teleport_env.problems.booth import Booth
-from teleport_env.problems.digits import Digits
+from teleport_env.problems.digits import MNIST, Digits, MNISTSmall
 from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.linear_network import LinearNetwork
 from teleport_env.problems.matrix_factorization import MatrixFactorization
 from teleport_env.problems.mlp_regression import MLPRegression
-from teleport_env.problems.mnist import MNIST, MNISTSmall
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
 from teleport_env.reading import arguments, known, refuse, shown

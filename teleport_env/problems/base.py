@@ -148,11 +148,7 @@ class Problem(ABC):
     # -- what follows --------------------------------------------------------------------------------------------------
 
     def instances(
-        self,
-        ids: Tensor,
-        split: str,
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str = "cpu",
+        self, ids: Tensor, split: str, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ) -> Instance:
         """The instances with the given ids ``(B,)`` of a split: the same numbers whoever asks, alone or in a batch.
 

@@ -61,7 +61,8 @@ class Classification(NetworkProblem):
         layers = Layers((pixels, *hidden, NUM_CLASSES), bias=bias)
         super().__init__(FeedForward(layers, activation_named(activation), image_inputs), batch_size)
         self._batch_size = batch_size
-        self._forget_images()
+        self._all_images: LabelledImages | None = None
+        self._shared: dict[tuple[str, torch.dtype, torch.device], dict[str, Any]] = {}
 
     @abstractmethod
     def read_images(self) -> LabelledImages:
@@ -73,10 +74,6 @@ class Classification(NetworkProblem):
         return self.name
 
     # -- images --------------------------------------------------------------------------------------------------------
-
-    def _forget_images(self) -> None:
-        self._all_images: LabelledImages | None = None
-        self._shared: dict[tuple[str, torch.dtype, torch.device], dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Images are read again rather than sent to every worker process.
@@ -101,11 +98,9 @@ class Classification(NetworkProblem):
     def _read(self) -> LabelledImages:
         if self._all_images is None:
             images = self.read_images()
-            if images.images.shape[1] != self.layers.widths[0]:
-                raise ValueError(
-                    f"images of {images.origin} have {images.images.shape[1]} pixels, {self.name} takes "
-                    f"{self.layers.widths[0]}"
-                )
+            found, wanted = images.images.shape[1], self.layers.widths[0]
+            if found != wanted:
+                raise ValueError(f"images of {images.origin} have {found} pixels, {self.name} takes {wanted}")
             self._all_images = images
         return self._all_images
 
@@ -173,29 +168,19 @@ class Classification(NetworkProblem):
     def evaluate(self, params: Tensor, instance: Instance) -> dict[str, Tensor]:
         """Mean cross-entropy on the whole training and validation sets, and the share of validation images whose largest
         logit is their label's."""
-        losses, validation_losses, accuracies = [], [], []
-        training = _columns(instance["images"])
-        validation = _columns(instance["validation_images"])
-        widest = max(self.layers.widths[1:])
-        rows_at_once = max(1, _EVALUATION_ELEMENTS // (widest * training.shape[2]))
+        found: dict[str, list[Tensor]] = {"loss": [], "validation_loss": [], "validation_accuracy": []}
+        training, validation = instance["images"].T, instance["validation_images"].T
+        rows_at_once = max(1, _EVALUATION_ELEMENTS // (max(self.layers.widths[1:]) * training.shape[1]))
         with torch.no_grad():
             for part in params.split(rows_at_once):
                 outputs = self.network.forward(part, training.expand(len(part), -1, -1))
-                losses.append(_cross_entropy(outputs, _labels(instance["labels"], outputs, None)))
+                found["loss"].append(_cross_entropy(outputs, _labels(instance["labels"], outputs, None)))
                 outputs = self.network.forward(part, validation.expand(len(part), -1, -1))
                 labels = _labels(instance["validation_labels"], outputs, None)
-                validation_losses.append(_cross_entropy(outputs, labels))
+                found["validation_loss"].append(_cross_entropy(outputs, labels))
                 right = outputs.argmax(dim=1, keepdim=True) == labels
-                accuracies.append(right.squeeze(1).to(params.dtype).mean(dim=1))
-        return {
-            "loss": torch.cat(losses),
-            "validation_loss": torch.cat(validation_losses),
-            "validation_accuracy": torch.cat(accuracies),
-        }
-
-
-def _columns(images: Tensor) -> Tensor:
-    return images.T.unsqueeze(0)
+                found["validation_accuracy"].append(right.squeeze(1).to(params.dtype).mean(dim=1))
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def _labels(labels: Tensor, outputs: Tensor, batch: Batch) -> Tensor:

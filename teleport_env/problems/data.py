@@ -195,9 +195,7 @@ def _mnist_from_openml(cache: str | Path | None, part: str) -> LabelledImages:
     try:
         from sklearn.datasets import fetch_openml
     except ImportError as error:
-        raise ImportError(
-            "downloading MNIST needs scikit-learn: pip install teleport-env[compare]",
-        ) from error
+        raise ImportError("downloading MNIST needs scikit-learn: pip install teleport-env[compare]") from error
     home = None if cache is None else str(cache)
     bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff", data_home=home)
     # OpenML's copy is the training files followed by the test files.
@@ -220,10 +218,8 @@ def digits() -> LabelledImages:
             "the 8 x 8 digits come with scikit-learn, which is not installed: pip install teleport-env[compare]"
         ) from error
     bunch = load_digits()
-    images = torch.from_numpy(np.asarray(bunch.data, dtype=np.float64)) / 16.0
-    return LabelledImages(
-        images, torch.from_numpy(np.asarray(bunch.target, dtype=np.int64)), "scikit-learn load_digits"
-    )
+    images, labels = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.int64)
+    return LabelledImages(torch.from_numpy(images) / 16.0, torch.from_numpy(labels), "scikit-learn load_digits")
 
 
 class MiniBatches:

@@ -1,13 +1,16 @@
-"""The small digits that come with scikit-learn."""
+"""Handwritten digits: the small ones that come with scikit-learn, and MNIST as published and with cheap runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.classification import Classification
-from teleport_env.problems.data import LabelledImages, digits
+from teleport_env.problems.data import LabelledImages, digits, mnist
 
 
 class Digits(Classification):
@@ -38,9 +41,6 @@ class Digits(Classification):
     * ``bias``: whether the layers have one.
 
     Needs scikit-learn (``pip install teleport-env[compare]``), at the first instance and not before.
-
-    ## Version History
-    * v0: first version.
     """
 
     name = "Digits"
@@ -67,3 +67,94 @@ class Digits(Classification):
     @property
     def published_search(self) -> dict[str, Any]:
         return {"search": "gradient_ascent", "steps": 8, "rate": 1e-4}
+
+
+class MNIST(Classification):
+    """Classify MNIST with the publication's network (Zhao et al., NeurIPS 2022, section 6.3).
+
+    ## Description
+    Cross-entropy of a network 784-512-512-10 with leaky ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.
+
+    ## Symmetry
+    As in `Digits`: ``general_linear`` (default of the paper split), its published and first-order forms, ``scaling``
+    (default elsewhere), ``permutation``.
+
+    ## Starting State
+    Normal weights (He et al., ICCV 2015), zero biases. ``"paper"`` has all images of the training files, 48,000 to train on
+    and 12,000 for validation. For the other splits a fixed random order of the images is cut in three pools of 20,000,
+    one for each, so that no image of the test split is ever seen in the other two; 80 % of a pool are its training
+    set. Where only the t10k files are there, the same is made of their 10,000 images.
+
+    ## Data
+    Nothing is read before the first instance is drawn. The files ``train-images-idx3-ubyte`` and
+    ``train-labels-idx1-ubyte``, or the two of ``t10k``, gzip-compressed or not, are looked for in ``folder``, else in the
+    folder that the environment variable ``TELEPORT_ENV_DATA`` names, and in ``mnist`` inside it. ``source="openml"`` lets
+    scikit-learn download the set.
+
+    ## Arguments
+    * ``folder``, ``source``: see above. ``part``: ``"train"``, ``"t10k"`` or None (train if it is there, else t10k).
+    * ``hidden``: widths of the hidden layers.
+    * ``batch_size``: images in a mini-batch; None: gradient steps on the whole training set.
+    * ``activation``, ``bias``: as in `Digits`.
+
+    The precision is float32 by default. The publication trains for 80 epochs of 2,400 steps and teleports right after the
+    first, on 4 mini-batches with 10 ascent steps each, by ``1 + T``; it does not give its rates. The ascent's rate here is
+    about the largest on which the ascent stays finite after some 50 steps of training.
+    """
+
+    name = "MNIST"
+
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        hidden: Sequence[int] = (512, 512),
+        batch_size: int | None = 20,
+        activation: str = "leaky_relu",
+        bias: bool = True,
+        part: str | None = None,
+        source: str = "files",
+    ) -> None:
+        super().__init__(784, hidden, batch_size, activation, bias)
+        self.folder = folder
+        self.part = part
+        self.source = source
+
+    def read_images(self) -> LabelledImages:
+        return mnist(self.folder, self.part, self.source)
+
+    def defaults(self, split: str = "train") -> Defaults:
+        if split == "paper":
+            epochs, batches_per_epoch = 80, 2400
+            return Defaults(
+                learning_rate=0.1,
+                symmetry="general_linear",
+                searches=({"search": "mini_batch", "batches": 4, "inner": self.published_search},),
+                budget=float(epochs * batches_per_epoch),
+                dtype=torch.float32,
+            )
+        return self._learning_defaults(learning_rate=0.2, budget=300.0, dtype=torch.float32)
+
+    @property
+    def published_search(self) -> dict[str, Any]:
+        return {"search": "gradient_ascent", "steps": 10, "rate": 1e-3, "retract": True}
+
+
+class MNISTSmall(MNIST):
+    """Classify MNIST with the small network of `Digits`, so that schedules can be tuned and learned on it.
+
+    ## Description
+    `MNIST` with a network 784-32-32-10, a gradient step of which takes a tenth of the time or less where several runs share
+    a tensor: cross-entropy with leaky ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.
+
+    Symmetry, starting state, pools of images, data and arguments are those of `MNIST`, but for the default of ``hidden``.
+    The publication has no such network: ``"paper"`` stands for its setting, with the settings of `MNIST`.
+    """
+
+    name = "MNISTSmall"
+
+    def __init__(self, folder: str | Path | None = None, hidden: Sequence[int] = (32, 32), **others: Any) -> None:
+        super().__init__(folder, hidden, **others)
+
+    @property
+    def pools_of(self) -> str:
+        return MNIST.name

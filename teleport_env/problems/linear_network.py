@@ -43,9 +43,6 @@ class LinearNetwork(SquaredErrorProblem):
     * ``widths``: input, hidden layers, output.
     * ``samples``: columns of ``X``.
     * ``imbalance``: see above.
-
-    ## Version History
-    * v0: first version.
     """
 
     name = "LinearNetwork"

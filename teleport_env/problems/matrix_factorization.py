@@ -42,9 +42,6 @@ class MatrixFactorization(Problem):
     ## Arguments
     * ``rows``, ``columns``, ``rank``: the sizes.
     * ``imbalance``: see above; 0 starts with factors of equal size.
-
-    ## Version History
-    * v0: first version.
     """
 
     name = "MatrixFactorization"

@@ -53,9 +53,6 @@ class MLPRegression(SquaredErrorProblem):
     * ``samples``: columns of ``X``; beyond the smallest width of a layer's input, the general linear actions are not exact.
     * ``activation``: ``"leaky_relu"`` (slope 0.1), ``"tanh"``, ``"sigmoid"``, ``"asinh"``, ``"relu"`` or ``"identity"``.
     * ``bias``: whether the layers have one.
-
-    ## Version History
-    * v0: first version.
     """
 
     name = "MLPRegression"
@@ -98,9 +95,8 @@ class MLPRegression(SquaredErrorProblem):
     def sample(self, generator: Streams, count: int, split: str) -> Instance:
         """Draw ``count`` instances; of the split ``"paper"`` one of the five published starts each."""
         if split == "paper":
-            return self._published.select(generator.integers(len(PAPER_SEEDS)).cpu()).to(
-                torch.float64, generator.device
-            )
+            chosen = generator.integers(len(PAPER_SEEDS)).cpu()
+            return self._published.select(chosen).to(torch.float64, generator.device)
         return self._instance([generator.uniform(size=size) for size in self._sizes])
 
     @property
@@ -115,13 +111,12 @@ class MLPRegression(SquaredErrorProblem):
     def _published(self) -> Instance:
         """The five starts of the publication."""
         generators = [torch.Generator(device="cpu").manual_seed(seed) for seed in PAPER_SEEDS]
-        drawn = [
-            torch.stack(
-                [torch.rand(size, generator=generator, dtype=torch.float32, device="cpu") for generator in generators]
-            )
-            for size in self._sizes
-        ]
-        return self._instance([tensor.to(torch.float64) for tensor in drawn])
+
+        def draw(size: tuple[int, int]) -> Tensor:
+            drawn = [torch.rand(size, generator=each, dtype=torch.float32, device="cpu") for each in generators]
+            return torch.stack(drawn).to(torch.float64)
+
+        return self._instance([draw(size) for size in self._sizes])
 
     def _instance(self, drawn: list[Tensor]) -> Instance:
         *weights, inputs, targets = drawn

