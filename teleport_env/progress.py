@@ -140,15 +140,11 @@ class Bookkeeper:
     """Keeps `Progress` up to date, in place.
 
     Args:
-        blocks: The numbers' memory.
+        blocks: The numbers' memory; ``floats`` (by name: ``row``), ``integers`` and ``diverged`` are views of it.
         columns: ``(5, P, B)`` for runs with few parameters, else None: parameters, gradient, new gradient, minus the change
             of the gradient, minus the update.
 
     Attributes:
-        xp: What it works with.
-        floats: The numbers, as ``xp`` sees them; `row` has them by name.
-        integers: Likewise.
-        diverged: Likewise.
         sane: Whether no run diverged at the last step.
         some_diverged: False if no run here has diverged, true if one may have.
     """
@@ -303,11 +299,7 @@ class Bookkeeper:
             xp.logical_or(self.diverged, self._sane, out=self.diverged)
 
     def refresh(self, rows: Tensor | None = None) -> None:
-        """Make what is kept beside `Progress` agree with it, after its numbers were changed from outside.
-
-        Args:
-            rows: ``(R,)``, whose were changed; None: everybody's.
-        """
+        """Make what is kept beside `Progress` agree with it, after the numbers of ``rows`` ``(R,)`` (None: all) changed."""
         self.some_diverged = bool(self.diverged.any())
         if rows is None:
             self.derive(self.floats)
@@ -328,15 +320,8 @@ class Bookkeeper:
         xp.at_most(floats[AT["limit"]], self.huge, out=floats[AT["limit"]])
 
 
-@dataclass
-class Memory:
-    """Memory of runs that is read and written together.
-
-    Attributes:
-        xp: What works on the columns.
-        columns: Arrays whose last axis is ``B``.
-        rows: Tensors whose first axis is ``B``.
-    """
+class Memory(NamedTuple):
+    """Memory of runs that is read and written together: the last axis of columns is ``B``, the first axis of rows."""
 
     xp: Arrays
     columns: Sequence[Array]

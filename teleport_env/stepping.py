@@ -224,10 +224,11 @@ class SteppingRuns:
         """The mini-batch of the coming step, of all runs or of ``rows`` ``(R,)``."""
         if self._batches is None:
             return
+        keys, steps = self.instance["order_key"], self.progress.steps
         if self.batch is None or rows is None:
-            self.batch = self._batches.indices(self.instance["order_key"], self.progress.steps)
+            self.batch = self._batches.indices(keys, steps)
         else:
-            self.batch[rows] = self._batches.indices(self.instance["order_key"][rows], self.progress.steps[rows])
+            self.batch[rows] = self._batches.indices(keys[rows], steps[rows])
 
     # -- stepping ------------------------------------------------------------------------------------------------------
 

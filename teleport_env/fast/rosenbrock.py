@@ -41,15 +41,9 @@ def descend(books: Bookkeeper, instance: Instance, ledger: Ledger) -> None:
 def write_loss_and_gradient(
     xp: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
 ) -> None:
-    """`Rosenbrock.loss_and_gradient` written in place, the same bits.
+    """`Rosenbrock.loss_and_gradient` written to ``loss`` ``(B,)`` and ``gradient`` ``(2, B)``, the same bits.
 
-    Args:
-        xp: What to compute with; see `teleport_env.arrays`.
-        params: ``(2, B)``, column by column.
-        instance: The instances.
-        loss: ``(B,)``, to be written.
-        gradient: ``(2, B)``, to be written.
-        scratch: ``(2, B)``, for whatever is needed on the way.
+    ``params`` and ``scratch`` are ``(2, B)``, column by column; scratch is overwritten.
     """
     (px, py), (gx, gy), square = params, gradient, scratch[0]
     xp.multiply(px, px, out=loss)
@@ -76,16 +70,9 @@ def knows_norms(problem: Problem, symmetry: Symmetry) -> bool:
 
 
 def norms_on_circle(problem: Problem, params: Tensor, instance: Instance, circle: Tensor) -> Tensor:
-    """Squared gradient norms of ``R`` runs along the circle, over 4; -inf where they are not finite.
+    """Squared gradient norms ``(R, K)`` of runs at ``params`` ``(R, 2)``, over 4; -inf where they are not finite.
 
-    Args:
-        problem: One that `knows_norms`.
-        params: ``(R, 2)``, where they stand.
-        instance: Their instances.
-        circle: Rotations ``(K, 2, 2)``, the same for every run.
-
-    Returns:
-        ``(R, K)``.
+    ``circle`` holds the rotations ``(K, 2, 2)``, the same for every run; ``problem`` is one that `knows_norms`.
     """
     assert isinstance(problem, Rosenbrock)
     coordinates = problem.forward(params, instance)
@@ -116,13 +103,7 @@ def norms_on_circle(problem: Problem, params: Tensor, instance: Instance, circle
 def write_squared_norms(xp: Arrays, u: Array, v: Array, curvature: Array, out: Array, spare: Array) -> None:
     """A quarter of the squared gradient norm at coordinates ``(u, v)``: ``(2 sqrt(b) x u + v)^2 + b u^2``, ``x = v + 1``.
 
-    Args:
-        xp: What to compute with.
-        u: ``(R, K)``, ``K`` points per run.
-        v: ``(R, K)``.
-        curvature: ``b`` of the runs, ``(R, 1)``.
-        out: ``(R, K)``, to be written.
-        spare: ``(R, K)``, for whatever is needed on the way.
+    All are ``(R, K)``, ``K`` points per run, but ``curvature``, ``b`` ``(R, 1)``; ``out`` and ``spare`` are overwritten.
     """
     double_root = 2.0 * xp.sqrt(curvature)
     xp.add(v, 1.0, out=spare)

@@ -21,10 +21,9 @@ AHEAD = 3
 
 
 class Upcoming:
-    """Episodes to come, started but not played.
+    """Episodes to come, started but not played: runs like those that will play them, one row per episode.
 
-    They are runs like those that will play them, a row an episode. An episode depends on its run's key and number alone, so
-    that it does not matter when it is prepared.
+    An episode depends on its run's key and number alone, so that it does not matter when it is prepared.
 
     Args:
         runs: Who will play them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from teleport_env.groups.base import Element, Group
+from teleport_env.groups.base import Element, Group, single
 from teleport_env.random import Streams
 
 
@@ -124,8 +124,4 @@ class Product(Group):
 
     @staticmethod
     def _collect(parts: Iterator[Element]) -> tuple[Tensor, ...]:
-        collected = []
-        for part in parts:
-            assert isinstance(part, Tensor)  # no factor is a product
-            collected.append(part)
-        return tuple(collected)
+        return tuple(map(single, parts))  # no factor is a product

@@ -136,8 +136,8 @@ class Problem(ABC):
         return None
 
     def num_examples(self, instance: Instance) -> int:
-        """Size of the training set that mini-batches are drawn from."""
-        raise NotImplementedError(f"{type(self).__name__} has no mini-batches")
+        """Size of the training set, which mini-batches are drawn from."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how many examples it has")
 
     def evaluate(self, params: Tensor, instance: Instance) -> dict[str, Tensor]:
         """Measurements that no budget pays for, each ``(B,)``: ``loss`` on the whole training set, and where there is a

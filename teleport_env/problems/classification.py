@@ -147,9 +147,6 @@ class Classification(NetworkProblem):
     def num_examples(self, instance: Instance) -> int:
         return instance["labels"].shape[0]
 
-    def count_examples(self, instance: Instance) -> int:
-        return self.num_examples(instance)
-
     # -- loss ----------------------------------------------------------------------------------------------------------
 
     def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:

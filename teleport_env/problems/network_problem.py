@@ -108,10 +108,6 @@ class NetworkProblem(Problem):
     ) -> tuple[Tensor, Tensor]:
         """The same, with its gradient with respect to the outputs ``(B, widths[-1], n)``."""
 
-    @abstractmethod
-    def count_examples(self, instance: Instance) -> int:
-        """Number of training examples."""
-
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         outputs = self.network.forward(params, self.network.inputs(instance, batch))
         return self.output_loss(outputs, instance, batch)
@@ -148,7 +144,7 @@ class NetworkProblem(Problem):
     def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
         """A multiplication and an addition a weight and example, for the forward pass, for the gradient of the weights, and
         for that of the layer inputs, which the lowest layer does not need."""
-        examples = self.count_examples(instance) if batch_size is None else batch_size
+        examples = self.num_examples(instance) if batch_size is None else batch_size
         out, into = self.layers.shapes[0]
         return self.network.gradient_flops(examples) - 2.0 * examples * out * into
 
@@ -173,7 +169,7 @@ class SquaredErrorProblem(NetworkProblem):
         residual = outputs - instance["targets"]
         return 0.5 * residual.square().flatten(1).sum(dim=1), residual
 
-    def count_examples(self, instance: Instance) -> int:
+    def num_examples(self, instance: Instance) -> int:
         return instance["inputs"].shape[2]
 
 

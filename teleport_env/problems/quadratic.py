@@ -92,11 +92,8 @@ class Quadratic(AnalyticProblem):
 
     @staticmethod
     def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-        """Matrix times vector, row by row.
-
-        As products and sums in one fixed memory layout: a batched matrix-vector product rounds differently at B = 1 from
-        dimension 20 on, and the order of a sum follows the layout.
-        """
+        # As products and sums in one fixed memory layout: a batched matrix-vector product rounds differently at B = 1 from
+        # dimension 20 on, and the order of a sum follows the layout.
         return (matrix * vector.contiguous()[:, None, :]).contiguous().sum(dim=2)
 
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
