@@ -394,10 +394,6 @@ class RateAndTeleport(RateWarmupDecay):
 
     name: str = "rate and teleport"
     kind: str = "fixed"
-    up: float = 1.2
-    warmup: int = 5
-    down: float = 0.7
-    decay_every: int = 20
     first: int = 3
     every: int = 20
 

@@ -20,15 +20,7 @@ TELEPORT_COLOUR = "#d1495b"
 
 @dataclass
 class Course:
-    """One run's course, an entry an action (and one for the start).
-
-    Attributes:
-        cost: Gradient evaluations spent.
-        loss: The loss.
-        grad_norm: The gradient norm.
-        teleported: Whether the action was a teleport that moved.
-        points: The parameters, if there are two of them.
-    """
+    """One run's course, an entry per action and one for the start; ``points`` are the parameters, if there are two."""
 
     cost: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
