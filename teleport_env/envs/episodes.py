@@ -32,7 +32,7 @@ from teleport_env.envs.rewards import Turn
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import LineSearch
 from teleport_env.problems.base import Problem
-from teleport_env.progress import AT
+from teleport_env.progress import AT, SMALLEST
 from teleport_env.random import Streams, fold_in, key_of
 from teleport_env.runs import Runs, Snapshot
 from teleport_env.searches.base import Status
@@ -120,7 +120,7 @@ class Episodes:
         self._action_counts, self._return_sums = xp.view(self.actions), xp.view(self.returns)
         self._terminated, self._truncated = xp.view(self.terminated), xp.view(self.truncated)
         self._most_actions_taken = self.most_actions  # not known: to be looked up
-        self._loss_floor = max(self.settings.tolerance, 1e-300)
+        self._loss_floor = max(self.settings.tolerance, SMALLEST[torch.float64])
         # through an array, because Python's own logarithm may differ in the last bit
         floor = xp.view(torch.full((1,), self._loss_floor, dtype=torch.float64, device=self.settings.device))
         self._floor = xp.empty(floor, 1, dtype=torch.float64)
@@ -129,8 +129,17 @@ class Episodes:
         self._writer: FeatureWriter | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        views = {"_xp", "_now", "_next", "_action_counts", "_return_sums", "_terminated", "_truncated", "_floor"}
-        views |= {"_writer"}
+        views = {
+            "_xp",
+            "_now",
+            "_next",
+            "_action_counts",
+            "_return_sums",
+            "_terminated",
+            "_truncated",
+            "_floor",
+            "_writer",
+        }
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
