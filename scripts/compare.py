@@ -12,8 +12,8 @@ from rich.console import Console
 from study.command import read
 from study.protocol import Protocol, gather
 from study.transfer import Transfer, gather_transfer
-from teleport_env.agents.comparison.page import terminal_tables
 from teleport_env.agents.comparison.study import run_study
+from teleport_env.agents.comparison.summary import terminal_tables
 from teleport_env.agents.comparison.tables import terminal
 
 

@@ -22,21 +22,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from teleport_env.agents.play import Played, draw_instances, rows_of
+from teleport_env.envs.settings import Settings
 from teleport_env.instances import Instance
 from teleport_env.ledger import GRADIENT, HESSIAN_VECTOR
 from teleport_env.problems.base import Problem
 from teleport_env.reading import known, number
 
-REFERENCES = {"l_bfgs": "L-BFGS-B", "newton_cg": "Newton-CG"}
-"""Names of the references -> SciPy's names."""
+REFERENCES = {"l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
+"""Names of the references -> their names in tables."""
 
 _REMEMBERED = 4  # points; a line search rarely accepts an older one
 _DIVERGED = -2.0  # orders of magnitude that a diverged run counts as
 _MOST_ITERATIONS = 10**9
-_OPTIONS: dict[str, dict[str, Any]] = {
+_SCIPY: dict[str, tuple[str, dict[str, Any]]] = {
     # no stopping rule of SciPy's own before the last digit: the budget and the tolerance are the rules
-    "L-BFGS-B": {"ftol": 0.0, "gtol": 0.0, "maxiter": _MOST_ITERATIONS, "maxfun": _MOST_ITERATIONS},
-    "Newton-CG": {"xtol": 0.0, "maxiter": _MOST_ITERATIONS},
+    "l_bfgs": ("L-BFGS-B", {"ftol": 0.0, "gtol": 0.0, "maxiter": _MOST_ITERATIONS, "maxfun": _MOST_ITERATIONS}),
+    "newton_cg": ("Newton-CG", {"xtol": 0.0, "maxiter": _MOST_ITERATIONS}),
 }
 
 
@@ -66,7 +68,6 @@ class _Counted:
     products: int = 0
     best: float = float("inf")
     best_at: NDArray[np.float64] | None = None
-    start: float | None = None
     trace: list[tuple[float, float]] = field(default_factory=list)
     known: OrderedDict[bytes, _Point] = field(default_factory=OrderedDict)
 
@@ -98,18 +99,14 @@ class _Counted:
         self.known[key] = point
         if len(self.known) > _REMEMBERED:
             self.known.popitem(last=False)
-        self.record(point.loss, x)
-        return point
-
-    def record(self, loss: float, x: NDArray[np.float64]) -> None:
-        if self.start is None:
-            self.start = loss
-            self.trace.append((0.0, loss))
-        if loss < self.best:
-            self.best, self.best_at = loss, x.copy()
+        if not self.trace:
+            self.trace.append((0.0, point.loss))
+        if point.loss < self.best:
+            self.best, self.best_at = point.loss, x.copy()
         self.trace.append((self.cost, self.best))
         if self.best <= self.tolerance:
             raise _Finished
+        return point
 
     def loss_and_gradient(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         point = self.at(x)
@@ -123,32 +120,29 @@ class _Counted:
         self.products += 1
         if not point.graph.requires_grad:  # the loss is linear here
             return np.zeros_like(x)
-        (product,) = torch.autograd.grad(
-            (point.graph * torch.from_numpy(vector)[None]).sum(), point.weights, retain_graph=True
-        )
+        along = (point.graph * torch.from_numpy(vector)[None]).sum()
+        (product,) = torch.autograd.grad(along, point.weights, retain_graph=True)
         return product[0].numpy().copy()
 
-
-def _minimize(method: str, objective: _Counted) -> None:
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise ImportError('reference optimizers need SciPy: pip install "teleport-env[compare]"') from error
-    x = objective.instance.start[0].numpy().copy()
-    extra = {"hessp": objective.hessian_vector} if method == "Newton-CG" else {}
-    try:
-        while True:
-            before = objective.best
-            with np.errstate(all="ignore"):
-                minimize(
-                    objective.loss_and_gradient, x, jac=True, method=method, options=dict(_OPTIONS[method]), **extra
-                )
-            # SciPy gives up on a failed line search; with a fresh memory it may get on, and as long as it does it goes on
-            if objective.best_at is None or not objective.best < before:
-                return
-            x = objective.best_at
-    except _Finished:
-        return
+    def minimize(self, name: str) -> None:
+        try:
+            from scipy.optimize import minimize
+        except ImportError as error:
+            raise ImportError('reference optimizers need SciPy: pip install "teleport-env[compare]"') from error
+        x = self.instance.start[0].numpy().copy()
+        method, options = _SCIPY[name]
+        extra = {"hessp": self.hessian_vector} if self.keep_graph else {}
+        try:
+            while True:
+                before = self.best
+                with np.errstate(all="ignore"):
+                    minimize(self.loss_and_gradient, x, jac=True, method=method, options=dict(options), **extra)
+                # SciPy gives up on a failed line search; with a fresh memory it goes on for as long as that helps
+                if self.best_at is None or not self.best < before:
+                    return
+                x = self.best_at
+        except _Finished:
+            return
 
 
 def play_reference(
@@ -162,9 +156,7 @@ def play_reference(
         name: ``"l_bfgs"`` or ``"newton_cg"``.
         problem: The problem.
         instance: ``B`` instances; each is played by itself, so no row depends on another.
-        budget: Gradient evaluations *of the full training set* that a row may spend; never exceeded. On a problem with
-            mini-batches the ledger's unit is the gradient of one of them: divide the budget by
-            ``gradient_flops(instance) / gradient_flops(instance, batch_size)``, and multiply ``cost`` by it.
+        budget: Gradient evaluations *of the full training set* that a row may spend; never exceeded.
         tolerance: Loss at which a row has converged and stops.
 
     Returns:
@@ -186,19 +178,19 @@ def play_reference(
         alone = instance.select(torch.tensor([row]))
         objective = _Counted(problem, alone, budget, tolerance, keep_graph=name == "newton_cg")
         begun = time.perf_counter()
-        _minimize(REFERENCES[name], objective)
+        objective.minimize(name)
         seconds = time.perf_counter() - begun
-        if objective.start is None:  # not even the start could be paid for: a measurement, not an evaluation
-            objective.start = float(problem.evaluate(alone.start, alone)["loss"])
-            objective.trace.append((0.0, objective.start))
-        diverged = not np.isfinite(objective.start)
-        loss = objective.start if diverged else min(objective.best, objective.start)
-        orders = _DIVERGED
+        if not objective.trace:  # not even the start could be paid for: a measurement, not an evaluation
+            objective.trace.append((0.0, float(problem.evaluate(alone.start, alone)["loss"])))
+        start = objective.trace[0][1]
+        diverged = not np.isfinite(start)
+        loss, orders = start, _DIVERGED
         if not diverged:
-            orders = float(np.log10(max(objective.start, tolerance, 1e-300) / max(loss, tolerance, 1e-300)))
+            loss = min(objective.best, start)
+            orders = float(np.log10(max(start, tolerance, 1e-300) / max(loss, tolerance, 1e-300)))
         record = {
             "cost": objective.cost,
-            "initial_loss": objective.start,
+            "initial_loss": start,
             "loss": loss,
             "gained": orders,
             "converged": loss <= tolerance,
@@ -212,11 +204,35 @@ def play_reference(
         for key, value in record.items():
             records.setdefault(key, []).append(value)
     traces = records.pop("trace", [])
-    longest = max((len(trace) for trace in traces), default=0)
+    longest = max(map(len, traces), default=0)
     padded = np.array([trace + [trace[-1]] * (longest - len(trace)) for trace in traces]).reshape(
         len(traces), longest, 2
     )
-    return {key: np.array(values) for key, values in records.items()} | {
-        "trace_cost": padded[:, :, 0],
-        "trace_loss": padded[:, :, 1],
-    }
+    found = {key: np.array(values) for key, values in records.items()}
+    return {**found, "trace_cost": padded[:, :, 0], "trace_loss": padded[:, :, 1]}
+
+
+def play_scipy(
+    problem: str, name: str, split: str, instances: int, seeds: int, budget: float | None, seed: int
+) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
+    """One of `REFERENCES` on instances of a problem; it is deterministic, so its one episode stands for every seed.
+
+    Returns:
+        The problem with the name in tables, the episodes, and their rows for every seed.
+    """
+    settings = Settings.build(problem, split=split)
+    made, budget = settings.problem, budget or settings.budget
+    ids = draw_instances(problem, split, instances, seed)
+    instance = made.instances(torch.as_tensor(ids), split)
+    # these methods need the whole training set; a budget in mini-batch gradients pays for fewer of its gradients
+    unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
+    found = play_reference(name, made, instance, budget / unit, settings.tolerance)
+    shared = {"problem": problem, "agent": REFERENCES[name], "kind": "reference", "split": split, "budget": budget}
+    kept = ("gained", "initial_loss", "loss", "steps", "converged", "diverged", "seconds")
+    columns = {key: found[key] for key in kept}
+    columns |= {"instance_id": ids, "cost": found["cost"] * unit, "teleports": np.zeros(len(ids), dtype=np.int64)}
+    rows = [row for one in range(seeds) for row in rows_of({**shared, "seed": one}, **columns)]
+    start, course = (np.log10(np.maximum(found[key], settings.tolerance)) for key in ("initial_loss", "trace_loss"))
+    cost, loss = found["trace_cost"].T * unit, found["trace_loss"].T
+    unknown, nowhere = np.full(cost.shape, np.nan), np.zeros(cost.shape, dtype=bool)
+    return (problem, REFERENCES[name]), [Played(rows, cost, loss, (course - start[:, None]).T, unknown, nowhere)], rows

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 from teleport_env.agents.comparison import plots, summary
-from teleport_env.agents.comparison.page import render_page
-from teleport_env.agents.comparison.tables import to_json
+from teleport_env.agents.comparison.tables import render, to_json
 from teleport_env.agents.versions import versions
 from teleport_env.files import write
 
@@ -137,6 +136,48 @@ def read_results(path: Path | str) -> pd.DataFrame:
         elif column in _BOOLEANS:
             frame[column] = frame[column] == "True"
     return frame
+
+
+def render_page(
+    results: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
+) -> str:
+    """The page's HTML.
+
+    Args:
+        results: One row an episode.
+        table: Its `summary.summary_table`.
+        pictures: ``title``, ``caption`` and ``data`` (a PNG in base64) of each, in the order they are shown.
+        settings: ``title``, ``command``, ``tuning`` (a sentence) and ``versions`` have their places; the rest is listed.
+    """
+    listed = {key: value for key, value in settings.items() if key not in ("title", "command", "versions")}
+    listed |= {f"version of {key}": value for key, value in settings["versions"].items()}
+    plain = (table["agent"] == summary.PLAIN).any()
+    return render(
+        "report.html",
+        title=settings.get("title", "Teleport schedules at equal compute"),
+        settings={"command": None, "tuning": None, **settings},
+        listed_settings={
+            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for key, value in listed.items()
+        },
+        episodes=len(results),
+        agents=table["agent"].nunique(),
+        seeds=results["seed"].nunique(),
+        splits=sorted({str(split) for split in results["split"]}),
+        instances=results.groupby("problem")["instance_id"].nunique().max(),
+        budgets={problem: summary.budget_of(results, problem) for problem in results["problem"].unique()},
+        statements=summary.statements(table),
+        below=[
+            f"{row.problem}: {row.agent} is {-row.plain_difference:.2f} orders below plain descent "
+            f"[{-row.plain_difference_high:.2f}, {-row.plain_difference_low:.2f}]"
+            for row in summary.below_plain(table).itertuples(index=False)
+        ],
+        nothing_below="Nowhere, by these intervals."
+        if plain
+        else f"Not known: plain descent ({summary.PLAIN}) was not played.",
+        tables={problem: summary.table_of(rows) for problem, rows in table.groupby("problem", sort=False)},
+        pictures=pictures,
+    )
 
 
 def write_report(

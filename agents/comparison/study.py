@@ -9,20 +9,19 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
-from teleport_env.agents.comparison.beforehand import check_settings, check_work
-from teleport_env.agents.comparison.parallel import Task, run_tasks
+from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
+from teleport_env.agents.comparison.references import REFERENCES, play_scipy
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.known import compared
-from teleport_env.agents.play import Played, curve, draw_instances, play, rows_of, trace
+from teleport_env.agents.play import Played, curve, draw_instances, play, trace
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.network import NetworkAgent
@@ -32,17 +31,78 @@ from teleport_env.agents.tuning.own_menu import plan_of, rule_of
 from teleport_env.agents.tuning.tuning import NARROW, WIDE, Tuned, tune_rate
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
+from teleport_env.files import check_file, check_folder
 from teleport_env.optimizers import optimizer_from
-from teleport_env.reading import entries
+from teleport_env.problems import PROBLEMS
+from teleport_env.problems.base import SPLITS
+from teleport_env.reading import entries, integer, known, read_fields, refuse
 
 if TYPE_CHECKING:
     from teleport_env.agents.comparison.report import Drawing
 
-REFERENCES = {"l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
-"""SciPy's methods, by the names of `play_reference` and of the table."""
+MOST = 1_000_000
+"""Largest count that a comparison takes, of instances, seeds or configurations."""
 
 WATCHED = 64
 """Episodes from which the pictures of a policy's decisions are drawn."""
+
+
+def check_settings(asked: Any, **least: int) -> None:
+    """Read the settings that every comparison has; for the ``__post_init__`` of its frozen dataclass.
+
+    Args:
+        asked: The settings, with ``problems``, ``policies``, ``split``, ``seed``, ``jobs``, ``backend`` and ``budget``.
+        least: Smallest value of each of its counts.
+
+    Raises:
+        ValueError: A value that is not allowed.
+        ImportError: The backend needs what is not installed.
+    """
+    read_fields("a comparison", asked)
+    for name, bound in least.items():
+        integer(name, getattr(asked, name), bound, MOST)
+    integer("seed", asked.seed, 0, (1 << 63) - 1)
+    if asked.jobs != -1:
+        integer("jobs (-1: one per core)", asked.jobs, 1, MOST)
+    check_backend(asked.backend)
+    object.__setattr__(asked, "split", known("split", asked.split, SPLITS))
+    problems = entries("problems", asked.problems, "names")
+    object.__setattr__(asked, "problems", tuple(known("problem", name, PROBLEMS) for name in problems))
+    policies = entries("policies", asked.policies, "files")
+    if not all(isinstance(file, str | Path) for file in policies):
+        refuse("policies", "a list of files", asked.policies)
+    object.__setattr__(asked, "policies", tuple(map(Path, policies)))
+    for name in ("problems", "policies"):
+        given = getattr(asked, name)
+        if len(set(given)) < len(given):
+            refuse(name, "different from each other", [str(one) for one in given])
+    if not asked.problems:
+        raise ValueError(f"problems is empty; name one or more of {', '.join(PROBLEMS)}")
+    budgets = asked.budget if isinstance(asked.budget, Mapping) else dict.fromkeys(asked.problems, asked.budget)
+    for problem in asked.problems:
+        Settings.build(problem, budget=budgets.get(problem))
+
+
+def check_work(problems: Sequence[str], splits: Sequence[str], out: Path, page: Path | None = None) -> None:
+    """See that instances can be made and that results can be written.
+
+    Args:
+        problems: Registered names.
+        splits: The splits whose instances are played.
+        out: Folder of the results.
+        page: A further file; None: there is none.
+
+    Raises:
+        FileNotFoundError: A problem's data are missing.
+        ImportError: A problem's data come with a package that is not installed.
+        ValueError: A problem's data are damaged, or the folder or the file cannot be written.
+    """
+    for problem in problems:
+        for split in splits:
+            Settings.build(problem, split=split).problem.instances(torch.zeros(1, dtype=torch.int64), split)
+    check_folder(out)
+    if page is not None:
+        check_file(page)
 
 
 @dataclass(frozen=True)
@@ -114,7 +174,8 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     tasks = [(_play_task, (study, problem, agent, tuned)) for problem in study.problems for agent in rosters[problem]]
     if study.references:
-        tasks += [(play_scipy, (study, problem, name)) for problem in study.problems for name in REFERENCES]
+        shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
+        tasks += [(play_scipy, (problem, name, *shared)) for problem in study.problems for name in REFERENCES]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
     for key, found, more in _run(tasks, study, "playing"):
@@ -256,45 +317,6 @@ def _play_task(
         for seed in range(study.seeds)
     ]
     return (problem, agent.name), played, [row for p in played for row in p.rows]
-
-
-def play_scipy(study: Study, problem: str, name: str) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
-    """SciPy's method on the same instances; it is deterministic, so its one episode stands for every seed."""
-    from teleport_env.agents.comparison.references import play_reference
-
-    settings = Settings.build(problem, split=study.split)
-    made, budget = settings.problem, study.budget or settings.budget
-    ids = draw_instances(problem, study.split, study.instances, study.seed)
-    instance = made.instances(torch.as_tensor(ids), study.split)
-    # these methods need the whole training set; a budget in mini-batch gradients pays for fewer of its gradients
-    unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
-    found = play_reference(name, made, instance, budget / unit, settings.tolerance)
-    shared = {
-        "problem": problem,
-        "agent": REFERENCES[name],
-        "kind": "reference",
-        "split": study.split,
-        "budget": budget,
-    }
-    columns = {
-        key: found[key] for key in ("gained", "initial_loss", "loss", "steps", "converged", "diverged", "seconds")
-    }
-    columns |= {"instance_id": ids, "cost": found["cost"] * unit, "teleports": np.zeros(len(ids), dtype=np.int64)}
-    rows = [row for seed in range(study.seeds) for row in rows_of({**shared, "seed": seed}, **columns)]
-    floor = settings.tolerance
-    orders = (
-        np.log10(np.maximum(found["trace_loss"], floor)) - np.log10(np.maximum(found["initial_loss"], floor))[:, None]
-    )
-    shape = found["trace_cost"].T.shape
-    trail = Played(
-        rows,
-        found["trace_cost"].T * unit,
-        found["trace_loss"].T,
-        orders.T,
-        np.full(shape, np.nan),
-        np.zeros(shape, dtype=bool),
-    )
-    return (problem, REFERENCES[name]), [trail], rows
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:

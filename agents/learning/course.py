@@ -33,9 +33,8 @@ from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy
 from teleport_env.agents.policies.moves import MovePlan
 from teleport_env.agents.policies.network import Layers
-from teleport_env.agents.policies.prices import relative
 from teleport_env.agents.policies.settings import Family
-from teleport_env.agents.policies.slots import search_prices
+from teleport_env.agents.policies.slots import relative, search_prices
 from teleport_env.agents.tuning.own_menu import Menu, plan_from, search_plans, search_rules
 from teleport_env.agents.tuning.plans import Plan
 from teleport_env.agents.versions import versions

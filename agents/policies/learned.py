@@ -19,9 +19,8 @@ import numpy as np
 
 from teleport_env.agents.base import State
 from teleport_env.agents.policies.network import NetworkAgent
-from teleport_env.agents.policies.prices import price_shares, relative
 from teleport_env.agents.policies.settings import ENVIRONMENT, Family
-from teleport_env.agents.policies.slots import SLOTS, fill, search_prices
+from teleport_env.agents.policies.slots import SLOTS, fill, price_shares, relative, search_prices
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generalist.json"
 """The policy that the package brings."""

@@ -33,8 +33,8 @@ from study.given import given_policies, slug
 from study.pieces import Piece
 from study.shared import Shared
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.beforehand import MOST, check_settings, check_work
-from teleport_env.agents.comparison.study import REFERENCES, Study, play_scipy
+from teleport_env.agents.comparison.references import REFERENCES, play_scipy
+from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.play import Played, cost_to_target, curve, draw_instances, play, play_many, trace
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
@@ -343,8 +343,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
 
 def _play_scipy(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = {name: settings[name] for name in ("split", "instances", "seeds", "budget", "seed")}
-    study = Study(problems=(settings["problem"],), **shared)
-    _, played, rows = play_scipy(study, settings["problem"], settings["method"])
+    _, played, rows = play_scipy(settings["problem"], settings["method"], **shared)
     entry = _entry(played, "SciPy's method at the same evaluations")
     # it draws no random numbers: its one episode on an instance stands for every seed
     return [{**entry, "rows": rows, "reached": entry["reached"][: settings["instances"]] * settings["seeds"]}]

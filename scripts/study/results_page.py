@@ -16,10 +16,10 @@ from study.findings import DISTILLED, L_BFGS, Finding, Measured, findings, hinds
 from study.protocol import Evidence, policies_of, protocol_settings
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.decisions import decision_drawings, label_of, watch
-from teleport_env.agents.comparison.page import budget_of, cost_to_target, spread, versus_best
 from teleport_env.agents.comparison.report import Drawing, write_report
 from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.study import WATCHED
+from teleport_env.agents.comparison.summary import budget_of, cost_to_target, spread, versus_best
 from teleport_env.agents.comparison.tables import (
     Cell,
     Column,

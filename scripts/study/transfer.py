@@ -42,7 +42,7 @@ from study.transfer_work import (
     tune_fixed,
 )
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.beforehand import MOST, check_settings, check_work
+from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.learned_moves import policy_of

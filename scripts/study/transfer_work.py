@@ -21,8 +21,7 @@ from teleport_env.agents.learning.warm_start import teacher_of
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.network import NetworkAgent
-from teleport_env.agents.policies.prices import relative
-from teleport_env.agents.policies.slots import search_prices
+from teleport_env.agents.policies.slots import relative, search_prices
 from teleport_env.agents.tuning.search import Found
 from teleport_env.files import write
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from teleport_env.agents.comparison import page, summary, tables
+from teleport_env.agents.comparison import summary, tables
 from teleport_env.agents.comparison.rollout import Rollout
 from teleport_env.agents.comparison.tables import Cell, Column, Table, interval, number, significant
 
@@ -157,7 +157,7 @@ def test_a_single_instance_has_no_interval_and_says_so() -> None:
     """Regression: the terminal showed ``+1.00 [+nan, +nan]`` where one instance was played."""
     results = one_episode({"never": "fixed", "every": "fixed", "mine": "learned", "L-BFGS": "reference"})
     table = summary.summary_table(results)
-    (shown,) = page.terminal_tables(table, "test")
+    (shown,) = summary.terminal_tables(table, "test")
     assert in_terminal(shown)[1:] == [
         ["mine", "2.00", "+1.00", "0.0 %", "0.0", "0"],
         ["every", "1.00", "best baseline", "0.0 %", "0.0", "0"],
@@ -165,7 +165,7 @@ def test_a_single_instance_has_no_interval_and_says_so() -> None:
         ["L-BFGS", "3.00", "+2.00", "0.0 %", "0.0", "0"],
     ]
     for rendered in (tables.html, tables.markdown):
-        assert not re.search(r"\b(nan|inf)\b", str(rendered(page.table_of(table))))
+        assert not re.search(r"\b(nan|inf)\b", str(rendered(summary.table_of(table))))
 
 
 def test_a_rollout_that_diverged_says_no_nan() -> None:

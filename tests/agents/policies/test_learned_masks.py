@@ -15,8 +15,7 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.play import draw_instances
 from teleport_env.agents.policies.learned import LearnedSchedule
-from teleport_env.agents.policies.prices import price_shares, relative
-from teleport_env.agents.policies.slots import search_prices
+from teleport_env.agents.policies.slots import price_shares, relative, search_prices
 from teleport_env.envs import TeleportVectorEnv
 
 DEAR = Training.of(
