@@ -30,8 +30,7 @@ from teleport_env.agents.learning.warm_start import Demonstration, clone, rule_f
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
-from teleport_env.agents.policies.learned_moves import Policy
-from teleport_env.agents.policies.moves import MovePlan
+from teleport_env.agents.policies.learned_moves import MovePlan, Policy
 from teleport_env.agents.policies.network import Layers
 from teleport_env.agents.policies.settings import Family
 from teleport_env.agents.policies.slots import relative, search_prices

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from teleport_env.agents.policies.moves import DIRECTIONS
+from teleport_env.agents.policies.learned_moves import DIRECTIONS
 from teleport_env.agents.policies.settings import ENVIRONMENT
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
@@ -31,7 +31,7 @@ class Task:
             parameters itself, on one problem at one rate, without menu, rules and teachers.
         group_scale: Length of the largest group parameters; None: the problem's.
         directions: Further inputs of a policy of the group mode: ``change``, ``place``
-            (`teleport_env.agents.policies.moves.DIRECTIONS`).
+            (`teleport_env.agents.policies.learned_moves.DIRECTIONS`).
         searches: The menu; None: the problem's. For several problems names of slots (`SLOTS`); None: all of them.
         families: For several problems: settings of a training that one of them has for itself, by problem, such as
             ``steps_per_action`` and ``symmetry``.

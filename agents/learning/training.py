@@ -17,8 +17,7 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.vec_env import Moves
 from teleport_env.agents.learning.warm_start import clone_moves, shown_by_moves
 from teleport_env.agents.play import one_thread
-from teleport_env.agents.policies.learned_moves import LearnedMoves
-from teleport_env.agents.policies.moves import MovePlan
+from teleport_env.agents.policies.learned_moves import LearnedMoves, MovePlan
 
 
 class MovesCourse(Course):

@@ -16,7 +16,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from teleport_env.agents.learning.sb3 import SB3VecEnv
-from teleport_env.agents.policies.moves import follow, fresh_trail, unpayable
+from teleport_env.agents.policies.learned_moves import follow, fresh_trail, unpayable
 from teleport_env.agents.policies.slots import price_shares
 from teleport_env.envs.features import HIGH, LOW, NAMES
 

@@ -51,12 +51,7 @@ class PolicyFileError(ValueError):
 
 @dataclass(frozen=True)
 class PolicyFile:
-    """What a file holds.
-
-    Attributes:
-        settings: JSON's types.
-        tensors: Names to float32 arrays.
-    """
+    """What a file holds: settings in JSON's types, and float32 arrays by name."""
 
     settings: dict[str, Any]
     tensors: dict[str, np.ndarray]
@@ -92,11 +87,7 @@ def write_policy_file(
 
 
 def read_policy_file(path: Path | str, kind: str = POLICY) -> PolicyFile:
-    """Read a file.
-
-    Args:
-        path: Of a regular file of at most `MAX_BYTES`.
-        kind: The ``format`` it must say.
+    """Read a regular file of at most `MAX_BYTES`, whose ``format`` must be ``kind``.
 
     Raises:
         FileNotFoundError: There is none.
@@ -110,11 +101,7 @@ def read_policy_file(path: Path | str, kind: str = POLICY) -> PolicyFile:
 
 
 def parse_policy(text: str) -> PolicyFile:
-    """Read a policy from the text of its file, with all checks of `read_policy_file`.
-
-    Raises:
-        PolicyFileError: As there.
-    """
+    """Read a policy from the text of its file, with all checks and errors of `read_policy_file`."""
     return _parse(text.encode("utf-8", "replace"), POLICY, "this policy")
 
 
@@ -160,9 +147,8 @@ def _check_plain(value: Any, path: Path | str, depth: int) -> None:
     elif isinstance(value, str):
         # all of it may come to be shown: in tables, on a page, on a terminal, which obeys control characters
         if len(value) > MAX_TEXT or not value.replace("\n", "").isprintable():
-            _refuse(
-                path, f"its settings hold a text of over {MAX_TEXT} letters or with control characters, {value[:40]!a}"
-            )
+            wrong = f"a text of over {MAX_TEXT} letters or with control characters"
+            _refuse(path, f"its settings hold {wrong}, {value[:40]!a}")
     elif isinstance(value, float) and not math.isfinite(value):
         _refuse(path, "its settings hold a number that is not finite")
     elif isinstance(value, int) and abs(value) > 1 << 63:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -44,14 +44,6 @@ class LearnedSchedule(NetworkAgent):
     families: Mapping[str, Family] = field(default_factory=dict, repr=False)
     slots: tuple[str, ...] = ()
 
-    apart: ClassVar[tuple[str, ...]] = (*NetworkAgent.apart, "families")
-    own: ClassVar[Mapping[str, Any]] = {
-        "prices": (list, type(None)),
-        "price_inputs": bool,
-        "families": dict,
-        "slots": list,
-    }
-
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "slots", tuple(self.slots))
@@ -61,7 +53,7 @@ class LearnedSchedule(NetworkAgent):
                 f"the network has {outputs} outputs, but rate_factors and searches make {self.steps} + {self._teleports} "
                 "actions"
             )
-        check_families(self)
+        _check_families(self)
         if self.price_inputs and self.prices is None and not self.families:
             raise ValueError("a network that reads prices must be told them: prices is None")
         if self.prices is not None:
@@ -89,9 +81,39 @@ class LearnedSchedule(NetworkAgent):
             ValueError: This policy was trained on other problems, and on one menu, which means nothing elsewhere; or the
                 environment cannot be made.
         """
-        if self.families:
-            return agent_of(self, problem, environment)
-        return super().for_problem(problem, **environment)
+        if not self.families:
+            return super().for_problem(problem, **environment)
+        # of the network the agent keeps the slots that the problem fills
+        family = self.families.get(problem)
+        if family is None or environment:
+            family = _new_family(self, problem, environment, family)
+        count = len(self.features)
+        absent = [slot for slot in range(len(self.slots)) if slot not in family.slots]
+        outputs = [*range(self.steps), *(self.steps + slot for slot in family.slots)]
+        layers = list(self.layers)
+        if self.price_inputs:
+            # an empty slot costs more than there is: its share is 1 throughout
+            weight, bias = layers[0]
+            kept = [*range(count), *(count + slot for slot in family.slots)]
+            gone = weight[:, [count + slot for slot in absent]].sum(axis=1, dtype=np.float64)
+            layers[0] = weight[:, kept], (bias + gone).astype(np.float32)
+        weight, bias = layers[-1]
+        layers[-1] = weight[outputs], bias[outputs]
+        provenance = dict(self.provenance)
+        for kind in ("plan", "rule"):
+            found = provenance.pop(f"{kind}s", {}).get(problem)
+            if found is not None:
+                provenance[kind] = found
+        return dataclasses.replace(
+            self,
+            problems=(problem,),
+            environment=dict(family.environment),
+            prices=tuple(family.prices),
+            layers=tuple(layers),
+            families={},
+            slots=(),
+            provenance=provenance,
+        )
 
     @classmethod
     def pretrained(cls) -> LearnedSchedule:
@@ -136,14 +158,15 @@ class LearnedSchedule(NetworkAgent):
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def more_settings(self) -> dict[str, Any]:
-        return {"families": {problem: dataclasses.asdict(family) for problem, family in self.families.items()}}
+    def settings(self) -> dict[str, Any]:
+        families = {problem: dataclasses.asdict(family) for problem, family in self.families.items()}
+        return {**super().settings(), "families": families}
 
 
 # -- policies for several problems --------------------------------------------------------------------------------------
 
 
-def check_families(policy: LearnedSchedule) -> None:
+def _check_families(policy: LearnedSchedule) -> None:
     """Raise ValueError unless families and slots fit each other and the policy."""
     if bool(policy.families) != bool(policy.slots):
         raise ValueError("a policy for several problems has families and slots, any other has neither")
@@ -161,49 +184,6 @@ def check_families(policy: LearnedSchedule) -> None:
             raise ValueError(f"the family {problem!r} must have a slot and a price for each of its {count} searches")
         if list(family.environment.get("rate_factors", (1.0,))) != list(policy.environment.get("rate_factors", (1.0,))):
             raise ValueError(f"the family {problem!r} has other rate_factors than the policy")
-
-
-def agent_of(policy: LearnedSchedule, problem: str, environment: Mapping[str, Any]) -> LearnedSchedule:
-    """The agent of one problem, cut from a policy for several: of the network it keeps the slots that the problem fills.
-
-    Args:
-        policy: For several problems.
-        problem: Registered name.
-        environment: Other keyword arguments of the environment than the policy's own for that problem.
-
-    Raises:
-        ValueError: The environment cannot be made, or has other rate factors.
-    """
-    family = policy.families.get(problem)
-    if family is None or environment:
-        family = _new_family(policy, problem, environment, family)
-    count = len(policy.features)
-    absent = [slot for slot in range(len(policy.slots)) if slot not in family.slots]
-    outputs = [*range(policy.steps), *(policy.steps + slot for slot in family.slots)]
-    layers = list(policy.layers)
-    if policy.price_inputs:
-        # an empty slot costs more than there is: its share is 1 throughout
-        weight, bias = layers[0]
-        kept = [*range(count), *(count + slot for slot in family.slots)]
-        gone = weight[:, [count + slot for slot in absent]].sum(axis=1, dtype=np.float64)
-        layers[0] = weight[:, kept], (bias + gone).astype(np.float32)
-    weight, bias = layers[-1]
-    layers[-1] = weight[outputs], bias[outputs]
-    provenance = dict(policy.provenance)
-    for kind in ("plan", "rule"):
-        found = provenance.pop(f"{kind}s", {}).get(problem)
-        if found is not None:
-            provenance[kind] = found
-    return dataclasses.replace(
-        policy,
-        problems=(problem,),
-        environment=dict(family.environment),
-        prices=tuple(family.prices),
-        layers=tuple(layers),
-        families={},
-        slots=(),
-        provenance=provenance,
-    )
 
 
 def _new_family(policy: LearnedSchedule, problem: str, environment: Mapping[str, Any], known: Family | None) -> Family:

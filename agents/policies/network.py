@@ -58,10 +58,8 @@ class NetworkAgent(Agent):
     seed: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    apart: ClassVar[tuple[str, ...]] = ("layers", "environment", "provenance")
-    """Attributes that a file does not hold as they are."""
-    own: ClassVar[Mapping[str, Any]] = {}
-    """Settings that a file of this class has beside those that all have, and their types."""
+    in_tensors: ClassVar[tuple[str, ...]] = ("layers",)
+    """Attributes that a file holds as tensors; the others are its settings."""
     may_ask: ClassVar[tuple[str, ...]] = ENVIRONMENT
     """What a file may ask of the environment."""
 
@@ -82,11 +80,7 @@ class NetworkAgent(Agent):
         choose("a learned schedule", self, "activation", ACTIVATIONS)
 
     def check_layers(self, inputs: int) -> int:
-        """How many outputs the network has.
-
-        Raises:
-            ValueError: It does not map so many inputs, or has no layers.
-        """
+        """How many outputs the network has; raises ValueError where it does not map so many inputs."""
         width = inputs
         for number, (weight, bias) in enumerate(self.layers):
             if weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
@@ -97,18 +91,14 @@ class NetworkAgent(Agent):
             width = len(weight)
         return width
 
-    def check_problem(self, problem: str) -> None:
-        """Raise ValueError where the policy was trained on other problems alone: its actions mean nothing elsewhere."""
-        if self.problems and problem not in self.problems:
-            raise ValueError(f"the policy {self.name!r} was trained on {', '.join(self.problems)}, not on {problem!r}")
-
     def for_problem(self, problem: str, **environment: Any) -> Self:
         """The agent of one problem, with other keyword arguments of the environment where they are given.
 
         Raises:
-            ValueError: This policy was trained on other problems.
+            ValueError: This policy was trained on other problems: its actions mean nothing elsewhere.
         """
-        self.check_problem(problem)
+        if self.problems and problem not in self.problems:
+            raise ValueError(f"the policy {self.name!r} was trained on {', '.join(self.problems)}, not on {problem!r}")
         return dataclasses.replace(self, environment={**self.environment, **environment}) if environment else self
 
     # -- playing -------------------------------------------------------------------------------------------------------
@@ -127,11 +117,8 @@ class NetworkAgent(Agent):
 
     def initial_state(self, count: int) -> State:
         """The memory: the ``key`` of a run's draws, whether it is ``keyed``, and how many it has ``drawn``."""
-        return {
-            "key": np.zeros(count, dtype=np.int64),
-            "keyed": np.zeros(count, dtype=bool),
-            "drawn": np.zeros(count, dtype=np.int64),
-        }
+        key, drawn = np.zeros((2, count), dtype=np.int64)
+        return {"key": key, "keyed": np.zeros(count, dtype=bool), "drawn": drawn}
 
     def named(self, observation: np.ndarray) -> np.ndarray:
         """The named features ``(B, len(features))`` of observations ``(B, F)``.
@@ -179,13 +166,13 @@ class NetworkAgent(Agent):
         Raises:
             ValueError: The environment names a search or optimizer that is an object of a class of one's own.
         """
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in self.apart}
-        settings |= {"environment": dict(self.environment), "provenance": dict(self.provenance), **self.more_settings()}
-        return write_policy_file(path, settings, self.tensors())
+        return write_policy_file(path, self.settings(), self.tensors())
 
-    def more_settings(self) -> dict[str, Any]:
-        """Further entries of the file, in JSON's types."""
-        return {}
+    def settings(self) -> dict[str, Any]:
+        """The settings of the file."""
+        names = [f.name for f in dataclasses.fields(self) if f.name not in self.in_tensors]
+        mappings = {"environment": dict(self.environment), "provenance": dict(self.provenance)}
+        return {name: getattr(self, name) for name in names} | mappings
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The tensors of the file."""
@@ -196,11 +183,7 @@ class NetworkAgent(Agent):
 
     @classmethod
     def parts(cls, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The attributes that `tensors` has written.
-
-        Raises:
-            ValueError: The tensors are others.
-        """
+        """The attributes that `tensors` has written; raises ValueError where the tensors are others."""
         names = [(f"layer.{number}.weight", f"layer.{number}.bias") for number in range(len(tensors) // 2)]
         if {name for pair in names for name in pair} != set(tensors):
             raise ValueError(f"the tensors are {sorted(tensors)}, expected a weight and a bias per layer")
@@ -218,16 +201,8 @@ class NetworkAgent(Agent):
 
     @classmethod
     def of_file(cls, found: PolicyFile, where: Path | str) -> Self:
-        """The policy that a file's content is.
-
-        Args:
-            found: The content.
-            where: The file, for the message.
-
-        Raises:
-            PolicyFileError: It is none.
-        """
+        """The policy that a file's content is; raises PolicyFileError, which names the file, where it is none."""
         try:
-            return cls(**settings_of(found.settings, cls.own, cls.may_ask), **cls.parts(found.tensors))
+            return cls(**settings_of(cls, found.settings, cls.in_tensors, cls.may_ask), **cls.parts(found.tensors))
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise PolicyFileError(f"{where} is refused: {error}") from error

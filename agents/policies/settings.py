@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from teleport_env.optimizers import optimizer_from
 from teleport_env.searches import search_from
@@ -20,7 +21,6 @@ ENVIRONMENT = ("searches", "rate_factors", "steps_per_action", "learning_rate", 
 GROUP_ENVIRONMENT = ("action_mode", "observation", "group_scale", *ENVIRONMENT[2:])
 """The same of a policy that gives the group parameters itself: it has neither searches nor rate factors."""
 
-
 _NAME = re.compile(r"\w[\w .,:;+*()~-]{0,79}")
 
 
@@ -29,9 +29,9 @@ class Family:
     """How a policy for several problems plays one of them.
 
     Attributes:
-        environment: What it asks of the environment there.
-        slots: Of each search of that menu: its place among the policy's slots.
-        prices: As in `LearnedSchedule`.
+        environment: Keyword arguments of the environment there.
+        slots: Place among the policy's slots of each search of that menu.
+        prices: Prices of these searches, as in `LearnedSchedule`.
     """
 
     environment: Mapping[str, Any]
@@ -39,41 +39,40 @@ class Family:
     prices: tuple[float, ...]
 
 
-_SHARED: dict[str, Any] = {
-    "name": str,
-    "kind": str,
-    "problems": list,
-    "features": list,
-    "activation": str,
-    "stochastic": bool,
-    "seed": int,
-    "environment": dict,
-    "provenance": dict,
-}
-"""Settings that every policy's file has, and their types."""
+def settings_of(
+    policy: Any, settings: Mapping[str, Any], tensors: Collection[str], allowed: Sequence[str]
+) -> dict[str, Any]:
+    """The settings of a file, each of the type that the policy's dataclass says in its annotations.
 
-
-def settings_of(settings: Mapping[str, Any], own: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
-    """The settings of a file, each of the type that the policy's class takes.
-
-    Args:
-        settings: What the file says.
-        own: Settings that files of this class have beside the shared ones, and their types; lists but ``prices`` hold names.
-        allowed: What the policy may ask of its environment.
+    The file holds the attributes ``tensors`` elsewhere. The policy may ask for what is ``allowed`` of its environment.
 
     Raises:
         ValueError: One that does not; what is wrong with it.
     """
-    _check_types(settings, {**_SHARED, **own})
-    lists = [name for name, kind in {**_SHARED, **own}.items() if kind is list]
+    found = get_type_hints(policy)
+    hints = {f.name: found[f.name] for f in fields(policy) if f.name not in tensors}
+    if set(settings) != set(hints):
+        raise ValueError(f"the settings are {sorted(settings)}, expected {sorted(hints)}")
+    for name, hint in hints.items():
+        if type(settings[name]) not in _json_types(hint):
+            raise ValueError(f"{name} has the wrong type, {type(settings[name]).__name__}")
+    lists = [name for name, hint in hints.items() if get_args(hint)[:1] == (str,) and get_origin(hint) is tuple]
     if not all(isinstance(entry, str) for name in lists for entry in settings[name]):
         raise ValueError(f"{', '.join(lists)} must be names")
     _check_prices(settings.get("prices") or [])
     check_environment(settings["environment"], allowed)
-    if "families" not in own:
+    if "families" not in hints:
         return dict(settings)
     families = {problem: _family(problem, content) for problem, content in settings["families"].items()}
     return {**settings, "families": families}
+
+
+def _json_types(hint: Any) -> tuple[type, ...]:
+    """JSON's types of an annotation."""
+    if get_origin(hint) is UnionType:
+        return tuple(kind for part in get_args(hint) for kind in _json_types(part))
+    origin = get_origin(hint)
+    return (list if origin is tuple else dict if origin is Mapping else hint,)
 
 
 def check_name(name: str) -> None:
@@ -85,25 +84,15 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_types(settings: Mapping[str, Any], types: Mapping[str, Any]) -> None:
-    if set(settings) != set(types):
-        raise ValueError(f"the settings are {sorted(settings)}, expected {sorted(types)}")
-    for name, expected in types.items():
-        if not isinstance(settings[name], expected) or (expected is int and isinstance(settings[name], bool)):
-            raise ValueError(f"{name} has the wrong type, {type(settings[name]).__name__}")
-
-
 def _check_prices(prices: Any) -> None:
-    sane = isinstance(prices, list) and all(isinstance(price, (int, float)) for price in prices)
-    if not sane or any(isinstance(price, bool) for price in prices):
+    if not isinstance(prices, list) or not all(type(price) in (int, float) for price in prices):
         raise ValueError("prices must be numbers")
 
 
 def _family(problem: str, content: Any) -> Family:
-    if not isinstance(content, dict) or set(content) != {"environment", "slots", "prices"}:
-        raise ValueError(f"the family {problem!r} must have an environment, slots and prices")
-    if not isinstance(content["environment"], dict) or not isinstance(content["slots"], list):
-        raise ValueError(f"the family {problem!r} must have an environment and a list of slots")
+    sane = isinstance(content, dict) and set(content) == {"environment", "slots", "prices"}
+    if not sane or not isinstance(content["environment"], dict) or not isinstance(content["slots"], list):
+        raise ValueError(f"the family {problem!r} must have an environment, a list of slots, and prices")
     check_environment(content["environment"])
     _check_prices(content["prices"])
     return Family(content["environment"], tuple(content["slots"]), tuple(content["prices"]))
@@ -124,7 +113,7 @@ def check_environment(environment: Mapping[str, Any], allowed: Sequence[str] = E
         optimizer_from(environment["optimizer"])
     scale = environment.get("group_scale", 1.0)
     for factor in [*environment.get("rate_factors", ()), environment.get("learning_rate", 1.0), scale]:
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+        if type(factor) not in (int, float) or not 0 < factor < math.inf:
             raise ValueError(f"rates, their factors and group_scale must be positive numbers, got {factor!r}")
     steps = environment.get("steps_per_action", 1)
     if type(steps) is not int or not 1 <= steps <= 1_000_000:

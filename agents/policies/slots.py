@@ -67,10 +67,7 @@ the ascent, of four and of one at random, the best after one virtual step."""
 def search_prices(problem: str, searches: Sequence[Any], /, **environment: Any) -> tuple[float, ...]:
     """What teleports by some searches cost at most on a problem, in gradient evaluations.
 
-    Args:
-        problem: Registered name.
-        searches: As the environment takes them.
-        environment: Further keyword arguments of the environment.
+    ``environment`` holds further keyword arguments of the environment.
 
     Raises:
         ValueError: A search that does not serve the problem's symmetry.
@@ -87,12 +84,8 @@ def search_prices(problem: str, searches: Sequence[Any], /, **environment: Any) 
 def price_shares(observation: np.ndarray, prices: Sequence[float]) -> np.ndarray:
     """Price of each search over the budget left, at most 1, ``(B, searches)`` float32, from observations ``(B, F)``.
 
-    The feature says what the cheapest teleport costs; the others are multiples of it. 1 means that it cannot be paid, or
-    that nothing would be left.
-
-    Args:
-        observation: Whose first columns are the features.
-        prices: Of the searches, in units of the cheapest.
+    ``prices`` are in units of the cheapest, whose share is a feature; features are the first columns. 1 means that the
+    teleport cannot be paid, or that nothing would be left.
     """
     cheapest = observation[:, INDEX["price"], None].astype(np.float64)
     return np.minimum(cheapest * np.asarray(prices, dtype=np.float64), 1.0).astype(np.float32)
@@ -113,12 +106,9 @@ def relative(prices: Sequence[float]) -> tuple[float, ...]:
 
 
 def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]:
-    """The search of each slot on a problem, None where it has none.
+    """The search of each named slot on a problem, None where it has none.
 
-    Args:
-        problem: Registered name.
-        slots: Names of slots.
-        environment: Keyword arguments of the environment that decide what a teleport is and costs.
+    ``environment`` holds keyword arguments of the environment that decide what a teleport is and costs.
 
     Raises:
         ValueError: There is no such slot.

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from teleport_env.agents.base import Agent, agent_from
-from teleport_env.agents.policies.learned_moves import Policy
-from teleport_env.agents.policies.moves import MovePlan
+from teleport_env.agents.policies.learned_moves import MovePlan, Policy
 from teleport_env.agents.policies.settings import check_environment
 from teleport_env.agents.tuning.axes import period_axis, rate_axis, rule_axes
 from teleport_env.agents.tuning.plans import NEUTRAL, Plan, canonical

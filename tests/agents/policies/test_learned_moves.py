@@ -24,8 +24,7 @@ from teleport_env.agents.learning.vec_env import Moves
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
-from teleport_env.agents.policies.learned_moves import LearnedMoves, load_policy
-from teleport_env.agents.policies.moves import ConstantMove, follow, fresh_trail
+from teleport_env.agents.policies.learned_moves import ConstantMove, LearnedMoves, follow, fresh_trail, load_policy
 from teleport_env.agents.tuning.own_menu import Menu, plan_from, plan_of, search_plans
 from teleport_env.envs import TeleportVectorEnv
 from teleport_env.envs.actions import ActionReader
