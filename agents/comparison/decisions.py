@@ -30,14 +30,7 @@ _BINS = 12
 
 @dataclass(frozen=True)
 class Decisions:
-    """Everything a policy decided in some episodes.
-
-    Attributes:
-        agent: Who decided.
-        played: The episodes, with what was seen.
-        labels: Of the actions.
-        colours: Of the actions.
-    """
+    """Everything a policy decided in some episodes: the agent, what it played and saw, and how its actions are shown."""
 
     agent: Agent
     played: Played
@@ -82,38 +75,35 @@ def label_of(search: Any) -> str:
 
 
 def shares(feature: np.ndarray, actions: np.ndarray, count: int, bins: int = _BINS) -> tuple[np.ndarray, np.ndarray]:
-    """How often each action is taken, given a feature.
+    """How often each of ``count`` actions ``(N,)`` is taken, given a feature ``(N,)``.
 
-    Args:
-        feature: ``(N,)``.
-        actions: ``(N,)`` below ``count``.
-        count: Actions there are.
-        bins: Of equal numbers of decisions; equal values stay together, so that there may be fewer.
+    Bins hold equally many decisions; equal values stay together, so that there may be fewer than ``bins``.
 
     Returns:
         Ends of the bins ``(b + 1,)`` and shares ``(b, count)``, which add up to 1 in each bin.
     """
-    ends, place = _bins(feature, bins)
-    table = np.zeros((len(ends) - 1, count))
-    np.add.at(table, (place, actions), 1.0)
+    ends, table = _joint(feature, actions, count, bins, 1.0)
     filled = table.sum(axis=1) > 0
     return np.append(ends[:-1][filled], ends[-1]), table[filled] / table[filled].sum(axis=1, keepdims=True)
 
 
-def _bins(feature: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bins ``(b + 1,)`` and the bin of each value ``(N,)``; a value that is one of few has its own."""
+def _joint(
+    feature: np.ndarray, actions: np.ndarray, count: int, bins: int, weight: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the bins and a sum of weights per bin and action; a value that is one of few has its own bin."""
     values, place = np.unique(feature, return_inverse=True)
-    if len(values) <= bins:
-        return np.append(values, values[-1]), place.reshape(-1)
-    ends = np.unique(np.quantile(feature, np.linspace(0, 1, bins + 1), method="nearest"))
-    return ends, np.clip(np.searchsorted(ends, feature, side="right") - 1, 0, len(ends) - 2)
+    ends, place = np.append(values, values[-1]), place.reshape(-1)
+    if len(values) > bins:
+        ends = np.unique(np.quantile(feature, np.linspace(0, 1, bins + 1), method="nearest"))
+        place = np.clip(np.searchsorted(ends, feature, side="right") - 1, 0, len(ends) - 2)
+    table = np.zeros((len(ends) - 1, count))
+    np.add.at(table, (place, actions), weight)
+    return ends, table
 
 
 def information(feature: np.ndarray, actions: np.ndarray, count: int) -> float:
     """Mutual information, in bits, between a binned feature and the action: how much it tells of the decision."""
-    ends, place = _bins(feature, _BINS)
-    joint = np.zeros((len(ends) - 1, count))
-    np.add.at(joint, (place, actions), 1.0 / len(actions))
+    _, joint = _joint(feature, actions, count, _BINS, 1.0 / len(actions))
     apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.where(joint > 0, joint * np.log2(joint / apart), 0.0).sum())
@@ -127,90 +117,74 @@ def main_features(decisions: Decisions, most: int = 6) -> list[tuple[str, float]
     return sorted(told, key=lambda pair: -pair[1])[:most]
 
 
+@matplotlib.rc_context(SETTINGS)
 def course_picture(decisions: Decisions, episodes: Sequence[int]) -> Figure:
     """Loss, learning rate and gradient norm against compute, a column an episode; every decision marked."""
     played = decisions.played
     assert played.actions is not None
     assert played.rate is not None
     rows = (("loss", played.loss), ("learning rate", played.rate), ("gradient norm", played.grad_norm))
-    with matplotlib.rc_context(SETTINGS):
-        figure, axes = panels(3 * len(episodes), 2.3, columns=len(episodes))
-        for index, axis in enumerate(axes):
-            name, values = rows[index // len(episodes)]
-            row = episodes[index % len(episodes)]
-            asked = played.actions[:, row]
-            length = int((asked >= 0).sum())
-            cost, course = played.cost[: length + 1, row], values[: length + 1, row].astype(float)
-            course = np.where(np.isfinite(course) & (course > 0), course, np.nan)
-            axis.plot(cost, course, color="#555555", linewidth=1.1, zorder=1)
-            for action in np.unique(asked[:length]):
-                at = np.flatnonzero(asked[:length] == action)
-                # where the decision was made: a teleport's effect is what follows
-                teleport = action >= decisions.agent.steps
-                axis.scatter(
-                    cost[at],
-                    course[at],
-                    s=34 if teleport else 12,
-                    marker="^" if teleport else "o",
-                    color=decisions.colours[action],
-                    edgecolors="#333333",
-                    linewidths=0.4,
-                    zorder=3 if teleport else 2,
-                )
-            axis.set_yscale("log")
-            if index < len(episodes):
-                axis.set_title(f"instance {played.rows[row]['instance_id']}", fontsize=9)
-            if index % len(episodes) == 0:
-                axis.set_ylabel(name)
-            if index >= 2 * len(episodes):
-                axis.set_xlabel("compute (gradient evaluations)")
-        used = np.unique(played.actions[:, list(episodes)])
-        handles = [
-            Line2D(
-                [],
-                [],
-                linestyle="none",
-                marker="^" if action >= decisions.agent.steps else "o",
-                color=decisions.colours[action],
-                markeredgecolor="#333333",
-                markeredgewidth=0.4,
-                markersize=7,
-                label=decisions.labels[action],
-            )
-            for action in used
-            if action >= 0
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)))
+    figure, axes = panels(3 * len(episodes), 2.3, columns=len(episodes))
+    for index, axis in enumerate(axes):
+        name, values = rows[index // len(episodes)]
+        row = episodes[index % len(episodes)]
+        asked = played.actions[:, row]
+        length = int((asked >= 0).sum())
+        cost, course = played.cost[: length + 1, row], values[: length + 1, row].astype(float)
+        course = np.where(np.isfinite(course) & (course > 0), course, np.nan)
+        axis.plot(cost, course, color="#555555", linewidth=1.1, zorder=1)
+        for action in np.unique(asked[:length]):
+            at = np.flatnonzero(asked[:length] == action)
+            # where the decision was made: a teleport's effect is what follows
+            teleport = action >= decisions.agent.steps
+            size, marker, order = (34, "^", 3) if teleport else (12, "o", 2)
+            edge: dict[str, Any] = {"edgecolors": "#333333", "linewidths": 0.4, "zorder": order}
+            axis.scatter(cost[at], course[at], s=size, marker=marker, color=decisions.colours[action], **edge)
+        axis.set_yscale("log")
+        if index < len(episodes):
+            axis.set_title(f"instance {played.rows[row]['instance_id']}", fontsize=9)
+        if index % len(episodes) == 0:
+            axis.set_ylabel(name)
+        if index >= 2 * len(episodes):
+            axis.set_xlabel("compute (gradient evaluations)")
+    used = np.unique(played.actions[:, list(episodes)])
+    handles = []
+    for action in used[used >= 0]:
+        marker = "^" if action >= decisions.agent.steps else "o"
+        look: dict[str, Any] = {"marker": marker, "markeredgecolor": "#333333", "markeredgewidth": 0.4, "markersize": 7}
+        own: dict[str, Any] = {"color": decisions.colours[action], "label": decisions.labels[action]}
+        handles.append(Line2D([], [], linestyle="none", **look, **own))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)))
     return figure
 
 
+@matplotlib.rc_context(SETTINGS)
 def frequency_picture(decisions: Decisions) -> Figure:
     """How often each action is taken in each range of the features that tell most of it."""
     seen, actions = decisions.flat()
     chosen = main_features(decisions)
-    with matplotlib.rc_context(SETTINGS):
-        figure, axes = panels(len(chosen), 2.3, columns=3)
-        for axis, (name, bits) in zip(axes, chosen, strict=True):
-            ends, table = shares(seen[:, INDEX[name]], actions, len(decisions.labels))
-            places = np.arange(len(table))
-            bottom = np.zeros(len(table))
-            for action, colour in enumerate(decisions.colours):
-                axis.bar(places, table[:, action], bottom=bottom, color=colour, width=1.0, linewidth=0)
-                bottom += table[:, action]
-            axis.set_title(f"{name} ({bits:.2f} bits)", fontsize=9)
-            ticks = np.unique(np.linspace(0, len(table), 5).round().astype(int))
-            axis.set_xticks(ticks - 0.5, [f"{round(float(ends[tick]), 3):g}" for tick in ticks])
-            axis.set_xlim(-0.5, len(table) - 0.5)
-            axis.set_ylim(0, 1)
-            axis.grid(visible=False)
-        for axis in axes[::3]:
-            axis.set_ylabel("share of decisions")
-        taken = np.bincount(actions, minlength=len(decisions.labels)) / len(actions)
-        handles = [
-            Patch(color=colour, label=f"{label} ({share:.1%})")
-            for label, colour, share in zip(decisions.labels, decisions.colours, taken, strict=True)
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)))
+    figure, axes = panels(len(chosen), 2.3, columns=3)
+    for axis, (name, bits) in zip(axes, chosen, strict=True):
+        ends, table = shares(seen[:, INDEX[name]], actions, len(decisions.labels))
+        places = np.arange(len(table))
+        bottom = np.zeros(len(table))
+        for action, colour in enumerate(decisions.colours):
+            axis.bar(places, table[:, action], bottom=bottom, color=colour, width=1.0, linewidth=0)
+            bottom += table[:, action]
+        axis.set_title(f"{name} ({bits:.2f} bits)", fontsize=9)
+        ticks = np.unique(np.linspace(0, len(table), 5).round().astype(int))
+        axis.set_xticks(ticks - 0.5, [f"{round(float(ends[tick]), 3):g}" for tick in ticks])
+        axis.set_xlim(-0.5, len(table) - 0.5)
+        axis.set_ylim(0, 1)
+        axis.grid(visible=False)
+    for axis in axes[::3]:
+        axis.set_ylabel("share of decisions")
+    taken = np.bincount(actions, minlength=len(decisions.labels)) / len(actions)
+    handles = [
+        Patch(color=colour, label=f"{label} ({share:.1%})")
+        for label, colour, share in zip(decisions.labels, decisions.colours, taken, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)))
     return figure
 
 

@@ -8,7 +8,6 @@ variable ``RAY_ADDRESS`` names, or else on a Ray of this machine that is started
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 from teleport_env.reading import known
@@ -19,72 +18,54 @@ Task = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def check_backend(backend: str) -> None:
-    """Say at once what would fail later.
+    """Say at once what would fail later, and make Ray known to joblib.
 
     Raises:
         ValueError: There is no such backend.
         ImportError: What it needs is not installed; the message names the extra.
     """
     if known("backend", backend, BACKENDS) == "ray":
-        _register_ray()
+        try:
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise ImportError('the backend "ray" needs Ray: pip install "teleport-env[ray]"') from error
+        register_ray()
 
 
 def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processes", title: str = "") -> Iterator[Any]:
     """Results of the tasks as they come, in any order, with a progress bar.
 
-    Args:
-        tasks: What to do.
-        jobs: Workers; -1: one a core, of the machine or of the cluster.
-        backend: One of `BACKENDS`.
-        title: Of the progress bar.
+    There are ``jobs`` workers; -1: one per core of the machine or of the cluster. ``backend`` is one of `BACKENDS`.
 
     Raises:
         ValueError: There is no such backend.
         ImportError: joblib, rich or Ray is not installed; the message names the extra.
     """
     try:
-        from joblib import delayed
+        from joblib import Parallel, delayed
         from rich.progress import track
     except ImportError as error:
         raise ImportError('comparisons need more packages: pip install "teleport-env[compare]"') from error
     check_backend(backend)
-    listed = [delayed(_quietly)(function, arguments) for function, arguments in tasks]
-    if not listed:
+    calls = [delayed(_quietly)(function, arguments) for function, arguments in tasks]
+    if not calls:
         return
-    results = _stream(listed, jobs) if backend == "processes" else _in_portions(listed, jobs)
-    yield from track(results, description=title, total=len(listed))
+    if backend == "processes":
+        results = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
+    else:
+        results = _on_ray(calls, jobs)
+    yield from track(results, description=title, total=len(calls))
 
 
-def _stream(calls: list[Any], jobs: int) -> Iterator[Any]:
-    from joblib import Parallel
-
-    yield from Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
-
-
-def _in_portions(calls: list[Any], jobs: int) -> Iterator[Any]:
+def _on_ray(calls: list[Any], jobs: int) -> Iterator[Any]:
     """Joblib's Ray backend hands over results when all are there: portions keep what is done safe from what fails."""
-    from joblib import Parallel, effective_n_jobs
+    from joblib import Parallel, effective_n_jobs, parallel_config
 
-    with _on_ray(), Parallel(n_jobs=jobs, batch_size=1) as workers:  # started once for all portions
+    # started once for all portions
+    with parallel_config(backend="ray"), Parallel(n_jobs=jobs, batch_size=1) as workers:
         size = 2 * max(1, effective_n_jobs(jobs))
         for begin in range(0, len(calls), size):
             yield from workers(calls[begin : begin + size])
-
-
-def _on_ray() -> AbstractContextManager[Any]:
-    from joblib import parallel_config
-
-    _register_ray()
-    config: AbstractContextManager[Any] = parallel_config(backend="ray")
-    return config
-
-
-def _register_ray() -> None:
-    try:
-        from ray.util.joblib import register_ray
-    except ImportError as error:
-        raise ImportError('the backend "ray" needs Ray: pip install "teleport-env[ray]"') from error
-    register_ray()
 
 
 def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -114,14 +114,14 @@ def _plain_text(name: object) -> str:
     return " " + text if text.startswith("_") else text
 
 
-def panels(count: int, height: float, columns: int = 2, **keywords: Any) -> tuple[Figure, list[Axes]]:
+def panels(count: int, height: float, columns: int = 2) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, rows of ``height`` inches."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(
-        figsize=(_WIDTH, height * rows + 0.9), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    )
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(_WIDTH, height * rows + 0.9), dpi=150, layout=layout)
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False, **keywords).flat)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[count:]:
         axis.remove()
     return figure, axes[:count]
@@ -160,6 +160,7 @@ def _drawn(rows: pd.DataFrame, styles: Mapping[str, Style]) -> list[tuple[str, S
     return [(agent, styles[agent], parts[agent]) for agent in reversed(list(styles)) if agent in parts]
 
 
+@matplotlib.rc_context(SETTINGS)
 def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Loss against compute, a panel a problem: medians, with the quartile band of learned agents and plain descent.
 
@@ -167,24 +168,24 @@ def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
         curves: Columns ``problem, agent, cost, q25, median, q75``, the latter three log10 of the loss relative to the
             start.
     """
-    with matplotlib.rc_context(SETTINGS):
-        figure, drawn = _panels(curves, 3.1, "compute (gradient evaluations)", r"$\log_{10}$ loss / initial loss")
-        for axis, rows in drawn:
-            agents = _drawn(rows, styles)
-            for index, (_, style, part) in enumerate(agents):
-                curve = part.sort_values("cost")
-                cost = curve["cost"]
-                if style.strong:
-                    axis.fill_between(cost, curve["q25"], curve["q75"], color=style.color, alpha=0.15, linewidth=0)
-                every = max(1, len(curve) // 6)
-                places = (index * every // max(1, len(agents)), every)  # so that markers do not pile up
-                look = {**style.line, **style.point, "markersize": 5, "markeredgewidth": 1}
-                axis.plot(cost, curve["median"], **look, markevery=places)
-            axis.set_xlim(rows["cost"].min(), rows["cost"].max())
-        _legend(figure, styles, curves["agent"].unique(), line=True)
+    figure, drawn = _panels(curves, 3.1, "compute (gradient evaluations)", r"$\log_{10}$ loss / initial loss")
+    for axis, rows in drawn:
+        agents = _drawn(rows, styles)
+        for index, (_, style, part) in enumerate(agents):
+            curve = part.sort_values("cost")
+            cost = curve["cost"]
+            if style.strong:
+                axis.fill_between(cost, curve["q25"], curve["q75"], color=style.color, alpha=0.15, linewidth=0)
+            every = max(1, len(curve) // 6)
+            places = (index * every // max(1, len(agents)), every)  # so that markers do not pile up
+            look = {**style.line, **style.point, "markersize": 5, "markeredgewidth": 1}
+            axis.plot(cost, curve["median"], **look, markevery=places)
+        axis.set_xlim(rows["cost"].min(), rows["cost"].max())
+    _legend(figure, styles, curves["agent"].unique(), line=True)
     return figure
 
 
+@matplotlib.rc_context(SETTINGS)
 def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Style]) -> Figure:
     """Single episodes, a row a problem: loss and gradient norm against compute, every teleport marked.
 
@@ -195,25 +196,24 @@ def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Sty
     if not traces:
         raise ValueError("there is nothing to draw: no traces")
     problems = list(dict.fromkeys(trace["problem"] for trace in traces))
-    with matplotlib.rc_context(SETTINGS):
-        figure, axes = panels(2 * len(problems), 2.8)
-        for trace in traces:
-            row, style = problems.index(trace["problem"]), styles[trace["agent"]]
-            cost, marks = np.asarray(trace["cost"], float), np.asarray(trace["teleports"], dtype=int)
-            for axis, key, label in zip(
-                axes[2 * row : 2 * row + 2], ("loss", "grad_norm"), ("loss", "gradient norm"), strict=True
-            ):
-                values = np.asarray(trace[key], float)
-                # a logarithmic axis has no others
-                values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
-                axis.plot(cost, values, **style.line)
-                axis.plot(
-                    cost[marks], values[marks], style.marker, color=style.color, markersize=6.5, markeredgecolor="white"
-                )
-                axis.set(yscale="log", ylabel=label)
-                axis.set_title(_plain_text(trace["problem"]))
-                axis.set_xlabel("compute (gradient evaluations); markers: right after a teleport")
-        _legend(figure, styles, [trace["agent"] for trace in traces], line=True)
+    figure, axes = panels(2 * len(problems), 2.8)
+    for trace in traces:
+        row, style = problems.index(trace["problem"]), styles[trace["agent"]]
+        cost, marks = np.asarray(trace["cost"], float), np.asarray(trace["teleports"], dtype=int)
+        for axis, key, label in zip(
+            axes[2 * row : 2 * row + 2], ("loss", "grad_norm"), ("loss", "gradient norm"), strict=True
+        ):
+            values = np.asarray(trace[key], float)
+            # a logarithmic axis has no others
+            values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+            axis.plot(cost, values, **style.line)
+            axis.plot(
+                cost[marks], values[marks], style.marker, color=style.color, markersize=6.5, markeredgecolor="white"
+            )
+            axis.set(yscale="log", ylabel=label)
+            axis.set_title(_plain_text(trace["problem"]))
+            axis.set_xlabel("compute (gradient evaluations); markers: right after a teleport")
+    _legend(figure, styles, [trace["agent"] for trace in traces], line=True)
     return figure
 
 
@@ -231,13 +231,9 @@ def _forest(
         places = np.arange(len(rows)) + np.where(np.arange(len(rows)) >= count, 0.6, 0.0)
         for place, row in zip(places, rows.to_dict("records"), strict=True):
             style = styles[row["agent"]]
-            bar: dict[str, Any] = {
-                "linewidth": 1.2 if style.aside else 2.0,
-                "marker": "|",
-                "markersize": 7,
-                "markeredgewidth": 1.2,
-            }
-            axis.plot([row[low], row[high]], [place, place], color=style.color, **bar, zorder=2)
+            bar: dict[str, Any] = {"marker": "|", "markersize": 7, "markeredgewidth": 1.2, "zorder": 2}
+            width = 1.2 if style.aside else 2.0
+            axis.plot([row[low], row[high]], [place, place], color=style.color, linewidth=width, **bar)
             edge = 1.1 if style.aside else 0.5
             axis.plot(row[estimate], place, **style.spot, markersize=5.5, markeredgewidth=edge, zorder=3)
         if 0 < count < len(rows):
@@ -256,14 +252,13 @@ def _forest(
     return figure
 
 
+@matplotlib.rc_context(SETTINGS)
 def gained_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Interquartile mean of the orders gained with its interval, from `summary.summary_table`."""
-    with matplotlib.rc_context(SETTINGS):
-        return _forest(
-            table, styles, ("iqm", "iqm_low", "iqm_high"), "orders of magnitude gained (IQM, 95 %)", zero=False
-        )
+    return _forest(table, styles, ("iqm", "iqm_low", "iqm_high"), "orders of magnitude gained (IQM, 95 %)", zero=False)
 
 
+@matplotlib.rc_context(SETTINGS)
 def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Mean paired difference to each problem's best baseline with its interval and the line of no difference.
 
@@ -271,60 +266,59 @@ def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figur
         ValueError: No problem has a baseline and another agent.
     """
     compared = table[np.isfinite(table["difference"])]
-    with matplotlib.rc_context(SETTINGS):
-        columns = ("difference", "difference_low", "difference_high")
-        figure = _forest(compared, styles, columns, "", zero=True)
-        versus = compared.groupby("problem", sort=False)["baseline"].first()
-        for axis, baseline in zip(figure.axes, versus, strict=True):
-            axis.set_xlabel("orders over the best baseline (95 %),\n" + _plain_text(baseline))
+    columns = ("difference", "difference_low", "difference_high")
+    figure = _forest(compared, styles, columns, "", zero=True)
+    versus = compared.groupby("problem", sort=False)["baseline"].first()
+    for axis, baseline in zip(figure.axes, versus, strict=True):
+        axis.set_xlabel("orders over the best baseline (95 %),\n" + _plain_text(baseline))
     return figure
 
 
+@matplotlib.rc_context(SETTINGS)
 def performance_profiles(results: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """The share of runs that gained at least so many orders, a panel a problem (Agarwal et al. 2021, section 4.2)."""
-    with matplotlib.rc_context(SETTINGS):
-        x, y = r"orders of magnitude $\tau$", r"share of runs with gained $\geq \tau$"
-        figure, drawn = _panels(results, 3.1, x, y)
-        for axis, rows in drawn:
-            taus = np.linspace(rows["gained"].min(), rows["gained"].max() + 1e-9, 300)
-            agents = _drawn(rows, styles)
-            for index, (_, style, part) in enumerate(agents):
-                share = statistics.performance_profile(part["gained"], taus)
-                places = (20 + 50 * index // max(1, len(agents)), 50)
-                axis.plot(taus, share, **style.line, **style.point, markersize=5, markevery=places)
-            axis.set(ylim=(-0.02, 1.02), xlim=(taus[0], taus[-1]))
-        _legend(figure, styles, results["agent"].unique(), line=True)
+    x, y = r"orders of magnitude $\tau$", r"share of runs with gained $\geq \tau$"
+    figure, drawn = _panels(results, 3.1, x, y)
+    for axis, rows in drawn:
+        taus = np.linspace(rows["gained"].min(), rows["gained"].max() + 1e-9, 300)
+        agents = _drawn(rows, styles)
+        for index, (_, style, part) in enumerate(agents):
+            share = statistics.performance_profile(part["gained"], taus)
+            places = (20 + 50 * index // max(1, len(agents)), 50)
+            axis.plot(taus, share, **style.line, **style.point, markersize=5, markevery=places)
+        axis.set(ylim=(-0.02, 1.02), xlim=(taus[0], taus[-1]))
+    _legend(figure, styles, results["agent"].unique(), line=True)
     return figure
 
 
+@matplotlib.rc_context(SETTINGS)
 def gained_against_teleports(results: pd.DataFrame, styles: Mapping[str, Style], episodes: int = 100) -> Figure:
     """Orders gained against the number of teleports: small dots are episodes, large markers the agents' means.
 
     Args:
         episodes: How many episodes of an agent are drawn at most, evenly spaced over its rows; means are over all.
     """
-    with matplotlib.rc_context(SETTINGS):
-        figure, drawn = _panels(results, 3.1, "teleports in an episode", "orders of magnitude gained")
-        for axis, rows in drawn:
-            agents = _drawn(rows, styles)
-            still = [agent for agent, _, part in reversed(agents) if not part["teleports"].any()]
-            # those that never teleport would hide each other at zero
-            places = np.linspace(-0.3, 0.3, len(still)) if len(still) > 1 else np.zeros(len(still))
-            beside = dict(zip(still, places, strict=True))
-            for agent, style, part in agents:
-                shift = beside.get(agent, 0.0)
-                if not style.aside:
-                    some = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(len(part), episodes)).astype(int))]
-                    dots: dict[str, Any] = {"s": 7, "color": style.color, "alpha": 0.22, "linewidths": 0, "zorder": 1}
-                    axis.scatter(some["teleports"] + shift, some["gained"], **dots)
-                size, order = (10, 3) if style.strong else (8, 2.5)
-                middle = part["teleports"].mean() + shift, part["gained"].mean()
-                axis.plot(*middle, **style.spot, markersize=size, zorder=order)
-            axis.set_xscale("symlog", linthresh=1.0)
-            most = max(1.0, float(rows["teleports"].max()))
-            ticks = [tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= most * 1.3]
-            axis.set_xticks(ticks, [str(tick) for tick in ticks])
-            axis.set_xticks([], minor=True)
-            axis.set_xlim(-0.5, most * 1.3)
-        _legend(figure, styles, results["agent"].unique(), line=False)
+    figure, drawn = _panels(results, 3.1, "teleports in an episode", "orders of magnitude gained")
+    for axis, rows in drawn:
+        agents = _drawn(rows, styles)
+        still = [agent for agent, _, part in reversed(agents) if not part["teleports"].any()]
+        # those that never teleport would hide each other at zero
+        places = np.linspace(-0.3, 0.3, len(still)) if len(still) > 1 else np.zeros(len(still))
+        beside = dict(zip(still, places, strict=True))
+        for agent, style, part in agents:
+            shift = beside.get(agent, 0.0)
+            if not style.aside:
+                some = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(len(part), episodes)).astype(int))]
+                dots: dict[str, Any] = {"s": 7, "color": style.color, "alpha": 0.22, "linewidths": 0, "zorder": 1}
+                axis.scatter(some["teleports"] + shift, some["gained"], **dots)
+            size, order = (10, 3) if style.strong else (8, 2.5)
+            middle = part["teleports"].mean() + shift, part["gained"].mean()
+            axis.plot(*middle, **style.spot, markersize=size, zorder=order)
+        axis.set_xscale("symlog", linthresh=1.0)
+        most = max(1.0, float(rows["teleports"].max()))
+        ticks = [tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= most * 1.3]
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.set_xticks([], minor=True)
+        axis.set_xlim(-0.5, most * 1.3)
+    _legend(figure, styles, results["agent"].unique(), line=False)
     return figure

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from teleport_env.agents.play import Played, draw_instances, rows_of
+from teleport_env.envs.rewards import DIVERGED_RETURN
 from teleport_env.envs.settings import Settings
 from teleport_env.instances import Instance
 from teleport_env.ledger import GRADIENT, HESSIAN_VECTOR
@@ -33,7 +34,6 @@ REFERENCES = {"l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
 """Names of the references -> their names in tables."""
 
 _REMEMBERED = 4  # points; a line search rarely accepts an older one
-_DIVERGED = -2.0  # orders of magnitude that a diverged run counts as
 _MOST_ITERATIONS = 10**9
 _SCIPY: dict[str, tuple[str, dict[str, Any]]] = {
     # no stopping rule of SciPy's own before the last digit: the budget and the tolerance are the rules
@@ -184,7 +184,7 @@ def play_reference(
             objective.trace.append((0.0, float(problem.evaluate(alone.start, alone)["loss"])))
         start = objective.trace[0][1]
         diverged = not np.isfinite(start)
-        loss, orders = start, _DIVERGED
+        loss, orders = start, DIVERGED_RETURN
         if not diverged:
             loss = min(objective.best, start)
             orders = float(np.log10(max(start, tolerance, 1e-300) / max(loss, tolerance, 1e-300)))

@@ -28,8 +28,6 @@ SMALL_SVG = 400_000
 _FLOATS = ("budget", "cost", "gained", "initial_loss", "loss", "seconds")
 _INTEGERS = ("seed", "instance_id", "steps", "teleports")
 _BOOLEANS = ("converged", "diverged")
-
-
 _TOLD = {
     "curves": (
         "Loss against compute",
@@ -81,7 +79,10 @@ def _drawings(
     shown: Collection[tuple[str, str]] | None,
 ) -> list[Drawing]:
     if shown is not None:
-        results, curves = (frame[_among(frame, shown)] for frame in (results, curves))
+        results, curves = (
+            frame[[pair in shown for pair in zip(frame["problem"], frame["agent"], strict=True)]]
+            for frame in (results, curves)
+        )
         traces = [one for one in traces if (one["problem"], one["agent"]) in shown]
     styles = plots.agent_styles(table)
     drawings = {
@@ -98,13 +99,8 @@ def _drawings(
     return [Drawing(name, *_TOLD[name], drawings[name]) for name in _TOLD if name in drawings]
 
 
-def _among(frame: pd.DataFrame, shown: Collection[tuple[str, str]]) -> list[bool]:
-    return [pair in shown for pair in zip(frame["problem"], frame["agent"], strict=True)]
-
-
 def _save(folder: Path, drawing: Drawing) -> bytes:
     """Write the PNG and, where small, the SVG; the PNG's bytes."""
-
     figure = drawing.draw()
     png, svg = io.BytesIO(), io.BytesIO()
     # no dates and no program versions: equal results give equal files
@@ -138,28 +134,21 @@ def read_results(path: Path | str) -> pd.DataFrame:
     return frame
 
 
-def render_page(
+def _render_page(
     results: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
 ) -> str:
-    """The page's HTML.
-
-    Args:
-        results: One row an episode.
-        table: Its `summary.summary_table`.
-        pictures: ``title``, ``caption`` and ``data`` (a PNG in base64) of each, in the order they are shown.
-        settings: ``title``, ``command``, ``tuning`` (a sentence) and ``versions`` have their places; the rest is listed.
-    """
+    """The page's HTML; a picture is its ``title``, ``caption`` and ``data``, a PNG in base64."""
     listed = {key: value for key, value in settings.items() if key not in ("title", "command", "versions")}
+    listed = {
+        name: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for name, one in listed.items()
+    }
     listed |= {f"version of {key}": value for key, value in settings["versions"].items()}
-    plain = (table["agent"] == summary.PLAIN).any()
+    plain, unplayed = (table["agent"] == summary.PLAIN).any(), f"plain descent ({summary.PLAIN})"
     return render(
         "report.html",
         title=settings.get("title", "Teleport schedules at equal compute"),
         settings={"command": None, "tuning": None, **settings},
-        listed_settings={
-            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            for key, value in listed.items()
-        },
+        listed_settings=listed,
         episodes=len(results),
         agents=table["agent"].nunique(),
         seeds=results["seed"].nunique(),
@@ -172,9 +161,7 @@ def render_page(
             f"[{-row.plain_difference_high:.2f}, {-row.plain_difference_low:.2f}]"
             for row in summary.below_plain(table).itertuples(index=False)
         ],
-        nothing_below="Nowhere, by these intervals."
-        if plain
-        else f"Not known: plain descent ({summary.PLAIN}) was not played.",
+        nothing_below="Nowhere, by these intervals." if plain else f"Not known: {unplayed} was not played.",
         tables={problem: summary.table_of(rows) for problem, rows in table.groupby("problem", sort=False)},
         pictures=pictures,
     )
@@ -224,4 +211,4 @@ def write_report(
         {"title": drawing.title, "caption": drawing.caption, "data": b64encode(_save(folder, drawing)).decode("ascii")}
         for drawing in [*_drawings(results, table, curves, list(traces or ()), shown), *further]
     ]
-    return write(folder / "report.html", render_page(results, table, pictures, settings))
+    return write(folder / "report.html", _render_page(results, table, pictures, settings))

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from teleport_env.reading import integer, number
+
 Array = NDArray[np.float64]
 
 _BLOCK = 200_000  # numbers a block of resamples may hold at once; 1.6 MB stay in the cache
@@ -32,37 +34,26 @@ class Interval(NamedTuple):
     high: float
 
 
-def _checked(values: ArrayLike, what: str) -> Array:
+def _checked(values: ArrayLike, what: str, row: bool = True) -> Array:
+    """The values as an array, of one axis where they are to be a ``row``."""
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise ValueError(f"{what} is empty; at least one value is needed")
-    bad = ~np.isfinite(array)
-    if bad.any():
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        first = tuple(int(i) for i in bad[0])
         raise ValueError(
-            f"{what} holds {int(bad.sum())} non-finite values, the first ({array[first]}) at index {first}; "
+            f"{what} holds {len(bad)} non-finite values, the first ({array[first]}) at index {first}; "
             "give diverged runs a finite score (the comparison counts them as -2 orders)"
         )
-    return array
-
-
-def _one_dimensional(values: ArrayLike, what: str) -> Array:
-    array = _checked(values, what)
-    if array.ndim != 1:
+    if row and array.ndim != 1:
         raise ValueError(f"{what} must have one axis, got shape {array.shape}")
     return array
 
 
-def _check_bootstrap(confidence: float, resamples: int) -> None:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
-
-
 def mean(values: ArrayLike, *, axis: int = -1, weights: ArrayLike | None = None) -> Any:
     """The mean along ``axis``; or, of ``values`` ``(N,)`` under each row of ``weights`` ``(R, N)``, ``(R,)``."""
-    array = _checked(values, "values")
+    array = _checked(values, "values", row=False)
     if weights is None:
         return array.mean(axis=axis)
     counts = np.asarray(weights, dtype=np.float64)
@@ -86,7 +77,7 @@ def iqm(values: ArrayLike, *, axis: int = -1, weights: ArrayLike | None = None) 
     Raises:
         ValueError: ``values`` is empty or holds a non-finite number.
     """
-    array = _checked(values, "values")
+    array = _checked(values, "values", row=False)
     if weights is None:
         ordered = np.sort(np.moveaxis(array, axis, -1), axis=-1)
         count = ordered.shape[-1]
@@ -144,11 +135,9 @@ def crossed_bootstrap(
     Raises:
         ValueError: Shapes differ, or a value is not finite.
     """
-    array = _one_dimensional(values, "values")
-    samples = [
-        np.atleast_1d(statistic(array, weights=weights))
-        for weights in _crossed_weights(len(array), seeds, instances, rng, confidence, resamples)
-    ]
+    array = _checked(values, "values")
+    drawn = _crossed_weights(len(array), seeds, instances, rng, confidence, resamples)
+    samples = [np.atleast_1d(statistic(array, weights=weights)) for weights in drawn]
     whole = float(np.asarray(statistic(array, weights=np.ones((1, len(array)))))[0])
     if not samples:
         return Interval(whole, float("nan"), float("nan"))
@@ -165,9 +154,9 @@ def _crossed_weights(
     confidence: float,
     resamples: int,
 ) -> Iterator[Array]:
-    """How often each of ``count`` values occurs in resamples of whole seeds and whole instances, ``(rows, count)``; nothing
-    where there is one of each."""
-    _check_bootstrap(confidence, resamples)
+    """How often each of ``count`` values occurs in resamples, ``(rows, count)``; nothing where there is one of each unit."""
+    number("confidence", confidence, above=0, below=1)
+    integer("resamples", resamples, 1)
     units = []
     for name, labels in (("seeds", seeds), ("instances", instances)):
         index = np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
@@ -207,7 +196,7 @@ def ratio_of_means(
         The ratio with its interval; all NaN where the denominator's mean is not positive, open ends (infinite) where that
         of too many resamples is not, and NaN ends where there is one seed and one instance.
     """
-    above, below = _one_dimensional(numerator, "numerator"), _one_dimensional(denominator, "denominator")
+    above, below = _checked(numerator, "numerator"), _checked(denominator, "denominator")
     if above.shape != below.shape:
         raise ValueError(f"a ratio needs as many values on both sides, got {len(above)} and {len(below)}")
     if below.mean() <= 0:
@@ -235,14 +224,9 @@ def match_pairs(
     y: ArrayLike,
     names: tuple[str, str] = ("x", "y"),
 ) -> tuple[list[Any], Array, Array]:
-    """The values of two agents on the same episodes, in ``keys_x``'s order.
+    """The keys of the episodes that two agents played, in ``keys_x``'s order, and the agents' values ``(N,)``.
 
-    Args:
-        keys_x: One key an episode of the first agent, such as ``(problem, seed, instance_id)``; `keys_y` likewise.
-        names: What to call the two in an error.
-
-    Returns:
-        The keys, and the two agents' values ``(N,)``.
+    A key is for example ``(problem, seed, instance_id)``; an error calls the two agents by ``names``.
 
     Raises:
         ValueError: A key occurs twice, or an episode of one agent was not played by the other; the episodes are named.
@@ -250,7 +234,7 @@ def match_pairs(
     tables: list[dict[Any, float]] = []
     for name, keys, values in zip(names, (keys_x, keys_y), (x, y), strict=True):
         listed = list(keys)
-        table = dict(zip(listed, _one_dimensional(values, f"values of {name!r}").tolist(), strict=True))
+        table = dict(zip(listed, _checked(values, f"values of {name!r}").tolist(), strict=True))
         if len(table) < len(listed):
             twice = sorted({str(key) for key in listed if listed.count(key) > 1})
             raise ValueError(f"{name!r} played these episodes more than once: {_shortened(twice)}")
@@ -272,7 +256,7 @@ def _shortened(names: list[str], limit: int = 8) -> str:
 
 def improvement(x: ArrayLike, y: ArrayLike) -> Array:
     """``(N,)``: 1 where ``x > y``, 1/2 where they tie, else 0; its mean is the paired probability of improvement."""
-    first, second = _one_dimensional(x, "x"), _one_dimensional(y, "y")
+    first, second = _checked(x, "x"), _checked(y, "y")
     if first.shape != second.shape:
         raise ValueError(f"paired values must be as many on both sides, got {len(first)} and {len(second)}")
     return (first > second) + 0.5 * (first == second)
@@ -280,8 +264,8 @@ def improvement(x: ArrayLike, y: ArrayLike) -> Array:
 
 def performance_profile(values: ArrayLike, thresholds: ArrayLike) -> Array:
     """The share of ``values`` ``(N,)`` at or above each of ``thresholds`` ``(T,)``: ``(T,)`` (Dolan and Moré 2002)."""
-    ordered = np.sort(_one_dimensional(values, "values"))
-    levels = _one_dimensional(thresholds, "thresholds")
+    ordered = np.sort(_checked(values, "values"))
+    levels = _checked(thresholds, "thresholds")
     return 1.0 - np.searchsorted(ordered, levels, side="left") / len(ordered)
 
 
@@ -289,7 +273,7 @@ def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> Int
     """Share ``successes / count`` with Wilson's score interval (JASA 22, 1927), which is sound at 0 and at 1 too."""
     if count < 1 or not 0 <= successes <= count:
         raise ValueError(f"need 0 <= successes <= count and count >= 1, got {successes} of {count}")
-    _check_bootstrap(confidence, 1)
+    number("confidence", confidence, above=0, below=1)
     z = NormalDist().inv_cdf(0.5 + 0.5 * confidence)
     share = successes / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
@@ -310,7 +294,7 @@ def expected_cost_to_target(cost_to_target: ArrayLike, spent: ArrayLike) -> floa
     cost = np.asarray(cost_to_target, dtype=np.float64)
     if cost.ndim != 1 or cost.size == 0 or np.isnan(cost).any() or (cost < 0).any():
         raise ValueError(f"cost_to_target must be a non-empty row of non-negative numbers or inf, got {cost!r}")
-    paid = np.broadcast_to(_checked(spent, "spent"), cost.shape)
+    paid = np.broadcast_to(_checked(spent, "spent", row=False), cost.shape)
     hit = np.isfinite(cost)
     if (cost[hit] > paid[hit] * (1 + 1e-12)).any():
         worst = int(np.argmax(np.where(hit, cost - paid, -np.inf)))

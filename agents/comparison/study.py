@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -37,9 +37,6 @@ from teleport_env.problems import PROBLEMS
 from teleport_env.problems.base import SPLITS
 from teleport_env.reading import entries, integer, known, read_fields, refuse
 
-if TYPE_CHECKING:
-    from teleport_env.agents.comparison.report import Drawing
-
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
 
@@ -48,11 +45,9 @@ WATCHED = 64
 
 
 def check_settings(asked: Any, **least: int) -> None:
-    """Read the settings that every comparison has; for the ``__post_init__`` of its frozen dataclass.
+    """Read the settings that every comparison has, and its counts, of which ``least`` says the smallest values.
 
-    Args:
-        asked: The settings, with ``problems``, ``policies``, ``split``, ``seed``, ``jobs``, ``backend`` and ``budget``.
-        least: Smallest value of each of its counts.
+    This is for the ``__post_init__`` of a frozen dataclass.
 
     Raises:
         ValueError: A value that is not allowed.
@@ -84,13 +79,7 @@ def check_settings(asked: Any, **least: int) -> None:
 
 
 def check_work(problems: Sequence[str], splits: Sequence[str], out: Path, page: Path | None = None) -> None:
-    """See that instances can be made and that results can be written.
-
-    Args:
-        problems: Registered names.
-        splits: The splits whose instances are played.
-        out: Folder of the results.
-        page: A further file; None: there is none.
+    """See that instances of the splits can be made, and that the folder ``out`` and the file ``page`` can be written.
 
     Raises:
         FileNotFoundError: A problem's data are missing.
@@ -121,8 +110,8 @@ class Study:
         budget: Gradient evaluations an episode; None: the problem's default.
         tuning_instances: Instances of the train split that learning rates are tuned on; 0: the default rates as they are.
         references: Play SciPy's methods beside the agents.
-        seed: Of the choice of instances.
-        jobs: Processes; -1: one a core.
+        seed: Seed of the choice of instances.
+        jobs: Processes; -1: one per core.
         backend: ``"processes"`` of this machine, or ``"ray"``, a cluster's.
         out: Folder for the results.
     """
@@ -148,11 +137,7 @@ class Study:
 
 
 def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Make a comparison and write its results; see `Study`.
-
-    Args:
-        study: The settings.
-        report: Called with a line of text now and then.
+    """Make a comparison and write its results; ``report`` is called with a line of text now and then.
 
     Returns:
         ``results`` (a data frame), ``summary`` (a data frame), ``settings`` (a dict) and ``page`` (the path of the report).
@@ -162,6 +147,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         FileNotFoundError: A problem's data are missing, before anything is computed.
     """
     pandas = import_pandas()
+    from teleport_env.agents.comparison.decisions import decision_drawings, watch
     from teleport_env.agents.comparison.report import write_report
     from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
@@ -188,11 +174,10 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         results = pandas.concat([results, oracle_rows(results)], ignore_index=True)
     # tasks end in any order; the files do not depend on it
     order = {name: i for i, name in enumerate(study.problems)}
+    keys = ["problem", "agent", "seed", "instance_id"]
     results = results.sort_values(
-        ["problem", "agent", "seed", "instance_id"],
-        key=lambda c: c.map(order) if c.name == "problem" else c,
-        kind="stable",
-    ).reset_index(drop=True)
+        keys, key=lambda c: c.map(order) if c.name == "problem" else c, kind="stable", ignore_index=True
+    )
     curves, traces = _curves(study, played)
     settings = {
         **{f.name: getattr(study, f.name) for f in dataclasses.fields(study)},
@@ -206,23 +191,15 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         "seconds": round(time.perf_counter() - began, 1),
     }
     summary = summary_table(results)
-    drawings = [
-        drawing
-        for problem in study.problems
-        for policy in rosters[problem]
-        if isinstance(policy, NetworkAgent)
-        for drawing in _decisions(study, problem, policy)
-    ]
+    drawings: list[Any] = []
+    for problem in study.problems:
+        ids = draw_instances(problem, study.split, min(WATCHED, study.instances), study.seed)
+        for policy in rosters[problem]:
+            if isinstance(policy, NetworkAgent):
+                seen = watch(problem, policy, ids, split=study.split, budget=study.budget)
+                drawings += decision_drawings(problem, seen)
     page = write_report(study.out, results, curves, traces, settings, table=summary, further=drawings)
     return {"results": results, "summary": summary, "settings": settings, "page": page}
-
-
-def _decisions(study: Study, problem: str, policy: NetworkAgent) -> list[Drawing]:
-    """Pictures of what a policy decides on the instances that were played."""
-    from teleport_env.agents.comparison.decisions import decision_drawings, watch
-
-    ids = draw_instances(problem, study.split, min(WATCHED, study.instances), study.seed)
-    return decision_drawings(problem, watch(problem, policy, ids, split=study.split, budget=study.budget))
 
 
 def _described(tuned: Tuned) -> dict[str, Any]:
@@ -244,7 +221,6 @@ def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
 
 
 def _roster(problem: str, study: Study) -> list[Agent]:
-    Settings.build(problem)  # an unknown problem is told before anything is computed
     roster = default_agents(problem)
     if study.agents:
         # some agents of a roster are made for their problem, and known there alone
@@ -333,8 +309,3 @@ def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[
 
 def _run(tasks: Iterable[Task], study: Study, title: str) -> Iterator[Any]:
     return run_tasks(tasks, jobs=study.jobs, backend=study.backend, title=title)
-
-
-def known_agents() -> list[str]:
-    """Names that `Study.agents` may hold."""
-    return sorted(AGENTS)

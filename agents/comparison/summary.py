@@ -89,9 +89,7 @@ def best_baseline(results: pd.DataFrame) -> dict[str, str]:
     return {str(problem): str(row.idxmax()[1]) for problem, row in means.groupby("problem", sort=False)}
 
 
-def summary_table(
-    results: pd.DataFrame, *, seed: int = 0, confidence: float = 0.95, resamples: int = 2000, plain: str = PLAIN
-) -> pd.DataFrame:
+def summary_table(results: pd.DataFrame, *, resamples: int = 2000) -> pd.DataFrame:
     """One row a problem and agent; per problem the schedules first, then references, then oracles, each by falling mean.
 
     Columns, where ``_low`` and ``_high`` are the ends of an interval and NaN where there is too little to form one:
@@ -116,7 +114,7 @@ def summary_table(
     check_results(results)
     baselines = best_baseline(results)
     # the same seed for all agents: they are resampled alike, and a row does not depend on who else was played
-    settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "rng": seed}
+    settings: dict[str, Any] = {"resamples": resamples, "rng": 0}
     to_plain: dict[str, Any] = {"plain_difference": np.subtract, "improvement": statistics.improvement}
     rows: list[dict[str, Any]] = []
     for problem, played in results.groupby("problem", sort=False):
@@ -127,10 +125,10 @@ def summary_table(
             row |= {"problem": problem, "agent": agent, "kind": episodes["kind"].iloc[0], "baseline": baseline or ""}
             versus = None if baseline in (None, agent) else agents[baseline]
             row |= _to(versus, episodes, {"difference": np.subtract}, settings)
-            row |= _to(None if agent == plain else agents.get(plain), episodes, to_plain, settings)
-            row["verdict"] = (
-                "baseline" if agent == baseline else _verdict(row["difference_low"], row["difference_high"])
-            )
+            row |= _to(None if agent == PLAIN else agents.get(PLAIN), episodes, to_plain, settings)
+            low, high = row["difference_low"], row["difference_high"]
+            verdict = "" if np.isnan(low) else "win" if low > 0 else "loss" if high < 0 else "undecided"
+            row["verdict"] = "baseline" if agent == baseline else verdict
             rows.append(row)
     table = pandas.DataFrame(rows)
     group = table["kind"].map({"reference": 1, "oracle": 2}).fillna(0)
@@ -182,28 +180,19 @@ def _to(
     units: dict[str, Any] = {"seeds": [key[1] for key in matched], "instances": [key[2] for key in matched]}
     found: dict[str, float] = {}
     for name, measure in measures.items():
-        found |= _spread(
-            name, statistics.crossed_bootstrap(measure(x, y), statistic=statistics.mean, **units, **settings)
-        )
+        ends = statistics.crossed_bootstrap(measure(x, y), statistic=statistics.mean, **units, **settings)
+        found |= _spread(name, ends)
     return found
 
 
-def _verdict(low: float, high: float) -> str:
-    if np.isnan(low):
-        return ""
-    return "win" if low > 0 else "loss" if high < 0 else "undecided"
-
-
-def statements(table: pd.DataFrame, kinds: Sequence[str] = ("learned",)) -> list[str]:
-    """Sentences saying where agents of the given kinds won, lost or neither against the best baseline."""
-    sentences = []
+def statements(table: pd.DataFrame) -> list[str]:
+    """Sentences saying where learned agents won, lost or neither against the best baseline."""
     words = {"win": "wins against", "loss": "loses to", "undecided": "is not separated from"}
-    for row in table[table["kind"].isin(kinds) & table["verdict"].isin(list(words))].itertuples(index=False):
-        sentences.append(
-            f"{row.problem}: {row.agent} {words[row.verdict]} {row.baseline}, the best baseline: "
-            f"{row.difference:+.2f} orders [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
-        )
-    return sentences
+    return [
+        f"{row.problem}: {row.agent} {words[row.verdict]} {row.baseline}, the best baseline: "
+        f"{row.difference:+.2f} orders [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
+        for row in table[(table["kind"] == "learned") & table["verdict"].isin(list(words))].itertuples(index=False)
+    ]
 
 
 def below_plain(table: pd.DataFrame) -> pd.DataFrame:
@@ -211,13 +200,11 @@ def below_plain(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["plain_difference_high"] < 0].sort_values("plain_difference", kind="stable")
 
 
-def oracle_rows(results: pd.DataFrame, agents: Sequence[str] | None = None, name: str = "oracle") -> pd.DataFrame:
+def oracle_rows(results: pd.DataFrame, agents: Sequence[str] | None = None) -> pd.DataFrame:
     """Episodes of a hindsight oracle, to be appended to ``results``: per episode the best of some agents.
 
-    What the choice itself would cost (playing them all) is not charged; that is why its kind is ``oracle``.
-
-    Args:
-        agents: Whom it chooses from; None: every agent of kind ``fixed``.
+    It chooses from ``agents``; None: every agent of kind ``fixed``. What the choice itself would cost (playing them all) is
+    not charged; that is why its kind is ``oracle``.
 
     Raises:
         ValueError: An agent is unknown, or an episode was not played by all of them.
@@ -238,7 +225,7 @@ def oracle_rows(results: pd.DataFrame, agents: Sequence[str] | None = None, name
         winner = values.idxmax(axis=1)  # of equals the first
         pick = pandas.MultiIndex.from_arrays([*(values.index.get_level_values(level) for level in (0, 1)), winner])
         chosen.append(played.set_index(["seed", "instance_id", "agent"]).loc[pick].reset_index())
-    return pandas.concat(chosen, ignore_index=True).assign(agent=name, kind="oracle")[list(results.columns)]
+    return pandas.concat(chosen, ignore_index=True).assign(agent="oracle", kind="oracle")[list(results.columns)]
 
 
 # -- shown -------------------------------------------------------------------------------------------------------------
@@ -265,12 +252,7 @@ def versus_best(row: Mapping[str, Any]) -> Cell:
 
 
 def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
-    """The table of one problem: its schedules, then references, then what is known in hindsight.
-
-    Args:
-        summary_rows: The problem's rows of `summary.summary_table`.
-        title: Its heading on a terminal.
-    """
+    """The table of one problem's rows of `summary_table`: schedules, then references, then what hindsight knows."""
     rows = summary_rows.to_dict("records")
     schedules = [row for row in rows if row["kind"] not in _ASIDE]
     best = {name: max((row[name] for row in schedules), default=None) for name in ("mean", "iqm")}
