@@ -19,6 +19,13 @@ from teleport_env.groups.base import Element, map_element
 from teleport_env.reading import integer, known, parameters, refuse, shown, tensor
 
 
+@contextmanager
+def own_modes() -> Iterator[None]:
+    """Without the caller's inference mode, whose tensors could not be written to later, and without autocast."""
+    with torch.inference_mode(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
 @dataclass(frozen=True)
 class EnvSnapshot:
     """The whole state of an environment; made by ``snapshot()``, handed to ``restore()``.

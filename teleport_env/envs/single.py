@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
-from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, read_options, read_seed
+from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seed
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.rendering import History, draw
 from teleport_env.envs.settings import Settings
@@ -62,7 +62,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
     _many = False
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
 
-    @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
+    @own_modes()
     def __init__(self, name: str = DEFAULT_PROBLEM, render_mode: str | None = None, **arguments: Any) -> None:
         self.render_mode = None if render_mode is None else known("render_mode", render_mode, ("rgb_array",))
         self.settings = Settings.for_face(type(self), name, arguments)
@@ -77,7 +77,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode(False)
+    @own_modes()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -105,8 +105,9 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One action; see the class."""
-        if torch.is_inference_mode_enabled():  # a decorator would cost every step
-            with torch.inference_mode(False):
+        # a decorator would cost every step
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(self.settings.device.type):
+            with own_modes():
                 return self.step(action)
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
@@ -139,7 +140,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
         self._need_reset("action_masks()")
         return action_masks(self.settings, self.episodes.left, self.episodes.prices)[0].cpu().numpy()
 
-    @torch.inference_mode(False)
+    @own_modes()
     def restore(self, snapshot: EnvSnapshot) -> tuple[np.ndarray, dict[str, Any]]:
         """Go back to a snapshot; returns the observation and info there. A rendered history is not rewound.
 
@@ -153,6 +154,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
         self._over = bool(self.episodes.ended)
         return self._observation(), self._info(False)
 
+    @own_modes()
     def measure(self) -> dict[str, float]:
         """Loss on the whole training set, and validation loss and accuracy where there are any; costs no budget."""
         self._need_reset("measure()")

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
-from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, read_options, read_seeds
+from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seeds
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.rendering import History, draw
 from teleport_env.envs.settings import OUTPUTS, Settings
@@ -48,7 +48,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
     _many = True
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
 
-    @torch.inference_mode(False)  # nobody can write to tensors made in inference mode after it
+    @own_modes()
     def __init__(
         self,
         name: str = DEFAULT_PROBLEM,
@@ -81,7 +81,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode(False)
+    @own_modes()
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
@@ -109,8 +109,9 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One action a row; see `TeleportEnv.step` and ``autoreset_mode``."""
-        if torch.is_inference_mode_enabled():  # a decorator would cost every step
-            with torch.inference_mode(False):
+        # a decorator would cost every step
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(self.settings.device.type):
+            with own_modes():
                 return self.step(actions)
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
@@ -160,7 +161,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         self._need_reset("action_masks()")
         return self._out(action_masks(self.settings, self.episodes.left, self.episodes.prices))
 
-    @torch.inference_mode(False)
+    @own_modes()
     def restore(self, snapshot: EnvSnapshot) -> tuple[Any, dict[str, Any]]:
         """As `TeleportEnv.restore`, for all rows."""
         self._check_snapshot(snapshot)
@@ -174,6 +175,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             self._pending = self.episodes.ended.cpu()
             self._some_pending = bool(self._pending.any())
 
+    @own_modes()
     def measure(self) -> dict[str, Any]:
         """As `TeleportEnv.measure`, ``(num_envs,)`` each."""
         self._need_reset("measure()")

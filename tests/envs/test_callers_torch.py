@@ -135,3 +135,12 @@ def test_one_state_after_the_other(name: str, mode: str) -> None:
                 with enter():
                     found.append(envs.step(asked)[0])
         assert same(found, expected), what
+
+
+def test_autocast_does_not_reach_a_run_in_float32() -> None:
+    """Regression: the caller's bfloat16 changed observations of a network by 0.02."""
+    usual = play(TeleportVectorEnv("Digits", ROWS, dtype=torch.float32))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = play(TeleportVectorEnv("Digits", ROWS, dtype=torch.float32))
+        assert torch.is_autocast_enabled("cpu")
+    assert same(found, usual)
