@@ -238,7 +238,8 @@ def _roster(problem: str, study: Study) -> list[Agent]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"several agents on {problem} are called {', '.join(twice)}; train with --name to tell them apart"
+            f"several agents on {problem} are called {', '.join(twice)}; name each agent once, and train policies with "
+            "--name to tell them apart"
         )
     return roster
 
