@@ -115,7 +115,7 @@ def test_what_is_no_subject_at_all() -> None:
         check_problem(teleport_env.problems.Rosenbrock)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got 'Nowhere'"):
         check_problem("Nowhere")
-    with pytest.raises(ValueError, match="it has 'rotation'"):
+    with pytest.raises(ValueError, match="one of 'rotation', got 'scaling'"):
         check_symmetry("scaling", "Rosenbrock")
     with pytest.raises(TypeError, match="takes a Group, got int"):
         check_group(3)  # type: ignore[arg-type]

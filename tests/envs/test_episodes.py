@@ -161,9 +161,9 @@ def test_nobody_does_worse_than_a_diverged_run() -> None:
     assert worst == pytest.approx(-2.0)
 
 
-@pytest.mark.parametrize("start", [[1e200, 0.0], [np.nan, 0.0], [1e160, -1e160]])
+@pytest.mark.parametrize("start", [[1e200, 0.0], [1e160, -1e160]])
 @pytest.mark.parametrize("reward", ["log_decrease", "terminal"])
-def test_a_start_that_is_not_finite_has_a_finite_penalty(start: list[float], reward: str) -> None:
+def test_a_start_whose_loss_is_not_finite_has_a_finite_penalty(start: list[float], reward: str) -> None:
     env = make("Booth", reward=reward)
     observation, info = env.reset(options={"params": start})
     assert info["diverged"]

@@ -210,9 +210,9 @@ def test_mnist_files_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_unknown_part_and_source_name_the_known_ones():
-    with pytest.raises(ValueError, match=r"part 'test'.*'train', 't10k'"):
+    with pytest.raises(ValueError, match="one of 'train', 't10k', got 'test'"):
         mnist(part="test")
-    with pytest.raises(ValueError, match=r"source 'web'.*'openml'"):
+    with pytest.raises(ValueError, match="'openml', got 'web'"):
         mnist(source="web")
 
 

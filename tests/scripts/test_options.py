@@ -89,7 +89,8 @@ def test_help_has_a_sentence_and_the_default_of_everything(capsys: pytest.Captur
         fields = dataclasses.fields(kind)
         assert page.count("(default:") >= sum(one.default is not dataclasses.MISSING for one in fields)
         for one in fields:
-            sentence = (kind.__doc__ or "").partition(f"{one.name}: ")[2].split()
+            pages = [base.__doc__ or "" for base in kind.__mro__ if dataclasses.is_dataclass(base)]
+            sentence = "".join(text.partition(f" {one.name}: ")[2] for text in pages).split()
             assert sentence, f"{kind.__name__}.{one.name} has no sentence"
             assert " ".join(sentence[:2]) in page
 
