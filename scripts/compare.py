@@ -7,14 +7,77 @@ python scripts/compare.py --protocol transfer --out results/transfer --page docs
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
 from rich.console import Console
 
-from study.command import read
+import command_line
 from study.protocol import Protocol, gather
 from study.transfer import Transfer, gather_transfer
-from teleport_env.agents.comparison.study import run_study
+from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.comparison.summary import terminal_tables
 from teleport_env.agents.comparison.tables import terminal
+
+PROTOCOLS: dict[str, type[Study] | type[Protocol] | type[Transfer]] = {
+    "study": Study,
+    "full": Protocol,
+    "transfer": Transfer,
+}
+
+QUICK: dict[str, Any] = {
+    "instances": 12,
+    "train_seeds": 2,
+    "train_decisions": 4096,
+    "plans": 24,
+    "rules": 16,
+    "tuning_instances": 4,
+    "training": {"runs": 32, "rollout": 16, "segment": 2, "plans": 16, "validation_instances": 16},
+}
+"""The full protocol, and that of transfers, so small that nothing is learned from it, in a minute or two a problem."""
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which comparison.
+
+    Attributes:
+        protocol: ``full``: tune, train, play, and say what holds; ``transfer``: the same where policies were not trained;
+            ``study``: tune and play. Each has options of its own, which ``--protocol NAME --help`` lists.
+        quick: Everything tiny: a rehearsal of the code of the full protocol or of transfer.
+    """
+
+    protocol: Literal["study", "full", "transfer"] = "study"
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quick and self.protocol == "study":
+            raise ValueError("--quick makes the full protocol or transfer small: give --protocol full or transfer")
+
+
+def read(description: str, words: Sequence[str] | None = None) -> Study | Protocol | Transfer:
+    """The settings that were asked for.
+
+    Args:
+        description: Of the script.
+        words: The command line; None: that of this process.
+
+    Raises:
+        SystemExit: An option of another protocol, or a value that is not allowed; the reason is on stderr.
+    """
+    which = command_line.glance(Which, words)
+    kind = PROTOCOLS[which.protocol]
+    small = {name: value for name, value in QUICK.items() if which.quick and name in kind.__dataclass_fields__}
+    fields: list[Any] = [("which", Which, which), ("asked", kind, kind(**small))]
+    foreign = {name for other in PROTOCOLS.values() for name in other.__dataclass_fields__} - set(
+        kind.__dataclass_fields__
+    )
+    command_line.refuse(foreign, words, f"no option of --protocol {which.protocol}")
+    command: Any = command_line.read(dataclasses.make_dataclass("Command", fields), words, description=description)
+    asked: Study | Protocol | Transfer = command.asked
+    return asked
 
 
 def main() -> None:

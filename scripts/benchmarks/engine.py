@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -64,15 +65,17 @@ def random_actions(count: int) -> list[np.ndarray]:
 
 def _throughput(
     ours: gym.vector.VectorEnv,
-    our_count: int,
     theirs: gym.vector.VectorEnv,
-    their_count: int,
-    actions: Any,
+    actions: Callable[[int], list[np.ndarray]],
     scale: Scale,
 ) -> Measured:
-    work = {"ours": stepping(ours, steps(our_count), scale), "theirs": stepping(theirs, actions(their_count), scale)}
+    """Steps a second of ours, all of them gradient steps, and of theirs by some actions."""
+    work = {
+        "ours": stepping(ours, steps(ours.num_envs), scale),
+        "theirs": stepping(theirs, actions(theirs.num_envs), scale),
+    }
     seconds = timed(work, scale, scale.of(EPISODES, 1))
-    rate, other = our_count / seconds["ours"], their_count / seconds["theirs"]
+    rate, other = ours.num_envs / seconds["ours"], theirs.num_envs / seconds["theirs"]
     ours.close()
     theirs.close()
     return Measured(rate / other, rate, other, "steps/s", {"us a vector step": 1e6 * seconds["ours"]})
@@ -80,19 +83,14 @@ def _throughput(
 
 def against_cartpole_vector(scale: Scale, **arguments: Any) -> Measured:
     count = scale.of(RUNS)
-    return _throughput(vector(count, **arguments), count, cartpoles(count), count, random_actions, scale)
+    return _throughput(vector(count, **arguments), cartpoles(count), random_actions, scale)
 
 
-def against_sync_cartpoles(scale: Scale) -> Measured:
-    count = scale.of(RUNS)
-    theirs = gym.make_vec(CARTPOLE, num_envs=FEW, vectorization_mode="sync")
-    return _throughput(vector(count), count, theirs, FEW, random_actions, scale)
-
-
-def against_sync_ours(scale: Scale) -> Measured:
-    count = scale.of(RUNS)
-    theirs = gym.make_vec(ID, num_envs=FEW, vectorization_mode="sync")
-    return _throughput(vector(count), count, theirs, FEW, steps, scale)
+def against_sync(name: str, actions: Callable[[int], list[np.ndarray]], scale: Scale) -> Measured:
+    """Against a few single environments of some name."""
+    return _throughput(
+        vector(scale.of(RUNS)), gym.make_vec(name, num_envs=FEW, vectorization_mode="sync"), actions, scale
+    )
 
 
 def tenth_of_teleports(scale: Scale) -> Measured:
@@ -203,10 +201,16 @@ ROWS: list[Row] = [
         f"CartPoleVectorEnv, {RUNS}",
         1.0,
         "at least",
-        lambda scale: against_cartpole_vector(scale, split="paper"),
+        partial(against_cartpole_vector, split="paper"),
     ),
-    Row(STEPS, f"SyncVectorEnv of {FEW} CartPoles", 100.0, "at least", against_sync_cartpoles),
-    Row(STEPS, f"SyncVectorEnv of {FEW} of our single environments", 1000.0, "at least", against_sync_ours),
+    Row(STEPS, f"SyncVectorEnv of {FEW} CartPoles", 100.0, "at least", partial(against_sync, CARTPOLE, random_actions)),
+    Row(
+        STEPS,
+        f"SyncVectorEnv of {FEW} of our single environments",
+        1000.0,
+        "at least",
+        partial(against_sync, ID, steps),
+    ),
     Row(
         "time of a step when a random tenth of the runs teleports, best of 64 angles",
         "all runs step",

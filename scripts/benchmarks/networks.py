@@ -7,7 +7,7 @@ speaks of several sizes each has a row of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -101,14 +101,9 @@ CLOSED = {
 WALKS: dict[str, Any] = {"normalized ascent of 3 steps": "normalized_ascent", "ascent of 10 steps": None}
 
 
-def by_scaling(width: int, samples: int, scale: Scale) -> Measured:
+def by_scaling(searches: Mapping[str, Any], width: int, samples: int, scale: Scale) -> Measured:
     problem = MLPRegression(4 * (scale.of(width, 8),), samples=scale.of(samples))
-    return _teleports(problem, "scaling", CLOSED, scale)
-
-
-def by_scaling_walk(width: int, samples: int, scale: Scale) -> Measured:
-    problem = MLPRegression(4 * (scale.of(width, 8),), samples=scale.of(samples))
-    return _teleports(problem, "scaling", WALKS, scale)
+    return _teleports(problem, "scaling", searches, scale)
 
 
 def by_linear_network(width: int, samples: int, scale: Scale) -> Measured:
@@ -255,61 +250,54 @@ def prices(name: str, symmetry: str, scale: Scale) -> Measured:
     return Measured(worst, 1e6 * at[0] / count, 1e6 * at[1] / count, "us", details)
 
 
-def _priced() -> list[Row]:
-    rows = []
-    for name in ("MatrixFactorization", "LinearNetwork", "MLPRegression", "Digits", "Quadratic", "Rosenbrock", "Booth"):
-        for symmetry in problem_from(name).symmetries:
-            rows.append(
-                Row(
-                    f"prices, {name}, {symmetry}: farthest of all searches",
-                    "measured time",
-                    1.5,
-                    "at most",
-                    partial(prices, name, symmetry),
-                )
-            )
-    return rows
-
-
 # -- growth ------------------------------------------------------------------------------------------------------------
 
 
-def _ms(problem: Problem, scale: Scale) -> dict[str, float]:
-    start = start_of(problem, "general_linear")
-    work: dict[str, Callable[[], object]] = {
-        "a gradient step": gradient_step(problem, start),
-        "a teleport": partial(ascent(start, STEPS).find, start),
-    }
-    return {name: 1e3 * value for name, value in timed(work, replace(scale, repeats=min(scale.repeats, 3))).items()}
-
-
-def _grown(made: Mapping[int, Problem], label: str, scale: Scale) -> dict[str, list[tuple[float, float]]]:
+def _grown(sizes: Mapping[int, tuple[int, ...]], samples: int, scale: Scale) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of a step and of a teleport over what the widths of a network are named by."""
     lines: dict[str, list[tuple[float, float]]] = {}
-    for x, problem in made.items():
-        for name, value in _ms(problem, scale).items():
-            lines.setdefault(f"{label}: {name}", []).append((float(x), value))
+    networks: dict[str, Callable[..., SquaredErrorProblem]] = {"leaky ReLU": MLPRegression, "linear": LinearNetwork}
+    for label, network in networks.items():
+        for x, widths in sizes.items():
+            problem = network(widths, samples=samples)
+            start = start_of(problem, "general_linear")
+            work: dict[str, Callable[[], object]] = {
+                "a gradient step": gradient_step(problem, start),
+                "a teleport": partial(ascent(start, STEPS).find, start),
+            }
+            for name, seconds in timed(work, replace(scale, repeats=min(scale.repeats, 3))).items():
+                lines.setdefault(f"{label}: {name}", []).append((float(x), 1e3 * seconds))
     return lines
 
 
 def by_width(scale: Scale) -> dict[str, list[tuple[float, float]]]:
     """With 16 examples, in networks of three layers."""
     widths = [scale.of(width, 8) for width in (16, 32, 64, 128, 256, 512)]
-    samples = scale.of(16)
-    return _grown({w: MLPRegression(4 * (w,), samples=samples) for w in widths}, "leaky ReLU", scale) | _grown(
-        {w: LinearNetwork(4 * (w,), samples=samples) for w in widths}, "linear", scale
-    )
+    return _grown({width: 4 * (width,) for width in widths}, scale.of(16), scale)
 
 
 def by_depth(scale: Scale) -> dict[str, list[tuple[float, float]]]:
     """With 20 examples, width 128."""
-    width, samples = scale.of(128, 8), scale.of(20)
-    depths = range(2, 9)
-    return _grown(
-        {d: MLPRegression((d + 1) * (width,), samples=samples) for d in depths}, "leaky ReLU", scale
-    ) | _grown({d: LinearNetwork((d + 1) * (width,), samples=samples) for d in depths}, "linear", scale)
+    width = scale.of(128, 8)
+    return _grown({depth: (depth + 1) * (width,) for depth in range(2, 9)}, scale.of(20), scale)
 
 
 STEP = "one gradient step of the same network"
+SIZES = [(width, samples) for width in WIDTHS for samples in SAMPLES]
+FAMILIES: list[tuple[str, float, Callable[..., Measured], Sequence[tuple[int, int]]]] = [
+    ("teleport by scaling, width {}, {} examples", 0.5, partial(by_scaling, CLOSED), SIZES),
+    ("ascents by scaling, width {}, {} examples", 0.5, partial(by_scaling, WALKS), SIZES),
+    ("teleport of linear pairs, width {}, {} examples", 2.5, by_linear_network, SIZES),
+    ("teleport of a factorization, {0} x {0}, rank {1}", 2.5, by_factorization, [(width, 20) for width in WIDTHS]),
+    (
+        "an ascent step, leaky ReLU, width {}, {} examples",
+        2.0,
+        hidden_step,
+        ((64, 20), (64, 64), (128, 20), (128, 128), (512, 20), (512, 128)),
+    ),
+]
+"""What is compared with a gradient step: name, at most how many, what measures it, and the sizes it is given."""
+
 ROWS: list[Row] = [
     Row(
         f"gradient steps a second, MLPRegression, {RUNS} runs",
@@ -319,29 +307,9 @@ ROWS: list[Row] = [
         side_by_side,
     ),
     *[
-        Row(f"teleport by scaling, width {d}, {n} examples", STEP, 0.5, "at most", partial(by_scaling, d, n))
-        for d in WIDTHS
-        for n in SAMPLES
-    ],
-    *[
-        Row(f"ascents by scaling, width {d}, {n} examples", STEP, 0.5, "at most", partial(by_scaling_walk, d, n))
-        for d in WIDTHS
-        for n in SAMPLES
-    ],
-    *[
-        Row(
-            f"teleport of linear pairs, width {d}, {n} examples", STEP, 2.5, "at most", partial(by_linear_network, d, n)
-        )
-        for d in WIDTHS
-        for n in SAMPLES
-    ],
-    *[
-        Row(f"teleport of a factorization, {d} x {d}, rank 20", STEP, 2.5, "at most", partial(by_factorization, d, 20))
-        for d in WIDTHS
-    ],
-    *[
-        Row(f"an ascent step, leaky ReLU, width {d}, {n} examples", STEP, 2.0, "at most", partial(hidden_step, d, n))
-        for d, n in ((64, 20), (64, 64), (128, 20), (128, 128), (512, 20), (512, 128))
+        Row(name.format(*size), STEP, target, "at most", partial(measure, *size))
+        for name, target, measure, sizes in FAMILIES
+        for size in sizes
     ],
     *[
         Row(
@@ -355,7 +323,25 @@ ROWS: list[Row] = [
         for d in (16, 32, 64, 128, 256, 512)
         for n in sorted({min(20, d), d})
     ],
-    *_priced(),
+    *[
+        Row(
+            f"prices, {name}, {symmetry}: farthest of all searches",
+            "measured time",
+            1.5,
+            "at most",
+            partial(prices, name, symmetry),
+        )
+        for name in (
+            "MatrixFactorization",
+            "LinearNetwork",
+            "MLPRegression",
+            "Digits",
+            "Quadratic",
+            "Rosenbrock",
+            "Booth",
+        )
+        for symmetry in problem_from(name).symmetries
+    ],
 ]
 CURVES: list[Curve] = [
     Curve("Teleports of ten steps against width", "teleport-width", "width", "milliseconds", by_width),

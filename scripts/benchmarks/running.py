@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks import engine, networks
-from benchmarks.rows import Curve, Measured, Row, Scale
+from benchmarks.rows import Curve, Row, Scale
 from teleport_env.agents.comparison.tables import Cell, Table, listed, render, significant, to_json
 from teleport_env.agents.versions import versions
 from teleport_env.files import draft, write
@@ -55,7 +55,8 @@ def run(
     for row in rows:
         say(f"{row.name}, against {row.against}")
         measured = row.measure(scale)
-        found["rows"].append(_record(row, measured))
+        said = {name: getattr(row, name) for name in ("name", "against", "target", "bound")}
+        found["rows"].append({**said, "reached": row.reached(measured), **asdict(measured)})
     for curve in curves:
         say(curve.name)
         lines = {name: [[float(x), float(y)] for x, y in points] for name, points in curve.measure(scale).items()}
@@ -86,17 +87,6 @@ def _processor() -> str:
         return platform.processor()
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()
-
-
-def _record(row: Row, measured: Measured) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "against": row.against,
-        "target": row.target,
-        "bound": row.bound,
-        "reached": row.reached(measured),
-        **asdict(measured),
-    }
 
 
 def save(found: dict[str, Any], folder: Path) -> None:

@@ -101,17 +101,6 @@ _RATES = {
 def datasets(setup: Setup) -> list[Dataset]:
     """The digits of scikit-learn always; MNIST where its files are."""
     pick = setup.pick
-
-    def sized(data: Dataset) -> Dataset:
-        epochs, seeds = setup.epochs or data.epochs, setup.seeds or data.seeds
-        return replace(
-            data,
-            epochs=epochs,
-            seeds=seeds,
-            tuning_epochs=min(data.tuning_epochs, setup.epochs or data.tuning_epochs),
-            tuning_seeds=min(data.tuning_seeds, setup.seeds or data.tuning_seeds),
-        )
-
     found = [
         Dataset(
             label="8 x 8 digits, 64-32-32-10",
@@ -125,8 +114,22 @@ def datasets(setup: Setup) -> list[Dataset]:
             ascent_rates={form: rates[1:2] for form, rates in ASCENT_RATES.items()} if setup.tiny else ASCENT_RATES,
         )
     ]
-    if setup.tiny or not (setup.data_dir or os.environ.get("TELEPORT_ENV_DATA")):
-        return [sized(data) for data in found]
+    if not setup.tiny and (setup.data_dir or os.environ.get("TELEPORT_ENV_DATA")):
+        found += _mnist(setup)
+    return [
+        replace(
+            data,
+            epochs=setup.epochs or data.epochs,
+            seeds=setup.seeds or data.seeds,
+            tuning_epochs=min(data.tuning_epochs, setup.epochs or data.tuning_epochs),
+            tuning_seeds=min(data.tuning_seeds, setup.seeds or data.tuning_seeds),
+        )
+        for data in found
+    ]
+
+
+def _mnist(setup: Setup) -> list[Dataset]:
+    """MNIST in a list; none, with a warning, where no folder was given and the files are not there."""
     settings = {"folder": str(setup.data_dir)} if setup.data_dir else {}
     try:
         problem = problem_from("MNIST", **settings)
@@ -135,22 +138,22 @@ def datasets(setup: Setup) -> list[Dataset]:
         if setup.data_dir:
             raise
         warnings.warn(f"MNIST is left out: {error}", stacklevel=2)
-        return [sized(data) for data in found]
+        return []
     narrow = {"gd": (0.1,), "adagrad": (0.01,)}  # those of the presets
     mnist = Dataset(
         label=f"MNIST, {images} images, 784-512-512-10",
         problem="MNIST",
         arguments={"problem": settings},
-        epochs=pick(full=80, quick=3, tiny=1),
-        seeds=pick(full=3, quick=1, tiny=1),
+        epochs=80 if not setup.quick else 3,
+        seeds=3 if not setup.quick else 1,
         rates=_RATES if not setup.quick else narrow,
-        tuning_epochs=pick(full=5, quick=2, tiny=1),
+        tuning_epochs=5 if not setup.quick else 2,
         tuning_seeds=1,
         ascent_rates=WIDE_ASCENT_RATES,
         by_growth=setup.quick,
         retract=setup.quick,
     )
-    return [sized(data) for data in (*found, mnist)]
+    return [mnist]
 
 
 @dataclass(frozen=True)

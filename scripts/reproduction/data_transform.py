@@ -23,15 +23,8 @@ AT = (5, 15, 30)
 STEPS = 60
 EXAMPLES = 200  # unseen
 SEARCHED = 3  # steps of a search
-SEARCHES: dict[str, dict[str, Any]] = {
-    "up the gradient norm": {"search": "normalized_ascent", "steps": SEARCHED, "radius": 0.1},
-    "down the gradient norm": {
-        "search": "normalized_ascent",
-        "steps": SEARCHED,
-        "radius": 0.1,
-        "objective": "balance_gradient",
-    },
-}
+_UP: dict[str, Any] = {"search": "normalized_ascent", "steps": SEARCHED, "radius": 0.1}
+SEARCHES = {"up the gradient norm": _UP, "down the gradient norm": {**_UP, "objective": "balance_gradient"}}
 
 
 def _predictions(env: TeleportVectorEnv, inputs: Tensor, transform: Element | None) -> Tensor:

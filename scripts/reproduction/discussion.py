@@ -126,25 +126,16 @@ def discussion(setup: Setup) -> Findings:
                     }
                 )
             )
-    gains = {
-        (label, rate): [
-            _orders(courses[label]) - _orders(courses["no teleport"]) for (_, r), courses in played.items() if r == rate
-        ]
-        for label in MOVES
-        for rate in RATES
-    }
-    early = np.concatenate(
-        [
-            _orders(c["up the gradient norm"], 10) - _orders(c["no teleport"], 10)
-            for (_, r), c in played.items()
-            if r == RATES[0]
-        ]
-    )
-    up = {
-        (label, rate): np.concatenate(gains[label, rate])
-        for label in ("up the gradient norm", "a short way up")
-        for rate in RATES
-    }
+
+    def against_none(label: str, rate: float, step: int = -1) -> list[np.ndarray]:
+        """Orders of magnitude after a move less those without, at each imbalance."""
+        courses = [found for (_, r), found in played.items() if r == rate]
+        return [_orders(found[label], step) - _orders(found["no teleport"], step) for found in courses]
+
+    gains = {(label, rate): against_none(label, rate) for label in MOVES for rate in RATES}
+    early = np.concatenate(against_none("up the gradient norm", RATES[0], 10))
+    upward = ("up the gradient norm", "a short way up")
+    up = {(label, rate): np.concatenate(gains[label, rate]) for label in upward for rate in RATES}
     ranks = {rate: _ranks([c for (_, r), c in played.items() if r == rate]) for rate in RATES}
     drift, jump = np.median(np.concatenate(kept)), np.median(np.concatenate(changed))
     claims = rows(

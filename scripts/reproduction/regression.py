@@ -8,18 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
-from reproduction.course import Course, play
-from reproduction.published import (
-    PUBLISHED,
-    RELEASED,
-    RESIDUAL,
-    PublishedRegression,
-    released_direction,
-)
-from reproduction.regression_claims import claims, mean_loss
-from reproduction.regression_picture import SHOWN, regression_picture
-from reproduction.results import Findings, Setup, settings_of
+from reproduction.course import Course, longer_at_equal_loss, play
+from reproduction.pictures import COLOURS, band, panels
+from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, PublishedRegression, released_direction
+from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
@@ -46,6 +40,9 @@ VARIANTS = {
     "residual, exact, true norm": (RESIDUAL, False),
 }
 """Name -> action, and whether the ascent squares what the released code squares (`published.ReleasedAscent`)."""
+
+SHOWN = ("no teleport", "released", "published, exact", "residual, exact")
+"""The schedules that are drawn."""
 
 
 def _preset(optimizer: str) -> Preset:
@@ -100,12 +97,12 @@ def agreement(optimizer: str) -> dict[str, np.ndarray]:
 
 
 def _frame(courses: Mapping[str, Mapping[str, Course]]) -> pd.DataFrame:
-    rows = []
+    runs = []
     for optimizer, played in courses.items():
         for label, course in played.items():
             for seed in range(course.loss.shape[1]):
                 values = {f"loss_{step}": course.loss[step, seed] for step in (6, 10, 50, 100) if step <= course.steps}
-                rows.append(
+                runs.append(
                     {
                         "optimizer": optimizer,
                         "schedule": label,
@@ -118,7 +115,7 @@ def _frame(courses: Mapping[str, Mapping[str, Course]]) -> pd.DataFrame:
                         "seconds": course.seconds[-1] / course.loss.shape[1],
                     }
                 )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(runs)
 
 
 def _timed(optimizer: str, courses: Mapping[str, Course], repeats: int) -> dict[str, np.ndarray]:
@@ -137,6 +134,209 @@ def _timed(optimizer: str, courses: Mapping[str, Course], repeats: int) -> dict[
     return {name: np.cumsum(np.min(taken, axis=0)) / len(lasting[name]) for name, taken in gaps.items()}
 
 
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+AT = (6, 10, 50, 100)
+"""Steps after which the released code's losses are known."""
+
+
+def mean_loss(course: Course, step: int = -1) -> float:
+    """Mean loss over the seeds that have not diverged."""
+    values = course.loss[step]
+    return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.inf
+
+
+def _end(course: Course) -> str:
+    """The mean at the end, and how many seeds it leaves out."""
+    lost = int(course.diverged.sum())
+    return f"{mean_loss(course):.4g}" + (
+        f" ({lost} of {len(course.diverged)} seeds diverged and are left out)" if lost else ""
+    )
+
+
+def _means(course: Course) -> str:
+    return ", ".join(f"{mean_loss(course, step):.4g}" for step in AT)
+
+
+def leak(course: Course) -> np.ndarray:
+    """Share of the loss ``(B,)`` that the teleport took away."""
+    return -course.jumps[0].loss_change
+
+
+def both(course: Course, base: Course, step: int = -1) -> tuple[float, float, int]:
+    """Mean losses over the seeds that neither loses, and how many those are."""
+    kept = np.isfinite(course.loss[-1]) & np.isfinite(base.loss[-1])
+    if not kept.any():
+        return np.inf, np.inf, 0
+    return float(course.loss[step][kept].mean()), float(base.loss[step][kept].mean()), int(kept.sum())
+
+
+def against(course: Course, base: Course) -> str:
+    """The mean at the end beside the base's on the same seeds, with what is left out."""
+    mean, other, kept = both(course, base)
+    seeds = len(base.diverged)
+    return f"{mean:.4g} against {other:.4g}" + (f" on the {kept} of {seeds} seeds that last" if kept < seeds else "")
+
+
+def lower(course: Course, base: Course, step: int = -1) -> bool:
+    """Whether the mean is lower on the seeds that both have."""
+    mean, other, kept = both(course, base, step)
+    return kept > 0 and mean < other
+
+
+def gap(course: Course, base: Course) -> tuple[float, float]:
+    """Mean over the seeds of ``log10`` of the loss at the end against the base's, and half of Student's 95 % interval."""
+    kept = np.isfinite(course.loss[-1]) & np.isfinite(base.loss[-1])
+    return interval_of(np.log10(course.loss[-1][kept] / base.loss[-1][kept]))
+
+
+def _range(values: np.ndarray) -> str:
+    return f"{100 * values.min():.0f}-{100 * values.max():.0f} %"
+
+
+NUM_WEIGHTS = 5 * 6 + 6 * 7 + 7 * 8
+
+
+def _seeds(course: Course) -> str:
+    """The loss at the end, seed by seed."""
+    return ", ".join("diverges" if not np.isfinite(v) else f"{v:.3g}" for v in course.loss[-1])
+
+
+def claims(
+    courses: Mapping[str, Mapping[str, Course]],
+    ends: Mapping[str, Mapping[float, float]],
+    best: Mapping[str, float],
+    seconds: Mapping[str, np.ndarray],
+    cosines: Mapping[str, Mapping[str, np.ndarray]],
+) -> list[Row]:
+    """The rows of figure 3.
+
+    Args:
+        courses: Optimizer -> schedule -> its runs.
+        ends: Optimizer -> rate -> mean loss at the end of plain descent.
+        best: Optimizer -> the rate of the lowest of them.
+        seconds: Schedule of GD -> processor seconds ``(T + 1,)`` of one run.
+        cosines: Optimizer -> form -> cosine ``(5,)`` of the released direction and the gradient norm's.
+    """
+    gd, ada = courses["gd"], courses["adagrad"]
+    plain, released, exact, residual = (
+        gd[k] for k in ("no teleport", "released", "published, exact", "residual, exact")
+    )
+    ada_plain, ada_released, ada_exact = (ada[k] for k in ("no teleport", "released", "published, exact"))
+    leaks = np.concatenate([leak(released), leak(ada_released)])
+    early = [step for step in AT if lower(exact, plain, step)]
+    agree = [
+        (name, label, values)
+        for name, found in (("GD", cosines["gd"]), ("AdaGrad", cosines["adagrad"]))
+        for label, values in found.items()
+    ]
+    down = sum(bool((values <= 0.0).any()) for *_, values in agree)
+    reset, both_reset = ada["reset alone"], ada["published, exact, and reset"]
+    named = (("GD", gd, plain), ("AdaGrad", ada, ada_plain))
+    kept = max(float(np.abs(leak(c[k])).max()) for c in (gd, ada) for k in ("published, exact", "residual, exact"))
+
+    def wins(course: Course, base: Course) -> str:
+        return f"lower on {(course.loss[-1] < base.loss[-1]).sum()} of 5 seeds"
+
+    def close(value: float, reference: float) -> bool:
+        return abs(value / reference - 1.0) < 0.01
+
+    jumped = exact.cost[5] - plain.cost[5]
+    allowed = plain.cost[-1, 0] + 1e-6
+    equal = [mean_loss(course, int((course.cost[:, 0] <= allowed).sum()) - 1) for course in (released, exact)]
+    timed = [
+        mean_loss(gd[label], int((seconds[label] <= seconds["no teleport"][-1]).sum()) - 1)
+        for label in ("released", "published, exact")
+    ]
+    longer = {
+        f"{name}, {label}": longer_at_equal_loss(played[label], base, 5)
+        for name, played, base in named
+        for label in ("released", "published, exact")
+    }
+    verdicts: dict[str, list[bool | None]] = {
+        "gd": [close(mean_loss(plain), 1.929), close(mean_loss(plain, 6), 507.7)],
+        "adagrad": [close(mean_loss(ada_plain), 1.392), close(mean_loss(ada_plain, 6), 122.5)],
+        "faster": [close(mean_loss(released), 1.580), mean_loss(released) < mean_loss(plain)],
+        "unchanged": [bool((np.abs(leaks) < 1e-6).all()), kept < 1e-6],
+        "exact": [lower(exact, plain, 50), sign(*gap(exact, plain)), sign(*gap(residual, plain))],
+        "climbed": [bool((values > 0.99).all()) for *_, values in agree],
+        "adagrad_faster": [lower(ada_released, ada_plain), lower(ada_exact, ada_plain)],
+        "state": [not lower(reset, ada_plain), lower(both_reset, reset)],
+        "rate": [ends[name][best[name]] > mean_loss(played["released"]) for name, played in courses.items()],
+        "direction": [not lower(played["published, exact, descent"], base) for _, played, base in named],
+        "longer": [bool(np.nanmedian(shares) > 0.5) for shares in longer.values()],
+        "time": [value < mean_loss(plain) for value in (*equal, *timed)],
+    }
+    return rows({f"figure3.{name}": checks for name, checks in verdicts.items()}, globals() | locals())
+
+
+# -- the picture -------------------------------------------------------------------------------------------------------
+
+
+def _line(course: Course, values: np.ndarray) -> np.ndarray:
+    """Means ``(T + 1,)`` over the seeds that do not diverge."""
+    return values[:, ~course.diverged].mean(axis=1) if not course.diverged.all() else np.full(len(values), np.nan)
+
+
+def _picture(
+    courses: Mapping[str, Mapping[str, Course]],
+    tuned: Mapping[str, Course],
+    seconds: Mapping[str, Mapping[str, np.ndarray]],
+) -> Figure:
+    with panels(2, 3, width=11.0, height=3.4) as (figure, axes):
+        for axis, optimizer, title in zip(axes, ("gd", "adagrad"), ("GD 1e-4", "AdaGrad 0.1"), strict=False):
+            for label, colour in zip(SHOWN, COLOURS, strict=False):
+                course = courses[optimizer][label]
+                band(axis, np.arange(course.steps + 1), course.loss, label, colour, middle="mean")
+            extra = "reset alone" if optimizer == "adagrad" else "published, exact, descent"
+            course = courses[optimizer][extra]
+            steps = np.arange(course.steps + 1)
+            axis.plot(steps, course.loss.mean(1), color="#56B4E9", linestyle=(0, (1.2, 1.2)), label=extra)
+            axis.plot(
+                np.arange(tuned[optimizer].steps + 1),
+                tuned[optimizer].loss.mean(1),
+                color="#777777",
+                linestyle=(0, (5, 1.5)),
+                label="no teleport, tuned rate",
+            )
+            axis.set(yscale="log", ylim=(0.5, 2e3), title=f"{title}: loss, mean of 5 seeds", xlabel="epoch")
+            axis.set_ylabel("loss")
+            axis.legend(fontsize=7.5, loc="upper right")
+        lost = axes[2]
+        width = 0.38
+        marks = (("gd", "GD", COLOURS[1], "v"), ("adagrad", "AdaGrad", COLOURS[2], "^"))
+        for shift, (optimizer, name, colour, marker) in enumerate(marks):
+            values, exact = (100 * leak(courses[optimizer][label]) for label in ("released", "published, exact"))
+            places = np.arange(len(values)) + (shift - 0.5) * width
+            lost.bar(places, values, width, color=colour, label=f"released, {name}")
+            lost.plot(places, exact, marker, color="#111111", markersize=5)
+        lost.plot([], [], "v", color="#111111", label="exact")
+        lost.set(title="loss lost in the teleport itself", xlabel="seed", ylabel="% of the loss", ylim=(-3, 119))
+        lost.set_yticks([0, 25, 50, 75, 100])
+        lost.legend(fontsize=7, ncols=3, loc="upper center", columnspacing=1.0, handletextpad=0.5)
+        for optimizer, dashes in (("gd", "-"), ("adagrad", (0, (4, 1.5)))):
+            for label, colour in zip(SHOWN, COLOURS, strict=False):
+                course = courses[optimizer][label]
+                axes[3].plot(
+                    1e3 * seconds[optimizer][label],
+                    _line(course, course.loss),
+                    color=colour,
+                    linestyle=dashes,
+                    label=label if optimizer == "gd" else None,
+                )
+                axes[4].plot(_line(course, course.grad_norm) ** 2, color=colour, linestyle=dashes)
+                axes[5].plot(
+                    course.loss[:, 0], course.grad_norm[:, 0] ** 2, color=colour, linestyle=dashes, linewidth=1.2
+                )
+        axes[3].set(
+            yscale="log", ylim=(0.5, 2e3), title="against time", xlabel="processor milliseconds a run", ylabel="loss"
+        )
+        axes[3].legend(fontsize=7.5, loc="upper right", title="GD; dashed: AdaGrad", title_fontsize=7.5)
+        axes[4].set(yscale="log", title="squared gradient norm", xlabel="epoch")
+        axes[5].set(xscale="log", yscale="log", title="the same against loss, seed 0", xlabel="loss")
+    return figure
+
+
 def regression(setup: Setup) -> Findings:
     """Figure 3."""
     steps = setup.pick(full=300, quick=300, tiny=12)
@@ -145,12 +345,15 @@ def regression(setup: Setup) -> Findings:
         optimizer: {name: play(problem, agent, steps, instances=SEEDS) for name, agent in agents(optimizer).items()}
         for optimizer in ("gd", "adagrad")
     }
-    swept: dict[str, dict[float, Course]] = {}
-    for optimizer, rates in RATES.items():
-        swept[optimizer] = {}
-        for rate in rates:
-            environment = {"optimizer": optimizer, "learning_rate": rate}
-            swept[optimizer][rate] = play(problem, Never(environment=environment), steps, instances=SEEDS)
+    swept = {
+        optimizer: {
+            rate: play(
+                problem, Never(environment={"optimizer": optimizer, "learning_rate": rate}), steps, instances=SEEDS
+            )
+            for rate in rates
+        }
+        for optimizer, rates in RATES.items()
+    }
     ends = {name: {rate: mean_loss(course) for rate, course in runs.items()} for name, runs in swept.items()}
     best = {name: min(values, key=values.__getitem__) for name, values in ends.items()}
     tuned = {name: swept[name][rate] for name, rate in best.items()}
@@ -165,12 +368,12 @@ def regression(setup: Setup) -> Findings:
         optimizer: _timed(optimizer, courses[optimizer], setup.pick(full=9, quick=4, tiny=1))
         for optimizer in ("gd", "adagrad")
     }
-    rows = (
+    found = (
         claims(courses, ends, best, seconds["gd"], {name: agreement(name) for name in courses}) if steps == 300 else []
     )
     return Findings(
-        rows,
-        {"figure3": regression_picture(courses, tuned, seconds)},
+        found,
+        {"figure3": _picture(courses, tuned, seconds)},
         {"figure3": _frame(courses), "figure3_rates": sweep},
         settings_of("figure3", ends=ends),
     )

@@ -67,30 +67,27 @@ def _play(optimizer: str, symmetry: str, limit: int) -> tuple[pd.DataFrame, Cour
     agent = OneEach(searches=tuple(np.repeat(range(len(cells)), SEEDS)), environment=environment)
     course = play("MLPRegression", agent, limit, instances=list(range(SEEDS)) * len(cells))
     ends = _converged(course)
-    rows = []
-    for run, (cell, seed) in enumerate((cell, seed) for cell in cells for seed in range(SEEDS)):
-        rows.append(
-            {
-                "ascent_steps": cell[0],
-                "rate": cell[1],
-                "seed": seed,
-                "steps": ends[run],
-                "cost": _at(course.cost, ends)[run] if np.isfinite(ends[run]) else np.inf,
-                "loss": _at(course.loss, ends)[run] if np.isfinite(ends[run]) else np.inf,
-                "loss_change": course.jumps[0].loss_change[run],
-                "diverged": bool(course.diverged[run]),
-                "moved": bool(course.jumps[0].moved[run]),
-                "log10_growth": np.log10(course.jumps[0].growth[run]) if course.jumps[0].moved[run] else np.nan,
-            }
-        )
-    frame = pd.DataFrame(rows)
     still = _converged(plain)
-    for name, values in (
-        ("plain_steps", still),
-        ("plain_cost", _at(plain.cost, still)),
-        ("plain_loss", _at(plain.loss, still)),
-    ):
-        frame[name] = np.tile(values, len(cells))
+    jump, ended = course.jumps[0], np.isfinite(ends)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        growth = np.log10(jump.growth)
+    frame = pd.DataFrame(
+        {
+            "ascent_steps": np.repeat([steps for steps, _ in cells], SEEDS),
+            "rate": np.repeat([rate for _, rate in cells], SEEDS),
+            "seed": np.tile(range(SEEDS), len(cells)),
+            "steps": ends,
+            "cost": np.where(ended, _at(course.cost, ends), np.inf),
+            "loss": np.where(ended, _at(course.loss, ends), np.inf),
+            "loss_change": jump.loss_change,
+            "diverged": course.diverged,
+            "moved": jump.moved,
+            "log10_growth": np.where(jump.moved, growth, np.nan),
+            "plain_steps": np.tile(still, len(cells)),
+            "plain_cost": np.tile(_at(plain.cost, still), len(cells)),
+            "plain_loss": np.tile(_at(plain.loss, still), len(cells)),
+        }
+    )
     return frame, plain
 
 

@@ -58,21 +58,16 @@ def _play(data: Dataset, ascents: Mapping[str, float], rate: float) -> dict[tupl
     seeds = range(data.seeds)
     plain = data.play(Never(environment=environment), data.epochs, seeds, measure_every=data.epoch)
     courses = {("", "", ""): plain}
-    for action in ACTIONS:
+    for action in SHOWN:
+        alone = action == ALONE  # one step of no length, by the published action
         for panel, schedules in _schedules(data).items():
             for label, (at, batches) in schedules.items():
-                search = data.algorithm2(ascents[action], batches)
-                agent: Agent = AtSteps(at=at, environment={**environment, "symmetry": action, "searches": [search]})
+                search = data.algorithm2(STILL, batches, 1) if alone else data.algorithm2(ascents[action], batches)
+                symmetry = ACTIONS[0] if alone else action
+                agent: Agent = AtSteps(at=at, environment={**environment, "symmetry": symmetry, "searches": [search]})
                 courses[action, panel, label] = data.play(
                     agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=True
                 )
-    for panel, schedules in _schedules(data).items():
-        for label, (at, batches) in schedules.items():
-            search = data.algorithm2(STILL, batches, steps=1)
-            agent = AtSteps(at=at, environment={**environment, "symmetry": ACTIONS[0], "searches": [search]})
-            courses[ALONE, panel, label] = data.play(
-                agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=True
-            )
     return courses
 
 

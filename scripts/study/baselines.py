@@ -196,22 +196,34 @@ class _Families:
 
     def random_timing(self) -> Family:
         axes = self._teleporting(probability=Axis((0.03, 0.06, 0.12, 0.25, 0.5, 1.0), factor=2.0, low=0.001, high=1.0))
-
-        def build(config: Config) -> Agent:
-            return RandomTiming(probability=config["probability"], environment=self._here(config))
-
-        return Family(axes, build, "random timing", "fixed", "teleports at random times")
+        about = "teleports at random times"
+        return Family(
+            axes,
+            lambda c: RandomTiming(probability=c["probability"], environment=self._here(c)),
+            "random timing",
+            "fixed",
+            about,
+        )
 
     def random_element(self) -> Family:
-        axes = {"rate": self.rate, "stride": self.stride, "k": self.period, "scale": self._scale(), **self._symmetry()}
+        about = "a random element, at an interval, whatever it does"
+        return Family(
+            self._random(),
+            lambda c: RandomElement(k=c["k"], scale=c["scale"], environment=self._here(c)),
+            "random element",
+            "fixed",
+            about,
+        )
 
-        def build(config: Config) -> Agent:
-            return RandomElement(k=config["k"], scale=config["scale"], environment=self._here(config))
-
-        return Family(axes, build, "random element", "fixed", "a random element, at an interval, whatever it does")
+    def _random(self) -> dict[str, Axis]:
+        """What settles random elements at an interval."""
+        scale = Axis((0.03, 0.1, 0.3, 1.0), factor=3.0, low=0.001, high=1.0)
+        axes = {"rate": self.rate, "stride": self.stride, "k": self.period, "scale": scale}
+        named = symmetries_of(self.problem)
+        return axes | ({"symmetry": Axis(tuple(named), ordered=False)} if len(named) > 1 else {})
 
     def best_of_random(self) -> Family:
-        axes = {"rate": self.rate, "stride": self.stride, "k": self.period, "scale": self._scale(), **self._symmetry()}
+        axes = self._random()
         axes["candidates"] = Axis((1, 2, 4, 8, 16), factor=2.0, low=1, high=64)
         objectives = ("gradient_norm", "balance_gradient", "virtual_step")
         axes["objective"] = Axis(objectives, ordered=False)
@@ -240,13 +252,6 @@ class _Families:
 
         about = "whitenings in turn, tuned, a direct method; only the policy that whitens has them in its menu too"
         return Family(axes, build, WHITENING_CYCLE, "reference", about)
-
-    def _symmetry(self) -> dict[str, Axis]:
-        named = symmetries_of(self.problem)
-        return {"symmetry": Axis(tuple(named), ordered=False)} if len(named) > 1 else {}
-
-    def _scale(self) -> Axis:
-        return Axis((0.03, 0.1, 0.3, 1.0), factor=3.0, low=0.001, high=1.0)
 
     # -- rules ---------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def without_teleports(agent: Agent, played: Played) -> Replay:
     for row, actions in enumerate(played.actions.T):
         kept = actions[(actions >= 0) & (actions < steps)]
         script[: len(kept), row] = kept
-    return Replay(name=f"{agent.name}, teleports taken out", environment=_bare(agent), script=script)
+    return Replay(name=f"{agent.name}, teleports taken out", environment=agent.environment, script=script)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +82,3 @@ class Masked(Agent):
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
         return self.policy.logits(observation)[:, : self.policy.steps].argmax(axis=1)
-
-
-def _bare(agent: Agent) -> dict[str, Any]:
-    return {**agent.environment, "searches": []}

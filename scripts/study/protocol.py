@@ -8,7 +8,6 @@ oracles, which choose in hindsight and are no schedules.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import sys
 import time
@@ -20,18 +19,10 @@ from typing import Any
 import numpy as np
 
 from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of, tune
-from study.contestants import (
-    LEARNED,
-    MOMENTUM,
-    Contestant,
-    contestants_of,
-    settings_of,
-    train_policy,
-)
+from study.contestants import LEARNED, MOMENTUM, Contestant, contestants_of, settings_of, train_policy
 from study.controls import Masked, without_teleports
-from study.given import given_policies, slug
 from study.pieces import Piece
-from study.shared import Shared
+from study.shared import Gathered, Shared, digest, given_policies, slug
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.references import REFERENCES, play_scipy
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
@@ -40,7 +31,6 @@ from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
 from teleport_env.agents.tuning.tuning import Family
-from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.reading import integer
 
@@ -93,17 +83,6 @@ class Protocol(Shared):
         """What the trainings on a problem have other than their recipes."""
         return self.changed(self.budget_of(problem))
 
-    def played(self, problem: str) -> dict[str, Any]:
-        """What every played episode of a problem depends on beside the agent."""
-        return {
-            "problem": problem,
-            "split": self.split,
-            "instances": self.instances,
-            "seeds": self.train_seeds,
-            "budget": self.budget_of(problem),
-            "seed": self.seed,
-        }
-
 
 @dataclass(frozen=True)
 class Oracle:
@@ -119,7 +98,7 @@ class Oracle:
 
 
 @dataclass
-class Evidence:
+class Evidence(Gathered):
     """Everything that a run of the protocol found.
 
     Attributes:
@@ -132,9 +111,6 @@ class Evidence:
         trained: ``(problem, contestant)`` to one dict a seed, as `train_policy` returns it.
         oracles: ``(problem, name)`` to a choice in hindsight.
         about: ``(problem, agent)`` to what the row is.
-        versions: Of what computed it.
-        command: That computed it.
-        seconds: Of this run; pieces that were done before took none.
     """
 
     protocol: Protocol
@@ -146,9 +122,6 @@ class Evidence:
     trained: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
     oracles: dict[tuple[str, str], Oracle] = field(default_factory=dict)
     about: dict[tuple[str, str], str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=versions)
-    command: str = ""
-    seconds: float = 0.0
 
 
 def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidence:
@@ -252,7 +225,7 @@ def _plays(
     protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, tuple[Policy, str]]
 ) -> list[Piece]:
     pieces = []
-    played = protocol.played(problem)
+    played = protocol.played(problem, protocol.budget_of(problem), protocol.train_seeds)
     families = families_of(problem, protocol.budget_of(problem))
     for name, family in families.items():
         evidence.about[problem, name] = family.about
@@ -262,7 +235,7 @@ def _plays(
     for one in protocol.contestants(problem):
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
-        settings = {**played, "name": one.name, "kind": one.kind, "policies": _digests(texts)}
+        settings = {**played, "name": one.name, "kind": one.kind, "policies": [*map(digest, texts)]}
         settings["bare"] = one.name in (LEARNED, MOMENTUM)
         pieces.append(Piece(f"{problem}/played/{slug(one.name)}.json", settings, _play_policies, (settings, texts)))
     for name, (policy, text) in policies.items():
@@ -270,7 +243,7 @@ def _plays(
             continue
         seen = "and not on this one" if policy.problems and problem not in policy.problems else "in one training"
         evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
-        settings = {**played, "name": name, "kind": policy.kind, "policies": _digests([text])}
+        settings = {**played, "name": name, "kind": policy.kind, "policies": [digest(text)]}
         settings["bare"] = policy.kind == "learned"
         pieces.append(Piece(f"{problem}/played/file-{slug(name)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in REFERENCES:
@@ -280,19 +253,10 @@ def _plays(
         if (problem, name) in evidence.tuned:
             found = evidence.tuned[problem, name]
             candidates = found["candidates"][: protocol.oracle]
-            settings = {
-                **played,
-                "family": name,
-                "config": found["config"],
-                "candidates": candidates,
-                **_menu(problem, families[name]),
-            }
+            settings = {**played, "family": name, "config": found["config"], "candidates": candidates}
+            settings |= _menu(problem, families[name])
             pieces.append(Piece(f"{problem}/oracle/{slug(name)}.json", settings, _play_oracle, (settings,)))
     return pieces
-
-
-def _digests(texts: Sequence[str]) -> list[str]:
-    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 def _ids(settings: Mapping[str, Any]) -> np.ndarray:

@@ -17,9 +17,8 @@ from typing import Any
 
 from study.baselines import FIXED, families_of, menu_of
 from study.contestants import LEARNED, contestants_of, settings_of, train_policy
-from study.given import given_policies, slug
 from study.pieces import Piece
-from study.shared import Shared
+from study.shared import Gathered, Shared, digest, given_policies, slug
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
     CARRIED,
@@ -31,7 +30,6 @@ from study.transfer_work import (
     SHAPES,
     can_teach,
     describe,
-    digest,
     mixture,
     play_agents,
     resized,
@@ -47,7 +45,6 @@ from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
-from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.reading import choose_some, integer, number
 
@@ -138,7 +135,7 @@ Key = tuple[str, str, str, str]
 
 
 @dataclass
-class Carried:
+class Carried(Gathered):
     """Everything that a run found.
 
     Attributes:
@@ -149,9 +146,6 @@ class Carried:
         rates: Problem and shape (``""``: its default) to the rate of plain descent.
         grounds: Left-out problems: where they are played.
         retaught: Problems whose given policy has another menu than the slots, so that a teacher was trained for them.
-        versions: Of what computed it.
-        command: That computed it.
-        seconds: Of this run; pieces that were done before took none.
     """
 
     transfer: Transfer
@@ -161,9 +155,6 @@ class Carried:
     rates: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     grounds: dict[str, Ground] = field(default_factory=dict)
     retaught: list[str] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=versions)
-    command: str = ""
-    seconds: float = 0.0
 
 
 def gather_transfer(transfer: Transfer, report: Callable[[str], None] = print) -> Carried:
@@ -361,16 +352,8 @@ class _Gathering:
 
     def playing(self, key: Key, agents: Sequence[Agent], budget: float, shape: Mapping[str, Any] | None) -> Piece:
         question, problem, variant, name = key
-        transfer = self.transfer
-        settings = {
-            "problem": problem,
-            "split": transfer.split,
-            "instances": transfer.instances,
-            "seeds": transfer.train_seeds,
-            "budget": budget,
-            "seed": transfer.seed,
-            "shape": shape,
-        }
+        played = self.transfer.played(problem, budget, self.transfer.train_seeds)
+        settings = {**played, "shape": shape}
         place = "-".join(slug(part) for part in (problem, variant, name) if part)
         described = {**settings, "agents": [describe(agent) for agent in agents]}
         return Piece(f"{question}/played/{place}.json", described, play_agents, (settings, list(agents)))

@@ -64,13 +64,9 @@ class Results:
         """Who played."""
         return [key[3] for key in self._gained if key[:3] == (question, problem, variant)]
 
-    def mean(self, question: str, problem: str, variant: str, agent: str) -> float:
-        """Mean orders of magnitude gained."""
-        return float(np.mean([*self._gained[question, problem, variant, agent].values()]))
-
-    def diverged(self, question: str, problem: str, variant: str, agent: str) -> float:
-        """Share of episodes."""
-        return float(np.mean([row["diverged"] for row in self.found.played[question, problem, variant, agent]]))
+    def mean(self, question: str, problem: str, variant: str, agent: str, of: str = "gained") -> float:
+        """Mean over the episodes of what was gained, of whether they diverged, or of their teleports."""
+        return float(np.mean([float(row[of]) for row in self.found.played[question, problem, variant, agent]]))
 
     def means(self, question: str, problem: str, variant: str, others: Iterable[str], own: str) -> Iterator[Cell]:
         """The means of some agents, and that of the one that the table is about."""
@@ -87,16 +83,12 @@ class Results:
 
     def divergences(self, question: str, problem: str, variant: str, *agents: str) -> str:
         """The share of diverged episodes of each agent."""
-        return ", ".join(percent(self.diverged(question, problem, variant, agent)) for agent in agents)
+        return ", ".join(percent(self.mean(question, problem, variant, agent, "diverged")) for agent in agents)
 
     def cases(self, question: str) -> list[tuple[str, str]]:
         """Problems and `variants` that were played."""
         problems = self.found.transfer.problems
         return [(problem, variant) for problem in problems for variant in self.variants(question, problem)]
-
-    def teleports(self, question: str, problem: str, variant: str, agent: str) -> float:
-        """Of an episode."""
-        return float(np.mean([row["teleports"] for row in self.found.played[question, problem, variant, agent]]))
 
     def difference(self, question: str, problem: str, first: tuple[str, str], second: tuple[str, str]) -> Interval:
         """Mean of the first minus the second, each a variant and an agent, over the same episodes, with its interval."""
@@ -180,7 +172,7 @@ def _families(results: Results) -> Table:
         yield from results.means(FAMILIES, problem, "", (PLAIN, CARRIED), LEFT_OUT)
         yield from results.versus(FAMILIES, problem, ("", LEFT_OUT), [("", CARRIED), ("", PLAIN)])
         yield results.divergences(FAMILIES, problem, "", LEFT_OUT, CARRIED)
-        teleports = (results.teleports(FAMILIES, problem, "", agent) for agent in (LEFT_OUT, CARRIED))
+        teleports = (results.mean(FAMILIES, problem, "", agent, "teleports") for agent in (LEFT_OUT, CARRIED))
         yield ", ".join(number(one, 1) for one in teleports)
         for agent in dict.fromkeys(further):
             yield number(results.mean(FAMILIES, problem, "", agent)) if agent in played[problem] else ""

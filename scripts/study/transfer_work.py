@@ -13,6 +13,7 @@ from typing import Any
 from study.baselines import FIXED, tune
 from study.contestants import train_policy
 from study.pieces import content_of
+from study.shared import digest
 from study.transfer_schedules import Ground, plain_rate, tune_schedule
 from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.recipes import recipe
@@ -136,10 +137,6 @@ def describe(agent: Agent) -> dict[str, Any]:
 
 def _lesson(out: Path, problem: str, text: str) -> Path:
     return out / "teachers" / f"{problem}-{digest(text)[:12]}.json"
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def text_of(path: Path, budget: float | None) -> str:

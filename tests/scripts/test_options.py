@@ -12,9 +12,9 @@ import benchmark
 import pytest
 import reproduce
 import rollout
+from compare import PROTOCOLS, read
 
 import command_line
-from study.command import PROTOCOLS, read
 from study.protocol import Protocol
 from study.transfer import Transfer
 from teleport_env.agents.comparison.study import Study

@@ -20,8 +20,7 @@ from reproduction.classification_runs import below, choice, datasets, interval, 
 from reproduction.course import Course, OneEach, longer_at_equal_loss, play
 from reproduction.figures import titles
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
-from reproduction.regression import agents, agreement
-from reproduction.regression_claims import against, both, lower
+from reproduction.regression import against, agents, agreement, both, lower
 from reproduction.results import interval_of, sign, signed, verdict
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.checks import CheckFailed, check_problem
