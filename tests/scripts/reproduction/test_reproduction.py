@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
+import jinja2.defaults
+import jinja2.meta
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce
+from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, results
 from reproduction import plain as published_formulas
 from reproduction.classification import alike, sweep_sentence
 from reproduction.classification_runs import below, choice, datasets, interval, paired
@@ -442,3 +448,65 @@ def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
     assert "| \\|grad L\\| | two lines | no | median n/a |" in written
     assert "| Figure 1: the ellipse | quick | 1 |  |  | 1 |  |  |" in written
     assert "Figure 2" not in written
+
+
+def _written(node: ast.AST) -> set[str]:
+    """Keys of dictionaries, keywords of calls, names of functions and of variables within some code."""
+    found: set[str] = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Dict):
+            found |= {str(key.value) for key in part.keys if isinstance(key, ast.Constant)}
+        elif isinstance(part, ast.Call):
+            found |= {word.arg for word in part.keywords if word.arg}
+        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            found.add(part.id)
+        elif isinstance(part, ast.arg):
+            found.add(part.arg)
+        elif isinstance(part, ast.FunctionDef):
+            found.add(part.name)
+    return found
+
+
+def test_templates_use_only_names_that_they_are_given() -> None:
+    """A claim has the names of the module and function that make it, which no linter can see; settings have keywords."""
+    texts = tomllib.loads((ROOT / "scripts/reproduction/claims.toml").read_text(encoding="utf-8"))
+    missing, checked = [], set()
+    for path in sorted((ROOT / "scripts/reproduction").glob("*.py")):
+        functions = {
+            node.name: node
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef)
+        }
+        for function in functions.values():
+            calls = {
+                node.func.id
+                for node in ast.walk(function)
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+            if path.stem == "results" or not calls & {"rows", "settings_of"}:
+                continue
+            strings = [str(node.value) for node in ast.walk(function) if isinstance(node, ast.Constant)]
+            own = _written(function).union(*(_written(functions[name]) for name in calls & {"_shared"}))
+            everything = own | vars(import_module(f"reproduction.{path.stem}")).keys()
+            for figure, claims in texts.items():
+                for claim, content in claims.items():
+                    pieces = (f"{figure}.", claim) if f"{figure}." in strings else (f"{figure}.{claim}",)
+                    if claim == "settings":
+                        given, templates, here = own, content, "settings_of" in calls and figure in strings
+                    else:
+                        given, templates, here = everything, content.values(), set(pieces) <= {*strings}
+                    if here or (figure == "plane" and "_shared" in calls and "rows" in calls):
+                        checked.add((figure, claim))
+                        names = set().union(*(_names(template) for template in templates))
+                        missing += [
+                            f"{path.stem}.{function.name}: {name} of {figure}.{claim}" for name in names - given
+                        ]
+    assert not missing
+    assert checked == {(figure, claim) for figure, claims in texts.items() for claim in claims}
+
+
+def _names(template: str) -> set[str]:
+    """Names that a template uses and that neither Jinja2 nor the renderer defines."""
+    used = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template))
+    renderer = ast.parse(inspect.getsource(results._filled))
+    return used - _written(renderer) - jinja2.defaults.DEFAULT_NAMESPACE.keys()
