@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -99,10 +100,7 @@ def tenth_of_teleports(scale: Scale) -> Measured:
     generator = np.random.default_rng(0)
     mixed = [(generator.random(count) < 0.1).astype(np.int64) for _ in range(16)]
     made = [vector(count, searches=GRID, budget=1e9) for _ in range(2)]
-    work = {
-        "with": stepping(made[0], mixed, scale),
-        "without": stepping(made[1], steps(count), scale),
-    }
+    work = {"with": stepping(made[0], mixed, scale), "without": stepping(made[1], steps(count), scale)}
     seconds = timed(work, scale, scale.of(EPISODES, 1))
     return Measured(seconds["with"] / seconds["without"], 1e6 * seconds["with"], 1e6 * seconds["without"], "us")
 
@@ -179,15 +177,11 @@ def rollouts_against_trivial(scale: Scale) -> Measured:
 def growth(scale: Scale) -> dict[str, list[tuple[float, float]]]:
     """Steps a second over ``B``."""
     lines: dict[str, list[tuple[float, float]]] = {"Rosenbrock, gradient steps": [], "CartPoleVectorEnv": []}
-    count = 1
+    shorter, count = replace(scale, repeats=min(scale.repeats, 3)), 1
     while count <= 65536 // scale.divide:
-        work = {
-            "Rosenbrock, gradient steps": stepping(vector(count), steps(count), scale),
-            "CartPoleVectorEnv": stepping(cartpoles(count), random_actions(count), scale),
-        }
-        for name, seconds in timed(
-            work, Scale(min(scale.repeats, 3), scale.seconds, scale.divide), scale.of(EPISODES, 1)
-        ).items():
+        made = stepping(vector(count), steps(count), scale), stepping(cartpoles(count), random_actions(count), scale)
+        work = dict(zip(lines, made, strict=True))
+        for name, seconds in timed(work, shorter, scale.of(EPISODES, 1)).items():
             lines[name].append((count, count / seconds))
         count *= 4
     return lines

@@ -51,15 +51,8 @@ def start_of(problem: Problem, symmetry: str) -> Start:
     instance, params = centred(problem)
     loss, gradient = problem.loss_and_gradient(params, instance)
     rate = torch.full((1,), 1e-4, dtype=params.dtype)
-    return Start(
-        params,
-        loss,
-        gradient,
-        rate,
-        problem.symmetries[symmetry],
-        Evaluator(problem, instance),
-        Streams.from_seeds([0]),
-    )
+    evaluator, streams = Evaluator(problem, instance), Streams.from_seeds([0])
+    return Start(params, loss, gradient, rate, problem.symmetries[symmetry], evaluator, streams)
 
 
 def gradient_step(problem: Problem, start: Start) -> Callable[[], object]:
@@ -121,14 +114,9 @@ def hidden_step(width: int, samples: int, scale: Scale) -> Measured:
     """A tenth of a teleport by ten steps; with the loss evaluated at its end."""
     problem = MLPRegression(4 * (scale.of(width, 8),), samples=scale.of(samples))
     start = start_of(problem, "general_linear")
-    seconds = timed(
-        {
-            "step": gradient_step(problem, start),
-            "ten": partial(ascent(start, STEPS).find, start),
-            "one": partial(ascent(start, 1).find, start),
-        },
-        scale,
-    )
+    work: dict[str, Callable[[], object]] = {"step": gradient_step(problem, start)}
+    work |= {name: partial(ascent(start, steps).find, start) for name, steps in (("ten", STEPS), ("one", 1))}
+    seconds = timed(work, scale)
     ours, step = seconds["ten"] / STEPS, seconds["step"]
     details = {
         "whole teleport of one step / step": seconds["one"] / step,
@@ -164,13 +152,9 @@ def side_by_side(scale: Scale) -> Measured:
     theirs = gym.make_vec(name, num_envs=FEW, vectorization_mode="sync")
     ours.reset(seed=0)
     theirs.reset(seed=0)
-    seconds = timed(
-        {
-            "ours": partial(ours.step, np.zeros(count, dtype=np.int64)),
-            "theirs": partial(theirs.step, np.zeros(FEW, dtype=np.int64)),
-        },
-        scale,
-    )
+    pairs = {"ours": (ours, count), "theirs": (theirs, FEW)}
+    work = {name: partial(envs.step, np.zeros(runs, dtype=np.int64)) for name, (envs, runs) in pairs.items()}
+    seconds = timed(work, scale)
     rate, other = count / seconds["ours"], FEW / seconds["theirs"]
     ours.close()
     theirs.close()
@@ -204,14 +188,8 @@ def prices(name: str, symmetry: str, scale: Scale) -> Measured:
     defaults = problem.defaults("train")
     count = scale.of(PRICED.get(name, 1024))
     searches = menu_of(problem, symmetry)
-    runs = Runs(
-        problem,
-        count,
-        symmetry=symmetry,
-        searches=searches,
-        learning_rate=defaults.learning_rate,
-        dtype=defaults.dtype,
-    )
+    rest: dict[str, Any] = {"learning_rate": defaults.learning_rate, "dtype": defaults.dtype}
+    runs = Runs(problem, count, symmetry=symmetry, searches=searches, **rest)
     runs.reset(Streams.from_seeds(range(count)).keys, torch.arange(count))
     action = problem.symmetries[symmetry]
 
@@ -236,10 +214,8 @@ def prices(name: str, symmetry: str, scale: Scale) -> Measured:
         work[label] = partial(find, search)
     seconds = timed(work, scale)
     unit = seconds["gradient"]
-    details = {
-        "forward pass": seconds["forward"] / unit,
-        "gradient and Hessian-vector product": seconds["hessian"] / unit,
-    }
+    details = {"forward pass": seconds["forward"] / unit}
+    details["gradient and Hessian-vector product"] = seconds["hessian"] / unit
     worst, at = 1.0, (unit, unit)
     for label, search in zip(names, searches, strict=True):
         price = runs.price(search)

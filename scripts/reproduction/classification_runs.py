@@ -284,21 +284,14 @@ def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Cou
     agents[ALONE] = _teleporting(data, optimizer, tuned.rates[optimizer], published, STILL, steps=1)
     inner = {"search": "normalized_ascent", "steps": 3, "radius": RADIUS, "retract": data.retract}
     bounded = {"search": "mini_batch", "batches": MINI_BATCHES, "inner": inner}
-    agents[BOUNDED] = AtSteps(
-        at=(data.epoch,), environment={**environment, "symmetry": "general_linear", "searches": [bounded]}
-    )
+    moving = {**environment, "symmetry": "general_linear", "searches": [bounded]}
+    agents[BOUNDED] = AtSteps(at=(data.epoch,), environment=moving)
     if optimizer != "gd":
         reset = {**environment, "searches": ["reset_optimizer"]}
         agents["reset alone"] = ResetOptimizer(k=10**9, offset=data.epoch, environment=reset)
-    seeds = range(data.seeds)
+    seeds, still = range(data.seeds), ("no teleport", "reset alone")
     return {
-        label: data.play(
-            agent,
-            data.epochs,
-            seeds,
-            measure_every=data.epoch,
-            measure_jumps=label not in ("no teleport", "reset alone"),
-        )
+        label: data.play(agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=label not in still)
         for label, agent in agents.items()
     }
 

@@ -74,9 +74,8 @@ def _middle(values: np.ndarray) -> str:
 def _medians(values: np.ndarray, count: int = 100) -> np.ndarray:
     """Medians of successive draws of ``count``."""
     whole = len(values) // count
-    return (
-        np.median(values[: whole * count].reshape(whole, count), axis=1) if whole else np.median(values, keepdims=True)
-    )
+    draws = values[: whole * count].reshape(whole, count) if whole else values[None]
+    return np.median(draws, axis=1)
 
 
 def _growth_between(course: Course, low: float = 1e-4, high: float = 1e-2) -> float:

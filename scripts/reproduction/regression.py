@@ -357,17 +357,10 @@ def regression(setup: Setup) -> Findings:
     ends = {name: {rate: mean_loss(course) for rate, course in runs.items()} for name, runs in swept.items()}
     best = {name: min(values, key=values.__getitem__) for name, values in ends.items()}
     tuned = {name: swept[name][rate] for name, rate in best.items()}
-    sweep = pd.DataFrame(
-        [
-            {"optimizer": name, "rate": rate, "final_loss": loss}
-            for name, values in ends.items()
-            for rate, loss in values.items()
-        ]
-    )
-    seconds = {
-        optimizer: _timed(optimizer, courses[optimizer], setup.pick(full=9, quick=4, tiny=1))
-        for optimizer in ("gd", "adagrad")
-    }
+    losses = [(name, rate, loss) for name, values in ends.items() for rate, loss in values.items()]
+    sweep = pd.DataFrame(losses, columns=["optimizer", "rate", "final_loss"])
+    repeats = setup.pick(full=9, quick=4, tiny=1)
+    seconds = {optimizer: _timed(optimizer, played, repeats) for optimizer, played in courses.items()}
     found = (
         claims(courses, ends, best, seconds["gd"], {name: agreement(name) for name in courses}) if steps == 300 else []
     )

@@ -39,13 +39,8 @@ def _start(env: TeleportVectorEnv) -> np.ndarray:
 def _ours(problem: MLPRegression, steps: int) -> tuple[float, float]:
     """Seconds of a gradient step and of a teleport of a single run."""
     search = {"search": "gradient_ascent", "steps": ASCENT_STEPS, "rate": ASCENT_RATE, "objective": "any"}
-    environment: dict[str, Any] = {
-        "problem": problem,
-        "symmetry": "general_linear",
-        "searches": [search],
-        "learning_rate": RATE,
-        "split": "train",
-    }
+    environment: dict[str, Any] = {"problem": problem, "symmetry": "general_linear", "searches": [search]}
+    environment |= {"learning_rate": RATE, "split": "train"}
     course = play("MLPRegression", Every(k=PERIOD, offset=PERIOD, environment=environment), steps, begin=_start)
     gaps = np.diff(course.seconds)
     jumps = np.array([jump.step - 1 for jump in course.jumps])

@@ -209,13 +209,11 @@ def sweep(setup: Setup) -> Findings:
         leak = _leak(released)
         correlation = _rank(released.assign(leak=leak), "leak")
         slower = all(speed < max(growth, 0.3) for speed, growth in zip(speeds, growths, strict=True))
-        claims += rows(
-            {
-                "figure8.most": [check for _, checks in counts.values() for check in checks],
-                "figure8.longer": [growth > 0.5 for growth in growths],
-            },
-            globals() | locals(),
-        )
+        verdicts = {
+            "figure8.most": [check for _, checks in counts.values() for check in checks],
+            "figure8.longer": [growth > 0.5 for growth in growths],
+        }
+        claims += rows(verdicts, globals() | locals())
     return Findings(
         claims,
         {"figure8": _picture(tables)},

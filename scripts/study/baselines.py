@@ -306,10 +306,8 @@ class _Families:
         if optimizer == "adam":
             # its rate is a length in parameters, not a multiple of gradients
             axes["rate"] = Axis(tuple(0.05 * 2.0**k for k in range(-4, 5)), factor=2.0, low=1e-6, high=100.0)
-            axes |= {
-                "beta1": Axis((0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)),
-                "beta2": Axis((0.5, 0.8, 0.9, 0.99, 0.999)),
-            }
+            axes["beta1"] = Axis((0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98))
+            axes["beta2"] = Axis((0.5, 0.8, 0.9, 0.99, 0.999))
         elif optimizer.startswith("momentum"):
             axes["momentum"] = Axis((0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
             axes |= _ARMIJO if optimizer.endswith("line_search") else {"nesterov": Axis((False, True), ordered=False)}

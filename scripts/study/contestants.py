@@ -68,13 +68,10 @@ def contestants_of(problem: str, momentum: bool = True, budget: float | None = N
         )
         heavy_ball = optimizer_from(learned["optimizer"])
         assert isinstance(heavy_ball, Momentum)
-        coefficient = heavy_ball.momentum
-        about = f"the same on momentum of {coefficient} without teleports"
-        its = f"a policy on momentum of {coefficient}, from a recipe of its own"
-        found += [
-            Contestant(MOMENTUM, "learned", its, learned),
-            Contestant(RATE_ONLY_MOMENTUM, "reference", about, control),
-        ]
+        about = f"the same on momentum of {heavy_ball.momentum} without teleports"
+        its = f"a policy on momentum of {heavy_ball.momentum}, from a recipe of its own"
+        found.append(Contestant(MOMENTUM, "learned", its, learned))
+        found.append(Contestant(RATE_ONLY_MOMENTUM, "reference", about, control))
     return found
 
 

@@ -319,12 +319,9 @@ def _generalists(measured: Measured) -> Iterator[Finding]:
     for name, (policy, _) in further_policies(measured.evidence.protocol).items():
         if len(policy.problems) < 2:
             continue
-        found: dict[str, Interval] = {}
-        for problem in measured.problems:
-            fixed = measured.best(problem, ["fixed"])
-            value = None if fixed is None else _versus(measured, problem, name, fixed)
-            if value is not None:
-                found[problem] = value
+        fixed = {problem: measured.best(problem, ["fixed"]) for problem in measured.problems}
+        versus = {problem: one and _versus(measured, problem, name, one) for problem, one in fixed.items()}
+        found = {problem: value for problem, value in versus.items() if isinstance(value, Interval)}
         known = {problem: value for problem, value in found.items() if problem in policy.problems}
         above = sum(map(_above, known.values()))
         missing = set(SEVEN) - set(known)

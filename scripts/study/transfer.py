@@ -227,23 +227,15 @@ class _Gathering:
                 )
         for problem, shapes in self.shapes().items():
             for name, shape in shapes.items():
-                arguments: dict[str, Any] = {
-                    "problem": problem,
-                    "instances": transfer.tuning_instances,
-                    "budget": transfer.budget,
-                    "shape": shape,
-                }
+                shared: dict[str, Any] = {"problem": problem, "instances": transfer.tuning_instances}
+                arguments = {**shared, "budget": transfer.budget, "shape": shape}
                 place = "-".join(["plain/" + problem, *name.split()])
                 work["rate", problem, name] = Piece(f"{place}.json", arguments, sweep, (arguments,))
         longer = transfer.longer if BUDGETS in transfer.questions else ()
         for problem in transfer.problems:
             for factor in (1.0, *longer):
-                arguments = {
-                    "problem": problem,
-                    "count": transfer.plans,
-                    "instances": transfer.tuning_instances,
-                    "budget": factor * transfer.budget_of(problem),
-                }
+                shared = {"problem": problem, "instances": transfer.tuning_instances}
+                arguments = {**shared, "count": transfer.plans, "budget": factor * transfer.budget_of(problem)}
                 # a configuration names its search by number: with another menu it would be another schedule
                 settings = {**arguments, "menu": menu_of(problem)}
                 work["tuned", problem, f"{factor:g}"] = Piece(
