@@ -83,6 +83,10 @@ class Protocol(Shared):
         """What the trainings on a problem have other than their recipes."""
         return self.changed(self.budget_of(problem))
 
+    def played(self, problem: str) -> dict[str, Any]:
+        """What every played episode of a problem depends on beside the agent."""
+        return self.episodes(problem, self.budget_of(problem), self.train_seeds)
+
 
 @dataclass(frozen=True)
 class Oracle:
@@ -225,7 +229,7 @@ def _plays(
     protocol: Protocol, problem: str, evidence: Evidence, policies: Mapping[str, tuple[Policy, str]]
 ) -> list[Piece]:
     pieces = []
-    played = protocol.played(problem, protocol.budget_of(problem), protocol.train_seeds)
+    played = protocol.played(problem)
     families = families_of(problem, protocol.budget_of(problem))
     for name, family in families.items():
         evidence.about[problem, name] = family.about

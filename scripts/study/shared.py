@@ -50,7 +50,7 @@ class Shared:
         own = {"decisions": self.train_decisions, "budget": budget}
         return {**self.training, **{name: value for name, value in own.items() if value is not None}}
 
-    def played(self, problem: str, budget: float | None, seeds: int) -> dict[str, Any]:
+    def episodes(self, problem: str, budget: float | None, seeds: int) -> dict[str, Any]:
         """What every played episode of a problem depends on beside the agent."""
         shared = {name: getattr(self, name) for name in ("split", "instances", "seed")}
         return {"problem": problem, "budget": budget, "seeds": seeds, **shared}

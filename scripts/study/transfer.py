@@ -344,7 +344,7 @@ class _Gathering:
 
     def playing(self, key: Key, agents: Sequence[Agent], budget: float, shape: Mapping[str, Any] | None) -> Piece:
         question, problem, variant, name = key
-        played = self.transfer.played(problem, budget, self.transfer.train_seeds)
+        played = self.transfer.episodes(problem, budget, self.transfer.train_seeds)
         settings = {**played, "shape": shape}
         place = "-".join(slug(part) for part in (problem, variant, name) if part)
         described = {**settings, "agents": [describe(agent) for agent in agents]}
