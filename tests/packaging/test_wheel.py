@@ -98,7 +98,7 @@ class Environment:
             f"    assert teleport_env.agents.__file__.startswith({str(self.site)!r})\n"
         )
         chosen = [guard, *(place / "tests" / path for path in paths)]
-        return run(self.python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *chosen, cwd=place)
+        return run(self.python, "-m", "pytest", "-p", "no:cacheprovider", *chosen, cwd=place)
 
 
 @pytest.fixture(scope="module")
