@@ -6,7 +6,7 @@ teacher of a warm start; all of them stand in tables beside the policy. Everythi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -186,15 +186,7 @@ def plan_of(policy: Policy) -> Agent | None:
     Raises:
         ValueError: The policy's file says something else than a plan.
     """
-    found = policy.provenance.get("plan")
-    if found is None:
-        return None
-    try:
-        return plan_from(found["plan"], policy.environment).agent(
-            policy.environment, name=f"best plan of {policy.name}"
-        )
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"the plan in the file of the policy {policy.name!r} is none: {error}") from error
+    return _best(policy, "plan", lambda found: plan_from(found["plan"], policy.environment).agent(policy.environment))
 
 
 def rule_of(policy: Policy) -> Agent | None:
@@ -203,13 +195,21 @@ def rule_of(policy: Policy) -> Agent | None:
     Raises:
         ValueError: The policy's file says something else than a rule.
     """
-    found = policy.provenance.get("rule")
+    return _best(policy, "rule", _known_rule)
+
+
+def _known_rule(found: Mapping[str, Any]) -> Agent:
+    check_environment(found["environment"])
+    if found["rule"] not in RULES:
+        raise ValueError(f"{found['rule']!r} is none of {', '.join(RULES)}")
+    return _rule(found)
+
+
+def _best(policy: Policy, kind: str, build: Callable[[Any], Agent]) -> Agent | None:
+    found = policy.provenance.get(kind)
     if found is None:
         return None
     try:
-        check_environment(found["environment"])
-        if found["rule"] not in RULES:
-            raise ValueError(f"{found['rule']!r} is none of {', '.join(RULES)}")
-        return replace(_rule(found), name=f"best rule of {policy.name}")
+        return replace(build(found), name=f"best {kind} of {policy.name}")
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"the rule in the file of the policy {policy.name!r} is none: {error}") from error
+        raise ValueError(f"the {kind} in the file of the policy {policy.name!r} is none: {error}") from error
