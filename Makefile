@@ -24,7 +24,7 @@ help: ## print this list
 venv: $(STAMP) ## make .venv with everything in it; does nothing when it is up to date
 
 # torch goes first and with its version fixed: left to the resolver, the newest one can pull in gigabytes.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(wildcard teleport_env/native/*.c teleport_env/native/*.h teleport_env/native/*.inc)
 	@command -v $(PYTHON) >/dev/null || { echo "make venv: there is no '$(PYTHON)'; name an interpreter with PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "make venv: needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1); name another with PYTHON=python3.11" >&2; exit 1; }

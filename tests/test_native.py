@@ -1,0 +1,56 @@
+"""The compiled kernels: what they refuse, and that they do what NumPy does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from teleport_env.native import KERNELS, VARIANT
+
+needs_kernels = pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
+
+
+def test_without_kernels_on_request() -> None:
+    code = "import teleport_env.native as native; print(native.KERNELS, native.VARIANT)"
+    environment = {**os.environ, "TELEPORT_ENV_NATIVE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "None"]
+
+
+@needs_kernels
+def test_the_instruction_set_is_named() -> None:
+    assert VARIANT in ("avx512", "avx2", "plain")
+
+
+@needs_kernels
+@pytest.mark.parametrize("count", [1, 7, 8, 1000])
+def test_descent_has_numpys_bits(count: int) -> None:
+    draw = np.random.default_rng(count)
+    params, gradient, rate = draw.normal(size=(3, count)), draw.normal(size=(3, count)), draw.uniform(size=count)
+    expected = params - rate * gradient
+    KERNELS.descend(params, gradient, rate)
+    assert np.array_equal(params, expected)
+
+
+@needs_kernels
+def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
+    params, rate = np.ones((2, 5)), np.ones(5)
+    for gradient, error in (
+        (np.ones((2, 4)), ValueError),
+        (np.ones((2, 5), dtype=np.float32), TypeError),
+        (np.ones((2, 10))[:, ::2], ValueError),
+        (np.ones(10), ValueError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error):
+            KERNELS.descend(params, gradient, rate)
+    with pytest.raises(TypeError, match="takes 3 arguments"):
+        KERNELS.descend(params, params)
+    params.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        KERNELS.descend(params, np.ones((2, 5)), rate)
+    assert (params == 1).all()
