@@ -87,8 +87,15 @@ class Runs(SteppingRuns):
         # the work of a teleport may take longer than the gradient's
         return gradient_flops if self.symmetry is None else gradient_flops / self.symmetry.work_price(gradient_flops)
 
-    def reset(self, keys: Tensor, ids: Tensor, mask: Tensor | None = None, params: Tensor | None = None) -> None:
-        super().reset(keys, ids, mask, params)
+    def reset(
+        self,
+        keys: Tensor,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        params: Tensor | None = None,
+        learning_rate: Tensor | float | None = None,
+    ) -> None:
+        super().reset(keys, ids, mask, params, learning_rate)
         if self.symmetry is None or not self.symmetry.moves_data:
             return
         neutral = self.symmetry.group.identity(len(keys), self.dtype, self.device)
@@ -183,7 +190,7 @@ class Runs(SteppingRuns):
         p.teleport_gain.copy_(gain.masked_fill_(~moved, 0.0) if some_stay else gain)
         p.loss.copy_(found.loss)
         p.grad_norm2.copy_(norm2)
-        low, high = self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE
+        low, high = p.base_rate / RATE_RANGE, p.base_rate * RATE_RANGE
         p.learning_rate.mul_(found.rate_factor).clamp_(low, high)
         p.attempts += 1
         p.teleports += moved

@@ -49,7 +49,7 @@ class SteppingRuns:
         count: ``B``.
         split: The split its instances come from.
         optimizer: Name, dict or `Optimizer`: what a step does.
-        learning_rate: Base learning rate.
+        learning_rate: Base learning rate of runs that are given none of their own at their reset.
         dtype: Precision of everything but the ledger.
         device: Where everything is computed.
 
@@ -140,7 +140,14 @@ class SteppingRuns:
 
     # -- beginning -----------------------------------------------------------------------------------------------------
 
-    def reset(self, keys: Tensor, ids: Tensor, mask: Tensor | None = None, params: Tensor | None = None) -> None:
+    def reset(
+        self,
+        keys: Tensor,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        params: Tensor | None = None,
+        learning_rate: Tensor | float | None = None,
+    ) -> None:
         """Start new runs.
 
         Args:
@@ -148,6 +155,7 @@ class SteppingRuns:
             ids: ``(R,)`` int64: its instance.
             mask: ``(B,)`` bool, which runs start anew (``R`` of them); None: all.
             params: ``(R, P)``: where they start; None: where the instances say.
+            learning_rate: Their base, ``(R,)`` or one for all; None: that of the constructor.
 
         Raises:
             RuntimeError: The first reset has a mask.
@@ -175,8 +183,9 @@ class SteppingRuns:
         for memory in (*self._blocks, self.ledger.accounts):
             memory[..., at] = 0
         p = self.progress
-        p.learning_rate[at] = self.base_rate
-        p.base_rate[at] = self.base_rate
+        base = self.base_rate if learning_rate is None else torch.as_tensor(learning_rate).to(self.device)
+        p.learning_rate[at] = base
+        p.base_rate[at] = base
         self._draw_batches(rows)
         evaluator = Evaluator(self.problem, fresh, None if self.batch is None else self.batch[at])
         # A row's result does not depend on the layout, but a row of a matrix of columns is slow to read.
@@ -250,8 +259,8 @@ class SteppingRuns:
             kept = self.memory().read(waiting)
         with self.quiet():
             if factor is not None:
-                rate = self.progress.learning_rate
-                rate.mul_(factor).clamp_(self.base_rate / RATE_RANGE, self.base_rate * RATE_RANGE)
+                rate, base = self.progress.learning_rate, self.progress.base_rate
+                rate.mul_(factor).clamp_(base / RATE_RANGE, base * RATE_RANGE)
                 self.changes += 1
             if self.plain:
                 rosenbrock.descend(self.books, self.instance, self.ledger)

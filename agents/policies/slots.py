@@ -76,7 +76,7 @@ def search_prices(problem: str, searches: Sequence[Any], /, **environment: Any) 
         return ()
     env = TeleportVectorEnv(problem, 1, autoreset_mode="Disabled", **{**environment, "searches": list(searches)})
     env.reset(seed=0)
-    prices = tuple(env.episodes.prices.tolist())
+    prices = tuple(env.episodes.menu.prices.tolist())
     env.close()
     return prices
 

@@ -145,16 +145,16 @@ class Boundary:
             self._keys, self._numbers, self._np_random, self._np_random_seed = state
             raise
 
-    def _places(self, options: dict[str, Any], keys: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Instances ``(R,)`` and starts ``(R, P)`` or None for the rows that begin, from the options or else drawn.
+    def _beginnings(self, options: dict[str, Any], keys: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """What `Episodes.reset` takes for the rows that begin, from the options; instances are else drawn.
 
         Args:
-            options: ``instance_id``, one or one per row of the environment, and ``params``, likewise.
+            options: Some of `OPTIONS`, each one or one per row of the environment.
             keys: ``(R,)``: the keys of the new episodes.
             rows: ``(R,)`` int64: which rows begin.
         """
         count = self.episodes.count
-        ids, params = self.episodes.draw_ids(keys), None
+        found = {"ids": self.episodes.draw_ids(keys)}
         if "instance_id" in options:
             value = options["instance_id"]
             if self._many and _is_list(value):
@@ -163,16 +163,39 @@ class Boundary:
                     refuse("instance_id", f"one integer of at least 0 or {count} of them", value)
             else:
                 wanted = torch.tensor(integer("instance_id", value, least=0, most=(1 << 63) - 1), device="cpu")
-            ids = wanted.expand(count)[rows].clone()
+            found["ids"] = wanted.expand(count)[rows].clone()
         if "params" in options:
             given = tensor("params", options["params"]).cpu()
-            if given.ndim != 1 and not (self._many and given.ndim == 2 and len(given) == count):
-                allowed = f"(P,) or ({count}, P)" if self._many else "(P,)"
-                raise ValueError(f"params must have shape {allowed}, got {tuple(given.shape)}")
+            self._check_shape("params", given, "P")
             if not bool(torch.isfinite(given).all()):
                 refuse("params", "finite numbers", options["params"])
-            params = given.expand(count, given.shape[-1])[rows]
-        return ids, params
+            found["params"] = given.expand(count, given.shape[-1])[rows]
+        if "learning_rate" in options:
+            value = options["learning_rate"]
+            rate = tensor("learning_rate", value).cpu().to(torch.float64)
+            many = self._many and rate.shape == (count,)
+            if not (many or rate.ndim == 0) or not bool((torch.isfinite(rate) & (rate > 0)).all()):
+                refuse("learning_rate", f"a positive number{f' or {count} of them' * self._many}", value)
+            found["learning_rate"] = rate.expand(count)[rows]
+        if "searches" in options:
+            offered = tensor("searches", options["searches"], integers=True, flags=True).cpu()
+            menu = len(self.settings.searches)
+            self._check_shape("searches", offered, str(menu))
+            if offered.shape[-1] != menu or bool(((offered != 0) & (offered != 1)).any()):
+                refuse("searches", f"a bool for each of the {menu} searches of the menu", options["searches"])
+            found["offered"] = (offered == 1).expand(count, menu)[rows].to(self.settings.device)
+        return found
+
+    def _check_shape(self, name: str, given: Tensor, length: str) -> None:
+        """Raise ValueError unless ``given`` is one list, or one per row of the environment."""
+        count = self.episodes.count
+        if given.ndim != 1 and not (self._many and given.ndim == 2 and len(given) == count):
+            allowed = f"({length},) or ({count}, {length})" if self._many else f"({length},)"
+            raise ValueError(f"{name} must have shape {allowed}, got {tuple(given.shape)}")
+
+
+OPTIONS = ("instance_id", "params", "learning_rate", "searches")
+"""Options of a reset, of both faces."""
 
 
 def read_options(options: Any, *allowed: str) -> dict[str, Any]:

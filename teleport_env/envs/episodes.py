@@ -28,6 +28,7 @@ from torch import Tensor
 from teleport_env.arrays import Array
 from teleport_env.envs.actions import Actions
 from teleport_env.envs.features import HIGH, LOW, Allowance, FeatureWriter
+from teleport_env.envs.menu import Menu
 from teleport_env.envs.rewards import Turn
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import LineSearch
@@ -66,6 +67,7 @@ class EpisodesSnapshot:
 
     runs: Snapshot
     numbers: tuple[Tensor, ...]
+    menu: Menu
 
 
 class Episodes:
@@ -82,7 +84,7 @@ class Episodes:
         terminated: ``(B,)`` bool.
         truncated: ``(B,)`` bool.
         returns: ``(B,)`` float64: the sum of rewards so far.
-        prices: What a teleport by each search may cost; known after the first reset.
+        menu: What teleports cost, and which an episode has; known after the first reset.
     """
 
     def __init__(self, settings: Settings, count: int) -> None:
@@ -108,8 +110,8 @@ class Episodes:
         # the reward needs the whole training set where the loss of a mini-batch is only a sample
         self.initial_full_loss = torch.zeros(count, dtype=settings.dtype, device=device)
         self.most_actions = math.ceil(10 * settings.budget)
-        self.prices = torch.zeros(0, dtype=torch.float64, device=device)  # known after the first reset
-        self._move_price = math.inf
+        self.menu: Menu  # made by the first reset
+        self._priced = False
         self._orders = torch.zeros(2, count, dtype=torch.float64, device=device)
         self._wire()
 
@@ -145,7 +147,7 @@ class Episodes:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._wire()
-        if len(self.prices):
+        if self._priced:
             self._look()
 
     def _look(self) -> None:
@@ -174,22 +176,24 @@ class Episodes:
         streams = Streams(fold_in(keys, key_of("instance")))
         return streams.integers(1 << 53 if limit is None else limit)
 
-    def reset(self, keys: Tensor, ids: Tensor, mask: Tensor | None = None, params: Tensor | None = None) -> None:
-        """Start new episodes; arguments as in `Runs.reset`."""
-        self.runs.reset(keys, ids, mask, params)
+    def reset(
+        self, keys: Tensor, ids: Tensor, mask: Tensor | None = None, offered: Tensor | None = None, **further: Tensor
+    ) -> None:
+        """Start new episodes; as `Runs.reset`, and ``offered`` ``(R, searches)`` bool: the searches that each has."""
+        self.runs.reset(keys, ids, mask, **further)
         rows = slice(None) if mask is None else mask.nonzero().squeeze(1)
-        self._clear(rows)
-        if not len(self.prices):
+        if not self._priced:
             prices = [self.runs.price(search) for search in self.settings.searches]
-            self.prices = torch.tensor(prices, dtype=torch.float64, device=self.settings.device)
-            if self.settings.action_mode != "schedule":
-                self._move_price = self.runs.price_of_move()
+            move = None if self.settings.action_mode == "schedule" else self.runs.price_of_move()
+            self.menu, self._priced = Menu(prices, self.count, move, self.settings.device), True
+        self._clear(rows, offered)
         if self.settings.reward.measures and self.measures_apart:
             which = None if mask is None else mask.nonzero().squeeze(1)
             self.initial_full_loss[rows] = self.runs.evaluate(which)["loss"]
         self._look()
 
-    def _clear(self, rows: Tensor | slice) -> None:
+    def _clear(self, rows: Tensor | slice, offered: Tensor | None = None) -> None:
+        self.menu.begin(rows, offered)
         at = rows if isinstance(rows, slice) else self._xp.view(rows)
         self._terminated[at] = False
         self._truncated[at] = False
@@ -299,12 +303,7 @@ class Episodes:
 
     def _teleport(self, teleporting: Tensor, actions: Actions) -> None:
         """Make the teleports that can be paid, refuse the others."""
-        left = self.left
-        if actions.which is not None:
-            price = self.prices[actions.which.clamp_min(0)]
-        else:
-            price = torch.full_like(left, self._move_price)
-        payable = teleporting & (price <= left)
+        payable = teleporting & (self.menu.price(actions.which) <= self.left)
         if actions.which is not None:
             self.runs.teleport(torch.where(payable, actions.which, -1))
         elif actions.xi is not None:
@@ -381,10 +380,7 @@ class Episodes:
 
     def allowance(self) -> Allowance:
         s = self.settings
-        cheapest = self._move_price
-        if s.action_mode == "schedule":
-            cheapest = float(self.prices.min()) if len(self.prices) else math.inf
-        return Allowance(self.runs.ledger.cost, s.budget, s.tolerance, cheapest)
+        return Allowance(self.runs.ledger.cost, s.budget, s.tolerance, self.menu.cheapest)
 
     def observation_space(self) -> spaces.Box:
         """The space of one run's observation."""
@@ -427,13 +423,14 @@ class Episodes:
 
     def snapshot(self) -> EpisodesSnapshot:
         numbers = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss)
-        return EpisodesSnapshot(self.runs.snapshot(), tuple(tensor.clone() for tensor in numbers))
+        return EpisodesSnapshot(self.runs.snapshot(), tuple(tensor.clone() for tensor in numbers), self.menu.clone())
 
     def restore(self, snapshot: EpisodesSnapshot) -> None:
         self.runs.restore(snapshot.runs)
         memory = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss)
         for mine, saved in zip(memory, snapshot.numbers, strict=True):
             mine.copy_(saved)
+        self.menu.restore(snapshot.menu)
         self._look()
 
 

@@ -36,13 +36,13 @@ class Allowance:
         cost: ``(B,)`` float64, spent so far.
         budget: What the episode may spend.
         tolerance: The loss at which a run has converged.
-        cheapest: Price of the cheapest teleport on offer; infinite if there is none.
+        cheapest: ``(B,)`` float32: price of the cheapest teleport on offer; infinite if there is none.
     """
 
     cost: Tensor
     budget: float
     tolerance: float
-    cheapest: float
+    cheapest: Tensor
 
 
 class Numbers:
@@ -64,7 +64,7 @@ class Numbers:
             `half_log_initial_grad_norm2` is half), `log_rate` and `log_base_rate`.
         log_tolerance: Logarithm of the tolerance.
         per_budget: One over the budget.
-        cheapest: Price of the cheapest teleport, ``(1,)``.
+        cheapest: Price of the cheapest teleport.
     """
 
     def __init__(self, progress: Progress, allowance: Allowance, books: Bookkeeper | None = None) -> None:
@@ -75,7 +75,7 @@ class Numbers:
             1.0 / allowance.budget,
             math.log10(max(allowance.tolerance, SMALLEST[torch.float64])),
         )
-        self.cheapest = xp.view(allowance.cost.new_full((1,), allowance.cheapest, dtype=single))
+        self.cheapest = xp.view(allowance.cheapest)
         counts = torch.arange(1, _COUNTS + 2, device=progress.loss.device).to(torch.float64)
         self._thirds_of_logs = xp.view((torch.log10(counts) / 3.0).to(single))
         self._budget = xp.view(allowance.cost.new_full((1,), allowance.budget))

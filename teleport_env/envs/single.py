@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
-from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seed
+from teleport_env.envs.boundary import OPTIONS, Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seed
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.rendering import History, draw
 from teleport_env.envs.settings import Settings
@@ -47,7 +47,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
 
     ## Starting State
     An instance of the ``split`` and its start. ``reset(options={"instance_id": i})`` chooses one, ``options={"params":
-    w}`` another start.
+    w}`` another start, ``options={"learning_rate": r}`` another base learning rate.
 
     ## Episode End
     Terminated when the loss reaches the tolerance or diverges; truncated when the budget is spent.
@@ -85,9 +85,11 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
 
         Args:
             seed: Seeds this and all coming episodes.
-            options: ``instance_id``: the instance to play; ``params``: ``(P,)``, where to start.
+            options: ``instance_id``: the instance to play; ``params``: ``(P,)``, where to start; ``learning_rate``: the
+                base learning rate of this episode; ``searches``: a bool for each search of the menu, those that this
+                episode has. Later episodes have the environment's own again.
         """
-        options, seed = read_options(options, "instance_id", "params"), read_seed(seed)
+        options, seed = read_options(options, *OPTIONS), read_seed(seed)
         with self._undone_if_refused():
             super().reset(seed=seed)
             if seed is not None or not self._started:
@@ -95,8 +97,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
             else:
                 self._numbers = self._numbers + 1
             keys = Streams(self._keys).fork(self._numbers).keys
-            ids, params = self._places(options, keys, torch.zeros_like(self._numbers))
-            self.episodes.reset(keys, ids, params=params)
+            self.episodes.reset(keys, **self._beginnings(options, keys, torch.zeros_like(self._numbers)))
         self._started = True
         self._over = False
         if self._history:
@@ -138,7 +139,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
     def action_masks(self) -> np.ndarray:
         """``(actions,)`` bool: what the rest of the budget can pay, for maskable policies."""
         self._need_reset("action_masks()")
-        return action_masks(self.settings, self.episodes.left, self.episodes.prices)[0].cpu().numpy()
+        return action_masks(self.settings, self.episodes.left, self.episodes.menu.offers)[0].cpu().numpy()
 
     @own_modes()
     def restore(self, snapshot: EnvSnapshot) -> tuple[np.ndarray, dict[str, Any]]:

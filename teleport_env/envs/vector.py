@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from teleport_env.envs.actions import ActionReader, action_masks, action_space
-from teleport_env.envs.boundary import Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seeds
+from teleport_env.envs.boundary import OPTIONS, Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seeds
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.rendering import History, draw
 from teleport_env.envs.settings import OUTPUTS, Settings
@@ -90,9 +90,11 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         Args:
             seed: One for all rows (see the class) or one a row.
             options: ``reset_mask``: ``(num_envs,)`` bool, which rows start anew; ``instance_id``: one or one a row;
-                ``params``: ``(P,)`` or ``(num_envs, P)``. Rows that are not reset ignore theirs.
+                ``params``: ``(P,)`` or ``(num_envs, P)``; ``learning_rate``: base learning rate, one or one a row;
+                ``searches``: the searches of the menu that an episode has, bools ``(searches,)`` or ``(num_envs,
+                searches)``. Rows that are not reset ignore theirs; later episodes have the environment's own again.
         """
-        options = read_options(options, "reset_mask", "instance_id", "params")
+        options = read_options(options, "reset_mask", *OPTIONS)
         seeds = read_seeds(seed, self.num_envs)
         mask = self._mask(options.pop("reset_mask", None))
         if mask is not None and not self._started:
@@ -159,7 +161,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
     def action_masks(self) -> Any:
         """``(num_envs, actions)`` bool: what the rest of each budget can pay, in the schedule mode."""
         self._need_reset("action_masks()")
-        return self._out(action_masks(self.settings, self.episodes.left, self.episodes.prices))
+        return self._out(action_masks(self.settings, self.episodes.left, self.episodes.menu.offers))
 
     @own_modes()
     def restore(self, snapshot: EnvSnapshot) -> tuple[Any, dict[str, Any]]:
@@ -234,9 +236,8 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         rows = slice(None) if mask is None else mask
         keys = Streams(self._keys[rows]).fork(self._numbers[rows]).keys
         chosen = torch.arange(self.num_envs, device="cpu")[rows]
-        ids, params = self._places(options, keys, chosen)
         device_mask = None if mask is None else mask.to(self.settings.device)
-        self.episodes.reset(keys, ids, device_mask, params)
+        self.episodes.reset(keys, mask=device_mask, **self._beginnings(options, keys, chosen))
         self._pending[rows] = False
         self._some_pending = bool(self._pending.any())
         if self._history:

@@ -1,0 +1,74 @@
+"""The menu of teleports: what each costs, and which of them an episode has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Menu:
+    """Prices of teleports, by run: episodes side by side need not have the same searches.
+
+    Args:
+        prices: Of each search: the most that a teleport by it can cost, in gradient evaluations.
+        count: ``B``.
+        move: Price of a move by a given element, which the group modes make; None: there are no such moves.
+        device: Where the prices are kept.
+
+    Attributes:
+        prices: ``(searches,)`` float64.
+        offers: ``(B, searches)`` float64: the same, infinite for a search that an episode does not have.
+        cheapest: ``(B,)`` float32: price of the cheapest one on offer, infinite if there is none; always the same memory.
+    """
+
+    def __init__(self, prices: Sequence[float], count: int, move: float | None, device: torch.device) -> None:
+        self.prices = torch.tensor(prices, dtype=torch.float64, device=device)
+        self.offers = self.prices.repeat(count, 1)
+        self._move = None if move is None else torch.full((count,), move, dtype=torch.float64, device=device)
+        self.cheapest = torch.zeros(count, dtype=torch.float32, device=device)
+        self._whole = True  # everybody has all searches
+        self._look()
+
+    def __repr__(self) -> str:
+        return f"Menu({self.offers.tolist()})"
+
+    def begin(self, rows: Tensor | slice, offered: Tensor | None) -> None:
+        """Episodes of ``rows`` ``(R,)`` begin.
+
+        Args:
+            rows: Which.
+            offered: ``(R, searches)`` bool, the searches that each has; None: all.
+        """
+        if self._whole and offered is None:
+            return
+        self.offers[rows] = self.prices if offered is None else self.prices.where(offered, torch.inf)
+        self._look()
+
+    def price(self, which: Tensor | None) -> Tensor:
+        """Price ``(B,)`` of a teleport by the searches ``which`` ``(B,)``, or of a move."""
+        if which is None:
+            assert self._move is not None
+            return self._move
+        return self.offers.gather(1, which.clamp_min(0)[:, None]).squeeze(1)
+
+    def clone(self) -> Menu:
+        """A copy in memory of its own."""
+        copied = Menu(self.prices.tolist(), len(self.offers), None, self.offers.device)
+        copied.offers.copy_(self.offers)
+        return copied
+
+    def restore(self, other: Menu) -> None:
+        """What each episode had in ``other``; everything where that is another menu."""
+        same = torch.equal(self.prices, other.prices)
+        self.offers.copy_(other.offers if same else self.prices.expand_as(self.offers))
+        self._look()
+
+    def _look(self) -> None:
+        self._whole = bool((self.offers == self.prices).all())
+        least = self._move
+        if least is None:
+            # beside a column of infinities, because an empty menu has no minimum
+            least = torch.nn.functional.pad(self.offers, (0, 1), value=torch.inf).amin(dim=1)
+        self.cheapest.copy_(least)
