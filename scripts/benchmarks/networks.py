@@ -12,12 +12,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
 import torch
 
 from benchmarks.rows import Curve, Measured, Row, Scale, timed
 from reproduction import plain
+from teleport_env.agents.known import default_symmetry
 from teleport_env.problems import LinearNetwork, MatrixFactorization, MLPRegression, problem_from
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.network_problem import SquaredErrorProblem
@@ -29,8 +28,6 @@ from teleport_env.symmetries.networks import Layers
 
 WIDTHS = (64, 128, 256, 512)
 SAMPLES = (20, 128)
-RUNS = 256
-FEW = 16
 PRICED = {"Digits": 64}  # runs at which prices are compared with times; 1024 for the others
 STEPS = 10
 
@@ -144,23 +141,6 @@ def against_published(width: int, samples: int, linear: bool, scale: Scale) -> M
     return Measured(seconds["theirs"] / seconds["ours"], 1e3 * seconds["ours"], 1e3 * seconds["theirs"], "ms")
 
 
-def side_by_side(scale: Scale) -> Measured:
-    """Gradient steps a second of many runs in our vector environment, and of sixteen single ones."""
-    count = scale.of(RUNS)
-    name = "Teleport/MLPRegression-v0"
-    ours = gym.make_vec(name, num_envs=count, vectorization_mode="vector_entry_point")
-    theirs = gym.make_vec(name, num_envs=FEW, vectorization_mode="sync")
-    ours.reset(seed=0)
-    theirs.reset(seed=0)
-    pairs = {"ours": (ours, count), "theirs": (theirs, FEW)}
-    work = {name: partial(envs.step, np.zeros(runs, dtype=np.int64)) for name, (envs, runs) in pairs.items()}
-    seconds = timed(work, scale)
-    rate, other = count / seconds["ours"], FEW / seconds["theirs"]
-    ours.close()
-    theirs.close()
-    return Measured(rate / other, rate, other, "steps/s")
-
-
 # -- prices ------------------------------------------------------------------------------------------------------------
 
 
@@ -184,10 +164,34 @@ def menu_of(problem: Problem, symmetry: str) -> list[Search]:
 
 def prices(name: str, symmetry: str, scale: Scale) -> Measured:
     """The farthest that a search's price lies from its time, either way; with many runs, in gradient evaluations."""
+    searches = menu_of(problem_from(name), symmetry)
+    seconds, price, details = _searches(name, symmetry, searches, scale.of(PRICED.get(name, 1024)), scale)
+    return _farthest({s: max(seconds[s] / price[s], price[s] / seconds[s]) for s in price}, seconds, price, details)
+
+
+def dearest(name: str, scale: Scale) -> Measured:
+    """The search of the default menu that takes longest for its price, with 256 runs, in gradient evaluations."""
+    defaults = problem_from(name).defaults("train")
+    symmetry = default_symmetry(problem_from(name))
+    assert symmetry is not None
+    searches = [search_from(spec) for spec in defaults.searches]
+    seconds, price, details = _searches(name, symmetry, searches, scale.of(256), scale)
+    return _farthest({search: seconds[search] / price[search] for search in price}, seconds, price, details)
+
+
+def _farthest(
+    off: Mapping[str, float], seconds: Mapping[str, float], price: Mapping[str, float], details: Mapping[str, float]
+) -> Measured:
+    worst = max(off, key=lambda search: off[search])
+    return Measured(off[worst], 1e6 * seconds[worst], 1e6 * price[worst], "us", details)
+
+
+def _searches(
+    name: str, symmetry: str, searches: Sequence[Search], count: int, scale: Scale
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Seconds a run that searches take, what their prices stand for, and details."""
     problem = problem_from(name)
     defaults = problem.defaults("train")
-    count = scale.of(PRICED.get(name, 1024))
-    searches = menu_of(problem, symmetry)
     rest: dict[str, Any] = {"learning_rate": defaults.learning_rate, "dtype": defaults.dtype}
     runs = Runs(problem, count, symmetry=symmetry, searches=searches, **rest)
     runs.reset(Streams.from_seeds(range(count)).keys, torch.arange(count))
@@ -216,14 +220,10 @@ def prices(name: str, symmetry: str, scale: Scale) -> Measured:
     unit = seconds["gradient"]
     details = {"forward pass": seconds["forward"] / unit}
     details["gradient and Hessian-vector product"] = seconds["hessian"] / unit
-    worst, at = 1.0, (unit, unit)
-    for label, search in zip(names, searches, strict=True):
-        price = runs.price(search)
-        details[f"{label}: time over price"] = seconds[label] / unit / price
-        off = max(seconds[label] / unit / price, price * unit / seconds[label])
-        if off > worst:
-            worst, at = off, (seconds[label], price * unit)
-    return Measured(worst, 1e6 * at[0] / count, 1e6 * at[1] / count, "us", details)
+    price = {label: runs.price(search) * unit for label, search in zip(names, searches, strict=True)}
+    details |= {f"{label}: time over price": seconds[label] / price[label] for label in names}
+    each = {label: seconds[label] / count for label in names}
+    return each, {label: value / count for label, value in price.items()}, details
 
 
 # -- growth ------------------------------------------------------------------------------------------------------------
@@ -275,13 +275,6 @@ FAMILIES: list[tuple[str, float, Callable[..., Measured], Sequence[tuple[int, in
 """What is compared with a gradient step: name, at most how many, what measures it, and the sizes it is given."""
 
 ROWS: list[Row] = [
-    Row(
-        f"gradient steps a second, MLPRegression, {RUNS} runs",
-        f"SyncVectorEnv of {FEW} of ours",
-        250.0,
-        "at least",
-        side_by_side,
-    ),
     *[
         Row(name.format(*size), STEP, target, "at most", partial(measure, *size))
         for name, target, measure, sizes in FAMILIES
@@ -317,6 +310,25 @@ ROWS: list[Row] = [
             "Booth",
         )
         for symmetry in problem_from(name).symmetries
+    ],
+    *[
+        Row(
+            f"the dearest search of the default menu, {name}, 256 runs",
+            "its price in gradients",
+            3.0,
+            "at most",
+            partial(dearest, name),
+        )
+        for name in (
+            "Rosenbrock",
+            "Ellipse",
+            "RosenbrockND",
+            "Booth",
+            "Quadratic",
+            "MatrixFactorization",
+            "LinearNetwork",
+            "MLPRegression",
+        )
     ],
 ]
 CURVES: list[Curve] = [

@@ -12,9 +12,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
+
+Work: TypeAlias = "Callable[[], object] | Elsewhere"
+"""What is timed: it is called, or timed where it is done."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,15 @@ class Row:
         return measured.ratio >= self.target if self.bound == "at least" else measured.ratio <= self.target
 
 
-def timed(works: Mapping[str, Callable[[], object]], scale: Scale, least: int = 1) -> dict[str, float]:
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A piece of work that another process does and times."""
+
+    def turn(self, calls: int) -> float:
+        """Seconds of the processor that so many calls take."""
+
+
+def timed(works: Mapping[str, Work], scale: Scale, least: int = 1) -> dict[str, float]:
     """Seconds that one call of each piece of work takes: the best of ``scale.repeats`` interleaved turns.
 
     Each is called once beforehand, which pays for what is built at a first call, and once more to find out how often a
@@ -100,12 +111,20 @@ def timed(works: Mapping[str, Callable[[], object]], scale: Scale, least: int = 
             all kinds of them.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
+    def turn(work: Work, count: int) -> float:
+        if isinstance(work, Elsewhere):
+            return work.turn(count)
+        turns = range(count)
+        began = clock()
+        for _ in turns:
+            work()
+        return clock() - began
+
     calls = {}
     for name, work in works.items():
-        work()
-        began = clock()
-        work()
-        calls[name] = max(least, round(scale.seconds / max(clock() - began, 1e-7)))
+        turn(work, 1)
+        calls[name] = max(least, round(scale.seconds / max(turn(work, 1), 1e-7)))
     best = dict.fromkeys(works, math.inf)
     collecting = gc.isenabled()
     try:
@@ -113,11 +132,7 @@ def timed(works: Mapping[str, Callable[[], object]], scale: Scale, least: int = 
             gc.collect()
             gc.disable()
             for name, work in works.items():
-                turns = range(calls[name])
-                began = clock()
-                for _ in turns:
-                    work()
-                best[name] = min(best[name], (clock() - began) / calls[name])
+                best[name] = min(best[name], turn(work, calls[name]) / calls[name])
             if collecting:
                 gc.enable()
     finally:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import engine, networks
+from benchmarks import networks, steps, waits
 from benchmarks.rows import Curve, Row, Scale
 from teleport_env.agents.comparison.tables import Cell, Table, listed, render, significant, to_json
 from teleport_env.agents.versions import versions
 from teleport_env.files import draft, write
 
-ROWS: tuple[Row, ...] = (*engine.ROWS, *networks.ROWS)
-CURVES: tuple[Curve, ...] = (*engine.CURVES, *networks.CURVES)
+ROWS: tuple[Row, ...] = (*steps.ROWS, *waits.ROWS, *networks.ROWS)
+CURVES: tuple[Curve, ...] = (*steps.CURVES, *networks.CURVES)
 
 
 def chosen(words: Sequence[str]) -> tuple[tuple[Row, ...], tuple[Curve, ...]]:

@@ -8,14 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engine, running
+from benchmarks import running, steps, waits
+from benchmarks.earlier import UNHURRIED, Earlier, checkout
 from benchmarks.rows import Curve, Measured, Row, Scale, timed
 
 TINY = Scale(repeats=1, seconds=1e-4, divide=512)
 
 
-@pytest.mark.parametrize("row", engine.ROWS, ids=lambda row: f"{row.name}, against {row.against}"[:60])
-def test_rows_of_the_engine_measure(row: Row) -> None:
+try:
+    checkout(UNHURRIED)
+    HISTORY = True
+except ValueError:  # a copy without its history
+    HISTORY = False
+needs_history = pytest.mark.skipif(not HISTORY, reason="the former state is in the history, which is not here")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in steps.ROWS if "former" not in row.against],
+    ids=lambda row: f"{row.name}, against {row.against}"[:60],
+)
+def test_rows_of_steps_measure(row: Row) -> None:
     measured = row.measure(TINY)
     assert measured.ratio > 0
     assert math.isfinite(measured.ratio)
@@ -23,8 +36,38 @@ def test_rows_of_the_engine_measure(row: Row) -> None:
     assert measured.theirs > 0
 
 
-def test_curves_of_the_engine_measure() -> None:
-    for curve in engine.CURVES:
+@needs_history
+def test_an_earlier_state_is_timed_in_turns() -> None:
+    measured = steps.tenth("Booth", 1024, TINY)
+    assert measured.ratio == pytest.approx(measured.ours / measured.theirs)
+    assert min(measured.ours, measured.theirs) > 0
+
+
+@needs_history
+def test_an_earlier_state_tells_what_it_found_and_fails_aloud() -> None:
+    earlier = Earlier(UNHURRIED, "import teleport_env\ndef work():\n    return teleport_env.__file__")
+    seconds, told = earlier.told()
+    assert seconds >= 0
+    assert str(checkout(UNHURRIED)) in told
+    earlier.close()
+    with pytest.raises(RuntimeError, match="has ended"):
+        Earlier(UNHURRIED, "import nothing_of_that_name")
+
+
+def test_a_commit_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not hold the commit 0123456"):
+        checkout("0123456")
+
+
+def test_waits_measure() -> None:
+    measured = waits.comparison(TINY)
+    assert measured.ratio == pytest.approx(measured.ours / waits.COMPARED)
+    with pytest.raises(RuntimeError, match="there_is_none"):
+        waits.command(waits.ROOT, "scripts/there_is_none.py")
+
+
+def test_curves_of_steps_measure() -> None:
+    for curve in steps.CURVES:
         lines = curve.measure(TINY)
         assert all(len(points) >= 2 for points in lines.values())
         assert all(x > 0 and y > 0 for points in lines.values() for x, y in points)

@@ -1,0 +1,143 @@
+"""Rows about what a person waits for: trainings, comparisons, tunings. Each is measured once, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from benchmarks.earlier import ONE_AT_A_TIME, ROOT, UNHURRIED, Earlier, checkout, environment_of
+from benchmarks.rows import Measured, Row, Scale
+
+TRAINED = ("Rosenbrock", "MLPRegression", "Quadratic", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork")
+COMPARED = 40.0
+"""Seconds that a comparison of the default problems may take."""
+PATIENCE = 60.0
+"""Seconds that a training may take."""
+
+
+def command(folder: Path, *words: str) -> tuple[float, float]:
+    """Seconds on the wall and of the processor that a script of a checkout takes.
+
+    Raises:
+        RuntimeError: It failed; its last lines stand in the message.
+    """
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment_of(folder), capture_output=True, text=True
+    )
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)} failed: {done.stderr[-500:]}")
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def trained(problem: str, scale: Scale, *, compared: bool) -> Measured:
+    """Seconds of the processor of a training by its recipe, searches included, and of the former one."""
+    found = {}
+    folders = {"now": ROOT, **({"before": checkout(UNHURRIED)} if compared else {})}
+    with tempfile.TemporaryDirectory() as place:
+        for name, folder in folders.items():
+            out = Path(place) / name
+            more = ("--decisions", "2000", "--plans", "8", "--rules", "0") if scale.divide > 1 else ()
+            wall, seconds = command(folder, "scripts/train.py", "--problem", problem, "--out", str(out), *more)
+            score = json.loads((out / "training.json").read_text(encoding="utf-8"))["gained"]
+            found[name] = wall, seconds, float(score)
+    wall, seconds, score = found["now"]
+    details = {"orders of magnitude gained on validation instances": score, "seconds on the wall": wall}
+    if not compared:
+        return Measured(wall / PATIENCE, wall, PATIENCE, "s", details)
+    details["formerly gained"] = found["before"][2]
+    return Measured(found["before"][1] / seconds, seconds, found["before"][1], "s", details)
+
+
+def comparison(scale: Scale) -> Measured:
+    """Seconds on the wall of a comparison by its defaults, as ``make compare`` plays it."""
+    small = scale.divide > 1
+    words = ("--problems", "Booth", "--agents", "never", "--instances", "4", "--tuning-instances", "0", "--jobs", "1")
+    with tempfile.TemporaryDirectory() as place:
+        out = str(Path(place) / "compare")
+        wall, seconds = command(ROOT, "scripts/compare.py", "--out", out, *(words if small else ()))
+    return Measured(wall / COMPARED, wall, COMPARED, "s", {"seconds of the processor": seconds})
+
+
+def processes(scale: Scale) -> Measured:
+    """Seconds on the wall of a comparison by one process, over those by two."""
+    small: tuple[str, ...] = ("--problems", "Booth", "MLPRegression", "--no-references")
+    small += ("--instances", "4", "--tuning-instances", "2") if scale.divide > 1 else ()
+    found = []
+    with tempfile.TemporaryDirectory() as place:
+        for jobs in ("1", "2"):
+            out = str(Path(place) / jobs)
+            found.append(command(ROOT, "scripts/compare.py", "--out", out, "--jobs", jobs, *small)[0])
+    one, two = found
+    return Measured(one / two, two, one, "s")
+
+
+RULES = """
+from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.tuning.own_menu import Menu, search_rules
+from teleport_env.agents.play import one_thread
+training = Training.of(**recipe("{problem}"))
+settings = training.settings()
+menu = Menu("{problem}", training.policy_environment(settings.learning_rate), {count})
+@one_thread()
+def work():
+    found = search_rules(menu)
+    return found["rule"], found["settings"], found["gained"], found["tried"]
+"""
+
+
+def rules(problem: str, scale: Scale) -> Measured:
+    """Seconds of the processor to search rules, now and one configuration at a time; 1 among the details: the same found."""
+    source = RULES.format(problem=problem, count=max(8, 128 // scale.divide))
+    names: dict[str, object] = {}
+    exec(source, names)
+    work = names["work"]
+    assert callable(work)
+    began = time.process_time()
+    now = repr(work())
+    seconds = time.process_time() - began
+    before = Earlier(ONE_AT_A_TIME, source)
+    former, told = before.told()
+    before.close()
+    tried = re.findall(r"\d+", told)[-1]
+    details = {"the same was found": float(now == told), "configurations tried": float(tried)}
+    return Measured(former / seconds, seconds, former, "s", details)
+
+
+ROWS: list[Row] = [
+    *[
+        Row(
+            f"training on {name} by its recipe",
+            "the former state",
+            3.0,
+            "at least",
+            partial(trained, name, compared=True),
+        )
+        for name in TRAINED[:2]
+    ],
+    *[
+        Row(
+            f"training on {name} by its recipe",
+            "a minute on the wall",
+            1.0,
+            "at most",
+            partial(trained, name, compared=False),
+        )
+        for name in TRAINED
+    ],
+    *[
+        Row(f"search for rules on {name}", "one configuration at a time", 4.0, "at least", partial(rules, name))
+        for name in ("Rosenbrock", "MLPRegression")
+    ],
+    Row("a comparison by its defaults", f"{COMPARED:g} seconds on the wall", 1.0, "at most", comparison),
+    Row("a comparison of two problems by two processes", "by one", 1.7, "at least", processes),
+]
