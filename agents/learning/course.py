@@ -12,6 +12,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.vec_env import Mixture, Moves, Shares, with_shares
 from teleport_env.agents.learning.warm_start import Demonstration, clone, rule_from, shown, teacher_of
-from teleport_env.agents.play import draw_instances, play
+from teleport_env.agents.play import draw_instances, play_many
 from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import MovePlan, Policy
@@ -266,26 +267,26 @@ class Course:
         return Trained(policy, gained, self.plans, self.history)
 
     def _best_play(self) -> tuple[Policy, float, dict[str, float]]:
-        """The network as it is, played at the temperature that gains most, which, and what it gains."""
-        ways = [(self._policy(temperature), temperature) for temperature in self.training.schedule.temperatures]
-        found = [(policy, temperature, self._worth(policy)) for policy, temperature in ways]
-        return max(found, key=lambda entry: np.mean([*entry[2].values()]))
+        """The network as it is, played at the temperature that gains most, which, and what it gains on each problem."""
+        temperatures = self.training.schedule.temperatures
+        policies = [self._policy(temperature) for temperature in temperatures]
+        worth = {problem: self._worth(policies, problem) for problem in self.games}
+        best = int(np.argmax(np.mean([*worth.values()], axis=0)))
+        return policies[best], temperatures[best], {problem: float(gained[best]) for problem, gained in worth.items()}
 
-    def _worth(self, policy: Policy) -> dict[str, float]:
-        """What a policy gains on the validation instances of each problem, at every multiple of its rate."""
-        found = {}
-        for problem, game in self.games.items():
-            agent = policy.for_problem(problem)
-            settings: dict[str, Any] = {"budget": game.training.task.budget, "seed": VALIDATION_SEED}
-            gained = []
+    def _worth(self, policies: list[Policy], problem: str) -> np.ndarray:
+        """What each policy ``(policies,)`` gains on the validation instances of a problem, at every multiple of its rate.
+
+        All play side by side, because a step of many runs costs hardly more than one of few.
+        """
+        game, agents = self.games[problem], []
+        for agent in (policy.for_problem(problem) for policy in policies):
             for multiple in self.training.task.rate_multiples:
                 rate = multiple * agent.environment["learning_rate"]
-                changed = dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate})
-                gained += [
-                    row["gained"] for row in play(problem, changed, game.ids, split="validation", **settings).rows
-                ]
-            found[problem] = float(np.mean(gained))
-        return found
+                agents.append(dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate}))
+        settings: dict[str, Any] = {"budget": game.training.task.budget, "seed": VALIDATION_SEED}
+        gained = play_many(problem, agents, game.ids, split="validation", **settings)
+        return gained.reshape(len(policies), -1).mean(axis=1)
 
     def _layers(self) -> Layers:
         """Weights and biases of the policy's network, copies."""
@@ -296,10 +297,17 @@ class Course:
             for part in [*linear, policy.action_net]
         )
 
+    @cached_property
+    def _origin(self) -> dict[str, Any]:
+        """The command, the settings and the versions that make this training."""
+        training, task = self.training, self.training.task
+        start = recipe(task.problem, task.optimizer, task.action_mode, task.budget)
+        settings = {**training.to_json(), "out": ""}
+        return {"command": command(training, start), "training": settings, "versions": versions()}
+
     def _shared(self, temperature: float) -> dict[str, Any]:
         """What every policy of this training has, whatever its mode."""
         training, task = self.training, self.training.task
-        start = recipe(task.problem, task.optimizer, task.action_mode, task.budget)
         return {
             "name": training.name,
             "kind": "control" if training.control else "learned",
@@ -307,11 +315,7 @@ class Course:
             "features": task.features,
             "stochastic": temperature > 0.0,
             "layers": self._layers(),
-            "provenance": {
-                "command": command(training, start),
-                "training": {**training.to_json(), "out": ""},
-                "versions": versions(),
-            },
+            "provenance": dict(self._origin),
         }
 
     def _policy(self, temperature: float = 0.0) -> Policy:

@@ -20,7 +20,7 @@ import torch
 from study.findings import SEVEN
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.learning.course import Course
+from teleport_env.agents.learning.course import VALIDATION_SEED, Course
 from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
@@ -523,7 +523,9 @@ def test_the_way_of_playing_that_gains_most_is_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(sharp.logits(seen), 2 * plain.logits(seen), rtol=1e-5)
     assert all(entry["temperature"] == 0.5 for entry in found.history)
     both = Course(training.changed(temperatures=(0.0, 0.5, 1.0), out=tmp_path / "other"), silent)
-    worth = {t: np.mean([*both._worth(both._policy(t)).values()]) for t in (0.0, 0.5, 1.0)}
+    ids = draw_instances("Booth", "validation", both.training.schedule.validation_instances, VALIDATION_SEED)
+    settings = {"split": "validation", "budget": both.training.task.budget, "seed": VALIDATION_SEED}
+    worth = {t: play("Booth", both._policy(t), ids, **settings).gained.mean() for t in (0.0, 0.5, 1.0)}
     assert len(set(worth.values())) > 1
     _, temperature, gained = both._best_play()
     assert worth[temperature] == max(worth.values()) == np.mean([*gained.values()])
