@@ -21,10 +21,23 @@ typedef struct {
     int64_t columns;
 } Matrix;
 
+/* An array of doubles with up to three dimensions, the first of them the runs; strides in doubles. */
+typedef struct {
+    double *data;
+    int64_t shape[3], stride[3];
+    int ndim;
+} Array;
+
+/* Writes loss (B,) and gradient (B, P) at params (B, P), from a problem's own data; gradient NULL: the loss alone. */
+typedef void GradientKernel(const Array *params, const Array *data, double *loss, const Array *gradient);
+
+#define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
+
 /* The kernels of one instruction set. */
 typedef struct {
     const char *name;
     void (*descend)(const Matrix *params, const Matrix *gradient, const double *rate);
+    GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
 } Kernels;
 
 #endif

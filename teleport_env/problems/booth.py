@@ -18,11 +18,14 @@ from teleport_env.problems.analytic import (
     runs_innermost,
 )
 from teleport_env.problems.base import Defaults
+from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams
 
 PAPER_MAP = ((1.0, 2.0), (2.0, 1.0))
 PAPER_OFFSET = (7.0, 5.0)
 PAPER_START = (5.0, -5.0)
+
+_KERNEL = compiled("booth", lambda problem, instance: (instance["map"], instance["offset"]))
 
 
 class Booth(AnalyticProblem):
@@ -90,11 +93,13 @@ class Booth(AnalyticProblem):
         products = instance["map"].permute(1, 2, 0) * params.t()  # (row of M, parameter, B)
         return products[:, 0] + products[:, 1] - instance["offset"].t()
 
+    @_KERNEL
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         residual = self._residual(params, instance)
         u, v = (residual * residual).unbind(0)
         return u + v
 
+    @_KERNEL
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         residual = self._residual(params.detach(), instance)
         products = instance["map"].permute(1, 2, 0) * residual[:, None, :]  # (row of M, parameter, B)

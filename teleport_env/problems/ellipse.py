@@ -17,10 +17,13 @@ from teleport_env.problems.analytic import (
     runs_innermost,
 )
 from teleport_env.problems.base import Defaults
+from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams
 from teleport_env.reading import number
 
 PAPER_START = (2.4, 0.6)  # u = (2.4, 1.8) for a = 9: on the level 9, between the flat and the steep end
+
+_KERNEL = compiled("ellipse", lambda problem, instance: (instance["curvatures"],))
 
 
 class Ellipse(AnalyticProblem):
@@ -75,11 +78,13 @@ class Ellipse(AnalyticProblem):
             start = start / torch.sqrt(curvatures)
         return Instance(start, {"curvatures": runs_innermost(curvatures)})
 
+    @_KERNEL
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         x, y = params.unbind(1)
         flat, steep = instance["curvatures"].unbind(1)
         return flat * x * x + steep * y * y
 
+    @_KERNEL
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         params = params.detach()
         half_gradient = instance["curvatures"] * params

@@ -11,11 +11,14 @@ from torch import Tensor
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range
 from teleport_env.problems.base import Defaults
+from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams
 from teleport_env.reading import integer
 
 PAPER_SEARCHES = ({"search": "closed_form"}, {"search": "normalized_ascent", "steps": 3}, {"search": "virtual_step"})
 """The menu: the steepest point of the level set is known, so nothing is left to chance."""
+
+_KERNEL = compiled("quadratic", lambda problem, instance: (instance["matrix"],))
 
 
 class Quadratic(AnalyticProblem):
@@ -96,10 +99,12 @@ class Quadratic(AnalyticProblem):
         # dimension 20 on, and the order of a sum follows the layout.
         return (matrix * vector.contiguous()[:, None, :]).contiguous().sum(dim=2)
 
+    @_KERNEL
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         params = params.contiguous()
         return (params * self._times(instance["matrix"], params)).sum(dim=1)
 
+    @_KERNEL
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         params = params.detach().contiguous()
         half_gradient = self._times(instance["matrix"], params)

@@ -13,12 +13,15 @@ from torch import Tensor
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range, runs_innermost
 from teleport_env.problems.base import Defaults
+from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams
 from teleport_env.reading import integer
 
 PAPER_CURVATURE = 100.0
 START_X = (-1.5, 0.5)
 START_Y = (-2.0, 0.0)
+
+_KERNEL = compiled("rosenbrock", lambda problem, instance: (instance["curvature"],))
 
 
 class RosenbrockND(AnalyticProblem):
@@ -75,12 +78,14 @@ class RosenbrockND(AnalyticProblem):
         """The sum over pairs of ``(B, N)``, term after term: the order of a reduction would follow the memory layout."""
         return reduce(add, terms.unbind(1))
 
+    @_KERNEL
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         x, y = params[:, : self.pairs], params[:, self.pairs :]
         r = x * x - y
         v = x - 1.0
         return self._total(self.curvature_of(instance) * r * r + v * v)
 
+    @_KERNEL
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         params = params.detach()
         x, y = params[:, : self.pairs], params[:, self.pairs :]

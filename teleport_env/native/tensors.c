@@ -1,0 +1,102 @@
+#include "tensors.h"
+
+#include <stdlib.h>
+
+/* The structures of DLPack 1.x, https://dmlc.github.io/dlpack/latest/c_api.html, as far as they are needed. */
+
+typedef struct {
+    uint32_t major, minor;
+} Version;
+
+typedef struct {
+    void *data;
+    struct {
+        int32_t type, id;
+    } device;
+    int32_t ndim;
+    struct {
+        uint8_t code, bits;
+        uint16_t lanes;
+    } dtype;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+} Exchanged;
+
+typedef struct Managed {
+    Version version;
+    void *context;
+    void (*deleter)(struct Managed *self);
+    uint64_t flags;
+    Exchanged tensor;
+} Managed;
+
+typedef struct Functions {
+    Version version;
+    struct Functions *previous;
+    void *allocate;
+    int (*lend)(void *object, Managed **out);
+    int (*take)(Managed *tensor, void **object);
+    int (*peek)(void *object, Exchanged *out);
+    void *stream;
+} Functions;
+
+enum { CPU = 1, FLOAT = 2 };
+
+static PyTypeObject *tensor_type = NULL;
+static const Functions *torch_functions = NULL;
+
+/* Finds them once; they live as long as the process. */
+static void find(void) {
+    PyObject *torch = PyImport_ImportModule("torch");
+    PyObject *type = torch ? PyObject_GetAttrString(torch, "Tensor") : NULL;
+    PyObject *capsule = type ? PyObject_GetAttrString(type, "__dlpack_c_exchange_api__") : NULL;
+    const Functions *found = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
+    while (found && found->version.major != 1) found = found->previous;
+    torch_functions = found && found->peek && found->take ? found : NULL;
+    PyErr_Clear();
+    Py_XDECREF(capsule);
+    Py_XDECREF(torch);
+    tensor_type = (PyTypeObject *)type; /* kept */
+}
+
+int view_tensor(PyObject *object, Array *view) {
+    if (!tensor_type) find();
+    if (Py_TYPE(object) != tensor_type || !torch_functions) return 0;
+    Exchanged seen;
+    if (torch_functions->peek(object, &seen) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    if (seen.device.type != CPU || seen.dtype.code != FLOAT || seen.dtype.bits != 64 || seen.ndim < 1 || seen.ndim > 3) return 0;
+    *view = (Array){.data = (double *)((char *)seen.data + seen.byte_offset), .ndim = seen.ndim};
+    for (int i = 0; i < seen.ndim; i++) {
+        view->shape[i] = seen.shape[i];
+        view->stride[i] = seen.strides[i];
+    }
+    return 1;
+}
+
+/* A tensor, its shape and its numbers in one piece of memory. */
+typedef struct {
+    Managed managed;
+    int64_t shape[2], strides[2];
+} Piece;
+
+static void let_go(Managed *self) { free(self); }
+
+PyObject *new_tensor(int64_t runs, int64_t entries, int columns, Array *view) {
+    enum { LINE = 64 };
+    Piece *piece = malloc(sizeof(Piece) + LINE + (size_t)runs * (size_t)(entries ? entries : 1) * sizeof(double));
+    if (!piece) return PyErr_NoMemory();
+    const int64_t along = entries && !columns ? entries : 1, down = columns ? runs : 1;
+    double *data = (double *)(((uintptr_t)(piece + 1) + LINE - 1) / LINE * LINE);
+    *piece = (Piece){.managed = {.version = {1, 0}, .context = piece, .deleter = let_go}, .shape = {runs, entries}, .strides = {along, down}};
+    piece->managed.tensor = (Exchanged){.data = data, .ndim = entries ? 2 : 1, .shape = piece->shape, .strides = piece->strides};
+    piece->managed.tensor.device.type = CPU;
+    piece->managed.tensor.dtype.code = FLOAT;
+    piece->managed.tensor.dtype.bits = 64;
+    piece->managed.tensor.dtype.lanes = 1;
+    *view = (Array){.data = data, .shape = {runs, entries, 0}, .stride = {along, down, 0}, .ndim = entries ? 2 : 1};
+    void *object = NULL;
+    return torch_functions->take(&piece->managed, &object) < 0 ? NULL : object;
+}

@@ -1,0 +1,168 @@
+"""The kernels of problems against the torch code that they stand for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from teleport_env.checks.report import identical
+from teleport_env.instances import Batch, Instance
+from teleport_env.native import KERNELS
+from teleport_env.problems import Booth, Ellipse, Quadratic, Rosenbrock, RosenbrockND
+from teleport_env.problems.base import Problem
+
+pytestmark = pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
+
+EXACT = (Rosenbrock(), RosenbrockND(), RosenbrockND(pairs=1), Ellipse(), Booth())  # elementwise: the same bits
+ROUNDED = tuple(Quadratic(dimension=n) for n in (2, 3, 5, 8, 10, 17, 64))  # sums of products
+EVERY = EXACT + ROUNDED
+
+
+def label(problem: Problem) -> str:
+    return f"{problem.name}-{len(problem.instances(torch.arange(1), 'train').start[0])}"
+
+
+every_problem = pytest.mark.parametrize("problem", EVERY, ids=label)
+
+
+def layouts(tensor: Tensor) -> dict[str, Tensor]:
+    """The same numbers, lying in memory in several ways."""
+    spread = torch.full((2 * len(tensor), *tensor.shape[1:]), torch.nan, dtype=tensor.dtype)
+    spread[::2] = tensor
+    return {"rows": tensor.contiguous(), "columns": tensor.t().contiguous().t(), "every second": spread[::2]}
+
+
+def points(problem: Problem, instance: Instance) -> Tensor:
+    """Starts, some of them moved far away or beyond all numbers."""
+    w = instance.start.clone()
+    for row, value in enumerate((torch.nan, torch.inf, -torch.inf, 1e200, 0.0, 1e-320)):
+        w[2 * row + 1 :: 20] = value
+        w[2 * row + 2 :: 20, 0] = value
+    return w
+
+
+def plain(problem: Problem, w: Tensor, instance: Instance) -> tuple[Tensor, Tensor]:
+    return type(problem).loss_and_gradient.__wrapped__(problem, w, instance)  # type: ignore[attr-defined]
+
+
+def loss_of(problem: Problem, w: Tensor, instance: Instance) -> Tensor:
+    with torch.no_grad():
+        return problem.loss(w, instance)
+
+
+@every_problem
+@pytest.mark.parametrize("count", [1, 7, 8, 64, 1000])
+def test_kernels_agree_with_torch(problem: Problem, count: int) -> None:
+    instance = problem.instances(torch.arange(count), "train")
+    w = points(problem, instance)
+    wanted_loss, wanted = plain(problem, w.contiguous(), instance)
+    size = (wanted.abs().amax(dim=1) + 1e-300)[:, None]
+    for name, laid in layouts(w).items():
+        loss, gradient = problem.loss_and_gradient(laid, instance)
+        assert identical(loss, loss_of(problem, laid, instance)), name
+        if problem in EXACT:
+            assert identical(loss, wanted_loss), name
+            assert identical(gradient, wanted), name
+        else:
+            sound = torch.isfinite(wanted_loss)
+            assert torch.equal(torch.isfinite(loss), sound), name
+            assert ((gradient - wanted).abs() <= 4e-15 * size)[sound].all(), name
+            assert ((loss - wanted_loss).abs() <= 4e-15 * wanted_loss)[sound].all(), name
+        if count > 1:
+            assert (gradient.stride(0) == 1) == (name == "columns")
+
+
+@every_problem
+def test_a_row_has_the_same_bits_alone_and_in_company(problem: Problem) -> None:
+    instance = problem.instances(torch.arange(600), "train")
+    w = points(problem, instance)
+    for laid in layouts(w).values():
+        loss, gradient = problem.loss_and_gradient(laid, instance)
+        for rows in (torch.tensor([0]), torch.tensor([255, 256, 257]), torch.arange(3, 20), torch.arange(599, 99, -1)):
+            alone = problem.loss_and_gradient(laid[rows], instance.select(rows))
+            assert identical(alone[0], loss[rows])
+            assert identical(alone[1], gradient[rows])
+
+
+@every_problem
+def test_what_asks_for_a_graph_or_another_precision_goes_the_way_of_torch(problem: Problem) -> None:
+    instance = problem.instances(torch.arange(3), "train")
+    w = instance.start.clone().requires_grad_(True)
+    (automatic,) = torch.autograd.grad(problem.loss(w, instance).sum(), w)
+    loss, gradient = problem.loss_and_gradient(w, instance)
+    assert not loss.requires_grad
+    assert not gradient.requires_grad
+    torch.testing.assert_close(gradient, automatic, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        by_func = torch.func.grad(lambda point: problem.loss(point, instance).sum())(instance.start)
+        torch.testing.assert_close(by_func, automatic, rtol=1e-12, atol=1e-12)
+    single = problem.instances(torch.arange(3), "train", dtype=torch.float32)
+    assert problem.loss_and_gradient(single.start, single)[1].dtype == torch.float32
+    assert loss_of(problem, single.start, single).dtype == torch.float32
+
+
+@every_problem
+def test_results_are_memory_of_their_own_and_arguments_stay(problem: Problem) -> None:
+    instance = problem.instances(torch.arange(9), "train")
+    before = instance.start.clone()
+    loss, gradient = problem.loss_and_gradient(instance.start, instance)
+    kept = loss.clone(), gradient.clone()
+    loss.zero_()
+    gradient.zero_()
+    again = problem.loss_and_gradient(instance.start, instance)
+    assert torch.equal(again[0], kept[0])
+    assert torch.equal(again[1], kept[1])
+    assert torch.equal(instance.start, before)
+
+
+class Doubled(Rosenbrock):
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        return 2.0 * super().loss(params, instance, batch)
+
+    def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
+        loss, gradient = super().loss_and_gradient(params, instance, batch)
+        return 2.0 * loss, 2.0 * gradient
+
+
+def test_an_override_is_never_bypassed() -> None:
+    problem, inner = Doubled(), Rosenbrock()
+    instance = inner.instances(torch.arange(4), "train")
+    expected = 2.0 * loss_of(inner, instance.start, instance)
+    assert torch.equal(problem.loss_and_gradient(instance.start, instance)[0], expected)
+    assert torch.equal(loss_of(problem, instance.start, instance), expected)
+
+
+@pytest.mark.parametrize("problem", [*EVERY, Doubled()], ids=label)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_writing_gives_the_same_bits(problem: Problem, dtype: torch.dtype) -> None:
+    instance = problem.instances(torch.arange(5), "train", dtype=dtype)
+    w = instance.start
+    expected = problem.loss_and_gradient(w, instance)
+    for gradient in layouts(torch.zeros_like(w)).values():
+        loss = torch.zeros(5, dtype=dtype)
+        problem.write_loss_and_gradient(w, instance, None, loss, gradient)
+        assert torch.equal(loss, expected[0])
+        assert torch.equal(gradient, expected[1])
+
+
+def test_what_does_not_fit_is_not_served_and_nothing_is_written() -> None:
+    w, data = torch.ones(5, 2, dtype=torch.float64), torch.ones(5, 2, dtype=torch.float64)
+    loss, gradient = torch.zeros(5, dtype=torch.float64), torch.zeros(5, 2, dtype=torch.float64)
+    for arguments in (
+        (w[:4], loss, gradient, data),
+        (w[:, :1], loss, gradient, data),
+        (w.float(), loss, gradient, data),
+        (w, loss[:4], gradient, data),
+        (w, loss, gradient[:, :1], data),
+        (w, loss.float(), gradient, data),
+        (w, loss, gradient, data[0]),
+        (w.numpy(), loss, gradient, data),
+        (torch.nn.Parameter(w), loss, gradient, data),
+        (w[:0], None, True, data[:0]),
+    ):
+        assert KERNELS.ellipse(*arguments) is None
+    with pytest.raises(TypeError, match="takes 4 arguments"):
+        KERNELS.ellipse(w, loss, gradient)
+    assert not loss.any()
+    assert not gradient.any()
