@@ -6,6 +6,7 @@ variable ``MKL_CBWR`` says nothing else.
 """
 
 import os
+from typing import Any
 
 # Otherwise, on AMD's processors, a matrix of odd size is rounded in another way as every second one of a batch, and a run
 # depends on its company. MKL reads this once, at its first call; it costs no time that could be measured.
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Instance",
+    "ModuleProblem",
     "Problem",
     "Search",
     "Symmetry",
@@ -32,3 +34,12 @@ __all__ = [
 ]
 
 register_all()
+
+
+def __getattr__(name: str) -> Any:
+    """What works on modules of one's own, imported at its first use."""
+    if name not in ("ModuleProblem",):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from teleport_env import modules
+
+    return getattr(modules, name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from teleport_env.envs.settings import MODULE
 from teleport_env.problems import PROBLEMS, Problem
 from teleport_env.reading import known, refuse
 
@@ -43,7 +44,10 @@ def register_problem(name: str, factory: Callable[..., Problem]) -> str:
     if not callable(factory):
         refuse(f"the factory of {name}", "a Problem class, or a function that builds a Problem", factory)
     PROBLEMS[name] = factory
-    env_id = id_of(name)
+    return _register(id_of(name), name)
+
+
+def _register(env_id: str, name: str) -> str:
     if env_id not in gym.registry:  # the id does not change with the factory, and Gymnasium warns of overriding
         gym.register(
             id=env_id,
@@ -55,9 +59,11 @@ def register_problem(name: str, factory: Callable[..., Problem]) -> str:
 
 
 def register_all() -> None:
-    """Register every built-in problem; done by ``import teleport_env``, harmless when done again."""
+    """Register every built-in problem, and the id that takes a module of one's own; done by ``import teleport_env``,
+    harmless when done again."""
     for name, factory in tuple(PROBLEMS.items()):
         register_problem(name, factory)
+    _register(f"{NAMESPACE}/{MODULE}-v0", MODULE)
 
 
 def list_ids() -> dict[str, Any]:

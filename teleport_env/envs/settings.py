@@ -23,6 +23,9 @@ ON_TELEPORT = ("keep", "reset")
 OUTPUTS = ("numpy", "torch")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
+MODULE = "Module"
+"""Name in the id of environments that take a problem and have none of their own."""
+
 MAX_GROUP_DIM = 4096
 """Most algebra coordinates that a group action may have: a policy cannot act in the half million of two GL(512)."""
 
@@ -185,8 +188,11 @@ def _or(value: Any, default: Any) -> Any:
 def _problem(name: str, problem: Any) -> Problem:
     if isinstance(problem, Problem):
         return problem
+    wrap = "teleport_env.ModuleProblem(module, loss=..., data=(inputs, targets))"
+    if name == MODULE and problem is None:
+        raise ValueError(f"Teleport/{MODULE}-v0 trains a torch.nn.Module of your own: pass problem={wrap}")
     if problem is not None and not isinstance(problem, Mapping):
-        module = " An nn.Module is no problem: write a Problem around its loss." * isinstance(problem, torch.nn.Module)
+        module = f" An nn.Module is no problem: pass {wrap}." * isinstance(problem, torch.nn.Module)
         raise ValueError(
             f"problem must be a Problem, or a dict of settings of {name}, got {shown(problem)}.{module} "
             f"A registered problem is chosen by its id, such as 'Teleport/{name}-v0'"

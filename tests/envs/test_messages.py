@@ -87,7 +87,10 @@ def test_numbers_of_an_environment(make: Callable[..., Any], name: str) -> None:
         ({"problem": []}, r"problem must be a Problem, or a dict of settings of Booth, got \[\]"),
         ({"problem": ""}, "problem must be a Problem, or a dict of settings of Booth, got ''"),
         ({"problem": "Ellipse"}, "got 'Ellipse'.*chosen by its id"),
-        ({"problem": torch.nn.Linear(1, 1)}, r"got Linear\(.*An nn.Module is no problem: write a Problem"),
+        (
+            {"problem": torch.nn.Linear(1, 1)},
+            r"got Linear\(.*An nn.Module is no problem: pass teleport_env.ModuleProblem",
+        ),
         ({"problem": {"ratios": (2.0, 3.0)}}, "'ratios'; it has ratio, largest. Did you mean 'ratio'"),
         ({"problem": {"ratio": "23"}}, "ratio of problem 'Booth' must be a list of numbers, got '23'"),
         ({"problem": {"ratio": (True, 3.0)}}, "entry of ratio .* must be a number, got True"),

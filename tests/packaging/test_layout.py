@@ -22,6 +22,7 @@ ORDER = (
     ("files", "arrays", "random", "ledger", "groups", "instances", "optimizers", "progress", "reading"),
     ("symmetries",),
     ("problems",),
+    ("modules",),
     ("fast.rosenbrock",),
     ("searches", "stepping"),
     ("runs", "fast"),
