@@ -6,14 +6,18 @@ many gradient steps it has asked for, whether a cooldown is running) is in the `
 object itself does not change while it plays.
 
 Most agents act in the schedule mode: action ``0 .. F-1`` is a gradient step with one of ``F`` rate factors, action ``F + k``
-a teleport by search ``k`` of the menu. An agent names the environment it wants by `Agent.requirements`.
+a teleport by search ``k`` of the menu. An agent names the environment it wants by its ``environment``.
+
+Agents of one class that differ in settings can decide in one call, as one agent whose settings are arrays with an entry per
+run: see `merged`.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +35,9 @@ KINDS = ("fixed", "adaptive", "learned", "control", "reference", "oracle")
 class Agent(ABC):
     """A policy over the schedule mode.
 
+    ``class MyRule(Rule, by_rows=True)`` promises that `decide` and `initial_state` also work with settings that are arrays
+    ``(B, ...)``, an entry per run, in place of each number, flag, text or tuple of numbers. A class does not inherit it.
+
     Attributes:
         name: What tables call it.
         kind: One of `KINDS`.
@@ -44,6 +51,11 @@ class Agent(ABC):
 
     action_type: ClassVar[type[np.generic]] = np.int64
     """Of its actions: float32 where the agent plays the group mode."""
+    by_rows: ClassVar[bool] = False
+
+    def __init_subclass__(cls, by_rows: bool = False, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        cls.by_rows = by_rows
 
     @property
     def steps(self) -> int:
@@ -80,16 +92,15 @@ class Agent(ABC):
         single = observation.ndim == 1
         batch = observation[None] if single else observation
         count = len(batch)
-        fresh = self.initial_state(count)
         if state is None:
-            memory = fresh
+            memory = self.initial_state(count)
         else:
             # the caller's state is not touched: it may be replayed
             memory = {name: values.copy() for name, values in state.items()}
-            if episode_start is not None:
+            if episode_start is not None and np.any(episode_start):
                 begins = np.broadcast_to(np.asarray(episode_start, dtype=bool), (count,))
-                for name, values in memory.items():
-                    values[begins] = fresh[name][begins]
+                for name, fresh in self.initial_state(count).items():
+                    memory[name][begins] = fresh[begins]
         actions = np.asarray(self.decide(batch, memory), dtype=self.action_type)
         return (actions[0] if single else actions), memory
 
@@ -101,6 +112,51 @@ class Agent(ABC):
 def feature(observation: np.ndarray, name: str) -> np.ndarray:
     """One feature ``(B,)`` of observations ``(B, F)``, by its name in `teleport_env.envs.features.FEATURES`."""
     return observation[:, INDEX[known("feature", name, INDEX)]]
+
+
+def as_feature(setting: Any) -> np.ndarray:
+    """A setting, a number or an array ``(B,)``, in the precision of features: what it is compared with."""
+    return np.asarray(setting, dtype=np.float32)
+
+
+def entry(values: Any, places: np.ndarray) -> np.ndarray:
+    """The entries ``(B,)`` at ``places`` ``(B,)`` of a list ``(n,)``, or of one list per run ``(B, n)``."""
+    array = np.asarray(values)
+    return array[places] if array.ndim == 1 else array[np.arange(len(places)), places]
+
+
+_OUTSIDE = ("name", "kind", "environment")  # settings that no decision is made by, but for `Agent.steps`
+
+
+def likeness(agent: Agent) -> Any:
+    """What agents have in common that `merged` can make one of; an object of its own for an agent that it cannot."""
+    if not type(agent).by_rows:
+        return id(agent)
+    settings = [(f.name, _shape(getattr(agent, f.name))) for f in fields(agent) if f.name not in _OUTSIDE]
+    factors = [float(factor) for factor in agent.environment.get("rate_factors", (1.0,))]
+    step = factors.index(1.0) if 1.0 in factors else -1
+    return type(agent), len(factors), step, agent.environment.get("steps_per_action"), repr(settings)
+
+
+def _shape(setting: Any) -> Any:
+    """Of settings that can lie in one array the same; of others what they are."""
+    if isinstance(setting, int | float | np.number | bool | str):
+        return str if isinstance(setting, str) else float
+    numbers = isinstance(setting, tuple) and all(isinstance(one, int | float | np.number) for one in setting)
+    return len(setting) if numbers else setting
+
+
+def merged(agents: Sequence[Agent], runs: int) -> Agent:
+    """Agents of one `likeness` as one, which decides for ``runs`` runs of the first, as many of the second and so on.
+
+    Its settings are arrays where the agents differ, and its name and environment are those of the first.
+    """
+    whole = copy.copy(agents[0])
+    for one in fields(whole):
+        values = [getattr(agent, one.name) for agent in agents]
+        if one.name not in _OUTSIDE and len(set(map(repr, values))) > 1:
+            object.__setattr__(whole, one.name, np.repeat(np.array(values), runs, axis=0))
+    return whole
 
 
 AGENTS: dict[str, Callable[..., Agent]] = {}

@@ -23,7 +23,7 @@ NEVER_FLATTEN = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeOfStability(Rule):
+class EdgeOfStability(Rule, by_rows=True):
     """Raise the rate until the run is at its edge, lower it there, and teleport where a step promises little or overshoots.
 
     With ``kappa`` the curvature along the last step, ``lr kappa = 1`` is Newton's step along it, and beyond 2 descent is
@@ -85,7 +85,8 @@ class EdgeOfStability(Rule):
         at_edge = np.where(
             unknown, promise > 2.0 * self.edge, (reach > self.edge) | (feature(observation, "loss_drop") < 0.0)
         )
-        onward = np.where(landed, {"up": 1, "same": 0, "down": 2}[self.landing], 1)
+        landing = np.asarray(self.landing)
+        onward = np.where(landed & (landing != "up"), np.where(landing == "same", 0, 2), 1)
         memory["factor"] = np.where(at_edge, 2, onward)
         return now
 

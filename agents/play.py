@@ -1,13 +1,13 @@
 """The one episode loop, and paired play: all agents meet the same instances, starts and mini-batch orders.
 
-`episodes` is the loop; whatever plays whole episodes plays through it. `play` makes the environment and measures: one
-episode is one row of the results. An agent's episodes of one seed run side by side in one native vector environment.
-Losses in tables are measured on the whole training set, which no budget pays for; an agent sees its own current data.
+`episodes` is the loop; whatever plays whole episodes plays through it. `play_all` makes the environments and measures: one
+episode is one row of the results. Episodes of one seed run side by side in native vector environments, those of all agents
+that can share one (`teleport_env.agents.together`); no number depends on who plays beside whom, but for the time. Losses in
+tables are measured on the whole training set, which no budget pays for; an agent sees its own current data.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import Agent
+from teleport_env.agents.together import Ensemble, ensembles
 from teleport_env.envs.rewards import DIVERGED_RETURN
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -26,7 +27,7 @@ from teleport_env.random import seeds_of_rows
 from teleport_env.registration import id_of
 
 ROWS = 2048
-"""Episodes that `play_many` and its kin play side by side at most."""
+"""Episodes that play side by side at most."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Moment:
 
 
 def episodes(
-    env: Any, agent: Agent | _Chorus, *, seed: int | list[int], options: dict[str, Any] | None = None
+    env: Any, agent: Agent | Ensemble, *, seed: int | list[int], options: dict[str, Any] | None = None
 ) -> Iterator[Moment]:
     """Play every run of an environment to its end.
 
@@ -66,11 +67,12 @@ def episodes(
     """
     observation, info = env.reset(seed=seed, options=options)
     over = np.zeros(np.shape(info["cost"]), dtype=bool)
-    state, start = None, np.ones_like(over)
+    state: Any = None
+    start = np.ones_like(over)
     yield Moment(info, over)
     while not over.all():
         action, state = agent.predict(observation, state, start)
-        seen, acting = observation.copy(), over
+        seen, acting = observation, over
         observation, reward, terminated, truncated, info = env.step(action)
         over, start = np.logical_or(terminated, truncated), np.zeros_like(over)
         yield Moment(info, over, reward, action, seen, ~acting)
@@ -142,81 +144,155 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def play(problem: str, agent: Agent, instance_ids: np.ndarray, **settings: Any) -> Played:
+    """`play_all` of one agent."""
+    return play_all(problem, [agent], instance_ids, **settings)[0]
+
+
 @one_thread()
-def play(
+def play_all(
     problem: str,
-    agent: Agent | _Chorus,
+    agents: Sequence[Agent],
     instance_ids: np.ndarray,
     *,
     split: str,
     budget: float | None = None,
     seed: int = 0,
-    seeds: list[int] | None = None,
     settings: Mapping[str, Any] | None = None,
     observations: bool = False,
-) -> Played:
-    """Play one episode per instance, with one thread of torch, so that episodes do not depend on their company.
+    rows: int = ROWS,
+) -> list[Played]:
+    """Play one episode per agent and instance, with one thread of torch, so that episodes do not depend on their company.
 
     Args:
         problem: Registered name.
-        agent: Who plays; its ``environment`` is used.
+        agents: Who plays; the ``environment`` of each is used.
         instance_ids: ``(B,)``, the instances.
         split: Their split.
         budget: Gradient evaluations per episode; None: the agent's environment's, or the problem's default.
-        seed: Of the random numbers that searches draw; not of the instances.
-        seeds: One per episode in place of the ones that follow from ``seed``.
+        seed: Of the random numbers that searches draw; not of the instances. They are the same for all agents.
         settings: Further keyword arguments of the environment; the agent's own go before them.
         observations: Keep what every action was decided on.
-    """
-    arguments = {**(settings or {}), **agent.environment, **({} if budget is None else {"budget": budget})}
-    env = gym.make_vec(
-        id_of(problem),
-        num_envs=len(instance_ids),
-        vectorization_mode="vector_entry_point",
-        autoreset_mode="Disabled",
-        split=split,
-        **arguments,
-    ).unwrapped
-    assert isinstance(env, TeleportVectorEnv)
-    began = time.perf_counter()
-    course: dict[str, list[np.ndarray]] = {name: [] for name in _RECORDED}
-    asked, seen = [], []
-    with torch.no_grad():
-        for moment in episodes(env, agent, seed=seeds or seed, options={"instance_id": instance_ids}):
-            for name, values in course.items():
-                values.append(moment.info[name])
-            if moment.seen is None:
-                first = env.measure()["training_loss"]
-                continue
-            asked.append(np.where(moment.acting, _kinds(moment.action), -1))
-            if observations:
-                seen.append(moment.seen)
-        last = env.measure()["training_loss"]
-    seconds = (time.perf_counter() - began) / len(instance_ids)
+        rows: Episodes side by side, at most.
 
-    tolerance, info = env.settings.tolerance, moment.info
-    diverged = info["diverged"].astype(bool)
-    gained = np.where(diverged, DIVERGED_RETURN, orders_of(first, tolerance) - orders_of(last, tolerance))
-    shared = {"problem": problem, "agent": agent.name, "kind": agent.kind, "seed": seed, "split": split}
-    rows = rows_of(
-        {**shared, "budget": env.settings.budget, "seconds": seconds},
-        instance_id=instance_ids,
-        cost=info["cost"],
-        gained=gained,
-        initial_loss=first,
-        loss=last,
-        steps=info["step"],
-        teleports=info["teleports"],
-        converged=info["converged"].astype(bool),
-        diverged=diverged,
-    )
-    loss, teleports, cost, norm, lost, rate = (np.stack(values) for values in course.values())
-    orders = orders_of(loss, tolerance) - orders_of(loss[:1], tolerance)
-    # a run that is over stands still; a diverged one has no loss to show from there on
-    orders = np.where(lost.astype(bool), np.nan, orders)
-    moved = np.diff(teleports, axis=0, prepend=teleports[:1]) > 0
+    Returns:
+        One for each agent. The ``seconds`` of its episodes are their share of the time of those that played beside them.
+    """
+    found: dict[int, Played] = {}
+    asked: dict[str, Any] = {"split": split, "budget": budget, "seed": seed, "settings": settings, "most": rows}
+    for numbers, episodes_of_all, course in _played(problem, agents, instance_ids, observations=observations, **asked):
+        for place, number in enumerate(numbers):
+            mine = slice(place * len(instance_ids), (place + 1) * len(instance_ids))
+            found[number] = _one_of(episodes_of_all[mine], {name: values[:, mine] for name, values in course.items()})
+    return [found[number] for number in range(len(agents))]
+
+
+@one_thread()
+def play_many(
+    problem: str,
+    agents: Sequence[Agent],
+    instance_ids: np.ndarray,
+    *,
+    split: str,
+    budget: float | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    rows: int = ROWS,
+) -> np.ndarray:
+    """Orders of magnitude gained ``(agents, B)``, as `play_all` finds them, and nothing else."""
+    gained = np.zeros((len(agents), len(instance_ids)))
+    asked: dict[str, Any] = {"split": split, "budget": budget, "seed": seed, "settings": settings, "most": rows}
+    for numbers, episodes_of_all, _ in _played(problem, agents, instance_ids, course=False, **asked):
+        gained[numbers] = np.reshape([row["gained"] for row in episodes_of_all], (len(numbers), -1))
+    return gained
+
+
+def _played(
+    problem: str,
+    agents: Sequence[Agent],
+    instance_ids: np.ndarray,
+    *,
+    split: str,
+    budget: float | None,
+    seed: int,
+    settings: Mapping[str, Any] | None,
+    most: int,
+    course: bool = True,
+    observations: bool = False,
+) -> Iterator[tuple[list[int], list[dict[str, Any]], dict[str, np.ndarray]]]:
+    """For each environment: which agents played in it, their episodes as rows, and the course ``(T, B)`` of them."""
+    imposed = {} if budget is None else {"budget": budget}
+    # row by row the random numbers that a row has when its agent plays alone
+    seeds = seeds_of_rows(seed, len(instance_ids))
+    for ensemble in ensembles(problem, agents, len(instance_ids), most, settings or {}, imposed):
+        players = [agents[number] for number in ensemble.numbers]
+        ids = np.tile(instance_ids, len(players))
+        env = gym.make_vec(
+            id_of(problem),
+            num_envs=len(ids),
+            vectorization_mode="vector_entry_point",
+            autoreset_mode="Disabled",
+            split=split,
+            **ensemble.environment,
+        ).unwrapped
+        assert isinstance(env, TeleportVectorEnv)
+        began = time.perf_counter()
+        kept: dict[str, list[np.ndarray]] = {name: [] for name in (*_RECORDED, "asked", "seen")}
+        options = {**ensemble.options, "instance_id": ids}
+        with torch.no_grad():
+            for moment in episodes(env, ensemble, seed=seeds * len(players), options=options):
+                for name in _RECORDED if course else ():
+                    kept[name].append(moment.info[name])
+                if moment.seen is None:
+                    first = env.measure()["training_loss"]
+                elif course:
+                    kept["asked"].append(np.where(moment.acting, _kinds(moment.action), -1))
+                    if observations:
+                        kept["seen"].append(moment.seen)
+            last = env.measure()["training_loss"]
+        seconds = (time.perf_counter() - began) / len(ids)
+
+        tolerance, info = env.settings.tolerance, moment.info
+        diverged = info["diverged"].astype(bool)
+        gained = np.where(diverged, DIVERGED_RETURN, orders_of(first, tolerance) - orders_of(last, tolerance))
+        shared = {"problem": problem, "seed": seed, "split": split, "budget": env.settings.budget, "seconds": seconds}
+        made = rows_of(
+            shared,
+            agent=np.repeat([agent.name for agent in players], len(instance_ids)),
+            kind=np.repeat([agent.kind for agent in players], len(instance_ids)),
+            instance_id=ids,
+            cost=info["cost"],
+            gained=gained,
+            initial_loss=first,
+            loss=last,
+            steps=info["step"],
+            teleports=info["teleports"],
+            converged=info["converged"].astype(bool),
+            diverged=diverged,
+        )
+        found = {name: np.stack(values) for name, values in kept.items() if values}
+        if course:
+            found["asked"] = ensemble.own(found["asked"])
+            found["orders"] = orders_of(found["loss"], tolerance) - orders_of(found["loss"][:1], tolerance)
+        yield ensemble.numbers, made, found
+
+
+def _one_of(rows: list[dict[str, Any]], course: dict[str, np.ndarray]) -> Played:
+    """One agent's part of what was played side by side, up to the end of its last episode."""
+    length = int((course["asked"] >= 0).any(axis=1).sum())
+    cut = {name: values[: length + (name not in ("asked", "seen"))] for name, values in course.items()}
+    teleports = cut["teleports"]
     return Played(
-        rows, cost, loss, orders, norm, moved, np.stack(asked), rate, np.stack(seen) if observations else None
+        rows,
+        cost=cut["cost"],
+        loss=cut["loss"],
+        # a run that is over stands still; a diverged one has no loss to show from there on
+        orders=np.where(cut["diverged"].astype(bool), np.nan, cut["orders"]),
+        grad_norm=cut["grad_norm"],
+        teleported=np.diff(teleports, axis=0, prepend=teleports[:1]) > 0,
+        actions=cut["asked"],
+        rate=cut["learning_rate"],
+        observations=cut.get("seen"),
     )
 
 
@@ -232,60 +308,6 @@ _RECORDED = ("loss", "teleports", "cost", "grad_norm", "diverged", "learning_rat
 def _kinds(action: np.ndarray) -> np.ndarray:
     """Menu indices as they are; of actions of the group mode whether they ask for a teleport."""
     return action if np.ndim(action) == 1 else (np.asarray(action)[:, 0] > 0).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class _Chorus:
-    """Agents of one environment that play the same instances beside one another, each its own rows."""
-
-    agents: Sequence[Agent]
-    name: str = "chorus"
-    kind: str = "fixed"
-
-    @property
-    def environment(self) -> Mapping[str, Any]:
-        return self.agents[0].environment
-
-    def predict(self, observation: np.ndarray, state: Any, episode_start: np.ndarray) -> tuple[np.ndarray, Any]:
-        count = len(self.agents)
-        states = state or [None] * count
-        parts = zip(self.agents, np.split(observation, count), states, np.split(episode_start, count), strict=True)
-        found = [agent.predict(seen, memory, start) for agent, seen, memory, start in parts]
-        return np.concatenate([actions for actions, _ in found]), [memory for _, memory in found]
-
-
-def batches(environments: Sequence[Mapping[str, Any]], at_once: int) -> Iterator[list[int]]:
-    """Indices of equal environments, at most so many at once: they can play side by side in one."""
-    alike: dict[str, list[int]] = {}
-    for index, environment in enumerate(environments):
-        alike.setdefault(json.dumps(dict(environment), sort_keys=True, default=repr), []).append(index)
-    for indices in alike.values():
-        for begin in range(0, len(indices), max(1, at_once)):
-            yield indices[begin : begin + max(1, at_once)]
-
-
-def play_many(
-    problem: str,
-    agents: Sequence[Agent],
-    instance_ids: np.ndarray,
-    *,
-    split: str,
-    budget: float | None = None,
-    seed: int = 0,
-    rows: int = ROWS,
-) -> np.ndarray:
-    """Orders of magnitude gained ``(agents, B)``: what `play` finds agent by agent, in less time.
-
-    Agents that ask for the same environment play side by side in one, at most ``rows`` episodes at once.
-    """
-    gained = np.zeros((len(agents), len(instance_ids)))
-    # row by row the random numbers that a row has when its agent plays alone
-    seeds = seeds_of_rows(seed, len(instance_ids))
-    for chosen in batches([agent.environment for agent in agents], rows // len(instance_ids)):
-        chorus, ids = _Chorus([agents[index] for index in chosen]), np.tile(instance_ids, len(chosen))
-        played = play(problem, chorus, ids, split=split, budget=budget, seed=seed, seeds=seeds * len(chosen))
-        gained[chosen] = played.gained.reshape(len(chosen), -1)
-    return gained
 
 
 def orders_of(loss: Any, tolerance: float) -> np.ndarray:

@@ -7,13 +7,12 @@ cooldown and a guard of the budget: no teleport that would leave too little to p
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
-from teleport_env.agents.base import State, feature, register_agent
+from teleport_env.agents.base import State, as_feature, feature, register_agent
 from teleport_env.agents.schedules import Schedule, require_count, require_number
 
 
@@ -47,13 +46,13 @@ class Rule(Schedule):
         return self.signal(observation, memory) & (memory["since"] >= self.cooldown)
 
     def affordable(self, observation: np.ndarray) -> np.ndarray:
-        cheap = feature(observation, "price") <= self.most_price
-        early = feature(observation, "budget_left") >= self.least_budget
+        cheap = feature(observation, "price") <= as_feature(self.most_price)
+        early = feature(observation, "budget_left") >= as_feature(self.least_budget)
         return super().affordable(observation) & cheap & early
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stall(Rule):
+class Stall(Rule, by_rows=True):
     """Teleport when the loss, or the gradient norm, has stopped moving.
 
     Attributes:
@@ -79,10 +78,9 @@ class Stall(Rule):
         return {**super().initial_state(count), "still": np.zeros(count, dtype=np.int64)}
 
     def signal(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        if self.watch == "loss":
-            still = feature(observation, "loss_drop") < self.threshold
-        else:
-            still = np.abs(feature(observation, "grad_drop")) < self.threshold
+        change = np.abs(feature(observation, "grad_drop"))
+        watched = np.where(np.asarray(self.watch) == "loss", feature(observation, "loss_drop"), change)
+        still = watched < as_feature(self.threshold)
         # the features speak of the last gradient step: a teleport adds no evidence and begins the count anew
         stepped = (memory["taken"] > 0) & ~memory["asked"]
         memory["still"] = np.where(stepped & still, memory["still"] + 1, 0)
@@ -90,7 +88,7 @@ class Stall(Rule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alignment(Rule):
+class Alignment(Rule, by_rows=True):
     """Teleport while the gradient is not Newton's direction.
 
     The feature is the cosine of the last step and of the change of gradient along it. Where it is 1 the gradient norm is
@@ -113,11 +111,12 @@ class Alignment(Rule):
         cosine = feature(observation, "alignment")
         # 0 stands for "unknown" before the first step at a place
         known = (memory["taken"] > 0) & (cosine != 0.0)
-        return known & (cosine > self.threshold if self.above else cosine < self.threshold)
+        bound = as_feature(self.threshold)
+        return known & np.where(self.above, cosine > bound, cosine < bound)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelativeDecrease(Rule):
+class RelativeDecrease(Rule, by_rows=True):
     """Teleport when the next step promises little: ``lr |g|^2 / L`` is below the threshold.
 
     To first order a gradient step lowers the loss by ``lr |g|^2``, so the ratio is the share of the loss that it promises to
@@ -135,11 +134,11 @@ class RelativeDecrease(Rule):
         require_number(self, "threshold", 1e-4, 1e4)
 
     def signal(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        return feature(observation, "rate_decrease") < 0.5 * math.log10(self.threshold)
+        return feature(observation, "rate_decrease") < as_feature(0.5 * np.log10(self.threshold))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcceptIfBetter(Rule):
+class AcceptIfBetter(Rule, by_rows=True):
     """Try every so many gradient steps, and learn from what came of it.
 
     A teleport that was refused, or that changed the gradient norm by less than ``least_gain`` orders of magnitude in either
@@ -169,7 +168,7 @@ class AcceptIfBetter(Rule):
 
     def signal(self, observation: np.ndarray, memory: State) -> np.ndarray:
         good = (feature(observation, "refused") < 0.5) & (
-            np.abs(feature(observation, "teleport_gain")) >= self.least_gain
+            np.abs(feature(observation, "teleport_gain")) >= as_feature(self.least_gain)
         )
         interval = memory["interval"]
         learned = np.where(good, np.maximum(interval // 2, self.cooldown), np.minimum(2 * interval, self.longest))
@@ -179,7 +178,7 @@ class AcceptIfBetter(Rule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MomentumTrigger(Rule):
+class MomentumTrigger(Rule, by_rows=True):
     """Teleport when the optimizer has lost its speed: the last update is short.
 
     The follow-up's rule for momentum, whose buffer it watches; for plain descent the same number is the gradient norm.
@@ -199,7 +198,7 @@ class MomentumTrigger(Rule):
         require_count(self, "after")
 
     def signal(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        slow = feature(observation, "update_norm") < math.log10(self.threshold) / 6.0
+        slow = feature(observation, "update_norm") < as_feature(np.log10(self.threshold) / 6.0)
         return slow & (memory["taken"] >= self.after)
 
 

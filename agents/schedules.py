@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from teleport_env.agents.base import KINDS, Agent, State, feature, register_agent
+from teleport_env.agents.base import KINDS, Agent, State, entry, feature, register_agent
 from teleport_env.envs.features import NAMES
 from teleport_env.random import Streams, fold_in
 from teleport_env.reading import choose, integer, number
@@ -54,7 +54,7 @@ def plain_step(agent: Agent) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Never(Agent):
+class Never(Agent, by_rows=True):
     """Gradient steps alone: plain descent, or whatever ``environment["optimizer"]`` is without teleports.
 
     The environment is asked for an empty menu unless it names one.
@@ -144,10 +144,10 @@ class Schedule(Agent):
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
         asked = memory["asked"]
         wants = self.due(observation, memory)
-        if self.retry:
+        if np.any(self.retry):
             refused = feature(observation, "refused") > 0.5
             memory["owed"] = np.where(asked, refused, memory["owed"])
-            wants = wants | (memory["owed"] & ~asked)
+            wants = wants | (self.retry & memory["owed"] & ~asked)
         teleport = wants & self.affordable(observation)
         action = np.where(teleport, self.steps + self.which, self.step_action(memory))
         memory["taken"] = memory["taken"] + np.where(teleport, 0, self.stride)
@@ -158,7 +158,7 @@ class Schedule(Agent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtSteps(Schedule):
+class AtSteps(Schedule, by_rows=True):
     """The publication's set K: one teleport at each entry of ``at``.
 
     Attributes:
@@ -178,14 +178,15 @@ class AtSteps(Schedule):
         return {**super().initial_state(count), "passed": np.zeros(count, dtype=np.int64)}
 
     def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        times = np.array([*self.at, 2 * LONG_AGO], dtype=np.int64)
-        now = memory["taken"] >= times[memory["passed"]]
+        times, count = np.asarray(self.at, dtype=np.int64), np.shape(self.at)[-1]
+        left = memory["passed"] < count
+        now = left & (memory["taken"] >= entry(times, np.minimum(memory["passed"], count - 1))) if count else left
         memory["passed"] = memory["passed"] + now
         return now
 
 
 @dataclass(frozen=True, kw_only=True)
-class Every(Schedule):
+class Every(Schedule, by_rows=True):
     """A teleport every ``k`` gradient steps.
 
     Attributes:
@@ -213,7 +214,7 @@ class Every(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cycle(Agent):
+class Cycle(Agent, by_rows=True):
     """The same actions over and over, such as a teleport, a step, another teleport, a step.
 
     An action that the rest of the budget cannot pay is refused by the environment, and the cycle goes on.
@@ -238,13 +239,13 @@ class Cycle(Agent):
         return {"played": np.zeros(count, dtype=np.int64)}
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        actions = np.asarray(self.pattern, dtype=np.int64)[memory["played"] % len(self.pattern)]
+        actions = entry(self.pattern, memory["played"] % np.shape(self.pattern)[-1])
         memory["played"] = memory["played"] + 1
         return actions
 
 
 @dataclass(frozen=True, kw_only=True)
-class First(Schedule):
+class First(Schedule, by_rows=True):
     """One teleport before each of the first ``k`` gradient steps (or step actions that begin within them)."""
 
     name: str = "first"
@@ -258,7 +259,7 @@ class First(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomTiming(Schedule):
+class RandomTiming(Schedule, by_rows=True):
     """A teleport before each step action with a fixed probability: does it matter *when*?
 
     Draws are counter-based. A run's key is a hash of ``seed`` and of its episode's first features, so that a run draws the
@@ -289,18 +290,19 @@ class RandomTiming(Schedule):
         return ~memory["asked"] & (drawn < self.probability)
 
 
-def episode_keys(observation: np.ndarray, seed: int) -> np.ndarray:
-    """Keys ``(B,)`` int64 of the runs' own random numbers, a hash of ``seed`` and of the first features ``(B, F)``."""
+def episode_keys(observation: np.ndarray, seed: int | np.ndarray) -> np.ndarray:
+    """Keys ``(B,)`` int64 of the runs' own random numbers, a hash of ``seed``, one or ``(B,)``, and of the first features
+    ``(B, F)``."""
     features = np.ascontiguousarray(observation[:, : len(NAMES)], dtype=np.float32)
     bits = torch.from_numpy(features.view(np.int32).astype(np.int64))
-    keys = Streams.from_seeds([seed]).keys.expand(len(bits))
+    keys = Streams.from_seeds(np.atleast_1d(seed).tolist()).keys.expand(len(bits))
     for column in bits.unbind(1):
         keys = fold_in(keys, column)
     return keys.numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomElement(Every):
+class RandomElement(Every, by_rows=True):
     """`Every` with a random group element that nothing is asked of: does it matter *where to*?
 
     Attributes:
@@ -321,7 +323,7 @@ class RandomElement(Every):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResetOptimizer(Every):
+class ResetOptimizer(Every, by_rows=True):
     """`Every` that clears the optimizer's state and moves nothing: how much of a teleport's gain is the reset?"""
 
     name: str = "reset optimizer"
@@ -333,7 +335,7 @@ class ResetOptimizer(Every):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateWarmupDecay(Schedule):
+class RateWarmupDecay(Schedule, by_rows=True):
     """No teleports, a fixed schedule of the learning rate: is it only a learning-rate schedule?
 
     The rate is multiplied by ``up`` before each step action that begins within the first ``warmup`` gradient steps, and by
@@ -384,7 +386,7 @@ class RateWarmupDecay(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateAndTeleport(RateWarmupDecay):
+class RateAndTeleport(RateWarmupDecay, by_rows=True):
     """A fixed schedule of both: flatten by teleports, then stride with a larger rate.
 
     Attributes:

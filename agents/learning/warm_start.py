@@ -15,8 +15,10 @@ from teleport_env.agents.base import Agent, State, agent_from
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.rules import Rule
-from teleport_env.agents.tuning.plans import Plan, plan_rows
+from teleport_env.agents.tuning.plans import Plan
+from teleport_env.envs.features import INDEX
 from teleport_env.searches import search_from, to_dict
 
 if TYPE_CHECKING:
@@ -53,16 +55,17 @@ def shown(training: Training, teacher: Agent | Plan, instances: int = 512) -> De
     """
     ids = draw_instances(training.only, "train", instances, training.seed + 1)
     count = training.settings().action_count
-    agent: Agent
     if isinstance(teacher, Plan):
-        agent = plan_rows(training.only, [teacher] * len(ids), training.environment)
+        own = teacher.agent(training.policy_environment(teacher.learning_rate))
+        prices = search_prices(training.only, own.environment["searches"], **training.environment)
+        share = prices[0] / training.settings().budget if prices else None
+        agent = _Teacher(agent=own, translated=_translated(training, own), price=share)
+    elif isinstance(teacher, LearnedSchedule):
+        agent = _Teacher(agent=replace(teacher, stochastic=True), translated=np.arange(count))
     else:
-        environment = {**training.environment, "learning_rate": teacher.environment["learning_rate"]}
-        if isinstance(teacher, LearnedSchedule):
-            drawing = replace(teacher, stochastic=True)
-            agent = _Teacher(agent=drawing, translated=np.arange(count), environment=environment)
-        else:
-            agent = _Teacher(agent=teacher, translated=check_rule(training, teacher), environment=environment)
+        agent = _Teacher(agent=teacher, translated=check_rule(training, teacher))
+    environment = {**training.environment, "learning_rate": agent.agent.environment["learning_rate"]}
+    agent = replace(agent, environment=environment)
     played = play(training.only, agent, ids, split="train", seed=training.seed, observations=True)
     assert played.actions is not None
     assert played.observations is not None
@@ -76,15 +79,26 @@ def shown(training: Training, teacher: Agent | Plan, instances: int = 512) -> De
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Teacher(Agent):
-    """An agent in an environment that is not its own, which sees and does there what it would at home."""
+    """An agent in an environment that is not its own, which sees and does there what it would at home.
+
+    Attributes:
+        agent: Who decides.
+        translated: Actions of the environment that its own stand for.
+        price: Of its teleports, as a share of the whole budget; None: that of the cheapest teleport there.
+    """
 
     agent: Agent
     translated: np.ndarray
+    price: float | None = None
 
     def initial_state(self, count: int) -> State:
         return self.agent.initial_state(count)
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        if self.price is not None:
+            observation = observation.copy()
+            left = np.maximum(observation[:, INDEX["budget_left"]], 1e-9)
+            observation[:, INDEX["price"]] = np.minimum(np.float32(self.price) / left, 1.0)
         return self.translated[self.agent.decide(observation, memory)]
 
 
@@ -127,12 +141,16 @@ def check_rule(training: Training, rule: Agent) -> np.ndarray:
         ValueError: A rate factor or a search is not among the training's, or the rule asks for another optimizer or
             symmetry.
     """
-    settings = training.settings()
     foreign = sorted(rule.environment.keys() - {"learning_rate", "searches", "steps_per_action", "rate_factors"})
     if foreign:
         raise ValueError(
             f"the rule asks for {', '.join(foreign)}, which is the training's own: such a rule cannot teach"
         )
+    return _translated(training, rule)
+
+
+def _translated(training: Training, rule: Agent) -> np.ndarray:
+    settings = training.settings()
     factors = list(settings.rate_factors)
     menu = [to_dict(search) for search in settings.searches]
     found: list[int] = []

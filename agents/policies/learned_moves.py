@@ -12,7 +12,6 @@ remembers the parameters that it saw last.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +144,7 @@ class LearnedMoves(NetworkAgent):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ConstantMove(Agent):
+class ConstantMove(Agent, by_rows=True):
     """The same group element again and again: a fixed schedule of the group mode.
 
     Attributes:
@@ -171,7 +170,7 @@ class ConstantMove(Agent):
             integer(name, getattr(self, name), 0)
 
     def initial_state(self, count: int) -> State:
-        return {"wait": np.full(count, float(self.first) if self.every else math.inf)}
+        return {"wait": np.full(count, np.where(np.asarray(self.every) > 0, self.first, np.inf))}
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
         if observation.shape[1] < len(NAMES):
@@ -180,10 +179,8 @@ class ConstantMove(Agent):
             )
         teleport = (memory["wait"] <= 0) & ~unpayable(observation)
         memory["wait"] = np.where(teleport, self.every, memory["wait"] - 1.0)
-        action = np.zeros((len(observation), 1 + len(self.xi)))
-        action[:, 0] = np.where(teleport, 1.0, -1.0)
-        action[teleport, 1:] = self.xi
-        return action
+        gate = np.where(teleport, 1.0, -1.0)[:, None]
+        return np.concatenate([gate, np.where(teleport[:, None], self.xi, 0.0)], axis=1)
 
 
 @dataclass(frozen=True)

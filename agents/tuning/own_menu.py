@@ -95,7 +95,6 @@ def search_plans(menu: Menu) -> dict[str, Any]:
     family = Family(
         axes,
         lambda config: Plan(**config).agent(menu.environment),
-        plan=lambda config: (Plan(**config), menu.environment),
         canonical=canonical,
         neutral={name: value for name, value in NEUTRAL.items() if name in axes},
     )

@@ -16,7 +16,6 @@ import numpy as np
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.play import draw_instances, play_many
-from teleport_env.agents.tuning.plans import Plan, play_plans
 from teleport_env.agents.tuning.search import Axis, Config, Found, search
 
 WIDE = tuple(2.0**k for k in range(-4, 5))
@@ -39,7 +38,6 @@ class Family:
         name: Name of the tuned agent in tables.
         kind: As `Agent.kind`.
         about: Description of the row, in a sentence.
-        plan: Settings to a `Plan` and its environment. Given where the agents are plans, which play quicker.
         canonical: Clears settings that do nothing, so that nothing is tried twice.
         neutral: Values at which a setting does nothing, as in `search`.
     """
@@ -49,7 +47,6 @@ class Family:
     name: str = ""
     kind: str = "fixed"
     about: str = ""
-    plan: Callable[[Config], tuple[Plan, Mapping[str, Any]]] | None = None
     canonical: Callable[[Config], Config] = lambda config: config
     neutral: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,10 +58,8 @@ class Family:
         self, problem: str, configs: Sequence[Config], ids: np.ndarray, *, split: str, budget: float | None, seed: int
     ) -> np.ndarray:
         """Orders of magnitude gained ``(configurations, instances)``; arguments as those of `play_many`."""
-        shared: dict[str, Any] = {"split": split, "budget": budget, "seed": seed}
-        if self.plan is None:
-            return play_many(problem, [self.build(config) for config in configs], ids, **shared)
-        return play_plans(problem, [self.plan(config) for config in configs], ids, **shared)
+        agents = [self.build(config) for config in configs]
+        return play_many(problem, agents, ids, split=split, budget=budget, seed=seed)
 
 
 def tune(

@@ -173,22 +173,15 @@ class _Families:
             axes["first"] = Axis((0, 1, 2, 4, 8), factor=2.0, high=self.most)
             axes["every"] = times
 
-        def plan(config: Config) -> tuple[Plan, dict[str, Any]]:
-            rest = {key: value for key, value in config.items() if key not in ("rate", "stride", "which")}
-            symmetry = self.menu[config["which"]][0] if "which" in config else None
-            own = [index for index, (name, _) in enumerate(self.menu) if name == symmetry]
-            place = own.index(config["which"]) if own else 0
-            here = {"searches": [self.menu[index][1] for index in own], "steps_per_action": config["stride"]}
-            if symmetry is not None:
-                here["symmetry"] = symmetry
-            return Plan(config["rate"], which=place, **rest), here
-
         def build(config: Config) -> Agent:
-            made, here = plan(config)
-            return made.agent(here)
+            rest = {key: value for key, value in config.items() if key not in ("rate", "stride", "which")}
+            here = self._here(config, searches=[])
+            if "which" in config:
+                here = self._here({**config, "search": config["which"]})
+            return Plan(config["rate"], **rest).agent(here)
 
         neutral = {name: value for name, value in NEUTRAL.items() if name in axes}
-        return Family(axes, build, name, kind, about, plan, canonical, neutral)
+        return Family(axes, build, name, kind, about, canonical, neutral)
 
     def _teleporting(self, **axes: Axis) -> dict[str, Axis]:
         searches = Axis(tuple(range(len(self.menu))), ordered=False)

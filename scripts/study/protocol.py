@@ -194,7 +194,7 @@ def plays_on(policy: Policy, problem: str) -> bool:
 def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Piece:
     budget = protocol.budget_of(problem)
     family = families_of(problem, budget)[name]
-    many = family.plan is not None or not family.axes.keys() & {"search", "scale"}
+    many = not family.axes.keys() & {"search", "scale"}
     settings = {
         "problem": problem,
         "family": name,

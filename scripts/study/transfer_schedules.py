@@ -201,8 +201,7 @@ def tune_schedule(grounds: Sequence[Ground], *, count: int, instances: int) -> F
     def family(place: Ground) -> Family:
         return Family(
             axes,
-            lambda config: schedule_on(config, place, ""),
-            plan=lambda config: (plan_on(config, place), {**place.environment, "budget": place.budget}),
+            lambda config: plan_on(config, place).agent({**place.environment, "budget": place.budget}),
             canonical=lambda config: canonical(config, idle),
             neutral=_NEUTRAL,
         )

@@ -35,7 +35,7 @@ RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 # The same within `agents/`, whose own module of that name shows what stands in it.
 AGENT_ORDER = (
     ("base", "versions"),
-    ("schedules",),
+    ("schedules", "together"),
     ("rules", "policies", "play", "paper"),
     ("edge_rule", "known"),
     ("presets", "tuning"),

@@ -26,13 +26,13 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.learning.warm_start import check_rule, rule_from
 from teleport_env.agents.learning.warm_start import shown as shown_by
-from teleport_env.agents.play import draw_instances, play
+from teleport_env.agents.play import draw_instances, play, play_many
 from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.own_menu import Menu, plan_of, rule_of, search_plans, search_rules
-from teleport_env.agents.tuning.plans import Plan, play_plans
+from teleport_env.agents.tuning.plans import Plan
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.files import checksum
@@ -264,8 +264,7 @@ FLATTEN = Training.of(
 )
 
 
-def test_a_plan_plays_as_its_agent() -> None:
-    """Side by side in the policy's menu, and one by one as an agent with a menu of its own."""
+def test_plans_play_side_by_side_as_alone() -> None:
     plans = [
         Plan(0.05),
         Plan(0.01, up=4.0, warmup=4, down=0.5, decay_every=10, which=0, first=3, every=12),
@@ -274,9 +273,9 @@ def test_a_plan_plays_as_its_agent() -> None:
     ]
     ids = draw_instances(FLATTEN.task.problem, "train", 6, 0)
     environment = FLATTEN.policy_environment(0.05)
-    gained = play_plans(FLATTEN.only, [(plan, environment) for plan in plans], ids, seed=5)
-    for plan, expected in zip(plans, gained, strict=True):
-        agent = plan.agent(environment)
+    agents = [plan.agent(environment) for plan in plans]
+    gained = play_many(FLATTEN.only, agents, ids, split="train", seed=5)
+    for agent, expected in zip(agents, gained, strict=True):
         alone = play(FLATTEN.task.problem, agent, ids, split="train", seed=5)
         assert alone.gained.tolist() == expected.tolist()
     assert len({round(float(row.mean()), 6) for row in gained}) == len(plans)
@@ -288,7 +287,8 @@ def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
     found = search_plans(Menu(FLATTEN.only, environment, 64, instances=16))
     plain = [Plan(base * 2.0**k) for k in range(-4, 5)]
     ids = draw_instances(FLATTEN.task.problem, "train", 40, 77)
-    gained = play_plans(FLATTEN.only, [(plan, environment) for plan in (Plan(**found["plan"]), *plain)], ids)
+    agents = [plan.agent(environment) for plan in (Plan(**found["plan"]), *plain)]
+    gained = play_many(FLATTEN.only, agents, ids, split="train")
     assert gained[0].mean() > gained[1:].mean(axis=1).max() + 0.5
     assert found["gained"] == pytest.approx(gained[0].mean(), abs=1.5)
     assert 60 <= found["tried"] <= 64 + 4 * 2 * 8  # and four rounds of refinement, two neighbours of each setting

@@ -9,7 +9,7 @@ import pytest
 
 from teleport_env.agents import Never
 from teleport_env.agents.play import draw_instances, episodes, play
-from teleport_env.agents.tuning.plans import Plan, canonical, plan_rows, play_plans
+from teleport_env.agents.tuning.plans import canonical
 from teleport_env.agents.tuning.search import Axis
 from teleport_env.agents.tuning.tuning import Family, tune
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -59,20 +59,6 @@ def test_a_plan_without_what_does_nothing() -> None:
     assert canonical({"rate": 0.1, "kind": "look"}, {"kind": "ascend"}) == {"rate": 0.1, "kind": "ascend"}
     shares = canonical({"up": 1.0, "warmup": 0.3})
     assert type(shares["warmup"]) is float
-
-
-def test_plans_of_one_environment_play_together_with_its_rate_factors() -> None:
-    """With the factors of all of them in the menu, each chooses its own."""
-    plans = [Plan(0.05), Plan(0.05, up=1.3, warmup=3), Plan(0.05, up=2.0, warmup=2, down=0.5, decay_every=4)]
-    ids = draw_instances("Booth", "train", 3, 0)
-    here = {"searches": [], "steps_per_action": 1}
-    agent = plan_rows("Booth", [plan for plan in plans for _ in ids], here)
-    assert agent.environment["rate_factors"] == (0.5, 1.0, 1.3, 2.0)
-    together = play_plans("Booth", [(plan, here) for plan in plans], ids, budget=12.0)
-    for plan, gained in zip(plans, together, strict=True):
-        alone = play("Booth", plan.agent(here), ids, split="train", budget=12.0)
-        assert alone.gained.tolist() == gained.tolist()
-    assert len({row.mean() for row in together}) == len(plans)
 
 
 def test_the_loop_shows_what_each_action_was_decided_on() -> None:

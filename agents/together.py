@@ -1,0 +1,158 @@
+"""Agents that play side by side in one environment, each in rows of its own.
+
+Agents that ask for the same environment but for learning rate, rate factors and searches share one: its menu and rate
+factors are those of all, and each row has its own base rate and its own searches. So a row meets what its agent would meet
+alone, and numbers do not depend on the company, bit for bit. Actions are translated on the way to the environment.
+
+Agents of one class decide in one call, where the class can (`teleport_env.agents.base.merged`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from teleport_env.agents.base import Agent, likeness, merged
+from teleport_env.envs.settings import Settings
+
+_OWN = ("learning_rate", "rate_factors", "searches")
+"""What agents in one environment need not agree on."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some agents that decide in one call.
+
+    Attributes:
+        agent: Who decides.
+        rows: Whose runs, side by side.
+        actions: ``(rows, actions)`` of the environment that the agent's stand for; None: they are the same.
+    """
+
+    agent: Agent
+    rows: slice
+    actions: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Agents in one environment.
+
+    Attributes:
+        numbers: Which of all agents these are; each has as many rows as there are instances, in this order.
+        environment: Keyword arguments of the environment.
+        options: For its reset: the rows' own learning rates and searches.
+        parts: Who decides for which rows.
+    """
+
+    numbers: list[int]
+    environment: Mapping[str, Any]
+    options: Mapping[str, np.ndarray]
+    parts: Sequence[Part]
+
+    def predict(
+        self, observation: np.ndarray, state: list[Any] | None, episode_start: np.ndarray
+    ) -> tuple[np.ndarray, list[Any]]:
+        """As `Agent.predict`, for all rows."""
+        found, states = [], []
+        for part, memory in zip(self.parts, state or [None] * len(self.parts), strict=True):
+            action, memory = part.agent.predict(observation[part.rows], memory, episode_start[part.rows])
+            found.append(action if part.actions is None else part.actions[np.arange(len(action)), action])
+            states.append(memory)
+        return (found[0] if len(found) == 1 else np.concatenate(found)), states
+
+    def own(self, actions: np.ndarray) -> np.ndarray:
+        """Actions ``(T, B)`` of the environment as those of each row's agent; negative ones stay."""
+        found = actions.copy()
+        for part in self.parts:
+            if part.actions is not None:
+                same = part.actions[None, :, :] == actions[:, part.rows, None]
+                found[:, part.rows] = np.where(actions[:, part.rows] < 0, -1, same.argmax(axis=2))
+        return found
+
+
+def ensembles(
+    problem: str,
+    agents: Sequence[Agent],
+    runs: int,
+    most: int,
+    wanted: Mapping[str, Any],
+    imposed: Mapping[str, Any],
+) -> Iterator[Ensemble]:
+    """The fewest ensembles in which agents can play.
+
+    Args:
+        problem: Registered name.
+        agents: Who plays.
+        runs: Rows of each agent.
+        most: Rows of an ensemble, at most; an agent always has all of its own in one.
+        wanted: Keyword arguments of the environment, where an agent asks for no others.
+        imposed: Keyword arguments of the environment, whatever an agent asks for.
+    """
+    asked = [{**wanted, **agent.environment, **imposed} for agent in agents]
+    settings = [Settings.build(problem, **one) for one in asked]
+    alike: dict[str, dict[Any, list[int]]] = {}
+    for number, agent in enumerate(agents):
+        kinds = alike.setdefault(_shared(settings[number], asked[number]), {})
+        kinds.setdefault(likeness(agent), []).append(number)
+    size = max(1, most // runs)
+    for kinds in alike.values():
+        numbers = list(itertools.chain(*kinds.values()))
+        for begin in range(0, len(numbers), size):
+            chosen = numbers[begin : begin + size]
+            players, theirs = [agents[number] for number in chosen], [settings[number] for number in chosen]
+            yield _ensemble(chosen, players, theirs, asked[chosen[0]], runs)
+
+
+def _shared(settings: Settings, asked: Mapping[str, Any]) -> str:
+    """What agents in one environment must agree on."""
+    # in the group modes actions do not speak of the menu
+    apart = ("problem", *_OWN) if settings.action_mode == "schedule" else ("problem", "learning_rate")
+    built = [(one.name, repr(getattr(settings, one.name))) for one in fields(settings) if one.name not in apart]
+    return repr((asked.get("problem"), built))
+
+
+def _joined(lists: Sequence[Sequence[Any]]) -> tuple[list[Any], list[list[int]]]:
+    """A list that has all entries of each, as often as it does, and the places there of the entries of each."""
+    whole: list[tuple[Any, int]] = []
+    places = []
+    for values in lists:
+        mine = [(value, values[:place].count(value)) for place, value in enumerate(values)]
+        whole += [entry for entry in mine if entry not in whole]
+        places.append([whole.index(entry) for entry in mine])
+    return [value for value, _ in whole], places
+
+
+def _ensemble(
+    numbers: list[int], agents: Sequence[Agent], settings: Sequence[Settings], asked: Mapping[str, Any], runs: int
+) -> Ensemble:
+    """Agents that can share an environment in one; ``asked`` is what the first asks for."""
+    environment, options, tables = dict(asked), {}, None
+    if len(agents) > 1:
+        options["learning_rate"] = np.repeat([one.learning_rate for one in settings], runs)
+    if len(agents) > 1 and settings[0].action_mode == "schedule":
+        factors, steps = _joined([one.rate_factors for one in settings])
+        searches, teleports = _joined([one.searches for one in settings])
+        environment |= {"rate_factors": factors, "searches": searches}
+        offered = [[place in own for place in range(len(searches))] for own in teleports]
+        options["searches"] = np.repeat(np.array(offered, dtype=bool).reshape(len(agents), -1), runs, axis=0)
+        tables = [[*step, *(len(factors) + one for one in own)] for step, own in zip(steps, teleports, strict=True)]
+    parts: list[Part] = []
+    for _, group in itertools.groupby(range(len(agents)), key=lambda place: likeness(agents[place])):
+        places = list(group)
+        chosen = None if tables is None else [tables[place] for place in places]
+        rows = slice(places[0] * runs, (places[-1] + 1) * runs)
+        parts.append(Part(merged([agents[place] for place in places], runs), rows, _actions(chosen, runs)))
+    return Ensemble(numbers, environment, options, parts)
+
+
+def _actions(tables: Sequence[list[int]] | None, runs: int) -> np.ndarray | None:
+    """`Part.actions` of agents of ``runs`` rows each; an action that an agent does not have is none of the environment's."""
+    if tables is None or all(table == [*range(len(table))] for table in tables):
+        return None
+    width = max(map(len, tables))
+    return np.repeat(np.array([[*table, *[-1] * (width - len(table))] for table in tables]), runs, axis=0)
