@@ -112,6 +112,10 @@ class Arrays:
         """In the precision of ``other``."""
         return values.astype(other.dtype, copy=False)
 
+    def doubles(self, values: Array) -> Array:
+        """In float64."""
+        return values.astype(np.float64)
+
     def inner(self, one: Array, other: Array) -> Array:
         """``(R,)``, the sums of the products of the entries of ``(R, k, m)``."""
         if one.shape[1] * one.shape[2] > _BUFFER:
@@ -189,6 +193,9 @@ class _Torch(Arrays):
 
     def like(self, values: Array, other: Array) -> Array:
         return values.to(other.dtype)
+
+    def doubles(self, values: Array) -> Array:
+        return values.to(torch.float64)
 
     def inner(self, one: Array, other: Array) -> Array:
         return (one * other).flatten(1).sum(1)

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from teleport_env.arrays import Array, arrays_of
 
 # SplitMix64's constants, written as signed 64-bit integers because torch has no unsigned multiplication.
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -25,23 +28,40 @@ _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 
-def _shift_right(bits: Tensor, count: int) -> Tensor:
-    """Logical right shift of int64; torch's own ``>>`` copies the sign bit."""
+def _shift_right(bits: Array, count: int) -> Array:
+    """Logical right shift of int64; the operator ``>>`` copies the sign bit."""
     return (bits >> count) & ((1 << (64 - count)) - 1)
 
 
-def mix(bits: Tensor) -> Tensor:
-    """SplitMix64's output function: a bijection of 64-bit integers in which every input bit moves every output bit."""
+def _mixed(bits: Array) -> Array:
+    """`mix` of arrays (`teleport_env.arrays`)."""
     bits = (bits ^ _shift_right(bits, 30)) * _MIX_1
     bits = (bits ^ _shift_right(bits, 27)) * _MIX_2
     return bits ^ _shift_right(bits, 31)
 
 
+def mix(bits: Tensor) -> Tensor:
+    """SplitMix64's output function: a bijection of 64-bit integers in which every input bit moves every output bit."""
+    xp = arrays_of(bits.device)
+    return xp.tensor(_mixed(xp.view(bits)))
+
+
 def fold_in(keys: Tensor, data: Tensor | int) -> Tensor:
     """New keys ``(B,)`` int64 from ``keys`` ``(B,)`` and ``data`` ``(B,)`` or an int: independent streams per datum."""
-    if isinstance(data, int):
-        data = torch.tensor(_signed(data), dtype=torch.int64, device=keys.device)
-    return mix(mix(keys + _GAMMA) ^ mix(data * _GAMMA + _MIX_2))
+    xp = arrays_of(keys.device)
+    folded = _folded_number(data, keys.device) if isinstance(data, int) else _folded(xp.view(data))
+    return xp.tensor(_mixed(_mixed(xp.view(keys) + _GAMMA) ^ folded))
+
+
+def _folded(data: Array) -> Array:
+    return _mixed(data * _GAMMA + _MIX_2)
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _folded_number(data: int, device: torch.device) -> Array:
+    """`_folded` of one number ``(1,)``; not to be written to."""
+    return _folded(arrays_of(device).view(torch.tensor([_signed(data)], dtype=torch.int64, device=device)))
 
 
 def _signed(value: int) -> int:
@@ -113,17 +133,22 @@ class Streams:
 
     def bits(self, size: Sequence[int] = ()) -> Tensor:
         """``(B, *size)`` int64, all 64 bits random."""
-        amount = math.prod(size)
-        counter = torch.arange(self._position + 1, self._position + amount + 1, device=self.device)
+        return arrays_of(self.device).tensor(self._bits(size))
+
+    def _bits(self, size: Sequence[int]) -> Array:
+        """The same as an array."""
+        xp, amount = arrays_of(self.device), math.prod(size)
+        counter = xp.view(torch.arange(self._position + 1, self._position + amount + 1, device=self.device))
         self._position += amount
-        return mix(self.keys[:, None] + counter * _GAMMA).reshape(self.count, *size)
+        return _mixed(xp.view(self.keys)[:, None] + counter * _GAMMA).reshape(self.count, *size)
 
     def uniform(
         self, low: float = 0.0, high: float = 1.0, size: Sequence[int] = (), dtype: torch.dtype = torch.float64
     ) -> Tensor:
         """``(B, *size)`` uniform on ``[low, high)``."""
-        unit = _shift_right(self.bits(size), 11).to(torch.float64) * 2.0**-53
-        return (low + (high - low) * unit).to(dtype)
+        xp = arrays_of(self.device)
+        unit = xp.doubles(_shift_right(self._bits(size), 11)) * 2.0**-53
+        return xp.tensor(low + (high - low) * unit).to(dtype)
 
     def normal(self, size: Sequence[int] = (), dtype: torch.dtype = torch.float64) -> Tensor:
         """``(B, *size)`` standard normal, by Box and Muller's transform."""
