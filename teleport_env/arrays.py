@@ -213,6 +213,35 @@ NUMPY = Arrays()
 TORCH: Arrays = _Torch()
 
 
+_CHAIN = 8  # up to so many numbers a sum is quicker as a chain of additions
+_BLOCK = 4096  # longer rows are summed in blocks of so many
+
+
+def row_dots(xp: Arrays, a: Array, b: Array) -> Array:
+    """``(...)``, the inner products of the rows of ``(..., P)``; the same bits whatever their number, layout and threads.
+
+    A library's sum orders its additions by the memory layout, and torch's shares one long row out among the threads.
+    """
+    products = a * b
+    count = products.shape[-1]
+    if count <= _CHAIN:
+        total = products[..., 0]
+        for column in range(1, count):
+            total = total + products[..., column]
+        return total
+    rows = xp.tensor(products).contiguous()
+    if count < 2 * _BLOCK:
+        return xp.view(rows.sum(-1))
+    whole = count - count % _BLOCK
+    blocks = rows[..., :whole].reshape(*rows.shape[:-1], -1, _BLOCK).sum(-1).sum(-1)
+    return xp.view(blocks + rows[..., whole:].sum(-1))
+
+
+def library(array: Array) -> Any:
+    """What an array or tensor is of, for functions that take both; without `Arrays`' functions in place."""
+    return torch if isinstance(array, Tensor) else np
+
+
 def arrays_of(device: torch.device) -> Arrays:
     """What to work with on a device."""
     return NUMPY if device.type == "cpu" else TORCH

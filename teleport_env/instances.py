@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from teleport_env.arrays import Array, Arrays
 
 Batch: TypeAlias = "Tensor | None"
 """The examples of the current mini-batch, ``(B, n)`` int64 indices into the problem's training set; None: all of them."""
@@ -67,7 +70,13 @@ class Instance:
 
     def repeat(self, times: int) -> Instance:
         """Every row ``times`` times in a row: row ``i`` becomes rows ``i * times, ..., (i + 1) * times - 1``."""
-        return self.select(torch.arange(len(self), device=self.start.device).repeat_interleave(times))
+        if self.start.device.type == "cpu":
+            return self._each(lambda tensor: torch.from_numpy(_repeated(tensor.numpy(), times)))
+        return self._each(lambda tensor: tensor.repeat_interleave(times, 0))
+
+    def seen_by(self, xp: Arrays) -> Mapping[str, Any]:
+        """What ``instance[name]`` is, with the tensors of the rows as arrays of `teleport_env.arrays`."""
+        return {**self.shared, **{name: xp.view(tensor) for name, tensor in self.tensors.items()}}
 
     def put(self, rows: Tensor, other: Instance) -> None:
         """Overwrite ``rows`` (an index or mask) by ``other``, in place."""
@@ -89,3 +98,10 @@ class Instance:
             return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
 
         return replace(self._each(move), shared={name: move(value) for name, value in self.shared.items()})
+
+
+def _repeated(array: Array, times: int) -> Array:
+    """Every row ``times`` times in a row; runs that lie side by side in memory still do."""
+    if array.strides[0] == array.itemsize:
+        return np.repeat(array.T, times, axis=-1).T
+    return np.repeat(array, times, axis=0)

@@ -25,31 +25,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import arrays_of, row_dots
 from teleport_env.reading import arguments, choose, integer, known, number, read_fields, refuse, shown
 
 State = dict[str, Tensor]
 """What a rule remembers, tensors with leading axis ``B``; empty for plain gradient descent."""
 
-_COLUMNS = 8  # up to so many parameters a dot product is faster as a chain of columns
-_BLOCK = 4096  # longer rows are summed in blocks of so many
-
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:
-    """``<a_i, b_i>`` for the rows of two ``(B, P)`` tensors, ``(B,)``; the same bits whatever ``B``, layout and threads.
-
-    `Tensor.sum` orders its additions by the memory layout, and at ``B = 1`` shares a long row out among the threads.
-    """
-    count = a.shape[1]
-    if count <= _COLUMNS:
-        total = a[:, 0] * b[:, 0]
-        for column in range(1, count):
-            total = total + a[:, column] * b[:, column]
-        return total
-    product = (a * b).contiguous()
-    if count < 2 * _BLOCK:
-        return product.sum(dim=1)
-    whole = count - count % _BLOCK
-    return product[:, :whole].reshape(len(a), -1, _BLOCK).sum(dim=2).sum(dim=1) + product[:, whole:].sum(dim=1)
+    """``<a_i, b_i>`` for the rows of two ``(..., P)`` tensors without graphs, ``(...)``: `row_dots`."""
+    xp = arrays_of(a.device)
+    with xp.quiet():
+        return xp.tensor(row_dots(xp, xp.view(a), xp.view(b)))
 
 
 @dataclass

@@ -142,18 +142,25 @@ class Streams:
         self._position += amount
         return _mixed(xp.view(self.keys)[:, None] + counter * _GAMMA).reshape(self.count, *size)
 
+    def _units(self, size: Sequence[int]) -> Array:
+        """`uniform` on ``[0, 1)``, an array of float64."""
+        return arrays_of(self.device).doubles(_shift_right(self._bits(size), 11)) * 2.0**-53
+
     def uniform(
         self, low: float = 0.0, high: float = 1.0, size: Sequence[int] = (), dtype: torch.dtype = torch.float64
     ) -> Tensor:
         """``(B, *size)`` uniform on ``[low, high)``."""
-        xp = arrays_of(self.device)
-        unit = xp.doubles(_shift_right(self._bits(size), 11)) * 2.0**-53
-        return xp.tensor(low + (high - low) * unit).to(dtype)
+        return arrays_of(self.device).tensor(low + (high - low) * self._units(size)).to(dtype)
 
     def normal(self, size: Sequence[int] = (), dtype: torch.dtype = torch.float64) -> Tensor:
         """``(B, *size)`` standard normal, by Box and Muller's transform."""
-        radius = torch.sqrt(-2.0 * torch.log1p(-self.uniform(size=size)))
-        return (radius * torch.cos(self.uniform(high=2.0 * math.pi, size=size))).to(dtype)
+        return self.normals(1, size, dtype)[:, 0]
+
+    def normals(self, count: int, size: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
+        """``(B, count, *size)``: what so many draws of `normal` give, in one."""
+        tensor, units = arrays_of(self.device).tensor, self._units((count, 2, *size))
+        radius = torch.sqrt(-2.0 * torch.log1p(tensor(-units[:, :, 0])))
+        return (radius * torch.cos(tensor(2.0 * math.pi * units[:, :, 1]))).to(dtype)
 
     def integers(self, high: int, size: Sequence[int] = ()) -> Tensor:
         """``(B, *size)`` int64, uniform on ``0, ..., high - 1``; ``high`` is at most 2**53."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array
 from teleport_env.instances import Instance
 from teleport_env.problems.base import Problem
 from teleport_env.random import Streams
@@ -23,6 +24,9 @@ from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 Range = tuple[float, float]
 """``(low, high)``."""
+
+Seen: TypeAlias = "Instance | Mapping[str, Any]"
+"""Instances, or what they are on arrays."""
 
 CHEAP_SEARCHES: tuple[dict[str, Any], ...] = (
     {"search": "random", "candidates": 4, "objective": "virtual_step"},
@@ -79,15 +83,27 @@ class AnalyticProblem(Problem):
     """
 
     def __init__(self, dimension: int, matrix: Callable[[Instance], Tensor] | None = None) -> None:
-        self._symmetries = {"rotation": CoordinateChange(self.forward, self.backward, dimension, matrix=matrix)}
+        rotation = CoordinateChange(
+            self.forward, self.backward, dimension, matrix=matrix, slope=self.slope, on_arrays=True
+        )
+        self._symmetries = {"rotation": rotation}
+
+    # The three take tensors, then differentiably, or arrays of `teleport_env.arrays` and `Instance.seen_by`.
 
     @abstractmethod
-    def forward(self, params: Tensor, instance: Instance) -> Tensor:
-        """The coordinates ``phi(w)`` ``(B, P)`` in which the loss is their squared norm; differentiable."""
+    def forward(self, params: Array, instance: Seen) -> Array:
+        """The coordinates ``phi(w)`` ``(B, P)`` in which the loss is their squared norm."""
 
     @abstractmethod
-    def backward(self, coordinates: Tensor, instance: Instance) -> Tensor:
-        """The parameters ``(B, P)`` at ``coordinates`` ``(B, P)``, the inverse of `forward`; differentiable."""
+    def backward(self, coordinates: Array, instance: Seen) -> Array:
+        """The parameters ``(B, P)`` at ``coordinates`` ``(B, P)``, the inverse of `forward`."""
+
+    @abstractmethod
+    def slope(self, params: Array, gradient: Array, instance: Seen) -> Array:
+        """The derivative ``(B, P)`` of ``|grad L|^2`` in the coordinates, from the parameters and ``grad L`` there.
+
+        Where ``phi`` is affine, ``u = A w + c``, the gradient is ``2 A' u`` and this is ``4 A grad L``.
+        """
 
     @property
     def symmetries(self) -> Mapping[str, Symmetry]:

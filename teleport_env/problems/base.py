@@ -201,9 +201,16 @@ class Evaluator:
         self.instance = instance
         self.batch = batch
         self.counts = Counts()
+        self._repeated: dict[int, Instance] = {}
 
     def __len__(self) -> int:
         return len(self.instance)
+
+    def repeated(self, count: int) -> Instance:
+        """The instances, every one ``count`` times in a row."""
+        if count not in self._repeated:
+            self._repeated[count] = self.instance.repeat(count)
+        return self._repeated[count]
 
     def charge(self, counts: Counts) -> None:
         """Count work done elsewhere; each count a float, or ``(R,)``."""
@@ -255,7 +262,7 @@ class Evaluator:
         batch = self.batch if rows is None or self.batch is None else self.batch[rows]
         shape = params.shape
         if params.ndim == 3:
-            instance = instance.repeat(shape[1])
+            instance = self.repeated(shape[1]) if rows is None else instance.repeat(shape[1])
             batch = None if batch is None else batch.repeat_interleave(shape[1], dim=0)
             params = params.reshape(-1, shape[-1])
         if gradient:

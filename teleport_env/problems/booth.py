@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import (
     CHEAP_SEARCHES,
     AnalyticProblem,
+    Seen,
     log_uniform,
     on_circle,
     positive_range,
@@ -88,10 +90,14 @@ class Booth(AnalyticProblem):
         return Instance(start, {"map": runs_innermost(linear), "offset": runs_innermost(offset)})
 
     @staticmethod
-    def _residual(params: Tensor, instance: Instance) -> Tensor:
+    def _mapped(params: Array, instance: Seen) -> Array:
+        """``M w`` as the rows of ``(2, B)``."""
+        products = library(params).moveaxis(instance["map"], 0, -1) * params.T  # (row of M, parameter, B)
+        return products[:, 0] + products[:, 1]
+
+    def _residual(self, params: Array, instance: Seen) -> Array:
         """``(u, v)`` as the rows of ``(2, B)``."""
-        products = instance["map"].permute(1, 2, 0) * params.t()  # (row of M, parameter, B)
-        return products[:, 0] + products[:, 1] - instance["offset"].t()
+        return self._mapped(params, instance) - instance["offset"].T
 
     @_KERNEL
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
@@ -106,16 +112,19 @@ class Booth(AnalyticProblem):
         u, v = (residual * residual).unbind(0)
         return u + v, (products[0] + products[1]).mul_(2.0).t()
 
-    def forward(self, params: Tensor, instance: Instance) -> Tensor:
+    def forward(self, params: Array, instance: Seen) -> Array:
         """``(u, v) = M w - c`` ``(B, 2)`` with ``L = u^2 + v^2``."""
-        return self._residual(params, instance).t()
+        return self._residual(params, instance).T
 
-    def backward(self, coordinates: Tensor, instance: Instance) -> Tensor:
+    def backward(self, coordinates: Array, instance: Seen) -> Array:
         """The parameters ``(B, 2)`` of ``(u, v)``, by Cramer's rule."""
-        p, q = (coordinates + instance["offset"]).unbind(1)
-        a, b, c, d = instance["map"].reshape(-1, 4).unbind(1)
+        p, q = (coordinates + instance["offset"]).T
+        (a, b), (c, d) = library(coordinates).moveaxis(instance["map"], 0, -1)
         determinant = a * d - b * c
-        return torch.stack(((d * p - b * q) / determinant, (a * q - c * p) / determinant), dim=1)
+        return library(coordinates).stack(((d * p - b * q) / determinant, (a * q - c * p) / determinant)).T
+
+    def slope(self, params: Array, gradient: Array, instance: Seen) -> Array:
+        return 4.0 * self._mapped(gradient, instance).T
 
     def matrix(self, instance: Instance) -> Tensor:
         """The linear part of `forward`, ``(B, 2, 2)``."""

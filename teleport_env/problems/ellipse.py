@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import (
     CHEAP_SEARCHES,
     AnalyticProblem,
+    Seen,
     log_uniform,
     on_circle,
     positive_range,
@@ -91,13 +93,16 @@ class Ellipse(AnalyticProblem):
         x, y = (half_gradient * params).unbind(1)
         return x + y, half_gradient.mul_(2.0)
 
-    def forward(self, params: Tensor, instance: Instance) -> Tensor:
+    def forward(self, params: Array, instance: Seen) -> Array:
         """``(u, v)`` ``(B, 2)`` with ``L = u^2 + v^2``."""
-        return torch.sqrt(instance["curvatures"]) * params
+        return library(params).sqrt(instance["curvatures"]) * params
 
-    def backward(self, coordinates: Tensor, instance: Instance) -> Tensor:
+    def backward(self, coordinates: Array, instance: Seen) -> Array:
         """The parameters ``(B, 2)`` of ``(u, v)``."""
-        return coordinates / torch.sqrt(instance["curvatures"])
+        return coordinates / library(coordinates).sqrt(instance["curvatures"])
+
+    def slope(self, params: Array, gradient: Array, instance: Seen) -> Array:
+        return 4.0 * self.forward(gradient, instance)
 
     def matrix(self, instance: Instance) -> Tensor:
         """The linear part of `forward`, ``(B, 2, 2)``."""

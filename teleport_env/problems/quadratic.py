@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
-from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range
+from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, Seen, log_uniform, positive_range
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams
@@ -93,8 +94,10 @@ class Quadratic(AnalyticProblem):
         matrix = 0.5 * (matrix + matrix.transpose(1, 2))
         return Instance(start, {"matrix": matrix, "basis": basis, "eigenvalues": eigenvalues})
 
-    @staticmethod
-    def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    @classmethod
+    def _times(cls, matrix: Array, vector: Array) -> Array:
+        if not isinstance(vector, Tensor):
+            return cls._times(torch.from_numpy(matrix), torch.from_numpy(vector)).numpy()
         # As products and sums in one fixed memory layout: a batched matrix-vector product rounds differently at B = 1 from
         # dimension 20 on, and the order of a sum follows the layout.
         return (matrix * vector.contiguous()[:, None, :]).contiguous().sum(dim=2)
@@ -110,13 +113,17 @@ class Quadratic(AnalyticProblem):
         half_gradient = self._times(instance["matrix"], params)
         return (params * half_gradient).sum(dim=1), half_gradient.mul_(2.0)
 
-    def forward(self, params: Tensor, instance: Instance) -> Tensor:
+    def forward(self, params: Array, instance: Seen) -> Array:
         """``phi(w)`` ``(B, n)`` with ``L = |phi|^2``; coordinate ``i`` belongs to the i-th eigenvalue, steepest first."""
-        return torch.sqrt(instance["eigenvalues"]) * self._times(instance["basis"].transpose(1, 2), params)
+        root = library(params).sqrt(instance["eigenvalues"])
+        return root * self._times(instance["basis"].swapaxes(1, 2), params)
 
-    def backward(self, coordinates: Tensor, instance: Instance) -> Tensor:
+    def backward(self, coordinates: Array, instance: Seen) -> Array:
         """The parameters ``(B, n)`` of ``phi``."""
-        return self._times(instance["basis"], coordinates / torch.sqrt(instance["eigenvalues"]))
+        return self._times(instance["basis"], coordinates / library(coordinates).sqrt(instance["eigenvalues"]))
+
+    def slope(self, params: Array, gradient: Array, instance: Seen) -> Array:
+        return 4.0 * self.forward(gradient, instance)
 
     def matrix(self, instance: Instance) -> Tensor:
         """The matrix of ``phi``, ``(B, n, n)``."""

@@ -10,8 +10,16 @@ from operator import add
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
-from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, log_uniform, positive_range, runs_innermost
+from teleport_env.problems.analytic import (
+    CHEAP_SEARCHES,
+    AnalyticProblem,
+    Seen,
+    log_uniform,
+    positive_range,
+    runs_innermost,
+)
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams
@@ -69,7 +77,7 @@ class RosenbrockND(AnalyticProblem):
             start = torch.cat((generator.uniform(*START_X, size), generator.uniform(*START_Y, size)), dim=1)
         return Instance(start, {"curvature": runs_innermost(curvature)})
 
-    def curvature_of(self, instance: Instance) -> Tensor:
+    def curvature_of(self, instance: Seen) -> Array:
         """``b`` of every pair, ``(B, N)``."""
         return instance["curvature"]
 
@@ -97,15 +105,22 @@ class RosenbrockND(AnalyticProblem):
         # rows of (2N, B), turned: columns of many runs lie side by side, which is how elementwise work is fast
         return self._total(scaled.mul_(r).add_(v.mul_(v))), torch.cat((along_x.t(), along_y.t())).t()
 
-    def forward(self, params: Tensor, instance: Instance) -> Tensor:
+    def forward(self, params: Array, instance: Seen) -> Array:
         """``(u_1, ..., u_N, v_1, ..., v_N)`` ``(B, 2N)`` with ``L`` its squared norm."""
-        x, y = params[:, : self.pairs], params[:, self.pairs :]
-        return torch.cat((torch.sqrt(self.curvature_of(instance)) * (x * x - y), x - 1.0), dim=1)
+        xp, x, y = library(params), params[:, : self.pairs], params[:, self.pairs :]
+        return xp.concatenate((xp.sqrt(self.curvature_of(instance)) * (x * x - y), x - 1.0), 1)
 
-    def backward(self, coordinates: Tensor, instance: Instance) -> Tensor:
+    def backward(self, coordinates: Array, instance: Seen) -> Array:
         """The parameters ``(B, 2N)`` of ``(u, v)``."""
-        x = coordinates[:, self.pairs :] + 1.0
-        return torch.cat((x, x * x - coordinates[:, : self.pairs] / torch.sqrt(self.curvature_of(instance))), dim=1)
+        xp, x = library(coordinates), coordinates[:, self.pairs :] + 1.0
+        return xp.concatenate((x, x * x - coordinates[:, : self.pairs] / xp.sqrt(self.curvature_of(instance))), 1)
+
+    def slope(self, params: Array, gradient: Array, instance: Seen) -> Array:
+        """With the gradient ``(p, q)`` of a pair: ``4 sqrt(b) (2 x p - q)`` along ``u``, ``4 p (1 - q)`` along ``v``."""
+        xp, x = library(params), params[:, : self.pairs]
+        p, q = gradient[:, : self.pairs], gradient[:, self.pairs :]
+        along_u = 4.0 * xp.sqrt(self.curvature_of(instance)) * (2.0 * x * p - q)
+        return xp.concatenate((along_u, 4.0 * p * (1.0 - q)), 1)
 
     def defaults(self, split: str = "train") -> Defaults:
         if split == "paper":
@@ -166,7 +181,7 @@ class Rosenbrock(RosenbrockND):
         drawn = super().sample(generator, count, split)
         return replace(drawn, tensors={"curvature": drawn["curvature"].squeeze(1)})
 
-    def curvature_of(self, instance: Instance) -> Tensor:
+    def curvature_of(self, instance: Seen) -> Array:
         return instance["curvature"][:, None]
 
     def defaults(self, split: str = "train") -> Defaults:

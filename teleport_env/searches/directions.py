@@ -11,7 +11,7 @@ from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import element_at, element_flops
 from teleport_env.searches.objectives import squared_norm
 from teleport_env.searches.pair_algebra import grams, solve, solve_flops
-from teleport_env.searches.plane_rotation import angle_gradient, pulled_back
+from teleport_env.searches.plane_rotation import Turning
 from teleport_env.symmetries.base import Symmetry
 
 DERIVATIVES = ("auto", "hessian_free", "double_backward")
@@ -52,7 +52,9 @@ def ascent_direction(start: Start, point: Candidate, derivative: str = "auto") -
         return pull_back(start, point.params, 2.0 * product)
     start.evaluator.charge(direction_price(symmetry, derivative))
     if symmetry.sphere is not None:
-        return angle_gradient(symmetry.sphere, point.params, point.gradient, start.instance)
+        turning = Turning(symmetry.sphere, start.evaluator)
+        xp, params = turning.xp, turning.xp.view(point.params.detach())
+        return xp.tensor(turning.direction(turning.coordinates(params), params, xp.view(point.gradient.detach())))
     with torch.no_grad():
         return symmetry.ascent_direction(point.params, point.gradient, start.instance, start.batch).detach()
 
@@ -69,7 +71,7 @@ def pull_back(start: Start, params: Tensor, covector: Tensor) -> Tensor:
     symmetry = start.symmetry
     start.evaluator.charge(Counts(flops=pull_back_flops(symmetry)))
     if symmetry.sphere is not None:
-        return pulled_back(symmetry.sphere, params, covector, start.instance)
+        return Turning(symmetry.sphere, start.evaluator).pulled_back(params, covector)
     with torch.enable_grad():
         xi = params.new_zeros(len(params), symmetry.group.dim, requires_grad=True)
         moved = symmetry.act(element_at(symmetry, xi), params.detach(), start.instance, start.batch)

@@ -4,8 +4,9 @@ Where the action is linear and keeps the loss, both are carried over from the po
 costs its matrix work alone; elsewhere the new point is evaluated, at the price of one gradient. All searches move through
 the functions here, so that they charge alike and can price themselves; each names its price beside it.
 
-A search moves by a group element, or along a direction in the algebra. Along a direction, rotations in space need no element
-(`plane_rotation`): there a direction is an angle vector ``(R, P)``, everywhere else coordinates ``xi`` ``(R, group.dim)``.
+A search moves by a group element, or along a direction in the algebra. Along a direction rotations need no element
+(`plane_rotation`). There a direction is an angle vector ``(R, P)``, or the angle ``(R, 1)`` in the plane; everywhere else it
+is coordinates ``xi`` ``(R, group.dim)``.
 
 Composing the elements of successive moves is not charged: only callers whose action moves the data as well read them.
 """
@@ -22,7 +23,7 @@ from teleport_env.ledger import Counts
 from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator
 from teleport_env.searches.base import Candidate, Start
-from teleport_env.searches.plane_rotation import random_angles, rotate
+from teleport_env.searches.plane_rotation import Turning
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -94,8 +95,11 @@ def move_along(start: Start, point: Candidate, direction: Tensor, retract: bool,
         start.evaluator.charge(Counts(flops=element_flops(start.symmetry, retract)))
         return move(start, point, element_at(start.symmetry, direction, retract), gradient)
     start.evaluator.charge(Counts(flops=sphere.flops))
+    turning = Turning(sphere, start.evaluator)
+    view, tensor = turning.xp.view, turning.xp.tensor
     with torch.no_grad():
-        params = rotate(sphere, point.params, direction, start.instance)
+        u = turning.coordinates(view(point.params.detach()))
+        params = tensor(turning.back(turning.turned(u, view(direction.detach()))))
         if not gradient:
             return Candidate(params, point.loss, point.gradient)
         return Candidate(params, *start.evaluator.loss_and_gradient(params))
@@ -141,15 +145,16 @@ def candidates_at(start: Start, elements: Element, count: int) -> Candidates:
 
 def candidates_along(start: Start, directions: Tensor, retract: bool) -> Candidates:
     """Where ``directions`` ``(R, K, d)`` take the start; charged ``K`` times `along_price` without the gradient."""
-    sphere, (runs, count, _) = start.symmetry.sphere, directions.shape
+    sphere, count = start.symmetry.sphere, directions.shape[1]
     if sphere is None:
         start.evaluator.charge(Counts(flops=count * element_flops(start.symmetry, retract)))
         return candidates_at(start, element_at(start.symmetry, directions.flatten(0, 1), retract), count)
     start.evaluator.charge(Counts(flops=count * sphere.flops))
+    turning = Turning(sphere, start.evaluator)
+    view, tensor = turning.xp.view, turning.xp.tensor
     with torch.no_grad():
-        repeated = start.params.repeat_interleave(count, dim=0)
-        params = rotate(sphere, repeated, directions.flatten(0, 1), start.instance.repeat(count))
-    return Candidates(params.reshape(runs, count, -1), None)
+        u = turning.coordinates(view(start.params.detach()))
+        return Candidates(tensor(turning.back(turning.turned(u[:, None, :], view(directions.detach())))), None)
 
 
 def random_candidates(start: Start, count: int, scale: float, begins: bool = False) -> Candidates:
@@ -157,12 +162,11 @@ def random_candidates(start: Start, count: int, scale: float, begins: bool = Fal
     symmetry, dtype = start.symmetry, start.params.dtype
     if symmetry.sphere is not None:
         start.evaluator.charge(random_price(symmetry, count))
+        turning = Turning(symmetry.sphere, start.evaluator)
         with torch.no_grad():
-            params = []
-            for _ in range(count):
-                angles = random_angles(symmetry.sphere, start.params, start.instance, start.streams, scale)
-                params.append(rotate(symmetry.sphere, start.params, angles, start.instance))
-        return Candidates(torch.stack(params, dim=1), None)
+            u = turning.coordinates(turning.xp.view(start.params.detach()))
+            angles = turning.random(u, start.streams, count, scale, begins)
+            return Candidates(turning.xp.tensor(turning.back(turning.turned(u[:, None, :], angles))), None)
     start.evaluator.charge(Counts(flops=count * symmetry.group.exp_flops))
     sample = symmetry.group.sample_start if begins else symmetry.group.sample
     drawn = [sample(start.streams, scale, dtype) for _ in range(count)]
@@ -256,7 +260,7 @@ def coordinates(symmetry: Symmetry) -> int:
     A rotation of space acts on the one vector ``u`` alone, and all but ``n - 1`` of its ``n (n - 1) / 2`` coordinates move
     nothing. It is given by a vector whose part normal to ``u`` is the direction and the angle by which ``u`` turns.
     """
-    return symmetry.group.dim if symmetry.sphere is None else symmetry.sphere.dimension
+    return symmetry.group.dim if symmetry.sphere is None or symmetry.group.dim == 1 else symmetry.sphere.dimension
 
 
 def moved_by(start: Start, xi: Tensor) -> Candidate:
@@ -266,9 +270,11 @@ def moved_by(start: Start, xi: Tensor) -> Candidate:
     """
     sphere = start.symmetry.sphere
     if sphere is not None:
-        u = sphere.forward(start.params, start.instance)
-        norm2 = row_dot(u, u).clamp_min(torch.finfo(u.dtype).tiny)
-        return move_along(start, at_start(start), xi - (row_dot(xi, u) / norm2)[:, None] * u, retract=False)
+        if sphere.dimension > 2:
+            u = sphere.forward(start.params, start.instance)
+            norm2 = row_dot(u, u).clamp_min(torch.finfo(u.dtype).tiny)
+            xi = xi - (row_dot(xi, u) / norm2)[:, None] * u
+        return move_along(start, at_start(start), xi, retract=False)
     start.evaluator.charge(Counts(flops=start.symmetry.group.exp_flops))
     return verified(start, move(start, at_start(start), start.symmetry.group.exp(xi)), False)
 

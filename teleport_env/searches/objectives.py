@@ -28,15 +28,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from teleport_env.optimizers import row_dot
 from teleport_env.reading import known
 from teleport_env.searches.base import Start
 
 
 def squared_norm(vectors: Tensor) -> Tensor:
-    """``|v|^2`` over the last axis, in the order of a row-major tensor: with ``B = 1`` every layout counts as one, and a
-    sum along another axis than the innermost rounds differently."""
-    vectors = vectors.contiguous()
-    return (vectors * vectors).sum(-1)
+    """``|v|^2`` over the last axis."""
+    return row_dot(vectors, vectors)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from teleport_env.searches.directions import direction_price, relative_price, us
 from teleport_env.searches.fast.hidden_trail import HiddenTrail
 from teleport_env.searches.fast.linear_chain import ChainForm, LinearTrail
 from teleport_env.searches.fast.scalings import ScalingForm, ScalingTrail
+from teleport_env.searches.fast.turning_trail import TurningTrail
 from teleport_env.searches.moves import along_price, times
 from teleport_env.searches.pair_algebra import Sweeps
 from teleport_env.searches.trails import FastTrail, PointTrail, Trail
@@ -50,6 +51,8 @@ def trail_of(start: Start, derivative: str, judged: bool = False) -> Trail:
     """The cheapest trail that the symmetry has; ``judged``: every step is judged by its gradient, needed or not."""
     if uses_hessian(start.symmetry, derivative):
         return PointTrail(start, evaluates=judged)
+    if start.symmetry.sphere is not None:
+        return TurningTrail(start, start.symmetry.sphere)
     kind = TRAILS.get(type(start.symmetry.shortcut))
     trail = None if kind is None else kind(start, start.symmetry.shortcut)
     return trail if trail is not None and trail.as_announced else PointTrail(start)

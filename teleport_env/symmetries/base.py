@@ -22,7 +22,7 @@ offer                                what it is for
 `Symmetry.pairs`, and a group with   Closed forms and the bounded direction ``"relative"`` on pairs of weight matrices,
 `metrics` (`GL`, `PositiveScaling`)  ``(V, U) -> (g V, U g^-1)``: the gradient norm is a function of two Gram matrices.
 `Symmetry.optimal_element`           The closed form of an action of another kind, for the objectives in ``optima``.
-`Symmetry.sphere`                    Searches over all rotations in space, by vectors and without a matrix.
+`Symmetry.sphere`                    Searches over all rotations, by vectors and without a matrix.
 `Symmetry.shortcut`                  Walks on less than all weights (`Shortcut`).
 `Symmetry.ascent_direction`          The direction of ascent in closed form.
 ===================================  =================================================================================
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,23 +41,33 @@ from teleport_env.groups.base import Element, Group
 from teleport_env.instances import Batch, Instance
 from teleport_env.symmetries.networks import Layers
 
-Coordinates = Callable[[Tensor, Instance], Tensor]
+Coordinates: TypeAlias = Callable[[Any, Any], Any]
+"""``(points (B, n), instance) -> points (B, n)``."""
+
+Slope: TypeAlias = Callable[[Any, Any, Any], Any]
+"""``(params (B, n), gradient (B, n), instance) -> (B, n)``."""
 
 
 class Sphere(NamedTuple):
-    """Level sets that are spheres ``|u| = r`` in coordinates ``u = phi(w)`` of more than two dimensions.
+    """Level sets that are spheres ``|u| = r`` in coordinates ``u = phi(w)``, in the plane circles.
 
     Attributes:
         forward: ``phi``: ``(params (B, n), instance) -> u (B, n)``, differentiable.
         backward: ``phi^-1``, differentiable.
         dimension: ``n``.
         flops: Matrix work of the two for one run.
+        slope: The derivative of ``|grad L|^2`` in the coordinates ``u``, from parameters and the loss's gradient there.
+            None: it follows from the derivatives of ``phi`` and ``phi^-1``.
+        on_arrays: Whether the three also take the arrays of `teleport_env.arrays` and `Instance.seen_by`, which is several
+            times faster than tensors for few runs.
     """
 
     forward: Coordinates
     backward: Coordinates
     dimension: int
     flops: float
+    slope: Slope | None = None
+    on_arrays: bool = False
 
 
 class Pair(NamedTuple):
@@ -103,7 +113,7 @@ class Symmetry(ABC):
             layers of a network; agents choose their settings by it.
         optima: Objectives of which `optimal_element` knows the optimum on the whole level set.
         optimum_flops: Floating-point operations of the matrix work of one `optimal_element`.
-        sphere: For the action of all rotations in space; else None.
+        sphere: For the action of all rotations; else None.
         shortcut: What searches may walk on in place of all weights; None: nothing.
         layers: Layout of the parameters, for actions on a chain of layers; else None.
         examples: How many examples the current data have at most, where the symmetry knows it.

@@ -14,7 +14,7 @@ from torch import Tensor
 from teleport_env.groups import SO, SO2, Group
 from teleport_env.groups.base import Element, single
 from teleport_env.instances import Batch, Instance
-from teleport_env.symmetries.base import Coordinates, Sphere, Symmetry
+from teleport_env.symmetries.base import Coordinates, Slope, Sphere, Symmetry
 from teleport_env.symmetries.networks import product
 
 Matrix = Callable[[Instance], Tensor]
@@ -37,6 +37,8 @@ class CoordinateChange(Symmetry):
         name: What a user types for ``symmetry=``.
         matrix: ``instance -> A`` ``(B, n, n)`` where ``phi`` is affine; else None.
         group: The rotations; by default SO(2) in the plane and SO(n) in space.
+        slope: As in `Sphere`.
+        on_arrays: As in `Sphere`.
 
     Raises:
         ValueError: The dimension is below 2.
@@ -57,11 +59,14 @@ class CoordinateChange(Symmetry):
         name: str = "rotation",
         matrix: Matrix | None = None,
         group: Group | None = None,
+        slope: Slope | None = None,
+        on_arrays: bool = False,
     ) -> None:
         if dimension < 2:
             raise ValueError(f"dimension must be at least 2 for rotations to exist, got {dimension}")
         self.name = name
-        self.group = group if group is not None else SO2() if dimension == 2 else SO(dimension)
+        usual: Group = SO2() if dimension == 2 else SO(dimension)
+        self.group = usual if group is None else group
         self.forward = forward
         self.backward = backward
         self.dimension = dimension
@@ -70,8 +75,9 @@ class CoordinateChange(Symmetry):
         if dimension > 2:
             self.move_flops = (6.0 if self.linear else 2.0) * dimension**2
             self.gradient_flops = 2.0 / 3.0 * dimension**3 + 6.0 * dimension**2 if self.linear else 0.0
-            if self.group == SO(dimension):
-                self.sphere = Sphere(forward, backward, dimension, self.move_flops - 2.0 * dimension**2)
+        if self.group == usual:
+            flops = self.move_flops - 2.0 * dimension**2 if dimension > 2 else 0.0
+            self.sphere = Sphere(forward, backward, dimension, flops, slope, on_arrays)
         if self.linear:
             self.optima = ("gradient_norm", "balance_gradient")
             # ``A A'``, its eigenvectors, a product of reflections; free in the plane
