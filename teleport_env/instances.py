@@ -66,6 +66,13 @@ class Instance:
 
     def select(self, rows: Tensor) -> Instance:
         """Some rows; ``rows``: an index ``(R,)`` or mask ``(B,)``."""
+        if self.start.device.type == "cpu":
+            at = rows.numpy()
+            return self._each(lambda tensor: torch.from_numpy(_picked(tensor.numpy(), at)))
+        return self._each(lambda tensor: tensor[rows])
+
+    def part(self, rows: slice) -> Instance:
+        """Rows that follow each other, as views."""
         return self._each(lambda tensor: tensor[rows])
 
     def repeat(self, times: int) -> Instance:
@@ -98,6 +105,13 @@ class Instance:
             return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
 
         return replace(self._each(move), shared={name: move(value) for name, value in self.shared.items()})
+
+
+def _picked(array: Array, rows: Array) -> Array:
+    """``array[rows]``; runs that lie side by side in memory still do."""
+    if array.ndim > 1 and array.strides[0] == array.itemsize:
+        return array.T[..., rows].T
+    return array[rows]
 
 
 def _repeated(array: Array, times: int) -> Array:

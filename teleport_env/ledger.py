@@ -105,6 +105,7 @@ class Ledger:
         self._wire()
 
     def _wire(self) -> None:
+        self._like: dict[str, Any] = {"dtype": torch.float64, "device": self.accounts.device}
         self.cost, gradient, forward, hessian_vector, flops = self.accounts
         self.counts = Counts(forward, gradient, hessian_vector, flops)
         self.gradients = arrays_of(self.accounts.device).view(self.accounts[:2])
@@ -122,6 +123,12 @@ class Ledger:
 
         With a mask, per-run counts are ``(B,)`` and those outside the mask are ignored; with an index they are ``(R,)``.
         """
+        amounts = (counts.gradient, counts.forward, counts.hessian_vector, counts.flops)
+        if rows is not None and rows.dtype != torch.bool and not any(isinstance(amount, Tensor) for amount in amounts):
+            xp = arrays_of(self.accounts.device)
+            whole = torch.tensor([[counts.cost(self.gradient_flops)], *([amount] for amount in amounts)], **self._like)
+            xp.view(self.accounts)[:, xp.view(rows)] += xp.view(whole)
+            return
         self._book(self.cost, rows, counts.cost(self.gradient_flops))
         for field in fields(Counts):
             amount = getattr(counts, field.name)

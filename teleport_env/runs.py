@@ -14,17 +14,20 @@ The environments, single and vectorised, are two faces of this class.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array
 from teleport_env.groups.base import Element, map_element
 from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator, Problem
-from teleport_env.progress import SMALLEST, Progress
+from teleport_env.progress import AT, SMALLEST
 from teleport_env.random import Streams, fold_in
 from teleport_env.reading import known
 from teleport_env.searches import Search, search_from
@@ -32,6 +35,18 @@ from teleport_env.searches.base import Found, Start, Status, judged
 from teleport_env.searches.moves import moved_by, price_of_move
 from teleport_env.stepping import RATE_RANGE, Snapshot, SteppingRuns
 from teleport_env.symmetries.base import Symmetry
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Teleports of ``count`` runs that are found alike, by ``find``; ``resets_optimizer``: as `Search` has it."""
+
+    count: int
+    find: Callable[[Start], Found]
+    resets_optimizer: bool = False
+
+
+_READ = ("loss", "learning_rate", "initial_loss", "grad_norm2")  # of a run's numbers, what a search begins with
 
 
 class Runs(SteppingRuns):
@@ -112,10 +127,20 @@ class Runs(SteppingRuns):
         Args:
             which: ``(B,)`` int64: index of the search, or -1 for the runs that do nothing.
         """
-        for index, search in enumerate(self.searches):
-            rows = (which == index).nonzero().squeeze(1)
-            if len(rows):
-                self._teleport(rows, search.find, search.resets_optimizer)
+        xp, asked = self.books.xp, self.books.xp.view(which)
+        rows = xp.argwhere(asked >= 0)[:, 0]
+        if not len(rows):
+            return
+        rows = rows[xp.argsort(asked[rows], stable=True)]
+        counts = xp.bincount(asked[rows], minlength=len(self.searches)).tolist()
+        self._teleport(
+            xp.tensor(rows),
+            [
+                Asked(count, search.find, search.resets_optimizer)
+                for count, search in zip(counts, self.searches, strict=True)
+                if count
+            ],
+        )
 
     def move(self, xi: Tensor, mask: Tensor | None = None) -> None:
         """Teleport by the group element ``exp(xi)``.
@@ -132,7 +157,7 @@ class Runs(SteppingRuns):
         rows = (self.everyone if mask is None else mask).nonzero().squeeze(1)
         if len(rows):
             chosen = xi[rows].to(self.dtype)
-            self._teleport(rows, lambda start: judged(start, moved_by(start, chosen)))
+            self._teleport(rows, [Asked(len(rows), lambda start: judged(start, moved_by(start, chosen)))])
 
     def price(self, search: Search) -> float:
         """The most that a teleport by ``search`` can cost, in gradient evaluations; call after the first reset."""
@@ -147,66 +172,106 @@ class Runs(SteppingRuns):
         self.progress.status.masked_fill_(mask, int(Status.NOT_PAID))
         self.changes += 1
 
-    def _teleport(self, rows: Tensor, find: Callable[[Start], Found], resets_optimizer: bool = False) -> None:
-        everyone = len(rows) == self.count
+    def _teleport(self, rows: Tensor, parts: Sequence[Asked]) -> None:
+        """Teleport ``rows`` ``(R,)``, of which each of ``parts`` has its share, one after the other."""
+        xp, view, tensor = self.books.xp, self.books.xp.view, self.books.xp.tensor
         # Picking every row of a tensor copies it; a whole batch that teleports together is spared that.
-        index: Tensor | slice = slice(None) if everyone else rows
-        instance = self.instance if everyone else self.instance.select(rows)
-        evaluator = Evaluator(self.problem, instance, None if self.batch is None else self.batch[index])
-        source = None
-        if self._batches is not None:
-            source = partial(self._coming_batch, instance["order_key"], self.progress.steps[index])
+        everyone = len(rows) == self.count and len(parts) == 1
+        at = slice(None) if everyone else view(rows)
         # One copy of all their numbers, worked on and written back: an indexed write costs as much as the arithmetic of ten.
-        blocks = self._blocks if everyone else self._blocks.select(rows)
-        p = self.progress if everyone else Progress.of(blocks)
-        start = Start(
-            # few parameters lie column by column, in which the rounding of a sum may depend on the number of runs
-            params=self.params[index].contiguous(),
-            loss=p.loss,
-            gradient=self.gradient[index].contiguous(),
-            learning_rate=p.learning_rate,
-            symmetry=self._symmetry,
-            evaluator=evaluator,
-            streams=Streams(fold_in(self.keys[index], p.attempts)),
-            batches=source,
-            scale=p.initial_loss,
-            lowest_rate=p.base_rate / RATE_RANGE,
-            grad_norm2=p.grad_norm2,
-        )
+        floats, integers = self.books.floats[:, at], self.books.integers[:, at]
+        # few parameters lie column by column, in which the rounding of a sum may depend on the number of runs
+        params, gradient = (tensor(view(memory)[at]).contiguous() for memory in (self.params, self.gradient))
+        instance = self.instance if everyone else self.instance.select(rows)
+        batch = None if self.batch is None else self.batch[slice(None) if everyone else rows]
+        keys = fold_in(tensor(view(self.keys)[at]), tensor(integers[AT["attempts"]]))
+        lowest = floats[AT["base_rate"]] / RATE_RANGE
+        points: list[tuple[Tensor, Tensor]] = []
+        answers: list[Found] = []
+        changes = xp.empty(floats, 4, len(rows), dtype=self.dtype)
+        moved, status = (xp.empty(floats, len(rows), dtype=dtype) for dtype in (torch.bool, torch.int64))
+        end = 0
+        for part in parts:
+            here = slice(end, end + part.count)
+            end = here.stop
+            alone = instance if part.count == len(rows) else instance.part(here)
+            evaluator = Evaluator(self.problem, alone, None if batch is None else batch[here])
+            source = None
+            if self._batches is not None:
+                source = partial(self._coming_batch, alone["order_key"], tensor(integers[AT["steps"], here]))
+            loss, rate, scale, norm2 = (tensor(floats[AT[name], here]) for name in _READ)
+            start = Start(
+                params[here],
+                loss,
+                gradient[here],
+                rate,
+                self._symmetry,
+                evaluator,
+                Streams(keys[here]),
+                source,
+                scale,
+                tensor(lowest[here]),
+                norm2,
+            )
+            with self.quiet():
+                found = part.find(start)
+            self.ledger.charge(None if everyone else rows[here], evaluator.counts)
+            points.append((found.params, found.gradient))
+            answers.append(found)
+            norm2 = row_dot(found.gradient, found.gradient) if found.grad_norm2 is None else found.grad_norm2
+            for target, new in zip(changes, (found.loss, norm2, found.loss_change, found.rate_factor), strict=True):
+                target[here] = view(new)
+            moved[here], status[here] = view(found.moved), view(found.status)
+        for memory, places in zip((self.params, self.gradient), zip(*points, strict=True), strict=True):
+            view(memory)[at] = view(places[0] if len(places) == 1 else torch.cat(places))
         with self.quiet():
-            found = find(start)
-        self.ledger.charge(None if everyone else rows, evaluator.counts)
-        moved, norm2 = found.moved, found.grad_norm2
-        if norm2 is None:
-            norm2 = row_dot(found.gradient, found.gradient)
-        some_stay = not bool(moved.all())
-        self.params[index] = found.params
-        self.gradient[index] = found.gradient
-        # clamped, so that the logarithm of a zero gradient on either side is finite
-        after, before = (squares.clamp_min(SMALLEST[self.dtype]) for squares in (norm2, p.grad_norm2))
-        gain = torch.log10(after / before)
-        if not bool(torch.isfinite(gain.sum())):  # the quotient is out of range
-            gain = torch.where(torch.isfinite(gain), gain, torch.log10(after) - torch.log10(before))
-        p.teleport_gain.copy_(gain.masked_fill_(~moved, 0.0) if some_stay else gain)
-        p.loss.copy_(found.loss)
-        p.grad_norm2.copy_(norm2)
-        low, high = p.base_rate / RATE_RANGE, p.base_rate * RATE_RANGE
-        p.learning_rate.mul_(found.rate_factor).clamp_(low, high)
-        p.attempts += 1
-        p.teleports += moved
-        p.status.copy_(found.status)
-        p.loss_change.copy_(found.loss_change)
-        for stale in (p.since_teleport, p.cosine, p.curvature, p.alignment):  # they speak of the place the run has left
-            stale.masked_fill_(moved, 0)
-        with self.quiet():
-            self.books.derive(self.books.xp.view(blocks.floats))
+            self._book_teleports(floats, integers, changes, moved, status)
         if not everyone:
-            self._blocks.put(rows, blocks)
+            self.books.floats[:, at], self.books.integers[:, at] = floats, integers
         self.changes += 1
-        if self.data_element is not None and found.element is not None:
-            self._move_data(found.element, rows, moved)
-        if resets_optimizer or self.on_teleport == "reset":
-            self._reset_optimizer(rows[moved])
+        end = 0
+        for part, found in zip(parts, answers, strict=True):
+            here = slice(end, end + part.count)
+            end = here.stop
+            if self.data_element is not None and found.element is not None:
+                self._move_data(found.element, rows[here], found.moved)
+            if part.resets_optimizer or self.on_teleport == "reset":
+                self._reset_optimizer(rows[here][found.moved])
+
+    def _book_teleports(self, floats: Array, integers: Array, changes: Array, moved: Array, status: Array) -> None:
+        """Write down what became of ``R`` runs that teleported.
+
+        Args:
+            floats: ``(len(FLOATS), R)``, their numbers.
+            integers: ``(len(INTEGERS), R)``.
+            changes: ``(4, R)``: loss and squared gradient norm where they are now, the loss's change, the rate's factor.
+            moved: ``(R,)`` bool.
+            status: ``(R,)`` of `Status`.
+        """
+        xp = self.books.xp
+        loss, norm2, change, factor = changes
+        # clamped, so that the logarithm of a zero gradient on either side is finite
+        smallest = SMALLEST[self.dtype]
+        after, before = xp.at_least(norm2, smallest), xp.at_least(floats[AT["grad_norm2"]], smallest)
+        gain = self._log10(after / before)
+        if not bool(abs(gain.sum()) < math.inf):  # the quotient is out of range
+            gain = xp.where(abs(gain) < math.inf, gain, self._log10(after) - self._log10(before))
+        floats[AT["teleport_gain"]] = xp.where(moved, gain, 0.0)
+        floats[AT["loss"]], floats[AT["grad_norm2"]], floats[AT["loss_change"]] = loss, norm2, change
+        base = floats[AT["base_rate"]]
+        rate = xp.at_least(floats[AT["learning_rate"]] * factor, base / RATE_RANGE)
+        floats[AT["learning_rate"]] = xp.at_most(rate, base * RATE_RANGE)
+        integers[AT["attempts"]] += 1
+        integers[AT["teleports"]] += moved
+        integers[AT["status"]] = status
+        for name in ("cosine", "curvature", "alignment"):  # they speak of the place the run has left
+            floats[AT[name]][moved] = 0.0
+        integers[AT["since_teleport"]][moved] = 0
+        self.books.derive(floats)
+
+    def _log10(self, values: Array) -> Array:
+        # torch's, whose last bit may be another than NumPy's
+        return self.books.xp.view(torch.log10(self.books.xp.tensor(values)))
 
     def _coming_batch(self, keys: Tensor, steps: Tensor, offset: int) -> Tensor:
         """The mini-batch ``(R, n)`` that runs at ``steps`` meet so many steps later."""

@@ -75,7 +75,7 @@ class CoordinateChange(Symmetry):
         if dimension > 2:
             self.move_flops = (6.0 if self.linear else 2.0) * dimension**2
             self.gradient_flops = 2.0 / 3.0 * dimension**3 + 6.0 * dimension**2 if self.linear else 0.0
-        if self.group == usual:
+        if self.group == usual and type(self).act is CoordinateChange.act:
             flops = self.move_flops - 2.0 * dimension**2 if dimension > 2 else 0.0
             self.sphere = Sphere(forward, backward, dimension, flops, slope, on_arrays)
         if self.linear:

@@ -1,7 +1,7 @@
 """Ascent over rotations, in the coordinates that they turn.
 
-The coordinates walk and the parameters follow, as arrays: what a step costs is calls on a few numbers per run. Loss and
-gradient are evaluated where a step ends, as on any trail of points, and at the same price.
+Loss and gradient are evaluated where a step ends, as on any trail of points and at the same price. All else is elementwise
+work on a few numbers per run, and so done on arrays.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from teleport_env.symmetries.base import Sphere
 
 
 @dataclass
-class Turned:
-    """Where ``R`` runs are, ``(R, n)`` each: coordinates, parameters, and the loss's gradient there."""
+class Point:
+    """Where ``R`` runs are: parameters and the loss's gradient there, ``(R, n)`` each."""
 
-    u: Array
     params: Array
     gradient: Array
 
 
 class TurningTrail(Trail):
-    """A trail of points on spheres. A direction is an array ``(R, d)``, see `Turning`."""
+    """A trail of points on spheres. A direction is where it begins, in coordinates, and what `Turning.direction` says."""
 
     def __init__(self, start: Start, sphere: Sphere) -> None:
         super().__init__(start)
@@ -44,48 +43,41 @@ class TurningTrail(Trail):
 
     def begin(self) -> Place:
         start, view = self._start, self._m.view
-        params, gradient = view(start.params.detach()), view(start.gradient.detach())
-        return self._place(Turned(self._turning.coordinates(params), params, gradient), self._loss)
+        return self._place(Point(view(start.params.detach()), view(start.gradient.detach())), self._loss)
 
-    def _place(self, at: Turned, loss: Array) -> Place:
-        m = self._m
-        norm2 = self._number(row_dots(m, at.gradient, at.gradient))
+    def _place(self, at: Point, loss: Array) -> Place:
+        norm2 = self._number(row_dots(self._m, at.gradient, at.gradient))
         # sums are finite only if all their terms are
-        total = abs(self._number(at.params.sum(1)) + loss)
-        return Place(at, loss, norm2, (total < math.inf) & (norm2 < math.inf))
+        total = self._number(at.params.sum(1) + at.gradient.sum(1)) + loss
+        return Place(at, loss, norm2, abs(total) < math.inf)
 
-    def direction(self, place: Place, derivative: str, relative: bool) -> Array:
+    def direction(self, place: Place, derivative: str, relative: bool) -> tuple[Array, Array]:
         self._start.evaluator.charge(self._direction_price)
-        at: Turned = place.state
+        at: Point = place.state
         with torch.no_grad():
-            return self._turning.direction(at.u, at.params, at.gradient)
+            u = self._turning.coordinates(at.params)
+            return u, self._turning.direction(u, at.params, at.gradient)
 
-    def length(self, direction: Array) -> Array:
-        if direction.shape[1] == 1:
-            return self._number(abs(direction[:, 0]))
-        return self._number(vector_length(self._m, direction))
+    def length(self, direction: tuple[Array, Array]) -> Array:
+        angles = direction[1]
+        return self._number(abs(angles[:, 0]) if angles.shape[1] == 1 else vector_length(self._m, angles))
 
-    def along(self, place: Place, direction: Array, factor: Array, retract: bool) -> Place:
+    def along(self, place: Place, direction: tuple[Array, Array], factor: Array, retract: bool) -> Place:
         m, start = self._m, self._start
         start.evaluator.charge(self._along_price)
-        by = m.view(self._xp.tensor(factor))[:, None]
-        angles = direction * by
+        angles = direction[1] * m.view(self._xp.tensor(factor))[:, None]
         usable = abs(angles.sum(1)) < math.inf
         if not bool(usable.all()):  # sine and cosine need not see what is not finite
             angles = m.where(usable[:, None], angles, 0.0)
         with torch.no_grad():
-            u = self._turning.turned(place.state.u, angles)
-            params = self._turning.back(u)
+            params = self._turning.back(self._turning.turned(direction[0], angles))
             loss, gradient = start.evaluator.loss_and_gradient(m.tensor(params))
-        return self._place(Turned(u, params, m.view(gradient)), self._xp.view(loss))
+        return self._place(Point(params, m.view(gradient)), self._xp.view(loss))
 
     def _choose(self, mask: Array, chosen: Place, other: Place) -> Any:
-        m = self._m
+        m, a, b = self._m, chosen.state, other.state
         rows = m.view(self._xp.tensor(mask))[:, None]
-        a, b = chosen.state, other.state
-        return Turned(
-            *(m.where(rows, one, two) for one, two in ((a.u, b.u), (a.params, b.params), (a.gradient, b.gradient)))
-        )
+        return Point(m.where(rows, a.params, b.params), m.where(rows, a.gradient, b.gradient))
 
     def end(self, place: Place) -> Candidate:
         at, tensor = place.state, self._m.tensor
