@@ -235,12 +235,14 @@ class Sweeps:
         """The element of every pair and its inverse; charged `flops`; moves ``vector`` ``(R, P)`` there in place."""
         groups = symmetry.group.factors
         # views: moving one pair moves what its neighbours see
-        pairs = symmetry.pairs(vector, start.instance)
+        views = [] if symmetry.gathered else symmetry.pairs(vector, start.instance)
         found: list[tuple[Tensor, Tensor] | None] = [None] * len(groups)
         for sweep in range(self.count_of(len(groups))):
             start.evaluator.charge(Counts(flops=self._flops(symmetry, sweep)))
-            for index, (group, pair) in enumerate(zip(groups, pairs, strict=True)):
+            for index, group in enumerate(groups):
+                pair = symmetry.pair_at(index, vector, start.instance) if symmetry.gathered else views[index]
                 found[index] = self._improve(group, pair, found[index])
+                symmetry.put_pair(index, pair, vector)
         return [entry for entry in found if entry is not None]
 
     def _improve(self, group: Group, pair: Pair, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:

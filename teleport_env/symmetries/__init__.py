@@ -3,6 +3,7 @@
 from teleport_env.symmetries.activations import Activation, activation, activation_names
 from teleport_env.symmetries.base import Pair, Shortcut, Sphere, Symmetry
 from teleport_env.symmetries.coordinate_change import CoordinateChange, rotation_between
+from teleport_env.symmetries.coupled import CoupledLinear, CoupledPermutation, CoupledScaling, Coupling
 from teleport_env.symmetries.hidden_units import CachedActivations, FirstOrder, HiddenUnits
 from teleport_env.symmetries.input_transform import InputTransform
 from teleport_env.symmetries.networks import FeedForward, Layers, product
@@ -19,6 +20,10 @@ __all__ = [
     "Activation",
     "CachedActivations",
     "CoordinateChange",
+    "CoupledLinear",
+    "CoupledPermutation",
+    "CoupledScaling",
+    "Coupling",
     "FeedForward",
     "FirstOrder",
     "HiddenUnits",

@@ -117,6 +117,7 @@ class Symmetry(ABC):
         shortcut: What searches may walk on in place of all weights; None: nothing.
         layers: Layout of the parameters, for actions on a chain of layers; else None.
         examples: How many examples the current data have at most, where the symmetry knows it.
+        gathered: Whether `pairs` are copies, which `put_pair` writes back, and not views.
         direction_exact: False where `ascent_direction` is an approximation although the loss is kept: where exactness
             matters, differentiate through the loss instead.
     """
@@ -139,6 +140,7 @@ class Symmetry(ABC):
     shortcut: Shortcut | None = None
     layers: Layers | None = None
     examples: int | None = None
+    gathered: bool = False
 
     @property
     def carries(self) -> bool:
@@ -190,9 +192,17 @@ class Symmetry(ABC):
     def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
         """The pairs of matrices, lowest first, that a linear action moves, as views of ``vector`` ``(B, P)``.
 
-        ``vector`` is the parameters or their gradient. An empty list where the action is not one on pairs.
+        ``vector`` is the parameters or their gradient. An empty list where the action is not one on pairs. A symmetry that
+        is `gathered` gives copies, and has `pair_at` and `put_pair`.
         """
         return []
+
+    def pair_at(self, index: int, vector: Tensor, instance: Instance) -> Pair:
+        """The pair of that number, as `pairs` has it."""
+        return self.pairs(vector, instance)[index]
+
+    def put_pair(self, index: int, pair: Pair, vector: Tensor) -> None:  # noqa: B027 (most are views)
+        """Write a pair that was changed back into ``vector`` ``(B, P)``; of views nothing is left to do."""
 
     def optimal_element(self, objective: str, params: Tensor, instance: Instance) -> Element:
         """The element that moves ``params`` ``(B, P)`` to the best point of the level set.

@@ -65,10 +65,12 @@ class PairSymmetry(Symmetry):
     """
 
     layers: Layers
+    widths: tuple[int, ...]  # of the hidden spaces, one a factor of the group
     linear = True
 
     def __init__(self, layers: Layers, name: str, factor: Callable[[int], Group]) -> None:
         self.layers = layers
+        self.widths = layers.hidden
         self.name = name
         self.group = hidden_group(layers, [factor(width) for width in layers.hidden])
 
@@ -84,13 +86,13 @@ class PairSymmetry(Symmetry):
 
     def act(self, g: Element, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """``W_l -> g_l W_l g_(l-1)^-1``; where a factor has no inverse, the matrices above it are NaN in that row."""
-        parts = parts_of(g, len(self.layers.hidden))
+        parts = parts_of(g, len(self.widths))
         inverses = parts_of(self.group.inverse(g), len(parts))
         return self._multiply(parts, inverses, params)
 
     def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:
         """``G_l -> g_l^-T G_l g_(l-1)^T``: the same action, by the inverse transpose."""
-        parts = [self._transpose(part) for part in parts_of(g, len(self.layers.hidden))]
+        parts = [self._transpose(part) for part in parts_of(g, len(self.widths))]
         inverses = parts_of(self.group.inverse(g), len(parts))
         return self._multiply([self._transpose(part) for part in inverses], parts, gradient)
 
@@ -155,7 +157,7 @@ class LinearPairs(PairSymmetry):
         self.direction_flops = self.move_flops - sum(2.0 * width**3 for width in layers.hidden)
 
     def work_price(self, gradient_flops: float) -> float:
-        return small_matrices_price(min(self.layers.hidden))
+        return small_matrices_price(min(self.widths))
 
     def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """``2 (G_U' G_U - G_V G_V')`` a pair, row by row, one after the other: ``(B, group.dim)``.

@@ -136,8 +136,8 @@ class ScalingSymmetry(PairSymmetry):
 
     def _factors(self, g: Element) -> tuple[Tensor, Tensor]:
         """The factors of all units side by side ``(B, K)`` and their reciprocals, NaN in rows without an inverse."""
-        together = torch.cat(parts_of(g, len(self.layers.hidden)), dim=1)
-        return together, PositiveScaling(sum(self.layers.hidden)).inverse(together)
+        together = torch.cat(parts_of(g, len(self.widths)), dim=1)
+        return together, PositiveScaling(sum(self.widths)).inverse(together)
 
     def _scale(self, rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
         """Every unit's row times ``rows`` and its column times ``columns``, ``(B, K)``."""

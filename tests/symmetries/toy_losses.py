@@ -13,6 +13,10 @@ from teleport_env.instances import Batch, Instance
 from teleport_env.random import Streams
 from teleport_env.symmetries import (
     CoordinateChange,
+    CoupledLinear,
+    CoupledPermutation,
+    CoupledScaling,
+    Coupling,
     FeedForward,
     HiddenUnits,
     InputTransform,
@@ -145,6 +149,24 @@ def _permutation(net: FeedForward) -> PermutationSymmetry:
     return PermutationSymmetry(net.layers)
 
 
+def couplings_of(layers: Layers) -> list[Coupling]:
+    """The hidden spaces of a chain, as places in its vector."""
+    places = layers.weights(torch.arange(layers.num_params)[None])
+    return [Coupling(places[i][0], places[i + 1][0][:, :width]) for i, width in enumerate(layers.hidden)]
+
+
+def _coupled_linear(net: FeedForward) -> CoupledLinear:
+    return CoupledLinear(couplings_of(net.layers))
+
+
+def _coupled_scaling(net: FeedForward) -> CoupledScaling:
+    return CoupledScaling(couplings_of(net.layers))
+
+
+def _coupled_permutation(net: FeedForward) -> CoupledPermutation:
+    return CoupledPermutation(couplings_of(net.layers))
+
+
 def toys() -> dict[str, Toy]:
     """Every symmetry where it is exact, with and without biases, one pair and several, batches up to the largest."""
     every = {
@@ -161,6 +183,9 @@ def toys() -> dict[str, Toy]:
             "scaling, leaky ReLU" + mark: network_toy(_scaling, network((3, 4, 6, 2), "leaky_relu", bias), 8),
             "scaling, ReLU" + mark: network_toy(_scaling, network((3, 8, 2), "relu", bias), 8),
             "permutation, tanh" + mark: network_toy(_permutation, network((3, 4, 6, 2), "tanh", bias), 8),
+            "coupled linear" + mark: network_toy(_coupled_linear, network((3, 4, 2, 5, 3), bias=bias), 6),
+            "coupled scaling" + mark: network_toy(_coupled_scaling, network((3, 4, 6, 2), "leaky_relu", bias), 8),
+            "coupled permutation" + mark: network_toy(_coupled_permutation, network((3, 4, 6, 2), "tanh", bias), 8),
             "input transform" + mark: input_toy(bias),
         }
         for name in ("leaky_relu", "tanh", "sigmoid", "asinh", "identity"):

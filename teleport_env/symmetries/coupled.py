@@ -1,0 +1,211 @@
+"""Scalings, permutations and invertible matrices on hidden spaces whose weights lie anywhere in the vector of parameters.
+
+In a chain of layers the weights below and above a hidden space are two matrices side by side. In other networks they are
+spread: a residual stream is written by several layers and read by several others, a convolution is read by a linear layer
+after flattening, so that each channel has many columns there. All of that is one form, `Coupling`: two matrices gathered
+from the vector, ``lower`` ``(k, m)``, one row per unit, and ``upper`` ``(p, k)``, one column per unit. The group moves
+``lower`` by ``g`` from the left and ``upper`` by ``g^-1`` from the right, as it does on a chain, so that everything that
+searches ask of pairs (`teleport_env.symmetries.pairs`) holds here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from teleport_env.groups import GL, Permutations, PositiveScaling, Product
+from teleport_env.groups.base import Group
+from teleport_env.instances import Instance
+from teleport_env.reading import refuse
+from teleport_env.symmetries.base import Pair
+from teleport_env.symmetries.pairs import LinearPairs, PairSymmetry, PermutationSymmetry
+from teleport_env.symmetries.positive_scaling import ScalingSymmetry
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """Where the weights of one hidden space of ``k`` units lie in a flat vector of parameters.
+
+    Attributes:
+        lower: ``(k, m)`` int64, what writes the units, one row per unit; biases belong to it.
+        upper: ``(p, k)`` int64, what reads them, one column per unit.
+        name: What the units are called in reports.
+
+    Raises:
+        ValueError: The two have no axis ``k`` in common, or are no indices.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for what, indices in (("lower", self.lower), ("upper", self.upper)):
+            if indices.dtype != torch.int64 or indices.ndim != 2 or indices.numel() == 0 or int(indices.min()) < 0:
+                refuse(f"{what} of the coupling {self.name!r}", "a matrix of indices, int64 and not negative", indices)
+        if len(self.lower) != self.upper.shape[1]:
+            raise ValueError(
+                f"the coupling {self.name!r} has {len(self.lower)} rows below and {self.upper.shape[1]} columns above; "
+                "both are the number of its units"
+            )
+
+    @property
+    def width(self) -> int:
+        """``k``."""
+        return len(self.lower)
+
+    @property
+    def size(self) -> int:
+        """Number of weights that move."""
+        return self.lower.numel() + self.upper.numel()
+
+    @property
+    def disjoint(self) -> bool:
+        """Whether no weight occurs twice: a layer that reads and writes the same units is moved from both sides."""
+        places = torch.cat([self.lower.flatten(), self.upper.flatten()])
+        return len(places.unique()) == len(places)
+
+
+class CoupledPairs(PairSymmetry):
+    """What the three groups have in common.
+
+    Args:
+        couplings: The hidden spaces, one factor of the group each.
+        name: What a user types for ``symmetry=``.
+        factor: Makes the group that acts on a hidden space of a given width.
+
+    Raises:
+        ValueError: There is no coupling.
+    """
+
+    gathered = True
+
+    def __init__(self, couplings: Sequence[Coupling], name: str, factor: Callable[[int], Group]) -> None:
+        if not couplings:
+            raise ValueError("a symmetry needs at least one coupling, a hidden space for a group to act on")
+        self.couplings = tuple(couplings)
+        self.widths = tuple(coupling.width for coupling in couplings)
+        self.name = name
+        self.group = Product(*map(factor, self.widths))
+        self._size = sum(coupling.size for coupling in couplings)
+
+    def _multiply(self, lefts: Sequence[Tensor], rights: Sequence[Tensor], vector: Tensor) -> Tensor:
+        out = vector.clone(memory_format=torch.contiguous_format)
+        for coupling, left, right in zip(self.couplings, lefts, rights, strict=True):
+            _put(out, coupling.lower, self._left(left, _take(out, coupling.lower)))
+            _put(out, coupling.upper, self._right(_take(out, coupling.upper), right))
+        return out
+
+    def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
+        """Copies (`Symmetry.gathered`)."""
+        return [self.pair_at(index, vector, instance) for index in range(len(self.couplings))]
+
+    def pair_at(self, index: int, vector: Tensor, instance: Instance) -> Pair:
+        coupling = self.couplings[index]
+        return Pair(_take(vector, coupling.lower), _take(vector, coupling.upper))
+
+    def put_pair(self, index: int, pair: Pair, vector: Tensor) -> None:
+        _put(vector, self.couplings[index].lower, pair.lower)
+        _put(vector, self.couplings[index].upper, pair.upper)
+
+
+def _take(vector: Tensor, places: Tensor) -> Tensor:
+    """``(B, *places.shape)``."""
+    taken = vector.index_select(1, places.flatten().to(vector.device))
+    return taken.view(len(vector), *places.shape)
+
+
+def _put(vector: Tensor, places: Tensor, values: Tensor) -> None:
+    vector.index_copy_(1, places.flatten().to(vector.device), values.flatten(1))
+
+
+def _require_disjoint(couplings: Sequence[Coupling], group: str) -> None:
+    for coupling in couplings:
+        if not coupling.disjoint:
+            raise ValueError(
+                f"the coupling {coupling.name!r} reads and writes its units by the same weights, for which {group} knows no "
+                "pair of matrices; leave it out, or permute"
+            )
+
+
+class CoupledScaling(CoupledPairs, ScalingSymmetry):
+    """`ScalingSymmetry` on couplings: one positive factor per unit.
+
+    Raises:
+        ValueError: There is no coupling, or one has a weight twice.
+    """
+
+    shortcut = None  # type: ignore[assignment]  # walks need the matrices of a chain
+
+    def __init__(self, couplings: Sequence[Coupling], name: str = "scaling") -> None:
+        _require_disjoint(couplings, "scaling")
+        CoupledPairs.__init__(self, couplings, name, PositiveScaling)
+        self._activated = True
+        self.move_flops = self.gradient_flops = 9.0 * self._size + 54.0 * sum(self.widths) + 160.0
+        self.direction_flops = 4.0 * self._size
+        self._slots: list[Tensor] = []
+
+    def _scale(self, rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
+        """Every weight times the factors of its units, two as a rule: one that it writes and one that it reads."""
+        if not self._slots or self._slots[0].shape[0] != vector.shape[1]:
+            self._slots = self._places(vector.shape[1])
+        factors = torch.cat([torch.ones_like(rows[:, :1]), rows, columns], dim=1)
+        out = vector
+        for slot in self._slots:
+            out = out * factors.index_select(1, slot.to(vector.device))
+        return out
+
+    @torch.inference_mode(False)
+    def _places(self, num_params: int) -> list[Tensor]:
+        """For every weight, which of ``(1, rows, columns)`` it is multiplied by, as often as a weight occurs."""
+        total = sum(self.widths)
+        slots: list[Tensor] = []
+        used = torch.zeros(num_params, dtype=torch.int64)
+        first = 1
+        for coupling in self.couplings:
+            unit = torch.arange(first, first + coupling.width)
+            for places, factor in ((coupling.lower, unit[:, None]), (coupling.upper, total + unit[None, :])):
+                where, which = places.flatten(), factor.expand(places.shape).flatten()
+                for number in range(int(used[where].max()) + 1):
+                    if number == len(slots):
+                        slots.append(torch.zeros(num_params, dtype=torch.int64))
+                    here = used[where] == number
+                    slots[number][where[here]] = which[here]
+                used[where] += 1
+            first += coupling.width
+        return slots
+
+
+class CoupledLinear(CoupledPairs, LinearPairs):
+    """`LinearPairs` on couplings: one invertible matrix per hidden space.
+
+    Raises:
+        ValueError: There is no coupling, or one has a weight twice.
+    """
+
+    def __init__(self, couplings: Sequence[Coupling], name: str = "general_linear") -> None:
+        _require_disjoint(couplings, "the general linear group")
+        CoupledPairs.__init__(self, couplings, name, GL)
+        products = [2.0 * c.width**2 * (c.lower.shape[1] + c.upper.shape[0]) for c in couplings]
+        self.direction_flops = sum(products)
+        self.move_flops = self.gradient_flops = sum(products) + sum(2.0 * width**3 for width in self.widths)
+
+
+class CoupledPermutation(CoupledPairs, PermutationSymmetry):
+    """`PermutationSymmetry` on couplings: one permutation per hidden space.
+
+    Raises:
+        ValueError: There is no coupling.
+    """
+
+    def __init__(self, couplings: Sequence[Coupling], name: str = "permutation") -> None:
+        CoupledPairs.__init__(self, couplings, name, Permutations)
+        self._activated = True
+        self.move_flops = 12.0 * self._size + 75.0 * sum(self.widths)
+        self.gradient_flops = 1.5 * self.move_flops
+
+    def pairs(self, vector: Tensor, instance: Instance) -> list[Pair]:
+        return PermutationSymmetry.pairs(self, vector, instance)
