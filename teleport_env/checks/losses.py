@@ -86,6 +86,32 @@ def check_gradient(checks: Checks, problem: Problem, instance: Instance, batch: 
     checks.passed.append("gradient: rows are independent")
 
 
+def check_kernels(checks: Checks, problem: Problem, instance: Instance, batch: Batch) -> None:
+    """What the package's kernels compute against the torch code that they stand for; nothing where there are none."""
+    found = {what: getattr(getattr(problem, what), "plain", None) for what in ("loss", "loss_and_gradient")}
+    if not any(found.values()):
+        return
+    nearby = generic_point(problem, instance, batch)
+    for name, point in {"the start": instance.start, "a point nearby": nearby}.items():
+        for what, plain in found.items():
+            if plain is None:
+                continue
+            with torch.no_grad():
+                got, wanted = getattr(problem, what)(point, instance, batch), plain(problem, point, instance, batch)
+            pairs = [(got, wanted)] if what == "loss" else list(zip(got, wanted, strict=True))
+            for value, expected in pairs:
+                value, expected = value.reshape(len(value), -1), expected.reshape(len(expected), -1)
+                off = (value - expected).abs().amax(dim=1) / expected.abs().amax(dim=1).clamp_min(1e-300)
+                row = int(off.nan_to_num(math.inf).argmax())
+                checks.require(
+                    (off <= 1e-11).all(),  # false for NaN
+                    f"the kernel of {what} and the torch code that it stands for differ by {float(off[row]):.3g} of the "
+                    f"largest entry in row {row} at {name}",
+                    "Correct one of the two, or leave the decorator `compiled` away",
+                )
+    checks.passed.append("kernels: they agree with the torch code")
+
+
 def _compare_with_differences(
     checks: Checks, problem: Problem, point: Tensor, loss: Tensor, gradient: Tensor, instance: Instance, batch: Batch
 ) -> None:

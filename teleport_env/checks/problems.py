@@ -12,7 +12,7 @@ from torch import Tensor
 
 from teleport_env.checks.actions import check_symmetry
 from teleport_env.checks.cases import batch_at, ids_of, problem_of, streams_of, tensors_of
-from teleport_env.checks.losses import check_float32, check_gradient, check_loss, check_minimum
+from teleport_env.checks.losses import check_float32, check_gradient, check_kernels, check_loss, check_minimum
 from teleport_env.checks.report import Checks, Report, identical
 from teleport_env.envs import TeleportEnv, TeleportVectorEnv
 from teleport_env.envs.settings import Settings
@@ -55,6 +55,7 @@ def check_problem(problem: str | Problem, count: int = 5) -> Report:
     batch = _check_mini_batches(checks, problem, instance)
     check_loss(checks, problem, instance, batch)
     check_gradient(checks, problem, instance, batch)
+    check_kernels(checks, problem, instance, batch)
     check_float32(checks, problem, instance, batch)
     check_minimum(checks, problem, instance, batch)
     _check_measurements(checks, problem, instance)

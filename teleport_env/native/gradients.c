@@ -5,9 +5,12 @@ loss of None and a gradient of True are made anew, the gradient in the layout of
 The result is None, and nothing is written, where the kernels do not serve. */
 #include "tensors.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 typedef struct {
     Array params, gradient, loss, data[2];
-    PyObject *loss_given, *gradient_given;
+    PyObject *loss_given, *gradient_given, *loss_out, *gradient_out;
 } Call;
 
 /* Whether everything is a tensor that a kernel can read, each with a row per run; raises if arguments are missing. */
@@ -30,26 +33,33 @@ static int begin(Call *call, const char *name, PyObject *const *args, Py_ssize_t
 
 static PyObject *refuse(void) { return PyErr_Occurred() ? NULL : Py_NewRef(Py_None); }
 
-/* Evaluates and hands over the results. */
-static PyObject *end(Call *call, GradientKernel *kernel, PyObject *wanted) {
+/* Memory for the results, NULL with an exception; `results` hands them over. */
+static int make_room(Call *call, PyObject *wanted) {
     const Array *params = &call->params;
     const int64_t runs = params->shape[0], entries = params->shape[1];
     const int columns = params->stride[0] < params->stride[1] && runs > 1;
-    PyObject *loss = call->loss_given ? Py_NewRef(call->loss_given) : new_tensor(runs, 0, 0, &call->loss), *gradient = NULL;
-    if (!loss) return NULL;
-    if (wanted != Py_False) {
-        gradient = call->gradient_given ? Py_NewRef(call->gradient_given) : new_tensor(runs, entries, columns, &call->gradient);
-        if (!gradient) {
-            Py_DECREF(loss);
-            return NULL;
-        }
-    }
-    kernel(params, call->data, call->loss.data, gradient ? &call->gradient : NULL);
-    if (!gradient) return loss;
-    PyObject *both = PyTuple_Pack(2, loss, gradient);
-    Py_DECREF(loss);
-    Py_DECREF(gradient);
+    call->gradient_out = NULL;
+    call->loss_out = call->loss_given ? Py_NewRef(call->loss_given) : new_tensor(runs, 0, 0, &call->loss);
+    if (!call->loss_out || wanted == Py_False) return call->loss_out != NULL;
+    call->gradient_out = call->gradient_given ? Py_NewRef(call->gradient_given) : new_tensor(runs, entries, columns, &call->gradient);
+    if (!call->gradient_out) Py_CLEAR(call->loss_out);
+    return call->gradient_out != NULL;
+}
+
+static const Array *gradient_of(const Call *call) { return call->gradient_out ? &call->gradient : NULL; }
+
+static PyObject *results(Call *call) {
+    if (!call->gradient_out) return call->loss_out;
+    PyObject *both = PyTuple_Pack(2, call->loss_out, call->gradient_out);
+    Py_DECREF(call->loss_out);
+    Py_DECREF(call->gradient_out);
     return both;
+}
+
+static PyObject *end(Call *call, GradientKernel *kernel, PyObject *wanted) {
+    if (!make_room(call, wanted)) return NULL;
+    kernel(&call->params, call->data, call->loss.data, gradient_of(call));
+    return results(call);
 }
 
 static int is_matrix(const Array *array, int64_t columns) { return array->ndim == 2 && array->shape[1] == columns; }
@@ -89,10 +99,79 @@ static PyObject *quadratic(PyObject *module, PyObject *const *args, Py_ssize_t c
     return end(&call, chosen->quadratic, args[2]);
 }
 
+/* -- networks ------------------------------------------------------------------------------------------------------ */
+
+/* A network from what Python packed: int64 bias and widths, then slope and scale; 0 with an exception. */
+static int read_network(PyObject *packed, Network *net) {
+    char *bytes;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(packed, &bytes, &length) < 0) return 0;
+    const Py_ssize_t word = sizeof(int64_t), layers = length / word - 4;
+    if (length % word || layers < 1 || layers > MOST_LAYERS) {
+        PyErr_Format(PyExc_ValueError, "a network has 1 to %d layers, packed as bias, widths, slope, scale", MOST_LAYERS);
+        return 0;
+    }
+    *net = (Network){.layers = layers};
+    memcpy(&net->bias, bytes, word);
+    memcpy(net->widths, bytes + word, (size_t)(layers + 1) * word);
+    memcpy(&net->slope, bytes + (layers + 2) * word, word);
+    memcpy(&net->scale, bytes + (layers + 3) * word, word);
+    for (int64_t l = 0; l <= layers; l++) {
+        if (net->widths[l] < 1 || net->widths[l] > WIDEST || net->bias < 0 || net->bias > 1) {
+            PyErr_Format(PyExc_ValueError, "a width must lie between 1 and %d, and the bias must be 0 or 1", WIDEST);
+            return 0;
+        }
+        if (net->widths[l] > net->widest) net->widest = net->widths[l];
+        if (l) net->parameters += net->widths[l] * (net->widths[l - 1] + net->bias);
+    }
+    return 1;
+}
+
+/* Numbers that a tile of runs needs. */
+static int64_t network_memory(const Network *net) {
+    int64_t vectors = net->parameters + 2 * net->widest * net->samples;
+    for (int64_t l = 0; l <= net->layers; l++) vectors += net->widths[l] * net->samples;
+    return vectors * LANES;
+}
+
+/* Whether data is (B, width, samples), each run's in one piece. */
+static int is_data(const Array *array, int64_t width, int64_t samples) {
+    return array->ndim == 3 && array->shape[1] == width && array->shape[2] == samples && (samples == 1 || array->stride[2] == 1) &&
+           (width == 1 || array->stride[1] == samples);
+}
+
+static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    static double *memory = NULL; /* kept from call to call; the interpreter's lock guards it */
+    static int64_t room = 0;
+    Network net;
+    Call call;
+    if (!arguments("network", count, 6) || !read_network(args[3], &net)) return NULL;
+    const Array *targets = &call.data[0], *inputs = args[4] == Py_None ? NULL : &call.data[1];
+    PyObject *const tensors[] = {args[0], args[1], args[2], args[5], args[inputs ? 4 : 5]};
+    if (!begin(&call, "network", tensors, 5, 2) || call.params.shape[1] != net.parameters || targets->ndim != 3) return refuse();
+    net.samples = targets->shape[2];
+    if (net.samples < 1 || !is_data(targets, net.widths[net.layers], net.samples) ||
+        (inputs ? !is_data(inputs, net.widths[0], net.samples) : net.samples != net.widths[0] || net.bias))
+        return refuse();
+    const int64_t needed = network_memory(&net);
+    if (needed > room) {
+        free(memory);
+        room = 0;
+        if (!(memory = malloc((size_t)(needed + LANES) * sizeof(double)))) return PyErr_NoMemory();
+        room = needed;
+    }
+    const uintptr_t vector = LANES * sizeof(double);
+    if (!make_room(&call, args[2])) return NULL;
+    chosen->network(&net, &call.params, inputs, targets, call.loss.data, gradient_of(&call),
+                    (double *)(((uintptr_t)memory + vector - 1) / vector * vector));
+    return results(&call);
+}
+
 PyMethodDef gradient_methods[] = {
     METHOD(rosenbrock, "rosenbrock(params, loss, gradient, curvature)"),
     METHOD(ellipse, "ellipse(params, loss, gradient, curvatures)"),
     METHOD(booth, "booth(params, loss, gradient, map, offset)"),
     METHOD(quadratic, "quadratic(params, loss, gradient, matrix)"),
+    METHOD(network, "network(params, loss, gradient, packed, inputs or None, targets)"),
     {NULL, NULL, 0, NULL},
 };

@@ -31,6 +31,21 @@ typedef struct {
 /* Writes loss (B,) and gradient (B, P) at params (B, P), from a problem's own data; gradient NULL: the loss alone. */
 typedef void GradientKernel(const Array *params, const Array *data, double *loss, const Array *gradient);
 
+/* A feed-forward network with a squared error, scale / 2 times the sum of squares. */
+#define LANES 8 /* runs worked through together */
+#define MOST_LAYERS 16
+#define WIDEST 1024
+typedef struct {
+    int64_t layers, bias, samples, parameters, widest;
+    int64_t widths[MOST_LAYERS + 1];
+    double slope; /* of the hidden layers' activation below zero: 1 the identity, 0 the rectifier */
+    double scale;
+} Network;
+
+/* The same for networks; inputs NULL: the identity goes in. The memory holds `network_memory` doubles, aligned to a vector. */
+typedef void NetworkKernel(const Network *net, const Array *params, const Array *inputs, const Array *targets, double *loss,
+                           const Array *gradient, double *memory);
+
 #define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
 
 /* The kernels of one instruction set. */
@@ -38,6 +53,7 @@ typedef struct {
     const char *name;
     void (*descend)(const Matrix *params, const Matrix *gradient, const double *rate);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
+    NetworkKernel *network;
 } Kernels;
 
 #endif

@@ -1,13 +1,14 @@
 """The way from a problem's loss and gradient to the kernel that computes the same.
 
 A method that has a kernel is written in torch, as all are, and decorated by `compiled`. The kernel takes its place where it
-serves (float64 on the CPU, no graph asked for); what it replaces stays as ``__wrapped__``, which `check_problem` compares it
-with. A subclass that overrides the method, or an instance on which it is patched, is never bypassed: the kernel belongs to
-the method that it was written for.
+serves: float64 on the CPU, no graph asked for. What it replaces stays as its attribute ``plain``, which `check_problem`
+compares it with. A subclass that overrides the method, or an instance on which it is patched, is never bypassed: the
+kernel belongs to the method that it was written for.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -17,9 +18,13 @@ from torch import Tensor
 
 from teleport_env.instances import Batch, Instance
 from teleport_env.native import KERNELS
+from teleport_env.symmetries.activations import Activation, Identity, LeakyReLU, ReLU
+from teleport_env.symmetries.networks import Layers
 
-Arguments = Callable[[Any, Instance], tuple[Any, ...]]
-"""From the problem and the instances to what a kernel needs beside the parameters (``teleport_env/native/gradients.c``)."""
+Arguments = Callable[[Any, Instance], tuple[Any, ...] | None]
+"""From the problem and the instances to what a kernel needs beside the parameters (``teleport_env/native/gradients.c``).
+
+None: the kernel does not serve."""
 
 
 def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
@@ -38,24 +43,47 @@ def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
         if kernel is None:
             return method
 
+        def computed(self: Any, params: Tensor, instance: Instance, loss: Tensor | None, gradient: Any) -> Any:
+            own = arguments(self, instance)
+            return None if own is None else kernel(params, loss, gradient, *own)
+
         @wraps(method)
         def loss(self: Any, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
-            if torch.is_grad_enabled():  # perhaps to differentiate it
-                return method(self, params, instance, batch)
-            found = kernel(params, None, False, *arguments(self, instance))
+            # where gradients are on, the loss is perhaps to be differentiated
+            found = None if torch.is_grad_enabled() else computed(self, params, instance, None, False)
             return method(self, params, instance, batch) if found is None else found
 
         @wraps(method)
         def loss_and_gradient(
             self: Any, params: Tensor, instance: Instance, batch: Batch = None
         ) -> tuple[Tensor, Tensor]:
-            found = kernel(params, None, True, *arguments(self, instance))
+            found = computed(self, params, instance, None, True)
             return method(self, params, instance, batch) if found is None else found
 
         def written(self: Any, params: Tensor, instance: Instance, loss: Tensor, gradient: Tensor) -> bool:
-            return kernel(params, loss, gradient, *arguments(self, instance)) is not None
+            return computed(self, params, instance, loss, gradient) is not None
 
         loss_and_gradient.written = written  # type: ignore[attr-defined]
-        return loss if method.__name__ == "loss" else loss_and_gradient
+        chosen: Any = loss if method.__name__ == "loss" else loss_and_gradient
+        chosen.plain = method
+        return chosen
 
     return decorate
+
+
+WIDEST = 32
+"""Width of a layer up to which the kernel of networks is used; beyond, the library's matrix products are."""
+
+_MOST_LAYERS = 16
+
+
+def packed(layers: Layers, activation: Activation, scale: float) -> bytes | None:
+    """A network with the loss ``scale / 2`` times the sum of squared errors as the kernel ``network`` reads it.
+
+    None: it is too wide or too deep for the kernel, or its activation is no piecewise linear one.
+    """
+    slopes = {Identity: 1.0, ReLU: 0.0}
+    slope = activation.slope if type(activation) is LeakyReLU else slopes.get(type(activation))
+    if slope is None or max(layers.widths) > WIDEST or layers.count > _MOST_LAYERS:
+        return None
+    return struct.pack(f"={1 + len(layers.widths)}q2d", layers.bias, *layers.widths, slope, scale)

@@ -11,13 +11,17 @@ from torch import Tensor
 
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Defaults, Problem
+from teleport_env.problems.compiled import compiled, packed
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams
 from teleport_env.reading import integer, number
+from teleport_env.symmetries.activations import Identity
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import LinearPairs, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
+
+_KERNEL = compiled("network", lambda problem, instance: problem.network_arguments(instance))
 
 
 class MatrixFactorization(Problem):
@@ -74,13 +78,23 @@ class MatrixFactorization(Problem):
         lower, upper = start[0] * factor[:, :, None], start[1] / factor[:, None, :]
         return Instance(self.layers.flatten([lower, upper]), {"target": product(left, right) * rank**-0.5})
 
+    def network_arguments(self, instance: Instance) -> tuple[Any, ...] | None:
+        """For the kernel this is a network without activations that the identity goes into."""
+        return None if self._packed is None else (self._packed, None, instance["target"])
+
+    @cached_property
+    def _packed(self) -> bytes | None:
+        return packed(self.layers, Identity(), self.output_curvature)
+
     def _residual(self, params: Tensor, instance: Instance) -> tuple[Tensor, Tensor, Tensor]:
         lower, upper = self.layers.weights(params)
         return lower, upper, product(upper, lower) - instance["target"]
 
+    @_KERNEL
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         return self._residual(params, instance)[2].square().flatten(1).sum(dim=1)
 
+    @_KERNEL
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         """With ``R = U V' - Y``: ``dL/dV' = 2 U'R`` and ``dL/dU = 2 R V``."""
         with torch.no_grad():

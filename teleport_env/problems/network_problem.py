@@ -16,6 +16,7 @@ from torch import Tensor
 
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Defaults, Problem
+from teleport_env.problems.compiled import compiled, packed
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import FirstOrder, HiddenUnits
 from teleport_env.symmetries.networks import FeedForward, Layers, product
@@ -149,11 +150,29 @@ class NetworkProblem(Problem):
         return self.network.gradient_flops(examples) - 2.0 * examples * out * into
 
 
+_KERNEL = compiled("network", lambda problem, instance: problem.network_arguments(instance))
+
+
 class SquaredErrorProblem(NetworkProblem):
     """``L = 0.5 |f(X) - Y|^2``, the sum over outputs and examples; an instance holds its own X and Y.
 
     Instance tensors: ``inputs`` ``(B, widths[0], n)`` and ``targets`` ``(B, widths[-1], n)``.
     """
+
+    loss = _KERNEL(NetworkProblem.loss)
+    loss_and_gradient = _KERNEL(NetworkProblem.loss_and_gradient)
+
+    def network_arguments(self, instance: Instance) -> tuple[Any, ...] | None:
+        """What the kernel of networks needs; None where it would not compute what this problem's methods do."""
+        own = self._packed if _PARTS.isdisjoint(self.__dict__) else None
+        return None if own is None else (own, instance["inputs"], instance["targets"])
+
+    @cached_property
+    def _packed(self) -> bytes | None:
+        overridden = any(getattr(type(self), part) is not getattr(SquaredErrorProblem, part) for part in _PARTS)
+        if overridden or self.network.inputs is not own_inputs or type(self.network) is not FeedForward:
+            return None
+        return packed(self.layers, self.network.activation, self.output_curvature)
 
     @property
     def output_curvature(self) -> float:
@@ -171,6 +190,10 @@ class SquaredErrorProblem(NetworkProblem):
 
     def num_examples(self, instance: Instance) -> int:
         return instance["inputs"].shape[2]
+
+
+_PARTS = frozenset({"output_loss", "output_loss_and_gradient", "backward"})
+"""Methods that a kernel of the whole takes the place of."""
 
 
 def own_inputs(instance: Instance, batch: Batch) -> Tensor:

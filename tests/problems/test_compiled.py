@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import struct
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from teleport_env.checks.report import identical
+from teleport_env.checks import CheckFailed, check_problem
+from teleport_env.checks.losses import check_kernels
+from teleport_env.checks.report import Checks, identical
 from teleport_env.instances import Batch, Instance
 from teleport_env.native import KERNELS
-from teleport_env.problems import Booth, Ellipse, Quadratic, Rosenbrock, RosenbrockND
+from teleport_env.problems import (
+    Booth,
+    Ellipse,
+    LinearNetwork,
+    MatrixFactorization,
+    MLPRegression,
+    Quadratic,
+    Rosenbrock,
+    RosenbrockND,
+)
 from teleport_env.problems.base import Problem
+from teleport_env.problems.compiled import compiled
 
 pytestmark = pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
 
 EXACT = (Rosenbrock(), RosenbrockND(), RosenbrockND(pairs=1), Ellipse(), Booth())  # elementwise: the same bits
-ROUNDED = tuple(Quadratic(dimension=n) for n in (2, 3, 5, 8, 10, 17, 64))  # sums of products
-EVERY = EXACT + ROUNDED
+FORMS = tuple(Quadratic(dimension=n) for n in (2, 3, 5, 8, 10, 17, 64))
+NETWORKS = (
+    MatrixFactorization(),
+    MatrixFactorization(rows=1, columns=1, rank=1),
+    MatrixFactorization(rows=9, columns=2, rank=2),
+    LinearNetwork(),
+    LinearNetwork(widths=(1, 1, 1), samples=1),
+    LinearNetwork(widths=(3, 9, 2, 11, 5, 7), samples=3),
+    MLPRegression(),
+    MLPRegression(bias=True),
+    MLPRegression(activation="relu", widths=(2, 13, 3), samples=9, bias=True),
+    MLPRegression(activation="identity", widths=(4, 32, 1), samples=1),
+)
+EVERY = EXACT + FORMS + NETWORKS  # those that are not exact are sums of products
 
 
 def label(problem: Problem) -> str:
@@ -43,7 +71,7 @@ def points(problem: Problem, instance: Instance) -> Tensor:
 
 
 def plain(problem: Problem, w: Tensor, instance: Instance) -> tuple[Tensor, Tensor]:
-    return type(problem).loss_and_gradient.__wrapped__(problem, w, instance)  # type: ignore[attr-defined]
+    return type(problem).loss_and_gradient.plain(problem, w, instance)  # type: ignore[attr-defined]
 
 
 def loss_of(problem: Problem, w: Tensor, instance: Instance) -> Tensor:
@@ -131,6 +159,60 @@ def test_an_override_is_never_bypassed() -> None:
     expected = 2.0 * loss_of(inner, instance.start, instance)
     assert torch.equal(problem.loss_and_gradient(instance.start, instance)[0], expected)
     assert torch.equal(loss_of(problem, instance.start, instance), expected)
+
+
+class Twice(Ellipse):
+    """Says that the kernel of `Ellipse` computes its loss, which is twice as large."""
+
+    @compiled("ellipse", lambda problem, instance: (instance["curvatures"],))
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        return 2.0 * Ellipse.loss.plain(self, params, instance)  # type: ignore[attr-defined]
+
+
+def test_check_problem_compares_both() -> None:
+    assert "kernels: they agree with the torch code" in check_problem(Ellipse()).passed
+    assert "kernels: they agree with the torch code" not in check_problem("Digits").passed
+    problem = Twice()
+    instance = problem.instances(torch.arange(3), "train")
+    with pytest.raises(CheckFailed, match="the kernel of loss and the torch code"):
+        check_kernels(Checks("problem"), problem, instance, None)
+
+
+@pytest.mark.parametrize("problem", NETWORKS, ids=label)
+def test_networks_are_served_unless_a_part_is_replaced(problem: Any) -> None:
+    instance = problem.instances(torch.arange(3), "train")
+    kernel = partial(KERNELS.network, instance.start, None, True)
+    assert kernel(*problem.network_arguments(instance)) is not None
+
+
+def test_networks_with_parts_of_their_own_are_not_bypassed() -> None:
+    class Weighted(MLPRegression):
+        def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+            return 3.0 * super().output_loss(outputs, instance, batch)
+
+    usual, weighted, patched = MLPRegression(), Weighted(), MLPRegression()
+    instance = usual.instances(torch.arange(3), "train")
+    assert weighted.network_arguments(instance) is None
+    torch.testing.assert_close(
+        loss_of(weighted, instance.start, instance), 3.0 * loss_of(usual, instance.start, instance)
+    )
+    assert patched.network_arguments(instance) is not None
+    patched.output_loss = weighted.output_loss  # type: ignore[method-assign]
+    assert patched.network_arguments(instance) is None
+    assert MLPRegression(activation="tanh").network_arguments(instance) is None
+    assert MLPRegression(widths=(5, 1000, 8)).network_arguments(instance) is None
+
+
+def test_packed_networks_that_make_no_sense_are_refused() -> None:
+    w, y = torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
+    for packed in (b"", b"123", struct.pack("=4q2d", 0, 1, 0, 1, 1.0, 1.0), struct.pack("=4q2d", 2, 1, 1, 1, 1.0, 1.0)):
+        with pytest.raises(ValueError, match="network has|width must"):
+            KERNELS.network(w, None, True, packed, y, y)
+    sound = struct.pack("=4q2d", 0, 1, 1, 1, 1.0, 1.0)
+    assert KERNELS.network(w, None, True, sound, y, y) is not None
+    assert KERNELS.network(w, None, True, sound, y, y.expand(1, 1, 2)) is None
+    with pytest.raises(TypeError):
+        KERNELS.network(w, None, True, "1", y, y)
 
 
 @pytest.mark.parametrize("problem", [*EVERY, Doubled()], ids=label)
