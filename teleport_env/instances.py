@@ -60,9 +60,7 @@ class Instance:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Instance:
         """The same with every tensor of the rows changed."""
         tensors = {name: change(tensor) for name, tensor in self.tensors.items()}
-        return replace(
-            self, start=change(self.start), tensors=tensors, ids=None if self.ids is None else change(self.ids)
-        )
+        return Instance(change(self.start), tensors, self.shared, None if self.ids is None else change(self.ids))
 
     def select(self, rows: Tensor) -> Instance:
         """Some rows; ``rows``: an index ``(R,)`` or mask ``(B,)``."""

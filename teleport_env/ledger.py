@@ -126,8 +126,8 @@ class Ledger:
         amounts = (counts.gradient, counts.forward, counts.hessian_vector, counts.flops)
         if rows is not None and rows.dtype != torch.bool and not any(isinstance(amount, Tensor) for amount in amounts):
             xp = arrays_of(self.accounts.device)
-            whole = torch.tensor([[counts.cost(self.gradient_flops)], *([amount] for amount in amounts)], **self._like)
-            xp.view(self.accounts)[:, xp.view(rows)] += xp.view(whole)
+            whole = torch.tensor([counts.cost(self.gradient_flops), *amounts], **self._like)
+            xp.view(self.accounts)[:, xp.view(rows)] += xp.view(whole)[:, None]
             return
         self._book(self.cost, rows, counts.cost(self.gradient_flops))
         for field in fields(Counts):

@@ -27,11 +27,10 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import TINY, Array, Arrays, arrays_of
+from teleport_env.arrays import TINY, Array, Arrays, arrays_of, row_dots
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
-from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.progress import HUGE
 from teleport_env.random import Streams
@@ -60,13 +59,13 @@ def finite_rows(vectors: Tensor) -> Tensor:
     return vectors.sum(-1).abs() < math.inf
 
 
-def in_bounds(xp: Arrays, params: Tensor, loss: Tensor, norm2: Tensor) -> Array:
+def in_bounds(xp: Arrays, params: Array, loss: Array, norm2: Array) -> Array:
     """Which points ``(R, P)`` are finite and none where a run counts as diverged, an array ``(R,)`` of bool.
 
-    ``loss`` and ``norm2``, the squared norm of the gradient, are ``(R,)`` there.
+    ``loss`` and ``norm2``, the squared norm of the gradient, are arrays ``(R,)`` there.
     """
-    huge = HUGE[loss.dtype]
-    return (abs(xp.view(params.sum(1))) < math.inf) & (abs(xp.view(loss)) <= huge) & (xp.view(norm2) < huge)
+    huge = HUGE[xp.tensor(loss).dtype]
+    return (abs(params.sum(1)) < math.inf) & (abs(loss) <= huge) & (norm2 < huge)
 
 
 @dataclass
@@ -242,11 +241,11 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
     def view(tensor: Tensor) -> Array:
         return xp.view(tensor.detach())  # a user's search may have left a graph, which checks tell of
 
+    tensor, precision = xp.tensor, start.loss.dtype
     before, after = xp.view(start.loss), view(proposed.loss)
-    precision = start.loss.dtype
-    gradient = proposed.gradient.detach()
-    norm2 = row_dot(gradient, gradient)
-    moved = finite = in_bounds(xp, proposed.params.detach(), proposed.loss.detach(), norm2)
+    params, gradient = view(proposed.params), view(proposed.gradient)
+    norm2 = row_dots(xp, gradient, gradient)
+    moved = finite = in_bounds(xp, params, after, norm2)
     change = after - before
     kept = improved = None
     if proposed.loss is not start.loss:  # else it was carried over
@@ -265,29 +264,29 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
     else:
         factor = view(proposed.rate_factor)
         factor = xp.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
-    usual = bool(moved.all())  # nothing has to be copied then
+    status = xp.where(moved, int(Status.MOVED), int(Status.NONE))
     found = Found(
         params=proposed.params,
         loss=proposed.loss,
         gradient=proposed.gradient,
-        moved=xp.tensor(moved),
-        status=torch.full(proposed.loss.shape, int(Status.MOVED), device=proposed.loss.device),
-        loss_change=xp.tensor(xp.where(change < math.inf, change, math.inf)),
-        rate_factor=xp.tensor(factor),
+        moved=tensor(moved),
+        status=tensor(status),
+        loss_change=tensor(xp.where(change < math.inf, change, math.inf)),
+        rate_factor=tensor(factor),
         element=proposed.element,
     )
-    if usual:
-        found.grad_norm2 = norm2
+    if bool(moved.all()):  # nothing has to be copied
+        found.grad_norm2 = tensor(norm2)
         return found
-    column = found.moved[:, None]
-    found.params = torch.where(column, proposed.params, start.params)
-    found.loss = torch.where(found.moved, proposed.loss, start.loss)
-    found.gradient = torch.where(column, proposed.gradient, start.gradient)
+    column = moved[:, None]
+    found.params = tensor(xp.where(column, params, view(start.params)))
+    found.loss = tensor(xp.where(moved, after, before))
+    found.gradient = tensor(xp.where(column, gradient, view(start.gradient)))
     if start.grad_norm2 is not None:
-        found.grad_norm2 = torch.where(found.moved, norm2, start.grad_norm2)
+        found.grad_norm2 = tensor(xp.where(moved, norm2, view(start.grad_norm2)))
     for passed, failure in ((improved, Status.NO_GAIN), (kept, Status.LOSS_MOVED), (finite, Status.NOT_FINITE)):
         if passed is not None:
-            found.status = torch.where(xp.tensor(passed), found.status, int(failure))
+            status[~passed] = int(failure)
     return found
 
 

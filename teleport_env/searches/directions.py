@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import TINY, Array, Arrays, row_dots
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
 from teleport_env.searches.moves import element_at, element_flops
-from teleport_env.searches.objectives import squared_norm
 from teleport_env.searches.pair_algebra import grams, solve, solve_flops
 from teleport_env.searches.plane_rotation import Turning
 from teleport_env.symmetries.base import Symmetry
@@ -100,11 +100,11 @@ def relative_direction(start: Start, symmetry: Symmetry, gradient: Tensor) -> Te
     return torch.cat(coordinates, dim=1)
 
 
-def unit(direction: Tensor) -> Tensor:
+def unit(xp: Arrays, direction: Array) -> Array:
     """Directions ``(R, d)`` over their lengths; zero stays zero. Scaled first: squares of tiny numbers vanish."""
-    tiny = torch.finfo(direction.dtype).tiny
-    scaled = direction / direction.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
-    return scaled / torch.sqrt(squared_norm(scaled))[:, None].clamp_min(tiny)
+    tiny = TINY[direction.dtype]
+    scaled = direction / xp.at_least(xp.amax(abs(direction), 1), tiny)[:, None]
+    return scaled / xp.at_least(xp.sqrt(row_dots(xp, scaled, scaled)), tiny)[:, None]
 
 
 def require_reach(search: Search, symmetry: Symmetry, retract: bool, length: float) -> None:

@@ -99,7 +99,7 @@ class MiniBatch(Search):
             rate_factor = rate_factor * found.rate_factor
         loss, gradient = start.evaluator.loss_and_gradient(params)
         xp = arrays_of(loss.device)
-        finite = xp.tensor(in_bounds(xp, params, loss, row_dot(gradient, gradient)))
+        finite = xp.tensor(in_bounds(xp, *map(xp.view, (params, loss, row_dot(gradient, gradient)))))
         status = torch.where(moved, int(Status.MOVED), status)
         status = torch.where(moved & ~finite, int(Status.NOT_FINITE), status)
         moved = moved & finite

@@ -23,11 +23,12 @@ move add the same constant to every point of the orbit, so the sum runs over all
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from teleport_env.arrays import arrays_of
 from teleport_env.optimizers import row_dot
 from teleport_env.reading import known
 from teleport_env.searches.base import Start
@@ -73,8 +74,10 @@ class Objective:
             )
         if not self.forwards:
             return ordered(self.sign * squared_norm(gradient))
-        rate = start.learning_rate.reshape(-1, *([1] * (params.ndim - 1))).to(params.dtype)
-        return ordered(self.sign * start.evaluator.loss(params - rate * gradient))
+        xp = arrays_of(params.device)
+        rate = xp.view(start.learning_rate.to(params.dtype)).reshape(-1, *([1] * (params.ndim - 1)))
+        following = xp.view(params.detach()) - rate * xp.view(gradient.detach())
+        return ordered(self.sign * start.evaluator.loss(xp.tensor(following)))
 
     def start_score(self, start: Start) -> Tensor:
         """The score ``(R,)`` of staying; charged `forwards`."""
@@ -83,7 +86,9 @@ class Objective:
 
 def ordered(score: Tensor) -> Tensor:
     """Scores with a NaN turned to -inf, since a finite candidate must not lose against a start that is a NaN."""
-    return torch.nan_to_num(score, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    xp = arrays_of(score.device)
+    numbers = xp.view(score)
+    return xp.tensor(xp.where(numbers == numbers, numbers, -math.inf))
 
 
 OBJECTIVES: dict[str, Objective | None] = {

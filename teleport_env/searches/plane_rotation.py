@@ -68,7 +68,7 @@ class Turning:
             out = xp.empty(u, 2, *cosine.shape, dtype=like.dtype)
             xp.subtract(cosine * first, sine * second, out=out[0])
             xp.add(sine * first, cosine * second, out=out[1])
-            return xp.moveaxis(out, 0, -1)
+            return out.T if out.ndim == 2 else out.swapaxes(0, 1).swapaxes(1, 2)
         tiny = TINY[u.dtype]
         angle = xp.sqrt(row_dots(xp, angles, angles))[..., None]
         radius = xp.sqrt(row_dots(xp, u, u))[..., None]

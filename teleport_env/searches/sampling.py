@@ -13,10 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, Arrays, arrays_of
 from teleport_env.fast.rosenbrock import knows_norms, norms_on_circle
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Candidate, Search, Start, finite_rows, loss_kept
+from teleport_env.searches.base import Candidate, Search, Start, finite_rows, kept_loss, loss_kept
 from teleport_env.searches.directions import (
     DERIVATIVES,
     ascent_direction,
@@ -47,10 +48,10 @@ from teleport_env.searches.settings import kind, require_choice, require_common,
 from teleport_env.symmetries.base import Symmetry
 
 
-def _first_largest(scores: Tensor) -> Tensor:
+def _first_largest(xp: Arrays, scores: Array) -> Array:
     """Index ``(R,)`` of the largest score ``(R, K)``, the first among equals, which torch's `argmax` does not promise."""
-    if scores.device.type == "cpu":
-        return torch.from_numpy(scores.numpy().argmax(axis=1))
+    if not isinstance(scores, Tensor):
+        return scores.argmax(1)
     count = scores.shape[1]
     order = torch.arange(count, device=scores.device)
     return torch.where(scores == scores.amax(dim=1, keepdim=True), order, count).amin(dim=1)
@@ -71,28 +72,34 @@ def best_of(
     Args:
         rank: Ranking ``(R, K)`` from losses, gradients and scores; None: by the score.
     """
-    rows = torch.arange(len(start), device=start.params.device)
+    xp = arrays_of(start.params.device)
+    view, tensor = xp.view, xp.tensor
+    rows = view(torch.arange(len(start), device=start.params.device))
     params = candidates.params
     if not objective.needs_gradient:  # scored without an evaluation: the winner alone needs one
         score = objective.score(start, params, None)
-        chosen = _first_largest(torch.where(finite_rows(params), score, -torch.inf))
-        winner = Candidates(params[rows, chosen][:, None], candidates.element_of(chosen))
+        chosen = _first_largest(xp, xp.where(view(finite_rows(params)), view(score), -math.inf))
+        element = candidates.element_of(tensor(chosen))
+        winner = Candidates(tensor(view(params)[rows, chosen])[:, None], element)
         losses, gradients = known(start, winner)
         loss, gradient = losses[:, 0], gradients[:, 0]
     else:
         losses, gradients = known(start, candidates)
         score = objective.score(start, params, gradients)
         ranking = score if rank is None else rank(losses, gradients, score)
-        sane = finite_rows(params) & finite_rows(gradients) & torch.isfinite(losses)
-        chosen = _first_largest(torch.where(sane & loss_kept(start, losses, tolerance), ranking, -torch.inf))
-        loss, gradient = losses[rows, chosen], gradients[rows, chosen]
+        # a sum is finite only if all its terms are
+        total = view(params).sum(-1) + view(gradients).sum(-1) + view(losses)
+        usable = (abs(total) < math.inf) & kept_loss(xp, start, view(losses), tolerance)
+        chosen = _first_largest(xp, xp.where(usable, view(ranking), -math.inf))
+        element = candidates.element_of(tensor(chosen))
+        loss, gradient = (tensor(view(found)[rows, chosen]) for found in (losses, gradients))
     return Candidate(
-        params[rows, chosen],
+        tensor(view(params)[rows, chosen]),
         loss,
         gradient,
-        score=score[rows, chosen],
+        score=tensor(view(score)[rows, chosen]),
         start_score=objective.start_score(start),
-        element=candidates.element_of(chosen),
+        element=element,
     )
 
 
@@ -207,12 +214,13 @@ class Grid(Search):
         """The same without all the candidates' gradients, whose norms the problem knows; they are paid for all the same."""
         symmetry, problem = start.symmetry, start.evaluator.problem
         objective = objective_named(self.objective)
+        xp = arrays_of(start.params.device)
         start.evaluator.charge(Counts(gradient=float(self.points), flops=self.points * symmetry.move_flops))
         with torch.no_grad():
             scores = norms_on_circle(problem, start.params, start.instance, circle)
             # A candidate may fail `Search.find`'s rules after all, where rounding is large; then the next best is asked.
             for _ in range(self.points):
-                chosen = _first_largest(scores)
+                chosen = xp.tensor(_first_largest(xp, xp.view(scores)))
                 element = circle[chosen]
                 params = symmetry.act(element, start.params, start.instance, start.batch)
                 loss, gradient = problem.loss_and_gradient(params, start.instance, start.batch)
@@ -293,11 +301,14 @@ class VirtualStep(Search):
     def _candidates(self, start: Start) -> Candidates:
         """``2 len(radii)`` per run: ``+rho, -rho`` for one radius after the other."""
         signed = [sign * rho for rho in self.radii for sign in (1.0, -1.0)]
-        direction = unit(ascent_direction(start, at_start(start), self.derivative))
+        xp = arrays_of(start.params.device)
+        direction = unit(xp, xp.view(ascent_direction(start, at_start(start), self.derivative)))
         # A direction that is not finite leaves NaN in the gradients below; the exponential need not see it.
-        usable = torch.isfinite(direction).all(dim=1, keepdim=True)
-        steps = torch.where(usable, direction, 0.0)[:, None, :] * direction.new_tensor(signed)[None, :, None]
-        return candidates_along(start, steps, self.retract)
+        usable = abs(direction.sum(1)) < math.inf
+        if not bool(usable.all()):
+            direction = xp.where(usable[:, None], direction, 0.0)
+        steps = xp.stack([by * direction for by in signed], 1)
+        return candidates_along(start, xp.tensor(steps), self.retract)
 
     def _fit(self, start: Start, loss: Tensor, gradient: Tensor, following: Tensor) -> tuple[Tensor, Tensor]:
         """Rate factors ``(R, K)`` at the parabola's minimum, within bounds, and the losses promised there."""
