@@ -27,10 +27,11 @@ class SB3VecEnv(VecEnv):
     """Many runs in one tensor, for the algorithms of stable-baselines3.
 
     A run whose episode is over starts the next at once, and the last observation is in its info, as in `DummyVecEnv`. Infos
-    are dicts a row with Python numbers. While a run goes on its info is empty (a batch of thousands would spend its time on
-    dicts that nobody reads); where it ends it has the environment's last info, ``terminal_observation``,
-    ``TimeLimit.truncated``, and ``episode`` with ``r`` (return), ``l`` (actions) and ``t`` (seconds since this object was
-    made) as `Monitor` gives, so that returns are logged without a wrapper; `env_is_wrapped` says yes to `Monitor` for this.
+    are dicts a row with Python numbers. While a run goes on its info is empty; all such runs share one dict, which cannot be
+    written to (a batch of thousands would spend its time on dicts that nobody reads). Where a run ends its info has the
+    environment's last info, ``terminal_observation``, ``TimeLimit.truncated``, and ``episode`` with ``r`` (return), ``l``
+    (actions) and ``t`` (seconds since this object was made) as `Monitor` gives. So returns are logged without a wrapper, and
+    `env_is_wrapped` says yes to `Monitor` for this.
 
     Args:
         env: An environment id, or a `TeleportVectorEnv` with ``autoreset_mode="SameStep"`` and ``output="numpy"``.
@@ -101,7 +102,9 @@ class SB3VecEnv(VecEnv):
         self._returns += reward
         self._lengths += 1
         done = terminated | truncated
-        rows = _row_infos(infos, np.arange(self.num_envs)) if self.full_infos else [{} for _ in range(self.num_envs)]
+        rows: list[dict[str, Any]] = [_NOTHING] * self.num_envs
+        if self.full_infos:
+            rows = _row_infos(infos, np.arange(self.num_envs))
         over = np.flatnonzero(done)
         if len(over):
             self._end(over, rows, infos, truncated & ~terminated & self.bootstrap_truncated)
@@ -113,11 +116,12 @@ class SB3VecEnv(VecEnv):
         """Put into ``rows`` how the episodes ``over`` ended, and keep how the next began."""
         elapsed = round(time.time() - self._began, 6)
         last, first, final = _row_infos(infos["final_info"], over), _row_infos(infos, over), infos["final_obs"]
-        for row, info, begun in zip(over.tolist(), last, first, strict=True):
+        columns = (values[over].tolist() for values in (truncated, self._returns, self._lengths))
+        for row, info, begun, late, gained, length in zip(over.tolist(), last, first, *columns, strict=True):
             self.reset_infos[row] = begun
             info["terminal_observation"] = final[row]
-            info["TimeLimit.truncated"] = bool(truncated[row])
-            info["episode"] = {"r": float(self._returns[row]), "l": int(self._lengths[row]), "t": elapsed}
+            info["TimeLimit.truncated"] = late
+            info["episode"] = {"r": gained, "l": length, "t": elapsed}
             rows[row] = info
 
     def close(self) -> None:
@@ -209,18 +213,38 @@ def _vector_env(env: str | TeleportVectorEnv, num_envs: int | None, arguments: d
     return made
 
 
+class _Nothing(dict[str, Any]):
+    """The info of every run that goes on: one empty dict, which nothing can be written to."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            "runs that go on share one empty info: make the environment with full_infos=True to write to infos"
+        )
+
+    __setitem__ = __ior__ = update = setdefault = _refuse
+
+
+_NOTHING = _Nothing()
+
+
 def _row_infos(infos: dict[str, Any], rows: np.ndarray) -> list[dict[str, Any]]:
     """Some rows of a vector info as dicts of Python numbers, of the keys that each has; column by column, which is fast."""
-    found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+    whole, partial = {}, {}
     for name, values in infos.items():
         present = infos.get("_" + name)
         if present is None or name in ("final_obs", "final_info"):
             continue
-        taken, has = values[rows].tolist(), present[rows]
+        has = present[rows]
         if has.all():
-            for info, value in zip(found, taken, strict=True):
-                info[name] = value
+            whole[name] = values[rows].tolist()
         else:
-            for index in np.flatnonzero(has).tolist():
-                found[index][name] = taken[index]
+            partial[name] = values[rows].tolist(), np.flatnonzero(has).tolist()
+    found = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
+    if not whole:
+        found = [{} for _ in range(len(rows))]
+    for name, (taken, indices) in partial.items():
+        for index in indices:
+            found[index][name] = taken[index]
     return found

@@ -250,13 +250,22 @@ def test_rows_agree_with_single_environments_across_episodes() -> None:
     assert {True, False} == set(ends), "both kinds of ends were seen"
 
 
-def test_infos_of_running_rows_are_fresh_dicts_and_full_on_request() -> None:
+def test_infos_of_running_rows_are_empty_and_cannot_be_written_to_and_full_on_request() -> None:
     envs = SB3VecEnv("Teleport/Booth-v0", 2)
     envs.reset()
     _, _, _, infos = envs.step(np.zeros(2, dtype=np.int64))
-    infos[0]["mine"] = 1
+    for write in (
+        lambda info: info.__setitem__("mine", 1),
+        lambda info: info.update(mine=1),
+        lambda info: info.setdefault("mine", 1),
+        lambda info: info.__ior__({"mine": 1}),
+    ):
+        with pytest.raises(TypeError, match="full_infos=True"):
+            write(infos[0])
+    copied = {**infos[0], "mine": 1}
+    assert copied == {"mine": 1}
     _, _, _, again = envs.step(np.zeros(2, dtype=np.int64))
-    assert again == [{}, {}]
+    assert infos == again == [{}, {}]
     full = SB3VecEnv("Teleport/Booth-v0", 2, full_infos=True)
     full.reset()
     _, _, _, infos = full.step(np.array([0, 1]))
