@@ -117,8 +117,8 @@ static int read_network(PyObject *packed, Network *net) {
     memcpy(&net->slope, bytes + (layers + 2) * word, word);
     memcpy(&net->scale, bytes + (layers + 3) * word, word);
     for (int64_t l = 0; l <= layers; l++) {
-        if (net->widths[l] < 1 || net->widths[l] > WIDEST || net->bias < 0 || net->bias > 1) {
-            PyErr_Format(PyExc_ValueError, "a width must lie between 1 and %d, and the bias must be 0 or 1", WIDEST);
+        if (net->widths[l] < 1 || net->widths[l] > INT32_MAX / 2 || net->bias < 0 || net->bias > 1) {
+            PyErr_SetString(PyExc_ValueError, "a width must be positive and fit 30 bits, and the bias must be 0 or 1");
             return 0;
         }
         if (net->widths[l] > net->widest) net->widest = net->widths[l];
@@ -150,7 +150,7 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t cou
     PyObject *const tensors[] = {args[0], args[1], args[2], args[5], args[inputs ? 4 : 5]};
     if (!begin(&call, "network", tensors, 5, 2) || call.params.shape[1] != net.parameters || targets->ndim != 3) return refuse();
     net.samples = targets->shape[2];
-    if (net.samples < 1 || !is_data(targets, net.widths[net.layers], net.samples) ||
+    if (net.samples < 1 || net.parameters > MOST_PRODUCTS / net.samples || !is_data(targets, net.widths[net.layers], net.samples) ||
         (inputs ? !is_data(inputs, net.widths[0], net.samples) : net.samples != net.widths[0] || net.bias))
         return refuse();
     const int64_t needed = network_memory(&net);

@@ -34,7 +34,7 @@ typedef void GradientKernel(const Array *params, const Array *data, double *loss
 /* A feed-forward network with a squared error, scale / 2 times the sum of squares. */
 #define LANES 8 /* runs worked through together */
 #define MOST_LAYERS 16
-#define WIDEST 1024
+#define MOST_PRODUCTS (1 << 17) /* parameters times samples, beyond which one run alone is quicker by the library's products */
 typedef struct {
     int64_t layers, bias, samples, parameters, widest;
     int64_t widths[MOST_LAYERS + 1];

@@ -71,19 +71,17 @@ def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
     return decorate
 
 
-WIDEST = 32
-"""Width of a layer up to which the kernel of networks is used; beyond, the library's matrix products are."""
-
 _MOST_LAYERS = 16
 
 
 def packed(layers: Layers, activation: Activation, scale: float) -> bytes | None:
     """A network with the loss ``scale / 2`` times the sum of squared errors as the kernel ``network`` reads it.
 
-    None: it is too wide or too deep for the kernel, or its activation is no piecewise linear one.
+    None: it is too deep for the kernel, or its activation is no piecewise linear one. The kernel itself leaves large
+    networks on many samples to the library's matrix products.
     """
     slopes = {Identity: 1.0, ReLU: 0.0}
     slope = activation.slope if type(activation) is LeakyReLU else slopes.get(type(activation))
-    if slope is None or max(layers.widths) > WIDEST or layers.count > _MOST_LAYERS:
+    if slope is None or layers.count > _MOST_LAYERS:
         return None
     return struct.pack(f"={1 + len(layers.widths)}q2d", layers.bias, *layers.widths, slope, scale)

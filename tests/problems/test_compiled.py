@@ -185,6 +185,15 @@ def test_networks_are_served_unless_a_part_is_replaced(problem: Any) -> None:
     assert kernel(*problem.network_arguments(instance)) is not None
 
 
+def test_large_networks_are_left_to_the_librarys_products() -> None:
+    problem = MLPRegression(widths=(64, 64, 64, 64), samples=20)
+    instance = problem.instances(torch.arange(3), "train")
+    assert KERNELS.network(instance.start, None, True, *problem.network_arguments(instance)) is None
+    got, wanted = problem.loss_and_gradient(instance.start, instance), plain(problem, instance.start, instance)
+    assert torch.equal(got[0], wanted[0])
+    assert torch.equal(got[1], wanted[1])
+
+
 def test_networks_with_parts_of_their_own_are_not_bypassed() -> None:
     class Weighted(MLPRegression):
         def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
@@ -200,12 +209,18 @@ def test_networks_with_parts_of_their_own_are_not_bypassed() -> None:
     patched.output_loss = weighted.output_loss  # type: ignore[method-assign]
     assert patched.network_arguments(instance) is None
     assert MLPRegression(activation="tanh").network_arguments(instance) is None
-    assert MLPRegression(widths=(5, 1000, 8)).network_arguments(instance) is None
+    assert MLPRegression(widths=(2,) * 20).network_arguments(instance) is None
 
 
 def test_packed_networks_that_make_no_sense_are_refused() -> None:
     w, y = torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
-    for packed in (b"", b"123", struct.pack("=4q2d", 0, 1, 0, 1, 1.0, 1.0), struct.pack("=4q2d", 2, 1, 1, 1, 1.0, 1.0)):
+    for packed in (
+        b"",
+        b"123",
+        struct.pack("=4q2d", 0, 1, 0, 1, 1.0, 1.0),
+        struct.pack("=4q2d", 2, 1, 1, 1, 1.0, 1.0),
+        struct.pack("=3q2d", 0, 2**40, 1, 1.0, 1.0),
+    ):
         with pytest.raises(ValueError, match="network has|width must"):
             KERNELS.network(w, None, True, packed, y, y)
     sound = struct.pack("=4q2d", 0, 1, 1, 1, 1.0, 1.0)
