@@ -19,13 +19,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from teleport_env.fast import rosenbrock
+from teleport_env.bookkeeping import Bookkeeper
 from teleport_env.instances import Instance
 from teleport_env.ledger import FORWARD, GRADIENT, Ledger
 from teleport_env.optimizers import GradientDescent, Optimizer, State, Step, optimizer_from, row_dot
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.data import MiniBatches
-from teleport_env.progress import AT, COLUMNS, Blocks, Bookkeeper, Memory, Progress
+from teleport_env.progress import AT, COLUMNS, Blocks, Memory, Progress
 from teleport_env.reading import integer, number
 
 RATE_RANGE = 1024.0
@@ -60,7 +60,6 @@ class SteppingRuns:
         progress: The runs' own numbers.
         ledger: What they spent.
         books: What keeps ``progress`` up to date, with NumPy views of it on the CPU.
-        plain: Whether a step is descent in place, see `teleport_env.fast`.
         changes: Goes up when numbers change by something else than a gradient step.
 
     Raises:
@@ -91,7 +90,6 @@ class SteppingRuns:
         self._columns: Tensor | None = None  # parameters and gradients, where there are few: see `Bookkeeper`
         self._wire()
         self.changes = 0
-        self.plain = False
         # the rest needs an instance and is made by the first reset
         self.instance: Instance
         self.params: Tensor
@@ -101,6 +99,11 @@ class SteppingRuns:
         self.batch: Tensor | None = None
         self._batches: MiniBatches | None = None
         self._ready = False
+
+    @property
+    def few(self) -> bool:
+        """Whether the runs have few parameters, and had their first reset."""
+        return self._columns is not None
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
@@ -209,7 +212,8 @@ class SteppingRuns:
     def _prepare(self, params: Tensor) -> None:
         """Everything whose size depends on the instance, with the runs at ``params``."""
         if params.shape[1] > COLUMNS:
-            self.params, self.gradient = params.clone(), torch.zeros_like(params)
+            self.params = params.clone(memory_format=torch.contiguous_format)
+            self.gradient = torch.zeros_like(self.params)
         else:
             if self._columns is None:
                 self._columns = params.new_zeros(5, params.shape[1], self.count)
@@ -222,7 +226,6 @@ class SteppingRuns:
         self.ledger = Ledger(self.count, self._unit(self.problem.gradient_flops(self.instance, size)), self.device)
         if size is not None:
             self._batches = MiniBatches(self.problem.num_examples(self.instance), size)
-        self.plain = rosenbrock.descends_in_place(self.problem, self.optimizer)
         self._ready = True
 
     def _unit(self, gradient_flops: float) -> float:
@@ -250,25 +253,40 @@ class SteppingRuns:
             allowance: ``(B,)``: gradient evaluations that a step may cost, at least 1; a line search stops where the
                 next trial would leave less than the gradient that follows it. None: no limit.
         """
-        waiting = None
+        waiting, kept = None, None
+        descends = type(self.optimizer) is GradientDescent
         if mask is not None and not bool(mask.all()):
             if self.params.shape[1] > _FEW:  # a big network is evaluated for the runs that step alone
                 self._step_apart(mask.nonzero().squeeze(1), factor, allowance)
                 return
-            waiting = (~mask).nonzero().squeeze(1)  # for a few numbers a run, picking rows costs more
-            kept = self.memory().read(waiting)
+            waiting = ~mask
+            if not descends or self.books.kernels is None:  # for a few numbers a run, picking rows costs more
+                rows = waiting.nonzero().squeeze(1)
+                kept = self.memory().read(rows)
         with self.quiet():
             if factor is not None:
-                rate, base = self.progress.learning_rate, self.progress.base_rate
-                rate.mul_(factor).clamp_(base / RATE_RANGE, base * RATE_RANGE)
+                if waiting is not None and kept is None:
+                    factor = factor.masked_fill(waiting, 1.0)
+                self.books.scale_rates(factor, RATE_RANGE)
                 self.changes += 1
-            if self.plain:
-                rosenbrock.descend(self.books, self.instance, self.ledger)
+            if descends:
+                self._descend(waiting if kept is None else None)
             else:
                 self._step(mask if waiting is not None else None, allowance)
-        if waiting is not None:
-            self.memory().write(waiting, kept)
+        if kept is not None:
+            self.memory().write(rows, kept)
             self.changes += 1
+
+    def _descend(self, waiting: Tensor | None) -> None:
+        """A step of gradient descent of all runs but those that wait."""
+        self.params = self.books.descend(self.params, self.gradient, waiting)
+        if self._batches is not None:
+            batch = self._batches.indices(self.instance["order_key"], self.progress.steps + 1)
+            if waiting is not None and self.batch is not None:
+                batch = torch.where(waiting[:, None], self.batch, batch)
+            self.batch = batch
+        loss, gradient = self.problem.loss_and_gradient(self.params, self.instance, self.batch)
+        self.gradient = self.books.book_descent(loss, self.gradient, gradient, self.ledger.gradients, waiting)
 
     def _step(self, mask: Tensor | None, allowance: Tensor | None) -> None:
         """A step of all runs; those outside ``mask`` are put back by the caller, so that no loss is evaluated for them."""
@@ -287,18 +305,11 @@ class SteppingRuns:
         loss, gradient = evaluator.loss_and_gradient(moved)
         self.ledger.charge(None, evaluator.counts)
         self.optimizer_state, self.batch = state, evaluator.batch
-        if self._columns is not None:
-            torch.sub(self._columns[0], moved.t(), out=self._columns[4])
-            self._columns[2].copy_(gradient.t())
-            p.loss.copy_(loss)
-            self.params.copy_(moved)
-            self.books.book_columns()
-            return
-        if type(self.optimizer) is GradientDescent:
-            self.books.book_descent_rows(self.gradient, gradient, loss)
+        self.gradient = self.books.book(loss, self.params, moved, self.gradient, gradient, self.ledger.gradients)
+        if self._columns is None:
+            self.params = moved
         else:
-            self.books.book_rows(self.params, moved, self.gradient, gradient, loss)
-        self.params, self.gradient = moved, gradient
+            self.params.copy_(moved)
 
     def _step_apart(self, rows: Tensor, factor: Tensor | None, allowance: Tensor | None) -> None:
         """A step of some runs, evaluated apart from the others."""

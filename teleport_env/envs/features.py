@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array, arrays_of
-from teleport_env.progress import AT, SMALLEST, Bookkeeper, Progress
+from teleport_env.bookkeeping import Bookkeeper
+from teleport_env.progress import AT, SMALLEST, Progress
 from teleport_env.runs import RATE_RANGE, Runs
 
 

@@ -1,4 +1,4 @@
-"""Plain descent on Rosenbrock's function in place, and its gradient norms along the circle of its symmetry."""
+"""The gradient norms of Rosenbrock's function along the circle of its symmetry."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from torch import Tensor
 
 from teleport_env.arrays import Array, Arrays, arrays_of
 from teleport_env.instances import Instance
-from teleport_env.ledger import GRADIENT, Ledger
-from teleport_env.optimizers import GradientDescent, Optimizer
 from teleport_env.problems.base import Problem
 from teleport_env.problems.rosenbrock import Rosenbrock
-from teleport_env.progress import Bookkeeper
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -21,42 +18,6 @@ def serves(problem: Problem) -> bool:
     Not where a subclass, or somebody who watches, may have replaced them.
     """
     return type(problem) is Rosenbrock and not {"loss", "loss_and_gradient"} & vars(problem).keys()
-
-
-def descends_in_place(problem: Problem, optimizer: Optimizer) -> bool:
-    """Whether a step is `descend`."""
-    return serves(problem) and type(optimizer) is GradientDescent
-
-
-def descend(books: Bookkeeper, instance: Instance, ledger: Ledger) -> None:
-    """A step of gradient descent of every run, booked and paid."""
-    xp = books.xp
-    xp.multiply(books.gradient, books.row["learning_rate"], out=books.update)
-    xp.subtract(books.params, books.update, out=books.params)
-    write_loss_and_gradient(xp, books.params, instance, books.row["loss"], books.new_gradient, books.scratch)
-    xp.add(ledger.gradients, GRADIENT, out=ledger.gradients)
-    books.book_descent()
-
-
-def write_loss_and_gradient(
-    xp: Arrays, params: Array, instance: Instance, loss: Array, gradient: Array, scratch: Array
-) -> None:
-    """`Rosenbrock.loss_and_gradient` written to ``loss`` ``(B,)`` and ``gradient`` ``(2, B)``, the same bits.
-
-    ``params`` and ``scratch`` are ``(2, B)``, column by column; scratch is overwritten.
-    """
-    (px, py), (gx, gy), square = params, gradient, scratch[0]
-    xp.multiply(px, px, out=loss)
-    xp.subtract(loss, py, out=loss)  # r
-    xp.multiply(xp.view(instance.tensors["curvature"]), loss, out=gy)
-    xp.multiply(gy, loss, out=loss)
-    xp.multiply(gy, -2.0, out=gy)
-    xp.subtract(px, 1.0, out=gx)  # v
-    xp.multiply(gx, gx, out=square)
-    xp.add(loss, square, out=loss)
-    xp.multiply(gy, px, out=square)
-    xp.subtract(gx, square, out=gx)
-    xp.multiply(gx, 2.0, out=gx)
 
 
 # -- the circle --------------------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ class Upcoming:
 
     @staticmethod
     def serves(runs: SteppingRuns) -> bool:
-        """Whether these runs are of a kind that is worth it: small instances, and a step that costs as much as a reset."""
-        return runs.plain and runs.count >= 16
+        """Whether these runs are of a kind that is worth it: few parameters, so that a reset costs as much as a step."""
+        return runs.few and runs.count >= 16
 
     def play(self, runs: SteppingRuns, rows: Tensor, numbers: Tensor) -> None:
         """Let ``runs`` play the episodes with ``numbers`` ``(R,)`` in ``rows`` ``(R,)``."""
@@ -80,7 +80,7 @@ class Upcoming:
 
 
 def adopt(runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor) -> None:
-    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind, whose steps are plain."""
+    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind, with few parameters."""
     runs.memory().write(rows, others.memory().read(theirs))
     view = runs.books.xp.view
     at, of = view(rows), view(theirs)

@@ -11,7 +11,10 @@ The bodies (*.inc) are compiled once per instruction set, by the files variant_*
 #define TELEPORT_ENV_KERNELS_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "rows.h"
 
 /* A matrix of doubles whose rows are contiguous: row r begins at data + r * stride. */
 typedef struct {
@@ -47,11 +50,28 @@ typedef void NetworkKernel(const Network *net, const Array *params, const Array 
                            const Array *gradient, double *memory);
 
 #define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
+/* The numbers of the runs, and what a step has made new. */
+typedef struct {
+    Matrix floats;
+    int64_t *integers, integer_stride;
+    uint8_t *diverged;
+    Matrix accounts; /* two rows that a step raises by its price */
+    double price;
+    const double *loss;
+    Matrix gradient, new_gradient, update; /* no update: plain descent */
+    int by_rows; /* whether these are (B, P) */
+    Matrix logged;
+    const uint8_t *waiting; /* NULL: no run waits */
+    double tiny, huge;
+} Booking;
 
 /* The kernels of one instruction set. */
 typedef struct {
     const char *name;
-    void (*descend)(const Matrix *params, const Matrix *gradient, const double *rate);
+    void (*descend)(const Matrix *params, const Matrix *gradient, const double *rate, const uint8_t *waiting);
+    void (*descend_rows)(const Matrix *params, const Matrix *gradient, const double *rate, const uint8_t *waiting);
+    int (*book)(const Booking *booking);
+    void (*close)(const Matrix *floats, const Matrix *logs, const uint8_t *waiting);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
 } Kernels;

@@ -30,6 +30,14 @@ PyMODINIT_FUNC PyInit__kernels(void) {
     PyObject *module = PyModule_Create(&definition);
     for (size_t i = 0; module && i < sizeof all_methods / sizeof *all_methods; i++)
         if (PyModule_AddFunctions(module, all_methods[i]) < 0) Py_CLEAR(module);
-    if (module && PyModule_AddStringConstant(module, "variant", chosen->name) < 0) Py_CLEAR(module);
+    /* what has to agree with the Python that calls */
+    const char *const texts[][2] = {
+        {"variant", chosen->name},
+        {"float_rows", FLOAT_ROWS(AS_NAME)},
+        {"integer_rows", INTEGER_ROWS(AS_NAME)},
+        {"derived_rows", DERIVED_ROWS(AS_NAME)},
+    };
+    for (size_t i = 0; module && i < sizeof texts / sizeof *texts; i++)
+        if (PyModule_AddStringConstant(module, texts[i][0], texts[i][1]) < 0) Py_CLEAR(module);
     return module;
 }

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import teleport_env  # noqa: F401
-from teleport_env import progress
 from teleport_env.arrays import TORCH
 from teleport_env.envs.features import HIGH, LOW, NAMES, compute_features
 from teleport_env.fast import rosenbrock
@@ -127,34 +126,7 @@ def test_prepared_episodes_are_forgotten_with_their_keys() -> None:
     assert ids() == first
 
 
-# -- in place ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_gradients_in_place_are_the_same_bits(dtype: torch.dtype) -> None:
-    problem = Rosenbrock()
-    instance = problem.instances(torch.arange(33), "train", dtype)
-    loss, gradient = problem.loss_and_gradient(instance.start, instance)
-    for xp in (progress.arrays_of(torch.device("cpu")), TORCH):
-        columns = instance.start.t().contiguous()
-        found, out, scratch = torch.zeros(33, dtype=dtype), torch.zeros_like(columns), torch.zeros_like(columns)
-        views = (xp.view(tensor) for tensor in (found, out, scratch))
-        rosenbrock.write_loss_and_gradient(xp, xp.view(columns), instance, *views)
-        assert torch.equal(found, loss)
-        assert torch.equal(out.t(), gradient)
-
-
-def test_what_replaces_a_loss_is_not_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Doubled(Rosenbrock):
-        def loss_and_gradient(self, *arguments: Any, **keywords: Any) -> Any:
-            loss, gradient = super().loss_and_gradient(*arguments, **keywords)
-            return 2.0 * loss, 2.0 * gradient
-
-    assert rosenbrock.serves(Rosenbrock())
-    assert not rosenbrock.serves(Doubled())
-    watched = Rosenbrock()
-    monkeypatch.setattr(watched, "loss", watched.loss)
-    assert not rosenbrock.serves(watched)
+# -- what one problem has ------------------------------------------------------------------------------------------------
 
 
 def test_gradient_norms_in_coordinates() -> None:
@@ -185,7 +157,7 @@ def test_torch_and_numpy_do_the_same(monkeypatch: pytest.MonkeyPatch, name: str,
 
     usual = play()
     modules = (
-        "progress",
+        "bookkeeping",
         "ledger",
         "fast.rosenbrock",
         *(f"searches.{name}" for name in ("base", "fast.scalings", "pair_algebra")),

@@ -15,7 +15,7 @@ import teleport_env
 from teleport_env.envs import TeleportVectorEnv
 
 HOME = Path(teleport_env.__file__).parent
-MOST = 6
+MOST = 8
 
 
 def walk(play: Callable[[], object]) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Who may import whom: a part imports what stands in its own row or above, never below.
 ORDER = (
     ("native",),
-    ("files", "arrays", "random", "ledger", "groups", "instances", "optimizers", "progress", "reading"),
+    ("files", "arrays", "random", "ledger", "groups", "instances", "optimizers", "progress", "bookkeeping", "reading"),
     ("symmetries",),
     ("problems",),
     ("modules",),
