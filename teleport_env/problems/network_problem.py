@@ -19,7 +19,7 @@ from teleport_env.problems.base import Defaults, Problem
 from teleport_env.problems.compiled import compiled, packed
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import FirstOrder, HiddenUnits
-from teleport_env.symmetries.networks import FeedForward, Layers, product
+from teleport_env.symmetries.networks import FeedForward, Layers, product, put_product
 from teleport_env.symmetries.pairs import PairSymmetry, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
@@ -130,17 +130,17 @@ class NetworkProblem(Problem):
         ``values`` and ``outputs`` are those of `FeedForward.layer_values`.
         """
         weights = self.layers.weights(params)
-        gradients: list[Tensor] = []
-        for index in reversed(range(self.layers.count)):
-            gradient = product(delta, values[index].transpose(1, 2))
+        gradient = params.new_empty(params.shape)
+        for index, part in reversed(list(enumerate(self.layers.weights(gradient)))):
             if self.layers.bias:
-                gradient = torch.cat([gradient, delta.sum(dim=2, keepdim=True)], dim=2)
-            gradients.append(gradient)
+                torch.sum(delta, dim=2, out=part[:, :, -1])
+                part = part[:, :, :-1]
+            put_product(part, delta, values[index].transpose(1, 2))
             if index > 0:
                 weight = weights[index][:, :, :-1] if self.layers.bias else weights[index]
                 slope = self.network.activation.derivative(outputs[index - 1])
                 delta = product(weight.transpose(1, 2), delta) * slope
-        return self.layers.flatten(gradients[::-1])
+        return gradient
 
     def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
         """A multiplication and an addition a weight and example, for the forward pass, for the gradient of the weights, and

@@ -43,6 +43,15 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left, right)
 
 
+def put_product(out: Tensor, left: Tensor, right: Tensor) -> None:
+    """`product` written into ``out``, a part of a larger tensor, without a graph: large results are made once."""
+    inner, columns = left.shape[2], right.shape[2]
+    if min(inner, columns) == 1 or inner * left.shape[1] * columns < _TINY:
+        out.copy_(product(left, right))
+    else:
+        torch.bmm(left, right, out=out)
+
+
 @np.errstate(all="ignore")  # a run that diverges is no reason to warn
 def _matmul(left: Array, right: Array) -> Array:
     return np.matmul(_dense(left), _dense(right))
