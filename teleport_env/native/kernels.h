@@ -65,6 +65,30 @@ typedef struct {
     double tiny, huge;
 } Booking;
 
+/* What coordinates a search turns: those of `teleport_env.problems` in which a loss is a squared distance. */
+enum { ROSENBROCK, ELLIPSE, BOOTH, QUADRATIC };
+#define TINY 2.2250738585072014e-308 /* the smallest normal number */
+
+/* A search over rotations from where runs stand. A loss is kept up to relative |L| + rounding sqrt(|L| |scale|). */
+typedef struct {
+    Array params, gradient; /* (R, n) */
+    const double *loss, *scale;
+    double sign, relative, rounding;
+    int64_t steps; /* of an ascent: so many, of these lengths, trust in all, times shrink after one that was undone */
+    const double *lengths;
+    double trust, shrink;
+    const double *rate; /* of a choice: NULL, or learning rates by which the next step's loss is judged */
+    Array angles, cosine, sine; /* (R, K, d) */
+} Turns;
+
+/* What came of it. */
+typedef struct {
+    Array params, gradient;
+    double *loss, *score, *start_score;
+} Found;
+
+typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const Found *found);
+
 /* The kernels of one instruction set. */
 typedef struct {
     const char *name;
@@ -74,6 +98,7 @@ typedef struct {
     void (*close)(const Matrix *floats, const Matrix *logs, const uint8_t *waiting);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
+    TurnKernel *directions, *ascend, *choose;
 } Kernels;
 
 #endif

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -74,6 +74,10 @@ def runs_innermost(tensor: Tensor) -> Tensor:
     return tensor.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
+Turns: TypeAlias = "tuple[str, Callable[[Any, Instance], tuple[Tensor, ...]]]"
+"""Name of coordinates in `teleport_env.native`, and from problem and instances to what a kernel needs to turn them."""
+
+
 class AnalyticProblem(Problem):
     """A loss ``|phi(w)|^2`` with rotations as its symmetry and one instance in the split ``"paper"``.
 
@@ -81,6 +85,9 @@ class AnalyticProblem(Problem):
         dimension: Number of parameters ``P``.
         matrix: The linear part of ``phi`` as a function of the instance, where ``phi`` is affine.
     """
+
+    turns: ClassVar[Turns | None] = None
+    """The coordinates that compiled searches know beside the formulas written here (`teleport_env.searches.fast.turns`)."""
 
     def __init__(self, dimension: int, matrix: Callable[[Instance], Tensor] | None = None) -> None:
         rotation = CoordinateChange(

@@ -63,6 +63,7 @@ class Booth(AnalyticProblem):
     """
 
     name = "Booth"
+    turns = ("booth", lambda problem, instance: (instance["map"], instance["offset"]))
 
     def __init__(self, ratio: Sequence[float] = (2.0, 6.0), largest: Sequence[float] = (2.0, 3.0)) -> None:
         self.ratio = positive_range("ratio", ratio, least=1.0)

@@ -60,6 +60,7 @@ class Ellipse(AnalyticProblem):
     """
 
     name = "Ellipse"
+    turns = ("ellipse", lambda problem, instance: (instance["curvatures"],))
 
     def __init__(
         self, a: float = 9.0, condition: Sequence[float] = (5.0, 200.0), largest: Sequence[float] = (4.5, 9.0)

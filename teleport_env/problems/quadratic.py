@@ -57,6 +57,7 @@ class Quadratic(AnalyticProblem):
     """
 
     name = "Quadratic"
+    turns = ("quadratic", lambda _, instance: (instance["matrix"], instance["basis"], instance["eigenvalues"]))
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class RosenbrockND(AnalyticProblem):
     """
 
     name = "RosenbrockND"
+    turns = ("rosenbrock", lambda problem, instance: (problem.curvature_of(instance),))
 
     def __init__(self, pairs: int = 4, curvature: Sequence[float] = (30.0, 300.0)) -> None:
         self.pairs = pairs = integer("pairs", pairs, least=1)

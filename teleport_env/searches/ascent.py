@@ -22,6 +22,7 @@ from teleport_env.searches.directions import (
     require_reach,
     uses_hessian,
 )
+from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.moves import (
     known_price,
     random_point,
@@ -196,6 +197,13 @@ class NormalizedAscent(Search):
     def propose(self, start: Start) -> Candidate:
         sign = -1.0 if self.objective == "balance_gradient" else 1.0
         relative = self.objective == "relative"
+        turns = Turns.of(start)
+        if turns is not None and not uses_hessian(start.symmetry, self.derivative):
+            lengths = [self.radius * self.decay**step for step in range(self.steps)]
+            found = turns.ascended(lengths, self.trust_radius, self.shrink, sign, self.loss_tolerance)
+            if found is not None:
+                start.evaluator.charge(trail_price(start.symmetry, self.steps, self.derivative, self.retract))
+                return verified(start, found, self.verify)
         trail = trail_of(start, self.derivative, judged=True)
         xp = arrays_of(start.loss.device)
         place = tried = trail.begin()

@@ -178,20 +178,24 @@ def loss_kept(start: Start, loss: Tensor, tolerance: float | None) -> Tensor:
         return xp.tensor(kept_loss(xp, start, xp.view(loss), tolerance))
 
 
+def allowance(precision: torch.dtype, tolerance: float | None) -> tuple[float, float]:
+    """What a loss ``L`` may change by, over ``|L|`` and over ``sqrt(|L| |L_0|)`` beside it: `loss_kept`."""
+    if tolerance is not None:
+        return tolerance, 0.0
+    return 1e-10 if precision == torch.float64 else 5e-6, 32.0 * _EPS[precision]
+
+
 def kept_loss(xp: Arrays, start: Start, loss: Array, tolerance: float | None) -> Array:
     """`loss_kept` of arrays."""
     if not start.symmetry.keeps_loss:
         return xp.where(loss < math.inf, True, True)
     here = xp.view(start.loss)
     before = abs(here)
-    if tolerance is None:
-        double = start.loss.dtype == torch.float64
+    relative, rounding = allowance(start.loss.dtype, tolerance)
+    allowed = relative * before
+    if rounding:
         scale = before if start.scale is None else xp.at_least(abs(xp.view(start.scale)), before)
-        allowed = (1e-10 if double else 5e-6) * before
-        rounding = 32.0 * _EPS[start.loss.dtype]
         allowed = allowed + rounding * before**0.5 * scale**0.5
-    else:
-        allowed = tolerance * before
     if loss.ndim == 2:
         here, allowed = here[:, None], allowed[:, None]
     kept: Array = abs(loss - here) <= allowed

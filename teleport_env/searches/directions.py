@@ -9,6 +9,7 @@ from teleport_env.arrays import TINY, Array, Arrays, row_dots
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.moves import element_at, element_flops
 from teleport_env.searches.pair_algebra import grams, solve, solve_flops
 from teleport_env.searches.plane_rotation import Turning
@@ -52,6 +53,10 @@ def ascent_direction(start: Start, point: Candidate, derivative: str = "auto") -
         return pull_back(start, point.params, 2.0 * product)
     start.evaluator.charge(direction_price(symmetry, derivative))
     if symmetry.sphere is not None:
+        turns = Turns.of(start)
+        found = None if turns is None else turns.direction(point.params.detach(), point.gradient.detach())
+        if found is not None:
+            return found
         turning = Turning(symmetry.sphere, start.evaluator)
         xp, params = turning.xp, turning.xp.view(point.params.detach())
         return xp.tensor(turning.direction(turning.coordinates(params), params, xp.view(point.gradient.detach())))

@@ -14,6 +14,7 @@ Composing the elements of successive moves is not charged: only callers whose ac
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -122,7 +123,7 @@ class Candidates:
     """
 
     params: Tensor
-    elements: Element | None
+    elements: Element | None = None
 
     def element_of(self, index: Tensor) -> Element | None:
         """The elements of the ``index[i]``-th ``(R,)`` candidate of run ``i``."""
@@ -130,6 +131,25 @@ class Candidates:
             return None
         rows = torch.arange(len(index), device=index.device) * self.params.shape[1] + index
         return map_element(lambda part: part[rows], self.elements)
+
+
+class TurnedCandidates(Candidates):
+    """Points that rotations lead to; `params` are computed when they are asked for.
+
+    Attributes:
+        angles: ``(R, K, d)``, how each run turns: `Turning`.
+    """
+
+    def __init__(self, start: Start, turning: Turning, angles: Tensor) -> None:
+        self.angles, self.elements = angles, None
+        self._start, self._turning = start, turning
+
+    @cached_property
+    def params(self) -> Tensor:  # type: ignore[override]
+        turning, view = self._turning, self._turning.xp.view
+        with torch.no_grad():
+            u = turning.coordinates(view(self._start.params.detach()))
+            return turning.xp.tensor(turning.back(turning.turned(u[:, None, :], view(self.angles))))
 
 
 def candidates_at(start: Start, elements: Element, count: int) -> Candidates:
@@ -150,11 +170,7 @@ def candidates_along(start: Start, directions: Tensor, retract: bool) -> Candida
         start.evaluator.charge(Counts(flops=count * element_flops(start.symmetry, retract)))
         return candidates_at(start, element_at(start.symmetry, directions.flatten(0, 1), retract), count)
     start.evaluator.charge(Counts(flops=count * sphere.flops))
-    turning = Turning(sphere, start.evaluator)
-    view, tensor = turning.xp.view, turning.xp.tensor
-    with torch.no_grad():
-        u = turning.coordinates(view(start.params.detach()))
-        return Candidates(tensor(turning.back(turning.turned(u[:, None, :], view(directions.detach())))), None)
+    return TurnedCandidates(start, Turning(sphere, start.evaluator), directions.detach())
 
 
 def random_candidates(start: Start, count: int, scale: float, begins: bool = False) -> Candidates:
@@ -164,9 +180,8 @@ def random_candidates(start: Start, count: int, scale: float, begins: bool = Fal
         start.evaluator.charge(random_price(symmetry, count))
         turning = Turning(symmetry.sphere, start.evaluator)
         with torch.no_grad():
-            u = turning.coordinates(turning.xp.view(start.params.detach()))
-            angles = turning.random(u, start.streams, count, scale, begins)
-            return Candidates(turning.xp.tensor(turning.back(turning.turned(u[:, None, :], angles))), None)
+            angles = turning.random(turning.xp.view(start.params.detach()), start.streams, count, scale, begins)
+        return TurnedCandidates(start, turning, turning.xp.tensor(angles))
     start.evaluator.charge(Counts(flops=count * symmetry.group.exp_flops))
     sample = symmetry.group.sample_start if begins else symmetry.group.sample
     drawn = [sample(start.streams, scale, dtype) for _ in range(count)]

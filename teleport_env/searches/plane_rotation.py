@@ -119,21 +119,20 @@ class Turning:
             (along,) = torch.autograd.grad((sphere.backward(u, instance) * covector).sum(), u)
         return xp.tensor(self._along(xp.view(u.detach()), xp.view(along)))
 
-    def random(self, u: Array, streams: Streams, count: int, scale: float, begins: bool = False) -> Array:
+    def random(self, params: Array, streams: Streams, count: int, scale: float, begins: bool = False) -> Array:
         """``(R, K, d)``, ``K = count`` random rotations, drawn as `Group.sample` does (or with ``begins`` `sample_start`).
 
         In space they move ``u`` as `SO.sample` does: uniformly on the sphere from ``scale = 1`` on, below it by a normal
         tangent vector of deviation ``scale`` in every direction.
         """
-        xp, tensor = self.xp, self.xp.tensor
-        dtype = tensor(u).dtype
+        xp, dtype = self.xp, self.xp.tensor(params).dtype
         if self._in_plane:
             if begins:
                 return xp.view(streams.uniform(0.0, math.pi * scale, (count, 1), dtype))
             bound = math.pi * min(scale, 1.0)
             return xp.view(streams.uniform(-bound, bound, (count, 1)))
         drawn = xp.view(streams.normals(count, (self._sphere.dimension,), dtype))
-        tiny, u = TINY[u.dtype], u[:, None, :]
+        tiny, u = TINY[params.dtype], self.coordinates(params)[:, None, :]
         radius = xp.at_least(xp.sqrt(row_dots(xp, u, u)), tiny)
         tangent = self._tangent(u, drawn) / radius[..., None]
         if scale < 1.0:

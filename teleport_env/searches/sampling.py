@@ -28,8 +28,10 @@ from teleport_env.searches.directions import (
     require_resting_data,
     unit,
 )
+from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.moves import (
     Candidates,
+    TurnedCandidates,
     along_price,
     at_start,
     candidates_along,
@@ -72,6 +74,12 @@ def best_of(
     Args:
         rank: Ranking ``(R, K)`` from losses, gradients and scores; None: by the score.
     """
+    if isinstance(candidates, TurnedCandidates) and objective.needs_gradient and rank is None:
+        turns, virtual = Turns.of(start), objective.forwards > 0
+        found = None if turns is None else turns.chosen(candidates.angles, objective.sign, virtual, tolerance)
+        if found is not None:
+            start.evaluator.charge(best_of_price(start.symmetry, candidates.angles.shape[1], objective))
+            return found
     xp = arrays_of(start.params.device)
     view, tensor = xp.view, xp.tensor
     rows = view(torch.arange(len(start), device=start.params.device))

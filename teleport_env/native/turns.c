@@ -1,0 +1,123 @@
+/* Searches over rotations of coordinates: functions of tensors.
+
+Each is called as f(kind, params, gradient, ..., data...), with a problem's kind and its own data. The result is None where the
+kernels do not serve. */
+#include "tensors.h"
+
+static const char *const kinds[] = {"rosenbrock", "ellipse", "booth", "quadratic"};
+static const int data_of[] = {1, 1, 2, 3};
+
+typedef struct {
+    Turns turns;
+    Array data[3];
+    int kind;
+} Call;
+
+/* A vector of a number per run. */
+static const double *numbers(PyObject *object, int64_t runs) {
+    Array view;
+    return view_tensor(object, &view) && view.ndim == 1 && view.shape[0] == runs && (view.stride[0] == 1 || runs == 1) ? view.data : NULL;
+}
+
+/* Whether everything is a tensor that a kernel can read; `before` arguments come before the problem's data. */
+static int begin(Call *call, const char *name, PyObject *const *args, Py_ssize_t count, int before) {
+    *call = (Call){.kind = -1};
+    for (int kind = 0; kind < 4 && count > 0; kind++)
+        if (PyUnicode_Check(args[0]) && !PyUnicode_CompareWithASCIIString(args[0], kinds[kind])) call->kind = kind;
+    if (call->kind < 0) {
+        PyErr_Format(PyExc_ValueError, "%s knows no such coordinates", name);
+        return 0;
+    }
+    if (!arguments(name, count, before + data_of[call->kind])) return 0;
+    Array *params = &call->turns.params, *gradient = &call->turns.gradient, *data = call->data;
+    if (!view_tensor(args[1], params) || !view_tensor(args[2], gradient) || params->ndim != 2 || gradient->ndim != 2) return 0;
+    const int64_t runs = params->shape[0], n = params->shape[1];
+    if (runs < 1 || n < 2 || n > LARGEST_QUADRATIC || gradient->shape[0] != runs || gradient->shape[1] != n) return 0;
+    for (int i = 0; i < data_of[call->kind]; i++)
+        if (!view_tensor(args[before + i], &data[i]) || data[i].shape[0] != runs) return 0;
+    if (call->kind == ROSENBROCK) {
+        if (data->ndim == 1) *data = (Array){data->data, {runs, 1, 0}, {data->stride[0], 0, 0}, 2};
+        return data->ndim == 2 && n == 2 * data->shape[1];
+    }
+    if (call->kind == ELLIPSE) return n == 2 && data->ndim == 2 && data->shape[1] == 2;
+    if (call->kind == BOOTH)
+        return n == 2 && data->ndim == 3 && data->shape[1] == 2 && data->shape[2] == 2 && data[1].ndim == 2 && data[1].shape[1] == 2;
+    for (int i = 0; i < 2; i++)
+        if (data[i].ndim != 3 || data[i].shape[1] != n || data[i].shape[2] != n || data[i].stride[1] != n || data[i].stride[2] != 1) return 0;
+    return data[2].ndim == 2 && data[2].shape[1] == n;
+}
+
+static PyObject *refuse(void) { return PyErr_Occurred() ? NULL : Py_NewRef(Py_None); }
+
+/* Numbers of the search, and where the runs stand. */
+static int settle(Call *call, PyObject *loss, PyObject *scale, PyObject *sign, PyObject *relative, PyObject *rounding) {
+    Turns *turns = &call->turns;
+    const int64_t runs = turns->params.shape[0];
+    turns->loss = numbers(loss, runs);
+    turns->scale = numbers(scale, runs);
+    turns->sign = PyFloat_AsDouble(sign);
+    turns->relative = PyFloat_AsDouble(relative);
+    turns->rounding = PyFloat_AsDouble(rounding);
+    return turns->loss && turns->scale && !PyErr_Occurred();
+}
+
+/* (params, loss, gradient, score, start_score) as the kernel finds them. */
+static PyObject *found_by(Call *call, TurnKernel *kernel) {
+    const int64_t runs = call->turns.params.shape[0], n = call->turns.params.shape[1];
+    Found found;
+    Array views[5];
+    PyObject *result = PyTuple_New(5);
+    for (int i = 0; result && i < 5; i++) {
+        PyObject *made = new_tensor(runs, i == 0 || i == 2 ? n : 0, 0, &views[i]);
+        if (!made || PyTuple_SetItem(result, i, made) < 0) Py_CLEAR(result);
+    }
+    if (!result) return NULL;
+    found = (Found){views[0], views[2], views[1].data, views[3].data, views[4].data};
+    kernel(call->kind, &call->turns, call->data, &found);
+    return result;
+}
+
+static PyObject *turn_direction(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Call call;
+    if (!begin(&call, "turn_direction", args, count, 3)) return refuse();
+    const int64_t n = call.turns.params.shape[1];
+    Found found;
+    PyObject *made = new_tensor(call.turns.params.shape[0], n == 2 ? 1 : n, 0, &found.params);
+    if (made) chosen->directions(call.kind, &call.turns, call.data, &found);
+    return made;
+}
+
+static PyObject *turn_ascend(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Call call;
+    Array lengths;
+    if (!begin(&call, "turn_ascend", args, count, 11)) return refuse();
+    if (!settle(&call, args[3], args[4], args[8], args[9], args[10]) || !view_tensor(args[5], &lengths) || lengths.ndim != 1) return refuse();
+    call.turns.lengths = lengths.data;
+    call.turns.steps = lengths.shape[0];
+    call.turns.trust = PyFloat_AsDouble(args[6]);
+    call.turns.shrink = PyFloat_AsDouble(args[7]);
+    return PyErr_Occurred() ? NULL : found_by(&call, chosen->ascend);
+}
+
+static PyObject *turn_choose(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Call call;
+    if (!begin(&call, "turn_choose", args, count, 12)) return refuse();
+    Turns *turns = &call.turns;
+    const int64_t runs = turns->params.shape[0], n = turns->params.shape[1];
+    if (!settle(&call, args[3], args[4], args[9], args[10], args[11])) return refuse();
+    if (args[5] != Py_None && !(turns->rate = numbers(args[5], runs))) return refuse();
+    Array *three[] = {&turns->angles, &turns->cosine, &turns->sine};
+    for (int i = 0; i < (n == 2 ? 3 : 1); i++) {
+        if (!view_tensor(args[6 + i], three[i]) || three[i]->ndim != 3) return refuse();
+        if (three[i]->shape[0] != runs || three[i]->shape[1] != turns->angles.shape[1] || three[i]->shape[2] != (n == 2 ? 1 : n))
+            return refuse();
+    }
+    return turns->angles.shape[1] ? found_by(&call, chosen->choose) : refuse();
+}
+
+PyMethodDef turn_methods[] = {
+    METHOD(turn_direction, "turn_direction(kind, params, gradient, *data): angles (R, d)"),
+    METHOD(turn_ascend, "turn_ascend(kind, params, gradient, loss, scale, lengths, trust, shrink, sign, relative, rounding, *data)"),
+    METHOD(turn_choose, "turn_choose(kind, params, gradient, loss, scale, rate, angles, cosine, sine, sign, relative, rounding, *data)"),
+    {NULL, NULL, 0, NULL},
+};

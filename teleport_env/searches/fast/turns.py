@@ -1,0 +1,91 @@
+"""Compiled searches over rotations, for problems whose coordinates a kernel knows.
+
+A kernel does for every run what `NormalizedAscent`, the choice among candidates and `Turning` do on arrays, at the same
+price: an ascent of three steps takes one call in place of a hundred. The problem names its coordinates
+(`AnalyticProblem.turns`). A subclass that overrides one of its formulas is not bypassed, nor an instance on which one is
+patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.native import KERNELS
+from teleport_env.problems.base import Problem
+from teleport_env.searches.base import Candidate, Start, allowance
+
+_FORMULAS = ("turns", "forward", "backward", "slope", "loss", "loss_and_gradient")
+
+
+def _written_for(kind: type[Problem], name: str) -> bool:
+    """Whether a class has the formula beside which its base names the kernel, or a subclass's own."""
+    order = kind.__mro__
+    owners = [next((at for at, base in enumerate(order) if part in vars(base)), len(order)) for part in ("turns", name)]
+    return owners[0] <= owners[1]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The kernels for where some runs stand.
+
+    Attributes:
+        start: Where they stand.
+        kind: Name of the coordinates.
+        data: The problem's own data.
+    """
+
+    start: Start
+    kind: str
+    data: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, start: Start) -> Turns | None:
+        """None where there are no kernels for the runs' problem and symmetry."""
+        problem, symmetry = start.evaluator.problem, start.symmetry
+        named: Any = getattr(problem, "turns", None)
+        if (
+            not hasattr(KERNELS, "turn_choose")
+            or named is None
+            or symmetry.sphere is None
+            or start.params.dtype != torch.float64
+        ):
+            return None
+        if problem.symmetries.get(symmetry.name) is not symmetry or vars(problem).keys() & set(_FORMULAS):
+            return None
+        if not all(_written_for(type(problem), name) for name in _FORMULAS):
+            return None
+        kind, data = named
+        return cls(start, kind, data(problem, start.instance))
+
+    def direction(self, params: Tensor, gradient: Tensor) -> Tensor | None:
+        """`Turning.direction` of tensors."""
+        found: Tensor | None = KERNELS.turn_direction(self.kind, params, gradient, *self.data)
+        return found
+
+    def ascended(
+        self, lengths: Sequence[float], trust: float, shrink: float, sign: float, tolerance: float | None
+    ) -> Candidate | None:
+        """What `NormalizedAscent` proposes after steps of these lengths; not charged."""
+        steps = torch.tensor(lengths, dtype=torch.float64, device="cpu")
+        return self._found("turn_ascend", (steps, trust, shrink, sign), tolerance)
+
+    def chosen(self, angles: Tensor, sign: float, by_next_step: bool, tolerance: float | None) -> Candidate | None:
+        """The best of ``R x K`` points at ``angles`` ``(R, K, d)``, as `best_of` has it; not charged."""
+        in_plane = self.start.params.shape[1] == 2
+        turned = (angles, torch.cos(angles), torch.sin(angles)) if in_plane else (angles, None, None)
+        rate = self.start.learning_rate if by_next_step else None
+        return self._found("turn_choose", (rate, *turned, sign), tolerance)
+
+    def _found(self, kernel: str, settings: tuple[Any, ...], tolerance: float | None) -> Candidate | None:
+        start = self.start
+        scale = start.loss if start.scale is None else start.scale
+        standing = (start.params, start.gradient, start.loss, scale)
+        found = getattr(KERNELS, kernel)(
+            self.kind, *standing, *settings, *allowance(start.loss.dtype, tolerance), *self.data
+        )
+        return None if found is None else Candidate(*found)
