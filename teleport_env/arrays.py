@@ -79,6 +79,10 @@ class Arrays:
         """An array of one number, in the precision of ``like`` and beside it."""
         return np.full(shape, value, like.dtype)
 
+    def picked(self, array: Array, at: Array) -> Array:
+        """``(..., R)`` of the entries ``at`` ``(R,)`` of the last axis, in memory of its own, row by row."""
+        return array.take(at, -1)
+
     # The loops of einsum and of matmul take the matrices one by one.
 
     def row_squares(self, matrices: Array) -> Array:
@@ -167,6 +171,9 @@ class _Torch(Arrays):
 
     def full(self, like: Array, *shape: int, value: float) -> Array:
         return torch.full(shape, value, dtype=like.dtype, device=like.device)
+
+    def picked(self, array: Array, at: Array) -> Array:
+        return array[..., at]
 
     def row_squares(self, matrices: Array) -> Array:
         return matrices.square().sum(2)

@@ -179,7 +179,9 @@ class Runs(SteppingRuns):
         everyone = len(rows) == self.count and len(parts) == 1
         at = slice(None) if everyone else view(rows)
         # One copy of all their numbers, worked on and written back: an indexed write costs as much as the arithmetic of ten.
-        floats, integers = self.books.floats[:, at], self.books.integers[:, at]
+        floats, integers = self.books.floats, self.books.integers
+        if not everyone:
+            floats, integers = xp.picked(floats, at), xp.picked(integers, at)
         # few parameters lie column by column, in which the rounding of a sum may depend on the number of runs
         params, gradient = (tensor(view(memory)[at]).contiguous() for memory in (self.params, self.gradient))
         instance = self.instance if everyone else self.instance.select(rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,11 +23,11 @@ from teleport_env.searches.base import Candidate, Start, allowance
 _FORMULAS = ("turns", "forward", "backward", "slope", "loss", "loss_and_gradient")
 
 
-def _written_for(kind: type[Problem], name: str) -> bool:
-    """Whether a class has the formula beside which its base names the kernel, or a subclass's own."""
-    order = kind.__mro__
-    owners = [next((at for at, base in enumerate(order) if part in vars(base)), len(order)) for part in ("turns", name)]
-    return owners[0] <= owners[1]
+@lru_cache(maxsize=64)
+def _served(kind: type[Problem]) -> bool:
+    """Whether a class has all the formulas beside which it names the kernel, and none that a subclass has put in between."""
+    owners = [next((at for at, base in enumerate(kind.__mro__) if name in vars(base)), 0) for name in _FORMULAS]
+    return owners[0] <= min(owners)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Turns:
             return None
         if problem.symmetries.get(symmetry.name) is not symmetry or vars(problem).keys() & set(_FORMULAS):
             return None
-        if not all(_written_for(type(problem), name) for name in _FORMULAS):
+        if not _served(type(problem)):
             return None
         kind, data = named
         return cls(start, kind, data(problem, start.instance))
