@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array, Arrays, arrays_of
-from teleport_env.fast.rosenbrock import knows_norms, norms_on_circle
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
-from teleport_env.searches.base import Candidate, Search, Start, finite_rows, kept_loss, loss_kept
+from teleport_env.searches.base import Candidate, Search, Start, finite_rows, kept_loss
 from teleport_env.searches.directions import (
     DERIVATIVES,
     ascent_direction,
@@ -208,37 +207,17 @@ class Grid(Search):
     def propose(self, start: Start) -> Candidate:
         dtype, device = start.params.dtype, start.params.device
         angle = torch.arange(1, self.points + 1, dtype=dtype, device=device) * (2.0 * math.pi / (self.points + 1))
-        # Once for the whole circle, then repeated: every run turns by the same angles.
-        circle = start.symmetry.group.exp(angle[:, None])
-        assert isinstance(circle, Tensor)
-        start.evaluator.charge(Counts(flops=self.points * start.symmetry.group.exp_flops))
-        if self.objective == "gradient_norm" and knows_norms(start.evaluator.problem, start.symmetry):
-            return self._by_norms(start, circle)
-        candidates = candidates_at(start, circle.repeat(len(start), 1, 1), self.points)
+        group, sphere = start.symmetry.group, start.symmetry.sphere
+        start.evaluator.charge(Counts(flops=self.points * group.exp_flops))
+        if sphere is None:
+            # Once for the whole circle, then repeated: every run turns by the same angles.
+            circle = group.exp(angle[:, None])
+            assert isinstance(circle, Tensor)
+            candidates = candidates_at(start, circle.repeat(len(start), 1, 1), self.points)
+        else:
+            candidates = candidates_along(start, angle[None, :, None].expand(len(start), -1, 1), retract=False)
         best = best_of(start, candidates, objective_named(self.objective), self.loss_tolerance)
         return verified(start, best, self.verify)
-
-    def _by_norms(self, start: Start, circle: Tensor) -> Candidate:
-        """The same without all the candidates' gradients, whose norms the problem knows; they are paid for all the same."""
-        symmetry, problem = start.symmetry, start.evaluator.problem
-        objective = objective_named(self.objective)
-        xp = arrays_of(start.params.device)
-        start.evaluator.charge(Counts(gradient=float(self.points), flops=self.points * symmetry.move_flops))
-        with torch.no_grad():
-            scores = norms_on_circle(problem, start.params, start.instance, circle)
-            # A candidate may fail `Search.find`'s rules after all, where rounding is large; then the next best is asked.
-            for _ in range(self.points):
-                chosen = xp.tensor(_first_largest(xp, xp.view(scores)))
-                element = circle[chosen]
-                params = symmetry.act(element, start.params, start.instance, start.batch)
-                loss, gradient = problem.loss_and_gradient(params, start.instance, start.batch)
-                sane = torch.isfinite(params).all(dim=1) & torch.isfinite(gradient).all(dim=1) & torch.isfinite(loss)
-                failed = ~(sane & loss_kept(start, loss, self.loss_tolerance)) & (scores.amax(dim=1) > -torch.inf)
-                if not bool(failed.any()):
-                    break
-                scores[failed, chosen[failed]] = -torch.inf
-        score = objective.score(start, params, gradient)
-        return Candidate(params, loss, gradient, score, objective.start_score(start), element)
 
 
 @kind
