@@ -29,6 +29,7 @@ __all__ = [
     "Symmetry",
     "TeleportEnv",
     "TeleportVectorEnv",
+    "find_symmetries",
     "list_ids",
     "register_problem",
 ]
@@ -38,7 +39,7 @@ register_all()
 
 def __getattr__(name: str) -> Any:
     """What works on modules of one's own, imported at its first use."""
-    if name not in ("ModuleProblem",):
+    if name not in ("ModuleProblem", "find_symmetries"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from teleport_env import modules
 

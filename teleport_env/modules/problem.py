@@ -19,8 +19,7 @@ convolution for one, may sum in another order for another number of runs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -28,10 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, replace_all_batch_norm_modules_, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from teleport_env.instances import Batch, Instance
+from teleport_env.modules.attention import plain_attention
+from teleport_env.modules.finder import Found, find_symmetries
 from teleport_env.problems.base import Defaults, Problem
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams
@@ -301,8 +301,16 @@ class ModuleProblem(Problem):
     # -- symmetries ----------------------------------------------------------------------------------------------------
 
     @cached_property
+    @torch.inference_mode(False)
+    def found(self) -> Found:
+        """What `find_symmetries` found of the module as it is trained, tried on the first examples."""
+        inputs = [value[:3] for key, value in self._data.items() if key != "targets"]
+        return find_symmetries(self._module, tuple(inputs), modes=("eval",))
+
+    @property
     def symmetries(self) -> Mapping[str, Symmetry]:
-        return {}
+        """Those of `found`: ``"scaling"``, ``"general_linear"`` and ``"permutation"``, as far as the module has them."""
+        return self.found.symmetries
 
     def searches_for(self, symmetry: str, split: str = "train") -> tuple[Any, ...]:
         return CLOSED_FORM_MENU if self.symmetries[symmetry].acts_on_pairs else ("random",)
@@ -311,18 +319,6 @@ class ModuleProblem(Problem):
         first = next(iter(self.symmetries), None)
         searches = () if first is None else self.searches_for(first, split)
         return Defaults(learning_rate=self._rate, budget=self._budget, searches=searches, dtype=self._dtype)
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention as the matrix products that it is: the fused kernels have no second derivative and no rule for `vmap`."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _first_line(error: Exception) -> str:

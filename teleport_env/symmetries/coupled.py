@@ -65,8 +65,8 @@ class Coupling:
     @property
     def disjoint(self) -> bool:
         """Whether no weight occurs twice: a layer that reads and writes the same units is moved from both sides."""
-        places = torch.cat([self.lower.flatten(), self.upper.flatten()])
-        return len(places.unique()) == len(places)
+        places = torch.cat([self.lower.flatten(), self.upper.flatten()]).sort().values
+        return not bool((places[1:] == places[:-1]).any())
 
 
 class CoupledPairs(PairSymmetry):

@@ -40,3 +40,193 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x.squeeze(1)) + self.position
         return self.head(self.norm(self.layer(x)).mean(1))
+
+
+# -- the models that the finder's table goes over ----------------------------------------------------------------------
+
+
+class Residual(nn.Module):
+    """A residual block with a projection shortcut, and one without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.a = nn.Conv2d(4, 6, 3, padding=1)
+        self.b = nn.Conv2d(6, 8, 3, padding=1)
+        self.shortcut = nn.Conv2d(4, 8, 1)
+        self.c = nn.Conv2d(8, 5, 3, padding=1)
+        self.d = nn.Conv2d(5, 8, 3, padding=1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = F.relu(self.b(F.relu(self.a(x))) + self.shortcut(x))
+        x = F.relu(self.d(F.relu(self.c(x))) + x)
+        return self.head(x.mean((2, 3)))
+
+
+class Dense(nn.Module):
+    """Concatenated features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 3, 3, padding=1)
+        self.second = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = F.relu(self.first(x))
+        two = F.relu(self.second(one))
+        return self.head(F.adaptive_avg_pool2d(torch.cat([one, two], 1), 1).flatten(1))
+
+
+class NormedMLP(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(F.relu(self.norm(self.first(x))))
+
+
+class SwiGLU(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Rotary(nn.Module):
+    """Multi-head attention with rotary embeddings and `scaled_dot_product_attention`."""
+
+    def __init__(self, width: int = 8, heads: int = 2, length: int = 5) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
+        half = width // heads // 2
+        angles = torch.arange(length)[:, None] / 100.0 ** (torch.arange(half) / half)
+        self.cos: Tensor
+        self.sin: Tensor
+        self.register_buffer("cos", torch.cat([angles, angles], 1).cos())
+        self.register_buffer("sin", torch.cat([angles, angles], 1).sin())
+
+    def turn(self, x: Tensor) -> Tensor:
+        one, two = x.chunk(2, dim=-1)
+        return x * self.cos + torch.cat([-two, one], dim=-1) * self.sin
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        out = F.scaled_dot_product_attention(self.turn(q), self.turn(k), v)
+        return self.o(out.transpose(1, 2).flatten(2))
+
+
+class LowRank(nn.Module):
+    """A frozen layer with a low-rank update, as a second path and merged into the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(5, 4)
+        self.base.requires_grad_(False)
+        self.down, self.up = nn.Linear(5, 2, bias=False), nn.Linear(2, 4, bias=False)
+        self.a, self.b = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.zeros(3, 3))
+        self.last = nn.Linear(4, 3)
+        self.last.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.base(x) + 0.5 * self.up(self.down(x)))
+        return F.linear(x, self.last.weight + 2.0 * (self.b @ self.a), self.last.bias)
+
+
+class Tied(nn.Module):
+    """An autoencoder with one weight for both ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.middle, self.decode = nn.Linear(6, 9), nn.Linear(9, 9), nn.Linear(9, 6)
+        self.tied_encode, self.tied_decode = nn.Linear(9, 9), nn.Linear(9, 9)
+        self.tied_decode.weight = self.tied_encode.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.encode(x))
+        return self.decode(F.relu(self.tied_decode(F.relu(self.tied_encode(F.relu(self.middle(x)))))))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, nonlinearity: str = "tanh") -> None:
+        super().__init__()
+        self.rnn = nn.RNN(3, 4, nonlinearity=nonlinearity, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+class Twice(nn.Module):
+    """A module that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = nn.Linear(3, 9), nn.Linear(9, 9)
+        self.hidden, self.last = nn.Linear(9, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.again(F.relu(self.again(F.relu(self.first(x))))))
+        return self.last(F.relu(self.hidden(x)))
+
+
+def vgg() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True),
+        nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Dropout(0.3), nn.Linear(6, 3),
+    )  # fmt: skip
+
+
+def lenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3),
+    )  # fmt: skip
+
+
+def mlp(activation: nn.Module | None = None) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(4, 5), activation or nn.ReLU(), nn.Dropout(0.2), nn.Linear(5, 6), nn.LeakyReLU(0.1), nn.Linear(6, 3)
+    )
+
+
+def depthwise() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.ReLU(), nn.Conv2d(4, 3, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2),
+    )  # fmt: skip
+
+
+def grouped() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(2, 6, 3), nn.PReLU(6), nn.Conv1d(6, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 2))
+
+
+def linear_pairs() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 5, bias=False), nn.Linear(5, 2))
+
+
+def weight_norm() -> nn.Module:
+    return nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)
+    )
+
+
+def frozen() -> nn.Module:
+    module = mlp()
+    module[3].requires_grad_(False)  # type: ignore[index]
+    return module
+
+
+def encoder(activation: str) -> nn.Module:
+    return nn.TransformerEncoderLayer(8, 2, 12, activation=activation, batch_first=True, norm_first=True)
+
+
+def rows(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))

@@ -1,0 +1,336 @@
+"""Rules for the operations that weights write and read units by: products, convolutions, normalizations, pooling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from teleport_env.modules.operations import added, opaque, rule
+from teleport_env.modules.tracing import Books, Frozen, Weights, folded, varies_along
+
+# -- products of matrices ----------------------------------------------------------------------------------------------
+
+
+def _as_batch(shadow: Any) -> Any:
+    """The shadow of a matrix as that of a batch of one."""
+    if isinstance(shadow, Weights):
+        return Weights(shadow.places[None])
+    return shadow[None] if isinstance(shadow, Tensor) else shadow
+
+
+def _turned(shadow: Any) -> Any:
+    if isinstance(shadow, Weights):
+        return Weights(shadow.places.mT)
+    return shadow.mT if isinstance(shadow, Tensor) else shadow
+
+
+def _product(books: Books, left: Any, right: Any, shape: tuple[int, int, int]) -> Tensor | None:
+    """Labels of a product ``(n, a, b)`` of what has the shadows ``left`` ``(n, a, c)`` and ``right`` ``(n, c, b)``."""
+    if isinstance(left, Weights) and isinstance(right, Weights):
+        _factors(books, left, right)
+        return None
+    if isinstance(left, Weights | Frozen):
+        turned = _product(books, _turned(right), _turned(left), (shape[0], shape[2], shape[1]))
+        return None if turned is None else turned.mT
+    if isinstance(right, Frozen):
+        if isinstance(left, Tensor):
+            books.fix(left, right.reason)
+        return None
+    if isinstance(right, Weights):
+        return _read(books, left, right, shape)
+    if not isinstance(left, Tensor) and not isinstance(right, Tensor):
+        return None
+    if isinstance(left, Tensor) and isinstance(right, Tensor):  # queries and keys
+        one, other = books.constant_along(left, 1), books.constant_along(right, 2)
+        books.join(one.mT, -other, "what meets in a product does not move inversely")
+        _apart(books, one[:, 0])
+        return None
+    if isinstance(right, Tensor):  # attention weights and values
+        one = books.constant_along(right, 1)
+        _apart(books, one[:, 0])
+        return one.expand(shape)
+    one = books.constant_along(left, 2)
+    _apart(books, one[:, :, 0])
+    return one.expand(shape)
+
+
+def _apart(books: Books, labels: Tensor) -> None:
+    """Units of different rows of ``labels`` ``(n, k)`` never mix, nor change places: each row has a matrix of its own."""
+    if len(labels) > 1:
+        books.fibers.append(labels.numpy())
+
+
+def _factors(books: Books, left: Weights, right: Weights) -> None:
+    """The product of two weights, such as a low-rank update: between them lies a space; what comes out is not moved."""
+    if not (books.use(left) & books.use(right)):
+        return
+    one, other = folded(left.places), folded(right.places)
+    count = 1 if one.stride(0) == 0 and other.stride(0) == 0 else len(one)
+    inner = torch.from_numpy(books.fresh(count * one.shape[2]).reshape(count, 1, -1))
+    books.bind(other[:count], inner.mT)
+    books.bind(one[:count], -inner)
+    _apart(books, inner[:, 0])
+
+
+def _read(books: Books, labels: Tensor | None, weights: Weights, shape: tuple[int, int, int]) -> Tensor | None:
+    """Weights ``(n, c, b)`` read ``c`` units and write ``b`` new ones."""
+    if not books.use(weights):
+        books.fix(labels, "it is read by weights that do not move")
+        return None
+    places = folded(weights.places)
+    count = 1 if places.stride(0) == 0 else len(places)
+    places = places[:count]
+    written = torch.from_numpy(books.fresh(count * shape[2]).reshape(count, 1, -1))
+    books.bind(places, written)
+    _apart(books, written[:, 0])
+    if labels is not None:
+        row = books.constant_along(labels, 1)
+        if count == 1:
+            row = books.constant_along(row, 0)
+        books.bind(places, -row.mT)
+        _apart(books, row[:, 0])
+    return written.expand(shape)
+
+
+def _live(books: Books, tensor: Tensor) -> Any:
+    """The shadow of an operand; labels only where one is free."""
+    shadow = books.shadow(tensor)
+    return books.labels(tensor) if isinstance(shadow, Tensor) else shadow
+
+
+@rule("mm")
+def mm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    left, right = (_as_batch(_live(books, arg)) for arg in args[:2])
+    labels = _product(books, left, right, (1, *out.shape))
+    return None if labels is None else labels[0]
+
+
+@rule("bmm")
+def bmm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    return _product(books, _live(books, args[0]), _live(books, args[1]), tuple(out.shape))
+
+
+@rule("addmm", "baddbmm")
+def plus(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    labels = (mm if args[1].ndim == 2 else bmm)(books, func, args[1:], {}, out)
+    books.cast(out, labels)
+    return added(books, func, (out, args[0]), {}, out)
+
+
+# -- convolutions ------------------------------------------------------------------------------------------------------
+
+
+def _channels(books: Books, tensor: Tensor) -> Tensor | None:
+    """The units of the channels ``(C,)`` of ``(N, C, ...)``."""
+    labels = books.labels(tensor)
+    if labels is None:
+        return None
+    for axis in (0, *range(2, labels.ndim)):
+        labels = books.constant_along(labels, axis)
+    return labels.reshape(-1)
+
+
+def _over_channels(labels: Tensor, out: Tensor) -> Tensor:
+    return labels.reshape(1, -1, *[1] * (out.ndim - 2)).expand(out.shape)
+
+
+@rule("convolution", "_convolution", "mkldnn_convolution")
+def convolution(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    value, weight, bias = args[:3]
+    transposed, groups = bool(args[6]), int(args[8])
+    labels, weights = _channels(books, value), books.shadow(weight)
+    into, onto = value.shape[1], out.shape[1]
+    if not isinstance(weights, Weights) or not books.use(weights):
+        known = isinstance(weights, Frozen)
+        books.fix(labels, weights.reason if known else "it is read by weights that do not move")
+        return None
+    if groups == into == onto and groups > 1 and books.kind != "scaling":
+        return _depthwise(books, labels, weights, bias, out)
+    written = torch.from_numpy(books.fresh(onto))
+    inner = (into // groups, onto // groups) if transposed else (onto // groups, into // groups)
+    places = weights.places.reshape(groups, *inner, -1)
+    read_axis, write_axis = (1, 2) if transposed else (2, 1)
+
+    def along(axis: int, units: Tensor) -> Tensor:
+        shape = [groups, 1, 1, 1]
+        shape[axis] = -1
+        return units.reshape(shape)
+
+    books.bind(places, along(write_axis, written))
+    if labels is not None:
+        books.bind(places, -along(read_axis, labels))
+    if groups > 1:
+        for units in (written, labels):
+            if units is not None:
+                _apart(books, units.reshape(groups, -1))
+        if books.kind != "scaling":
+            books.broken[books.where] = f"its {groups} groups break the axis: units of different groups stay apart"
+    return _with_bias(books, written, bias, out)
+
+
+def _with_bias(books: Books, written: Tensor, bias: Any, out: Tensor) -> Tensor:
+    shadow = books.shadow(bias)
+    if isinstance(shadow, Weights) and books.use(shadow):
+        books.bind(shadow.places, written)
+    elif bias is not None:
+        books.fix(written, shadow.reason if isinstance(shadow, Frozen) else "its bias does not move")
+    return _over_channels(written, out)
+
+
+def _depthwise(books: Books, labels: Tensor | None, weights: Weights, bias: Any, out: Tensor) -> Tensor | None:
+    """One filter per channel: it goes where its channel goes."""
+    if labels is None or books.kind == "general_linear":
+        for shadow in (weights, books.shadow(bias)):
+            if isinstance(shadow, Weights):
+                books.refuse(shadow, "it is one filter per channel, and the channels do not move")
+        books.fix(labels, "a depthwise convolution has one filter per channel")
+        return None
+    books.bind(weights.places, labels.reshape(-1, *[1] * (weights.places.ndim - 1)))
+    return _with_bias(books, labels, bias, out)
+
+
+# -- normalizations ----------------------------------------------------------------------------------------------------
+
+
+def _affine(books: Books, labels: Tensor | None, gain: Any, shift: Any, shape: tuple[int, ...], out: Tensor) -> Any:
+    """Gain and shift per unit after a normalization; ``labels``: units that pass it; ``shape``: of the gain beside them."""
+    own = [(what, books.shadow(what)) for what in (gain, shift) if what is not None]
+    weights = [Weights(shadow.places.reshape(shape)) for _, shadow in own if isinstance(shadow, Weights)]
+    if books.kind == "scaling" and gain is not None and len(weights) == len(own):
+        free = [books.use(weight) for weight in weights]
+        if not all(free):
+            return None
+        written = torch.from_numpy(books.fresh(math.prod(shape)).reshape(shape))
+        for weight in weights:
+            books.bind(weight.places, written)
+        return written.expand(out.shape)
+    if books.kind == "permutation" and labels is not None and len(weights) == len(own):
+        for weight in weights:
+            units = books.as_units(weight)
+            if units is None:
+                books.fix(labels, "its gain does not move")
+                return None
+            books.join(labels, units, "the gain of the normalization does not move alike")
+        return labels
+    for weight in weights:
+        books.refuse(weight, "it belongs to units of a normalization that do not move")
+    books.fix(labels, "its gain does not move")
+    return None
+
+
+@rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+def batch_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    value, gain, shift, mean = args[0], args[1], args[2], args[3]
+    stored = isinstance(mean, Tensor)
+    labels = books.labels(value)
+    if books.kind != "permutation":
+        books.fix(labels, "BatchNorm adds eps to a variance, and keeps running statistics, which do not move")
+        labels = None
+    elif stored and books.running_statistics:
+        books.fix(labels, "the running statistics of BatchNorm are buffers, which do not move")
+        labels = None
+    shape = (1, value.shape[1], *[1] * (value.ndim - 2))
+    return [_affine(books, labels, gain, shift, shape, out[0]), None, None]
+
+
+@rule("native_layer_norm", "_fused_rms_norm")
+def layer_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    value, shape, gain = args[0], tuple(args[1]), args[2]
+    shift = args[3] if isinstance(args[3], Tensor) else None
+    labels = books.labels(value)
+    if books.kind != "permutation":
+        books.fix(labels, "LayerNorm divides by a mean over all units")
+        labels = None
+    return [_affine(books, labels, gain, shift, shape, out[0]), *[None] * (len(out) - 1)]
+
+
+@rule("native_group_norm")
+def group_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    value, gain, shift = args[:3]
+    books.fix(books.labels(value), "GroupNorm divides by a mean over the units of a group")
+    shape = (1, value.shape[1], *[1] * (value.ndim - 2))
+    return [_affine(books, None, gain, shift, shape, out[0]), None, None]
+
+
+@rule("embedding")
+def embedding(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    shadow = books.shadow(args[0])
+    if not isinstance(shadow, Weights) or not books.use(shadow):
+        return None
+    written = torch.from_numpy(books.fresh(out.shape[-1]))
+    books.bind(shadow.places, written[None])
+    return written.expand(out.shape)
+
+
+# -- over places -------------------------------------------------------------------------------------------------------
+
+_LARGEST = "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "max_pool1d_with_indices"
+_MEANS = "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d"
+_RESIZED = "upsample_nearest2d", "upsample_bilinear2d", "upsample_nearest1d"
+
+
+@rule(*_LARGEST, *_MEANS, *_RESIZED)
+def pool(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    several = isinstance(out, list | tuple)
+    result = out[0] if several else out
+    labels = books.labels(args[0])
+    if labels is None:
+        return [None] * len(out) if several else None
+    name = func.overloadpacket.__name__
+    if name in _LARGEST and books.kind == "general_linear":
+        books.fix(labels, "max pooling is not linear")
+        labels = torch.zeros_like(labels)
+    for axis in range(labels.ndim):
+        if labels.shape[axis] != result.shape[axis]:
+            labels = books.constant_along(labels, axis)
+    labels = labels.expand(result.shape)
+    for axis in range(2, labels.ndim):  # also where a stride of one leaves the size alone
+        labels = books.constant_along(labels, axis).expand(result.shape)
+    return [labels, *[None] * (len(out) - 1)] if several else labels
+
+
+@rule("mean", "sum", "amax", "max", "var", "std", "var_mean")
+def reduced(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    several = isinstance(out, list | tuple)
+    result = out[0] if several else out
+    name = func.overloadpacket.__name__
+    labels = books.labels(args[0])
+    linear, homogeneous = name in ("mean", "sum"), name not in ("var", "std", "var_mean")
+    if (
+        labels is None
+        or (len(args) > 1 and isinstance(args[1], Tensor))  # the larger of two
+        or (books.kind == "general_linear" and not linear)
+        or (books.kind == "scaling" and not homogeneous)
+    ):
+        opaque(books, name, args)
+        return [None] * len(out) if several else None
+    axes = args[1] if len(args) > 1 and args[1] is not None else list(range(labels.ndim))
+    axes = [axes] if isinstance(axes, int) else axes
+    axes = sorted({axis % labels.ndim for axis in axes} or range(labels.ndim), reverse=True)
+    for axis in axes:
+        if books.kind == "permutation" and axis - labels.ndim in varies_along(labels):
+            # their order does not matter, but none may change places with what is not among them
+            books.fibers.append(labels.movedim(axis, -1).reshape(-1, labels.shape[axis]).numpy())
+            return [None] * len(out) if several else None
+        labels = books.constant_along(labels, axis)
+    if labels.ndim != result.ndim:
+        for axis in axes:
+            labels = labels.squeeze(axis)
+    return [labels] * len(out) if several else labels
+
+
+@rule("constant_pad_nd")
+def padded(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    labels = books.labels(args[0])
+    if labels is None:
+        return None
+    widths = [axis for index, axis in enumerate(range(-1, -len(args[1]) // 2 - 1, -1)) if any(args[1][2 * index :][:2])]
+    if (len(args) > 2 and args[2] != 0 and books.kind != "permutation") or set(widths) & set(varies_along(labels)):
+        books.fix(labels, "it is padded")
+        return None
+    for axis in widths:
+        labels = books.constant_along(labels, axis % labels.ndim)
+    return labels.expand(out.shape)

@@ -1,0 +1,298 @@
+"""What each operation of torch says about the units of what goes into it and comes out of it.
+
+Operations are those that torch executes (ATen), a few dozen for all modules: a linear layer, a fused projection and
+``einsum`` all are matrix products there. A rule gets the books, the operation's arguments and its result, and returns the
+shadow of the result, for several results a sequence of them. What has no rule is *opaque*: no unit that enters it is moved.
+
+The rules hold for one group at a time, ``books.kind``:
+
+* ``"scaling"``: units are multiplied by positive factors. ReLU and its like pass them, sums need equal ones, products with
+  what does not scale pass them, and a weight that multiplies entry by entry absorbs any factor.
+* ``"permutation"``: units change places. Everything that acts on each entry alone passes them.
+* ``"general_linear"``: units are mixed by an invertible matrix. Only what is linear and the same for all units passes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from teleport_env.modules.tracing import NOISE, Books, Noise, Weights, folded, varies_along
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+HOMOGENEOUS = frozenset({"relu", "leaky_relu", "neg", "abs", "rrelu_with_noise"})
+NAMES = {
+    "relu": "ReLU",
+    "leaky_relu": "LeakyReLU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "elu": "ELU",
+    "native_layer_norm": "LayerNorm",
+    "_softmax": "softmax",
+}
+NAMES |= {
+    "_safe_softmax": "softmax",
+    "native_group_norm": "GroupNorm",
+    "hardtanh": "hardtanh (ReLU6)",
+    "pow": "a power",
+}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Enter a rule under the names of operations, without their overloads and the underscore of those in place."""
+
+    def enter(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return enter
+
+
+def name_of(func: Any) -> str:
+    """``relu`` of ``aten.relu_.default``."""
+    name: str = func.overloadpacket.__name__
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def opaque(books: Books, name: str, args: Any) -> None:
+    """No unit and no weight that enters is moved."""
+    for tensor in _tensors(args):
+        shadow = books.shadow(tensor)
+        if isinstance(shadow, Weights):
+            books.refuse(shadow, f"{NAMES.get(name, name)} is applied to it before it is used")
+        elif isinstance(shadow, Tensor):
+            books.fix(shadow, _unlike(books, name))
+
+
+def _unlike(books: Books, name: str) -> str:
+    name = NAMES.get(name, name)
+    how = {"scaling": "is not homogeneous", "general_linear": "is not linear", "permutation": "mixes its entries"}
+    return f"{name} {how[books.kind]}"
+
+
+def _tensors(args: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for arg in args:
+        found += [arg] if isinstance(arg, Tensor) else _tensors(arg) if isinstance(arg, list | tuple) else []
+    return found
+
+
+# -- views -------------------------------------------------------------------------------------------------------------
+
+
+_VIEWS = (
+    "t transpose permute movedim expand slice select narrow split split_with_sizes chunk unsafe_split unsafe_chunk unbind "
+    "squeeze unsqueeze alias detach diagonal flip roll repeat index_select unfold"
+)
+
+
+@rule(*_VIEWS.split())
+def view(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    shadow = books.shadow(args[0])
+    if isinstance(shadow, Weights):
+        moved = func(shadow.places, *args[1:], **kwargs)
+        return [Weights(part) for part in moved] if isinstance(moved, list | tuple) else Weights(moved)
+    if isinstance(shadow, Tensor):
+        return func(shadow, *args[1:], **kwargs)
+    return [shadow] * len(out) if isinstance(out, list | tuple) else shadow
+
+
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "as_strided")
+def reshape(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    shadow = books.shadow(args[0])
+    if isinstance(shadow, Weights):
+        return Weights(shadow.places.reshape(out.shape))
+    return folded(shadow.reshape(out.shape)) if isinstance(shadow, Tensor) else shadow
+
+
+@rule("clone", "_to_copy", "contiguous", "lift_fresh", "positive")
+def same(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    return books.shadow(args[0])
+
+
+@rule("copy")
+def copied(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    shadow = books.shadow(args[1])
+    return shadow if not isinstance(shadow, Tensor) else shadow.expand(out.shape)
+
+
+@rule("empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full")
+def made(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """Of the shape of a tensor, and nothing else."""
+    return None
+
+
+@rule("cat", "stack")
+def together(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    parts = args[0]
+    shadows = [books.shadow(part) for part in parts]
+    if all(isinstance(shadow, Weights) for shadow in shadows):
+        return Weights(func([shadow.places for shadow in shadows], *args[1:], **kwargs))
+    labels = [books.labels(part) for part in parts]
+    if all(label is None for label in labels):
+        return None
+    filled = [
+        torch.zeros(part.shape, dtype=torch.int64) if label is None else label
+        for part, label in zip(parts, labels, strict=True)
+    ]
+    return folded(func(filled, *args[1:], **kwargs))
+
+
+# -- entry by entry ----------------------------------------------------------------------------------------------------
+
+
+def _fit(books: Books, labels: Tensor, other: Any, reason: str) -> Tensor:
+    """The labels, beside an operand that is not moved: fixed where it differs between units that change places or mix."""
+    shape = torch.broadcast_shapes(labels.shape, other.shape)
+    differs = [axis for axis in varies_along(labels) if -axis <= other.ndim and other.shape[axis] > 1]
+    if differs:
+        books.fix(labels, reason)
+    return labels.expand(shape)
+
+
+@rule("add", "sub")
+def added(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    one, other = (books.labels(arg) for arg in args[:2])
+    if one is None and other is None:
+        return None
+    if one is not None and other is not None:
+        books.join(one, other, "what is added does not move alike")
+        return torch.broadcast_tensors(one, other)[0]
+    labels, constant = (one, args[1]) if one is not None else (other, args[0])
+    assert labels is not None
+    if books.kind == "permutation":
+        if not isinstance(constant, Tensor):
+            return labels
+        return _fit(books, labels, constant, "what is added differs between its units")
+    if isinstance(constant, Tensor) or constant != 0:
+        books.fix(labels, "what is added does not move")
+    return labels.expand(out.shape)
+
+
+@rule("mul", "div")
+def multiplied(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    one, other = args[:2]
+    divided = name_of(func) == "div"
+    noise = [isinstance(books.shadow(arg), Noise) for arg in (one, other)]
+    if noise[0] and not isinstance(other, Tensor):
+        return NOISE
+    if any(noise):
+        labels = books.labels(one if noise[1] else other)
+        if books.kind == "general_linear":
+            books.fix(labels, "dropout is not the same for all units")
+        return labels
+    weights = [arg for arg in (one, other) if isinstance(books.shadow(arg), Weights)]
+    if len(weights) == 1 and weights[0].numel() > 1 and not (divided and weights[0] is other):
+        return _gain(books, other if weights[0] is one else one, books.shadow(weights[0]), out)
+    a, b = (None if isinstance(arg, Tensor) and arg.numel() == 1 else books.labels(arg) for arg in (one, other))
+    if a is not None and b is not None:
+        if books.kind == "permutation":
+            books.join(a, b, "what is multiplied does not move alike")
+            return torch.broadcast_tensors(a, b)[0]
+        if books.kind == "scaling" and one is not other and not divided:
+            books.fix(b, "it is multiplied by what scales already")
+            return a.expand(out.shape)
+        books.fix(a, "it is multiplied by what moves")
+        books.fix(b, "it is multiplied by what moves")
+        return None
+    labels, constant = (a, other) if a is not None else (b, one)
+    if labels is None:
+        return None
+    if divided and labels is b and books.kind != "permutation":
+        if books.kind == "general_linear":
+            books.fix(labels, "it is divided by")
+        labels = -labels
+    if books.kind != "scaling" and isinstance(constant, Tensor):
+        return _fit(books, labels, constant, "what it is multiplied by differs between its units")
+    return labels.expand(out.shape)
+
+
+def _gain(books: Books, value: Any, weights: Weights, out: Tensor) -> Any:
+    """A product with weights entry by entry, such as the gain of a normalization."""
+    labels = books.labels(value)
+    places = weights.places.expand(out.shape)
+    if books.kind == "scaling":
+        if not books.use(weights):
+            books.fix(labels, "it is multiplied by weights that do not move")
+            return None
+        distinct, back = np.unique(places.numpy(), return_inverse=True)
+        fresh = books.fresh(len(distinct))
+        written = torch.from_numpy(fresh[back].reshape(out.shape))
+        books.bind(places, written)
+        if labels is not None:
+            labels = labels.expand(out.shape)
+            first = np.unique(places.numpy(), return_index=True)[1]
+            flat = labels.reshape(-1)
+            books.join(flat, flat[torch.from_numpy(first[back].ravel())], "its units share a weight")
+            books.bind(places, -labels)
+        return folded(written)
+    if labels is None or books.kind == "general_linear":
+        books.refuse(weights, "each of its entries multiplies one unit, which does not move")
+        books.fix(labels, "it is multiplied by one weight per unit")
+        return None
+    gains = books.as_units(weights)
+    if gains is None:
+        books.fix(labels, "it is multiplied by weights that do not move")
+        return None
+    books.join(labels, gains, "what is multiplied does not move alike")
+    return labels.expand(out.shape)
+
+
+@rule("_prelu_kernel", "prelu")
+def prelu(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    labels, slopes = books.labels(args[0]), books.shadow(args[1])
+    if labels is None:
+        return None
+    if books.kind == "general_linear":
+        books.fix(labels, _unlike(books, "PReLU"))
+        return None
+    if books.kind == "permutation" and args[1].numel() > 1:
+        own = books.as_units(slopes) if isinstance(slopes, Weights) else None
+        if own is None:
+            books.fix(labels, "the slopes of PReLU do not move")
+            return None
+        if name_of(func) == "prelu":
+            own = own.reshape(-1, *[1] * (labels.ndim - 2))
+        books.join(labels, own, "PReLU")
+    return labels
+
+
+@rule("bernoulli")
+def mask(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    return NOISE
+
+
+@rule("native_dropout")
+def dropout(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    labels = books.labels(args[0])
+    if books.kind == "general_linear":
+        books.fix(labels, "dropout is not the same for all units")
+    return labels, None
+
+
+def pointwise(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """Every other operation on each entry alone."""
+    name = name_of(func)
+    tensors = _tensors(args)
+    found = [(tensor, label) for tensor in tensors if (label := books.labels(tensor)) is not None]
+    if not found:
+        return None
+    if books.kind == "scaling" and name in HOMOGENEOUS:
+        return found[0][1]
+    if books.kind != "permutation" and not (books.kind == "general_linear" and name == "neg"):
+        opaque(books, name, tensors)
+        return None
+    labels = found[0][1]
+    for _, other in found[1:]:
+        books.join(labels, other, "what meets does not move alike")
+        labels = torch.broadcast_tensors(labels, other)[0]
+    for tensor in tensors:
+        if all(tensor is not moved for moved, _ in found):
+            labels = _fit(books, labels, tensor, "what it meets differs between its units")
+    return labels.expand(out.shape)

@@ -1,0 +1,116 @@
+"""A module runs on an example, and the books are kept of every operation that torch executes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from teleport_env.modules import layers  # noqa: F401  # enters its rules
+from teleport_env.modules.attention import plain_attention
+from teleport_env.modules.operations import RULES, name_of, opaque, pointwise
+from teleport_env.modules.tracing import OUTPUT, Books, Frozen, Kind, Weights, layout
+from teleport_env.modules.units import Reason
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self, books: Books) -> None:
+        super().__init__()
+        self._books = books
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        books, kwargs = self._books, kwargs or {}
+        name = name_of(func)
+        found = RULES.get(name) or (pointwise if torch.Tag.pointwise in func.tags else None)
+        out = func(*args, **kwargs)
+        shadow = None
+        if found is not None:
+            shadow = found(books, func, args, kwargs, out)
+        else:
+            opaque(books, name, args)
+        results = out if isinstance(out, list | tuple) else [out]
+        shadows = shadow if isinstance(shadow, list | tuple) else [shadow] * len(results)
+        for result, own in zip(results, shadows, strict=False):
+            if isinstance(result, Tensor):
+                books.cast(result, own)
+        return out
+
+
+def books_of(
+    module: nn.Module,
+    example: tuple[Any, ...],
+    kind: Kind,
+    frozen: Mapping[str, str],
+    running_statistics: bool,
+) -> Books:
+    """What one run of ``module`` on ``example`` says about one kind of symmetry.
+
+    Args:
+        module: In float64, and in the mode to run it in; its buffers may change.
+        example: Its arguments.
+        kind: The group to follow units for.
+        frozen: Names of parameters that are not to move, with the reason.
+        running_statistics: Whether running statistics of batch normalization are used in some mode.
+    """
+    parameters = dict(module.named_parameters())
+    names, ends = layout({name: value for name, value in parameters.items() if value.requires_grad})
+    books = Books(kind, names, ends, running_statistics)
+    starts = dict(zip(names, [0, *ends[:-1].tolist()], strict=True))
+    for name, value in parameters.items():
+        shadow: Any
+        if name in frozen or name not in starts:
+            shadow = Frozen(frozen.get(name, f"`{name}` is frozen"))
+            if name in starts:
+                books.weights_refused[name] = Reason(frozen[name])
+        else:
+            shadow = Weights(torch.arange(starts[name], starts[name] + value.numel()).reshape(value.shape))
+        books.cast(value, shadow)
+    with _places(module, books), plain_attention(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        with _Watch(books):
+            out = module(*example)
+    for tensor in leaves(out):
+        books.where = ""
+        if isinstance(shadow := books.shadow(tensor), Weights):
+            books.refuse(shadow, OUTPUT)
+        books.fix(books.labels(tensor), OUTPUT)
+    return books
+
+
+@contextmanager
+def _places(module: nn.Module, books: Books) -> Iterator[None]:
+    """While the module runs, the books know which submodule is at work."""
+    stack: list[str] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            stack.append(name)
+            books.where = name
+
+        return hook
+
+    def leave(*_: Any) -> None:
+        stack.pop()
+        books.where = stack[-1] if stack else ""
+
+    handles = []
+    for name, part in module.named_modules():
+        handles += [part.register_forward_pre_hook(enter(name)), part.register_forward_hook(leave, always_call=True)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def leaves(out: Any) -> list[Tensor]:
+    """All tensors in what a module returned."""
+    if isinstance(out, Tensor):
+        return [out]
+    if isinstance(out, Mapping):
+        out = list(out.values())
+    return [tensor for part in out for tensor in leaves(part)] if isinstance(out, list | tuple) else []

@@ -1,0 +1,471 @@
+"""What is found and what is refused, model by model; that it is exact; and that an error in a coupling is noticed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from modules.models import (
+    Classifier,
+    Dense,
+    LowRank,
+    NormedMLP,
+    Recurrent,
+    Residual,
+    Rotary,
+    SwiGLU,
+    Tied,
+    Transformer,
+    Twice,
+    depthwise,
+    encoder,
+    frozen,
+    grouped,
+    lenet,
+    linear_pairs,
+    mlp,
+    rows,
+    vgg,
+    weight_norm,
+)
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from teleport_env import find_symmetries
+from teleport_env.instances import Instance
+from teleport_env.modules import Coupled, Found, register_rule
+from teleport_env.modules.finder import _RULES, MAKERS
+from teleport_env.modules.probe import TOLERANCE, Probe
+from teleport_env.random import Streams
+from teleport_env.symmetries import Coupling
+
+SCALING, LINEAR, PERMUTATION = "scaling", "general_linear", "permutation"
+NORM = "it belongs to units of a normalization that do not move"
+BATCH_NORM = "BatchNorm adds eps to a variance, and keeps running statistics, which do not move"
+STATISTICS = "the running statistics of BatchNorm are buffers, which do not move"
+LAYER_NORM = "LayerNorm divides by a mean over all units"
+STREAM, STREAM_ORDER = "what is added does not move", "what is added differs between its units"
+HEADS = {f"self_attn.in_proj -> self_attn.{reader} #{head}": 4 for reader in ("in_proj", "out_proj") for head in (1, 2)}
+ENCODER_SCALING = {
+    "self_attn.in_proj -> self_attn.in_proj": 8,
+    "self_attn.in_proj -> self_attn.out_proj": 8,
+    "norm1 -> self_attn.in_proj": 8,
+    "norm2 -> linear1": 8,
+}
+ENCODER_REFUSED = {
+    (SCALING, "self_attn", STREAM),
+    (SCALING, "linear2", STREAM),
+    (LINEAR, "norm1", NORM),
+    (LINEAR, "norm2", NORM),
+    (LINEAR, "self_attn", "dropout is not the same for all units"),
+    (LINEAR, "linear2", "dropout is not the same for all units"),
+    (PERMUTATION, "norm1", NORM),
+    (PERMUTATION, "norm2", NORM),
+    (PERMUTATION, "self_attn", STREAM_ORDER),
+    (PERMUTATION, "linear2", STREAM_ORDER),
+}
+
+
+def twice_of(name: str) -> str:
+    return f"`{name}` is used more than once: its module is called again, or shares it"
+
+
+def every(name: str, why: str) -> tuple[str, str, str]:
+    return "every symmetry", name, f"`{name}` is {why}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model with what is to be found (units by coupling) and refused (kind, where, why)."""
+
+    make: Callable[[], nn.Module]
+    example: Any
+    found: dict[str, dict[str, int]]
+    refused: set[tuple[str, str, str]]
+
+
+def both(**units: int) -> dict[str, dict[str, int]]:
+    named = {name.replace("_to_", " -> ").replace("_and_", ", ").lstrip("_"): size for name, size in units.items()}
+    return {SCALING: named, PERMUTATION: named}
+
+
+def linear_refused(why: str, *where: str) -> set[tuple[str, str, str]]:
+    return {(LINEAR, name, why) for name in where}
+
+
+TABLE: dict[str, Row] = {
+    "MLP with bias and dropout": Row(
+        mlp,
+        rows(3, 4),
+        both(_0_to_3=5, _3_to_5=6),
+        {(LINEAR, "0", "ReLU is not linear"), (LINEAR, "3", "LeakyReLU is not linear")},
+    ),
+    "MLP with tanh": Row(
+        lambda: mlp(nn.Tanh()),
+        rows(3, 4),
+        {SCALING: {"3 -> 5": 6}, PERMUTATION: {"0 -> 3": 5, "3 -> 5": 6}},
+        {
+            (SCALING, "0", "tanh is not homogeneous"),
+            (LINEAR, "0", "tanh is not linear"),
+            (LINEAR, "3", "LeakyReLU is not linear"),
+        },
+    ),
+    "LeNet": Row(
+        lenet,
+        rows(2, 1, 8, 8),
+        both(_0_to_3=3, _3_to_7=4, _7_to_9=6),
+        linear_refused("ReLU is not linear", "0", "3", "7"),
+    ),
+    "VGG with BatchNorm": Row(
+        vgg,
+        rows(3, 1, 8, 8),
+        {SCALING: {"1 -> 3": 4, "4 -> 8": 4, "8 -> 11": 6}, PERMUTATION: {"8 -> 11": 6}},
+        {(kind, name, BATCH_NORM) for kind in (SCALING, LINEAR) for name in ("0", "3")}
+        | {(PERMUTATION, name, STATISTICS) for name in ("0", "3")}
+        | {(kind, name, NORM) for kind in (LINEAR, PERMUTATION) for name in ("1", "4")}
+        | {(LINEAR, "8", "ReLU is not linear")},
+    ),
+    "ResNet block with a projection shortcut": Row(
+        Residual,
+        rows(2, 1, 6, 6),
+        {
+            kind: {"stem -> a, shortcut": 4, "a -> b": 6, "b, shortcut, d -> c, head": 8, "c -> d": 5}
+            for kind in (SCALING, PERMUTATION)
+        },
+        linear_refused("ReLU is not linear", "stem", "a", "b", "shortcut", "c") | linear_refused(STREAM, "d"),
+    ),
+    "concatenation": Row(
+        Dense,
+        rows(2, 1, 6, 6),
+        {kind: {"first -> second, head": 3, "second -> head": 4} for kind in (SCALING, PERMUTATION)},
+        linear_refused("ReLU is not linear", "first", "second"),
+    ),
+    "depthwise convolution": Row(
+        depthwise,
+        rows(2, 1, 5, 5),
+        {
+            SCALING: {"0 -> 2": 4, "2 -> 4": 4, "4 -> 7": 3},
+            LINEAR: {"4 -> 7": 3},
+            PERMUTATION: {"0, 2 -> 4": 4, "4 -> 7": 3},
+        },
+        {
+            (LINEAR, "0", "ReLU is not linear"),
+            (LINEAR, "2", "it is one filter per channel, and the channels do not move"),
+        },
+    ),
+    "grouped convolution and PReLU": Row(
+        grouped,
+        rows(2, 2, 8),
+        {
+            SCALING: {"0 -> 2": 6, "2 -> 4": 4},
+            LINEAR: {"2 -> 4 #1": 2, "2 -> 4 #2": 2},
+            PERMUTATION: {"0, 1 -> 2 #1": 3, "0, 1 -> 2 #2": 3, "2 -> 4 #1": 2, "2 -> 4 #2": 2},
+        },
+        {
+            (kind, "2", "its 2 groups break the axis: units of different groups stay apart")
+            for kind in (LINEAR, PERMUTATION)
+        }
+        | {(LINEAR, "0", "PReLU is not linear")},
+    ),
+    "LayerNorm MLP": Row(
+        NormedMLP,
+        rows(3, 5),
+        {SCALING: {"norm -> second": 6}, PERMUTATION: {"first, norm -> second": 6}},
+        {(SCALING, "first", LAYER_NORM), (LINEAR, "first", LAYER_NORM), (LINEAR, "norm", NORM)},
+    ),
+    "encoder layer with ReLU": Row(
+        lambda: encoder("relu"),
+        rows(2, 5, 8),
+        {
+            SCALING: ENCODER_SCALING | {"linear1 -> linear2": 12},
+            LINEAR: HEADS,
+            PERMUTATION: HEADS | {"linear1 -> linear2": 12},
+        },
+        ENCODER_REFUSED | {(LINEAR, "linear1", "ReLU is not linear")},
+    ),
+    "encoder layer with GELU": Row(
+        lambda: encoder("gelu"),
+        rows(2, 5, 8),
+        {SCALING: ENCODER_SCALING, LINEAR: HEADS, PERMUTATION: HEADS | {"linear1 -> linear2": 12}},
+        ENCODER_REFUSED | {(SCALING, "linear1", "GELU is not homogeneous"), (LINEAR, "linear1", "GELU is not linear")},
+    ),
+    "attention with rotary embedding": Row(
+        Rotary,
+        rows(2, 5, 8),
+        {
+            SCALING: {"q -> k": 4, "v -> o": 8},  # a factor per pair that is turned
+            LINEAR: {"v -> o #1": 4, "v -> o #2": 4},
+            PERMUTATION: {"v -> o #1": 4, "v -> o #2": 4},
+        },
+        {
+            (kind, name, "what it is multiplied by differs between its units")
+            for kind in (LINEAR, PERMUTATION)
+            for name in ("q", "k")
+        },
+    ),
+    "LoRA": Row(
+        LowRank,
+        rows(3, 5),
+        {kind: {"a -> b": 3, "down -> up": 2} for kind in (SCALING, LINEAR, PERMUTATION)},
+        {every(f"{name}.{what}", "frozen") for name in ("base", "last") for what in ("weight", "bias")}
+        | {(SCALING, "up", STREAM), (LINEAR, "up", STREAM), (PERMUTATION, "up", STREAM_ORDER)},
+    ),
+    "tied autoencoder": Row(
+        Tied,
+        rows(12, 6),
+        both(encode_to_middle=9),
+        {every("tied_encode.weight", "tied to `tied_decode.weight`")}
+        | {(kind, "middle", "`tied_encode.weight` is tied to `tied_decode.weight`") for kind in (SCALING, PERMUTATION)}
+        | linear_refused("ReLU is not linear", "encode", "middle"),
+    ),
+    "weight norm": Row(
+        weight_norm,
+        rows(3, 4),
+        both(_2_to_4=6),
+        {every(f"0.parametrizations.weight.original{index}", "parametrized") for index in (0, 1)}
+        | linear_refused("ReLU is not linear", "2"),
+    ),
+    "RNN": Row(
+        Recurrent,
+        rows(2, 4, 3),
+        {},
+        {
+            (kind, f"rnn.{name}", twice_of(f"rnn.{name}"))
+            for kind in (SCALING, LINEAR, PERMUTATION)
+            for name in ("weight_hh_l0", "bias_hh_l0")
+        }
+        | {
+            (SCALING, "rnn", "tanh is not homogeneous"),
+            (LINEAR, "rnn", "tanh is not linear"),
+            (PERMUTATION, "rnn", twice_of("rnn.weight_hh_l0")),
+        },
+    ),
+    "SwiGLU": Row(
+        SwiGLU,
+        rows(2, 3, 4),
+        {SCALING: {"up -> down": 6}, PERMUTATION: {"gate, up -> down": 6}},
+        {
+            (SCALING, "gate", "SiLU is not homogeneous"),
+            (LINEAR, "gate", "SiLU is not linear"),
+            (LINEAR, "up", "what it is multiplied by differs between its units"),
+        },
+    ),
+    "linear pairs": Row(
+        linear_pairs,
+        rows(3, 4),
+        {kind: {"0 -> 1": 3, "1 -> 2": 5} for kind in (SCALING, LINEAR, PERMUTATION)},
+        set(),
+    ),
+    "a module called twice": Row(
+        Twice,
+        rows(12, 3),
+        both(hidden_to_last=8),
+        {(kind, name, twice_of("again.weight")) for kind in (SCALING, PERMUTATION) for name in ("first", "again")}
+        | {(kind, "again", twice_of("again.weight")) for kind in (LINEAR,)}
+        | {(kind, "again", twice_of("again.bias")) for kind in (SCALING, LINEAR, PERMUTATION)}
+        | linear_refused("ReLU is not linear", "first", "again", "hidden"),
+    ),
+    "frozen layer": Row(
+        frozen,
+        rows(3, 4),
+        {},
+        {every("3.weight", "frozen"), every("3.bias", "frozen")}
+        | {(kind, "0", "`3.weight` is frozen") for kind in (SCALING, PERMUTATION)}
+        | {(LINEAR, "0", "ReLU is not linear")},
+    ),
+    "convolutional classifier": Row(
+        Classifier,
+        rows(3, 1, 8, 8),
+        {SCALING: {"norm -> second": 4, "second -> head": 6}, PERMUTATION: {"second -> head": 6}},
+        {(SCALING, "first", BATCH_NORM), (LINEAR, "first", BATCH_NORM), (PERMUTATION, "first", STATISTICS)}
+        | {(LINEAR, "norm", NORM), (PERMUTATION, "norm", NORM), (LINEAR, "second", "ReLU is not linear")},
+    ),
+}
+
+
+@cache
+def found_of(name: str) -> tuple[nn.Module, Found]:
+    torch.manual_seed(0)
+    module = TABLE[name].make()
+    return module, find_symmetries(module, TABLE[name].example)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_is_found_and_what_is_refused(name: str) -> None:
+    row, (module, found) = TABLE[name], found_of(name)
+    units = {kind: {c.name: c.width for c in found.couplings(kind)} for kind in found.symmetries}
+    assert units == row.found
+    assert {(entry.kind, entry.where, entry.why) for entry in found.refused} == row.refused
+    printed = str(found)
+    for entry in found.refused:
+        assert entry.why in printed
+    assert found_of(name)[0] is module
+
+
+def outputs(module: nn.Module, weights: Tensor, example: Tensor, mode: str) -> Tensor:
+    """What the module makes of the example with its trainable parameters taken from a vector, without dropout."""
+    module = copy.deepcopy(module).double().train(mode == "train")
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.eval()
+        if isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
+    named, first = {}, 0
+    for name, value in module.named_parameters():
+        if value.requires_grad:
+            named[name] = weights[0, first : first + value.numel()].view_as(value)
+            first += value.numel()
+    with torch.no_grad():
+        result: Tensor = functional_call(module, named, (example.double(),))
+    return result
+
+
+def moved_pairs(name: str, scale: float) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Outputs before and after random elements of every symmetry, at random weights, in both modes."""
+    module, found = found_of(name)
+    size = sum(value.numel() for value in module.parameters() if value.requires_grad)
+    weights = 0.5 * torch.randn(1, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for kind, symmetry in found.symmetries.items():
+        g = symmetry.group.sample(Streams.from_seeds(7), 1.0 if kind == PERMUTATION else scale)
+        moved = symmetry.act(g, weights, Instance(weights))
+        assert not torch.equal(moved, weights)
+        for mode in ("train", "eval"):
+            yield (
+                f"{kind} in mode {mode}",
+                outputs(module, weights, TABLE[name].example, mode),
+                outputs(module, moved, TABLE[name].example, mode),
+            )
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_accepted_symmetries_are_exact(name: str) -> None:
+    """By a route of its own, at other weights than the probe's."""
+    for where, before, after in moved_pairs(name, 0.2):
+        change = float((after - before).abs().max() / before.abs().max())
+        assert change <= TOLERANCE, f"{where}: {change}"
+
+
+def broken(coupling: Coupling, side: str) -> Coupling | None:
+    """The coupling without the first half of its readers, or of its writers; None where it has only one."""
+    half = len(coupling.upper) // 2 if side == "upper" else coupling.lower.shape[1] // 2
+    if half == 0:
+        return None
+    if side == "upper":
+        return Coupling(coupling.lower, coupling.upper[half:], coupling.name)
+    return Coupling(coupling.lower[:, half:], coupling.upper, coupling.name)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_coupling_left_out_is_noticed(name: str) -> None:
+    """Half of what reads or writes each unit is forgotten, and the probe sees it."""
+    module, found = found_of(name)
+    probe = Probe(copy.deepcopy(module).double(), (TABLE[name].example.double(),))
+    for kind, make in MAKERS.items():
+        for coupling in found.couplings(kind)[:3]:
+            assert probe.deviation(make([coupling]))[0] <= TOLERANCE
+            for side in ("upper", "lower"):
+                wrong = broken(coupling, side)
+                if wrong is not None:
+                    assert probe.deviation(make([wrong]))[0] > 1e3 * TOLERANCE, (kind, coupling.name, side)
+
+
+def test_a_rule_that_is_wrong_is_caught_by_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were GELU taken for homogeneous, the structure would propose its units and the probe refuse them."""
+    from teleport_env.modules import operations
+
+    monkeypatch.setattr(operations, "HOMOGENEOUS", operations.HOMOGENEOUS | {"gelu"})
+    found = find_symmetries(mlp(nn.GELU()), rows(3, 4))
+    assert [coupling.name for coupling in found.couplings(SCALING)] == ["3 -> 5"]
+    (refused,) = [entry for entry in found.refused if entry.kind == SCALING]
+    assert refused.where == "0 -> 3"
+    assert "the probe moved the outputs by" in refused.why
+
+
+def test_modes() -> None:
+    """Dropout and running statistics matter in the mode that has them alone."""
+    pair = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    assert LINEAR not in find_symmetries(pair, rows(2, 3)).symmetries
+    assert LINEAR in find_symmetries(pair, rows(2, 3), modes=("eval",)).symmetries
+    image = rows(3, 1, 8, 8)
+    names = [c.name for c in find_symmetries(vgg(), image, modes=("train",)).couplings(PERMUTATION)]
+    assert names == ["0, 1 -> 3", "3, 4 -> 8", "8 -> 11"]
+
+
+class Branches(nn.Module):
+    """Two linear branches whose outputs are multiplied and then sorted, which has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(3, 4, bias=False), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.up(x)
+        return self.down(hidden) + 0.0 * hidden.sort(dim=1).values.sum()
+
+
+class Stated(Branches):
+    """The same, whose author knows better."""
+
+    def teleport_symmetries(self) -> list[Coupled]:
+        return [Coupled(LINEAR, {"up.weight": 0}, {"down.weight": 1})]
+
+
+def test_symmetries_of_a_module_of_one_s_own() -> None:
+    """What has no rule is refused, unless the module or a registered rule states it; and a wrong statement is refused."""
+    plain = find_symmetries(Branches(), rows(3, 3))
+    assert not plain.symmetries
+    assert (LINEAR, "up", "sort is not linear") in {(entry.kind, entry.where, entry.why) for entry in plain.refused}
+
+    stated = find_symmetries(nn.Sequential(Stated()), rows(3, 3))
+    assert [c.name for c in stated.couplings(LINEAR)] == ["up.weight -> down.weight of 0"]
+
+    register_rule(Branches, lambda module: [Coupled(SCALING, {"up.weight": 0}, {"down.weight": 1})])
+    try:
+        assert find_symmetries(Branches(), rows(3, 3)).couplings(SCALING)[0].width == 4
+        register_rule(Branches, lambda module: [Coupled(SCALING, {"up.weight": 1}, {"down.weight": 0})])
+        with pytest.raises(ValueError, match="3 rows below and 2 columns above"):
+            find_symmetries(Branches(), rows(3, 3))
+        register_rule(Branches, lambda module: [Coupled(SCALING, {"over.weight": 0}, {"down.weight": 1})])
+        with pytest.raises(ValueError, match="parameter"):
+            find_symmetries(Branches(), rows(3, 3))
+    finally:
+        del _RULES[Branches]
+    with pytest.raises(ValueError, match="a subclass of torch.nn.Module"):
+        register_rule(int, lambda module: [])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((nn.Linear(3, 2), rows(2, 4)), "cannot be run on the example"),
+        (("cnn", rows(2, 4)), "module must be a torch.nn.Module, got 'cnn'"),
+        ((nn.Linear(3, 2), rows(2, 3), ("test",)), "mode must be one of 'train', 'eval', got 'test'"),
+    ],
+)
+def test_what_cannot_be_searched(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_symmetries(*arguments)
+
+
+def test_the_module_is_left_alone() -> None:
+    module = vgg()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    find_symmetries(module, rows(3, 1, 8, 8))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_whole_transformer() -> None:
+    """The residual stream of a model that writes it itself changes places as a whole."""
+    found = find_symmetries(Transformer(), rows(3, 1, 8, 8))
+    widths = {coupling.name.partition(" ->")[0]: coupling.width for coupling in found.couplings(PERMUTATION)}
+    stream = "position, embed, layer.self_attn.out_proj, layer.linear2, layer.norm1, layer.norm2, norm"
+    assert widths[stream] == 8
