@@ -12,7 +12,7 @@ autograd graph outlives a call.
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -263,7 +263,8 @@ class SteppingRuns:
             if not descends or self.books.kernels is None:  # for a few numbers a run, picking rows costs more
                 rows = waiting.nonzero().squeeze(1)
                 kept = self.memory().read(rows)
-        with self.quiet():
+        # kernels never warn
+        with self.quiet() if self.books.kernels is None else nullcontext():
             if factor is not None:
                 if waiting is not None and kept is None:
                     factor = factor.masked_fill(waiting, 1.0)

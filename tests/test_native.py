@@ -40,6 +40,18 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
             KERNELS.descend(params, gradient, rate, None, False)
     with pytest.raises(TypeError, match="takes 5 arguments"):
         KERNELS.descend(params, params)
+    cost, integers, floats = np.ones(5, np.float32), np.zeros((6, 5), np.int64), np.ones((25, 5))
+    good = [floats, integers, cost, cost, cost, cost, cost, np.full((1, 3), 0), np.ones((1, 3), np.float32), 1.0, 1.0]
+    KERNELS.features(*good, np.empty((1, 5), np.float32))
+    for place, bad in (
+        (7, np.full((1, 3), 99)),
+        (7, np.full((1, 3), -1)),
+        (1, integers[1:]),
+        (6, cost[:0]),
+        (2, cost[1:]),
+    ):
+        with pytest.raises(ValueError, match="fit|entries"):
+            KERNELS.features(*good[:place], bad, *good[place + 1 :], np.empty((1, 5), np.float32))
     params.setflags(write=False)
     with pytest.raises(ValueError, match="read-only"):
         KERNELS.descend(params, np.ones((2, 5)), rate, None, False)

@@ -374,9 +374,8 @@ class Episodes:
         In memory of their own, column by column.
         """
         if self._writer is None:
-            self._writer = FeatureWriter(self.runs, self.allowance())
-        with self.runs.quiet():
-            return self._writer.write(rows).t()
+            self._writer = FeatureWriter(self.runs.books, self.allowance())
+        return self._writer.write(self.runs.changes, rows).t()
 
     def allowance(self) -> Allowance:
         s = self.settings

@@ -88,6 +88,19 @@ typedef struct {
 } Found;
 
 typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const Found *found);
+/* What features are computed from, and where they go. */
+typedef struct {
+    int64_t runs, count;
+    Matrix floats;
+    const int64_t *integers;
+    int64_t integer_stride;
+    const float *share, *left, *log_left, *cheapest, *thirds;
+    int64_t thirds_count;
+    const int64_t *terms; /* three places per feature */
+    const float *bounds;  /* scale, lower and upper bound per feature */
+    float per_budget, log_tolerance;
+    float *out;
+} Sight;
 
 /* The kernels of one instruction set. */
 typedef struct {
@@ -96,6 +109,7 @@ typedef struct {
     void (*descend_rows)(const Matrix *params, const Matrix *gradient, const double *rate, const uint8_t *waiting);
     int (*book)(const Booking *booking);
     void (*close)(const Matrix *floats, const Matrix *logs, const uint8_t *waiting);
+    void (*features)(const Sight *sight);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
     TurnKernel *directions, *ascend, *choose;

@@ -81,11 +81,65 @@ static PyObject *close_step(PyObject *module, PyObject *const *args, Py_ssize_t 
     return result;
 }
 
+/* A contiguous matrix of a format. */
+static void *table(Borrowed *borrowed, PyObject *object, const char *name, const char *format, int64_t rows, int64_t columns, int writable) {
+    Py_buffer *view = borrow(borrowed, object, name, format, 2, writable);
+    if (!view) return NULL;
+    if ((rows >= 0 && view->shape[0] != rows) || view->shape[1] != columns ||
+        (view->shape[0] > 1 && view->strides[0] != columns * view->itemsize)) {
+        PyErr_Format(PyExc_ValueError, "%s has the shape (%zd, %zd), which does not fit, or is not contiguous", name, view->shape[0],
+                     view->shape[1]);
+        return NULL;
+    }
+    return view->buf;
+}
+
+static PyObject *features(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Borrowed borrowed = {.count = 0};
+    Sight s;
+    Py_buffer *integers;
+    PyObject *result = NULL;
+    if (!arguments("features", count, 12)) return NULL;
+    s.per_budget = (float)PyFloat_AsDouble(args[9]);
+    s.log_tolerance = (float)PyFloat_AsDouble(args[10]);
+    if (PyErr_Occurred()) return NULL;
+    if (matrix(&borrowed, args[0], "floats", FLOATS, -1, 0, &s.floats) &&
+        (integers = borrow(&borrowed, args[1], "integers", "l", 2, 0)) && (s.runs = s.floats.columns, 1) &&
+        (s.share = vector_of(&borrowed, args[2], "share", "f", s.runs, 0)) &&
+        (s.left = vector_of(&borrowed, args[3], "left", "f", s.runs, 0)) &&
+        (s.log_left = vector_of(&borrowed, args[4], "log_left", "f", s.runs, 0)) &&
+        (s.cheapest = vector_of(&borrowed, args[5], "cheapest", "f", s.runs, 0)) &&
+        (s.thirds = vector_of(&borrowed, args[6], "thirds", "f", -1, 0)) &&
+        (s.thirds_count = borrowed.views[borrowed.count - 1].shape[0], 1) &&
+        (s.terms = table(&borrowed, args[7], "terms", "l", -1, 3, 0)) &&
+        (s.count = borrowed.views[borrowed.count - 1].shape[0], 1) &&
+        (s.bounds = table(&borrowed, args[8], "bounds", "f", s.count, 3, 0)) &&
+        (s.out = table(&borrowed, args[11], "out", "f", s.count, s.runs, 1))) {
+        int fits = integers->shape[0] == INTEGERS && integers->shape[1] == s.runs && s.thirds_count > 0;
+        for (int64_t k = 0; k < s.count; k++) {
+            fits &= s.terms[3 * k] >= 0;
+            for (int j = 0; j < 3; j++) fits &= s.terms[3 * k + j] < FLOATS + DERIVED;
+        }
+        if (fits) {
+            s.integers = integers->buf;
+            s.integer_stride = integers->strides[0] / (int64_t)sizeof(int64_t);
+            chosen->features(&s);
+            result = Py_NewRef(Py_None);
+        } else {
+            PyErr_SetString(PyExc_ValueError, "integers, thirds or terms do not fit");
+        }
+    }
+    give_back(&borrowed);
+    return result;
+}
+
 PyMethodDef step_methods[] = {
     METHOD(descend, "descend(params, gradient, rate, waiting, by_rows): params -= rate * gradient"),
     METHOD(book,
            "book(floats, integers, diverged, accounts, loss, gradient, new_gradient, update, by_rows, logged, waiting, price, tiny, "
            "huge): book a step; whether all runs are sane"),
     METHOD(close_step, "close_step(floats, logs, waiting): the decreases of loss and gradient norm, from decimal logarithms"),
+    METHOD(features,
+           "features(floats, integers, share, left, log_left, cheapest, thirds, terms, bounds, per_budget, log_tolerance, out)"),
     {NULL, NULL, 0, NULL},
 };

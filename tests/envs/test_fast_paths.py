@@ -13,10 +13,13 @@ import torch
 
 import teleport_env  # noqa: F401
 from teleport_env.arrays import TORCH
-from teleport_env.envs.features import HIGH, LOW, NAMES, compute_features
+from teleport_env.bookkeeping import Bookkeeper
+from teleport_env.envs.features import DERIVED, FEATURES, HIGH, LOW, NAMES, Allowance, FeatureWriter, compute_features
 from teleport_env.fast import rosenbrock
 from teleport_env.fast.upcoming import AHEAD, Upcoming
+from teleport_env.native import KERNELS
 from teleport_env.problems import Rosenbrock
+from teleport_env.progress import FLOATS, INTEGERS, Blocks
 from teleport_env.random import Streams, seeds_of_rows
 
 ROWS = 18
@@ -55,6 +58,34 @@ def test_features_are_those_of_the_table(name: str, arguments: dict[str, Any]) -
         rows = torch.tensor([7, 2])
         assert torch.equal(envs.episodes.observation(rows), envs.episodes.observation()[rows])
         observation = envs.step(mixed(envs, generator))[0]
+
+
+@pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
+@pytest.mark.parametrize("count", [1, 7, 64, 1000])
+def test_features_by_kernels_have_numpys_bits(count: int) -> None:
+    """Whatever the numbers are."""
+    draw = np.random.default_rng(count)
+    blocks = Blocks.empty(count, torch.float64, "cpu")
+    values = draw.normal(size=(len(FLOATS), count)) * 10.0 ** draw.integers(-3, 3, size=(len(FLOATS), count))
+    odd = draw.random(values.shape) < 0.05
+    values[odd] = draw.choice([np.nan, np.inf, -np.inf, 0.0, 1e300, 1e-300, 1e-320, -1e200], size=int(odd.sum()))
+    blocks.floats.copy_(torch.from_numpy(values))
+    blocks.integers.copy_(torch.from_numpy(draw.integers(-1, 5, size=(len(INTEGERS), count)) ** 5))
+    cost = torch.from_numpy(draw.uniform(0, 30, size=count))
+    allowance = Allowance(cost, 20.0, 1e-12, torch.from_numpy(draw.uniform(0, 9, size=count).astype(np.float32)))
+    books = Bookkeeper(blocks)
+    books.some_diverged = True
+    found = FeatureWriter(books, allowance).write()
+    books.kernels = None
+    assert torch.equal(found, FeatureWriter(books, allowance).write())
+    assert bool(((found.t() >= LOW) & (found.t() <= HIGH)).all())
+
+
+def test_the_terms_have_the_names_that_kernels_know() -> None:
+    assert KERNELS is None or KERNELS.derived_rows.split() == list(DERIVED)
+    for feature in FEATURES:
+        assert 1 <= len(feature.terms) <= 3
+        assert set(feature.terms) <= {*FLOATS, *DERIVED}
 
 
 def test_features_of_a_diverged_run_are_finite() -> None:
