@@ -7,6 +7,7 @@ entry says what is better than that. How entries were found, and what did not wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,17 @@ from teleport_env.reading import known
 RATES = (1.0, 0.5, 1.3, 2.0, 4.0)
 """Rate factors that policies share, so that one for a single problem can teach one for several. Finer than doubling: at the
 edge of stability a rate is found by small steps up and larger ones down."""
+
+_ROLLOUT = 16
+_WIDE: dict[str, Any] = {
+    "runs": 1024,
+    "rollout": _ROLLOUT,
+    "minibatches": 8,
+    "step_size": 3e-3,
+    "decisions": 390_000,
+}
+"""Of a training for one problem where every gradient is that of the whole training set. A step of 1024 runs takes hardly
+more time than one of 256; what so many decisions agree on bears longer steps."""
 
 # Matrices and networks: one step or two an action, and small factors, so that the rate follows the edge of stability.
 _FINE = (1.0, 0.25, 0.5, 0.7, 1.3, 1.6, 2.0)
@@ -68,7 +80,6 @@ _FACTORS: dict[str, Any] = {
     "rate_factors": _FINE,
     "steps_per_action": 1,
     "learning_rate": 0.075,
-    "decisions": 800_000,
 }
 
 KNOWN: dict[str, Known] = {
@@ -80,13 +91,23 @@ KNOWN: dict[str, Known] = {
         short=_EVERY_STEP_AT_SHORT_BUDGETS,
         group={"learning_rate": 6e-4},
     ),
-    "RosenbrockND": Known(search="virtual_step", teacher={"steps_per_action": 4}, short=_EVERY_STEP_AT_SHORT_BUDGETS),
+    "RosenbrockND": Known(
+        search="virtual_step",
+        teacher={"steps_per_action": 4},
+        training={"steps_per_action": 4, "decisions": 520_000},
+        short=_EVERY_STEP_AT_SHORT_BUDGETS,
+    ),
     "Booth": Known(compared=True, search=_THREE_STEPS, group={"learning_rate": 0.07}),
     "MatrixFactorization": Known(
         whitening=(whiten_search("inputs", -1, 1e-3), whiten_search("outputs", -1, 1e-3)),
-        training=_FACTORS,
+        training={**_FACTORS, "decisions": 520_000},
         # the coefficient that suits momentum alone there
-        momentum={**_FACTORS, "optimizer": {"optimizer": "momentum", "momentum": 0.5}, "on_teleport": "reset"},
+        momentum={
+            **_FACTORS,
+            "optimizer": {"optimizer": "momentum", "momentum": 0.5},
+            "on_teleport": "reset",
+            "decisions": 800_000,
+        },
     ),
     "LinearNetwork": Known(
         whitening=(
@@ -95,7 +116,17 @@ KNOWN: dict[str, Known] = {
             whiten_search("outputs", -1, 3e-3),
         ),
         teacher={"steps_per_action": 5, "entropy": 0.02, "decisions": 600_000},
-        training={"rate_factors": _FINE, "learning_rate": 0.006, "segment": 8, "decisions": 800_000},
+        # episodes of 150 decisions: many short updates learn more there than few of many runs
+        training={
+            "rate_factors": _FINE,
+            "learning_rate": 0.006,
+            "runs": 256,
+            "rollout": 32,
+            "minibatches": 4,
+            "step_size": 1e-3,
+            "segment": 8,
+            "decisions": 800_000,
+        },
     ),
     "MLPRegression": Known(
         compared=True,
@@ -134,8 +165,7 @@ KNOWN: dict[str, Known] = {
             "step_size": 4e-4,
             "entropy": 0.0,
             "trace": 0.99,
-            "segment": 12,
-            "decisions": 1_400_000,
+            "decisions": 620_000,
         },
     ),
     "Digits": Known(compared=True),
@@ -168,15 +198,16 @@ def known_of(problem: str) -> Known:
         ValueError: There is no such problem.
     """
     made, entry = problem_from(problem), KNOWN.get(known("problem", problem, PROBLEMS), Known())
-    kind = _batches() if made.batch_size is not None else _whole(made)
-    can_teach = made.batch_size is None and bool(made.symmetries)
+    whole = made.batch_size is None
+    kind = _whole(made) if whole else _batches()
     teacher = {**kind, **(entry.teacher or {})}
+    training = teacher if entry.training is None else {**kind, **entry.training}
     return replace(
         entry,
         search=entry.search or _search(made),
         whitening_menu=entry.whitening if entry.whitening_menu is None else entry.whitening_menu,
-        teacher=teacher if can_teach else None,
-        training=teacher if entry.training is None else {**kind, **entry.training},
+        teacher=teacher if whole and made.symmetries else None,
+        training=_wider(made, training) if whole else training,
         momentum=entry.momentum and {**kind, **entry.momentum},
         short=entry.short or {},
         group=entry.group or {},
@@ -212,6 +243,12 @@ def _whole(problem: Problem) -> dict[str, Any]:
     for name in SLOTS:
         menu += [one for one in candidates(problem, symmetry, name) if one not in menu][:1]
     return {**found, "searches": tuple(menu)}
+
+
+def _wider(problem: Problem, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training for one problem with many runs side by side; those that it has already go before."""
+    longest = math.ceil(problem.defaults("train").budget / settings["steps_per_action"])
+    return {**_WIDE, "segment": max(4, math.ceil(longest / _ROLLOUT)), **settings}
 
 
 def _batches() -> dict[str, Any]:

@@ -31,7 +31,10 @@ class Inputs(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim=len(names) + shares)
         assert observation_space.shape is not None
         width = observation_space.shape[0]
-        self._columns = [*(INDEX[name] for name in names), *range(width - shares, width)]
+        columns = [*(INDEX[name] for name in names), *range(width - shares, width)]
+        first = columns[0]
+        together = columns == [*range(first, first + len(columns))]  # most often: nothing to pick
+        self._columns = slice(first, first + len(columns)) if together else columns
 
     def forward(self, observations: Tensor) -> Tensor:
         return observations[:, self._columns]
