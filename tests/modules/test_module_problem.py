@@ -205,3 +205,43 @@ def test_training_side_by_side_and_alone(name: str) -> None:
         for _ in range(6):
             _, _, _, _, alone = env.step(0)
         np.testing.assert_allclose(alone["loss"], info["loss"][row], rtol=1e-10)
+
+
+def test_linear_layers_agree_bit_for_bit() -> None:
+    """Products of matrices keep the runs as their batch axis; in float64 a run is the same alone and among others."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))
+    problem = problem_of(module)
+    together = problem.instances(torch.arange(7), "train")
+    batch = torch.arange(8).repeat(7, 1)
+    losses, gradients = problem.loss_and_gradient(together.start, together, batch)
+    for row in (0, 3):
+        alone = problem.instances(torch.tensor([row]), "train")
+        loss, gradient = problem.loss_and_gradient(alone.start, alone, batch[:1])
+        assert torch.equal(loss[0], losses[row])
+        assert torch.equal(gradient[0], gradients[row])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_teleports_keep_the_loss_and_carry_the_gradient(name: str) -> None:
+    """Every symmetry and every search of its menu, on 64 runs, against an evaluation where they arrive."""
+    problem = problem_of(MODULES[name](), learning_rate=0.1)
+    assert set(problem.symmetries) >= {"scaling", "permutation"}
+    for symmetry in problem.symmetries:
+        envs = gym.make_vec(
+            "Teleport/Module-v0",
+            num_envs=64,
+            vectorization_mode="vector_entry_point",
+            problem=problem,
+            dtype="float64",
+            symmetry=symmetry,
+        )
+        _, info = envs.reset(seed=0)
+        runs = envs.unwrapped.episodes.runs  # type: ignore[attr-defined]
+        for search in range(1, envs.single_action_space.n):  # type: ignore[attr-defined]
+            before = info["loss"].copy()
+            _, _, _, _, info = envs.step(np.full(64, search))
+            loss, gradient = problem.loss_and_gradient(runs.params, runs.instance, runs.batch)
+            np.testing.assert_allclose(loss.numpy(), before, rtol=1e-10)
+            torch.testing.assert_close(runs.gradient, gradient, rtol=1e-8, atol=1e-12)
+            if symmetry != "permutation":
+                assert info["teleports"].sum() > 0
