@@ -31,7 +31,9 @@ from teleport_env.reading import integer, number
 RATE_RANGE = 1024.0
 """The learning rate stays within this factor of its base, above and below."""
 
-_FEW = 64  # runs with up to so many parameters step together, those that do not step being put back
+# Runs step together and those that wait are put back, because to pick rows costs more; but for runs of more parameters than
+# this of which more than one in so many waits: to pick some of those costs a quarter of a step.
+_FEW, _APART = 64, 4
 
 
 @dataclass
@@ -256,10 +258,10 @@ class SteppingRuns:
         waiting, kept = None, None
         descends = type(self.optimizer) is GradientDescent
         if mask is not None and not bool(mask.all()):
-            if self.params.shape[1] > _FEW:  # a big network is evaluated for the runs that step alone
+            waiting = ~mask
+            if self.params.shape[1] > _FEW and _APART * int(waiting.sum()) > self.count:
                 self._step_apart(mask.nonzero().squeeze(1), factor, allowance)
                 return
-            waiting = ~mask
             if not descends or self.books.kernels is None:  # for a few numbers a run, picking rows costs more
                 rows = waiting.nonzero().squeeze(1)
                 kept = self.memory().read(rows)
