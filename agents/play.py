@@ -26,8 +26,8 @@ from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
 from teleport_env.registration import id_of
 
-ROWS = 2048
-"""Episodes that play side by side at most."""
+ROWS, NUMBERS = 4096, 1 << 19
+"""Episodes that play side by side at most, and parameters: of big networks fewer, whose numbers should lie in a cache."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,13 @@ def draw_instances(
     return generator.integers(1 << 53, size=count)
 
 
+def rows_at_once(problem: str, settings: Mapping[str, Any] | None = None) -> int:
+    """How many episodes of a problem pay side by side; ``settings`` as in `play_all`."""
+    made = Settings.build(problem, **{"split": "train", **(settings or {})}).problem
+    parameters = made.instances(torch.zeros(1, dtype=torch.int64), "train").start.shape[1]
+    return max(128, min(ROWS, NUMBERS // parameters))
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch computes with one thread: rows of several threads may depend on how many rows there are (docs/design.md)."""
@@ -160,7 +167,7 @@ def play_all(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     observations: bool = False,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> list[Played]:
     """Play one episode per agent and instance, with one thread of torch, so that episodes do not depend on their company.
 
@@ -173,7 +180,7 @@ def play_all(
         seed: Of the random numbers that searches draw; not of the instances. They are the same for all agents.
         settings: Further keyword arguments of the environment; the agent's own go before them.
         observations: Keep what every action was decided on.
-        rows: Episodes side by side, at most.
+        rows: Episodes side by side, at most; None: `rows_at_once`.
 
     Returns:
         One for each agent. The ``seconds`` of its episodes are their share of the time of those that played beside them.
@@ -197,7 +204,7 @@ def play_many(
     budget: float | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> np.ndarray:
     """Orders of magnitude gained ``(agents, B)``, as `play_all` finds them, and nothing else."""
     gained = np.zeros((len(agents), len(instance_ids)))
@@ -216,7 +223,7 @@ def _played(
     budget: float | None,
     seed: int,
     settings: Mapping[str, Any] | None,
-    most: int,
+    most: int | None,
     course: bool = True,
     observations: bool = False,
 ) -> Iterator[tuple[list[int], list[dict[str, Any]], dict[str, np.ndarray]]]:
@@ -224,6 +231,7 @@ def _played(
     imposed = {} if budget is None else {"budget": budget}
     # row by row the random numbers that a row has when its agent plays alone
     seeds = seeds_of_rows(seed, len(instance_ids))
+    most = most or rows_at_once(problem, settings)
     for ensemble in ensembles(problem, agents, len(instance_ids), most, settings or {}, imposed):
         players = [agents[number] for number in ensemble.numbers]
         ids = np.tile(instance_ids, len(players))

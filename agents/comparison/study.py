@@ -1,7 +1,9 @@
 """A whole comparison: tune, play, measure, write.
 
-`Study` is its settings (they become the command line of ``scripts/compare.py``), `run_study` the work. Tasks, one an agent
-and problem, go to processes; each keeps torch to one thread, so that processes and threads do not fight over the cores.
+`Study` is its settings (they become the command line of ``scripts/compare.py``), `run_study` the work. Agents of a problem
+are tuned and play side by side where they can share an environment. Tasks, some agents of a problem each, go to processes;
+each keeps torch to one thread, so that processes and threads do not fight over the cores. How agents are dealt to tasks and
+batches changes no result but the time.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from teleport_env.agents.comparison.parallel import Task, check_backend, run_tas
 from teleport_env.agents.comparison.references import REFERENCES, play_scipy
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.known import compared
-from teleport_env.agents.play import Played, curve, draw_instances, play, trace
+from teleport_env.agents.play import Played, curve, draw_instances, play_all, rows_at_once, trace
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.own_menu import plan_of, rule_of
-from teleport_env.agents.tuning.tuning import NARROW, WIDE, Tuned, tune_rate
+from teleport_env.agents.tuning.roster import NARROW, WIDE, Tuned, tune_roster
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.files import check_file, check_folder
@@ -108,7 +110,9 @@ class Study:
         instances: How many a problem.
         seeds: How often each is played, with other random numbers for the searches.
         budget: Gradient evaluations an episode; None: the problem's default.
-        tuning_instances: Instances of the train split that learning rates are tuned on; 0: the default rates as they are.
+        tuning_instances: Instances of the train split that agents are tuned on; 0: rates and thresholds as they are.
+        tuning_rules: Configurations of each rule that are tried on them: thresholds, cooldown and learning rate together; 0:
+            thresholds as they are.
         references: Play SciPy's methods beside the agents.
         seed: Seed of the choice of instances.
         jobs: Processes; -1: one per core.
@@ -125,6 +129,7 @@ class Study:
     seeds: int = 1
     budget: float | None = None
     tuning_instances: int = 24
+    tuning_rules: int = 24
     references: bool = True
     seed: int = 1
     jobs: int = -1
@@ -132,7 +137,7 @@ class Study:
     out: Path = Path("results/compare")
 
     def __post_init__(self) -> None:
-        check_settings(self, instances=1, seeds=1, tuning_instances=0)
+        check_settings(self, instances=1, seeds=1, tuning_instances=0, tuning_rules=0)
         object.__setattr__(self, "agents", tuple(entries("agents", self.agents, "names")))
 
 
@@ -154,20 +159,25 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     began = time.perf_counter()
     rosters = {problem: _roster(problem, study) for problem in study.problems}
     check_work(study.problems, ("train", study.split), study.out)
-    report(f"Tuning learning rates on the train split ({study.tuning_instances} instances a problem)")
+    report(f"Tuning agents on the train split ({study.tuning_instances} instances a problem)")
     tuned = _tune(study, rosters) if study.tuning_instances else {}
     report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")
     tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
-    tasks = [(_play_task, (study, problem, agent, tuned)) for problem in study.problems for agent in rosters[problem]]
+    tasks = [
+        (_play_task, (study, problem, [_as_tuned(agent, tuned.get((problem, agent.name))) for agent in some]))
+        for problem in study.problems
+        for some in _dealt(rosters[problem], rows_at_once(problem) // study.instances)
+    ]
     if study.references:
         shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
-        tasks += [(play_scipy, (problem, name, *shared)) for problem in study.problems for name in REFERENCES]
+        tasks += [(_reference_task, (problem, name, *shared)) for problem in study.problems for name in REFERENCES]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
-    for key, found, more in _run(tasks, study, "playing"):
-        if found:
-            played[key] = found
-        rows += more
+    for some in _run(tasks, study, "playing"):
+        for key, found, more in some:
+            if found:
+                played[key] = found
+            rows += more
     results = pandas.DataFrame(rows, columns=list(COLUMNS))
     if results["kind"].eq("fixed").any():
         # in hindsight the best fixed schedule of each episode: what choosing well could be worth
@@ -211,13 +221,19 @@ def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
     if not tuned:
         return "nothing: every problem's default learning rate"
     edges = sorted(f"{agent} on {problem}" for (problem, agent), found in tuned.items() if found.at_edge)
+    rules = "thresholds are not tuned"
+    if study.tuning_rules:
+        rules = (
+            f"of rules thresholds, cooldown and rate together, {study.tuning_rules} configurations each, their untuned "
+            "thresholds among them"
+        )
     said = (
         f"the base learning rate of every agent, on {study.tuning_instances} instances a problem of the train split: first "
         f"each optimizer without teleports over {len(WIDE)} rates, then each agent over {len(NARROW)} around its "
-        f"optimizer's best, and the scale of random elements; {sum(t.runs for t in tuned.values())} episodes in all. "
-        "Thresholds and intervals are not tuned."
+        f"optimizer's best, and the scale of random elements; {rules}; {sum(t.runs for t in tuned.values())} episodes in "
+        "all. Intervals of fixed schedules are not tuned."
     )
-    return said + (f" The best lay at an edge of the grid for {', '.join(edges)}." if edges else "")
+    return said + (f" The best rate lay at an edge of the grid for {', '.join(edges)}." if edges else "")
 
 
 def _roster(problem: str, study: Study) -> list[Agent]:
@@ -260,8 +276,16 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
         environment = {k: v for k, v in agent.environment.items() if k == "optimizer"}
         alone.setdefault((problem, name), Never(name=name, environment=environment))
 
-    def tuned(agents: Iterable[tuple[str, Agent, Sequence[float]]], title: str) -> dict[tuple[str, str], Tuned]:
-        return dict(_run([(_tune_task, (study, *one)) for one in agents], study, title))
+    def tuned(work: Iterable[tuple[str, Agent, Sequence[float]]], title: str) -> dict[tuple[str, str], Tuned]:
+        of: dict[str, list[tuple[Agent, Sequence[float]]]] = {}
+        for problem, agent, rates in work:
+            of.setdefault(problem, []).append((agent, rates))
+        tasks = [
+            (_tune_task, (study, problem, some))
+            for problem, all_ in of.items()
+            for some in _dealt(all_, _few(study, problem))
+        ]
+        return {key: found for some in _run(tasks, study, title) for key, found in some}
 
     wide = [(problem, agent, [_centre(problem, agent) * one for one in WIDE]) for (problem, _), agent in alone.items()]
     best = tuned(wide, "tuning optimizers")
@@ -271,29 +295,51 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
     return found | tuned(narrow, "tuning agents")
 
 
+def _few(study: Study, problem: str) -> int:
+    """How many agents make a round of tuning as wide as pays."""
+    return rows_at_once(problem) // (study.tuning_instances * len(NARROW))
+
+
+def _dealt(values: Sequence[Any], most: int) -> list[Sequence[Any]]:
+    """Portions of at most so many."""
+    return [values[begin : begin + max(1, most)] for begin in range(0, len(values), max(1, most))]
+
+
 def _centre(problem: str, agent: Agent) -> float:
     # adaptive optimizers measure their rates in parameters, not in gradients: their grid starts elsewhere
     adaptive = _optimizer_of(problem, agent) in ("adam", "rmsprop", "adagrad")
     return 0.05 if adaptive else Settings.build(problem).learning_rate
 
 
-def _tune_task(study: Study, problem: str, agent: Agent, rates: Sequence[float]) -> tuple[tuple[str, str], Tuned]:
-    tuned = tune_rate(problem, agent, rates, instances=study.tuning_instances, budget=study.budget)
-    return (problem, agent.name), tuned
+def _tune_task(
+    study: Study, problem: str, roster: Sequence[tuple[Agent, Sequence[float]]]
+) -> list[tuple[tuple[str, str], Tuned]]:
+    shared: dict[str, Any] = {"instances": study.tuning_instances, "rules": study.tuning_rules, "budget": study.budget}
+    found = tune_roster(problem, roster, **shared)
+    return [((problem, agent.name), one) for (agent, _), one in zip(roster, found, strict=True)]
+
+
+def _as_tuned(agent: Agent, tuned: Tuned | None) -> Agent:
+    if tuned is None:
+        return agent
+    environment = {"learning_rate": tuned.rate, **tuned.agent.environment}
+    return dataclasses.replace(tuned.agent, environment=environment)
 
 
 def _play_task(
-    study: Study, problem: str, agent: Agent, tuned: dict[tuple[str, str], Tuned]
-) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
+    study: Study, problem: str, agents: Sequence[Agent]
+) -> list[tuple[tuple[str, str], list[Played], list[dict[str, Any]]]]:
     ids = draw_instances(problem, study.split, study.instances, study.seed)
-    rate = tuned.get((problem, agent.name))
-    agent = agent if rate is None else rate.agent
-    settings = {} if rate is None else {"learning_rate": rate.rate}
-    played = [
-        play(problem, agent, ids, split=study.split, budget=study.budget, seed=seed, settings=settings)
-        for seed in range(study.seeds)
+    shared: dict[str, Any] = {"split": study.split, "budget": study.budget}
+    seeds = [play_all(problem, agents, ids, seed=seed, **shared) for seed in range(study.seeds)]
+    return [
+        ((problem, agent.name), list(played), [row for one in played for row in one.rows])
+        for agent, played in zip(agents, zip(*seeds, strict=True), strict=True)
     ]
-    return (problem, agent.name), played, [row for p in played for row in p.rows]
+
+
+def _reference_task(problem: str, *arguments: Any) -> list[tuple[tuple[str, str], list[Played], list[dict[str, Any]]]]:
+    return [play_scipy(problem, *arguments)]
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:

@@ -14,15 +14,17 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 Config = dict[str, Any]
-Score = Callable[[Sequence[Config], np.ndarray], np.ndarray]
-"""Configurations and instance ids to the mean orders of magnitude gained ``(configurations,)``."""
+Round = tuple[Sequence[Config], np.ndarray]
+"""Configurations to try, and the ids of the instances to try them on."""
+Search = Generator[Round, np.ndarray, "Found"]
+"""Yields rounds, takes the mean orders of magnitude gained ``(configurations,)`` in each, and returns what it found."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ class Found:
 
 def search(
     axes: Mapping[str, Axis],
-    score: Score,
     *,
     count: int,
     few: np.ndarray,
@@ -87,12 +88,12 @@ def search(
     canonical: Callable[[Config], Config] = lambda config: config,
     neutral: Mapping[str, Any] | None = None,
     rounds: int = 24,
-) -> Found:
+    first: Sequence[Config] = (),
+) -> Search:
     """Find the best configuration; see the module.
 
     Args:
         axes: Settings and their values.
-        score: What plays configurations.
         count: Configurations tried before the refinement; a grid that has no more is tried in full.
         few: Ids of the instances that everything is tried on.
         many: Ids of the instances of the last choice; empty: there is none.
@@ -101,19 +102,39 @@ def search(
         neutral: Values at which a setting does nothing. Half of the random ones have them, or simple configurations, which
             are often the best, would hardly be among many settings.
         rounds: Of the refinement, at most.
+        first: Configurations of the grid that are tried in any case, among the ``count``.
 
     Raises:
         ValueError: There is nothing to choose from.
     """
     if not axes or not all(axis.values for axis in axes.values()) or count < 1:
         raise ValueError(f"a search needs axes with values and a count of at least 1, got {dict(axes)} and {count}")
-    return _Search(axes, score, canonical, generator, neutral or {}).run(count, few, many, rounds)
+    return _Search(axes, canonical, generator, neutral or {}).run(count, few, many, rounds, first)
+
+
+def run(searches: Sequence[Search], score: Callable[[Mapping[int, Round]], Mapping[int, np.ndarray]]) -> list[Found]:
+    """Run searches side by side.
+
+    Args:
+        searches: What `search` returns.
+        score: From a round of every search that goes on, by its place among the searches, to what came of it.
+    """
+    found: dict[int, Found] = {}
+    answers: dict[int, np.ndarray | None] = dict.fromkeys(range(len(searches)))
+    while len(found) < len(searches):
+        asked: dict[int, Round] = {}
+        for number, answer in answers.items():
+            try:
+                asked[number] = next(searches[number]) if answer is None else searches[number].send(answer)
+            except StopIteration as end:
+                found[number] = end.value
+        answers = dict(score(asked)) if asked else {}
+    return [found[number] for number in range(len(searches))]
 
 
 @dataclass
 class _Search:
     axes: Mapping[str, Axis]
-    score: Score
     canonical: Callable[[Config], Config]
     generator: np.random.Generator
     neutral: Mapping[str, Any]
@@ -123,24 +144,25 @@ class _Search:
         self.scores: dict[str, float] = {}
         self.episodes = 0
 
-    def run(self, count: int, few: np.ndarray, many: np.ndarray, rounds: int) -> Found:
+    def run(self, count: int, few: np.ndarray, many: np.ndarray, rounds: int, first: Sequence[Config]) -> Search:
         if math.prod(map(len, self.values.values())) <= count:
             whole = itertools.product(*self.values.values())
-            self.try_all([dict(zip(self.values, values, strict=True)) for values in whole], few)
+            yield from self.try_all([dict(zip(self.values, values, strict=True)) for values in whole], few)
         else:
-            self.try_all(self.new(self.random, max(1, count // 4)), few)
+            drawn = self.new(self.random, max(1, count // 4 - len(first)))
+            yield from self.try_all([*first, *drawn], few)
             for _ in range(6):
                 parents = self.best(8)
-                self.try_all(self.new(functools.partial(self.varied, parents), count // 8), few)
-        self.refine(few, rounds)
+                yield from self.try_all(self.new(functools.partial(self.varied, parents), count // 8), few)
+        yield from self.refine(few, rounds)
         candidates = self.best(len(self.scores))
         tried = len(self.scores)
         if len(many):
             # the last choice, on instances that had no part in the others
             self.scores = {}
-            self.try_all(candidates[:8], many)
+            yield from self.try_all(candidates[:8], many)
             known = len(self.scores)
-            self.refine(many, rounds, edges_only=True)
+            yield from self.refine(many, rounds, edges_only=True)
             tried += len(self.scores) - known
         config = self.best(1)[0]
         gained = self.scores[_key(config)]
@@ -149,10 +171,10 @@ class _Search:
 
     # -- configurations ------------------------------------------------------------------------------------------------
 
-    def try_all(self, configs: Sequence[Config], ids: np.ndarray) -> None:
+    def try_all(self, configs: Sequence[Config], ids: np.ndarray) -> Generator[Round, np.ndarray, None]:
         new = {_key(c): c for c in map(self.canonical, configs) if _key(c) not in self.scores}
         if new:
-            found = self.score(list(new.values()), ids)
+            found = yield list(new.values()), ids
             self.scores |= dict(zip(new, map(float, found), strict=True))
             self.episodes += len(new) * len(ids)
 
@@ -192,7 +214,7 @@ class _Search:
 
     # -- refinement ----------------------------------------------------------------------------------------------------
 
-    def refine(self, ids: np.ndarray, rounds: int, edges_only: bool = False) -> None:
+    def refine(self, ids: np.ndarray, rounds: int, edges_only: bool = False) -> Generator[Round, np.ndarray, None]:
         for _ in range(rounds):
             best = self.best(1)[0]
             neighbours: list[Config] = []
@@ -203,7 +225,7 @@ class _Search:
                 near = self.near(best, name) if axis.ordered else values
                 near = further if edges_only else near
                 neighbours += [{**best, name: value} for value in near if value != best[name]]
-            self.try_all(neighbours, ids)
+            yield from self.try_all(neighbours, ids)
             if self.best(1)[0] == best and (edges_only or not self.halve(best)):
                 return
 

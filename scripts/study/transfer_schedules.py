@@ -18,8 +18,9 @@ from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.axes import FACTORS, SHARES
 from teleport_env.agents.tuning.plans import NEUTRAL, Plan, canonical
+from teleport_env.agents.tuning.roster import tune_rate
 from teleport_env.agents.tuning.search import Axis, Config, Found
-from teleport_env.agents.tuning.tuning import Family, tune, tune_rate
+from teleport_env.agents.tuning.tuning import Family, tune
 from teleport_env.envs.settings import Settings
 
 KINDS = ("coordinates", "networks")

@@ -19,7 +19,7 @@ from study.protocol import Protocol
 from study.transfer import Transfer
 from teleport_env.agents.comparison.study import Study
 
-ALLOWED_ZERO = {"seed", "teacher_seed", "tuning_instances of study", "instance"}
+ALLOWED_ZERO = {"seed", "teacher_seed", "tuning_instances of study", "tuning_rules of study", "instance"}
 
 
 def comparison(name: str) -> Callable[[Sequence[str]], Any]:

@@ -15,7 +15,7 @@ from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.comparison.summary import COLUMNS
 from teleport_env.agents.play import cost_to_target, curve, draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
-from teleport_env.agents.tuning.tuning import tune_rate
+from teleport_env.agents.tuning.roster import tune_rate
 from teleport_env.envs.features import NAMES
 
 

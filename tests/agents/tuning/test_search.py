@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
-from teleport_env.agents.tuning.search import Axis, Config, search
+from teleport_env.agents.tuning import search as searching
+from teleport_env.agents.tuning.search import Axis, Config, Found, Round, run
 
 FEW, MANY = np.arange(4), np.arange(4, 24)
+
+
+def search(axes: Mapping[str, Axis], score: Callable[[Any, np.ndarray], np.ndarray], **settings: Any) -> Found:
+    """A search by itself."""
+    return run([searching.search(axes, **settings)], lambda rounds: {0: score(*rounds[0])})[0]
 
 
 class Landscape:
@@ -133,3 +142,27 @@ def test_steps_are_halved_around_the_best_where_an_axis_says_so(finest: float) -
     found = search(axes, score, count=3, few=FEW, many=MANY, generator=np.random.default_rng(0))
     assert abs(found.config["x"] - 0.3) <= (0.01 if finest else 0.3)
     assert (found.config["x"] == 0.0) == (finest == 0.0)
+
+
+def test_searches_side_by_side_find_what_each_finds_and_ask_together() -> None:
+    peaks = [Landscape(1.0, 4, "b"), Landscape(64.0, 1, "c"), Landscape(2.0**-7, 32, "a")]
+    shared: dict[str, Any] = {"count": 16, "few": FEW, "many": MANY}
+    alone = [search(AXES, peak, generator=np.random.default_rng(0), **shared) for peak in peaks]
+    asked: list[int] = []
+    started = [searching.search(AXES, generator=np.random.default_rng(0), **shared) for _ in peaks]
+
+    def together(rounds: Mapping[int, Round]) -> dict[int, np.ndarray]:
+        asked.append(len(rounds))
+        return {number: peaks[number](list(configs), ids) for number, (configs, ids) in rounds.items()}
+
+    assert run(started, together) == alone
+    assert asked[0] == 3
+    assert sum(asked) > len(asked)
+
+
+def test_some_configurations_are_tried_in_any_case() -> None:
+    peak = Landscape(1.0, 4, "b")
+    wanted = [{"rate": 2.0, "period": 8, "kind": "c"}, {"rate": 0.5, "period": 2, "kind": "a"}]
+    search(AXES, peak, count=16, few=FEW, many=MANY[:0], generator=np.random.default_rng(0), rounds=0, first=wanted)
+    assert peak.configs[:2] == wanted
+    assert 12 <= len(peak.configs) <= 16

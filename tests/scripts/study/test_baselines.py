@@ -12,8 +12,8 @@ from study.baselines import families_of, tune
 from study.findings import SEVEN
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.play import draw_instances, play
+from teleport_env.agents.tuning import tuning
 from teleport_env.agents.tuning.search import Config
-from teleport_env.agents.tuning.tuning import Family
 from teleport_env.envs.settings import Settings
 from teleport_env.searches import search_from, to_dict
 
@@ -85,12 +85,7 @@ def test_every_configuration_of_every_family_makes_an_agent(problem: str) -> Non
 @pytest.mark.parametrize("name", ["fixed schedule", "rate schedule", "fixed teleports"])
 def test_plans_are_scored_as_their_agents_play(name: str, problem: str) -> None:
     ids = draw_instances(problem, "validation", 5, seed=0)
-    # a search that draws random numbers draws others in another row
-    searches = [index for index, one in enumerate(baselines.menu_of(problem)) if one[1]["search"] != "random"]
     configs = drawn(problem, name, 8)
-    for number, config in enumerate(configs):
-        if "which" in config:
-            config["which"] = searches[number % len(searches)]
     family = families_of(problem, 16.0)[name]
     scored = family.play(problem, configs, ids, split="validation", budget=16.0, seed=4)
     for config, gained in zip(configs, scored, strict=True):
@@ -100,13 +95,13 @@ def test_plans_are_scored_as_their_agents_play(name: str, problem: str) -> None:
 
 def test_tuning_reads_the_train_split_alone_and_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = set()
-    inner = Family.play
+    inner = tuning.play_many
 
     def spy(*args: Any, **kwargs: Any) -> np.ndarray:
         splits.add(kwargs["split"])
         return inner(*args, **kwargs)
 
-    monkeypatch.setattr(Family, "play", spy)
+    monkeypatch.setattr(tuning, "play_many", spy)
     for name in ("fixed schedule", "relative decrease"):
         found = [tune("Booth", name, count=8, instances=2, budget=12.0) for _ in range(2)]
         assert found[0] == found[1]
