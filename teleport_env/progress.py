@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array, Arrays
+from teleport_env.native import KERNELS
 
 DIVERGED_ABOVE = 1e2
 """A run whose loss exceeds its initial loss by this factor has diverged: the two orders of magnitude lost that a diverged
@@ -26,7 +28,7 @@ HUGE = {torch.float64: 1e300, torch.float32: 1e36}
 SMALLEST = {torch.float64: 1e-300, torch.float32: 1e-38}
 """What logarithms and divisors are clamped to, by precision."""
 
-COLUMNS = 8
+COLUMNS = 16
 """Parameters of up to so many are stored column by column."""
 
 
@@ -159,3 +161,14 @@ class Memory(NamedTuple):
             array[..., at] = values
         for tensor, new in zip(self.rows, part.rows, strict=True):
             tensor[rows] = new
+
+    def adopt(self, rows: Tensor, others: Memory, theirs: Tensor) -> None:
+        """Overwrite what some runs ``(R,)`` have by what ``theirs`` ``(R,)`` of others have."""
+        at, of = self.xp.view(rows), self.xp.view(theirs)
+        for mine, other in zip(self.columns, others.columns, strict=True):
+            if KERNELS is not None and isinstance(mine, np.ndarray) and mine.ndim == 2 and mine.itemsize == 8:
+                KERNELS.adopt(mine, at, other, of)
+            else:
+                mine[..., at] = other[..., of]
+        for tensor, new in zip(self.rows, others.rows, strict=True):
+            tensor[rows] = new[theirs]

@@ -56,3 +56,44 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
     with pytest.raises(ValueError, match="read-only"):
         KERNELS.descend(params, np.ones((2, 5)), rate, None, False)
     assert (params == 1).all()
+
+
+@needs_kernels
+def test_runs_are_adopted_by_place() -> None:
+    target, source = np.zeros((3, 6)), np.arange(15.0).reshape(3, 5)
+    KERNELS.adopt(target, np.array([5, 0]), source, np.array([1, 4]))
+    assert np.array_equal(target[:, [5, 0]], source[:, [1, 4]])
+    assert not target[:, 1:5].any()
+    for to, of in (([6, 0], [1, 4]), ([0, 1], [-1, 4]), ([0, 1], [0, 5])):
+        with pytest.raises(IndexError):
+            KERNELS.adopt(target, np.array(to), source, np.array(of))
+    with pytest.raises(ValueError, match="kind"):
+        KERNELS.adopt(target, np.array([0]), source.astype(np.int64), np.array([0]))
+
+
+@needs_kernels
+@pytest.mark.parametrize("idles", [False, True])
+def test_an_action_is_settled(idles: bool) -> None:
+    """Everything as one would write it down; whether all go on depends on every run, what is paid on those that act."""
+    draw, count = np.random.default_rng(0), 40
+    for case in range(60):
+        loss, cost = draw.uniform(1.0, 2.0, count), draw.uniform(0.0, 5.0, count)
+        actions, returns = draw.integers(0, 5, count), draw.normal(size=count)
+        if case % 5 == 1:
+            loss[draw.integers(count)] = draw.choice([0.5, np.nan, 0.9])
+        if case % 5 == 2:
+            cost[draw.integers(count)] = 5.5
+        if case % 5 == 3:
+            actions[draw.integers(count)] = 6
+        log_loss, before = np.log10(loss), draw.normal(size=count)
+        idle = draw.random(count) < 0.3 if idles else None
+        acts = np.ones(count, dtype=bool) if idle is None else ~idle
+        pays = case % 5 != 4
+        after, reward, sums, counts = np.empty(count), np.empty(count), returns.copy(), actions.copy()
+        numbers = log_loss, loss, cost, before, after, reward, sums, counts, idle
+        paid = KERNELS.settle(*numbers, 0.1, 0.9, 6.0, 7, pays)
+        assert np.array_equal(after, np.maximum(log_loss, 0.1), equal_nan=True)
+        assert np.array_equal(reward, np.where(acts, before - after, 0.0), equal_nan=True)
+        assert np.array_equal(counts, actions + acts)
+        assert paid == (pays and bool((loss > 0.9).all() and (cost + 1.0 <= 6.0).all() and (counts < 7).all()))
+        assert np.array_equal(sums, returns + reward if paid else returns)

@@ -36,7 +36,6 @@ from teleport_env.problems.base import Problem
 from teleport_env.progress import AT, SMALLEST
 from teleport_env.random import Streams, fold_in, key_of
 from teleport_env.runs import Runs, Snapshot
-from teleport_env.searches.base import Status
 
 PARAMS_BOUND = 1e6
 """Parameters are clipped to this in observations: a diverged run's stay finite."""
@@ -121,7 +120,6 @@ class Episodes:
         self._now, self._next = xp.view(self._orders)
         self._action_counts, self._return_sums = xp.view(self.actions), xp.view(self.returns)
         self._terminated, self._truncated = xp.view(self.terminated), xp.view(self.truncated)
-        self._most_actions_taken = self.most_actions  # not known: to be looked up
         self._loss_floor = max(self.settings.tolerance, SMALLEST[torch.float64])
         # through an array, because Python's own logarithm may differ in the last bit
         floor = xp.view(torch.full((1,), self._loss_floor, dtype=torch.float64, device=self.settings.device))
@@ -131,17 +129,8 @@ class Episodes:
         self._writer: FeatureWriter | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        views = {
-            "_xp",
-            "_now",
-            "_next",
-            "_action_counts",
-            "_return_sums",
-            "_terminated",
-            "_truncated",
-            "_floor",
-            "_writer",
-        }
+        views = {"_xp", "_now", "_next", "_floor", "_writer"}
+        views |= {"_action_counts", "_return_sums", "_terminated", "_truncated"}
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -155,7 +144,6 @@ class Episodes:
         self._some_wait = (
             bool(self._terminated.any()) or bool(self._truncated.any()) or bool(self.runs.books.diverged.any())
         )
-        self._most_actions_taken = int(self._action_counts.max())
         self._write_orders(self._now)
 
     @property
@@ -223,36 +211,52 @@ class Episodes:
             # nobody's episode is over, and nobody's budget was too small for another step, or it would be
             left = self.left if isinstance(runs.optimizer, LineSearch) else None
             runs.step(None if waiting is None else ~waiting, actions.factor, left)
-            self._action_counts += 1
             idle = waiting
-            if idle is not None:
-                self._xp.subtract(self._action_counts, self._xp.view(idle.to(torch.int64)), out=self._action_counts)
         else:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
-            self.actions += ~idle
-        self._most_actions_taken += 1
-        if self._most_actions_taken >= self.most_actions:
-            self._most_actions_taken = int(self.actions.max())
-
-        xp, row = self._xp, runs.books.row
-        self._write_orders(self._next)
+        reward = self._settle(idle, together and runs.books.sane and s.reward.pays_decrease and cost_before is None)
         before, self._now, self._next = self._now, self._next, self._now
-        quiet = (
-            together
-            and runs.books.sane
-            and float(row["loss"].min()) > s.tolerance
-            and float(self.runs.ledger.cost_view.max()) + 1.0 <= s.budget + _SLACK
-            and self._most_actions_taken < self.most_actions
-        )
-        if quiet and s.reward.pays_decrease and cost_before is None:  # everybody goes on
-            reward = before - self._now
-            if idle is not None:
-                reward[xp.view(idle)] = 0.0
-            xp.add(self._return_sums, reward, out=self._return_sums)
-            return Outcome(reward, xp.copied(self._terminated), xp.copied(self._truncated), None)
+        if reward is not None:  # everybody goes on
+            return Outcome(reward, self._xp.copied(self._terminated), self._xp.copied(self._truncated), None)
         with runs.quiet():
             return self._finish(before, cost_before, idle)
+
+    def _settle(self, idle: Tensor | None, pays: bool) -> Array | None:
+        """Count the action and write the orders after it.
+
+        Args:
+            idle: ``(B,)`` bool: runs that did nothing; None: all acted.
+            pays: Whether runs that go on are paid the decrease and nothing else.
+
+        Returns:
+            The rewards ``(B,)``, paid, if every run goes on and is paid so; else None.
+        """
+        xp, s, row, cost = self._xp, self.settings, self.runs.books.row, self.runs.ledger.cost_view
+        kernels = self.runs.books.kernels
+        if kernels is not None:
+            reward = np.empty(self.count)
+            numbers = row["log_loss"], row["loss"], cost, self._now, self._next, reward, self._return_sums
+            stays = None if idle is None else idle.numpy()
+            bounds = self._floor.item(), s.tolerance, s.budget + _SLACK, self.most_actions
+            paid = kernels.settle(*numbers, self._action_counts, stays, *bounds, pays)
+            return reward if paid else None
+        self._action_counts += 1
+        if idle is not None:
+            xp.subtract(self._action_counts, xp.view(idle.to(torch.int64)), out=self._action_counts)
+        self._write_orders(self._next)
+        if not (
+            pays
+            and float(row["loss"].min()) > s.tolerance
+            and float(cost.max()) + 1.0 <= s.budget + _SLACK
+            and int(self._action_counts.max()) < self.most_actions
+        ):
+            return None
+        reward = self._now - self._next
+        if idle is not None:
+            reward[xp.view(idle)] = 0.0
+        xp.add(self._return_sums, reward, out=self._return_sums)
+        return reward
 
     def _act_apart(self, actions: Actions, idle: Tensor) -> None:
         """Do what is asked of those who are not idle."""
@@ -431,15 +435,3 @@ class Episodes:
             mine.copy_(saved)
         self.menu.restore(snapshot.menu)
         self._look()
-
-
-def describe_status(status: int) -> str:
-    """In words what became of the last teleport."""
-    return {
-        Status.NONE: "no teleport yet",
-        Status.MOVED: "moved",
-        Status.NO_GAIN: "refused: no candidate improved the objective",
-        Status.LOSS_MOVED: "refused: the loss would have changed",
-        Status.NOT_FINITE: "refused: not finite",
-        Status.NOT_PAID: "refused: the budget cannot pay for it",
-    }[Status(status)]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from teleport_env.searches.base import Status
+
 
 class Menu:
     """Prices of teleports, by run: episodes side by side need not have the same searches.
@@ -72,3 +74,15 @@ class Menu:
             # beside a column of infinities, because an empty menu has no minimum
             least = torch.nn.functional.pad(self.offers, (0, 1), value=torch.inf).amin(dim=1)
         self.cheapest.copy_(least)
+
+
+def describe_status(status: int) -> str:
+    """In words what became of the last teleport."""
+    return {
+        Status.NONE: "no teleport yet",
+        Status.MOVED: "moved",
+        Status.NO_GAIN: "refused: no candidate improved the objective",
+        Status.LOSS_MOVED: "refused: the loss would have changed",
+        Status.NOT_FINITE: "refused: not finite",
+        Status.NOT_PAID: "refused: the budget cannot pay for it",
+    }[Status(status)]

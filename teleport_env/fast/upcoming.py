@@ -81,7 +81,7 @@ class Upcoming:
 
 def adopt(runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor) -> None:
     """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind, with few parameters."""
-    runs.memory().write(rows, others.memory().read(theirs))
+    runs.memory().adopt(rows, others.memory(), theirs)
     view = runs.books.xp.view
     at, of = view(rows), view(theirs)
     pairs = [(runs.keys, others.keys), (runs.instance.start, others.instance.start)]

@@ -88,6 +88,18 @@ typedef struct {
 } Found;
 
 typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const Found *found);
+/* What an action is paid and whether all go on: orders are logarithms of losses, floored. */
+typedef struct {
+    int64_t runs;
+    const double *log_loss, *loss, *cost, *before;
+    double *now, *reward, *returns;
+    int64_t *actions;
+    const uint8_t *idle; /* NULL: no run idles */
+    double floor, tolerance, most_cost;
+    int64_t most_actions;
+    int pays; /* whether runs that go on are paid the decrease and nothing else */
+} Turn;
+
 /* What features are computed from, and where they go. */
 typedef struct {
     int64_t runs, count;
@@ -110,6 +122,8 @@ typedef struct {
     int (*book)(const Booking *booking);
     void (*close)(const Matrix *floats, const Matrix *logs, const uint8_t *waiting);
     void (*features)(const Sight *sight);
+    int (*settle)(const Turn *turn);
+    void (*adopt)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
     TurnKernel *directions, *ascend, *choose;

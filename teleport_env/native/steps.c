@@ -133,6 +133,68 @@ static PyObject *features(PyObject *module, PyObject *const *args, Py_ssize_t co
     return result;
 }
 
+static PyObject *settle(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Borrowed borrowed = {.count = 0};
+    Turn t;
+    PyObject *result = NULL;
+    if (!arguments("settle", count, 14)) return NULL;
+    t.floor = PyFloat_AsDouble(args[9]);
+    t.tolerance = PyFloat_AsDouble(args[10]);
+    t.most_cost = PyFloat_AsDouble(args[11]);
+    t.most_actions = PyLong_AsLongLong(args[12]);
+    t.pays = PyObject_IsTrue(args[13]);
+    if (PyErr_Occurred()) return NULL;
+    if ((t.log_loss = vector(&borrowed, args[0], "log_loss", -1, 0)) && (t.runs = borrowed.views[0].shape[0], 1) &&
+        (t.loss = vector(&borrowed, args[1], "loss", t.runs, 0)) && (t.cost = vector(&borrowed, args[2], "cost", t.runs, 0)) &&
+        (t.before = vector(&borrowed, args[3], "before", t.runs, 0)) && (t.now = vector(&borrowed, args[4], "now", t.runs, 1)) &&
+        (t.reward = vector(&borrowed, args[5], "reward", t.runs, 1)) && (t.returns = vector(&borrowed, args[6], "returns", t.runs, 1)) &&
+        (t.actions = vector_of(&borrowed, args[7], "actions", "l", t.runs, 1)) && waiting_runs(&borrowed, args[8], t.runs, &t.idle))
+        result = PyBool_FromLong(chosen->settle(&t));
+    give_back(&borrowed);
+    return result;
+}
+
+/* A matrix of numbers of 8 bytes, whatever they are. */
+static int words(Borrowed *borrowed, PyObject *object, const char *name, int64_t rows, int writable, char *kind, Matrix *out) {
+    Py_buffer *view = &borrowed->views[borrowed->count];
+    if (PyObject_GetBuffer(object, view, PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0) return 0;
+    borrowed->count++;
+    if (view->itemsize != 8 || view->ndim != 2 || (view->shape[1] > 1 && view->strides[1] != 8) || (rows >= 0 && view->shape[0] != rows) ||
+        (*kind && *kind != *view->format)) {
+        PyErr_Format(PyExc_ValueError, "%s must be a matrix of 8-byte numbers of one kind, with contiguous rows, that fits", name);
+        return 0;
+    }
+    *kind = *view->format;
+    *out = (Matrix){view->buf, view->strides[0] / 8, view->shape[0], view->shape[1]};
+    return 1;
+}
+
+static int within(const int64_t *indices, int64_t count, int64_t limit) {
+    int fits = 1;
+    for (int64_t j = 0; j < count; j++) fits &= indices[j] >= 0 && indices[j] < limit;
+    if (!fits) PyErr_SetString(PyExc_IndexError, "a run lies outside the matrix");
+    return fits;
+}
+
+static PyObject *adopt(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Borrowed borrowed = {.count = 0};
+    Matrix target, source;
+    const int64_t *to, *from;
+    char kind = 0;
+    PyObject *result = NULL;
+    if (arguments("adopt", count, 4) && words(&borrowed, args[0], "target", -1, 1, &kind, &target) &&
+        words(&borrowed, args[2], "source", target.rows, 0, &kind, &source) && (to = vector_of(&borrowed, args[1], "to", "l", -1, 0))) {
+        int64_t runs = borrowed.views[borrowed.count - 1].shape[0];
+        if ((from = vector_of(&borrowed, args[3], "from", "l", runs, 0)) && within(to, runs, target.columns) &&
+            within(from, runs, source.columns)) {
+            chosen->adopt(&target, to, &source, from, runs);
+            result = Py_NewRef(Py_None);
+        }
+    }
+    give_back(&borrowed);
+    return result;
+}
+
 PyMethodDef step_methods[] = {
     METHOD(descend, "descend(params, gradient, rate, waiting, by_rows): params -= rate * gradient"),
     METHOD(book,
@@ -141,5 +203,9 @@ PyMethodDef step_methods[] = {
     METHOD(close_step, "close_step(floats, logs, waiting): the decreases of loss and gradient norm, from decimal logarithms"),
     METHOD(features,
            "features(floats, integers, share, left, log_left, cheapest, thirds, terms, bounds, per_budget, log_tolerance, out)"),
+    METHOD(settle,
+           "settle(log_loss, loss, cost, before, now, reward, returns, actions, idle, floor, tolerance, most_cost, most_actions, pays): "
+           "orders, rewards and counts after an action; whether every run goes on and has been paid"),
+    METHOD(adopt, "adopt(target, to, source, from): overwrite columns of a matrix by those of another"),
     {NULL, NULL, 0, NULL},
 };
