@@ -32,6 +32,7 @@ __all__ = [
     "find_symmetries",
     "list_ids",
     "register_problem",
+    "register_rule",
 ]
 
 register_all()
@@ -39,7 +40,7 @@ register_all()
 
 def __getattr__(name: str) -> Any:
     """What works on modules of one's own, imported at its first use."""
-    if name not in ("ModuleProblem", "find_symmetries"):
+    if name not in ("ModuleProblem", "find_symmetries", "register_rule"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from teleport_env import modules
 

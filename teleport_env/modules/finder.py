@@ -147,7 +147,7 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
     given = tuple(_double(entry) for entry in given)
     frozen = _frozen(module)
     try:
-        double = copy.deepcopy(module).double().train("train" in modes)
+        double = copy.deepcopy(module).cpu().double().train("train" in modes)
     except Exception as error:
         raise ValueError(f"the module cannot be copied in float64: {error}") from error
     probe = Probe(double, given, modes)
@@ -191,7 +191,9 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
 
 
 def _double(value: Any) -> Any:
-    return value.detach().double() if isinstance(value, Tensor) and value.is_floating_point() else value
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to("cpu", torch.float64 if value.is_floating_point() else None)
 
 
 def _frozen(module: nn.Module) -> dict[str, str]:
@@ -221,7 +223,7 @@ def _stated(module: nn.Module, trained: Mapping[str, Tensor]) -> dict[Kind, list
     """Couplings that rules of one's own state."""
     names, ends = layout(trained)
     places = {
-        name: torch.arange(int(end) - trained[name].numel(), int(end)).reshape(trained[name].shape)
+        name: torch.arange(int(end) - trained[name].numel(), int(end), device="cpu").reshape(trained[name].shape)
         for name, end in zip(names, ends, strict=True)
     }
     found: dict[Kind, list[Coupling]] = {kind: [] for kind in KINDS}

@@ -138,7 +138,7 @@ def together(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     if all(label is None for label in labels):
         return None
     filled = [
-        torch.zeros(part.shape, dtype=torch.int64) if label is None else label
+        torch.zeros(part.shape, dtype=torch.int64, device="cpu") if label is None else label
         for part, label in zip(parts, labels, strict=True)
     ]
     return folded(func(filled, *args[1:], **kwargs))

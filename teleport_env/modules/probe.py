@@ -74,12 +74,12 @@ class Probe:
         self._points = [self._point(seed + index) for index in range(points)]
 
     def _point(self, seed: int) -> _Point:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(device="cpu").manual_seed(seed)
 
         def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator, dtype=torch.float64)
+            return torch.randn(like.shape, generator=generator, dtype=torch.float64, device="cpu")
 
-        trained, fixed = [torch.zeros(0, dtype=torch.float64)], {}
+        trained, fixed = [torch.zeros(0, dtype=torch.float64, device="cpu")], {}
         for name, parameter in self._module.named_parameters():
             value = parameter.detach()
             spread = value.std() if value.numel() > 1 else value.abs().mean()
@@ -91,7 +91,7 @@ class Probe:
         for name, buffer in self._module.named_buffers():
             kept = buffer.detach().clone()
             if name.endswith("running_var"):
-                kept = 0.5 + torch.rand(kept.shape, generator=generator, dtype=torch.float64)
+                kept = 0.5 + torch.rand(kept.shape, generator=generator, dtype=torch.float64, device="cpu")
             elif name.endswith("running_mean"):
                 kept = 0.1 * normal(kept)
             fixed[name] = kept

@@ -13,7 +13,8 @@ What a module does beside its parameters must be a function of them, or a search
 * A module that draws random numbers all the same, or that writes to its buffers, is refused.
 
 Rows do not depend on each other beyond rounding. They are not equal bit for bit: the kernels that `vmap` chooses, a grouped
-convolution for one, may sum in another order for another number of runs.
+convolution for one, may sum in another order for another number of runs. Modules for which `vmap` has no rule (recurrent
+layers, branches on values) are called once per run.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ class ModuleProblem(Problem):
     Raises:
         ValueError: The module has no trainable parameter, draws random numbers, changes its buffers, or the loss of a few
             examples is not one finite number.
+
+    Attributes:
+        vectorized: Whether all runs share one call (`torch.func.vmap`).
     """
 
     def __init__(
@@ -98,10 +102,10 @@ class ModuleProblem(Problem):
         if not callable(loss):
             refuse("loss", "a function (outputs, targets) -> number, such as F.cross_entropy", loss)
         self.name = name
-        self._given = copy.deepcopy(module)
+        self._given = copy.deepcopy(module).cpu()
         self._start = start if callable(start) else known("start", start, STARTS)
         self._loss = loss
-        self._module = copy.deepcopy(module).eval()
+        self._module = copy.deepcopy(self._given).eval()
         if flag("batch_statistics", batch_statistics):
             replace_all_batch_norm_modules_(self._module)
         trained = {key: p for key, p in self._module.named_parameters() if p.requires_grad}
@@ -124,6 +128,7 @@ class ModuleProblem(Problem):
         self._rate = number("learning_rate", learning_rate, above=0)
         self._budget = number("budget", budget, least=2)
         self._kept: dict[Any, Any] = {}
+        self.vectorized = True  # else the module is called once per run
         self._try_out()
 
     def _try_out(self) -> None:
@@ -132,15 +137,22 @@ class ModuleProblem(Problem):
         before = {key: buffer.clone() for key, buffer in self._module.named_buffers()}
         rows = torch.stack([self._first_start, self._first_start]).to(dtype)
         data = {key: value[:count] for key, value in self._shared(dtype, "cpu").items()}
-        try:
-            with torch.no_grad():
+        with torch.no_grad():
+            try:
                 losses = self._losses(rows, data, "", None)
-        except Exception as error:
-            raise ValueError(
-                f"the loss of the module on {count} examples cannot be computed for several runs at once (torch.func.vmap): "
-                f"{_first_line(error)} A module must be a function of its parameters: write what draws random numbers, "
-                "writes to buffers or branches on values out of it"
-            ) from error
+            except Exception:
+                self.vectorized = False
+        if not self.vectorized:
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    losses, again = (self._losses(rows, data, "", None) for _ in range(2))
+            except Exception as error:
+                raise ValueError(f"the loss of the module on {count} examples fails: {_first_line(error)}") from error
+            if not torch.equal(losses, again):
+                raise ValueError(
+                    "the module draws random numbers, but a loss must be a function of its parameters: leave out what "
+                    "draws, such as F.dropout(..., training=True)"
+                )
         if losses.shape != (2,):
             raise ValueError(f"loss must return one number for a batch, got shape {tuple(losses.shape[1:])}")
         if not bool(torch.isfinite(losses).all()):
@@ -236,10 +248,17 @@ class ModuleProblem(Problem):
         return self._losses(params, instance.shared, "", batch)
 
     def outputs(self, params: Tensor, inputs: Any) -> Any:
-        """What the module makes of ``inputs``, a tensor ``(n, ...)`` or a tuple of them, for every row of ``params``."""
+        """What the module makes of ``inputs``, a tensor ``(n, ...)`` or a tuple of them, for every row of ``params``.
+
+        Tensors have the runs as their leading axis. Where the module is called once per run and returns no tensor, it is a
+        list.
+        """
         given = inputs if isinstance(inputs, tuple) else (inputs,)
         fixed = self._converted("fixed", self._fixed, params.dtype, params.device)
-        return vmap(lambda row: self._call(row, fixed, given))(params)
+        if self.vectorized:
+            return vmap(lambda row: self._call(row, fixed, given))(params)
+        found = [self._call(row, fixed, given) for row in params]
+        return torch.stack(found) if all(isinstance(entry, Tensor) for entry in found) else found
 
     def _call(self, row: Tensor, fixed: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
         with plain_attention():
@@ -258,7 +277,10 @@ class ModuleProblem(Problem):
         def one(row: Tensor, *examples: Tensor) -> Tensor:
             return self._loss(self._call(row, fixed, examples[:-1]), examples[-1])
 
-        return vmap(one)(params, *self._examples(data, prefix, batch, len(params)))
+        examples = self._examples(data, prefix, batch, len(params))
+        if self.vectorized:
+            return vmap(one)(params, *examples)
+        return torch.stack([one(*row) for row in zip(params, *examples, strict=True)])
 
     def evaluate(self, params: Tensor, instance: Instance) -> dict[str, Tensor]:
         """The loss on all training examples, the loss on the validation set, and for class labels the accuracy there."""

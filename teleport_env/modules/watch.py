@@ -67,7 +67,8 @@ def books_of(
             if name in starts:
                 books.weights_refused[name] = Reason(frozen[name])
         else:
-            shadow = Weights(torch.arange(starts[name], starts[name] + value.numel()).reshape(value.shape))
+            places = torch.arange(starts[name], starts[name] + value.numel(), device="cpu")
+            shadow = Weights(places.reshape(value.shape))
         books.cast(value, shadow)
     with _places(module, books), plain_attention(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)

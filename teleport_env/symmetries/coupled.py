@@ -174,15 +174,15 @@ class CoupledScaling(CoupledPairs, ScalingSymmetry):
         """For every weight, which of ``(1, rows, columns)`` it is multiplied by, as often as a weight occurs."""
         total = sum(self.widths)
         slots: list[Tensor] = []
-        used = torch.zeros(num_params, dtype=torch.int64)
+        used = torch.zeros(num_params, dtype=torch.int64, device="cpu")
         first = 1
         for coupling in self.couplings:
-            unit = torch.arange(first, first + coupling.width)
+            unit = torch.arange(first, first + coupling.width, device="cpu")
             for places, factor in ((coupling.lower, unit[:, None]), (coupling.upper, total + unit[None, :])):
                 where, which = places.flatten(), factor.expand(places.shape).flatten()
                 for number in range(int(used[where].max()) + 1):
                     if number == len(slots):
-                        slots.append(torch.zeros(num_params, dtype=torch.int64))
+                        slots.append(torch.zeros(num_params, dtype=torch.int64, device="cpu"))
                     here = used[where] == number
                     slots[number][where[here]] = which[here]
                 used[where] += 1
