@@ -1,8 +1,7 @@
 /* Loss and gradient of problems: functions of tensors.
 
-Each is called as f(params, loss, gradient, data...) and returns the loss if `gradient` is False, else (loss, gradient). A
-loss of None and a gradient of True are made anew, the gradient in the layout of the parameters; tensors are written into.
-The result is None, and nothing is written, where the kernels do not serve. */
+Each is called as f(params, gradient, data...) and returns the loss if `gradient` is False, else (loss, gradient), the
+gradient in the layout of the parameters. The result is None where the kernels do not serve. */
 #include "tensors.h"
 
 #include <stdlib.h>
@@ -10,24 +9,16 @@ The result is None, and nothing is written, where the kernels do not serve. */
 
 typedef struct {
     Array params, gradient, loss, data[2];
-    PyObject *loss_given, *gradient_given, *loss_out, *gradient_out;
+    PyObject *loss_out, *gradient_out;
 } Call;
 
 /* Whether everything is a tensor that a kernel can read, each with a row per run; raises if arguments are missing. */
 static int begin(Call *call, const char *name, PyObject *const *args, Py_ssize_t count, int data) {
-    if (!arguments(name, count, 3 + data)) return 0;
+    if (!arguments(name, count, 2 + data)) return 0;
     if (!view_tensor(args[0], &call->params) || call->params.ndim != 2) return 0;
     const int64_t runs = call->params.shape[0], entries = call->params.shape[1];
     for (int i = 0; i < data; i++)
-        if (!view_tensor(args[3 + i], &call->data[i]) || call->data[i].shape[0] != runs) return 0;
-    call->loss_given = args[1] == Py_None ? NULL : args[1];
-    call->gradient_given = args[2] == Py_True || args[2] == Py_False ? NULL : args[2];
-    const Array *loss = &call->loss, *gradient = &call->gradient;
-    if (call->loss_given && (!view_tensor(args[1], &call->loss) || loss->ndim != 1 || loss->shape[0] != runs || loss->stride[0] != 1))
-        return 0;
-    if (call->gradient_given && (!view_tensor(args[2], &call->gradient) || gradient->ndim != 2 || gradient->shape[0] != runs ||
-                                 gradient->shape[1] != entries))
-        return 0;
+        if (!view_tensor(args[2 + i], &call->data[i]) || call->data[i].shape[0] != runs) return 0;
     return runs > 0 && entries > 0;
 }
 
@@ -39,9 +30,9 @@ static int make_room(Call *call, PyObject *wanted) {
     const int64_t runs = params->shape[0], entries = params->shape[1];
     const int columns = params->stride[0] < params->stride[1] && runs > 1;
     call->gradient_out = NULL;
-    call->loss_out = call->loss_given ? Py_NewRef(call->loss_given) : new_tensor(runs, 0, 0, &call->loss);
+    call->loss_out = new_tensor(runs, 0, 0, &call->loss);
     if (!call->loss_out || wanted == Py_False) return call->loss_out != NULL;
-    call->gradient_out = call->gradient_given ? Py_NewRef(call->gradient_given) : new_tensor(runs, entries, columns, &call->gradient);
+    call->gradient_out = new_tensor(runs, entries, columns, &call->gradient);
     if (!call->gradient_out) Py_CLEAR(call->loss_out);
     return call->gradient_out != NULL;
 }
@@ -70,13 +61,13 @@ static PyObject *rosenbrock(PyObject *module, PyObject *const *args, Py_ssize_t 
     if (!begin(&call, "rosenbrock", args, count, 1)) return refuse();
     if (curvature->ndim == 1) *curvature = (Array){curvature->data, {curvature->shape[0], 1, 0}, {curvature->stride[0], 0, 0}, 2};
     if (call.params.shape[1] % 2 || !is_matrix(curvature, call.params.shape[1] / 2)) return refuse();
-    return end(&call, chosen->rosenbrock, args[2]);
+    return end(&call, chosen->rosenbrock, args[1]);
 }
 
 static PyObject *ellipse(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     Call call;
     if (!begin(&call, "ellipse", args, count, 1) || call.params.shape[1] != 2 || !is_matrix(call.data, 2)) return refuse();
-    return end(&call, chosen->ellipse, args[2]);
+    return end(&call, chosen->ellipse, args[1]);
 }
 
 static PyObject *booth(PyObject *module, PyObject *const *args, Py_ssize_t count) {
@@ -85,7 +76,7 @@ static PyObject *booth(PyObject *module, PyObject *const *args, Py_ssize_t count
     if (!begin(&call, "booth", args, count, 2) || call.params.shape[1] != 2 || map->ndim != 3 || map->shape[1] != 2 ||
         map->shape[2] != 2 || !is_matrix(&call.data[1], 2))
         return refuse();
-    return end(&call, chosen->booth, args[2]);
+    return end(&call, chosen->booth, args[1]);
 }
 
 static PyObject *quadratic(PyObject *module, PyObject *const *args, Py_ssize_t count) {
@@ -96,7 +87,7 @@ static PyObject *quadratic(PyObject *module, PyObject *const *args, Py_ssize_t c
     if (n < 2 || n > LARGEST_QUADRATIC || matrix->ndim != 3 || matrix->shape[1] != n || matrix->shape[2] != n ||
         matrix->stride[1] != n || matrix->stride[2] != 1)
         return refuse();
-    return end(&call, chosen->quadratic, args[2]);
+    return end(&call, chosen->quadratic, args[1]);
 }
 
 /* -- networks ------------------------------------------------------------------------------------------------------ */
@@ -145,10 +136,10 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t cou
     static int64_t room = 0;
     Network net;
     Call call;
-    if (!arguments("network", count, 6) || !read_network(args[3], &net)) return NULL;
-    const Array *targets = &call.data[0], *inputs = args[4] == Py_None ? NULL : &call.data[1];
-    PyObject *const tensors[] = {args[0], args[1], args[2], args[5], args[inputs ? 4 : 5]};
-    if (!begin(&call, "network", tensors, 5, 2) || call.params.shape[1] != net.parameters || targets->ndim != 3) return refuse();
+    if (!arguments("network", count, 5) || !read_network(args[2], &net)) return NULL;
+    const Array *targets = &call.data[0], *inputs = args[3] == Py_None ? NULL : &call.data[1];
+    PyObject *const tensors[] = {args[0], args[1], args[4], args[inputs ? 3 : 4]};
+    if (!begin(&call, "network", tensors, 4, 2) || call.params.shape[1] != net.parameters || targets->ndim != 3) return refuse();
     net.samples = targets->shape[2];
     if (net.samples < 1 || net.parameters > MOST_PRODUCTS / net.samples || !is_data(targets, net.widths[net.layers], net.samples) ||
         (inputs ? !is_data(inputs, net.widths[0], net.samples) : net.samples != net.widths[0] || net.bias))
@@ -161,17 +152,17 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t cou
         room = needed;
     }
     const uintptr_t vector = LANES * sizeof(double);
-    if (!make_room(&call, args[2])) return NULL;
+    if (!make_room(&call, args[1])) return NULL;
     chosen->network(&net, &call.params, inputs, targets, call.loss.data, gradient_of(&call),
                     (double *)(((uintptr_t)memory + vector - 1) / vector * vector));
     return results(&call);
 }
 
 PyMethodDef gradient_methods[] = {
-    METHOD(rosenbrock, "rosenbrock(params, loss, gradient, curvature)"),
-    METHOD(ellipse, "ellipse(params, loss, gradient, curvatures)"),
-    METHOD(booth, "booth(params, loss, gradient, map, offset)"),
-    METHOD(quadratic, "quadratic(params, loss, gradient, matrix)"),
-    METHOD(network, "network(params, loss, gradient, packed, inputs or None, targets)"),
+    METHOD(rosenbrock, "rosenbrock(params, gradient, curvature)"),
+    METHOD(ellipse, "ellipse(params, gradient, curvatures)"),
+    METHOD(booth, "booth(params, gradient, map, offset)"),
+    METHOD(quadratic, "quadratic(params, gradient, matrix)"),
+    METHOD(network, "network(params, gradient, packed, inputs or None, targets)"),
     {NULL, NULL, 0, NULL},
 };

@@ -102,19 +102,6 @@ class Problem(ABC):
             (gradient,) = torch.autograd.grad(loss.sum(), w)
         return loss.detach(), gradient
 
-    def write_loss_and_gradient(
-        self, params: Tensor, instance: Instance, batch: Batch, loss: Tensor, gradient: Tensor
-    ) -> None:
-        """`loss_and_gradient` written into ``loss`` ``(B,)`` and ``gradient`` ``(B, P)``, in any memory layout.
-
-        Whoever overrides `loss_and_gradient` need not override this.
-        """
-        kernel = getattr(self.loss_and_gradient, "written", None)  # see `teleport_env.problems.compiled`
-        if kernel is None or not kernel(self, params, instance, loss, gradient):
-            found = self.loss_and_gradient(params, instance, batch)
-            loss.copy_(found[0])
-            gradient.copy_(found[1])
-
     @property
     def output_curvature(self) -> float | None:
         """Second derivative of the loss in every output, for losses that are squared errors of a network's outputs."""

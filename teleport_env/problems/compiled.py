@@ -43,27 +43,23 @@ def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
         if kernel is None:
             return method
 
-        def computed(self: Any, params: Tensor, instance: Instance, loss: Tensor | None, gradient: Any) -> Any:
+        def computed(self: Any, params: Tensor, instance: Instance, gradient: bool) -> Any:
             own = arguments(self, instance)
-            return None if own is None else kernel(params, loss, gradient, *own)
+            return None if own is None else kernel(params, gradient, *own)
 
         @wraps(method)
         def loss(self: Any, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
             # where gradients are on, the loss is perhaps to be differentiated
-            found = None if torch.is_grad_enabled() else computed(self, params, instance, None, False)
+            found = None if torch.is_grad_enabled() else computed(self, params, instance, False)
             return method(self, params, instance, batch) if found is None else found
 
         @wraps(method)
         def loss_and_gradient(
             self: Any, params: Tensor, instance: Instance, batch: Batch = None
         ) -> tuple[Tensor, Tensor]:
-            found = computed(self, params, instance, None, True)
+            found = computed(self, params, instance, True)
             return method(self, params, instance, batch) if found is None else found
 
-        def written(self: Any, params: Tensor, instance: Instance, loss: Tensor, gradient: Tensor) -> bool:
-            return computed(self, params, instance, loss, gradient) is not None
-
-        loss_and_gradient.written = written  # type: ignore[attr-defined]
         chosen: Any = loss if method.__name__ == "loss" else loss_and_gradient
         chosen.plain = method
         return chosen

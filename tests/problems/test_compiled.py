@@ -181,14 +181,14 @@ def test_check_problem_compares_both() -> None:
 @pytest.mark.parametrize("problem", NETWORKS, ids=label)
 def test_networks_are_served_unless_a_part_is_replaced(problem: Any) -> None:
     instance = problem.instances(torch.arange(3), "train")
-    kernel = partial(KERNELS.network, instance.start, None, True)
+    kernel = partial(KERNELS.network, instance.start, True)
     assert kernel(*problem.network_arguments(instance)) is not None
 
 
 def test_large_networks_are_left_to_the_librarys_products() -> None:
     problem = MLPRegression(widths=(64, 64, 64, 64), samples=20)
     instance = problem.instances(torch.arange(3), "train")
-    assert KERNELS.network(instance.start, None, True, *problem.network_arguments(instance)) is None
+    assert KERNELS.network(instance.start, True, *problem.network_arguments(instance)) is None
     got, wanted = problem.loss_and_gradient(instance.start, instance), plain(problem, instance.start, instance)
     assert torch.equal(got[0], wanted[0])
     assert torch.equal(got[1], wanted[1])
@@ -222,44 +222,27 @@ def test_packed_networks_that_make_no_sense_are_refused() -> None:
         struct.pack("=3q2d", 0, 2**40, 1, 1.0, 1.0),
     ):
         with pytest.raises(ValueError, match="network has|width must"):
-            KERNELS.network(w, None, True, packed, y, y)
+            KERNELS.network(w, True, packed, y, y)
     sound = struct.pack("=4q2d", 0, 1, 1, 1, 1.0, 1.0)
-    assert KERNELS.network(w, None, True, sound, y, y) is not None
-    assert KERNELS.network(w, None, True, sound, y, y.expand(1, 1, 2)) is None
+    assert KERNELS.network(w, True, sound, y, y) is not None
+    assert KERNELS.network(w, True, sound, y, y.expand(1, 1, 2)) is None
     with pytest.raises(TypeError):
-        KERNELS.network(w, None, True, "1", y, y)
+        KERNELS.network(w, True, "1", y, y)
 
 
-@pytest.mark.parametrize("problem", [*EVERY, Doubled()], ids=label)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_writing_gives_the_same_bits(problem: Problem, dtype: torch.dtype) -> None:
-    instance = problem.instances(torch.arange(5), "train", dtype=dtype)
-    w = instance.start
-    expected = problem.loss_and_gradient(w, instance)
-    for gradient in layouts(torch.zeros_like(w)).values():
-        loss = torch.zeros(5, dtype=dtype)
-        problem.write_loss_and_gradient(w, instance, None, loss, gradient)
-        assert torch.equal(loss, expected[0])
-        assert torch.equal(gradient, expected[1])
-
-
-def test_what_does_not_fit_is_not_served_and_nothing_is_written() -> None:
+def test_what_does_not_fit_is_not_served() -> None:
     w, data = torch.ones(5, 2, dtype=torch.float64), torch.ones(5, 2, dtype=torch.float64)
-    loss, gradient = torch.zeros(5, dtype=torch.float64), torch.zeros(5, 2, dtype=torch.float64)
+    assert KERNELS.ellipse(w, True, data) is not None
     for arguments in (
-        (w[:4], loss, gradient, data),
-        (w[:, :1], loss, gradient, data),
-        (w.float(), loss, gradient, data),
-        (w, loss[:4], gradient, data),
-        (w, loss, gradient[:, :1], data),
-        (w, loss.float(), gradient, data),
-        (w, loss, gradient, data[0]),
-        (w.numpy(), loss, gradient, data),
-        (torch.nn.Parameter(w), loss, gradient, data),
-        (w[:0], None, True, data[:0]),
+        (w[:4], True, data),
+        (w[:, :1], True, data),
+        (w.float(), True, data),
+        (w, True, data[0]),
+        (w, True, data.to("meta")),
+        (w.numpy(), True, data),
+        (torch.nn.Parameter(w), True, data),
+        (w[:0], True, data[:0]),
     ):
         assert KERNELS.ellipse(*arguments) is None
-    with pytest.raises(TypeError, match="takes 4 arguments"):
-        KERNELS.ellipse(w, loss, gradient)
-    assert not loss.any()
-    assert not gradient.any()
+    with pytest.raises(TypeError, match="takes 3 arguments"):
+        KERNELS.ellipse(w, True)
