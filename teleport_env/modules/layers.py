@@ -269,10 +269,11 @@ def embedding(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 
 _LARGEST = "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "max_pool1d_with_indices"
 _MEANS = "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d"
-_RESIZED = "upsample_nearest2d", "upsample_bilinear2d", "upsample_nearest1d"
+_RESIZED = "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"
+_EDGES = "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"
 
 
-@rule(*_LARGEST, *_MEANS, *_RESIZED)
+@rule(*_LARGEST, *_MEANS, *_RESIZED, *_EDGES)
 def pool(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     several = isinstance(out, list | tuple)
     result = out[0] if several else out

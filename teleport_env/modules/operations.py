@@ -60,14 +60,14 @@ def name_of(func: Any) -> str:
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 
-def opaque(books: Books, name: str, args: Any) -> None:
-    """No unit and no weight that enters is moved."""
+def opaque(books: Books, name: str, args: Any, why: str | None = None) -> None:
+    """No unit and no weight that enters is moved; ``why``: in place of what the name says."""
     for tensor in _tensors(args):
         shadow = books.shadow(tensor)
         if isinstance(shadow, Weights):
             books.refuse(shadow, f"{NAMES.get(name, name)} is applied to it before it is used")
         elif isinstance(shadow, Tensor):
-            books.fix(shadow, _unlike(books, name))
+            books.fix(shadow, why or _unlike(books, name))
 
 
 def _unlike(books: Books, name: str) -> str:
@@ -276,6 +276,16 @@ def dropout(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return labels, None
 
 
+def _homogeneous(name: str, args: Any, moved: int) -> bool:
+    """Whether positive factors pass; ``moved``: how many operands have units."""
+    bounds = [bound for bound in args[1:] if not isinstance(bound, Tensor)]
+    if name in ("clamp", "clamp_min", "clamp_max", "threshold"):
+        return moved == 1 and all(bound is None or bound == 0 for bound in bounds)
+    if name == "masked_fill":
+        return moved == 1 and bounds == [0]
+    return name in HOMOGENEOUS or (name in ("maximum", "minimum") and moved == 2)
+
+
 def pointwise(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     """Every other operation on each entry alone."""
     name = name_of(func)
@@ -283,8 +293,10 @@ def pointwise(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     found = [(tensor, label) for tensor in tensors if (label := books.labels(tensor)) is not None]
     if not found:
         return None
-    if books.kind == "scaling" and name in HOMOGENEOUS:
-        return found[0][1]
+    if books.kind == "scaling" and _homogeneous(name, args, len(found)):
+        for _, other in found[1:]:
+            books.join(found[0][1], other, "what meets does not move alike")
+        return found[0][1].expand(out.shape)
     if books.kind != "permutation" and not (books.kind == "general_linear" and name == "neg"):
         opaque(books, name, tensors)
         return None

@@ -223,4 +223,4 @@ def _numbers(value: Any) -> np.ndarray:
 
 def layout(parameters: Mapping[str, Tensor]) -> tuple[list[str], np.ndarray]:
     """Names of parameters, and where each ends in their vector."""
-    return list(parameters), np.cumsum([value.numel() for value in parameters.values()])
+    return list(parameters), np.cumsum([value.numel() for value in parameters.values()], dtype=np.int64)

@@ -27,17 +27,25 @@ class _Watch(TorchDispatchMode):
         name = name_of(func)
         found = RULES.get(name) or (pointwise if torch.Tag.pointwise in func.tags else None)
         out = func(*args, **kwargs)
-        shadow = None
-        if found is not None:
-            shadow = found(books, func, args, kwargs, out)
-        else:
-            opaque(books, name, args)
         results = out if isinstance(out, list | tuple) else [out]
+        shadow: Any = None
+        try:
+            if found is None:
+                opaque(books, name, args)
+            else:
+                shadow = found(books, func, args, kwargs, out)
+            self._cast(results, shadow)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            # a way of calling that the rule does not know: what enters is refused, and the module still runs
+            opaque(books, name, args, f"{name} could not be followed: {error}")
+            self._cast(results, None)
+        return out
+
+    def _cast(self, results: Any, shadow: Any) -> None:
         shadows = shadow if isinstance(shadow, list | tuple) else [shadow] * len(results)
         for result, own in zip(results, shadows, strict=False):
             if isinstance(result, Tensor):
-                books.cast(result, own)
-        return out
+                self._books.cast(result, own)
 
 
 def books_of(
@@ -59,7 +67,7 @@ def books_of(
     parameters = dict(module.named_parameters())
     names, ends = layout({name: value for name, value in parameters.items() if value.requires_grad})
     books = Books(kind, names, ends, running_statistics)
-    starts = dict(zip(names, [0, *ends[:-1].tolist()], strict=True))
+    starts = {name: int(end) - parameters[name].numel() for name, end in zip(names, ends, strict=True)}
     for name, value in parameters.items():
         shadow: Any
         if name in frozen or name not in starts:

@@ -148,6 +148,9 @@ class CoupledScaling(CoupledPairs, ScalingSymmetry):
     """
 
     shortcut = None  # type: ignore[assignment]  # walks need the matrices of a chain
+    exact_when = (
+        "Always, on all data: what lies between the weights that write a unit and that read it passes a factor."
+    )
 
     def __init__(self, couplings: Sequence[Coupling], name: str = "scaling") -> None:
         _require_disjoint(couplings, "scaling")
@@ -197,6 +200,8 @@ class CoupledLinear(CoupledPairs, LinearPairs):
         ValueError: There is no coupling, or one has a weight twice.
     """
 
+    exact_when = "Always, on all data: what lies between the weights that write a space and that read it is linear."
+
     def __init__(self, couplings: Sequence[Coupling], name: str = "general_linear") -> None:
         _require_disjoint(couplings, "the general linear group")
         CoupledPairs.__init__(self, couplings, name, GL)
@@ -214,6 +219,8 @@ class CoupledPermutation(CoupledPairs, PermutationSymmetry):
     Raises:
         ValueError: There is no coupling.
     """
+
+    exact_when = "Always, on all data: what lies between the weights treats all units of a space alike."
 
     def __init__(self, couplings: Sequence[Coupling], name: str = "permutation") -> None:
         CoupledPairs.__init__(self, couplings, name, Permutations)

@@ -176,6 +176,22 @@ class Twice(nn.Module):
         return self.last(F.relu(self.hidden(x)))
 
 
+class Clamped(nn.Module):
+    """ReLU written in other words, padding, a maximum of two branches, and a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.pad = nn.Conv2d(1, 3, 3), nn.ReplicationPad2d(1)
+        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(self.first(x).clamp(min=0))
+        x = torch.maximum(self.one(x), self.two(x)).clamp_min(0)
+        x = x.masked_fill(torch.eye(x.shape[-1], dtype=torch.bool), 0.0)
+        return self.head(x.amax((2, 3)))
+
+
 def vgg() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from modules.models import (
+    Clamped,
     Classifier,
     Dense,
     LowRank,
@@ -278,6 +279,12 @@ TABLE: dict[str, Row] = {
         | {(kind, "0", "`3.weight` is frozen") for kind in (SCALING, PERMUTATION)}
         | {(LINEAR, "0", "ReLU is not linear")},
     ),
+    "clamps, a maximum and a mask": Row(
+        Clamped,
+        rows(2, 1, 6, 6),
+        {kind: {"first -> one, two": 3, "one, two -> head": 4} for kind in (SCALING, PERMUTATION)},
+        {(LINEAR, "first", "clamp is not linear")} | linear_refused("maximum is not linear", "one", "two"),
+    ),
     "convolutional classifier": Row(
         Classifier,
         rows(3, 1, 8, 8),
@@ -384,6 +391,26 @@ def test_a_rule_that_is_wrong_is_caught_by_the_probe(monkeypatch: pytest.MonkeyP
     (refused,) = [entry for entry in found.refused if entry.kind == SCALING]
     assert refused.where == "0 -> 3"
     assert "the probe moved the outputs by" in refused.why
+
+
+def test_a_rule_that_fails_refuses_and_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    from teleport_env.modules import operations
+
+    def fails(*_: Any) -> None:
+        raise IndexError("a way of calling that it does not know")
+
+    monkeypatch.setitem(operations.RULES, "relu", fails)
+    found = find_symmetries(mlp(), rows(3, 4))
+    assert [coupling.name for coupling in found.couplings(SCALING)] == ["3 -> 5"]
+    why = "relu could not be followed: a way of calling that it does not know"
+    assert (SCALING, "0", why) in {(entry.kind, entry.where, entry.why) for entry in found.refused}
+
+
+def test_a_module_without_weights() -> None:
+    found = find_symmetries(nn.ReLU(), rows(2, 3))
+    assert not found.symmetries
+    assert not found.refused
+    assert str(found) == "no symmetry"
 
 
 def test_modes() -> None:
