@@ -142,6 +142,7 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
     """
     if not isinstance(module, nn.Module):
         refuse("module", "a torch.nn.Module", module)
+    module = getattr(module, "_orig_mod", module)  # of a compiled one
     modes = tuple(known("mode", mode, MODES) for mode in modes)
     given = example if isinstance(example, tuple) else (example,)
     given = tuple(_double(entry) for entry in given)

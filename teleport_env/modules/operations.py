@@ -244,6 +244,22 @@ def _gain(books: Books, value: Any, weights: Weights, out: Tensor) -> Any:
     return labels.expand(out.shape)
 
 
+@rule("glu")
+def gated(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """The first half times the sigmoid of the second: factors of the first pass, places are shared."""
+    labels = books.labels(args[0])
+    if labels is None:
+        return None
+    value, gate = labels.chunk(2, dim=args[1] if len(args) > 1 else -1)
+    if books.kind == "permutation":
+        books.join(value, gate, "what is multiplied does not move alike")
+        return value
+    books.fix(gate, _unlike(books, "the sigmoid of a gated unit"))
+    if books.kind == "general_linear":
+        books.fix(value, "what it is multiplied by differs between its units")
+    return value
+
+
 @rule("_prelu_kernel", "prelu")
 def prelu(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     labels, slopes = books.labels(args[0]), books.shadow(args[1])

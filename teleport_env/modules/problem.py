@@ -102,7 +102,8 @@ class ModuleProblem(Problem):
         if not callable(loss):
             refuse("loss", "a function (outputs, targets) -> number, such as F.cross_entropy", loss)
         self.name = name
-        self._given = copy.deepcopy(module).cpu()
+        # a compiled module is the wrapper of one, which `vmap` does not enter
+        self._given = copy.deepcopy(getattr(module, "_orig_mod", module)).cpu()
         self._start = start if callable(start) else known("start", start, STARTS)
         self._loss = loss
         self._module = copy.deepcopy(self._given).eval()

@@ -176,6 +176,17 @@ class Twice(nn.Module):
         return self.last(F.relu(self.hidden(x)))
 
 
+class Gated(nn.Module):
+    """Convolutions with a gated unit in one operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.last = nn.Conv1d(2, 8, 3), nn.Conv1d(4, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.glu(self.both(x), 1))
+
+
 class Clamped(nn.Module):
     """ReLU written in other words, padding, a maximum of two branches, and a mask."""
 

@@ -14,6 +14,7 @@ from modules.models import (
     Clamped,
     Classifier,
     Dense,
+    Gated,
     LowRank,
     NormedMLP,
     Recurrent,
@@ -279,6 +280,16 @@ TABLE: dict[str, Row] = {
         | {(kind, "0", "`3.weight` is frozen") for kind in (SCALING, PERMUTATION)}
         | {(LINEAR, "0", "ReLU is not linear")},
     ),
+    "gated convolution": Row(
+        Gated,
+        rows(2, 2, 9),
+        both(both_to_last=4),
+        {
+            (SCALING, "both", "the sigmoid of a gated unit is not homogeneous"),
+            (LINEAR, "both", "the sigmoid of a gated unit is not linear"),
+            (LINEAR, "both", "what it is multiplied by differs between its units"),
+        },
+    ),
     "clamps, a maximum and a mask": Row(
         Clamped,
         rows(2, 1, 6, 6),
@@ -404,6 +415,11 @@ def test_a_rule_that_fails_refuses_and_does_not_stop(monkeypatch: pytest.MonkeyP
     assert [coupling.name for coupling in found.couplings(SCALING)] == ["3 -> 5"]
     why = "relu could not be followed: a way of calling that it does not know"
     assert (SCALING, "0", why) in {(entry.kind, entry.where, entry.why) for entry in found.refused}
+
+
+def test_a_compiled_module() -> None:
+    found = find_symmetries(torch.compile(mlp()), rows(3, 4))
+    assert [coupling.name for coupling in found.couplings(SCALING)] == ["0 -> 3", "3 -> 5"]
 
 
 def test_a_module_without_weights() -> None:
