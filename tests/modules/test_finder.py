@@ -81,6 +81,12 @@ def every(name: str, why: str) -> tuple[str, str, str]:
     return "every symmetry", name, f"`{name}` is {why}"
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Modules draw their weights from torch's own generator."""
+    torch.manual_seed(0)
+
+
 @dataclass(frozen=True)
 class Row:
     """A model with what is to be found (units by coupling) and refused (kind, where, why)."""
