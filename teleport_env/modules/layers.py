@@ -29,16 +29,19 @@ def _turned(shadow: Any) -> Any:
 
 def _product(books: Books, left: Any, right: Any, shape: tuple[int, int, int]) -> Tensor | None:
     """Labels of a product ``(n, a, b)`` of what has the shadows ``left`` ``(n, a, c)`` and ``right`` ``(n, c, b)``."""
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Frozen):
+            if isinstance(other, Weights):
+                books.refuse(other, one.reason)
+            elif isinstance(other, Tensor):
+                books.fix(other, one.reason)
+            return None
     if isinstance(left, Weights) and isinstance(right, Weights):
         _factors(books, left, right)
         return None
-    if isinstance(left, Weights | Frozen):
+    if isinstance(left, Weights):
         turned = _product(books, _turned(right), _turned(left), (shape[0], shape[2], shape[1]))
         return None if turned is None else turned.mT
-    if isinstance(right, Frozen):
-        if isinstance(left, Tensor):
-            books.fix(left, right.reason)
-        return None
     if isinstance(right, Weights):
         return _read(books, left, right, shape)
     if not isinstance(left, Tensor) and not isinstance(right, Tensor):

@@ -423,6 +423,16 @@ def test_a_rule_that_fails_refuses_and_does_not_stop(monkeypatch: pytest.MonkeyP
     assert (SCALING, "0", why) in {(entry.kind, entry.where, entry.why) for entry in found.refused}
 
 
+@pytest.mark.parametrize("half", ["a", "b"])
+def test_a_low_rank_update_with_one_frozen_factor(half: str) -> None:
+    module = LowRank()
+    getattr(module, half).requires_grad_(False)
+    found = find_symmetries(module, rows(3, 5))
+    assert [coupling.name for coupling in found.couplings(LINEAR)] == ["down -> up"]
+    assert every(half, "frozen") in {(entry.kind, entry.where, entry.why) for entry in found.refused}
+    assert not any("could not be followed" in entry.why for entry in found.refused)
+
+
 def test_a_compiled_module() -> None:
     found = find_symmetries(torch.compile(mlp()), rows(3, 4))
     assert [coupling.name for coupling in found.couplings(SCALING)] == ["0 -> 3", "3 -> 5"]
