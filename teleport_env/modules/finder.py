@@ -133,8 +133,8 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
 
     Args:
         module: The module; it is copied and not changed.
-        example: What it is called with: a tensor, or a tuple of arguments. Two or more examples, because batch
-            normalization needs them.
+        example: What it is called with: a tensor, a tuple of arguments, or a mapping of arguments by name. Two or more
+            examples, because batch normalization needs them.
         modes: The modes that a symmetry must hold in: ``"train"``, ``"eval"`` or both.
 
     Raises:
@@ -144,8 +144,7 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
         refuse("module", "a torch.nn.Module", module)
     module = getattr(module, "_orig_mod", module)  # of a compiled one
     modes = tuple(known("mode", mode, MODES) for mode in modes)
-    given = example if isinstance(example, tuple) else (example,)
-    given = tuple(_double(entry) for entry in given)
+    given = _double(example)
     frozen = _frozen(module)
     try:
         double = copy.deepcopy(module).cpu().double().train("train" in modes)
@@ -192,6 +191,11 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
 
 
 def _double(value: Any) -> Any:
+    """The tensors of an example in float64 on the CPU; integers stay integers."""
+    if isinstance(value, Mapping):
+        return {name: _double(entry) for name, entry in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_double(entry) for entry in value)
     if not isinstance(value, Tensor):
         return value
     return value.detach().to("cpu", torch.float64 if value.is_floating_point() else None)

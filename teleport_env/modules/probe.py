@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from teleport_env.instances import Instance
 from teleport_env.modules.attention import plain_attention
-from teleport_env.modules.watch import leaves
+from teleport_env.modules.watch import call, leaves
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 
@@ -53,7 +53,7 @@ class Probe:
 
     Args:
         module: In float64; it is not changed.
-        example: Its arguments.
+        example: What it is called with, as `teleport_env.modules.watch.call` takes it.
         modes: Of ``"train"`` and ``"eval"`` those to try.
         seed: Of the random weights and elements.
         points: How many random weights; None: four for small modules, two for others, which are rarely silent.
@@ -62,12 +62,12 @@ class Probe:
     def __init__(
         self,
         module: nn.Module,
-        example: Sequence[Any],
+        example: Any,
         modes: Sequence[str] = MODES,
         seed: int = 0,
         points: int | None = None,
     ) -> None:
-        self._module, self._example, self._modes, self._seed = module, tuple(example), tuple(modes), seed
+        self._module, self._example, self._modes, self._seed = module, example, tuple(modes), seed
         self._shapes = {name: value.shape for name, value in module.named_parameters() if value.requires_grad}
         if points is None:
             points = 4 if sum(shape.numel() for shape in self._shapes.values()) < _SMALL else 2
@@ -124,7 +124,10 @@ class Probe:
             with torch.no_grad(), plain_attention(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._seed)
                 with _KeepAll() if keep else nullcontext():
-                    out = functional_call(self._module, {**own, **named}, self._example)
+                    values = {**own, **named}
+                    out = call(
+                        lambda *args, **kwargs: functional_call(self._module, values, args, kwargs), self._example
+                    )
         finally:
             for part, training in before:
                 part.training = training

@@ -50,7 +50,7 @@ class _Watch(TorchDispatchMode):
 
 def books_of(
     module: nn.Module,
-    example: tuple[Any, ...],
+    example: Any,
     kind: Kind,
     frozen: Mapping[str, str],
     running_statistics: bool,
@@ -59,7 +59,7 @@ def books_of(
 
     Args:
         module: In float64, and in the mode to run it in; its buffers may change.
-        example: Its arguments.
+        example: What it is called with, as `call` takes it.
         kind: The group to follow units for.
         frozen: Names of parameters that are not to move, with the reason.
         running_statistics: Whether running statistics of batch normalization are used in some mode.
@@ -81,7 +81,7 @@ def books_of(
     with _places(module, books), plain_attention(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         with _Watch(books):
-            out = module(*example)
+            out = call(module, example)
     for tensor in leaves(out):
         books.where = ""
         if isinstance(shadow := books.shadow(tensor), Weights):
@@ -114,6 +114,13 @@ def _places(module: nn.Module, books: Books) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def call(function: Callable[..., Any], example: Any) -> Any:
+    """``function`` of an example: one argument, a tuple of arguments, or a mapping of arguments by name."""
+    if isinstance(example, Mapping):
+        return function(**example)
+    return function(*example) if isinstance(example, tuple) else function(example)
 
 
 def leaves(out: Any) -> list[Tensor]:

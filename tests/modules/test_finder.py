@@ -433,6 +433,12 @@ def test_a_low_rank_update_with_one_frozen_factor(half: str) -> None:
     assert not any("could not be followed" in entry.why for entry in found.refused)
 
 
+def test_an_example_by_name() -> None:
+    named = {name: rows(2, 3, 4) for name in ("query", "key", "value")}
+    found = find_symmetries(nn.MultiheadAttention(4, 1, batch_first=True), named)
+    assert found.symmetries[LINEAR].group.name == "GL(4) x GL(4)"
+
+
 def test_a_compiled_module() -> None:
     found = find_symmetries(torch.compile(mlp()), rows(3, 4))
     assert [coupling.name for coupling in found.couplings(SCALING)] == ["0 -> 3", "3 -> 5"]
