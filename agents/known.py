@@ -116,15 +116,15 @@ KNOWN: dict[str, Known] = {
             whiten_search("outputs", -1, 3e-3),
         ),
         teacher={"steps_per_action": 5, "entropy": 0.02, "decisions": 600_000},
-        # episodes of 150 decisions: many short updates learn more there than few of many runs
+        # episodes of 150 decisions: more, smaller updates learn more there, and long segments hold two episodes
         training={
             "rate_factors": _FINE,
             "learning_rate": 0.006,
-            "runs": 256,
-            "rollout": 32,
+            "runs": 512,
             "minibatches": 4,
-            "step_size": 1e-3,
-            "segment": 8,
+            "step_size": 1.5e-3,
+            "entropy": 0.015,
+            "segment": 20,
             "decisions": 800_000,
         },
     ),
