@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from teleport_env.ledger import Counts
 from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.directions import direction_price, relative_price, uses_hessian
+from teleport_env.searches.fast.coupled import CoupledForm
 from teleport_env.searches.fast.hidden_trail import HiddenTrail
 from teleport_env.searches.fast.linear_chain import ChainForm, LinearTrail
 from teleport_env.searches.fast.scalings import ScalingForm, ScalingTrail
@@ -19,6 +20,7 @@ from teleport_env.searches.moves import along_price, times
 from teleport_env.searches.pair_algebra import Sweeps
 from teleport_env.searches.trails import FastTrail, PointTrail, Trail
 from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.coupled import CoupledUnits
 from teleport_env.symmetries.hidden_units import CachedActivations
 from teleport_env.symmetries.pairs import LinearChain
 from teleport_env.symmetries.positive_scaling import Scalings
@@ -43,7 +45,7 @@ TRAILS: dict[type, type[FastTrail[Any]]] = {
 }
 """The trail for each kind of shortcut."""
 
-FORMS: dict[type, type[Any]] = {Scalings: ScalingForm, LinearChain: ChainForm}
+FORMS: dict[type, type[Any]] = {Scalings: ScalingForm, LinearChain: ChainForm, CoupledUnits: CoupledForm}
 """The closed form for each kind of shortcut that has one."""
 
 

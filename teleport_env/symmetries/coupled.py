@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from teleport_env.groups.base import Group
 from teleport_env.instances import Instance
 from teleport_env.ledger import elementwise_price
 from teleport_env.reading import refuse
-from teleport_env.symmetries.base import Pair
+from teleport_env.symmetries.base import Pair, Shortcut
 from teleport_env.symmetries.pairs import LinearPairs, PairSymmetry, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
@@ -140,6 +142,126 @@ def _require_disjoint(couplings: Sequence[Coupling], group: str) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Link:
+    """The weights that two couplings share, a matrix of their units.
+
+    Attributes:
+        couplings: The two, by number.
+        below: For each, whether the weights write its units, and do not read them.
+        place: Where the matrix ``(k, k')`` lies among the sums of `CoupledUnits.sums`.
+    """
+
+    couplings: tuple[int, int]
+    below: tuple[bool, bool]
+    place: slice
+
+
+class CoupledUnits(Shortcut):
+    """One positive factor per unit of every coupling; what searches may walk on in place of all weights.
+
+    Attributes:
+        couplings: The couplings.
+        units: Where the units of each lie among those of all, side by side.
+        size: Number of weights that move, each counted as often as it does.
+    """
+
+    def __init__(self, couplings: Sequence[Coupling]) -> None:
+        self.couplings = tuple(couplings)
+        ends = list(accumulate((coupling.width for coupling in couplings), initial=0))
+        self.units = [slice(*both) for both in pairwise(ends)]
+        self.count = ends[-1]
+        self.size = sum(coupling.size for coupling in couplings)
+
+    def factors(self, rows: Tensor, columns: Tensor, num_params: int) -> Tensor:
+        """The product of the factors of every weight ``(B, P)``, from those of its writing and reading ``(B, K)``."""
+        table = torch.cat([torch.ones_like(rows[:, :1]), rows, columns], dim=1)
+        out = None
+        for slot in self._slots:
+            slot = torch.nn.functional.pad(slot, (0, num_params - len(slot))).to(rows.device)
+            taken = table.index_select(1, slot)
+            out = taken if out is None else out * taken
+        assert out is not None
+        return out
+
+    @cached_property
+    @torch.inference_mode(False)
+    def _occurrences(self) -> tuple[Tensor, Tensor]:
+        """Places of weights, in order, as often as each moves, and its factors in ``(1, rows, columns)``."""
+        places, factors = [], []
+        for coupling, here in zip(self.couplings, self.units, strict=True):
+            unit = torch.arange(here.start + 1, here.stop + 1, device="cpu")
+            for side, factor in ((coupling.lower, unit[:, None]), (coupling.upper, unit[None, :] + self.count)):
+                places.append(side.flatten())
+                factors.append(factor.expand(side.shape).flatten())
+        ordered = torch.cat(places).sort(stable=True)
+        return ordered.values, torch.cat(factors)[ordered.indices]
+
+    @cached_property
+    @torch.inference_mode(False)
+    def _slots(self) -> list[Tensor]:
+        """For every weight up to the last that moves, which of ``(1, rows, columns)`` it is multiplied by, in turn."""
+        places, factors = self._occurrences
+        first = torch.searchsorted(places, places)  # of the same place
+        number = torch.arange(len(places), device="cpu") - first
+        slots = []
+        for index in range(int(number.max()) + 1):
+            here = number == index
+            slots.append(torch.zeros(int(places[-1]) + 1, dtype=torch.int64, device="cpu"))
+            slots[-1][places[here]] = factors[here]
+        return slots
+
+    @cached_property
+    @torch.inference_mode(False)
+    def _bins(self) -> tuple[Tensor, Tensor, list[Link], int] | None:
+        """Places that move, the sum that each belongs to, the links, the number of sums; None: no form for that."""
+        if len(self._slots) > 2:
+            return None
+        slots = self._slots if len(self._slots) == 2 else [self._slots[0], torch.zeros_like(self._slots[0])]
+        moved = slots[0].nonzero()[:, 0]
+        one, other = (slot[moved] for slot in slots)
+        bins, total = one - 1, 2 * self.count
+        starts = torch.tensor([here.start for here in self.units], device="cpu")
+        owners = [
+            torch.searchsorted(starts, (slot - 1).clamp_min(0) % self.count, right=True) - 1 for slot in (one, other)
+        ]
+        below = [slot <= self.count for slot in (one, other)]
+        keys = ((owners[0] * 2 + below[0]) * len(starts) + owners[1]) * 2 + below[1]
+        links = []
+        for key in keys[other > 0].unique().tolist():
+            here = (keys == key) & (other > 0)
+            pair = tuple(int(owner[here][0]) for owner in owners)
+            a, b = (
+                (slot[here] - 1) % self.count - starts[number] for slot, number in zip((one, other), pair, strict=True)
+            )
+            width = self.couplings[pair[0]].width, self.couplings[pair[1]].width
+            if width[0] * width[1] > 4 * len(a):
+                return None  # mostly empty, such as one filter per channel
+            bins[here] = total + a * width[1] + b
+            place = slice(total, total + width[0] * width[1])
+            links.append(Link(pair, tuple(bool(side[here][0]) for side in below), place))  # type: ignore[arg-type]
+            total = place.stop
+        return moved, bins, links, total
+
+    @property
+    def summable(self) -> bool:
+        """Whether `sums` knows these couplings."""
+        return self._bins is not None
+
+    @property
+    def links(self) -> list[Link]:
+        assert self._bins is not None
+        return self._bins[2]
+
+    def sums(self, squares: Tensor) -> Tensor:
+        """Sums of the squares ``(B, P)`` of weights: what each unit alone writes, what it alone reads, and every link."""
+        assert self._bins is not None
+        moved, bins, _, total = self._bins
+        taken = squares.index_select(1, moved.to(squares.device))
+        bins = bins.to(squares.device).expand_as(taken)
+        return squares.new_zeros(len(squares), total).scatter_add_(1, bins, taken)
+
+
 class CoupledScaling(CoupledPairs, ScalingSymmetry):
     """`ScalingSymmetry` on couplings: one positive factor per unit.
 
@@ -147,7 +269,6 @@ class CoupledScaling(CoupledPairs, ScalingSymmetry):
         ValueError: There is no coupling, or one has a weight twice.
     """
 
-    shortcut = None  # type: ignore[assignment]  # walks need the matrices of a chain
     exact_when = (
         "Always, on all data: what lies between the weights that write a unit and that read it passes a factor."
     )
@@ -155,42 +276,19 @@ class CoupledScaling(CoupledPairs, ScalingSymmetry):
     def __init__(self, couplings: Sequence[Coupling], name: str = "scaling") -> None:
         _require_disjoint(couplings, "scaling")
         CoupledPairs.__init__(self, couplings, name, PositiveScaling)
+        self._units = CoupledUnits(couplings)
         self.move_flops = self.gradient_flops = 9.0 * self._size + 54.0 * sum(self.widths) + 160.0
         self.direction_flops = 4.0 * self._size
-        self._slots: list[Tensor] = []
+
+    @property
+    def shortcut(self) -> Shortcut | None:  # type: ignore[override]
+        return self._units if self._units.summable else None
 
     def work_price(self, gradient_flops: float) -> float:
         return _AUTOGRAD * elementwise_price(gradient_flops)
 
     def _scale(self, rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
-        """Every weight times the factors of its units, two as a rule: one that it writes and one that it reads."""
-        if not self._slots or self._slots[0].shape[0] != vector.shape[1]:
-            self._slots = self._places(vector.shape[1])
-        factors = torch.cat([torch.ones_like(rows[:, :1]), rows, columns], dim=1)
-        out = vector
-        for slot in self._slots:
-            out = out * factors.index_select(1, slot.to(vector.device))
-        return out
-
-    @torch.inference_mode(False)
-    def _places(self, num_params: int) -> list[Tensor]:
-        """For every weight, which of ``(1, rows, columns)`` it is multiplied by, as often as a weight occurs."""
-        total = sum(self.widths)
-        slots: list[Tensor] = []
-        used = torch.zeros(num_params, dtype=torch.int64, device="cpu")
-        first = 1
-        for coupling in self.couplings:
-            unit = torch.arange(first, first + coupling.width, device="cpu")
-            for places, factor in ((coupling.lower, unit[:, None]), (coupling.upper, total + unit[None, :])):
-                where, which = places.flatten(), factor.expand(places.shape).flatten()
-                for number in range(int(used[where].max()) + 1):
-                    if number == len(slots):
-                        slots.append(torch.zeros(num_params, dtype=torch.int64, device="cpu"))
-                    here = used[where] == number
-                    slots[number][where[here]] = which[here]
-                used[where] += 1
-            first += coupling.width
-        return slots
+        return vector * self._units.factors(rows, columns, vector.shape[1])
 
 
 class CoupledLinear(CoupledPairs, LinearPairs):

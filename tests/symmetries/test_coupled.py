@@ -24,6 +24,7 @@ from teleport_env.symmetries import (
     ScalingSymmetry,
     Symmetry,
 )
+from teleport_env.symmetries.coupled import CoupledUnits
 from teleport_env.symmetries.laws import agree
 
 LAYERS = Layers((3, 4, 5, 2), bias=True)
@@ -47,6 +48,19 @@ class Toy(Problem):
 
     def loss(self, params: torch.Tensor, instance: Instance, batch: Batch = None) -> torch.Tensor:
         return self.toy.loss(params, instance, batch)
+
+
+class Bowl(Problem):
+    """The product of three layers on one input, the second of them diagonal."""
+
+    name = "Bowl"
+
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        return Instance(generator.normal((48,)))
+
+    def loss(self, params: torch.Tensor, instance: Instance, batch: Batch = None) -> torch.Tensor:
+        hidden = params[:, :16].reshape(-1, 8, 2).sum(2) * params[:, 16:24]
+        return ((params[:, 24:].reshape(-1, 3, 8) * hidden[:, None, :]).sum(2) - 1.0).square().sum(1)
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -92,6 +106,27 @@ def test_searches_find_what_they_find_on_the_chain(name: str, settings: dict[str
     assert torch.equal(found[0].moved, found[1].moved)
     verdict = agree(found[1].params, found[0].params, 1e-9, "found elsewhere")
     assert verdict.ok, verdict.reason
+
+
+def test_scalings_of_most_couplings_have_a_closed_form_on_sums() -> None:
+    """One filter per channel makes a link that is nearly empty: there the pairs are moved one by one, to the same end."""
+    assert isinstance(TWINS["scaling"][1].shortcut, CoupledUnits)
+    # two spaces of eight units, the second written by one weight per unit of the first
+    first, gains, last = torch.arange(16).reshape(8, 2), torch.arange(16, 24), torch.arange(24, 48).reshape(3, 8)
+    couplings = [Coupling(first, gains[None], "a"), Coupling(gains[:, None], last, "b")]
+    sparse = CoupledScaling(couplings)
+    assert sparse.shortcut is None
+    params = torch.randn(5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    problem = Bowl()
+    instance = Instance(params)
+    loss, gradient = problem.loss_and_gradient(params, instance)
+    rate, streams = torch.full((5,), 0.1, dtype=torch.float64), Streams.from_seeds([0, 1, 2, 3, 4])
+    start = Start(params, loss, gradient, rate, sparse, Evaluator(problem, instance), streams)
+    search = {"search": "closed_form", "objective": "balance_gradient", "sweeps": 60, "trust_radius": 20.0}
+    found = search_from(search).find(start)
+    assert found.moved.all()
+    for pair in sparse.pairs(found.gradient, instance):  # balanced: what writes a unit has the norm of what reads it
+        torch.testing.assert_close(pair.lower.square().sum(2), pair.upper.square().sum(1), rtol=1e-6, atol=0.0)
 
 
 def test_a_weight_that_is_read_and_written_is_permuted_but_not_scaled() -> None:
