@@ -26,7 +26,7 @@ _WIDE: dict[str, Any] = {
     "rollout": _ROLLOUT,
     "minibatches": 8,
     "step_size": 3e-3,
-    "decisions": 390_000,
+    "decisions": 320_000,
 }
 """Of a training for one problem where every gradient is that of the whole training set. A step of 1024 runs takes hardly
 more time than one of 256; what so many decisions agree on bears longer steps."""
