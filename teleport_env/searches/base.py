@@ -243,7 +243,7 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
     xp = arrays_of(start.loss.device)
 
     def view(tensor: Tensor) -> Array:
-        return xp.view(tensor.detach())  # a user's search may have left a graph, which checks tell of
+        return xp.view(tensor.detach())  # a user's search may have left a graph, which ends here
 
     tensor, precision = xp.tensor, start.loss.dtype
     before, after = xp.view(start.loss), view(proposed.loss)
@@ -270,9 +270,9 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
         factor = xp.where(moved & (factor < math.inf) & (factor > 0), factor, 1.0)
     status = xp.where(moved, int(Status.MOVED), int(Status.NONE))
     found = Found(
-        params=proposed.params,
-        loss=proposed.loss,
-        gradient=proposed.gradient,
+        params=proposed.params.detach(),
+        loss=proposed.loss.detach(),
+        gradient=proposed.gradient.detach(),
         moved=tensor(moved),
         status=tensor(status),
         loss_change=tensor(xp.where(change < math.inf, change, math.inf)),

@@ -7,6 +7,7 @@ gives a symmetry ``g.w = phi^-1(R phi(w))`` (Zhao et al., NeurIPS 2022: the elli
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +51,12 @@ class CoordinateChange(Symmetry):
     carries = False
     exact_when = "Always: the loss is the squared distance from the origin in the rotated coordinates."
 
+    _own_act = False
+
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        cls._own_act = cls._own_act or "act" in vars(cls)  # which searches on the sphere would pass by
+
     def __init__(
         self,
         forward: Coordinates,
@@ -75,7 +82,7 @@ class CoordinateChange(Symmetry):
         if dimension > 2:
             self.move_flops = (6.0 if self.linear else 2.0) * dimension**2
             self.gradient_flops = 2.0 / 3.0 * dimension**3 + 6.0 * dimension**2 if self.linear else 0.0
-        if self.group == usual and type(self).act is CoordinateChange.act:
+        if self.group == usual and not self._own_act:
             flops = self.move_flops - 2.0 * dimension**2 if dimension > 2 else 0.0
             self.sphere = Sphere(forward, backward, dimension, flops, slope, on_arrays)
         if self.linear:

@@ -15,10 +15,9 @@ from teleport_env.agents.play import play
 torch.set_num_threads(2)
 agent, ids = agent_from("never"), np.arange(5)
 settings = {"problem": {"dimension": 100}}
-seeds = list(range(5))
-many = play("Quadratic", agent, ids, split="train", budget=12.0, seeds=seeds, settings=settings)
+many = play("Quadratic", agent, ids, split="train", budget=12.0, settings=settings)
 for i in range(5):
-    one = play("Quadratic", agent, ids[i : i + 1], split="train", budget=12.0, seeds=seeds[i : i + 1], settings=settings)
+    one = play("Quadratic", agent, ids[i : i + 1], split="train", budget=12.0, settings=settings)
     assert np.array_equal(one.loss[:, 0], many.loss[:, i]), f"row {i} alone differs by {one.loss[:, 0] - many.loss[:, i]}"
 assert torch.get_num_threads() == 2, "the number of threads is the caller's"
 """

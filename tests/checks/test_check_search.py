@@ -131,9 +131,15 @@ class OverwritesTheStart(Nearby):
         return super().propose(start)
 
 
-class KeepsTheGraph(Nearby):
+class ProposesWithAGraph(Nearby):
     def propose(self, start: Start) -> Candidate:
         found = super().propose(start)
+        return replace(found, params=found.params.clone().requires_grad_(True))
+
+
+class KeepsTheGraph(Nearby):
+    def find(self, start: Start) -> Found:
+        found = super().find(start)
         return replace(found, params=found.params.clone().requires_grad_(True))
 
 
@@ -187,6 +193,10 @@ BROKEN: dict[type[Nearby], str] = {
     MovesInSecret: r"found.moved and found.status disagree",
     Crashes: r"find raised RuntimeError: no such luck",
 }
+
+
+def test_a_graph_ends_where_a_proposal_is_judged() -> None:
+    assert "never worsens its objective 'gradient_norm'" in check_search(ProposesWithAGraph(), Products()).passed
 
 
 def test_a_sound_search() -> None:

@@ -284,8 +284,8 @@ def test_one_each_gives_every_run_its_own_search() -> None:
     both = play("Booth", OneEach(at=2, searches=(0, 1, 0), environment={"searches": searches}), 4, instances=[0] * 3)
     (jump,) = both.jumps
     assert jump.step == 2
-    assert jump.growth[0] == jump.growth[2] == 1.0
-    assert jump.growth[1] > 1.0
+    assert jump.growth[0] == jump.growth[2] == pytest.approx(1.0, rel=1e-12)  # turned by nothing, to rounding
+    assert jump.growth[1] > 1.0 + 1e-6
 
 
 def test_longer_at_equal_loss_compares_two_curves() -> None:

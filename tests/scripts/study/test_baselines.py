@@ -119,7 +119,9 @@ def test_layer_rates_of_one_are_plain_descent() -> None:
         [row["loss"] for row in play("LinearNetwork", agent, ids, split="train", budget=20).rows]
         for agent in (plain, ones, twos)
     ]
-    assert losses[0] == losses[1] != losses[2]
+    # their optimizer is another class, which rounds the sums of its losses in another order
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-3)
 
 
 def test_first_teleports_may_be_by_another_search_of_the_same_symmetry() -> None:
