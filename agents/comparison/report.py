@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 from teleport_env.agents.comparison import plots, summary
+from teleport_env.agents.comparison.parallel import run_tasks
 from teleport_env.agents.comparison.tables import render, to_json
 from teleport_env.agents.versions import versions
 from teleport_env.files import write
@@ -99,12 +100,13 @@ def _drawings(
     return [Drawing(name, *_TOLD[name], drawings[name]) for name in _TOLD if name in drawings]
 
 
-def _save(folder: Path, drawing: Drawing) -> bytes:
-    """Write the PNG and, where small, the SVG; the PNG's bytes."""
+def _save(folder: Path, drawing: Drawing) -> tuple[str, bytes]:
+    """Write the PNG and, where small, the SVG; the drawing's name and the PNG's bytes."""
     figure = drawing.draw()
     png, svg = io.BytesIO(), io.BytesIO()
     # no dates and no program versions: equal results give equal files
     figure.savefig(png, format="png", metadata={"Software": None})
+    figure.set_layout_engine("none")  # laid out; to do it again takes as long as to draw
     with matplotlib.rc_context({"svg.hashsalt": "teleport_env"}):
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     write(folder / f"{drawing.name}.png", png.getvalue())
@@ -112,7 +114,7 @@ def _save(folder: Path, drawing: Drawing) -> bytes:
     vector.unlink(missing_ok=True)
     if svg.tell() <= SMALL_SVG:
         write(vector, svg.getvalue())
-    return png.getvalue()
+    return drawing.name, png.getvalue()
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
@@ -176,6 +178,7 @@ def write_report(
     table: pd.DataFrame | None = None,
     shown: Collection[tuple[str, str]] | None = None,
     further: Sequence[Drawing] = (),
+    jobs: int = 1,
 ) -> Path:
     """Write ``results.csv``, ``settings.json``, the pictures and ``report.html``.
 
@@ -190,6 +193,7 @@ def write_report(
         shown: Pairs of problem and agent that curves, profiles and single episodes show, where all would be too many to
             tell apart; None: all. Forests always show all.
         further: Pictures after the usual ones.
+        jobs: Processes that draw; -1: one per core.
 
     Returns:
         The path of the page.
@@ -207,8 +211,10 @@ def write_report(
     settings = json.loads(text)  # what the page shows is what the file says
     write(folder / "results.csv", results[list(summary.COLUMNS)].to_csv(index=False))
     write(folder / "settings.json", text)
+    drawings = [*_drawings(results, table, curves, list(traces or ()), shown), *further]
+    saved = dict(run_tasks([(_save, (folder, drawing)) for drawing in drawings], jobs=jobs, title="drawing"))
     pictures = [
-        {"title": drawing.title, "caption": drawing.caption, "data": b64encode(_save(folder, drawing)).decode("ascii")}
-        for drawing in [*_drawings(results, table, curves, list(traces or ()), shown), *further]
+        {"title": drawing.title, "caption": drawing.caption, "data": b64encode(saved[drawing.name]).decode("ascii")}
+        for drawing in drawings
     ]
     return write(folder / "report.html", _render_page(results, table, pictures, settings))

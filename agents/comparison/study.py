@@ -35,7 +35,7 @@ from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.files import check_file, check_folder
 from teleport_env.optimizers import optimizer_from
-from teleport_env.problems import PROBLEMS
+from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.problems.base import SPLITS
 from teleport_env.reading import entries, integer, known, read_fields, refuse
 
@@ -112,7 +112,7 @@ class Study:
         budget: Gradient evaluations an episode; None: the problem's default.
         tuning_instances: Instances of the train split that agents are tuned on; 0: rates and thresholds as they are.
         tuning_rules: Configurations of each rule that are tried on them: thresholds, cooldown and learning rate together; 0:
-            thresholds as they are.
+            thresholds as they are. On a problem with mini-batches, whose steps take far longer, a third of so many.
         references: Play SciPy's methods beside the agents.
         seed: Seed of the choice of instances.
         jobs: Processes; -1: one per core.
@@ -208,7 +208,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
             if isinstance(policy, NetworkAgent):
                 seen = watch(problem, policy, ids, split=study.split, budget=study.budget)
                 drawings += decision_drawings(problem, seen)
-    page = write_report(study.out, results, curves, traces, settings, table=summary, further=drawings)
+    page = write_report(study.out, results, curves, traces, settings, table=summary, further=drawings, jobs=study.jobs)
     return {"results": results, "summary": summary, "settings": settings, "page": page}
 
 
@@ -224,8 +224,8 @@ def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
     rules = "thresholds are not tuned"
     if study.tuning_rules:
         rules = (
-            f"of rules thresholds, cooldown and rate together, {study.tuning_rules} configurations each, their untuned "
-            "thresholds among them"
+            f"of rules thresholds, cooldown and rate together, {study.tuning_rules} configurations each and a third of so "
+            "many on problems with mini-batches, their untuned thresholds among them"
         )
     said = (
         f"the base learning rate of every agent, on {study.tuning_instances} instances a problem of the train split: first "
@@ -295,6 +295,11 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
     return found | tuned(narrow, "tuning agents")
 
 
+def _configurations(study: Study, problem: str) -> int:
+    """How many of each rule are tried."""
+    return -(-study.tuning_rules // (1 if problem_from(problem).batch_size is None else 3))
+
+
 def _few(study: Study, problem: str) -> int:
     """How many agents make a round of tuning as wide as pays."""
     return rows_at_once(problem) // (study.tuning_instances * len(NARROW))
@@ -314,8 +319,8 @@ def _centre(problem: str, agent: Agent) -> float:
 def _tune_task(
     study: Study, problem: str, roster: Sequence[tuple[Agent, Sequence[float]]]
 ) -> list[tuple[tuple[str, str], Tuned]]:
-    shared: dict[str, Any] = {"instances": study.tuning_instances, "rules": study.tuning_rules, "budget": study.budget}
-    found = tune_roster(problem, roster, **shared)
+    shared: dict[str, Any] = {"instances": study.tuning_instances, "budget": study.budget}
+    found = tune_roster(problem, roster, rules=_configurations(study, problem), **shared)
     return [((problem, agent.name), one) for (agent, _), one in zip(roster, found, strict=True)]
 
 
