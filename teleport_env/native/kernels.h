@@ -126,7 +126,6 @@ typedef struct {
     void (*adopt)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
-    TurnKernel *directions, *ascend, *choose;
 } Kernels;
 
 #endif

@@ -4,6 +4,10 @@ Each is called as f(kind, params, gradient, ..., data...), with a problem's kind
 kernels do not serve. */
 #include "tensors.h"
 
+/* A run after the other, with too little in each to fill wide vectors: compiled once, for all instruction sets. */
+#define KERNEL(name) name##_by_runs
+#include "turns.inc"
+
 static const char *const kinds[] = {"rosenbrock", "ellipse", "booth", "quadratic"};
 static const int data_of[] = {1, 1, 2, 3};
 
@@ -83,7 +87,7 @@ static PyObject *turn_direction(PyObject *module, PyObject *const *args, Py_ssiz
     const int64_t n = call.turns.params.shape[1];
     Found found;
     PyObject *made = new_tensor(call.turns.params.shape[0], n == 2 ? 1 : n, 0, &found.params);
-    if (made) chosen->directions(call.kind, &call.turns, call.data, &found);
+    if (made) KERNEL(directions)(call.kind, &call.turns, call.data, &found);
     return made;
 }
 
@@ -96,7 +100,7 @@ static PyObject *turn_ascend(PyObject *module, PyObject *const *args, Py_ssize_t
     call.turns.steps = lengths.shape[0];
     call.turns.trust = PyFloat_AsDouble(args[6]);
     call.turns.shrink = PyFloat_AsDouble(args[7]);
-    return PyErr_Occurred() ? NULL : found_by(&call, chosen->ascend);
+    return PyErr_Occurred() ? NULL : found_by(&call, KERNEL(ascend));
 }
 
 static PyObject *turn_choose(PyObject *module, PyObject *const *args, Py_ssize_t count) {
@@ -112,7 +116,7 @@ static PyObject *turn_choose(PyObject *module, PyObject *const *args, Py_ssize_t
         if (three[i]->shape[0] != runs || three[i]->shape[1] != turns->angles.shape[1] || three[i]->shape[2] != (n == 2 ? 1 : n))
             return refuse();
     }
-    return turns->angles.shape[1] ? found_by(&call, chosen->choose) : refuse();
+    return turns->angles.shape[1] ? found_by(&call, KERNEL(choose)) : refuse();
 }
 
 PyMethodDef turn_methods[] = {
