@@ -102,7 +102,8 @@ def summary_table(results: pd.DataFrame, *, resamples: int = 2000) -> pd.DataFra
       ``baseline``, or ``""`` where there is none;
     * ``plain_difference...``: mean paired difference to plain descent; ``improvement...``: probability of improvement over
       it, ties half;
-    * ``diverged...``: share with Wilson's interval; ``teleports``, ``cost``, ``seconds``: means;
+    * ``diverged...``: share with Wilson's interval; ``teleports``, ``cost``: means; ``seconds``: mean of the episodes'
+      shares of the time of all that played beside them;
     * ``expected_cost``: total cost over the number of runs that converged to the tolerance; inf if none did.
 
     Intervals are over training seeds and instances (`statistics.crossed_bootstrap`), unadjusted for their number.

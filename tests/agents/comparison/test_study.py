@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from teleport_env.agents import Every, Never, agent_from
+from teleport_env.agents import play as play_module
 from teleport_env.agents.comparison import study as study_module
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.study import Study, run_study
@@ -110,6 +112,39 @@ def test_a_whole_study(tmp_path: Path) -> None:
     again = run_study(study, report=lambda line: None)["results"]
     same = [column for column in COLUMNS if column != "seconds"]
     assert again[same].equals(found["results"][same])
+
+
+def test_rules_are_tuned_and_no_result_depends_on_how_agents_are_dealt_to_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(
+        problems=("Booth",),
+        agents=("never", "stall", "edge_of_stability", "relative_decrease", "every", "adam"),
+        instances=4,
+        budget=12.0,
+        tuning_instances=3,
+        tuning_rules=16,
+        references=False,
+        jobs=1,
+        out=tmp_path / "wide",
+    )
+    wide = run_study(study, report=lambda line: None)
+    monkeypatch.setattr(study_module, "rows_at_once", lambda problem: 1)
+    monkeypatch.setattr(play_module, "rows_at_once", lambda problem, settings=None: 1)
+    narrow = run_study(dataclasses.replace(study, out=tmp_path / "narrow"), report=lambda line: None)
+    same = [column for column in COLUMNS if column != "seconds"]
+    assert wide["results"][same].equals(narrow["results"][same])
+    assert wide["settings"]["learning_rates"] == narrow["settings"]["learning_rates"]
+    # rules have other thresholds than their own, and are no worse on the instances that chose them
+    settled = run_study(dataclasses.replace(study, tuning_rules=0, out=tmp_path / "settled"), report=lambda line: None)
+    before, after = (found["settings"]["learning_rates"] for found in (settled, wide))
+    for name in ("stall", "edge of stability", "relative decrease"):
+        assert not before[f"Booth/{name}"]["settings"]
+        assert after[f"Booth/{name}"]["settings"]
+        assert after[f"Booth/{name}"]["gained"] >= before[f"Booth/{name}"]["gained"]
+    for name in ("never", "every", "Adam"):
+        assert after[f"Booth/{name}"] == before[f"Booth/{name}"]
+    assert any(after[name]["gained"] > before[name]["gained"] for name in after)
 
 
 def test_errors_come_before_the_work(tmp_path: Path) -> None:
