@@ -17,10 +17,10 @@ from teleport_env.envs.boundary import OPTIONS, Boundary, EnvSnapshot, first_key
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.rendering import History, draw
 from teleport_env.envs.settings import OUTPUTS, Settings
-from teleport_env.fast.upcoming import Upcoming
 from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.random import Streams, seeds_of_rows
 from teleport_env.reading import integer, known, tensor
+from teleport_env.upcoming import Upcoming
 
 
 class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):

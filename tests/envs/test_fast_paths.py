@@ -15,12 +15,10 @@ import teleport_env  # noqa: F401
 from teleport_env.arrays import TORCH
 from teleport_env.bookkeeping import Bookkeeper
 from teleport_env.envs.features import DERIVED, FEATURES, HIGH, LOW, NAMES, Allowance, FeatureWriter, compute_features
-from teleport_env.fast import rosenbrock
-from teleport_env.fast.upcoming import AHEAD, Upcoming
 from teleport_env.native import KERNELS
-from teleport_env.problems import Rosenbrock
 from teleport_env.progress import FLOATS, INTEGERS, Blocks
-from teleport_env.random import Streams, seeds_of_rows
+from teleport_env.random import seeds_of_rows
+from teleport_env.upcoming import AHEAD, Upcoming
 
 ROWS = 18
 
@@ -157,20 +155,6 @@ def test_prepared_episodes_are_forgotten_with_their_keys() -> None:
     assert ids() == first
 
 
-# -- what one problem has ------------------------------------------------------------------------------------------------
-
-
-def test_gradient_norms_in_coordinates() -> None:
-    problem = Rosenbrock()
-    instance = problem.instances(torch.arange(12), "train")
-    params = instance.start + Streams.from_seeds(list(range(12))).normal((2,))
-    u, v = (part.contiguous()[:, None] for part in problem.forward(params, instance).unbind(1))
-    xp, out, spare = TORCH, torch.zeros(7, 1, dtype=torch.float64), torch.zeros(7, 1, dtype=torch.float64)
-    rosenbrock.write_squared_norms(xp, u[5:], v[5:], instance["curvature"][5:, None], out, spare)
-    gradient = problem.loss_and_gradient(params, instance)[1][5:]
-    assert torch.allclose(4.0 * out[:, 0], (gradient**2).sum(1), rtol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("name", "count", "often"),
     [("Rosenbrock", 40, True), ("Rosenbrock", 1, False), ("Booth", 1, False), ("MatrixFactorization", 1, True)],
@@ -190,7 +174,6 @@ def test_torch_and_numpy_do_the_same(monkeypatch: pytest.MonkeyPatch, name: str,
     modules = (
         "bookkeeping",
         "ledger",
-        "fast.rosenbrock",
         *(f"searches.{name}" for name in ("base", "fast.scalings", "pair_algebra")),
     )
     for module in modules:

@@ -23,9 +23,8 @@ ORDER = (
     ("symmetries",),
     ("problems",),
     ("modules",),
-    ("fast.rosenbrock",),
     ("searches", "stepping"),
-    ("runs", "fast"),
+    ("runs", "upcoming"),
     ("envs",),
     ("registration",),
     ("agents", "checks"),
@@ -131,16 +130,13 @@ def imports(source: str, module: str, is_package: bool, typed: bool = True) -> l
 
 
 def part_of(module: str) -> str | None:
-    """Which part in `ORDER` a module belongs to; ``""`` for ``teleport_env`` itself, None for foreign modules.
-
-    The fenced fast path lies in one folder and at two places of the engine, so that one of its modules is a part.
-    """
+    """Which part in `ORDER` a module belongs to; ``""`` for ``teleport_env`` itself, None for foreign modules."""
     first, _, rest = module.partition(".")
     if first in EXPERIMENTS:
         return "scripts"
     if first != "teleport_env":
         return None
-    return rest if rest in RANK else rest.split(".")[0]
+    return rest.split(".")[0]
 
 
 def imported_by(module: str, typed: bool = True) -> list[Import]:
