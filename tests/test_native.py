@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,14 @@ def test_without_kernels_on_request() -> None:
     environment = {**os.environ, "TELEPORT_ENV_NATIVE": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["None", "None"]
+
+
+@pytest.mark.skipif(os.environ.get("TELEPORT_ENV_NATIVE") == "0", reason="kernels are switched off")
+def test_kernels_are_there_where_they_can_be_built() -> None:
+    """Without this a build that fails would only skip the tests of kernels."""
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if shutil.which("gcc") and headers.exists():
+        assert KERNELS is not None
 
 
 @needs_kernels
