@@ -304,12 +304,13 @@ def _reasons(books: Books, frozen: Mapping[str, str]) -> list[Refused]:
         if reason.why != OUTPUT and reason.why not in stated
     ]
     refused += [Refused(where, books.kind, why) for where, why in books.broken.items()]
+    hidden = books.read()
     for family in books.families:
-        reasons = dict.fromkeys(books.units.reason(label) for label in family.labels.tolist())
+        reasons = dict.fromkeys((books.units.reason(label), label in hidden) for label in family.labels.tolist())
         refused += [
             Refused(family.where or "the module", books.kind, reason.why, reason.place)
-            for reason in reasons
-            if reason is not None and reason.why != OUTPUT
+            for reason, read in reasons
+            if reason is not None and (read or reason.why != OUTPUT)
         ]
     return refused
 

@@ -29,7 +29,7 @@ Kind = Literal["scaling", "general_linear", "permutation"]
 KINDS: tuple[Kind, ...] = ("scaling", "general_linear", "permutation")
 
 OUTPUT = "it is an output of the module"
-"""The reason that is not worth a line in a report."""
+"""The reason of units that nothing reads: no hidden space, and not worth a line in a report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +182,10 @@ class Books:
         if labels.shape[axis] > 1 and labels.stride(axis) != 0:
             self.join(labels, first, "all of them are summed")
         return first
+
+    def read(self) -> set[int]:
+        """The units, as they were made, that some weights read."""
+        return {-label for _, labels in self._bound for label in np.unique(labels).tolist() if label < 0}
 
     def bound(self) -> tuple[np.ndarray, Labels]:
         """All places that are bound to free units, and the roots of these units, signed."""

@@ -451,6 +451,26 @@ def test_a_module_without_weights() -> None:
     assert str(found) == "no symmetry"
 
 
+class Returned(nn.Module):
+    """Its hidden units are read by a layer and enter the output beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.first(x))
+        return self.second(hidden) + hidden.sum(-1, keepdim=True)
+
+
+def test_hidden_units_that_are_returned_are_refused_by_name() -> None:
+    report = find_symmetries(Returned(), torch.randn(5, 3))
+    assert list(report.symmetries) == [PERMUTATION]
+    reasons = {(entry.where, entry.kind): entry.why for entry in report.refused}
+    assert reasons["first", SCALING] == "it is an output of the module"
+    assert ("second", SCALING) not in reasons  # nothing reads them: they are no hidden units
+
+
 def test_modes() -> None:
     """Dropout and running statistics matter in the mode that has them alone."""
     pair = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
