@@ -27,11 +27,11 @@ class SB3VecEnv(VecEnv):
     """Many runs in one tensor, for the algorithms of stable-baselines3.
 
     A run whose episode is over starts the next at once, and the last observation is in its info, as in `DummyVecEnv`. Infos
-    are dicts a row with Python numbers. While a run goes on its info is empty; all such runs share one dict, which cannot be
-    written to (a batch of thousands would spend its time on dicts that nobody reads). Where a run ends its info has the
-    environment's last info, ``terminal_observation``, ``TimeLimit.truncated``, and ``episode`` with ``r`` (return), ``l``
-    (actions) and ``t`` (seconds since this object was made) as `Monitor` gives. So returns are logged without a wrapper, and
-    `env_is_wrapped` says yes to `Monitor` for this.
+    are dicts a row with Python numbers, and an array for the mask. While a run goes on its info is empty; all such runs
+    share one dict, which cannot be written to (a batch of thousands would spend its time on dicts that nobody reads). Where
+    a run ends its info has the environment's last info, ``terminal_observation``, ``TimeLimit.truncated``, and ``episode``
+    with ``r`` (return), ``l`` (actions) and ``t`` (seconds since this object was made) as `Monitor` gives. So returns are
+    logged without a wrapper, and `env_is_wrapped` says yes to `Monitor` for this.
 
     Args:
         env: An environment id, or a `TeleportVectorEnv` with ``autoreset_mode="SameStep"`` and ``output="numpy"``.
@@ -229,6 +229,11 @@ class _Nothing(dict[str, Any]):
 _NOTHING = _Nothing()
 
 
+def _entries(values: np.ndarray) -> list[Any]:
+    """Python numbers, or arrays where a row has several."""
+    return values.tolist() if values.ndim == 1 else list(values)
+
+
 def _row_infos(infos: dict[str, Any], rows: np.ndarray) -> list[dict[str, Any]]:
     """Some rows of a vector info as dicts of Python numbers, of the keys that each has; column by column, which is fast."""
     whole, partial = {}, {}
@@ -238,9 +243,9 @@ def _row_infos(infos: dict[str, Any], rows: np.ndarray) -> list[dict[str, Any]]:
             continue
         has = present[rows]
         if has.all():
-            whole[name] = values[rows].tolist()
+            whole[name] = _entries(values[rows])
         else:
-            partial[name] = values[rows].tolist(), np.flatnonzero(has).tolist()
+            partial[name] = _entries(values[rows]), np.flatnonzero(has).tolist()
     found = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
     if not whole:
         found = [{} for _ in range(len(rows))]

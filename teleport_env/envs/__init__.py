@@ -2,6 +2,7 @@
 
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.features import FEATURES, Feature, compute_features
+from teleport_env.envs.masking import MaskedObservation, MaskedVectorObservation
 from teleport_env.envs.menu import describe_status
 from teleport_env.envs.rewards import Reward, Turn
 from teleport_env.envs.settings import Settings
@@ -12,6 +13,8 @@ __all__ = [
     "FEATURES",
     "Episodes",
     "Feature",
+    "MaskedObservation",
+    "MaskedVectorObservation",
     "Reward",
     "Settings",
     "TeleportEnv",

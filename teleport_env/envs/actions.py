@@ -45,23 +45,6 @@ def action_space(settings: Settings) -> spaces.Space[Any]:
     )
 
 
-def action_masks(settings: Settings, left: Tensor, offers: Tensor) -> Tensor:
-    """Which actions of the schedule mode can be paid, ``(B, actions)`` bool.
-
-    Args:
-        settings: What is played.
-        left: ``(B,)``: gradient evaluations that each run may still spend.
-        offers: ``(B, searches)``: what a teleport by each search may cost each run.
-
-    Raises:
-        ValueError: Another action mode.
-    """
-    if settings.action_mode != "schedule":
-        raise ValueError(f"action masks belong to action_mode='schedule', this is {settings.action_mode!r}")
-    steps = (left >= 1.0)[:, None].expand(-1, len(settings.rate_factors))
-    return torch.cat([steps, offers <= left[:, None]], dim=1)
-
-
 class ActionReader:
     """Reads a batch of actions: ``(B,)`` integers, ``(B, 1 + dim)`` floats, or a dict of ``(B,)`` and ``(B, dim)``.
 

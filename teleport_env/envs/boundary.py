@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from torch import Tensor
 
 from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
 from teleport_env.envs.settings import Settings
+from teleport_env.envs.specs import plain_spec
 from teleport_env.groups.base import Element, map_element
 from teleport_env.reading import integer, known, parameters, refuse, shown, tensor
 
@@ -63,6 +65,16 @@ class Boundary:
     _many: ClassVar[bool]  # whether options may have an entry per row
     _np_random: np.random.Generator | None
     _np_random_seed: int | None
+    _spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What `gym.make` was asked for, in a form that survives JSON where there is one; see `plain_spec`."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = spec and plain_spec(spec)
 
     def snapshot(self) -> EnvSnapshot:
         """The whole state, so that "what if I teleported now?" is two lines: ``s = env.unwrapped.snapshot()``, ...,

@@ -5,7 +5,7 @@ An episode is one optimization run under a budget of gradient evaluations. Evalu
 
 * **terminated**: the loss reached the tolerance (converged), or is not finite or far above its start (diverged);
 * **truncated**: the rest of the budget cannot pay for one gradient step, or the episode took ten times as many actions as
-  its budget has gradient evaluations (teleports can be nearly free).
+  its budget has gradient evaluations (teleports can be nearly free), or ``max_episode_steps`` of them.
 
 A teleport that the rest of the budget cannot pay for is refused: it costs nothing, moves nothing, and the episode goes on.
 
@@ -109,6 +109,8 @@ class Episodes:
         # the reward needs the whole training set where the loss of a mini-batch is only a sample
         self.initial_full_loss = torch.zeros(count, dtype=settings.dtype, device=device)
         self.most_actions = math.ceil(10 * settings.budget)
+        if settings.max_episode_steps is not None:
+            self.most_actions = min(self.most_actions, settings.max_episode_steps)
         self.menu: Menu  # made by the first reset
         self._priced = False
         self._orders = torch.zeros(2, count, dtype=torch.float64, device=device)
@@ -125,11 +127,13 @@ class Episodes:
         floor = xp.view(torch.full((1,), self._loss_floor, dtype=torch.float64, device=self.settings.device))
         self._floor = xp.empty(floor, 1, dtype=torch.float64)
         xp.log10(floor, out=self._floor)
+        self._room = self.settings.budget + _SLACK
+        self._mask_type: Any = np.int8 if isinstance(self._terminated, np.ndarray) else torch.int8
         self._some_wait = True  # not known either
         self._writer: FeatureWriter | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        views = {"_xp", "_now", "_next", "_floor", "_writer"}
+        views = {"_xp", "_now", "_next", "_floor", "_writer", "_costs", "_mask_type"}
         views |= {"_action_counts", "_return_sums", "_terminated", "_truncated"}
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
@@ -145,6 +149,7 @@ class Episodes:
             bool(self._terminated.any()) or bool(self._truncated.any()) or bool(self.runs.books.diverged.any())
         )
         self._write_orders(self._now)
+        self._costs = self._xp.view(self.menu.costs)
 
     @property
     def ended(self) -> Tensor:
@@ -173,7 +178,8 @@ class Episodes:
         if not self._priced:
             prices = [self.runs.price(search) for search in self.settings.searches]
             move = None if self.settings.action_mode == "schedule" else self.runs.price_of_move()
-            self.menu, self._priced = Menu(prices, self.count, move, self.settings.device), True
+            steps = len(self.settings.rate_factors)
+            self.menu, self._priced = Menu(prices, self.count, move, self.settings.device, steps), True
         self._clear(rows, offered)
         if self.settings.reward.measures and self.measures_apart:
             which = None if mask is None else mask.nonzero().squeeze(1)
@@ -317,7 +323,7 @@ class Episodes:
     @property
     def left(self) -> Tensor:
         """What each run may still spend, ``(B,)``, with a grain for sums that are not exact."""
-        return self.settings.budget + _SLACK - self.runs.ledger.cost
+        return self._room - self.runs.ledger.cost
 
     def _write_orders(self, out: Array) -> None:
         """``log10`` of the loss, floored at the tolerance; float64."""
@@ -400,12 +406,32 @@ class Episodes:
             high.append(bound)
         return spaces.Box(torch.cat(low).numpy(), torch.cat(high).numpy(), dtype=np.float32)
 
+    def action_mask(self) -> Array:
+        """What the rest of each budget can pay, ``(B, actions)`` int8 in memory of its own; 1: it can.
+
+        An episode that is over has its first action, which does nothing there: nobody samples from an empty mask.
+
+        Raises:
+            ValueError: Another action mode than ``"schedule"``.
+        """
+        if self.settings.action_mode != "schedule":
+            mode = self.settings.action_mode
+            raise ValueError(f"action masks belong to action_mode='schedule', this is {mode!r}")
+        left = self._room - self.runs.ledger.cost_view
+        payable = self._costs <= left[:, None]
+        if self._some_wait:
+            payable[:, 0] |= self._terminated | self._truncated
+        return payable.view(self._mask_type)
+
     def numbers(self) -> dict[str, Array]:
-        """The numbers of an info, now, by name; each ``(B,)`` and in memory of its own."""
+        """The numbers of an info, now, by name; in memory of their own.
+
+        Each is ``(B,)``, but for the ``action_mask`` ``(B, actions)`` of the schedule mode.
+        """
         runs, copied = self.runs, self._xp.copied
         row, whole, ids = runs.books.row, runs.books.integers, runs.instance.ids
         assert ids is not None
-        return {
+        found = {
             "loss": copied(row["loss"]),
             "grad_norm": copied(row["grad_norm"]),
             "learning_rate": copied(row["learning_rate"]),
@@ -418,6 +444,9 @@ class Episodes:
             "diverged": copied(runs.books.diverged),
             "instance_id": copied(self._xp.view(ids)),
         }
+        if self.settings.action_mode == "schedule":
+            found["action_mask"] = self.action_mask()
+        return found
 
     def measure(self, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Loss on the whole training set and validation figures; no budget pays for them."""

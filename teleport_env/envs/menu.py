@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,20 +19,36 @@ class Menu:
         count: ``B``.
         move: Price of a move by a given element, which the group modes make; None: there are no such moves.
         device: Where the prices are kept.
+        steps: Number of kinds of gradient step, which cost 1 each.
 
     Attributes:
         prices: ``(searches,)`` float64.
-        offers: ``(B, searches)`` float64: the same, infinite for a search that an episode does not have.
+        costs: ``(B, steps + searches)`` float64: of every action of the schedule mode.
+        offers: ``(B, searches)`` float64: those of teleports, infinite for a search that an episode does not have.
         cheapest: ``(B,)`` float32: price of the cheapest one on offer, infinite if there is none; always the same memory.
     """
 
-    def __init__(self, prices: Sequence[float], count: int, move: float | None, device: torch.device) -> None:
+    def __init__(
+        self, prices: Sequence[float], count: int, move: float | None, device: torch.device, steps: int = 1
+    ) -> None:
         self.prices = torch.tensor(prices, dtype=torch.float64, device=device)
-        self.offers = self.prices.repeat(count, 1)
+        self._steps = steps
+        self.costs = torch.cat([self.prices.new_ones(steps), self.prices]).repeat(count, 1)
+        self._wire()
         self._move = None if move is None else torch.full((count,), move, dtype=torch.float64, device=device)
         self.cheapest = torch.zeros(count, dtype=torch.float32, device=device)
         self._whole = True  # everybody has all searches
         self._look()
+
+    def _wire(self) -> None:
+        self.offers = self.costs[:, self._steps :]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "offers"}  # a view
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._wire()
 
     def __repr__(self) -> str:
         return f"Menu({self.offers.tolist()})"
@@ -57,7 +74,7 @@ class Menu:
 
     def clone(self) -> Menu:
         """A copy in memory of its own."""
-        copied = Menu(self.prices.tolist(), len(self.offers), None, self.offers.device)
+        copied = Menu(self.prices.tolist(), len(self.offers), None, self.offers.device, self._steps)
         copied.offers.copy_(self.offers)
         return copied
 

@@ -48,6 +48,7 @@ class Settings:
     group_scale: float
     steps_per_action: int
     budget: float
+    max_episode_steps: int | None
     tolerance: float
     observation: str
     reward: Reward
@@ -72,6 +73,7 @@ class Settings:
         group_scale: float | None = None,
         steps_per_action: int | None = None,
         budget: float | None = None,
+        max_episode_steps: int | None = None,
         tolerance: float | None = None,
         observation: str = "features",
         reward: str | Reward = "log_decrease",
@@ -120,6 +122,9 @@ class Settings:
             steps_per_action=integer("steps_per_action", _or(steps_per_action, defaults.steps_per_action), 1, 10**9),
             # one evaluation at the start and one for a step; beyond 2^53 counts in float64 stand still
             budget=number("budget", _or(budget, defaults.budget), least=2, most=1e15),
+            max_episode_steps=None
+            if max_episode_steps is None
+            else integer("max_episode_steps", max_episode_steps, least=1),
             tolerance=number("tolerance", _or(tolerance, defaults.tolerance), above=0),
             observation=known("observation", observation, OBSERVATIONS),
             reward=reward_from(reward),
@@ -159,6 +164,7 @@ class Settings:
         Raises:
             TypeError: An unknown argument.
             ValueError: As `build`.
+            DataMissing: The problem's data are not there; an ImportError where a package brings them.
         """
         allowed = [*inspect.signature(cls.build).parameters, *inspect.signature(face.__init__).parameters]  # type: ignore[misc]
         allowed = [key for key in dict.fromkeys(allowed) if key not in ("self", "arguments")]
@@ -168,7 +174,9 @@ class Settings:
                     f"{face.__name__}.__init__() got an unexpected keyword argument {key!r}.{suggestion(key, allowed)} "
                     f"It takes {', '.join(allowed)}"
                 )
-        return cls.build(name, **arguments)
+        settings = cls.build(name, **arguments)
+        settings.problem.check_data()
+        return settings
 
     @property
     def action_count(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.envs.actions import ActionReader, action_masks, action_space
+from teleport_env.envs.actions import ActionReader, action_space
 from teleport_env.envs.boundary import OPTIONS, Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seed
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.rendering import History, draw
@@ -137,9 +137,14 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
     # -- beyond Gymnasium ----------------------------------------------------------------------------------------------
 
     def action_masks(self) -> np.ndarray:
-        """``(actions,)`` bool: what the rest of the budget can pay, for maskable policies."""
+        """``(actions,)`` int8: 1 for what the rest of the budget can pay; the info's ``action_mask``.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There has been no reset.
+            ValueError: Another action mode than ``"schedule"``.
+        """
         self._need_reset("action_masks()")
-        return action_masks(self.settings, self.episodes.left, self.episodes.menu.offers)[0].cpu().numpy()
+        return _own_array(self.episodes.action_mask()[0])
 
     @own_modes()
     def restore(self, snapshot: EnvSnapshot) -> tuple[np.ndarray, dict[str, Any]]:
@@ -171,10 +176,18 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
         return self.episodes.observation().cpu().numpy().reshape(-1)  # memory of its own already
 
     def _info(self, over: bool) -> dict[str, Any]:
-        info = {name: value.item() for name, value in self.episodes.numbers().items()}
+        numbers = self.episodes.numbers()
+        mask = numbers.pop("action_mask", None)
+        info = {name: value.item() for name, value in numbers.items()}
+        if mask is not None:
+            info["action_mask"] = _own_array(mask[0])
         if over and self.episodes.measures_apart:
             info.update(self.measure())
         return info
+
+
+def _own_array(value: Any) -> np.ndarray:
+    return value.cpu().numpy() if isinstance(value, Tensor) else value
 
 
 def _batched(value: Any) -> Any:

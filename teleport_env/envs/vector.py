@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from teleport_env.envs.actions import ActionReader, action_masks, action_space
+from teleport_env.envs.actions import ActionReader, action_space
 from teleport_env.envs.boundary import OPTIONS, Boundary, EnvSnapshot, first_keys, own_modes, read_options, read_seeds
 from teleport_env.envs.episodes import Episodes
 from teleport_env.envs.rendering import History, draw
@@ -37,7 +37,8 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         autoreset_mode: What happens to a run whose episode is over: ``"NextStep"`` (its next step resets it, action
             ignored), ``"SameStep"`` (reset at once; the last observation and info are in ``final_obs`` and
             ``final_info``), or ``"Disabled"`` (it waits, with reward 0, until ``reset(options={"reset_mask": mask})``).
-        output: ``"numpy"``, or ``"torch"``: tensors on ``device`` out, and in where the caller has them.
+        output: ``"numpy"``, or ``"torch"``: tensors on ``device`` out, and in where the caller has them. Rewards are float64
+            arrays, as in Gymnasium, or float32 tensors, which learners declare.
         render_mode: None or ``"rgb_array"``.
         arguments: As for `TeleportEnv`.
 
@@ -146,6 +147,8 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             if self.autoreset_mode == AutoresetMode.NEXT_STEP:
                 self._pending, self._some_pending = over.cpu(), True
         reward, terminated, truncated = map(self._give, (outcome.reward, outcome.terminated, outcome.truncated))
+        if self.output == "torch":
+            reward = reward.to(torch.float32)
         return self._observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -159,9 +162,9 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
     # -- beyond Gymnasium ----------------------------------------------------------------------------------------------
 
     def action_masks(self) -> Any:
-        """``(num_envs, actions)`` bool: what the rest of each budget can pay, in the schedule mode."""
+        """``(num_envs, actions)`` int8: as `TeleportEnv.action_masks`."""
         self._need_reset("action_masks()")
-        return self._out(action_masks(self.settings, self.episodes.left, self.episodes.menu.offers))
+        return self._give(self.episodes.action_mask())
 
     @own_modes()
     def restore(self, snapshot: EnvSnapshot) -> tuple[Any, dict[str, Any]]:

@@ -128,6 +128,14 @@ class Problem(ABC):
         """Floating-point operations of one loss-and-gradient evaluation of one run, the ledger's unit."""
         return 6.0 * instance.start.shape[1]
 
+    def check_data(self) -> None:  # noqa: B027 (most problems have no data)
+        """See that the data are there, without reading them; every environment does when it is made.
+
+        Raises:
+            DataMissing: A file is missing.
+            ImportError: A package that brings the data is not installed.
+        """
+
     # -- mini-batches --------------------------------------------------------------------------------------------------
 
     @property

@@ -13,10 +13,12 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,6 +28,11 @@ from teleport_env.reading import known
 
 DATA_VARIABLE = "TELEPORT_ENV_DATA"
 """Environment variable with the folder of the data files."""
+
+
+class DataMissing(FileNotFoundError, gym.error.DependencyNotInstalled):
+    """A file of a data set is missing; for Gymnasium a dependency that is not installed, so that its tests pass over it."""
+
 
 # Third byte of the magic number to the type of the entries, which are stored big-endian (Y. LeCun, "The MNIST
 # database", section "The IDX file format").
@@ -131,14 +138,22 @@ def mnist(folder: str | Path | None = None, part: str | None = None, source: str
             given, is used as that cache).
 
     Raises:
-        FileNotFoundError: A file is missing; the message names it and the folders that were searched.
+        DataMissing: A file is missing; the message names it and the folders that were searched.
         ValueError: A file is not what its name says.
         ImportError: ``"openml"`` without scikit-learn.
     """
     part = part and known("part of MNIST", part, _MNIST_PARTS)
     if known("source of MNIST", source, ("files", "openml")) == "openml":
         return _mnist_from_openml(folder, part or "train")
+    return _checked_mnist(*mnist_files(folder, part))
 
+
+def mnist_files(folder: str | Path | None = None, part: str | None = None) -> tuple[Path, Path]:
+    """The files of images and of labels that `mnist` reads; nothing is read.
+
+    Raises:
+        DataMissing: As `mnist`.
+    """
     folders = _data_folders(folder)
     parts = (part,) if part is not None else _MNIST_PARTS
     for name in parts:
@@ -147,14 +162,12 @@ def mnist(folder: str | Path | None = None, part: str | None = None, source: str
             continue
         labels = _find((images.parent,), f"{name}-labels-idx1-ubyte")
         if labels is None:
-            raise FileNotFoundError(
-                f"{images} is there, but not {name}-labels-idx1-ubyte(.gz): put it beside the images"
-            )
-        return _checked_mnist(images, labels)
+            raise DataMissing(f"{images} is there, but not {name}-labels-idx1-ubyte(.gz): put it beside the images")
+        return images, labels
 
     searched = " or ".join(str(place) for place in folders) if folders else "no folder"
     wanted = " or ".join(f"{name}-images-idx3-ubyte(.gz) and {name}-labels-idx1-ubyte(.gz)" for name in parts)
-    raise FileNotFoundError(
+    raise DataMissing(
         f"MNIST was not found (searched {searched}). Put the files {wanted} into a folder and give it as folder=... or in "
         f"the environment variable {DATA_VARIABLE}; or ask for a download by source='openml' (needs scikit-learn)"
     )
@@ -203,10 +216,8 @@ def _mnist_from_openml(cache: str | Path | None, part: str) -> LabelledImages:
     return _labelled(bunch.data[rows], bunch.target[rows].astype(np.int64), f"openml mnist_784 ({part})")
 
 
-def digits() -> LabelledImages:
-    """The 1,797 digits of 8 x 8 pixels that come with scikit-learn, in float64; grey values ``k / 16``.
-
-    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
+def digits_loader() -> Callable[[], Any]:
+    """scikit-learn's function that loads the 8 x 8 digits.
 
     Raises:
         ImportError: scikit-learn is missing.
@@ -217,7 +228,18 @@ def digits() -> LabelledImages:
         raise ImportError(
             "the 8 x 8 digits come with scikit-learn, which is not installed: pip install teleport-env[compare]"
         ) from error
-    bunch = load_digits()
+    return load_digits
+
+
+def digits() -> LabelledImages:
+    """The 1,797 digits of 8 x 8 pixels that come with scikit-learn, in float64; grey values ``k / 16``.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    bunch = digits_loader()()
     images, labels = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.int64)
     return LabelledImages(torch.from_numpy(images) / 16.0, torch.from_numpy(labels), "scikit-learn load_digits")
 

@@ -10,7 +10,7 @@ import torch
 
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.classification import Classification
-from teleport_env.problems.data import LabelledImages, digits, mnist
+from teleport_env.problems.data import LabelledImages, digits, digits_loader, mnist, mnist_files
 
 
 class Digits(Classification):
@@ -56,6 +56,9 @@ class Digits(Classification):
 
     def read_images(self) -> LabelledImages:
         return digits()
+
+    def check_data(self) -> None:
+        digits_loader()
 
     def defaults(self, split: str = "train") -> Defaults:
         if split == "paper":
@@ -121,6 +124,10 @@ class MNIST(Classification):
 
     def read_images(self) -> LabelledImages:
         return mnist(self.folder, self.part, self.source)
+
+    def check_data(self) -> None:
+        if self.source == "files":
+            mnist_files(self.folder, self.part)
 
     def defaults(self, split: str = "train") -> Defaults:
         if split == "paper":

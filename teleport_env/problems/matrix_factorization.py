@@ -53,6 +53,7 @@ class MatrixFactorization(Problem):
     def __init__(self, rows: int = 6, columns: int = 5, rank: int = 3, imbalance: float = 0.3) -> None:
         rows, columns = integer("rows", rows, least=1), integer("columns", columns, least=1)
         rank = integer("rank (at most rows and columns)", rank, least=1, most=min(rows, columns))
+        self.rows, self.columns, self.rank = rows, columns, rank
         self.layers = Layers((columns, rank, rows), bias=False)
         self.imbalance = number("imbalance", imbalance, least=0)
 

@@ -57,6 +57,21 @@ class NetworkProblem(Problem):
         return self.network.layers
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers that go into every layer, and those that come out of the last."""
+        return self.layers.widths
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        return self.layers.hidden
+
+    @property
+    def bias(self) -> bool:
+        """Whether the layers have one."""
+        return self.layers.bias
+
+    @property
     def activation(self) -> str:
         """Name of the activation of the hidden layers."""
         return self.network.activation.name

@@ -77,7 +77,7 @@ def budgeted(name: str, mode: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def same_info(row: dict[str, Any], infos: dict[str, Any], i: int) -> None:
     for key, value in row.items():
         assert infos["_" + key][i], key
-        assert infos[key][i] == value or (np.isnan(value) and np.isnan(infos[key][i])), (key, infos[key][i], value)
+        np.testing.assert_array_equal(infos[key][i], value, err_msg=key)
 
 
 class Replica:

@@ -126,7 +126,7 @@ def test_prepared_episodes_are_those_of_single_environments(mode: str) -> None:
                     observation, info = single.reset()
             assert np.array_equal(observations[i], observation)
             assert rewards[i] == reward
-            assert all(infos[key][i] == value for key, value in info.items())
+            assert all(np.array_equal(infos[key][i], value) for key, value in info.items())
     assert envs._upcoming is not None
     assert min(ends) > AHEAD
 

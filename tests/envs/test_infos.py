@@ -19,7 +19,7 @@ from teleport_env.envs import TeleportVectorEnv
 MODES = ("NextStep", "SameStep", "Disabled")
 NUMBERS = {
     *("loss", "grad_norm", "learning_rate", "step", "teleports", "cost", "loss_change", "teleport_status"),
-    *("converged", "diverged", "instance_id"),
+    *("converged", "diverged", "instance_id", "action_mask"),
 }
 
 
@@ -74,7 +74,8 @@ def test_infos_are_plain_dicts(mode: str, output: str) -> None:
             assert set(infos["final_info"]) >= {"validation_loss", "_validation_loss", *NUMBERS}
         assert all(type(leaf) is array or "final_obs" in path for path, leaf in leaves(infos).items())
         for path, leaf in leaves(infos).items():
-            assert leaf.shape == (4,) or "final_obs" in path, path
+            columns = (envs.single_action_space.n,) if path.split("/")[-2] == "action_mask" else ()
+            assert leaf.shape == (4, *columns) or "final_obs" in path, path
         twins = [copy.deepcopy(infos), pickle.loads(pickle.dumps(infos)), _pytree.tree_map(lambda leaf: leaf, infos)]
         assert all(type(twin) is dict and same(twin, infos) for twin in twins)
     assert bool(finals) == (mode == "SameStep")
@@ -86,6 +87,9 @@ def test_infos_of_a_single_environment_are_python_numbers() -> None:
     for found in (info, env.step(1)[4]):
         assert type(found) is dict
         assert set(found) == NUMBERS
+        mask = found.pop("action_mask")
+        assert mask.dtype == np.int8
+        assert mask.tolist() == [1] * env.action_space.n
         assert all(type(value) in (int, float, bool) for value in found.values())
         assert json.loads(json.dumps(found)) == found
 
