@@ -125,13 +125,14 @@ class Course:
 
     # -- the parts -----------------------------------------------------------------------------------------------------
 
-    def _environment(self) -> Mixture | Moves:
+    def _environment(self, segment: int = 0) -> Mixture | Moves:
         task, scale = self.training.task, self.training.learner.reward_scale
         steps = len(task.rate_factors)
         parts = [
-            Shares(self._runs(game, one), game.slots, game.prices, self.teleports, steps, scale)
+            Shares(self._runs(game, rate=one, **goal), game.slots, game.prices, self.teleports, steps, scale)
             for game in self.games.values()
             for one in task.rate_multiples
+            for goal in task.drawn(self.training.seed, segment)
         ]
         return Mixture(parts, steps + self.teleports)
 
@@ -171,10 +172,16 @@ class Course:
         rate = rate or (plan.learning_rate if plan else settings.learning_rate)
         return _Game(alone, slots, prices, rate, ids, teacher or (plan if teaching.warm_start else None))
 
-    def _runs(self, game: _Game, multiple: float = 1.0) -> SB3VecEnv:
-        training = game.training
-        arguments = {**training.environment, "learning_rate": multiple * game.learning_rate}
-        count = self.training.schedule.runs // (len(self.games) * len(self.training.task.rate_multiples))
+    def _runs(self, game: _Game, rate: float = 1.0, tolerance: float = 1.0, budget: float = 1.0) -> SB3VecEnv:
+        """A part of the runs, at multiples of the base learning rate, of the tolerance and of the budget."""
+        training, usual, task = game.training, game.training.settings(), self.training.task
+        arguments = {
+            **training.environment,
+            "learning_rate": rate * game.learning_rate,
+            "tolerance": tolerance * usual.tolerance,
+            "budget": budget * usual.budget,
+        }
+        count = self.training.schedule.runs // (len(self.games) * len(task.rate_multiples) * task.goals)
         return SB3VecEnv(id_of(training.only), count, bootstrap_truncated=False, split="train", **arguments)
 
     def _warm_start(self) -> None:
@@ -216,6 +223,10 @@ class Course:
         for part in (model.policy.mlp_extractor.policy_net, model.policy.action_net):
             part.requires_grad_(not critic_only)
         size = training.schedule.runs * training.schedule.rollout * training.schedule.segment
+        if training.task.goals > 1:
+            self.env.close()
+            self.env = self._environment(number)
+            model.set_env(self.env)
         with generators(training.seed, number + 1) as seed:
             self.env.seed(seed)
             model.learn(size, log_interval=None)  # type: ignore[arg-type]  # None: never, says its docstring
@@ -275,9 +286,10 @@ class Course:
         return policies[best], temperatures[best], {problem: float(gained[best]) for problem, gained in worth.items()}
 
     def _worth(self, policies: list[Policy], problem: str) -> np.ndarray:
-        """What each policy ``(policies,)`` gains on the validation instances of a problem, at every multiple of its rate.
+        """What each policy ``(policies,)`` gains on the validation instances of a problem.
 
-        All play side by side, because a step of many runs costs hardly more than one of few.
+        That is the mean over all multiples of its rate, and over both ends of the tolerances. All rates play side by side,
+        because a step of many runs costs hardly more than one of few.
         """
         game, agents = self.games[problem], []
         for agent in (policy.for_problem(problem) for policy in policies):
@@ -285,8 +297,14 @@ class Course:
                 rate = multiple * agent.environment["learning_rate"]
                 agents.append(dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate}))
         settings: dict[str, Any] = {"budget": game.training.task.budget, "seed": VALIDATION_SEED}
-        gained = play_many(problem, agents, game.ids, split="validation", **settings)
-        return gained.reshape(len(policies), -1).mean(axis=1)
+        usual = game.training.settings().tolerance
+        gained = [
+            play_many(
+                problem, agents, game.ids, split="validation", settings={"tolerance": multiple * usual}, **settings
+            )
+            for multiple in dict.fromkeys(self.training.task.tolerance_multiples)
+        ]
+        return np.mean(gained, axis=0).reshape(len(policies), -1).mean(axis=1)
 
     def _layers(self) -> Layers:
         """Weights and biases of the policy's network, copies."""

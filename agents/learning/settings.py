@@ -177,11 +177,11 @@ class Training:
         integer("seed", self.seed, 0, (1 << 62) - 1)
         check_name(self.name)
         self._check_teaching()
-        parts = len(self.task.problems) * len(self.task.rate_multiples)
-        if self.schedule.runs % parts:
+        problems, rates, goals = len(self.task.problems), len(self.task.rate_multiples), self.task.goals
+        if self.schedule.runs % (problems * rates * goals):
             raise ValueError(
-                f"runs must be a multiple of the {len(self.task.problems)} problems times the "
-                f"{len(self.task.rate_multiples)} rate_multiples, got {self.schedule.runs}"
+                f"runs must be a multiple of {problems * rates * goals}, for {problems} problems, {rates} rate_multiples "
+                f"and {goals} goals, got {self.schedule.runs}"
             )
         size = self.schedule.runs * self.schedule.rollout
         if size % self.learner.minibatches:

@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from teleport_env.agents.policies.learned_moves import DIRECTIONS
 from teleport_env.agents.policies.settings import ENVIRONMENT
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import DEFAULT_PROBLEM, PROBLEMS
-from teleport_env.reading import choose_some, known, read_fields
+from teleport_env.reading import choose_some, integer, known, read_fields, refuse
 from teleport_env.searches import to_dict
 
 OWN = ("steps_per_action", "symmetry", "learning_rate", "budget")
 """Settings of a task that one of several problems may have for itself, and those of the teaching."""
 OWN_TEACHING = ("plans", "rules", "warm_start")
+
+_GOALS = 4711  # of the stream that goals are drawn from, beside a training's other streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,11 @@ class Task:
         learning_rate: The base; None: that of the best plan.
         rate_multiples: Of the base: equal parts of a problem's runs begin at these, and validation instances are played at
             each. A policy so trained finds its rate where the base is off, as on a problem that it has not seen.
+        goals: Equal parts of a problem's runs that have a tolerance and a budget of their own, drawn anew for every segment.
+            Without them a policy learns where the finish is, and falls when that moves.
+        tolerance_multiples: Smallest and largest multiple of the tolerance; drawn log-uniformly. Validation instances are
+            played at both ends.
+        budget_multiples: The same of the budget; validation instances are played within the budget itself.
         optimizer: Of the runs, a name or a dict of its settings; None: the problem's.
         symmetry: Which group acts; None: the problem's.
         on_teleport: What becomes of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
@@ -59,6 +68,9 @@ class Task:
     steps_per_action: int = 4
     learning_rate: float | None = None
     rate_multiples: tuple[float, ...] = (1.0,)
+    goals: int = 1
+    tolerance_multiples: tuple[float, float] = (1.0, 1.0)
+    budget_multiples: tuple[float, float] = (1.0, 1.0)
     optimizer: str | Mapping[str, Any] | None = None
     symmetry: str | None = None
     on_teleport: str | None = None
@@ -76,6 +88,11 @@ class Task:
             raise ValueError(f"1.0 must be among the rate_factors, got {self.rate_factors}")
         if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
             raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
+        integer("goals", self.goals, 1, 4096)
+        for name in ("tolerance_multiples", "budget_multiples"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
+                refuse(name, "two positive numbers, the smaller one first", ends)
         choose_some("a training", self, "features", INDEX)
         if self.price_inputs and not self.masks:
             raise ValueError("price_inputs need masks, which know the prices: leave masks on")
@@ -103,6 +120,7 @@ class Task:
 
     def _check_group(self) -> None:
         usual = {"searches": (), "rate_factors": (1.0,), "rate_multiples": (1.0,), "price_inputs": False, "masks": True}
+        usual |= {"goals": 1, "tolerance_multiples": (1.0, 1.0), "budget_multiples": (1.0, 1.0)}
         other = [name for name, value in usual.items() if getattr(self, name) != value]
         if other or self.several:
             raise ValueError(
@@ -157,7 +175,22 @@ class Task:
     def longest(self) -> int:
         """Decisions of an episode that spends its budget on steps, of the problem where they are most."""
         alone = [self.alone(problem).settings() for problem in self.problems]
-        return max(math.ceil(one.budget / one.steps_per_action) for one in alone)
+        return max(math.ceil(self.budget_multiples[1] * one.budget / one.steps_per_action) for one in alone)
+
+    def drawn(self, seed: int, segment: int) -> list[dict[str, float]]:
+        """Of each of the ``goals``, what its part of a problem's runs plays for in a segment.
+
+        Each end of a range is reached by some part of some segment: the parts share the range evenly, in an order of chance.
+
+        Returns:
+            For each part multiples by name: ``tolerance`` and ``budget``.
+        """
+        generator = np.random.default_rng(np.random.SeedSequence([seed, segment, _GOALS]))
+        found = {}
+        for name, (low, high) in {"tolerance": self.tolerance_multiples, "budget": self.budget_multiples}.items():
+            places = (generator.permutation(self.goals) + generator.random(self.goals)) / self.goals
+            found[name] = low * (high / low) ** places
+        return [{name: float(values[part]) for name, values in found.items()} for part in range(self.goals)]
 
     @property
     def environment(self) -> dict[str, Any]:

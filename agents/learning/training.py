@@ -25,7 +25,7 @@ class MovesCourse(Course):
 
     env: Moves
 
-    def _environment(self) -> Moves:
+    def _environment(self, segment: int = 0) -> Moves:
         (game,) = self.games.values()
         return Moves(self._runs(game), self.training.task.directions, self.training.learner.reward_scale)
 

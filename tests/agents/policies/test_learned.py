@@ -362,9 +362,12 @@ def silent(line: str) -> None:
     pass
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
-def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Path, algorithm: str) -> None:
-    whole = TINY.changed(algorithm=algorithm, out=tmp_path / "whole")
+GOALS: dict[str, Any] = {"goals": 4, "tolerance_multiples": (1e-6, 1.0), "budget_multiples": (0.5, 2.0)}
+
+
+@pytest.mark.parametrize("settings", [GOALS, {"algorithm": "a2c"}], ids=["ppo, goals", "a2c"])
+def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole = TINY.changed(**settings, out=tmp_path / "whole")
     parts = whole.changed(out=tmp_path / "parts")
     assert whole.schedule.segments == 4
     train(whole, silent)
@@ -378,6 +381,34 @@ def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Pat
             content.pop("sha256", None)
             content.get("settings", content).get("training", {}).pop("out", None)
         assert first == second, name
+
+
+def test_every_segment_has_other_finish_lines(tmp_path: Path) -> None:
+    """Each part of the runs has its own, the parts cover the range, and the policy is chosen at both ends of it."""
+    usual = TINY.settings()
+    course = Course(TINY.changed(**GOALS, out=tmp_path), silent)
+    seen = []
+    for segment in (0, 1):
+        course.segment(segment)
+        runs = course.env.get_attr("settings")
+        ends = list(dict.fromkeys((s.tolerance / usual.tolerance, s.budget / usual.budget) for s in runs))
+        assert len(ends) == 4
+        quarters = np.sort(np.log10([tolerance for tolerance, _ in ends]))
+        assert (quarters >= [-6, -4.5, -3, -1.5]).all()
+        assert (quarters <= [-4.5, -3, -1.5, 0]).all()
+        assert all(0.5 <= budget <= 2 for _, budget in ends)
+        seen += ends
+    assert len(set(seen)) == 8
+    course.env.close()
+    _, policy = course.best
+    assert policy is not None
+    ids = course.games["Booth"].ids
+    gained = [
+        play_many("Booth", [policy], ids, split="validation", seed=VALIDATION_SEED, settings={"tolerance": tolerance})
+        for tolerance in (usual.tolerance, 1e-6 * usual.tolerance)
+    ]
+    best = max(course.history, key=lambda entry: entry["gained"])
+    assert best["gained"] == pytest.approx(np.mean(gained))
 
 
 RULE = {

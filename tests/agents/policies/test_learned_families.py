@@ -330,8 +330,11 @@ def test_runs_begin_at_multiples_of_the_base_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"runs": 13}, "multiple of the 3"),
-        ({"rate_multiples": (0.25, 1.0, 4.0)}, "3 problems times the 3 rate_multiples, got 12"),
+        ({"runs": 13}, "multiple of 3, for 3 problems"),
+        ({"rate_multiples": (0.25, 1.0, 4.0)}, "multiple of 9, .*3 rate_multiples and 1 goals, got 12"),
+        ({"goals": 8}, "multiple of 24, .*8 goals, got 12"),
+        ({"tolerance_multiples": (1.0, 1e-6)}, "the smaller one first"),
+        ({"budget_multiples": (0.0, 1.0)}, "two positive numbers"),
         ({"rate_multiples": ()}, "one or more positive"),
         ({"rate_multiples": (1.0, 0.0)}, "one or more positive"),
         ({"masks": False, "price_inputs": False}, "need masks"),
