@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from teleport_env.agents.comparison.plots import SETTINGS, panels
 from teleport_env.agents.comparison.report import Drawing
 from teleport_env.agents.play import Played, play
 from teleport_env.envs.features import INDEX, NAMES
-from teleport_env.searches import search_from, to_dict
+from teleport_env.envs.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,27 +51,13 @@ def watch(
     """Play an agent and keep what it saw and did."""
     played = play(problem, agent, instance_ids, split=split, budget=budget, seed=seed, observations=True)
     factors = [float(factor) for factor in agent.environment.get("rate_factors", (1.0,))]
-    searches = [label_of(search) for search in agent.environment.get("searches", ())]
-    labels = [*("step" if f == 1.0 else f"rate x{f:g}" for f in factors), *(f"teleport: {name}" for name in searches)]
-    if agent.environment.get("action_mode") == "group":
-        labels.append("teleport")
+    labels = Settings.build(problem, split=split, **agent.environment).action_names
     palette = {1.0: _PLAIN}
     for ranked, shades in ((sorted(f for f in factors if f > 1), _UP), (sorted(-f for f in factors if f < 1), _DOWN)):
         palette |= {abs(factor): shades[place % len(shades)] for place, factor in enumerate(ranked)}
     colours = [palette[factor] for factor in factors]
     colours += [_TELEPORTS[place % len(_TELEPORTS)] for place in range(len(labels) - len(factors))]
-    return Decisions(agent, played, tuple(labels), tuple(colours))
-
-
-def label_of(search: Any) -> str:
-    """A search in a few words."""
-    described: Mapping[str, Any] = to_dict(search_from(search))
-    shown = [str(described["search"]).replace("_", " ")]
-    objective = described.get("objective")
-    if objective not in (None, described["search"]):
-        shown.append(str(objective).replace("_", " "))
-    shown += [f"{key} {described[key]:g}" for key in ("steps", "radius", "sweeps", "candidates") if key in described]
-    return ", ".join(shown)
+    return Decisions(agent, played, labels, tuple(colours))
 
 
 def shares(feature: np.ndarray, actions: np.ndarray, count: int, bins: int = _BINS) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from study.contestants import LEARNED, MOMENTUM, RATE_LINE_SEARCH, RATE_ONLY, WH
 from study.findings import DISTILLED, L_BFGS, Finding, Measured, findings, hindsight, told
 from study.protocol import Evidence, policies_of, protocol_settings
 from teleport_env.agents.comparison import summary
-from teleport_env.agents.comparison.decisions import decision_drawings, label_of, watch
+from teleport_env.agents.comparison.decisions import decision_drawings, watch
 from teleport_env.agents.comparison.report import Drawing, write_report
 from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.study import WATCHED
@@ -33,6 +33,7 @@ from teleport_env.agents.comparison.tables import (
 )
 from teleport_env.agents.play import draw_instances
 from teleport_env.files import write
+from teleport_env.searches import describe, search_from
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -264,14 +265,14 @@ def _chosen(problem: str, configuration: Mapping[str, Any]) -> str:
     moves = menu_of(problem) if config.keys() & {"which", "search"} else []
     opening = opening_of(moves, config)
     chosen = [
-        f"{symmetry}: {label_of(one)}"
+        f"{symmetry}: {describe(search_from(one))}"
         for key in ("which", "search")
         if key in config
         for symmetry, one in [moves[config.pop(key)]]
     ]
     config.pop("opening", None)
     if opening is not None:
-        chosen.append(f"the first {config.pop('looks')} by {label_of(opening)}")
+        chosen.append(f"the first {config.pop('looks')} by {describe(search_from(opening))}")
     return ", ".join([*chosen, *(f"{key} {setting(value)}" for key, value in sorted(config.items()))])
 
 

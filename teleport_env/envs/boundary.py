@@ -105,6 +105,11 @@ class Boundary:
         )
 
     @property
+    def action_names(self) -> tuple[str, ...]:
+        """Name of each action, see `Settings.action_names`."""
+        return self.settings.action_names
+
+    @property
     def data_element(self) -> Element | None:
         """For a symmetry that moves data, a copy of what new inputs must go through at inference (Algorithm 3): the moves of
         all teleports so far, composed, ``(B, ...)``. None for other symmetries."""

@@ -94,12 +94,5 @@ class Menu:
 
 
 def describe_status(status: int) -> str:
-    """In words what became of the last teleport."""
-    return {
-        Status.NONE: "no teleport yet",
-        Status.MOVED: "moved",
-        Status.NO_GAIN: "refused: no candidate improved the objective",
-        Status.LOSS_MOVED: "refused: the loss would have changed",
-        Status.NOT_FINITE: "refused: not finite",
-        Status.NOT_PAID: "refused: the budget cannot pay for it",
-    }[Status(status)]
+    """In words what became of the last teleport; ``status``: a number of `Status`, as infos have it."""
+    return Status(status).words

@@ -14,7 +14,7 @@ from teleport_env.optimizers import Optimizer, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.problems.base import SPLITS, Problem
 from teleport_env.reading import entries, integer, known, number, refuse, shown, suggestion
-from teleport_env.searches import Search, search_from
+from teleport_env.searches import Search, describe, search_from
 from teleport_env.searches.moves import coordinates
 
 ACTION_MODES = ("schedule", "group", "hybrid")
@@ -182,6 +182,14 @@ class Settings:
     def action_count(self) -> int:
         """Number of actions of the schedule mode."""
         return len(self.rate_factors) + len(self.searches)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Name of each action of the schedule mode, in their order; of the other modes ``("step", "teleport")``."""
+        if self.action_mode != "schedule":
+            return "step", "teleport"
+        steps = ("step" if factor == 1.0 else f"rate x{factor:g}" for factor in self.rate_factors)
+        return *steps, *(f"teleport: {describe(search)}" for search in self.searches)
 
     @property
     def group_dim(self) -> int:

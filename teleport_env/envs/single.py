@@ -17,6 +17,7 @@ from teleport_env.envs.settings import Settings
 from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.random import Streams
 from teleport_env.reading import known
+from teleport_env.searches import Status
 
 
 class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
@@ -179,11 +180,15 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
         numbers = self.episodes.numbers()
         mask = numbers.pop("action_mask", None)
         info = {name: value.item() for name, value in numbers.items()}
+        info["teleport_status"] = _STATUSES[info["teleport_status"]]
         if mask is not None:
             info["action_mask"] = _own_array(mask[0])
         if over and self.episodes.measures_apart:
             info.update(self.measure())
         return info
+
+
+_STATUSES = tuple(Status)
 
 
 def _own_array(value: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from teleport_env.searches.closed_form import ClosedForm
 from teleport_env.searches.mini_batch import MiniBatch
 from teleport_env.searches.objectives import OBJECTIVES, Objective
 from teleport_env.searches.sampling import Grid, RandomSampling, ResetOptimizer, VirtualStep
-from teleport_env.searches.settings import KINDS, NAMED, kind, search_from, to_dict
+from teleport_env.searches.settings import KINDS, NAMED, describe, kind, search_from, to_dict
 from teleport_env.searches.whiten import Whiten
 
 NAMED.update(
@@ -53,6 +53,7 @@ __all__ = [
     "Status",
     "VirtualStep",
     "Whiten",
+    "describe",
     "kind",
     "search_from",
     "to_dict",

@@ -41,7 +41,7 @@ BatchSource: TypeAlias = Callable[[int], Tensor]
 
 
 class Status(IntEnum):
-    """What became of a run's last teleport action."""
+    """What became of a run's last teleport action: a number with a ``name``, and the reason in `words`."""
 
     NONE = 0  # no teleport yet
     MOVED = 1
@@ -49,6 +49,21 @@ class Status(IntEnum):
     LOSS_MOVED = 3  # the best candidate did not keep the loss
     NOT_FINITE = 4  # the search ended in numbers that are not finite
     NOT_PAID = 5  # the remaining budget could not pay for it
+
+    @property
+    def words(self) -> str:
+        """Sentence without a full stop: what happened, and why where the run did not move."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Status.NONE: "no teleport yet",
+    Status.MOVED: "moved",
+    Status.NO_GAIN: "refused: no candidate improved the objective",
+    Status.LOSS_MOVED: "refused: the loss would have changed",
+    Status.NOT_FINITE: "refused: not finite",
+    Status.NOT_PAID: "refused: the budget cannot pay for it",
+}
 
 
 def finite_rows(vectors: Tensor) -> Tensor:

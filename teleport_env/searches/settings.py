@@ -19,6 +19,9 @@ KINDS: dict[str, type[Search]] = {}
 NAMED: dict[str, Search] = {}
 """Ready-made searches by name, filled in `teleport_env.searches`."""
 
+_TELLING = ("steps", "radius", "sweeps", "candidates", "side", "hidden")
+"""Settings that `describe` shows: those that menus most often differ in."""
+
 S = TypeVar("S", bound=type[Search])
 
 
@@ -72,6 +75,19 @@ def to_dict(search: Search) -> dict[str, Any]:
             f"Decorate the class with teleport_env.searches.kind"
         )
     return {"search": search.kind} | {field.name: _plain(getattr(search, field.name)) for field in fields(search)}
+
+
+def describe(search: Search) -> str:
+    """The search in a few words: its kind, its objective, and the settings that menus most often differ in."""
+    shown = [search.kind.replace("_", " ")]
+    if search.objective != search.kind:
+        shown.append(search.objective.replace("_", " "))
+    shown += [f"{name} {getattr(search, name)}" for name in _TELLING if hasattr(search, name)]
+    flags = (one for one in fields(search) if isinstance(one.default, bool) and one.name != "resets_optimizer")
+    for flag in flags:
+        if getattr(search, flag.name) is not flag.default:
+            shown.append(("no " if flag.default else "") + flag.name.replace("_", " "))
+    return ", ".join(shown)
 
 
 def _by_name(name: Any) -> Search:

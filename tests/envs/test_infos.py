@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch.utils import _pytree
 
-from teleport_env.envs import TeleportVectorEnv
+from teleport_env.envs import TeleportVectorEnv, describe_status
+from teleport_env.searches import Status
 
 MODES = ("NextStep", "SameStep", "Disabled")
 NUMBERS = {
@@ -90,8 +91,31 @@ def test_infos_of_a_single_environment_are_python_numbers() -> None:
         mask = found.pop("action_mask")
         assert mask.dtype == np.int8
         assert mask.tolist() == [1] * env.action_space.n
-        assert all(type(value) in (int, float, bool) for value in found.values())
+        assert all(type(value) in (int, float, bool, Status) for value in found.values())
         assert json.loads(json.dumps(found)) == found
+
+
+def test_what_became_of_a_teleport_has_a_name_and_words() -> None:
+    env = gym.make("Teleport/Booth-v0", searches=["grid"], budget=6.0)
+    _, info = env.reset(seed=0)
+    assert (info["teleport_status"].name, info["teleport_status"].words) == ("NONE", "no teleport yet")
+    info = env.step(1)[4]  # 64 losses, of which each costs a third
+    assert info["teleport_status"] == 5
+    assert info["teleport_status"].name == "NOT_PAID"
+    assert info["teleport_status"].words == describe_status(5) == "refused: the budget cannot pay for it"
+    assert {describe_status(status) for status in Status} == {status.words for status in Status}
+
+
+def test_actions_have_names() -> None:
+    menu = ["virtual_step_fit_rate", {"search": "closed_form", "objective": "balance_weights"}, "whiten_outputs"]
+    env = TeleportVectorEnv("MatrixFactorization", 2, searches=menu, rate_factors=(1.0, 0.5))
+    assert env.action_names == (
+        *("step", "rate x0.5", "teleport: virtual step, fit rate"),
+        "teleport: closed form, balance weights, sweeps 2",
+        "teleport: whiten, any, side outputs, hidden -1",
+    )
+    assert len(env.action_names) == env.single_action_space.n
+    assert gym.make("Teleport/Booth-v0", action_mode="group").unwrapped.action_names == ("step", "teleport")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -11,7 +11,6 @@ from teleport_env.agents.comparison.decisions import (
     decision_drawings,
     frequency_picture,
     information,
-    label_of,
     main_features,
     shares,
     watch,
@@ -83,10 +82,3 @@ def test_pictures_show_every_action_that_was_taken() -> None:
         "decisions-booth-relative-decrease",
         "actions-booth-relative-decrease",
     ]
-
-
-def test_a_search_is_named_in_a_few_words() -> None:
-    assert label_of("virtual_step") == "virtual step"
-    assert (
-        label_of({"search": "closed_form", "objective": "balance_weights"}) == "closed form, balance weights, sweeps 2"
-    )
