@@ -11,13 +11,16 @@ from typing import Any
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import SPLITS, Defaults, Evaluator, Problem
 from teleport_env.problems.booth import Booth
-from teleport_env.problems.digits import MNIST, Digits, MNISTSmall
+from teleport_env.problems.digits import MNIST, Digits, DigitsFull, MNISTSmall
 from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.linear_network import LinearNetwork
+from teleport_env.problems.matrix_completion import MatrixCompletion
 from teleport_env.problems.matrix_factorization import MatrixFactorization
 from teleport_env.problems.mlp_regression import MLPRegression
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
+from teleport_env.problems.tensor_factorization import TensorFactorization
+from teleport_env.problems.two_layer_regression import TwoLayerRegression
 from teleport_env.reading import arguments, known, refuse, shown
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
@@ -27,9 +30,13 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "RosenbrockND": RosenbrockND,
     "Booth": Booth,
     "MatrixFactorization": MatrixFactorization,
+    "MatrixCompletion": MatrixCompletion,
+    "TensorFactorization": TensorFactorization,
     "LinearNetwork": LinearNetwork,
     "MLPRegression": MLPRegression,
+    "TwoLayerRegression": TwoLayerRegression,
     "Digits": Digits,
+    "DigitsFull": DigitsFull,
     "MNIST": MNIST,
     "MNISTSmall": MNISTSmall,
 }
@@ -65,16 +72,20 @@ __all__ = [
     "Booth",
     "Defaults",
     "Digits",
+    "DigitsFull",
     "Ellipse",
     "Evaluator",
     "Instance",
     "LinearNetwork",
     "MLPRegression",
     "MNISTSmall",
+    "MatrixCompletion",
     "MatrixFactorization",
     "Problem",
     "Quadratic",
     "Rosenbrock",
     "RosenbrockND",
+    "TensorFactorization",
+    "TwoLayerRegression",
     "problem_from",
 ]

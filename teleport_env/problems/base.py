@@ -116,6 +116,31 @@ class Problem(ABC):
         """
         return None
 
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of parameters in each of which the loss is a least-squares problem (`block_minimum`)."""
+        return 0
+
+    def block_minimum(self, block: int, params: Tensor, instance: Instance) -> Tensor:
+        """``params`` ``(B, P)`` with the given block at its minimiser, the other parameters held; a new tensor.
+
+        Solvers that know the structure of a problem ask for it, and pay `block_flops`. A row without a solution is not
+        finite.
+
+        Args:
+            block: Its number, below `blocks`.
+            params: ``(B, P)``.
+            instance: ``B`` instances.
+
+        Raises:
+            NotImplementedError: No block of this problem is a least-squares problem.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no block of parameters that least squares would solve")
+
+    def block_flops(self, block: int, instance: Instance) -> float:
+        """Floating-point operations of one `block_minimum` of one run."""
+        return 0.0
+
     def minimum(self, instance: Instance) -> Tensor | None:
         """The minimiser ``(B, P)``, where it is known."""
         return None

@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.random import Streams, fold_in
+from teleport_env.random import Streams, fold_in, key_of
 from teleport_env.reading import known
 
 DATA_VARIABLE = "TELEPORT_ENV_DATA"
@@ -242,6 +243,60 @@ def digits() -> LabelledImages:
     bunch = digits_loader()()
     images, labels = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.int64)
     return LabelledImages(torch.from_numpy(images) / 16.0, torch.from_numpy(labels), "scikit-learn load_digits")
+
+
+TABLES = {"breast_cancer": "load_breast_cancer", "diabetes": "load_diabetes"}
+"""Tables of measurements that come with scikit-learn, and what reads them."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Measurements of patients.
+
+    Attributes:
+        values: ``(N, d)`` float64, one patient a row.
+        targets: ``(N,)`` float64: a class, or what is to be predicted.
+    """
+
+    values: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return self.targets.shape[0]
+
+    def pool(self, split: str, owner: str) -> Measurements:
+        """The patients of a split, in a fixed random order: a third each, which no other split has; ``"paper"``: all."""
+        order = Streams(torch.tensor([key_of(f"{owner}/patients")], device="cpu")).permutation(len(self))[0]
+        if split != "paper":
+            third = len(self) // 3
+            start = (("train", "validation", "test").index(split)) * third
+            order = order[start : start + third]
+        return Measurements(self.values[order], self.targets[order])
+
+
+@cache
+@torch.inference_mode(False)
+def measurements(name: str) -> Measurements:
+    """One of `TABLES`, as measured; read once.
+
+    * ``"breast_cancer"``: 30 features of cell nuclei of 569 patients, and the diagnosis (Street, Wolberg and Mangasarian,
+      UCI Machine Learning Repository, 1993).
+    * ``"diabetes"``: ten variables of 442 patients, and the progression of the disease after one year (Efron, Hastie,
+      Johnstone and Tibshirani, "Least Angle Regression", Annals of Statistics 32, 2004).
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    name = known("table", name, TABLES)
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"the table {name} comes with scikit-learn, which is not installed: pip install teleport-env[compare]"
+        ) from error
+    bunch = getattr(datasets, TABLES[name])(**({"scaled": False} if name == "diabetes" else {}))
+    values, targets = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.float64)
+    return Measurements(torch.from_numpy(values), torch.from_numpy(targets))
 
 
 class MiniBatches:

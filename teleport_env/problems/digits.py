@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.classification import Classification
 from teleport_env.problems.data import LabelledImages, digits, digits_loader, mnist, mnist_files
+from teleport_env.symmetries.base import Symmetry
 
 
 class Digits(Classification):
@@ -70,6 +72,47 @@ class Digits(Classification):
     @property
     def published_search(self) -> dict[str, Any]:
         return {"search": "gradient_ascent", "steps": 8, "rate": 1e-4}
+
+
+class DigitsFull(Digits):
+    """Classify 8 x 8 digits by gradients of the whole training set: ten thousand weights and no noise of mini-batches.
+
+    ## Description
+    Cross-entropy of a network with widths 64, *hidden*, 10 and leaky ReLU on all training images of a split, grey values in
+    ``[0, 1]``. The loss has no minimum: it tends to 0 as the weights grow.
+
+    ## Symmetry
+    ``scaling`` of hidden units (default) and ``permutation``, both exact for all data. The general linear actions of
+    `Digits` are not exact on so many images and are not offered.
+
+    ## Starting State
+    As in `Digits`, with the same pools of images, so that no image of the test split is ever seen in the other two.
+
+    ## Arguments
+    * ``hidden``: widths of the hidden layers; the default has 10,510 weights.
+    * ``activation``, ``bias``: as in `Digits`.
+
+    ## Defaults
+    Gradient descent within 60 evaluations; the rate is the best constant one of nine tried on the train split.
+    """
+
+    name = "DigitsFull"
+
+    def __init__(self, hidden: Sequence[int] = (140,), activation: str = "leaky_relu", bias: bool = True) -> None:
+        super().__init__(hidden, None, activation, bias)
+
+    @property
+    def pools_of(self) -> str:
+        return Digits.name
+
+    @cached_property
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        return {name: one for name, one in super().symmetries.items() if name in ("scaling", "permutation")}
+
+    def defaults(self, split: str = "train") -> Defaults:
+        first = next(iter(self.symmetries))
+        searches = self.searches_for(first, split)
+        return Defaults(learning_rate=1.4, symmetry=first, searches=searches, budget=60.0)
 
 
 class MNIST(Classification):

@@ -17,6 +17,7 @@ from teleport_env.random import Streams
 from teleport_env.reading import integer, number
 from teleport_env.symmetries.activations import Identity
 from teleport_env.symmetries.base import Symmetry
+from teleport_env.symmetries.hidden_units import times_pseudo_inverse
 from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import LinearPairs, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
@@ -112,6 +113,27 @@ class MatrixFactorization(Problem):
     def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None]:
         """The identity goes into ``V'``, and ``V'`` into ``U``."""
         return [None, self.layers.weights(params)[0]]
+
+    @property
+    def blocks(self) -> int:
+        """``V'``, then ``U``."""
+        return 2
+
+    def block_minimum(self, block: int, params: Tensor, instance: Instance) -> Tensor:
+        """``V' = U^+ Y``, or ``U = Y V'^+``."""
+        lower, upper = self.layers.weights(params)
+        target = instance["target"]
+        if block == 0:
+            lower = times_pseudo_inverse(target.transpose(1, 2), upper.transpose(1, 2)).transpose(1, 2)
+        else:
+            upper = times_pseudo_inverse(target, lower)
+        return self.layers.flatten([lower, upper])
+
+    def block_flops(self, block: int, instance: Instance) -> float:
+        """An orthogonal factorization of the factor that is held, and two products with it."""
+        columns, rank, rows = self.layers.widths
+        held, solved = (rows, columns) if block == 0 else (columns, rows)
+        return 4.0 * held * rank**2 + 4.0 * solved * rank * held
 
     def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
         """Three products of the sizes of ``U V'``, a multiplication and an addition each."""

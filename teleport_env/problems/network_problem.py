@@ -18,7 +18,7 @@ from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Defaults, Problem
 from teleport_env.problems.compiled import compiled, packed
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.hidden_units import FirstOrder, HiddenUnits
+from teleport_env.symmetries.hidden_units import FirstOrder, HiddenUnits, times_pseudo_inverse
 from teleport_env.symmetries.networks import FeedForward, Layers, product, put_product
 from teleport_env.symmetries.pairs import PairSymmetry, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
@@ -205,6 +205,25 @@ class SquaredErrorProblem(NetworkProblem):
 
     def num_examples(self, instance: Instance) -> int:
         return instance["inputs"].shape[2]
+
+    @property
+    def blocks(self) -> int:
+        """The top layer, in which the outputs are linear."""
+        return 1
+
+    def block_minimum(self, block: int, params: Tensor, instance: Instance) -> Tensor:
+        """The top layer that fits the targets best, and of several the smallest (Moore and Penrose)."""
+        values, _ = self.network.layer_values(params, self.network.inputs(instance, None))
+        weights = self.layers.weights(params)
+        top = times_pseudo_inverse(instance["targets"], self.network.augmented(values[-1]))
+        return self.layers.flatten([*weights[:-1], top])
+
+    def block_flops(self, block: int, instance: Instance) -> float:
+        """A forward pass through the layers below, an orthogonal factorization of what they give, and its products."""
+        (outputs, inputs), examples = self.layers.shapes[-1], self.num_examples(instance)
+        below = 2.0 * examples * (self.layers.num_params - outputs * inputs)
+        few, many = sorted((inputs, examples))
+        return below + 4.0 * many * few**2 + 4.0 * outputs * inputs * examples
 
 
 _PARTS = frozenset({"output_loss", "output_loss_and_gradient", "backward"})

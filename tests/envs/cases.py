@@ -9,7 +9,7 @@ from teleport_env.problems import PROBLEMS
 IDS = [f"Teleport/{name}-v0" for name in PROBLEMS]
 
 # the group modes of two GL(512) have half a million coordinates and are refused; scaling is the symmetry to act by there
-_SYMMETRY: dict[str, str] = {"MNIST": "scaling", "MNISTSmall": "scaling", "Digits": "scaling"}
+_SYMMETRY: dict[str, str] = {"MNIST": "scaling", "MNISTSmall": "scaling", "Digits": "scaling", "DigitsFull": "scaling"}
 
 
 def arguments_for(name: str, mode: str) -> dict[str, Any]:

@@ -21,7 +21,11 @@ ROWS = 5
 STEPS = 40
 
 CASES = [
-    *[(name, "schedule", {}) for name in PROBLEMS if name != "MNIST"],
+    *[
+        (name, "schedule", {"problem": {"hidden": (16,)}} if name == "DigitsFull" else {})
+        for name in PROBLEMS
+        if name != "MNIST"
+    ],
     ("Rosenbrock", "group", {}),
     ("RosenbrockND", "group", {}),
     ("MLPRegression", "group", {}),
