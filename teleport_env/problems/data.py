@@ -223,13 +223,18 @@ def digits_loader() -> Callable[[], Any]:
     Raises:
         ImportError: scikit-learn is missing.
     """
+    return _loader("load_digits", "the 8 x 8 digits come")
+
+
+def _loader(name: str, come: str) -> Callable[..., Any]:
     try:
-        from sklearn.datasets import load_digits
+        import sklearn.datasets as datasets
     except ImportError as error:
         raise ImportError(
-            "the 8 x 8 digits come with scikit-learn, which is not installed: pip install teleport-env[compare]"
+            f"{come} with scikit-learn, which is not installed: pip install teleport-env[compare]"
         ) from error
-    return load_digits
+    loader: Callable[..., Any] = getattr(datasets, name)
+    return loader
 
 
 def digits() -> LabelledImages:
@@ -245,8 +250,8 @@ def digits() -> LabelledImages:
     return LabelledImages(torch.from_numpy(images) / 16.0, torch.from_numpy(labels), "scikit-learn load_digits")
 
 
-TABLES = {"breast_cancer": "load_breast_cancer", "diabetes": "load_diabetes"}
-"""Tables of measurements that come with scikit-learn, and what reads them."""
+TABLES: dict[str, dict[str, Any]] = {"breast_cancer": {}, "diabetes": {"scaled": False}}
+"""Tables of measurements that come with scikit-learn, with what loads them as they were measured."""
 
 
 @dataclass(frozen=True)
@@ -274,6 +279,17 @@ class Measurements:
         return Measurements(self.values[order], self.targets[order])
 
 
+def table_loader(name: str) -> Callable[..., Any]:
+    """scikit-learn's function that loads one of `TABLES`.
+
+    Raises:
+        ValueError: There is no such table.
+        ImportError: scikit-learn is missing.
+    """
+    name = known("table", name, TABLES)
+    return _loader(f"load_{name}", f"the table {name} comes")
+
+
 @cache
 @torch.inference_mode(False)
 def measurements(name: str) -> Measurements:
@@ -287,14 +303,7 @@ def measurements(name: str) -> Measurements:
     Raises:
         ImportError: scikit-learn is missing.
     """
-    name = known("table", name, TABLES)
-    try:
-        from sklearn import datasets
-    except ImportError as error:
-        raise ImportError(
-            f"the table {name} comes with scikit-learn, which is not installed: pip install teleport-env[compare]"
-        ) from error
-    bunch = getattr(datasets, TABLES[name])(**({"scaled": False} if name == "diabetes" else {}))
+    bunch = table_loader(name)(**TABLES[name])
     values, targets = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.float64)
     return Measurements(torch.from_numpy(values), torch.from_numpy(targets))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from teleport_env.instances import Instance
 from teleport_env.problems.base import Defaults
-from teleport_env.problems.data import measurements
+from teleport_env.problems.data import measurements, table_loader
 from teleport_env.problems.factor_model import FactorModel
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams, fold_in, key_of
@@ -101,6 +101,9 @@ class MatrixCompletion(FactorModel):
 
     def searches_for(self, symmetry: str, split: str = "train") -> tuple[Any, ...]:
         return super().searches_for(symmetry, split) if symmetry == "permutation" else CLOSED_FORM_MENU
+
+    def check_data(self) -> None:
+        table_loader("breast_cancer")
 
     def data_sets(self, split: str) -> dict[str, Tensor]:
         pool = measurements("breast_cancer").pool(split, self.name).values

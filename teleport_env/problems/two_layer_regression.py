@@ -7,7 +7,7 @@ from torch import Tensor
 
 from teleport_env.instances import Instance
 from teleport_env.problems.base import Defaults
-from teleport_env.problems.data import measurements
+from teleport_env.problems.data import measurements, table_loader
 from teleport_env.problems.network_problem import SquaredErrorProblem, own_inputs
 from teleport_env.random import Streams
 from teleport_env.reading import integer, number
@@ -63,6 +63,9 @@ class TwoLayerRegression(SquaredErrorProblem):
 
     def defaults(self, split: str = "train") -> Defaults:
         return self._learning_defaults(learning_rate=1.5e-3, budget=150.0)
+
+    def check_data(self) -> None:
+        table_loader("diabetes")
 
     def sample(self, generator: Streams, count: int, split: str) -> Instance:
         patients = measurements("diabetes").pool(split, self.name)
