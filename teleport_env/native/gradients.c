@@ -118,12 +118,26 @@ static int read_network(PyObject *packed, Network *net) {
     return 1;
 }
 
-/* Numbers that a tile of runs needs. */
-static int64_t network_memory(const Network *net) {
-    int64_t vectors = net->parameters + 2 * net->widest * net->samples;
+/* Memory for a tile of runs, aligned to a vector and kept from call to call, which the interpreter's lock guards; NULL with
+an exception. */
+static double *network_memory(const Network *net) {
+    static double *memory = NULL;
+    static int64_t room = 0;
+    int64_t vectors = net->parameters + (2 * net->widest + 1) * net->samples; /* one for labels */
     for (int64_t l = 0; l <= net->layers; l++) vectors += net->widths[l] * net->samples;
-    return vectors * LANES;
+    const int64_t needed = vectors * LANES;
+    if (needed > room) {
+        free(memory);
+        room = 0;
+        if (!(memory = malloc((size_t)(needed + LANES) * sizeof(double)))) return (double *)PyErr_NoMemory();
+        room = needed;
+    }
+    const uintptr_t vector = LANES * sizeof(double);
+    return (double *)(((uintptr_t)memory + vector - 1) / vector * vector);
 }
+
+/* Whether a network on so many examples is small enough. */
+static int is_small(const Network *net) { return net->samples > 0 && net->parameters <= MOST_PRODUCTS / net->samples; }
 
 /* Whether data is (B, width, samples), each run's in one piece. */
 static int is_data(const Array *array, int64_t width, int64_t samples) {
@@ -132,8 +146,6 @@ static int is_data(const Array *array, int64_t width, int64_t samples) {
 }
 
 static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t count) {
-    static double *memory = NULL; /* kept from call to call; the interpreter's lock guards it */
-    static int64_t room = 0;
     Network net;
     Call call;
     if (!arguments("network", count, 5) || !read_network(args[2], &net)) return NULL;
@@ -141,21 +153,70 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t cou
     PyObject *const tensors[] = {args[0], args[1], args[4], args[inputs ? 3 : 4]};
     if (!begin(&call, "network", tensors, 4, 2) || call.params.shape[1] != net.parameters || targets->ndim != 3) return refuse();
     net.samples = targets->shape[2];
-    if (net.samples < 1 || net.parameters > MOST_PRODUCTS / net.samples || !is_data(targets, net.widths[net.layers], net.samples) ||
+    if (!is_small(&net) || !is_data(targets, net.widths[net.layers], net.samples) ||
         (inputs ? !is_data(inputs, net.widths[0], net.samples) : net.samples != net.widths[0] || net.bias))
         return refuse();
-    const int64_t needed = network_memory(&net);
-    if (needed > room) {
-        free(memory);
-        room = 0;
-        if (!(memory = malloc((size_t)(needed + LANES) * sizeof(double)))) return PyErr_NoMemory();
-        room = needed;
-    }
-    const uintptr_t vector = LANES * sizeof(double);
-    if (!make_room(&call, args[1])) return NULL;
-    chosen->network(&net, &call.params, inputs, targets, call.loss.data, gradient_of(&call),
-                    (double *)(((uintptr_t)memory + vector - 1) / vector * vector));
+    double *memory = network_memory(&net);
+    if (!memory || !make_room(&call, args[1])) return NULL;
+    chosen->network(&net, &call.params, inputs, targets, call.loss.data, gradient_of(&call), memory);
     return results(&call);
+}
+
+/* Images and labels that fit a network; a label is below the number of classes. */
+static int read_examples(const Network *net, PyObject *images, PyObject *labels, Examples *examples) {
+    Array view;
+    int64_t count, step;
+    const int64_t pixels = net->widths[0], classes = net->widths[net->layers];
+    if (!view_tensor(images, &view) || view.ndim != 2 || view.shape[1] != pixels || view.shape[0] < 1 ||
+        view.stride[0] != pixels || (pixels > 1 && view.stride[1] != 1) ||
+        !view_integers(labels, &examples->labels, 1, &count, &step) || count != view.shape[0] || (count > 1 && step != 1))
+        return 0;
+    for (int64_t i = 0; i < count; i++)
+        if (examples->labels[i] < 0 || examples->labels[i] >= classes) return 0;
+    examples->images = view.data;
+    examples->count = count;
+    return 1;
+}
+
+static PyObject *classifier(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Network net;
+    Call call;
+    Examples examples;
+    int64_t shape[2], *stride = examples.batch_stride;
+    if (!arguments("classifier", count, 6) || !read_network(args[2], &net)) return NULL;
+    if (!begin(&call, "classifier", args, 2, 0) || call.params.shape[1] != net.parameters ||
+        !view_integers(args[5], &examples.batch, 2, shape, stride) || shape[0] != call.params.shape[0])
+        return refuse();
+    net.samples = shape[1];
+    if (!is_small(&net) || !read_examples(&net, args[3], args[4], &examples)) return refuse();
+    for (int64_t run = 0; run < shape[0]; run++)
+        for (int64_t e = 0; e < shape[1]; e++) {
+            const int64_t which = examples.batch[run * stride[0] + e * stride[1]];
+            if (which < 0 || which >= examples.count) return refuse();
+        }
+    double *memory = network_memory(&net);
+    if (!memory || !make_room(&call, args[1])) return NULL;
+    chosen->classifier(&net, &call.params, &examples, call.loss.data, gradient_of(&call), memory);
+    return results(&call);
+}
+
+static PyObject *measure(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Network net;
+    Array params, loss, right;
+    Examples examples;
+    if (!arguments("measure", count, 4) || !read_network(args[1], &net)) return NULL;
+    net.samples = PORTION;
+    if (!view_tensor(args[0], &params) || params.ndim != 2 || params.shape[0] < 1 || params.shape[1] != net.parameters ||
+        !is_small(&net) || !read_examples(&net, args[2], args[3], &examples))
+        return refuse();
+    double *memory = network_memory(&net);
+    PyObject *both[2] = {memory ? new_tensor(params.shape[0], 0, 0, &loss) : NULL, NULL};
+    if (both[0]) both[1] = new_tensor(params.shape[0], 0, 0, &right);
+    if (both[1]) chosen->measure(&net, &params, &examples, loss.data, right.data, memory);
+    PyObject *found = both[1] ? PyTuple_Pack(2, both[0], both[1]) : NULL;
+    Py_XDECREF(both[0]);
+    Py_XDECREF(both[1]);
+    return found;
 }
 
 PyMethodDef gradient_methods[] = {
@@ -164,5 +225,7 @@ PyMethodDef gradient_methods[] = {
     METHOD(booth, "booth(params, gradient, map, offset)"),
     METHOD(quadratic, "quadratic(params, gradient, matrix)"),
     METHOD(network, "network(params, gradient, packed, inputs or None, targets)"),
+    METHOD(classifier, "classifier(params, gradient, packed, images, labels, batch)"),
+    METHOD(measure, "measure(params, packed, images, labels): mean cross-entropy, share that is right"),
     {NULL, NULL, 0, NULL},
 };

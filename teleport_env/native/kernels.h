@@ -34,7 +34,7 @@ typedef struct {
 /* Writes loss (B,) and gradient (B, P) at params (B, P), from a problem's own data; gradient NULL: the loss alone. */
 typedef void GradientKernel(const Array *params, const Array *data, double *loss, const Array *gradient);
 
-/* A feed-forward network with a squared error, scale / 2 times the sum of squares. */
+/* A feed-forward network, with a squared error, scale / 2 times the sum of squares, or a mean cross-entropy. */
 #define LANES 8 /* runs worked through together */
 #define MOST_LAYERS 16
 #define MOST_PRODUCTS (1 << 17) /* parameters times samples, beyond which one run alone is quicker by the library's products */
@@ -48,6 +48,23 @@ typedef struct {
 /* The same for networks; inputs NULL: the identity goes in. The memory holds `network_memory` doubles, aligned to a vector. */
 typedef void NetworkKernel(const Network *net, const Array *params, const Array *inputs, const Array *targets, double *loss,
                            const Array *gradient, double *memory);
+
+/* Images (N, widths[0]) in one piece and their labels (N,), which all runs share. */
+typedef struct {
+    double *images;
+    const int64_t *labels, *batch; /* the examples (B, samples) that each run sees */
+    int64_t count, batch_stride[2];
+} Examples;
+
+#define PORTION 16 /* examples of a whole set that are worked through together */
+
+/* The same for networks that classify a mini-batch. */
+typedef void ClassifierKernel(const Network *net, const Array *params, const Examples *examples, double *loss, const Array *gradient,
+                              double *memory);
+
+/* Writes mean cross-entropy (B,) on all examples, and the share (B,) of those that are classified right. */
+typedef void MeasureKernel(const Network *net, const Array *params, const Examples *examples, double *loss, double *right,
+                           double *memory);
 
 #define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
 /* The numbers of the runs, and what a step has made new. */
@@ -126,6 +143,8 @@ typedef struct {
     void (*adopt)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
+    ClassifierKernel *classifier;
+    MeasureKernel *measure;
 } Kernels;
 
 #endif

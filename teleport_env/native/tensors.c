@@ -40,7 +40,7 @@ typedef struct Functions {
     void *stream;
 } Functions;
 
-enum { CPU = 1, FLOAT = 2 };
+enum { CPU = 1, INTEGER = 0, FLOAT = 2 };
 
 static PyTypeObject *tensor_type = NULL;
 static const Functions *torch_functions = NULL;
@@ -59,15 +59,31 @@ static void find(void) {
     tensor_type = (PyTypeObject *)type; /* kept */
 }
 
-int view_tensor(PyObject *object, Array *view) {
+/* Whether an object is a plain tensor on the CPU with numbers of 64 bits of a kind; then what it is. */
+static int see(PyObject *object, int kind, Exchanged *seen) {
     if (!tensor_type) find();
     if (Py_TYPE(object) != tensor_type || !torch_functions) return 0;
-    Exchanged seen;
-    if (torch_functions->peek(object, &seen) < 0) {
+    if (torch_functions->peek(object, seen) < 0) {
         PyErr_Clear();
         return 0;
     }
-    if (seen.device.type != CPU || seen.dtype.code != FLOAT || seen.dtype.bits != 64 || seen.ndim < 1 || seen.ndim > 3) return 0;
+    return seen->device.type == CPU && seen->dtype.code == kind && seen->dtype.bits == 64;
+}
+
+int view_integers(PyObject *object, const int64_t **numbers, int ndim, int64_t *shape, int64_t *stride) {
+    Exchanged seen;
+    if (!see(object, INTEGER, &seen) || seen.ndim != ndim) return 0;
+    *numbers = (const int64_t *)((char *)seen.data + seen.byte_offset);
+    for (int i = 0; i < ndim; i++) {
+        shape[i] = seen.shape[i];
+        stride[i] = seen.strides[i];
+    }
+    return 1;
+}
+
+int view_tensor(PyObject *object, Array *view) {
+    Exchanged seen;
+    if (!see(object, FLOAT, &seen) || seen.ndim < 1 || seen.ndim > 3) return 0;
     *view = (Array){.data = (double *)((char *)seen.data + seen.byte_offset), .ndim = seen.ndim};
     for (int i = 0; i < seen.ndim; i++) {
         view->shape[i] = seen.shape[i];

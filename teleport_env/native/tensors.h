@@ -10,6 +10,9 @@ False, without an exception, for all else: parameters and other subclasses, what
 traces, other precisions and devices, and whatever there is where torch is too old to have the functions. */
 int view_tensor(PyObject *object, Array *view);
 
+/* The same of a tensor of int64 with so many dimensions: its numbers, its shape and its strides. */
+int view_integers(PyObject *object, const int64_t **numbers, int ndim, int64_t *shape, int64_t *stride);
+
 /* A new tensor (runs,), or (runs, entries), with runs side by side if `columns`, else entries; NULL with an exception. */
 PyObject *new_tensor(int64_t runs, int64_t entries, int columns, Array *view);
 

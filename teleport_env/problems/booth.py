@@ -27,7 +27,7 @@ PAPER_MAP = ((1.0, 2.0), (2.0, 1.0))
 PAPER_OFFSET = (7.0, 5.0)
 PAPER_START = (5.0, -5.0)
 
-_KERNEL = compiled("booth", lambda problem, instance: (instance["map"], instance["offset"]))
+_KERNEL = compiled("booth", lambda problem, instance, batch: (instance["map"], instance["offset"]))
 
 
 class Booth(AnalyticProblem):

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from teleport_env.instances import Batch, Instance
+from teleport_env.native import KERNELS
 from teleport_env.problems.base import SPLITS
+from teleport_env.problems.compiled import compiled
 from teleport_env.problems.data import LabelledImages
 from teleport_env.problems.network_problem import NetworkProblem
 from teleport_env.random import Streams, key_of
@@ -26,6 +28,8 @@ from teleport_env.symmetries.networks import FeedForward, Layers
 
 NUM_CLASSES = 10
 _EVALUATION_ELEMENTS = 1 << 24  # bounds the memory of one layer's values over the whole training set
+
+_KERNEL = compiled("classifier", lambda problem, instance, batch: problem.network_arguments(instance, batch))
 
 
 def image_inputs(instance: Instance, batch: Batch) -> Tensor:
@@ -149,6 +153,14 @@ class Classification(NetworkProblem):
 
     # -- loss ----------------------------------------------------------------------------------------------------------
 
+    loss = _KERNEL(NetworkProblem.loss)
+    loss_and_gradient = _KERNEL(NetworkProblem.loss_and_gradient)
+
+    def network_arguments(self, instance: Instance, batch: Batch = None) -> tuple[Any, ...] | None:
+        """What the kernel of classifiers needs; None where it would not compute what this problem's methods do."""
+        own = None if batch is None else self.packed_for(Classification, image_inputs)
+        return None if own is None else (own, instance["images"], instance["labels"], batch)
+
     def output_loss(self, outputs: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         return _cross_entropy(outputs, _labels(instance["labels"], outputs, batch))
 
@@ -165,19 +177,25 @@ class Classification(NetworkProblem):
     def evaluate(self, params: Tensor, instance: Instance) -> dict[str, Tensor]:
         """Mean cross-entropy on the whole training and validation sets, and the share of validation images whose largest
         logit is their label's."""
-        found: dict[str, list[Tensor]] = {"loss": [], "validation_loss": [], "validation_accuracy": []}
-        training, validation = instance["images"].T, instance["validation_images"].T
-        rows_at_once = max(1, _EVALUATION_ELEMENTS // (max(self.layers.widths[1:]) * training.shape[1]))
-        with torch.no_grad():
-            for part in params.split(rows_at_once):
-                outputs = self.network.forward(part, training.expand(len(part), -1, -1))
-                found["loss"].append(_cross_entropy(outputs, _labels(instance["labels"], outputs, None)))
-                outputs = self.network.forward(part, validation.expand(len(part), -1, -1))
-                labels = _labels(instance["validation_labels"], outputs, None)
-                found["validation_loss"].append(_cross_entropy(outputs, labels))
-                right = outputs.argmax(dim=1, keepdim=True) == labels
-                found["validation_accuracy"].append(right.squeeze(1).to(params.dtype).mean(dim=1))
-        return {name: torch.cat(parts) for name, parts in found.items()}
+        loss, _ = self._measured(params, instance["images"], instance["labels"])
+        validation = self._measured(params, instance["validation_images"], instance["validation_labels"])
+        return {"loss": loss, "validation_loss": validation[0], "validation_accuracy": validation[1]}
+
+    def _measured(self, params: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy ``(B,)`` on all of some images, and the share of them that is classified right."""
+        own = self.packed_for(Classification, image_inputs)
+        found = None if own is None or KERNELS is None else KERNELS.measure(params, own, images, labels)
+        return self.measured_in_torch(params, images, labels) if found is None else found
+
+    @torch.no_grad()
+    def measured_in_torch(self, params: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        losses, shares = [], []
+        for part in params.split(max(1, _EVALUATION_ELEMENTS // (max(self.layers.widths[1:]) * len(images)))):
+            outputs = self.network.forward(part, images.T.expand(len(part), -1, -1))
+            wanted = _labels(labels, outputs, None)
+            losses.append(_cross_entropy(outputs, wanted))
+            shares.append((outputs.argmax(dim=1, keepdim=True) == wanted).squeeze(1).to(params.dtype).mean(dim=1))
+        return torch.cat(losses), torch.cat(shares)
 
 
 def _labels(labels: Tensor, outputs: Tensor, batch: Batch) -> Tensor:

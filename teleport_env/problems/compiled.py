@@ -21,8 +21,9 @@ from teleport_env.native import KERNELS
 from teleport_env.symmetries.activations import Activation, Identity, LeakyReLU, ReLU
 from teleport_env.symmetries.networks import Layers
 
-Arguments = Callable[[Any, Instance], tuple[Any, ...] | None]
-"""From the problem and the instances to what a kernel needs beside the parameters (``teleport_env/native/gradients.c``).
+Arguments = Callable[[Any, Instance, Batch], tuple[Any, ...] | None]
+"""From the problem, the instances and the mini-batches to what a kernel (``teleport_env/native/gradients.c``) needs beside
+the parameters.
 
 None: the kernel does not serve."""
 
@@ -35,7 +36,7 @@ def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
 
     Args:
         name: Name of the kernel in `teleport_env.native`. Without kernels the methods stay what they are.
-        arguments: From the problem and the instances to the kernel's own arguments.
+        arguments: From the problem, the instances and the mini-batches to the kernel's own arguments.
     """
     kernel = getattr(KERNELS, name, None)
 
@@ -43,21 +44,21 @@ def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
         if kernel is None:
             return method
 
-        def computed(self: Any, params: Tensor, instance: Instance, gradient: bool) -> Any:
-            own = arguments(self, instance)
+        def computed(self: Any, params: Tensor, instance: Instance, batch: Batch, gradient: bool) -> Any:
+            own = arguments(self, instance, batch)
             return None if own is None else kernel(params, gradient, *own)
 
         @wraps(method)
         def loss(self: Any, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
             # where gradients are on, the loss is perhaps to be differentiated
-            found = None if torch.is_grad_enabled() else computed(self, params, instance, False)
+            found = None if torch.is_grad_enabled() else computed(self, params, instance, batch, False)
             return method(self, params, instance, batch) if found is None else found
 
         @wraps(method)
         def loss_and_gradient(
             self: Any, params: Tensor, instance: Instance, batch: Batch = None
         ) -> tuple[Tensor, Tensor]:
-            found = computed(self, params, instance, True)
+            found = computed(self, params, instance, batch, True)
             return method(self, params, instance, batch) if found is None else found
 
         chosen: Any = loss if method.__name__ == "loss" else loss_and_gradient
@@ -70,10 +71,10 @@ def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
 _MOST_LAYERS = 16
 
 
-def packed(layers: Layers, activation: Activation, scale: float) -> bytes | None:
-    """A network with the loss ``scale / 2`` times the sum of squared errors as the kernel ``network`` reads it.
+def packed(layers: Layers, activation: Activation, scale: float = 1.0) -> bytes | None:
+    """A network as kernels read it. Of squared errors the loss is ``scale / 2`` times the sum.
 
-    None: it is too deep for the kernel, or its activation is no piecewise linear one. The kernel itself leaves large
+    None: it is too deep for kernels, or its activation is no piecewise linear one. The kernels themselves leave large
     networks on many samples to the library's matrix products.
     """
     slopes = {Identity: 1.0, ReLU: 0.0}

@@ -25,7 +25,7 @@ from teleport_env.reading import number
 
 PAPER_START = (2.4, 0.6)  # u = (2.4, 1.8) for a = 9: on the level 9, between the flat and the steep end
 
-_KERNEL = compiled("ellipse", lambda problem, instance: (instance["curvatures"],))
+_KERNEL = compiled("ellipse", lambda problem, instance, batch: (instance["curvatures"],))
 
 
 class Ellipse(AnalyticProblem):

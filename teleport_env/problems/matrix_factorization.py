@@ -22,7 +22,7 @@ from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import LinearPairs, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
-_KERNEL = compiled("network", lambda problem, instance: problem.network_arguments(instance))
+_KERNEL = compiled("network", lambda problem, instance, batch: problem.network_arguments(instance, batch))
 
 
 class MatrixFactorization(Problem):
@@ -80,7 +80,7 @@ class MatrixFactorization(Problem):
         lower, upper = start[0] * factor[:, :, None], start[1] / factor[:, None, :]
         return Instance(self.layers.flatten([lower, upper]), {"target": product(left, right) * rank**-0.5})
 
-    def network_arguments(self, instance: Instance) -> tuple[Any, ...] | None:
+    def network_arguments(self, instance: Instance, batch: Batch = None) -> tuple[Any, ...] | None:
         """For the kernel this is a network without activations that the identity goes into."""
         return None if self._packed is None else (self._packed, None, instance["target"])
 

@@ -19,7 +19,7 @@ from teleport_env.problems.base import Defaults, Problem
 from teleport_env.problems.compiled import compiled, packed
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.hidden_units import FirstOrder, HiddenUnits, times_pseudo_inverse
-from teleport_env.symmetries.networks import FeedForward, Layers, product, put_product
+from teleport_env.symmetries.networks import FeedForward, Inputs, Layers, product, put_product
 from teleport_env.symmetries.pairs import PairSymmetry, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
@@ -157,6 +157,25 @@ class NetworkProblem(Problem):
                 delta = product(weight.transpose(1, 2), delta) * slope
         return gradient
 
+    def packed_for(self, owner: type[Any], inputs: Inputs) -> bytes | None:
+        """The network as kernels read it; None where they would not compute what this problem's methods do.
+
+        Args:
+            owner: The class whose loss of the outputs a kernel computes. No part of it may be replaced.
+            inputs: Where a kernel takes the data from.
+        """
+        if not _PARTS.isdisjoint(self.__dict__) or self.network.inputs is not inputs:
+            return None
+        if any(getattr(type(self), part) is not getattr(owner, part) for part in _PARTS):
+            return None
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> bytes | None:
+        if type(self.network) is not FeedForward:
+            return None
+        return packed(self.layers, self.network.activation, self.output_curvature or 1.0)
+
     def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
         """A multiplication and an addition a weight and example, for the forward pass, for the gradient of the weights, and
         for that of the layer inputs, which the lowest layer does not need."""
@@ -165,7 +184,11 @@ class NetworkProblem(Problem):
         return self.network.gradient_flops(examples) - 2.0 * examples * out * into
 
 
-_KERNEL = compiled("network", lambda problem, instance: problem.network_arguments(instance))
+_PARTS = frozenset({"output_loss", "output_loss_and_gradient", "backward"})
+"""Methods that a kernel of the whole takes the place of."""
+
+
+_KERNEL = compiled("network", lambda problem, instance, batch: problem.network_arguments(instance, batch))
 
 
 class SquaredErrorProblem(NetworkProblem):
@@ -177,17 +200,10 @@ class SquaredErrorProblem(NetworkProblem):
     loss = _KERNEL(NetworkProblem.loss)
     loss_and_gradient = _KERNEL(NetworkProblem.loss_and_gradient)
 
-    def network_arguments(self, instance: Instance) -> tuple[Any, ...] | None:
+    def network_arguments(self, instance: Instance, batch: Batch = None) -> tuple[Any, ...] | None:
         """What the kernel of networks needs; None where it would not compute what this problem's methods do."""
-        own = self._packed if _PARTS.isdisjoint(self.__dict__) else None
+        own = self.packed_for(SquaredErrorProblem, own_inputs)
         return None if own is None else (own, instance["inputs"], instance["targets"])
-
-    @cached_property
-    def _packed(self) -> bytes | None:
-        overridden = any(getattr(type(self), part) is not getattr(SquaredErrorProblem, part) for part in _PARTS)
-        if overridden or self.network.inputs is not own_inputs or type(self.network) is not FeedForward:
-            return None
-        return packed(self.layers, self.network.activation, self.output_curvature)
 
     @property
     def output_curvature(self) -> float:
@@ -224,10 +240,6 @@ class SquaredErrorProblem(NetworkProblem):
         below = 2.0 * examples * (self.layers.num_params - outputs * inputs)
         few, many = sorted((inputs, examples))
         return below + 4.0 * many * few**2 + 4.0 * outputs * inputs * examples
-
-
-_PARTS = frozenset({"output_loss", "output_loss_and_gradient", "backward"})
-"""Methods that a kernel of the whole takes the place of."""
 
 
 def own_inputs(instance: Instance, batch: Batch) -> Tensor:

@@ -19,7 +19,7 @@ from teleport_env.reading import integer
 PAPER_SEARCHES = ({"search": "closed_form"}, {"search": "normalized_ascent", "steps": 3}, {"search": "virtual_step"})
 """The menu: the steepest point of the level set is known, so nothing is left to chance."""
 
-_KERNEL = compiled("quadratic", lambda problem, instance: (instance["matrix"],))
+_KERNEL = compiled("quadratic", lambda problem, instance, batch: (instance["matrix"],))
 
 
 class Quadratic(AnalyticProblem):

@@ -29,7 +29,7 @@ PAPER_CURVATURE = 100.0
 START_X = (-1.5, 0.5)
 START_Y = (-2.0, 0.0)
 
-_KERNEL = compiled("rosenbrock", lambda problem, instance: (instance["curvature"],))
+_KERNEL = compiled("rosenbrock", lambda problem, instance, batch: (instance["curvature"],))
 
 
 class RosenbrockND(AnalyticProblem):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -161,6 +162,12 @@ class Layers:
         return torch.cat([matrix.flatten(1) for matrix in weights], dim=1)
 
 
+Inputs: TypeAlias = Callable[[Instance, Batch], Tensor]
+"""``(instance, batch) -> (B, widths[0], n)``, the current data, one column per example.
+
+Data that all runs share may come back expanded (stride 0 along the runs)."""
+
+
 @dataclass(frozen=True)
 class FeedForward:
     """A network whose last layer is linear and whose other layers end in an activation.
@@ -168,13 +175,12 @@ class FeedForward:
     Attributes:
         layers: Layout of the parameters.
         activation: Of the hidden layers.
-        inputs: ``(instance, batch) -> (B, widths[0], n)``, the current data, one column an example. Data that all runs
-            share may come back expanded (stride 0 along the runs).
+        inputs: Where the data come from.
     """
 
     layers: Layers
     activation: Activation
-    inputs: Callable[[Instance, Batch], Tensor]
+    inputs: Inputs
 
     def forward(self, params: Tensor, inputs: Tensor) -> Tensor:
         """Outputs ``(B, widths[-1], n)`` at ``params`` ``(B, P)`` on ``inputs`` ``(B, widths[0], n)``."""
