@@ -1,6 +1,6 @@
 """The published formulas as they stand: what the runtime figure and the benchmark time ours against.
 
-This module alone does not go through the environment: it is what a reader of the paper would write. Eq. 8 with a
+This module alone does not go through the environment: it is what a reader of the paper would write. Eq. 11 with a
 pseudo-inverse a layer, and an ascent that differentiates twice through the whole network (Algorithm 1). Every step takes two
 pseudo-inverses of the same layer input a pair, one in the loss that is differentiated and one in the move.
 """
@@ -32,7 +32,7 @@ def gradient_step(weights: list[Tensor], inputs: Tensor, targets: Tensor, rate: 
 def act(
     weights: list[Tensor], inputs: Tensor, increments: list[Tensor], slope: float = SLOPE, released: bool = False
 ) -> list[Tensor]:
-    """Eq. 8 on every pair in turn, with ``g = 1 + T`` and its true inverse, and layer inputs from the weights moved so far.
+    """Eq. 11 on every pair in turn, with ``g = 1 + T`` and its true inverse, and layer inputs from the weights moved so far.
 
     ``released``: as the released code has it, with ``1 - T`` for the inverse and layer inputs from before the move.
     """

@@ -3,7 +3,7 @@
 The released code takes ``g = 1 + T`` for the group element where this project takes the exponential, and moves wherever its
 ascent ends. `PublishedRegression` offers the actions of that form, so that three variants differ in one thing each:
 
-* ``published_increments``: eq. 8 with ``g = 1 + T``, the true inverse, and layer inputs from the weights moved so far;
+* ``published_increments``: eq. 11 with ``g = 1 + T``, the true inverse, and layer inputs from the weights moved so far;
 * ``residual_increments``: the same in the residual form;
 * ``general_linear_first_order`` (the problem's own): as released, with ``1 - T`` for the inverse and stale layer inputs.
 

@@ -35,7 +35,7 @@ class Booth(AnalyticProblem):
 
     ## Description
     ``L(w) = |M w - c|^2``; Booth's function is ``(x + 2y - 7)^2 + (2x + y - 5)^2`` with minimum 0 at (1, 3) (Zhao et al.,
-    NeurIPS 2022, section on test functions). On a level set the squared gradient norm is at most ``4 sigma_max^2 L``, 36 L
+    NeurIPS 2022, eq. 4). On a level set the squared gradient norm is at most ``4 sigma_max^2 L``, 36 L
     for Booth's own map.
 
     ## Symmetries

@@ -116,7 +116,7 @@ class DigitsFull(Digits):
 
 
 class MNIST(Classification):
-    """Classify MNIST with the publication's network (Zhao et al., NeurIPS 2022, section 6.3).
+    """Classify MNIST with the publication's network (Zhao et al., NeurIPS 2022, section 6.1).
 
     ## Description
     Cross-entropy of a network 784-512-512-10 with leaky ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.

@@ -36,8 +36,8 @@ class RosenbrockND(AnalyticProblem):
     """The sum of ``N`` Rosenbrock functions in ``2N`` variables, on which a teleport may trade loss between the terms.
 
     ## Description
-    ``L = sum_i b_i (x_i^2 - y_i)^2 + (x_i - 1)^2`` with minimum 0 where every variable is 1 (the 2N-dimensional form of
-    the test function of Zhao et al., NeurIPS 2022). Parameters are ordered ``x_1, ..., x_N, y_1, ..., y_N``.
+    ``L = sum_i b_i (x_i^2 - y_i)^2 + (x_i - 1)^2`` with minimum 0 where every variable is 1 (the form in 2N variables of
+    Zhao et al., NeurIPS 2022, eq. 3 and section B.1.2). Parameters are ordered ``x_1, ..., x_N, y_1, ..., y_N``.
 
     ## Symmetries
     ``"rotation"``: SO(2N) turns ``(u_1, ..., u_N, v_1, ..., v_N)``, ``u_i = sqrt(b_i) (x_i^2 - y_i)`` and ``v_i = x_i - 1``,
@@ -147,7 +147,7 @@ class Rosenbrock(RosenbrockND):
 
     ## Description
     ``L(x, y) = b (x^2 - y)^2 + (x - 1)^2`` with minimum 0 at (1, 1) for every curvature ``b > 0`` (Rosenbrock, 1960;
-    Zhao et al., NeurIPS 2022, section on test functions, with ``b = 100``). A steep parabolic valley with a nearly flat
+    Zhao et al., NeurIPS 2022, eq. 3, with ``b = 100``). A steep parabolic valley with a nearly flat
     floor: gradient descent reaches the floor at once and then creeps along it.
 
     ## Symmetries

@@ -94,7 +94,7 @@ def ordered(score: Tensor) -> Tensor:
 OBJECTIVES: dict[str, Objective | None] = {
     objective.name: objective
     for objective in (
-        Objective("gradient_norm", 1.0),  # Zhao et al., NeurIPS 2022, eq. 3
+        Objective("gradient_norm", 1.0),  # Zhao et al., NeurIPS 2022, Algorithm 1, its objective
         Objective("balance_gradient", -1.0),  # a flat point, from which a larger learning rate holds
         Objective("balance_weights", -1.0, needs_gradient=False),
         Objective("relative", 1.0),

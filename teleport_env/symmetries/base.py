@@ -1,6 +1,6 @@
 """How a group moves the weights of a loss and leaves the loss where it is.
 
-A symmetry of a loss ``L`` is a group action ``w -> g.w`` with ``L(g.w) = L(w)`` (Zhao et al., NeurIPS 2022, eq. 2). It
+A symmetry of a loss ``L`` is a group action ``w -> g.w`` with ``L(g.w) = L(w)`` (Zhao et al., NeurIPS 2022, section 3). It
 carries a group, the action, and a sentence that says when the invariance is exact: for some actions always, for others
 only on the data that the action was built from.
 

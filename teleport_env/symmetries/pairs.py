@@ -125,7 +125,7 @@ class LinearChain(Shortcut):
 
 
 class LinearPairs(PairSymmetry):
-    """``(V, U) -> (g V, U g^-1)`` for every hidden space of a chain of linear layers (Zhao et al., 2022, eq. 7).
+    """``(V, U) -> (g V, U g^-1)`` for every hidden space of a chain of linear layers (Zhao et al., 2022, eq. 6).
 
     Exact for all data. The group is the product of one GL(k) a hidden layer, also where there is only one.
 

@@ -58,11 +58,11 @@ def teleported(problem: Quadratic, instance: Instance, params: Tensor) -> Tensor
     return search_from("closed_form").find(start_at(problem, instance, params)).params
 
 
-def test_proposition_5_6_one_teleport_is_enough_on_a_convex_quadratic(
+def test_one_teleport_is_enough_for_descent_on_a_convex_quadratic(
     case: tuple[Quadratic, Instance, Tensor],
 ) -> None:
-    """Once teleported a run has nothing to gain by another teleport at any later step, and is ahead of the run without
-    throughout; that run has much to gain."""
+    """Proposition 5.5 with a finite rate, ours: once teleported a run has nothing to gain by another teleport at any later
+    step, and is ahead of the run without throughout; that run has much to gain."""
     problem, instance, _ = case
     rate = 0.05
     jumped, plain = teleported(problem, instance, instance.start), instance.start
@@ -83,7 +83,48 @@ def case() -> tuple[Quadratic, Instance, Tensor]:
     return problem, instance, problem.loss(instance.start, instance)
 
 
-def test_proposition_c1_largest_gradient_of_a_level_set(case: tuple[Quadratic, Instance, Tensor]) -> None:
+def test_proposition_c_1_a_level_set_is_one_orbit(case: tuple[Quadratic, Instance, Tensor]) -> None:
+    """For any two points of a level set the proof's orthogonal ``Q`` with ``Q u = v`` leads from one to the other, by the
+    library's action. Its transpose leads back, and a ``Q`` of other columns elsewhere."""
+    problem, instance, level = case
+    action = problem.symmetries["rotation"]
+    here, there = level_set(problem, instance, 2)
+    radius = torch.sqrt(level)[:, None]
+    u, v = (problem.forward(params, instance) / radius for params in (here, there))
+    q = basis_from(v) @ basis_from(u).mT
+    torch.testing.assert_close(torch.linalg.det(q), torch.ones_like(level), rtol=1e-10, atol=0)
+    torch.testing.assert_close((q @ u[:, :, None])[:, :, 0], v, rtol=0, atol=1e-12)
+    torch.testing.assert_close(action.act(q, here, instance), there, rtol=0, atol=1e-10)
+    torch.testing.assert_close(action.act(q.mT, there, instance), here, rtol=0, atol=1e-10)
+    wrong = action.act(basis_from(v) @ basis_from(v).mT, here, instance)
+    assert bool(((wrong - there).norm(dim=1) > 0.1 * radius[:, 0]).all())
+
+
+def basis_from(first: Tensor) -> Tensor:
+    """An orthonormal basis ``(B, n, n)`` of determinant 1 whose first column is the unit vector ``first`` ``(B, n)``."""
+    rest = torch.eye(first.shape[1], dtype=first.dtype).expand(len(first), -1, -1)[:, :, 1:]
+    basis = torch.linalg.qr(torch.cat([first[:, :, None], rest], dim=2))[0]
+    basis = basis * torch.sign((basis[:, :, 0] * first).sum(dim=1))[:, None, None]  # QR may turn a column round
+    last = torch.linalg.det(basis)[:, None]
+    return torch.cat([basis[:, :, :-1], basis[:, :, -1:] * last[:, :, None]], dim=2)
+
+
+@pytest.mark.parametrize("steep", [True, False])
+def test_proposition_5_5_the_norm_stays_maximal_along_the_gradient_flow(
+    case: tuple[Quadratic, Instance, Tensor], steep: bool
+) -> None:
+    """The flow ``w(t) = exp(-2 A t) w(0)``, exactly, from the steepest point of a level set and from the start."""
+    problem, instance, level = case
+    begin = steepest(problem, instance, level) if steep else instance.start
+    top = instance["eigenvalues"][:, 0]
+    for time in (0.0, 0.1, 1.0, 5.0):
+        flow = torch.linalg.matrix_exp(-2.0 * time * instance["matrix"])
+        loss, squared = squared_norm(problem, instance, (flow @ begin[:, :, None])[:, :, 0])
+        short = 1.0 - squared / (4.0 * top * loss)  # of the most that the level set has, by Proposition C.2
+        assert bool((short.abs() < 1e-9).all()) is steep
+
+
+def test_proposition_c_2_largest_gradient_of_a_level_set(case: tuple[Quadratic, Instance, Tensor]) -> None:
     problem, instance, level = case
     top = instance["eigenvalues"][:, 0]
     loss, gradient = problem.loss_and_gradient(steepest(problem, instance, level), instance)
@@ -99,7 +140,7 @@ def test_proposition_c1_largest_gradient_of_a_level_set(case: tuple[Quadratic, I
 
 @pytest.mark.parametrize("problem", [Quadratic(dimension=8), Booth()], ids=lambda p: p.name)
 @pytest.mark.parametrize("maximise", [True, False])
-def test_proposition_c1_is_what_the_closed_form_reaches(problem: Quadratic | Booth, maximise: bool) -> None:
+def test_proposition_c_2_is_what_the_closed_form_reaches(problem: Quadratic | Booth, maximise: bool) -> None:
     """The library's best rotation against the largest (smallest) gradient of many points of the level set, and its value:
     ``4 lambda L`` with the extreme eigenvalue of the quadratic form."""
     instance = problem.instances(torch.arange(6), "train")
@@ -120,7 +161,7 @@ def test_proposition_c1_is_what_the_closed_form_reaches(problem: Quadratic | Boo
 
 
 @pytest.mark.parametrize("objective", ["gradient_norm", "balance_gradient"])
-def test_proposition_c1_is_where_the_closed_form_search_goes(
+def test_proposition_c_2_is_where_the_closed_form_search_goes(
     objective: str, case: tuple[Quadratic, Instance, Tensor]
 ) -> None:
     problem, instance, level = case
@@ -133,7 +174,9 @@ def test_proposition_c1_is_where_the_closed_form_search_goes(
     torch.testing.assert_close(squared, 4.0 * eigenvalue * level, rtol=1e-9, atol=0)
 
 
-def test_proposition_c2_steepest_point_is_the_nearest_to_the_minimum(case: tuple[Quadratic, Instance, Tensor]) -> None:
+def test_proposition_5_6_and_c_3_steepest_point_is_the_nearest_to_the_minimum(
+    case: tuple[Quadratic, Instance, Tensor],
+) -> None:
     problem, instance, level = case
     point = steepest(problem, instance, level)
     distance = (point**2).sum(dim=1)
@@ -146,7 +189,7 @@ def test_proposition_c2_steepest_point_is_the_nearest_to_the_minimum(case: tuple
         assert bool(((distance <= away * (1 + 1e-12)) & (away <= farthest * (1 + 1e-12))).all())
 
 
-def test_proposition_c3_descent_stays_on_the_ray_and_shrinks_by_a_constant(
+def test_descent_stays_on_the_ray_and_shrinks_by_a_constant(
     case: tuple[Quadratic, Instance, Tensor],
 ) -> None:
     problem, instance, level = case
@@ -159,7 +202,7 @@ def test_proposition_c3_descent_stays_on_the_ray_and_shrinks_by_a_constant(
         torch.testing.assert_close(problem.loss(params, instance), loss * (1 - 2 * rate * top) ** 2, rtol=1e-8, atol=0)
 
 
-def test_lemma_c4_hessian_times_gradient_is_parallel_to_it(case: tuple[Quadratic, Instance, Tensor]) -> None:
+def test_lemma_c_4_hessian_times_gradient_is_parallel_to_it(case: tuple[Quadratic, Instance, Tensor]) -> None:
     problem, instance, level = case
     evaluator = Evaluator(problem, instance)
     for params, parallel in ((steepest(problem, instance, level), True), (instance.start, False)):
@@ -182,7 +225,7 @@ def test_proposition_5_7_newton_direction_is_the_gradient(case: tuple[Quadratic,
 
 
 @pytest.mark.parametrize("problem", [Booth(), Rosenbrock()], ids=lambda p: p.name)
-def test_lemma_c4_at_a_critical_angle(problem: Booth | Rosenbrock) -> None:
+def test_lemma_c_4_at_a_critical_angle(problem: Booth | Rosenbrock) -> None:
     """The same where the level set is a skew ellipse or a bent curve: at the angle of the longest gradient."""
     instance = problem.instances(torch.zeros(1, dtype=torch.int64), "paper")
     level = problem.loss(instance.start, instance)

@@ -1,6 +1,7 @@
 """Section 4 of Zhao et al. (NeurIPS 2022): which group leaves which loss alone, each claim beside an action that breaks it.
 
-Propositions 4.1 to 4.3 go from linear networks over activations that commute with the group to any bijective activation.
+Proposition 4.1 is of test functions, 4.2 of linear networks, 4.3 of networks with a bijective activation. What an activation
+that commutes with the group adds is this project's own.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def matrices(problem: Problem, params: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", ["Ellipse", "Booth", "Rosenbrock", "Quadratic", "RosenbrockND"])
-def test_test_functions_are_invariant_under_rotations(name: str) -> None:
-    """Section 4 and appendix: in the coordinates in which the loss is a squared length, every rotation keeps it."""
+def test_proposition_4_1_rotations_of_test_functions(name: str) -> None:
+    """In the coordinates in which the loss is a squared length, every rotation keeps it (section B.1): Rosenbrock's and
+    Booth's functions, as the paper states it, and by the same argument the others."""
     problem, instance = drawn(name)
     symmetry = problem.symmetries["rotation"]
     g = symmetry.group.sample(Streams.from_seeds(SEEDS))
@@ -59,8 +61,8 @@ def test_test_functions_are_invariant_under_rotations(name: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "transposed", "no inverse", "first order"])
-def test_proposition_4_1_linear_networks(wrong: str) -> None:
-    """``W_l -> g_l W_l g_(l-1)^-1`` leaves a product of matrices alone, for all data (eq. 7)."""
+def test_proposition_4_2_linear_networks(wrong: str) -> None:
+    """``W_l -> g_l W_l g_(l-1)^-1`` leaves a product of matrices alone, for all data (eq. 6)."""
     problem, instance = drawn("LinearNetwork")
     symmetry = problem.symmetries["general_linear"]
     g = element(symmetry)
@@ -84,8 +86,8 @@ def test_proposition_4_1_linear_networks(wrong: str) -> None:
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "tanh", "asinh"])
-def test_proposition_4_2_activations_that_commute_with_the_group(activation: str) -> None:
-    """``s(g z) = g s(z)`` is enough: positive diagonal ``g`` where ``s`` is homogeneous, permutations always."""
+def test_activations_that_commute_with_the_group_keep_it(activation: str) -> None:
+    """Ours: ``s(g z) = g s(z)`` is enough, positive diagonal ``g`` where ``s`` is homogeneous, permutations always."""
     problem, instance = drawn("MLPRegression", activation=activation)
     offered = problem.symmetries
     permutation = offered["permutation"]
@@ -118,7 +120,7 @@ def test_proposition_4_2_activations_that_commute_with_the_group(activation: str
 @pytest.mark.parametrize("form", ["general_linear", "general_linear_published"])
 @pytest.mark.parametrize("activation", ["leaky_relu", "tanh", "sigmoid", "asinh"])
 def test_proposition_4_3_any_bijective_activation(activation: str, form: str) -> None:
-    """``U -> U g^-1``, ``V h -> s^-1(g s(V h))`` (eq. 8) keeps the outputs on the data that it is built from."""
+    """``U -> U g^-1``, ``V h -> s^-1(g s(V h))`` (eq. 11) keeps the outputs on the data that it is built from."""
     problem, instance = drawn("MLPRegression", activation=activation)
     symmetry = problem.symmetries[form]
     g = element(symmetry, scale=0.05)

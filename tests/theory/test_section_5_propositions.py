@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from teleport_env.groups.base import Element
 from teleport_env.instances import Instance
 from teleport_env.problems import problem_from
 from teleport_env.problems.base import Evaluator, Problem
+from teleport_env.problems.quadratic import Quadratic
+from teleport_env.problems.rosenbrock import Rosenbrock
 from teleport_env.random import Streams
 from teleport_env.searches import search_from
 from teleport_env.searches.base import Start
@@ -56,7 +60,7 @@ def predicted(matrix: Tensor, gradient: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("name", "symmetry"), ACTIONS)
 def test_proposition_5_1_gradient_after_a_move(name: str, symmetry: str) -> None:
-    """``grad L(g.w) = J^-T grad L(w)``, whatever the action; with J itself, or its transpose alone, it is wrong."""
+    """``grad L(g.w) = J^-T grad L(w)``, on which eq. 13 rests; with J itself, or its transpose alone, it is wrong."""
     problem, instance, action, g = case(name, symmetry)
     gradient = problem.loss_and_gradient(instance.start, instance)[1]
     moved = action.act(g, instance.start, instance)
@@ -222,12 +226,81 @@ def test_proposition_5_5_one_teleport_is_enough_where_descent_keeps_to_the_longe
     assert min(shares_of_the_most(name, 0.03, 12, teleport=False)) < 0.9
 
 
-def test_proposition_5_5_one_teleport_is_not_enough_where_it_does_not() -> None:
-    """On Rosenbrock's function the path leaves the ridge of longest gradients, which is why the publication teleports
-    ten times there and once on Booth's."""
+def test_one_teleport_is_not_enough_on_rosenbrocks_function() -> None:
+    """Ours, where Proposition 5.5 says nothing: on Rosenbrock's function the path leaves the ridge of longest gradients,
+    which is why the publication teleports ten times there and once on Booth's."""
     shares = shares_of_the_most("Rosenbrock", 1e-4, 12, teleport=True)
     assert shares[0] > 1.0 - 1e-5
     assert min(shares) < 0.9
+
+
+class LogQuadratic(Quadratic):
+    """``log(1 + w'Aw)``: the level sets and so the symmetry of a quadratic form, but neither quadratic nor convex."""
+
+    def loss(self, params: Tensor, instance: Instance, batch: Tensor | None = None) -> Tensor:
+        return torch.log1p(super().loss(params, instance, batch))
+
+    def loss_and_gradient(
+        self, params: Tensor, instance: Instance, batch: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        value, gradient = super().loss_and_gradient(params, instance, batch)
+        return torch.log1p(value), gradient / (1.0 + value)[:, None]
+
+
+def largest_curvature(instance: Instance, run: int, points: Tensor) -> float:
+    """The largest spectral norm of the Hessian of Rosenbrock's function on the box that holds all points ``(..., 2)``.
+
+    Its entries are ``12 b x^2 - 4 b y + 2``, ``-4 b x`` and ``2 b``: affine in y, so that its norm is largest at an end.
+    """
+    low, high = points.reshape(-1, 2).min(dim=0).values, points.reshape(-1, 2).max(dim=0).values
+    x = torch.linspace(float(low[0]), float(high[0]), 2001, dtype=torch.float64)[:, None]
+    y = torch.stack([low[1], high[1]])[None]
+    b = float(instance["curvature"][run])
+    corner = 12.0 * b * x**2 - 4.0 * b * y + 2.0
+    across = (-4.0 * b * x).expand_as(corner)
+    rows = (torch.stack([corner, across], dim=-1), torch.stack([across, torch.full_like(corner, 2.0 * b)], dim=-1))
+    return float(torch.linalg.matrix_norm(torch.stack(rows, dim=-2), ord=2).max())
+
+
+@pytest.mark.parametrize("name", ["LogQuadratic", "Rosenbrock"])
+def test_proposition_5_4_for_losses_that_are_not_quadratic(name: str) -> None:
+    """With a gradient of Lipschitz constant ``l`` (Assumption 5.3) the teleported run has the longer gradient for at least
+    as many steps as ``((1 + lr l) / (1 - lr l))^T`` stays below the ratio of the gradients at the start."""
+    problem = LogQuadratic(dimension=6) if name == "LogQuadratic" else Rosenbrock()
+    instance = problem.instances(torch.arange(4), "train" if name == "LogQuadratic" else "test")
+    action = problem.symmetries["rotation"]
+    if name == "LogQuadratic":  # the same level sets as the quadratic form's, so that the best rotation is the same
+        g = action.optimal_element("gradient_norm", instance.start, instance)  # type: ignore[attr-defined]
+        teleported = action.act(g, instance.start, instance)
+    else:
+        evaluator, streams = Evaluator(problem, instance), Streams.from_seeds(range(4))
+        loss, gradient = evaluator.loss_and_gradient(instance.start)
+        start = Start(instance.start, loss, gradient, torch.full_like(loss, 0.01), action, evaluator, streams)
+        teleported = search_from({"search": "grid", "points": 2001}).find(start).params
+    level = problem.loss(instance.start, instance)
+    torch.testing.assert_close(problem.loss(teleported, instance), level, rtol=1e-9, atol=0.0)
+    rate, steps = (0.01, 200) if name == "LogQuadratic" else (2e-6, 400)
+    paths, norms = [], []
+    for params in (teleported, instance.start):
+        path, lengths = [params], []
+        for _ in range(steps):
+            slope = problem.loss_and_gradient(path[-1], instance)[1]
+            lengths.append(slope.norm(dim=1))
+            path.append(path[-1] - rate * slope)
+        paths.append(torch.stack(path))
+        norms.append(torch.stack(lengths))
+    held = []
+    for run in range(4):
+        if name == "LogQuadratic":  # of its Hessian no eigenvalue is beyond those of 2 A
+            smooth = 2.0 * float(instance["eigenvalues"][run].max())
+        else:
+            smooth = largest_curvature(instance, run, torch.stack([path[:, run] for path in paths]))
+        assert rate * smooth < 1.0
+        ratio = float(norms[0][0, run] / norms[1][0, run])
+        promised = int(math.log(ratio) / math.log((1.0 + rate * smooth) / (1.0 - rate * smooth)))
+        held.append(min(promised, steps - 1))
+        assert bool((norms[0][: held[-1] + 1, run] >= norms[1][: held[-1] + 1, run]).all())
+    assert max(held) >= 5, "the proposition must promise something"
 
 
 @pytest.mark.parametrize(("name", "symmetry"), [pair for pair in ACTIONS if pair[1] != "rotation"])

@@ -406,7 +406,7 @@ def test_the_ascent_pays_for_what_it_evaluates_and_checks_its_settings() -> None
 
 
 def test_the_published_formulas_written_plainly_agree_with_the_search() -> None:
-    """Two writings of eq. 8 and Algorithm 1: the plain one that is timed, and the one that is played."""
+    """Two writings of eq. 11 and Algorithm 1: the plain one that is timed, and the one that is played."""
     start = start_of(PUBLISHED)
     found = search_from({"search": "released_ascent", "steps": 3, "rate": 1e-8}).find(start)
     layers = start.evaluator.problem.layers  # type: ignore[attr-defined]
