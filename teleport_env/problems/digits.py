@@ -144,8 +144,8 @@ class MNIST(Classification):
     * ``activation``, ``bias``: as in `Digits`.
 
     The precision is float32 by default. The publication trains for 80 epochs of 2,400 steps and teleports right after the
-    first, on 4 mini-batches with 10 ascent steps each, by ``1 + T``; it does not give its rates. The ascent's rate here is
-    about the largest on which the ascent stays finite after some 50 steps of training.
+    first, on 4 mini-batches with 10 ascent steps each. It gives its rates, but our copy of the text has lost the numbers:
+    the rates here are ours. The ascent's is about the largest on which the ascent stays finite after some 50 steps.
     """
 
     name = "MNIST"

@@ -1,4 +1,4 @@
-"""Algorithm 2: one search on several mini-batches."""
+"""One search on several mini-batches, and Algorithm 2, which steps in between."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INNER = {"search": "normalized_ascent", "steps": 2, "radius": 0.2}
 
 
 def by_hand(start: Start, batches: int, inner: NormalizedAscent) -> torch.Tensor:
-    """Where Algorithm 2 leads: every batch's own teleport, one after the other."""
+    """Every batch's own teleport, one after the other."""
     problem, params = start.evaluator.problem, start.params
     assert start.batches is not None
     for offset in range(batches):

@@ -116,7 +116,11 @@ STATEMENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "equation 11": ("the action on a network with bijective activations", "keeps with invariant\n(11)", ()),
     "equation 13": ("the condition under which a teleport accelerates", "if it satisfies\n(13)", ()),
     "equation 20": ("the ellipse", "Consider the following loss function with :\n(20)", ()),
-    "algorithm 1": ("symmetry teleportation", "Algorithm\u0392\xa01Symmetry Teleportation", ("test_algorithm_1_ascends",)),
+    "algorithm 1": (
+        "symmetry teleportation",
+        "Algorithm\u0392\xa01Symmetry Teleportation",
+        ("test_algorithm_1_ascends",),
+    ),
     "algorithm 2": (
         "teleport and step on each of the first mini-batches of an epoch, then step on the rest",
         "Algorithm\u0392\xa02Symmetry Teleportation (SGD)",
