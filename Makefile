@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv compare results results-short transfer benchmark reproduce test lint clean
+.PHONY: help venv compare results results-short transfer benchmark reproduce docs pictures test lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,24 @@ benchmark: venv ## measure speed against other environments and bare loops, and 
 reproduce: venv ## reproduce the paper in its quick form, and write results/reproduction and docs/reproduction.md
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/reproduce.py all --out results/reproduction --page docs/reproduction.md $(ARGS)
 
+# Strict: a warning fails. The packages are fetched once; building itself asks no network for anything.
+docs: $(VENV)/.docs ## build the documentation site into site/
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The site: $(CURDIR)/site/index.html; with its search: $(BIN)/python -m http.server -d site"
+
+$(VENV)/.docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# The rule for rates diverges on some problems with its default settings: those are played by other agents.
+PICTURED := Ellipse Quadratic Rosenbrock RosenbrockND Booth MatrixFactorization MatrixCompletion LinearNetwork Digits DigitsFull \
+	MNISTSmall TensorFactorization:accept_if_better MLPRegression:accept_if_better TwoLayerRegression:first
+pictures: venv ## draw the pictures of README and of the pages of environments; MNIST needs TELEPORT_ENV_DATA
+	$(BIN)/python scripts/rollout.py --problem Booth --agent edge_of_stability --frames 40 --out docs/images/booth.gif
+	@for pair in $(PICTURED); do name=$${pair%%:*}; agent=$${pair#$$name}; agent=$${agent#:}; \
+		$(BIN)/python scripts/rollout.py --problem $$name --agent $${agent:-edge_of_stability} \
+			--out docs/images/environments/$$(echo $$name | tr A-Z a-z).png || exit 1; done
+
 test: lint ## lint, then the tests
 	$(PYTEST) $(ARGS)
 
@@ -72,5 +90,5 @@ lint: venv ## format, lint and types
 	$(BIN)/mypy
 
 clean: ## remove what building, testing and comparing left behind, but not .venv
-	rm -rf build dist results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist results site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

@@ -29,6 +29,7 @@ State = dict[str, np.ndarray]
 """What an agent remembers of each run, arrays with leading axis ``B``."""
 
 KINDS = ("fixed", "adaptive", "learned", "control", "reference", "oracle")
+"""Kinds of agents, by which tables sort them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -288,6 +288,7 @@ FEATURES: tuple[Feature, ...] = (
         ("refused",),
     ),
 )
+"""Entries of the observation, in their order."""
 
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 INDEX: dict[str, int] = {name: index for index, name in enumerate(NAMES)}

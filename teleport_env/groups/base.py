@@ -25,6 +25,7 @@ from torch import Tensor
 from teleport_env.random import Streams
 
 Element: TypeAlias = "Tensor | tuple[Tensor, ...]"
+"""Group elements of a batch: one tensor with leading axis ``B``, or one per factor of a product."""
 
 
 def map_element(function: Callable[..., Tensor], *elements: Element) -> Element:

@@ -22,6 +22,7 @@ from teleport_env.reading import known
 from teleport_env.symmetries.base import Symmetry
 
 SPLITS = ("paper", "train", "validation", "test")
+"""Distributions of instances: the publication's own start, and three disjoint ones."""
 
 
 @dataclass(frozen=True)

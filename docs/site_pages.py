@@ -1,0 +1,159 @@
+"""Pages of the site that are made of the code: the hook that ``mkdocs.yml`` names.
+
+The start page is README. Each registered problem has a page made of its docstring, and each public package a page that lists
+its public names.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import importlib
+import inspect
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PUBLIC = (
+    "teleport_env",
+    "teleport_env.envs",
+    "teleport_env.problems",
+    "teleport_env.modules",
+    "teleport_env.symmetries",
+    "teleport_env.groups",
+    "teleport_env.searches",
+    "teleport_env.agents",
+    "teleport_env.checks",
+)
+"""Packages whose ``__all__`` is the public interface."""
+
+OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "README.md": "index.md", "CITATION.cff": "CITATION.cff"}
+"""Files at the top level that the site has, and their names there."""
+
+
+def documented(package: str, name: str) -> bool:
+    """Whether a public name has a docstring; the one of a constant is the string below its assignment."""
+    thing = getattr(importlib.import_module(package), name)
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        return bool(thing.__doc__)
+    return bool(_home_of_constant(package, name))
+
+
+def _home_of_constant(package: str, name: str) -> str:
+    """The module in which a constant is assigned and described, or ""."""
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    for one, after in zip(tree.body, [*tree.body[1:], None], strict=True):
+        targets = one.targets if isinstance(one, ast.Assign) else [one.target] if isinstance(one, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            described = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            return package if described else ""
+        if isinstance(one, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in one.names):
+            return _home_of_constant(str(one.module), name)
+    return ""
+
+
+def reference(package: str) -> str:
+    """The page of a package: what it is for, and every public name."""
+    module = importlib.import_module(package)
+    lines = [f"# {package}", "", inspect.getdoc(module) or "", ""]
+    for name in sorted(module.__all__, key=str.lower):
+        thing = getattr(module, name)
+        own = inspect.isclass(thing) or inspect.isfunction(thing)
+        home = thing.__module__ if own else _home_of_constant(package, name)
+        lines += [f"::: {home}.{name}", ""]
+    return "\n".join(lines)
+
+
+def environment(name: str) -> str:
+    """The page of an environment: a picture of an episode, then the docstring of its problem."""
+    from teleport_env.problems import PROBLEMS
+    from teleport_env.registration import id_of
+
+    picture = f"images/environments/{name.lower()}.png"
+    shown = f"![An episode](../{picture})\n\n" if (ROOT / "docs" / picture).exists() else ""
+    page = inspect.getdoc(PROBLEMS[name]) or ""
+    title, _, rest = page.partition("\n")
+    return (
+        f"# {name}\n\n{shown}{title}\n\n```python\nimport gymnasium as gym\n\n"
+        f'env = gym.make("teleport_env:{id_of(name)}", split="train")\n```\n\n'
+        f"Budget, tolerance and menu by default: [Problems](../problems.md#defaults).\n{rest}\n"
+    )
+
+
+def notebook(cells: list[dict[str, Any]], name: str) -> tuple[str, dict[str, bytes]]:
+    """A tutorial as Markdown, and the pictures that its cells have drawn, under their file names."""
+    text, pictures = [], {}
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            text.append(source)
+            continue
+        text.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                file = f"{name}-{len(pictures)}.png"
+                pictures[file] = base64.b64decode("".join(data["image/png"]))
+                text.append(f"![Output of the cell above]({file})")
+            else:
+                text.append("```text\n" + "".join(output.get("text", data.get("text/plain", ""))).rstrip() + "\n```")
+    return "\n\n".join(text) + "\n", pictures
+
+
+def relinked(text: str, folder: str) -> str:
+    """Links from a page in ``folder`` of the repository, as the site has them; plain text where it lacks the file."""
+
+    def changed(match: re.Match[str]) -> str:
+        label, target, anchor = match[1], match[2], match[3] or ""
+        if "://" in target:
+            return match[0]
+        path = os.path.normpath(os.path.join(folder, target))
+        if path in OUTSIDE:
+            return f"[{label}]({OUTSIDE[path]}{anchor})"
+        return f"[{label}]({os.path.relpath(path, 'docs')}{anchor})" if path.startswith("docs/") else label
+
+    return re.sub(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)]*)?\)", changed, text)
+
+
+def on_config(config: Any) -> Any:
+    from teleport_env.problems import PROBLEMS
+
+    for section in config.nav:
+        if "Environments" in section:
+            section["Environments"] += [{name: f"environments/{name.lower()}.md"} for name in PROBLEMS]
+        if "API reference" in section:
+            section["API reference"] = [{package: f"reference/{package}.md"} for package in PUBLIC]
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    from mkdocs.structure.files import File
+
+    from teleport_env.problems import PROBLEMS
+
+    def add(uri: str, content: str | bytes) -> None:
+        files.append(File.generated(config, uri, content=content))
+
+    for source, uri in OUTSIDE.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        add(uri, relinked(text, "") if source.endswith(".md") else text)
+    for name in PROBLEMS:
+        add(f"environments/{name.lower()}.md", environment(name))
+    for package in PUBLIC:
+        add(f"reference/{package}.md", reference(package))
+    for path in sorted((ROOT / "docs" / "tutorials").glob("*.ipynb")):
+        page, pictures = notebook(json.loads(path.read_text(encoding="utf-8"))["cells"], path.stem)
+        add(f"tutorials/{path.stem}.md", page)
+        for file, content in pictures.items():
+            add(f"tutorials/{file}", content)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    written = page.file.generated_by is None and "/" not in page.file.src_uri
+    return relinked(markdown, "docs") if written else markdown

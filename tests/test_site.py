@@ -1,0 +1,103 @@
+"""The site names what exists: its navigation, the anchors of its links, and every public name with a docstring."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from teleport_env.problems import PROBLEMS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def _site_pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("site_pages", DOCS / "site_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+site_pages = _site_pages()
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, by the rule of Python-Markdown, which the site and GitHub share on ours."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", outside, re.MULTILINE)
+    kept = [re.sub(r"[^\w\s-]", "", title.replace("`", "")).strip().lower() for title in titles]
+    return {re.sub(r"[-\s]+", "-", title) for title in kept} | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+def broken_anchors(page: Path) -> list[str]:
+    """Links of a page to a heading that does not exist."""
+    found = []
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file = page.parent / target if target else page
+        if file.suffix == ".md" and (not file.exists() or anchor not in anchors(file.read_text(encoding="utf-8"))):
+            found.append(f"{target}#{anchor}")
+    return found
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_links_to_headings_lead_somewhere(page: Path) -> None:
+    assert not broken_anchors(page), f"{page.name} links to headings that do not exist"
+
+
+def test_a_link_to_a_missing_heading_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A title: with `code`\n\n[good](#a-title-with-code) [bad](#a-title)\n", encoding="utf-8")
+    assert broken_anchors(page) == ["#a-title"]
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    listed = re.findall(r": ([\w/.-]+\.md)$", nav, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    tutorials = {f"tutorials/{path.stem}.md" for path in (DOCS / "tutorials").glob("*.ipynb")}
+    written = {path.name for path in DOCS.glob("*.md")}
+    assert set(listed) == written | tutorials | {"index.md", "contributing.md"}, "mkdocs.yml and docs/ differ"
+
+
+def test_every_environment_has_a_page() -> None:
+    for name, build in PROBLEMS.items():
+        page = site_pages.environment(name)
+        assert str(build.__doc__).split("\n")[0] in page
+        assert "## Description" in page, f"the docstring of {name} is no manual page"
+
+
+@pytest.mark.parametrize("package", site_pages.PUBLIC)
+def test_every_public_name_is_documented(package: str) -> None:
+    names = importlib.import_module(package).__all__
+    assert not [name for name in names if not site_pages.documented(package, name)], "public names without a docstring"
+    page = site_pages.reference(package)
+    assert all(re.search(rf"^::: [\w.]+\.{name}$", page, re.MULTILINE) for name in names)
+
+
+def test_every_package_with_public_names_is_in_the_reference() -> None:
+    """Packages that declare ``__all__``; all others are inner."""
+    folders = [ROOT / "teleport_env", *(path for path in (ROOT / "teleport_env").iterdir() if path.is_dir())]
+    heads = [folder / "__init__.py" for folder in folders]
+    public = {
+        ".".join(head.parent.relative_to(ROOT).parts)
+        for head in heads
+        if head.exists() and re.search(r"^__all__", head.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert public == set(site_pages.PUBLIC)
+
+
+def test_an_undocumented_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = '__all__ = ["A", "B", "f"]\nA = 1\n"""Described."""\nB = 2\n\n\ndef f():\n    return 1\n'
+    (tmp_path / "named_badly.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = [name for name in ("A", "B", "f") if not site_pages.documented("named_badly", name)]
+    assert found == ["B", "f"]
