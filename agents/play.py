@@ -19,15 +19,21 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import Agent
+from teleport_env.agents.outside import Outside
 from teleport_env.agents.together import Ensemble, ensembles
 from teleport_env.envs.rewards import DIVERGED_RETURN
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
 from teleport_env.registration import id_of
+from teleport_env.searches import describe
 
 ROWS, NUMBERS = 4096, 1 << 19
 """Episodes that play side by side at most, and parameters: of big networks fewer, whose numbers should lie in a cache."""
+
+
+NO_MENU = "none"
+"""Menu of those that do not teleport."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,11 @@ def episodes(
     observation, info = env.reset(seed=seed, options=options)
     over = np.zeros(np.shape(info["cost"]), dtype=bool)
     state: Any = None
-    start = np.ones_like(over)
+    start, masked = np.ones_like(over), isinstance(agent, Ensemble | Outside) and agent.masked
     yield Moment(info, over)
     while not over.all():
-        action, state = agent.predict(observation, state, start)
+        masks = {"action_masks": env.unwrapped.action_masks()} if masked else {}
+        action, state = agent.predict(observation, state, start, **masks)
         seen, acting = observation, over
         observation, reward, terminated, truncated, info = env.step(action)
         over, start = np.logical_or(terminated, truncated), np.zeros_like(over)
@@ -268,6 +275,8 @@ def _played(
             shared,
             agent=np.repeat([agent.name for agent in players], len(instance_ids)),
             kind=np.repeat([agent.kind for agent in players], len(instance_ids)),
+            menu=np.repeat([menu_of(one) if course else "" for one in ensemble.settings], len(instance_ids)),
+            learning_rate=np.repeat([one.learning_rate for one in ensemble.settings], len(instance_ids)),
             instance_id=ids,
             cost=info["cost"],
             gained=gained,
@@ -302,6 +311,13 @@ def _one_of(rows: list[dict[str, Any]], course: dict[str, np.ndarray]) -> Played
         rate=cut["learning_rate"],
         observations=cut.get("seen"),
     )
+
+
+def menu_of(settings: Settings) -> str:
+    """The teleports that an environment offers, in words for tables."""
+    if settings.action_mode != "schedule":
+        return "group parameters"
+    return "; ".join(map(describe, settings.searches)) or NO_MENU
 
 
 def rows_of(shared: Mapping[str, Any], **columns: Any) -> list[dict[str, Any]]:

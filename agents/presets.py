@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
 import torch
 
-from teleport_env.agents.base import Agent, register_agent
-from teleport_env.agents.edge_rule import EdgeOfStability
+from teleport_env.agents import edge_rule, rules  # noqa: F401  # register the rules
+from teleport_env.agents.base import Agent, agent_from, register_agent
 from teleport_env.agents.known import KNOWN, default_symmetry, known_of
 from teleport_env.agents.policies.slots import kind_of
-from teleport_env.agents.rules import AcceptIfBetter, Alignment, MomentumTrigger, RelativeDecrease, Stall
-from teleport_env.agents.schedules import (
-    Cycle,
-    Every,
-    First,
-    Never,
-    RandomElement,
-    RandomTiming,
-    RateAndTeleport,
-    RateWarmupDecay,
-    ResetOptimizer,
-    line_search,
-)
+from teleport_env.agents.schedules import Cycle, Never, Schedule
 from teleport_env.optimizers import OPTIMIZERS, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.reading import known
@@ -82,6 +71,53 @@ FLATTENING: dict[str, Any] = {
 coordinate changes, where a teleport makes the next step promise more."""
 
 
+def with_menu(problem_name: str, agent: Agent) -> Agent:
+    """An agent with the menu of the roster, one search, where it is a schedule that leaves its menu open.
+
+    Raises:
+        ValueError: There is no such problem.
+    """
+    search = known_of(problem_name).search
+    if search is None or "searches" in agent.environment or not isinstance(agent, Schedule | Cycle):
+        return agent
+    return dataclasses.replace(agent, environment={**agent.environment, "searches": [search]})
+
+
+def roster(problem_name: str) -> dict[str, dict[str, Any]]:
+    """Settings of the agents that a comparison plays on a problem, by registered name; `whitening` is not registered.
+
+    Raises:
+        ValueError: There is no such problem.
+    """
+    problem = problem_from(problem_name)
+    defaults = problem.defaults("train")
+    still: dict[str, dict[str, Any]] = {"never": {}, "line_search": {}, "rate_warmup_decay": {}}
+    references: dict[str, dict[str, Any]] = {optimizer: {} for optimizer in REFERENCES}
+    symmetry, facts = default_symmetry(problem), known_of(problem_name)
+    if symmetry is None:
+        return still | references
+    period = max(2, round(defaults.budget / 12))
+    edge = {} if kind_of(problem, symmetry) == "coordinates" else FLATTENING
+    searching: dict[str, dict[str, Any]] = {
+        "first": {"k": 3},
+        "every": {"k": period},
+        "random_timing": {"probability": min(1.0, 1.0 / period)},
+        "random_element": {"k": period},
+        "rate_and_teleport": {"every": period},
+        "stall": {},
+        "alignment": {},
+        "relative_decrease": {},
+        "accept_if_better": {},
+        "momentum_trigger": {},
+        "edge_of_stability": dict(edge),
+    }
+    if facts.whitening:
+        searching["whitening"] = {}
+    if optimizer_from(defaults.optimizer).init(torch.zeros(1, 1)):
+        searching["reset_optimizer"] = {"k": period, "offset": period}
+    return still | searching | references
+
+
 def default_agents(problem_name: str) -> list[Agent]:
     """The agents that a comparison plays on a problem: baselines, rules, controls and references.
 
@@ -95,31 +131,7 @@ def default_agents(problem_name: str) -> list[Agent]:
     Raises:
         ValueError: There is no such problem.
     """
-    problem = problem_from(problem_name)
-    defaults = problem.defaults("train")
-    still: list[Agent] = [Never(), line_search(), RateWarmupDecay()]
-    references: list[Agent] = [reference(optimizer) for optimizer in REFERENCES]
-    symmetry, facts = default_symmetry(problem), known_of(problem_name)
-    if symmetry is None:
-        return still + references
-    environment = {"searches": [facts.search]}
-    period = max(2, round(defaults.budget / 12))
-    edge = {} if kind_of(problem, symmetry) == "coordinates" else FLATTENING
-    searching: list[Agent] = [
-        First(k=3, environment=environment),
-        Every(k=period, environment=environment),
-        RandomTiming(probability=min(1.0, 1.0 / period), environment=environment),
-        RandomElement(k=period),
-        RateAndTeleport(every=period, environment=environment),
-        Stall(environment=environment),
-        Alignment(environment=environment),
-        RelativeDecrease(environment=environment),
-        AcceptIfBetter(environment=environment),
-        MomentumTrigger(environment=environment),
-        EdgeOfStability(**edge, environment=environment),
+    return [
+        whitening(problem_name) if name == "whitening" else with_menu(problem_name, agent_from(name, **settings))
+        for name, settings in roster(problem_name).items()
     ]
-    if facts.whitening:
-        searching.append(whitening(problem_name))
-    if optimizer_from(defaults.optimizer).init(torch.zeros(1, 1)):
-        searching.append(ResetOptimizer(k=period, offset=period))
-    return still + searching + references

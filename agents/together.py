@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from teleport_env.agents.base import Agent, likeness, merged
+from teleport_env.agents.outside import Outside
 from teleport_env.envs.settings import Settings
 
 _OWN = ("learning_rate", "rate_factors", "searches")
@@ -47,20 +48,37 @@ class Ensemble:
         environment: Keyword arguments of the environment.
         options: For its reset: the rows' own learning rates and searches.
         parts: Who decides for which rows.
+        settings: Of each agent's own environment, as if it played alone.
     """
 
     numbers: list[int]
     environment: Mapping[str, Any]
     options: Mapping[str, np.ndarray]
     parts: Sequence[Part]
+    settings: Sequence[Settings]
+
+    @property
+    def masked(self) -> bool:
+        """Whether an agent wants to know which actions can be paid."""
+        return any(isinstance(part.agent, Outside) and part.agent.masked for part in self.parts)
 
     def predict(
-        self, observation: np.ndarray, state: list[Any] | None, episode_start: np.ndarray
+        self,
+        observation: np.ndarray,
+        state: list[Any] | None,
+        episode_start: np.ndarray,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, list[Any]]:
-        """As `Agent.predict`, for all rows."""
+        """As `Agent.predict`, for all rows; ``action_masks`` ``(B, actions)`` where it is `masked`."""
         found, states = [], []
         for part, memory in zip(self.parts, state or [None] * len(self.parts), strict=True):
-            action, memory = part.agent.predict(observation[part.rows], memory, episode_start[part.rows])
+            more: dict[str, Any] = {}
+            if action_masks is not None and isinstance(part.agent, Outside) and part.agent.masked:
+                masks = action_masks[part.rows]
+                more["action_masks"] = (
+                    masks if part.actions is None else np.take_along_axis(masks, part.actions, axis=1)
+                )
+            action, memory = part.agent.predict(observation[part.rows], memory, episode_start[part.rows], **more)
             found.append(action if part.actions is None else part.actions[np.arange(len(action)), action])
             states.append(memory)
         return (found[0] if len(found) == 1 else np.concatenate(found)), states
@@ -97,6 +115,8 @@ def ensembles(
     settings = [Settings.build(problem, **one) for one in asked]
     alike: dict[str, dict[Any, list[int]]] = {}
     for number, agent in enumerate(agents):
+        if isinstance(agent, Outside):
+            agent.check_actions(settings[number])
         kinds = alike.setdefault(_shared(settings[number], asked[number]), {})
         kinds.setdefault(likeness(agent), []).append(number)
     size = max(1, most // runs)
@@ -147,7 +167,7 @@ def _ensemble(
         chosen = None if tables is None else [tables[place] for place in places]
         rows = slice(places[0] * runs, (places[-1] + 1) * runs)
         parts.append(Part(merged([agents[place] for place in places], runs), rows, _actions(chosen, runs)))
-    return Ensemble(numbers, environment, options, parts)
+    return Ensemble(numbers, environment, options, parts, settings)
 
 
 def _actions(tables: Sequence[list[int]] | None, runs: int) -> np.ndarray | None:

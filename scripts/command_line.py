@@ -2,6 +2,9 @@
 
 Settings of nested dataclasses are options of one level. A search, an optimizer or another table of settings is a name or
 JSON; what a setting's own class refuses is told with its reason, before anything is computed.
+
+Every command takes ``--import MODULE``, any number of times: these modules are imported first, and so they can register what
+the other options name.
 """
 
 from __future__ import annotations
@@ -12,6 +15,14 @@ import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
+
+from teleport_env.registration import import_own
+
+IMPORT = "--import"
+IMPORTS = (
+    f"{IMPORT} MODULE (any number of times) first imports a module of your own, which registers problems, agents or "
+    "searches. It is looked for in the current folder too, and worker processes import it as well."
+)
 
 T = TypeVar("T")
 
@@ -60,7 +71,7 @@ def refuse(names: Collection[str], words: Sequence[str] | None, reason: str) -> 
     Raises:
         SystemExit: With status 2, where the command line has one.
     """
-    flags = {word.partition("=")[0] for word in _words(words) if word.startswith("--")}
+    flags = {word.partition("=")[0] for word in _own_words(words) if word.startswith("--")}
     asked = {f"--{prefix}{name.replace('_', '-')}" for name in names for prefix in ("", "no-")} & flags
     if asked:
         print(f"{', '.join(sorted(asked))}: {reason}", file=sys.stderr)
@@ -69,12 +80,31 @@ def refuse(names: Collection[str], words: Sequence[str] | None, reason: str) -> 
 
 def _paragraphs(description: str | None) -> str | None:
     """A description whose commands each keep a line of their own: tyro joins the lines of a paragraph."""
-    parts = (description or "").strip().split("\n\n")
-    return "\n\n".join(part.replace("\n", "\n\n") if "python scripts/" in part else part for part in parts) or None
+    if description is None:
+        return None
+    parts = [*description.strip().split("\n\n"), IMPORTS]
+    return "\n\n".join(part.replace("\n", "\n\n") if "python scripts/" in part else part for part in parts)
 
 
-def _words(words: Sequence[str] | None) -> Sequence[str]:
-    return sys.argv[1:] if words is None else words
+def _own_words(words: Sequence[str] | None) -> list[str]:
+    """The command line without its ``--import``, which are done.
+
+    Raises:
+        SystemExit: With status 2, where a module cannot be imported.
+    """
+    rest: list[str] = []
+    given = iter(sys.argv[1:] if words is None else words)
+    for word in given:
+        flag, sign, module = word.partition("=")
+        if flag != IMPORT:
+            rest.append(word)
+            continue
+        try:
+            import_own(module if sign else next(given, ""))
+        except ValueError as error:
+            print(f"{IMPORT}: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+    return rest
 
 
 def _read(kind: Any, words: Sequence[str] | None, default: Any, description: str | None, **more: Any) -> Any:
@@ -88,7 +118,7 @@ def _read(kind: Any, words: Sequence[str] | None, default: Any, description: str
     with registry:
         return tyro.cli(
             kind,
-            args=_words(words),
+            args=_own_words(words),
             description=_paragraphs(description),
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs),
             **given,

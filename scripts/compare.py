@@ -1,6 +1,7 @@
 """Compare teleport schedules: tune, play, write a table and a page.
 
 python scripts/compare.py --problems Rosenbrock Booth --instances 64 --seeds 2 --out results/compare
+python scripts/compare.py --problems my_module:Mine --agents never every:k=3 model.zip --trust --out results/mine
 python scripts/compare.py --protocol full --out results/full --page docs/results.md
 python scripts/compare.py --protocol transfer --out results/transfer --page docs/transfer.md
 """
@@ -18,8 +19,9 @@ import command_line
 from study.protocol import Protocol, gather
 from study.transfer import Transfer, gather_transfer
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.comparison.summary import terminal_tables
+from teleport_env.agents.comparison.summary import menus_of, terminal_tables
 from teleport_env.agents.comparison.tables import terminal
+from teleport_env.agents.naming import described_agents
 
 PROTOCOLS: dict[str, type[Study] | type[Protocol] | type[Transfer]] = {
     "study": Study,
@@ -65,7 +67,8 @@ def read(description: str, words: Sequence[str] | None = None) -> Study | Protoc
         words: The command line; None: that of this process.
 
     Raises:
-        SystemExit: An option of another protocol, or a value that is not allowed; the reason is on stderr.
+        SystemExit: An option of another protocol, or a value that is not allowed; the reason is on stderr. Also after
+            ``--agents help``.
     """
     which = command_line.glance(Which, words)
     kind = PROTOCOLS[which.protocol]
@@ -77,6 +80,9 @@ def read(description: str, words: Sequence[str] | None = None) -> Study | Protoc
     command_line.refuse(foreign, words, f"no option of --protocol {which.protocol}")
     command: Any = command_line.read(dataclasses.make_dataclass("Command", fields), words, description=description)
     asked: Study | Protocol | Transfer = command.asked
+    if isinstance(asked, Study) and "help" in asked.agents:
+        print(described_agents())
+        raise SystemExit(0)
     return asked
 
 
@@ -98,8 +104,11 @@ def main() -> None:
             found = run_study(asked, console.print)
     except (ValueError, ImportError, FileNotFoundError) as error:
         raise SystemExit(f"compare: {error}") from error
-    for table in terminal_tables(found["summary"], asked.split):
+    for table, (_, rows) in zip(
+        terminal_tables(found["summary"], asked.split), found["summary"].groupby("problem", sort=False), strict=True
+    ):
         console.print(terminal(table))
+        console.print(menus_of(rows), "\n", markup=False, highlight=False)
     if isinstance(asked, Protocol):
         console.print(terminal(table_of_findings(found["findings"]).only("holds", "target")))
         console.print(f"The page: {found['markdown']}")

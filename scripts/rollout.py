@@ -1,6 +1,7 @@
 """Play one episode and save its picture (.png) or the whole course as an animation (.gif).
 
 python scripts/rollout.py --problem Rosenbrock --agent relative_decrease --out rosenbrock.gif
+python scripts/rollout.py --problem my_module:Mine --agent every:k=3 --out mine.png
 python scripts/rollout.py --paper Booth --out booth.png
 """
 
@@ -12,13 +13,13 @@ from pathlib import Path
 import gymnasium as gym
 
 import command_line
-from teleport_env.agents import AGENTS, PAPER, Agent, agent_from, paper
+from teleport_env.agents import PAPER, Agent, paper
 from teleport_env.agents.comparison.rollout import check_ending, roll_out
+from teleport_env.agents.naming import agent_for, described_agents
 from teleport_env.files import check_file
-from teleport_env.problems import PROBLEMS
 from teleport_env.problems.base import SPLITS
 from teleport_env.reading import choose, integer
-from teleport_env.registration import id_of
+from teleport_env.registration import id_of, problem_named
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Episode:
     """Which episode, and where its picture goes.
 
     Attributes:
-        problem: Registered name.
-        agent: Name of the agent that plays.
+        problem: Registered name, or module:Name.
+        agent: Name of the agent that plays, with settings: every:k=3; help lists all.
+        trust: Read a model of stable-baselines3 that is named as the agent: its file can run any code.
         paper: Published run to play instead, such as Booth; None: none.
         split: Split of the instance.
         instance: Number of the instance; None: drawn from the seed.
@@ -38,6 +40,7 @@ class Episode:
 
     problem: str = "Rosenbrock"
     agent: str = "relative_decrease"
+    trust: bool = False
     paper: str | None = None
     split: str = "test"
     instance: int | None = None
@@ -46,8 +49,7 @@ class Episode:
     out: Path = Path("rollout.png")
 
     def __post_init__(self) -> None:
-        choose("problem", self, "problem", PROBLEMS)
-        choose("agent", self, "agent", AGENTS)
+        object.__setattr__(self, "problem", problem_named(self.problem))
         choose("split", self, "split", SPLITS)
         if self.paper is not None:
             choose("paper", self, "paper", PAPER)
@@ -59,6 +61,9 @@ class Episode:
 
 def main() -> None:
     given = command_line.read(Episode, description=__doc__)
+    if given.agent == "help":
+        print(described_agents())
+        return
     try:
         check_file(given.out)
         if given.paper:
@@ -67,12 +72,12 @@ def main() -> None:
             steps: int | None = preset.steps
             env = preset.make(render_mode="rgb_array")
         else:
-            agent, steps = agent_from(given.agent), None
+            agent, steps = agent_for(given.problem, given.agent, trust=given.trust), None
             env = gym.make(id_of(given.problem), render_mode="rgb_array", split=given.split, **agent.environment)
         options = None if given.instance is None else {"instance_id": given.instance}
         animate = given.out.suffix == ".gif"
         seen = roll_out(env, agent, seed=given.seed, options=options, steps=steps, animate=animate)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"rollout: {error}") from error
     seen.save(given.out, given.frames)
     print(f"{seen}.\nSaved {given.out}")

@@ -1,17 +1,26 @@
-"""From the table of problems to ids that Gymnasium knows."""
+"""From the table of problems to ids that Gymnasium knows, and modules of one's own that register more of them."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
+from torch import nn
 
 from teleport_env.envs.settings import MODULE
 from teleport_env.problems import PROBLEMS, Problem
-from teleport_env.reading import known, refuse
+from teleport_env.reading import known, refuse, shown
 
 NAMESPACE = "Teleport"
+
+IMPORTED: list[str] = []
+"""Modules of one's own that `import_own` has imported; the processes of a comparison import them too."""
 
 
 def id_of(name: str) -> str:
@@ -72,3 +81,68 @@ def register_all() -> None:
 def list_ids() -> dict[str, Any]:
     """Environment ids to problem names."""
     return {id_of(name): name for name in PROBLEMS}
+
+
+# -- modules of one's own ----------------------------------------------------------------------------------------------
+
+
+def import_own(module: str) -> ModuleType:
+    """Import a module that registers problems, agents or searches, from the current folder or wherever Python looks.
+
+    Raises:
+        ValueError: There is no such module, or its import fails.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # scripts see their own folder alone
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise ValueError(
+            f"the module {shown(module)} cannot be imported: {type(error).__name__}: {error}. Modules of your own are "
+            f"looked for in the current folder, {here}, and where Python looks; write a name without .py"
+        ) from error
+    if module not in IMPORTED:
+        IMPORTED.append(module)
+    return found
+
+
+@dataclass(frozen=True)
+class InModule:
+    """The factory of a problem that is an attribute of a module: a `Problem`, its class, or a function that builds it."""
+
+    module: str
+    name: str
+
+    def __call__(self, **settings: Any) -> Problem:
+        found = getattr(import_own(self.module), self.name)
+        made: Problem = found if isinstance(found, Problem) and not settings else found(**settings)
+        return made
+
+
+def problem_named(name: Any) -> str:
+    """The registered name that is meant by a name, or by ``"module:Name"`` as Gymnasium has it.
+
+    The module is imported first. The name after the colon is one that the module registers, or an attribute of it that is a
+    `Problem`, its class or a function that builds it. Such an attribute is registered under its own name.
+
+    Raises:
+        ValueError: There is no such module or problem.
+    """
+    if not isinstance(name, str) or ":" not in name:
+        return known("problem", name, PROBLEMS, "Your own is found as module:Name, or after import_own(module)")
+    module, _, own = name.partition(":")
+    found, attribute = getattr(import_own(module), own, None), InModule(module, own)
+    if isinstance(found, nn.Module):
+        refuse(name, "a Problem; wrap it: ModuleProblem(module, loss=..., data=(inputs, targets))", found)
+    registered = PROBLEMS.get(own)
+    if registered is None:
+        if not isinstance(found, Problem) and not callable(found):
+            attributes = vars(sys.modules[module]).items()
+            known(
+                f"problem of the module {module!r}", own, [key for key, one in attributes if isinstance(one, Problem)]
+            )
+        register_problem(own, attribute)
+    elif found is not None and registered not in (found, attribute) and registered.__module__ != module:
+        raise ValueError(f"{name} is not what the name {own!r} is registered for; give yours another name")
+    return own

@@ -3,14 +3,28 @@
 A task is a function and its arguments, both picklable; what it returns depends on nothing else, so that every backend gives
 the same results. ``"processes"`` are joblib's own; ``"ray"`` are joblib's workers on the cluster that the environment
 variable ``RAY_ADDRESS`` names, or else on a Ray of this machine that is started for the purpose.
+
+Workers know the problems and agents that this process has registered, and import the modules that it was asked to import
+(`teleport_env.registration.import_own`).
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
+import cloudpickle  # comes with Gymnasium
+
+from teleport_env.agents.base import AGENTS, register_agent
+from teleport_env.agents.known import KNOWN
+from teleport_env.problems import PROBLEMS
 from teleport_env.reading import known
+from teleport_env.registration import IMPORTED, InModule, import_own, register_problem
 
 BACKENDS = ("processes", "ray")
 
@@ -38,7 +52,7 @@ def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processe
     There are ``jobs`` workers; -1: one per core of the machine or of the cluster. ``backend`` is one of `BACKENDS`.
 
     Raises:
-        ValueError: There is no such backend.
+        ValueError: There is no such backend, or a registered problem or agent cannot be sent to other processes.
         ImportError: joblib, rich or Ray is not installed; the message names the extra.
     """
     try:
@@ -47,9 +61,11 @@ def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processe
     except ImportError as error:
         raise ImportError('comparisons need more packages: pip install "teleport-env[compare]"') from error
     check_backend(backend)
-    calls = [delayed(_quietly)(function, arguments) for function, arguments in tasks]
-    if not calls:
+    chosen = list(tasks)
+    if not chosen:
         return
+    own = None if jobs == 1 and backend == "processes" else _own()
+    calls = [delayed(_quietly)(function, arguments, own) for function, arguments in chosen]
     if backend == "processes":
         results = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
     else:
@@ -68,9 +84,66 @@ def _on_ray(calls: list[Any], jobs: int) -> Iterator[Any]:
             yield from workers(calls[begin : begin + size])
 
 
-def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _is_own(factory: Any) -> bool:
+    """Whether a registered factory is a user's."""
+    made = factory.func if isinstance(factory, partial) else factory
+    return isinstance(made, InModule) or str(getattr(made, "__module__", None)).partition(".")[0] != "teleport_env"
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What the user of this process has added to it, for other processes.
+
+    Attributes:
+        process: This process.
+        folder: Where modules are looked for too.
+        modules: Names of those that were imported.
+        entries: What was registered: the function that registers it, its name, and its pickled factory. Those of a script or
+            notebook go as they are.
+    """
+
+    process: int
+    folder: str
+    modules: tuple[str, ...]
+    entries: tuple[tuple[Callable[..., Any], str, bytes], ...]
+
+
+def _own() -> _Own:
+    """Raises ValueError where something cannot be pickled."""
+    tables = ((register_problem, PROBLEMS), (register_agent, AGENTS))
+    entries = []
+    for register, name, factory in [(add, *entry) for add, table in tables for entry in table.items()]:
+        if not _is_own(factory):
+            continue
+        try:
+            entries.append((register, name, cloudpickle.dumps((factory, KNOWN.get(name)))))
+        except Exception as error:
+            raise ValueError(
+                f"what is registered as {name!r} cannot be sent to other processes ({type(error).__name__}: {error}): "
+                "define it in a module, and import that by --import or import_own; or take jobs=1"
+            ) from error
+    return _Own(os.getpid(), str(Path.cwd()), tuple(IMPORTED), tuple(entries))
+
+
+@lru_cache(maxsize=1)
+def _add(own: _Own) -> None:
+    """Make this process know what another has added to itself."""
+    if own.folder not in sys.path:
+        sys.path.append(own.folder)
+    for module in own.modules:
+        import_own(module)
+    for register, name, pickled in own.entries:
+        factory, facts = cloudpickle.loads(pickled)
+        register(name, factory)
+        if facts is not None:
+            KNOWN[name] = facts
+
+
+def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...], own: _Own | None) -> Any:
     """The task, with one thread: processes and threads would fight over the cores."""
     import torch
 
+    if own is not None and own.process != os.getpid():
+        _add(own)
     torch.set_num_threads(1)
     return function(*arguments)

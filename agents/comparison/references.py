@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from teleport_env.agents.play import Played, draw_instances, rows_of
+from teleport_env.agents.play import NO_MENU, Played, draw_instances, rows_of
 from teleport_env.envs.rewards import DIVERGED_RETURN
 from teleport_env.envs.settings import Settings
 from teleport_env.instances import Instance
@@ -228,6 +228,7 @@ def play_scipy(
     unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
     found = play_reference(name, made, instance, budget / unit, settings.tolerance)
     shared = {"problem": problem, "agent": REFERENCES[name], "kind": "reference", "split": split, "budget": budget}
+    shared |= {"menu": NO_MENU, "learning_rate": float("nan")}  # their line searches choose their steps
     kept = ("gained", "initial_loss", "loss", "steps", "converged", "diverged", "seconds")
     columns = {key: found[key] for key in kept}
     columns |= {"instance_id": ids, "cost": found["cost"] * unit, "teleports": np.zeros(len(ids), dtype=np.int64)}

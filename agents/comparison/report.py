@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SMALL_SVG = 400_000
 """Pictures whose SVG is larger, in bytes, are written as PNG alone."""
 
-_FLOATS = ("budget", "cost", "gained", "initial_loss", "loss", "seconds")
+_FLOATS = ("budget", "cost", "gained", "initial_loss", "loss", "seconds", "learning_rate")
 _INTEGERS = ("seed", "instance_id", "steps", "teleports")
 _BOOLEANS = ("converged", "diverged")
 _TOLD = {

@@ -18,11 +18,13 @@ from typing import Any
 
 import torch
 
-from teleport_env.agents.base import AGENTS, Agent, agent_from
+from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
 from teleport_env.agents.comparison.references import REFERENCES, play_scipy
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.known import compared
+from teleport_env.agents.naming import parse, players
+from teleport_env.agents.outside import Outside, as_agent
 from teleport_env.agents.play import Played, curve, draw_instances, play_all, rows_at_once, trace
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
@@ -30,7 +32,7 @@ from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.own_menu import plan_of, rule_of
-from teleport_env.agents.tuning.roster import NARROW, WIDE, Tuned, tune_roster
+from teleport_env.agents.tuning.roster import EVERYTHING, NARROW, WIDE, Tuned, tune_roster
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
 from teleport_env.files import check_file, check_folder
@@ -38,9 +40,13 @@ from teleport_env.optimizers import optimizer_from
 from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.problems.base import SPLITS
 from teleport_env.reading import entries, integer, known, read_fields, refuse
+from teleport_env.registration import problem_named
 
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
+
+GENERALIST = Path("pretrained")
+"""What names the package's own policy among the files of policies."""
 
 WATCHED = 64
 """Episodes from which the pictures of a policy's decisions are drawn."""
@@ -64,7 +70,7 @@ def check_settings(asked: Any, **least: int) -> None:
     check_backend(asked.backend)
     object.__setattr__(asked, "split", known("split", asked.split, SPLITS))
     problems = entries("problems", asked.problems, "names")
-    object.__setattr__(asked, "problems", tuple(known("problem", name, PROBLEMS) for name in problems))
+    object.__setattr__(asked, "problems", tuple(map(problem_named, problems)))
     policies = entries("policies", asked.policies, "files")
     if not all(isinstance(file, str | Path) for file in policies):
         refuse("policies", "a list of files", asked.policies)
@@ -101,10 +107,13 @@ class Study:
     """Settings of a comparison.
 
     Attributes:
-        problems: Registered names.
-        agents: Names of agents; empty: the roster of each problem.
+        problems: Registered names, or ``module:Name``.
+        agents: Names of agents with settings, such as ``every:k=3`` (``--agents help`` lists them); in Python also `Agent`
+            objects and whatever `teleport_env.agents.as_agent` takes; empty: the roster of each problem.
         policies: Files of trained policies, played beside the agents on the problems they were trained on, each with the
-            best fixed schedule and the best rule that its training found.
+            best fixed schedule and the best rule that its training found. ``pretrained``: the package's own policy, on any
+            problem.
+        trust: Read models of stable-baselines3 named among the agents, such as ``model.zip``: their files can run any code.
         pretrained: Play the package's own policy too, where whole rosters are played, on the problems it was trained on.
         split: Where the played instances come from.
         instances: How many a problem.
@@ -121,8 +130,9 @@ class Study:
     """
 
     problems: tuple[str, ...] = compared()
-    agents: tuple[str, ...] = ()
+    agents: tuple[Any, ...] = ()
     policies: tuple[Path, ...] = ()
+    trust: bool = False
     pretrained: bool = True
     split: str = "test"
     instances: int = 64
@@ -139,6 +149,9 @@ class Study:
     def __post_init__(self) -> None:
         check_settings(self, instances=1, seeds=1, tuning_instances=0, tuning_rules=0)
         object.__setattr__(self, "agents", tuple(entries("agents", self.agents, "names")))
+        for one in self.agents:
+            if not isinstance(one, str):
+                as_agent(one)
 
 
 def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, Any]:
@@ -160,17 +173,18 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     rosters = {problem: _roster(problem, study) for problem in study.problems}
     check_work(study.problems, ("train", study.split), study.out)
     report(f"Tuning agents on the train split ({study.tuning_instances} instances a problem)")
-    tuned = _tune(study, rosters) if study.tuning_instances else {}
+    settled, lean = _settled(study), dataclasses.replace(study, agents=())  # agents travel to the tasks by themselves
+    tuned = _tune(lean, rosters, settled) if study.tuning_instances else {}
     report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")
     tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     tasks = [
-        (_play_task, (study, problem, [_as_tuned(agent, tuned.get((problem, agent.name))) for agent in some]))
+        (_play_task, (lean, problem, [_as_tuned(agent, tuned.get((problem, agent.name))) for agent in some]))
         for problem in study.problems
         for some in _dealt(rosters[problem], rows_at_once(problem) // study.instances)
     ]
-    if study.references:
-        shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
-        tasks += [(_reference_task, (problem, name, *shared)) for problem in study.problems for name in REFERENCES]
+    shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
+    scipy = [name for name in REFERENCES if study.references or name in map(_scipy, study.agents)]
+    tasks += [(_reference_task, (problem, name, *shared)) for problem in study.problems for name in scipy]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
     for some in _run(tasks, study, "playing"):
@@ -192,6 +206,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     settings = {
         **{f.name: getattr(study, f.name) for f in dataclasses.fields(study)},
         "out": str(study.out),
+        "agents": [one if isinstance(one, str) else _name_of(one) for one in study.agents],
         "policies": [str(path) for path in study.policies],
         "versions": versions(),
         "command": " ".join(["scripts/compare.py", *sys.argv[1:]]),
@@ -236,17 +251,35 @@ def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
     return said + (f" The best rate lay at an edge of the grid for {', '.join(edges)}." if edges else "")
 
 
+def _scipy(asked: Any) -> str | None:
+    """The name in `REFERENCES` that is meant, if one is."""
+    spoken = {spelled.casefold(): name for name, title in REFERENCES.items() for spelled in (name, title)}
+    return spoken.get(asked.casefold()) if isinstance(asked, str) else None
+
+
+def _name_of(player: Any) -> str:
+    return as_agent(player).name
+
+
+def _settled(study: Study) -> dict[str, Sequence[str]]:
+    """Settings that were asked for and are not tuned, by the agent's name; `EVERYTHING` of objects."""
+    named = [one for one in study.agents if isinstance(one, str) and ":" in one]
+    objects: dict[str, Sequence[str]] = {_name_of(one): EVERYTHING for one in study.agents if not isinstance(one, str)}
+    return {**objects, **{parse(one)[1].get("name", one): tuple(parse(one)[1]) for one in named}}
+
+
 def _roster(problem: str, study: Study) -> list[Agent]:
+    asked = [one for one in study.agents if _scipy(one) is None]
     roster = default_agents(problem)
     if study.agents:
-        # some agents of a roster are made for their problem, and known there alone
-        own_ones = {agent.name: agent for agent in roster}
-        roster = [agent_from(n) if n in AGENTS or n not in own_ones else own_ones[n] for n in study.agents]
-    policies = [load_policy(path) for path in study.policies]
-    if study.pretrained and not study.agents:
+        roster = players(problem, asked, trust=study.trust, budget=study.budget)
+    policies = [load_policy(path) for path in study.policies if path != GENERALIST]
+    wanted = GENERALIST in study.policies
+    if wanted or (study.pretrained and not study.agents):
         policies.append(LearnedSchedule.load(PRETRAINED))
     for policy in policies:
-        if policy.problems and problem not in policy.problems:
+        anywhere = wanted and policy is policies[-1]
+        if policy.problems and problem not in policy.problems and not anywhere:
             continue
         own = policy.for_problem(problem)
         roster += [agent for agent in (own, plan_of(own), rule_of(own)) if agent is not None]
@@ -254,8 +287,8 @@ def _roster(problem: str, study: Study) -> list[Agent]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"several agents on {problem} are called {', '.join(twice)}; name each agent once, and train policies with "
-            "--name to tell them apart"
+            f"several agents on {problem} are called {', '.join(twice)}; name each agent once, or apart by a setting "
+            "name=..., and train policies with --name to tell them apart"
         )
     return roster
 
@@ -266,10 +299,18 @@ def _optimizer_of(problem: str, agent: Agent) -> str:
     return chosen.name
 
 
-def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str], Tuned]:
+def _tune(
+    study: Study, rosters: dict[str, list[Agent]], settled: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str], Tuned]:
     """First each optimizer alone, over a wide grid; then each agent around its optimizer's best."""
-    # an agent that brings a rate has it from the train split already, by the training that made it
-    free = [(p, agent) for p, roster in rosters.items() for agent in roster if "learning_rate" not in agent.environment]
+    # an agent that brings a rate has it from the train split already, by the training that made it, or was asked for it;
+    # a model from outside has learned at the rate that its environment had
+    free = [
+        (p, agent)
+        for p, roster in rosters.items()
+        for agent in roster
+        if "learning_rate" not in agent.environment and not (isinstance(agent, Outside) and agent.kind == "learned")
+    ]
     alone: dict[tuple[str, str], Agent] = {}
     for problem, agent in free:
         name = _optimizer_of(problem, agent)
@@ -281,7 +322,7 @@ def _tune(study: Study, rosters: dict[str, list[Agent]]) -> dict[tuple[str, str]
         for problem, agent, rates in work:
             of.setdefault(problem, []).append((agent, rates))
         tasks = [
-            (_tune_task, (study, problem, some))
+            (_tune_task, (study, problem, some, settled))
             for problem, all_ in of.items()
             for some in _dealt(all_, _few(study, problem))
         ]
@@ -317,9 +358,12 @@ def _centre(problem: str, agent: Agent) -> float:
 
 
 def _tune_task(
-    study: Study, problem: str, roster: Sequence[tuple[Agent, Sequence[float]]]
+    study: Study,
+    problem: str,
+    roster: Sequence[tuple[Agent, Sequence[float]]],
+    settled: Mapping[str, Sequence[str]],
 ) -> list[tuple[tuple[str, str], Tuned]]:
-    shared: dict[str, Any] = {"instances": study.tuning_instances, "budget": study.budget}
+    shared: dict[str, Any] = {"instances": study.tuning_instances, "budget": study.budget, "settled": settled}
     found = tune_roster(problem, roster, rules=_configurations(study, problem), **shared)
     return [((problem, agent.name), one) for (agent, _), one in zip(roster, found, strict=True)]
 

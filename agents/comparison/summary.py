@@ -9,7 +9,17 @@ import numpy as np
 
 from teleport_env.agents.base import KINDS
 from teleport_env.agents.comparison import statistics
-from teleport_env.agents.comparison.tables import Cell, Column, Table, interval, number, percent, significant
+from teleport_env.agents.comparison.tables import (
+    MISSING,
+    Cell,
+    Column,
+    Table,
+    interval,
+    number,
+    percent,
+    setting,
+    significant,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +41,8 @@ COLUMNS = (
     "converged",
     "diverged",
     "seconds",
+    "menu",
+    "learning_rate",
 )
 """The columns of ``results.csv``, one row a played episode."""
 BASELINES = ("fixed", "adaptive", "control")
@@ -104,6 +116,7 @@ def summary_table(results: pd.DataFrame, *, resamples: int = 2000) -> pd.DataFra
       it, ties half;
     * ``diverged...``: share with Wilson's interval; ``teleports``, ``cost``: means; ``seconds``: mean of the episodes'
       shares of the time of all that played beside them;
+    * ``menu`` and ``learning_rate`` that it played with, where all its episodes had the same, else empty and NaN;
     * ``expected_cost``: total cost over the number of runs that converged to the tolerance; inf if none did.
 
     Intervals are over training seeds and instances (`statistics.crossed_bootstrap`), unadjusted for their number.
@@ -163,7 +176,15 @@ def _measure(episodes: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Any]
         "cost": float(cost.mean()),
         "expected_cost": statistics.expected_cost_to_target(reached, cost),
         "seconds": float(episodes["seconds"].mean()),
+        "menu": _one(episodes["menu"], ""),
+        "learning_rate": _one(episodes["learning_rate"], float("nan")),
     }
+
+
+def _one(values: pd.Series, missing: Any) -> Any:
+    """The value that all episodes share, else ``missing``: the oracle's are of several agents, training seeds may differ."""
+    kinds = values.unique()
+    return kinds[0] if len(kinds) == 1 and kinds[0] == kinds[0] else missing
 
 
 def _to(
@@ -263,6 +284,8 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
 
     columns = (
         Column("Agent", lambda row: row["agent"], "the agent", words=True, short="agent", width=22),
+        Column("Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True),
+        Column("Rate", lambda row: setting(row["learning_rate"]), "its base learning rate", short="rate"),
         Column("Kind", lambda row: row["kind"], "fixed, adaptive, learned, control, reference or oracle", words=True),
         Column("n", lambda row: str(row["n"]), "episodes: instances times seeds"),
         Column(
@@ -312,11 +335,17 @@ def cost_to_target(cost: float) -> str:
 
 def terminal_tables(summary_table: pd.DataFrame, split: str) -> list[Table]:
     """The tables of all problems with what fits into 80 columns; ``split`` is named in their titles."""
-    titles = ("Agent", "Mean", "To best baseline [95\u00a0%]", "Diverged", "Teleports", "Cost")
+    titles = ("Agent", "Rate", "Mean", "To best baseline [95\u00a0%]", "Diverged", "Teleports")
     return [
         table_of(rows, f"{problem}, {split} split: orders of magnitude gained").only(*titles)
         for problem, rows in summary_table.groupby("problem", sort=False)
     ]
+
+
+def menus_of(summary_rows: pd.DataFrame) -> str:
+    """Who could ask for which teleports, in a line: it has no place in the table of a terminal."""
+    said = [f"{menu or MISSING}: {', '.join(rows['agent'])}" for menu, rows in summary_rows.groupby("menu", sort=False)]
+    return "Menus. " + "; ".join(said)
 
 
 def budget_of(results: pd.DataFrame, problem: str) -> str:

@@ -17,8 +17,7 @@ from typing import Any
 from teleport_env.agents.known import KNOWN, RATES, known_of
 from teleport_env.agents.learning.settings import Training
 from teleport_env.envs.settings import Settings
-from teleport_env.problems import PROBLEMS
-from teleport_env.reading import known
+from teleport_env.registration import IMPORTED, problem_named
 
 SEVERAL: dict[str, Any] = {
     "rate_factors": RATES,
@@ -81,7 +80,7 @@ def recipe(
         ValueError: There is no such problem.
     """
     asked = (problem,) if isinstance(problem, str) else problem
-    names = tuple(known("problem", name, PROBLEMS) for name in asked)
+    names = tuple(map(problem_named, asked))
     facts = {name: known_of(name) for name in names}
     kind = optimizer.get("optimizer") if isinstance(optimizer, Mapping) else optimizer
     momentum = MOMENTUM if kind == "momentum" else {}
@@ -115,6 +114,7 @@ def teacher(problem: str) -> dict[str, Any]:
     Raises:
         ValueError: No such problem, or one that has no teacher.
     """
+    problem = problem_named(problem)
     own = known_of(problem).teacher
     if own is None:
         raise ValueError(
@@ -129,6 +129,7 @@ def whitening(problem: str) -> dict[str, Any]:
     Raises:
         ValueError: No such problem, or one without such a menu.
     """
+    problem = problem_named(problem)
     menu = known_of(problem).whitening_menu
     if not menu:
         names = ", ".join(name for name, one in KNOWN.items() if one.whitening or one.whitening_menu)
@@ -160,7 +161,8 @@ def plan_first(settings: dict[str, Any]) -> dict[str, Any]:
 def command(training: Training, start: Mapping[str, Any]) -> str:
     """The command that asks for a training, but for its folder; ``start`` is the recipe that it begins with."""
     usual = Training.of(**start).flat()
-    words = ["python", "scripts/train.py", "--problem", *training.task.problems]
+    imports = [word for module in IMPORTED for word in ("--import", module)]
+    words = ["python", "scripts/train.py", *imports, "--problem", *training.task.problems]
     for name, value in training.flat().items():
         # these decide which recipe the command begins with: they are said even where the recipe says them too
         said = (name == "optimizer" and value is not None) or (name == "action_mode" and value == "group")

@@ -14,8 +14,9 @@ from teleport_env.agents.policies.settings import ENVIRONMENT
 from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
-from teleport_env.problems import DEFAULT_PROBLEM, PROBLEMS
+from teleport_env.problems import DEFAULT_PROBLEM
 from teleport_env.reading import choose_some, integer, known, read_fields, refuse
+from teleport_env.registration import problem_named
 from teleport_env.searches import to_dict
 
 OWN = ("steps_per_action", "symmetry", "learning_rate", "budget")
@@ -30,7 +31,7 @@ class Task:
     """What is played: problems, actions and the environment, and what the policy sees of it.
 
     Attributes:
-        problem: Registered name, or several: one policy for all of them.
+        problem: Registered name, or ``module:Name``; or several: one policy for all of them.
         action_mode: ``"schedule"``, a menu of searches and rate factors, or ``"group"``: the policy gives the group
             parameters itself, on one problem at one rate, without menu, rules and teachers.
         group_scale: Length of the largest group parameters; None: the problem's.
@@ -81,7 +82,7 @@ class Task:
 
     def __post_init__(self) -> None:
         read_fields("a training", self)
-        names = tuple(known("problem", name, PROBLEMS) for name in self.problems)
+        names = tuple(map(problem_named, self.problems))
         object.__setattr__(self, "problem", names[0] if len(names) == 1 else names)
         self._check_problems()
         if 1.0 not in self.rate_factors:

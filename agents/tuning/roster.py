@@ -45,6 +45,10 @@ class Tuned:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+EVERYTHING = ("*",)
+"""All settings of an agent."""
+
+
 def axes_of(agent: Agent, problem: str, budget: float | None = None) -> dict[str, Axis]:
     """The settings of a rule that are tuned, its own values among those tried; none of an agent that is no rule."""
     most = Settings.build(problem, **{**agent.environment, **({} if budget is None else {"budget": budget})}).budget
@@ -75,6 +79,7 @@ def tune_roster(
     rules: int = 0,
     budget: float | None = None,
     settings: Mapping[str, Any] | None = None,
+    settled: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Tuned]:
     """The settings with which each agent gains most, on average over instances of the train split.
 
@@ -86,7 +91,9 @@ def tune_roster(
             own thresholds are among them, with each rate.
         budget: As in the comparison to come.
         settings: Further keyword arguments of the environment.
+        settled: Settings that stay as they are, by the agent's name; `EVERYTHING`: all but the learning rate.
     """
+    fixed = settled or {}
     shared: dict[str, Any] = {"instances": instances, "budget": budget, "settings": settings, "finals": 0, "rounds": 0}
 
     def family(choices: Sequence[Agent], rates: Sequence[float], own: Mapping[str, Axis]) -> dict[str, Family]:
@@ -101,7 +108,7 @@ def tune_roster(
         return {problem: Family({**axes, **own}, build, first=first)}
 
     # variants are told apart at the middle rate, and the rate is then chosen for the best
-    variants = [agent.variants() for agent, _ in roster]
+    variants = [(agent,) if fixed.get(agent.name) else agent.variants() for agent, _ in roster]
     several = [place for place, choices in enumerate(variants) if len(choices) > 1]
     middle = [family(variants[place], [roster[place][1][len(roster[place][1]) // 2]], {}) for place in several]
     count = max([1, *(len(variants[place]) for place in several)])
@@ -109,6 +116,10 @@ def tune_roster(
     chosen = [choices[told[place].config["variant"] if place in told else 0] for place, choices in enumerate(variants)]
 
     own = [axes_of(agent, problem, budget) if rules else {} for agent in chosen]
+    own = [
+        {name: axis for name, axis in axes.items() if not {name, *EVERYTHING} & set(fixed.get(agent.name, ()))}
+        for agent, axes in zip(chosen, own, strict=True)
+    ]
     families = [family([agent], rates, axes) for agent, axes, (_, rates) in zip(chosen, own, roster, strict=True)]
     count = max([rules, *(len(rates) for _, rates in roster)])
     result = []

@@ -33,9 +33,9 @@ def check_agent(agent: Any, problem_name: str = DEFAULT_PROBLEM, count: int = 5,
     if count < 2:
         raise ValueError(f"count must be at least 2 to compare rows, got {count}")
     if isinstance(agent, str):
-        from teleport_env.agents import agent_from
+        from teleport_env.agents import agent_for
 
-        agent = agent_from(agent)
+        agent = agent_for(problem_name, agent)
     checks = Checks(f"agent {getattr(agent, 'name', '') or type(agent).__name__} on {problem_name}")
     able = callable(getattr(agent, "predict", None))
     checks.require(able, "it has no `predict`", "Derive from teleport_env.agents.Agent")

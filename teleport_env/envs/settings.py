@@ -11,7 +11,7 @@ import torch
 
 from teleport_env.envs.rewards import Reward, reward_from
 from teleport_env.optimizers import Optimizer, optimizer_from
-from teleport_env.problems import problem_from
+from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.problems.base import SPLITS, Problem
 from teleport_env.reading import entries, integer, known, number, refuse, shown, suggestion
 from teleport_env.searches import Search, describe, search_from
@@ -205,7 +205,7 @@ def _problem(name: str, problem: Any) -> Problem:
     if isinstance(problem, Problem):
         return problem
     wrap = "teleport_env.ModuleProblem(module, loss=..., data=(inputs, targets))"
-    if name == MODULE and problem is None:
+    if name == MODULE and problem is None and MODULE not in PROBLEMS:
         raise ValueError(f"Teleport/{MODULE}-v0 trains a torch.nn.Module of your own: pass problem={wrap}")
     if problem is not None and not isinstance(problem, Mapping):
         module = f" An nn.Module is no problem: pass {wrap}." * isinstance(problem, torch.nn.Module)

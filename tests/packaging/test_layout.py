@@ -34,10 +34,12 @@ RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 # The same within `agents/`, whose own module of that name shows what stands in it.
 AGENT_ORDER = (
     ("base", "versions"),
-    ("schedules", "together"),
+    ("schedules", "outside"),
+    ("together",),
     ("rules", "policies", "play", "paper"),
     ("edge_rule", "known"),
-    ("presets", "tuning"),
+    ("presets", "tuning", "saved"),
+    ("naming",),
     ("learning", "comparison"),
 )
 AGENT_RANK = {room: rank for rank, row in enumerate(AGENT_ORDER) for room in row}
@@ -51,6 +53,7 @@ TRAINERS = (
     "teleport_env.agents.learning.sb3",
     "teleport_env.agents.learning.training",
     "teleport_env.agents.learning.vec_env",
+    "teleport_env.agents.saved",
     "benchmarks.rollouts",
 )
 LAZY = (

@@ -1,0 +1,246 @@
+"""Agents by name on a problem: ``stall``, ``every:k=3``, ``my_module:my_rule``, ``model.zip:learning_rate=0.1``.
+
+A name means one thing: the agent that the comparison's roster has on the problem, with its menu and its settings, unless
+others are given. What cannot play as it is asked for is refused before anything is played.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from teleport_env.agents.base import AGENTS, Agent, agent_from
+from teleport_env.agents.outside import ARGUMENTS, Outside, as_agent
+from teleport_env.agents.policies.slots import search_prices
+from teleport_env.agents.presets import roster, whitening, with_menu
+from teleport_env.agents.schedules import (
+    AtSteps,
+    Cycle,
+    Every,
+    First,
+    RandomTiming,
+    RateAndTeleport,
+    RateWarmupDecay,
+    Schedule,
+)
+from teleport_env.envs.settings import Settings
+from teleport_env.reading import known, parameters
+from teleport_env.registration import import_own
+
+MODEL = ".zip"
+"""Ending of the files that stable-baselines3 writes."""
+
+HOW = """\
+An agent is a name with settings: every:k=3   at_steps:steps=[4,8]   stall:patience=3,threshold=0.05
+Values are JSON. Every agent also takes what it asks of the environment: learning_rate, rate_factors, steps_per_action,
+searches, symmetry, optimizer, on_teleport. Settings that are not given are those of the problem's roster, else those below.
+my_module:my_rule imports my_module and plays what that registers as my_rule.
+model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
+"""
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of ``"name:setting=value,setting=value"``; values are JSON, or else text.
+
+    A module of one's own stands before the name, ``"module:name:setting=value"``, and stays part of it.
+
+    Raises:
+        ValueError: A setting without a value, or one that stands twice.
+    """
+    name, colon, rest = text.partition(":")
+    first = rest.partition(":")[0]
+    if colon and "=" not in first and name not in AGENTS:
+        own, colon, rest = rest.partition(":")
+        name = f"{name}:{own}"
+    settings: dict[str, Any] = {}
+    for part in _split(rest) if colon else ():
+        key, sign, value = part.partition("=")
+        if not sign or not key.strip().isidentifier() or key.strip() in settings:
+            raise ValueError(
+                f"agent {text!r}: {part!r} is no setting, or stands twice; write name:setting=value,setting=value, such as "
+                "every:k=3,offset=2"
+            )
+        settings[key.strip()] = _value(value.strip())
+    return name, settings
+
+
+def _split(text: str) -> list[str]:
+    """Parts between the commas that stand in no bracket and in no string."""
+    parts, depth, quoted = [""], 0, False
+    for letter in text:
+        quoted ^= letter == '"'
+        depth += (letter in "[{(") - (letter in "]})") if not quoted else 0
+        if letter == "," and not depth and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def agent_for(problem: str, text: str, *, trust: bool = False, budget: float | None = None) -> Agent:
+    """The agent that a text names, as it plays a problem.
+
+    Args:
+        problem: Registered name.
+        text: As the head of this module says.
+        trust: Read the file of a model, which is unpickled: it can run any code.
+        budget: Gradient evaluations per episode; None: the problem's.
+
+    Raises:
+        ValueError: There is no such agent, it has no such settings, or it cannot play the problem with them.
+        ImportError: A model's library is not installed.
+    """
+    name, given = parse(text)
+    called = given.pop("name", text if given else None)  # two of a name are told apart by what was asked
+    if name.endswith(MODEL):
+        if not trust:
+            raise ValueError(
+                f"{name} is a model that is read by unpickling, which can run any code: pass --trust (trust=True) if you "
+                "trust whoever wrote it"
+            )
+        from teleport_env.agents.saved import saved_policy
+
+        agent: Agent = as_agent(saved_policy(name), environment=given)
+        called = Path(name).stem if called in (None, text) else called
+    else:
+        agent = _named(problem, name, given)
+    if called is not None:
+        agent = dataclasses.replace(agent, name=called)
+    check_player(problem, agent, budget)
+    return agent
+
+
+def _named(problem: str, name: str, given: Mapping[str, Any]) -> Agent:
+    module, _, own = name.rpartition(":")
+    if module:
+        import_own(module)
+    listed = roster(problem)
+    shown = {agent_from(key, **one).name: key for key, one in listed.items() if key in AGENTS}
+    name = shown.get(own, own)  # tables write "at steps"
+    if name.casefold() == "whitening":
+        if given:
+            raise ValueError(f"whitening has no settings, got {', '.join(given)}")
+        return whitening(problem)
+    name = known("agent", name, AGENTS, "--agents help lists them, with their settings")
+    settings = {**listed.get(name, {}), **given}
+    if name == "at_steps" and "steps" in settings:
+        settings["at"] = settings.pop("steps")  # `Agent.steps` is how many actions are gradient steps
+    fields, _ = parameters(AGENTS[name])
+    asked = {key: settings.pop(key) for key in list(settings) if key in ARGUMENTS and key not in fields}
+    if asked:
+        settings["environment"] = {**settings.get("environment", {}), **asked}
+    return with_menu(problem, agent_from(name, **settings))
+
+
+def check_player(problem: str, agent: Agent, budget: float | None = None) -> None:
+    """See that an agent can play a problem, and that one which is to teleport can do so within the budget.
+
+    Raises:
+        ValueError: It cannot; why, and what to change.
+    """
+    environment = {**agent.environment, **({} if budget is None else {"budget": budget})}
+    try:
+        settings = Settings.build(problem, **{"split": "train", **environment})
+    except TypeError as error:  # an argument that environments do not have
+        raise ValueError(
+            f"the environment of agent {agent.name!r}: {error}; it may have {', '.join(ARGUMENTS)}"
+        ) from error
+    if isinstance(agent, Outside):
+        agent.check_actions(settings)
+    first = first_teleport(agent)
+    if first is None:
+        return
+    what = f"agent {agent.name!r} cannot teleport on {problem}"
+    if first == math.inf:
+        raise ValueError(f"{what}: its settings name no teleport. The agent 'never' plays plain descent")
+    if not settings.searches:
+        raise ValueError(f"{what}: its menu is empty; name searches=[...] for a problem that has a symmetry")
+    which = getattr(agent, "which", 0)
+    if which >= len(settings.searches) or settings.action_count <= max(getattr(agent, "pattern", (0,))):
+        raise ValueError(
+            f"{what} as it is asked to: its menu has {len(settings.searches)} searches, and actions 0 to "
+            f"{settings.action_count - 1}; name more searches=[...], or a smaller which or pattern"
+        )
+    asked = {key: value for key, value in environment.items() if key != "searches"}
+    price = search_prices(problem, [settings.searches[which]], **asked)[0]
+    # one evaluation at the start; the steps to be taken before and after the teleport
+    least = 1.0 + first + price + getattr(agent, "least_steps", 0)
+    if least > settings.budget:
+        raise ValueError(
+            f"{what}: its first teleport comes after {first:g} gradient steps and costs up to {price:.3g} gradient "
+            f"evaluations, and the budget is {settings.budget:g}; teleport earlier, or raise the budget"
+        )
+
+
+def first_teleport(agent: Agent) -> float | None:
+    """Gradient steps before the first teleport that an agent can ask for; None: it is not meant to, or not known."""
+    match agent:
+        case AtSteps():
+            return float(agent.at[0]) if agent.at else math.inf
+        case Every():
+            return float(agent.offset)
+        case First():
+            return 0.0 if agent.k else math.inf
+        case RandomTiming():
+            return 0.0 if agent.probability else math.inf
+        case RateAndTeleport():
+            return 0.0 if agent.first else 1.0 if agent.every else math.inf  # no step is long after a teleport yet
+        case RateWarmupDecay():
+            return None
+        case Cycle():
+            teleports = [place for place, action in enumerate(agent.pattern) if action >= agent.steps]
+            return float(teleports[0]) if teleports else math.inf  # all actions before it are steps
+        case Schedule():
+            return 0.0
+    return None
+
+
+def players(problem: str, asked: Sequence[Any], *, trust: bool = False, budget: float | None = None) -> list[Agent]:
+    """Agents from names (`agent_for`), and from whatever `as_agent` takes; each is checked as `agent_for` does."""
+    found = []
+    for one in asked:
+        if isinstance(one, str):
+            found.append(agent_for(problem, one, trust=trust, budget=budget))
+        else:
+            found.append(as_agent(one))
+            check_player(problem, found[-1], budget)
+    return found
+
+
+def described_agents() -> str:
+    """How agents are named, and every registered one with its settings and defaults: what ``--agents help`` prints."""
+    lines = [HOW]
+    for name in AGENTS:
+        try:
+            agent = agent_from(name)
+        except ValueError as error:  # one of a user's, which needs settings
+            lines.append(f"{name}: {error}")
+            continue
+        about = (type(agent).__doc__ or "").strip().splitlines()[0]
+        factory, (fields, _) = AGENTS[name], parameters(AGENTS[name])
+        if not isinstance(factory, type):
+            optimizer = agent.environment.get("optimizer")
+            about = f"Gradient steps by the optimizer {optimizer!r}, without teleports." if optimizer else about
+        own = [key for key in fields if key not in ("name", "kind", "environment") and hasattr(agent, key)]
+        settings = ", ".join(f"{key}={_shown(getattr(agent, key))}" for key in own)
+        lines.append(f"{name} ({agent.kind}): {about}" + (f"\n    {settings}" if settings else ""))
+    lines.append(
+        "whitening (fixed): Steps that are Newton's in one layer; on the problems where such teleports are known."
+    )
+    lines.append("l_bfgs, newton_cg (reference): SciPy's methods.")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
