@@ -228,7 +228,7 @@ def play_scipy(
     unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
     found = play_reference(name, made, instance, budget / unit, settings.tolerance)
     shared = {"problem": problem, "agent": REFERENCES[name], "kind": "reference", "split": split, "budget": budget}
-    shared |= {"menu": NO_MENU, "learning_rate": float("nan")}  # their line searches choose their steps
+    shared |= {"menu": NO_MENU, "learning_rate": 0.0}  # they have none: line searches choose their steps
     kept = ("gained", "initial_loss", "loss", "steps", "converged", "diverged", "seconds")
     columns = {key: found[key] for key in kept}
     columns |= {"instance_id": ids, "cost": found["cost"] * unit, "teleports": np.zeros(len(ids), dtype=np.int64)}

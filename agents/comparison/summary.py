@@ -285,7 +285,9 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
     columns = (
         Column("Agent", lambda row: row["agent"], "the agent", words=True, short="agent", width=22),
         Column("Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True),
-        Column("Rate", lambda row: setting(row["learning_rate"]), "its base learning rate", short="rate"),
+        Column(
+            "Rate", lambda row: setting(row["learning_rate"] or float("nan")), "its base learning rate", short="rate"
+        ),
         Column("Kind", lambda row: row["kind"], "fixed, adaptive, learned, control, reference or oracle", words=True),
         Column("n", lambda row: str(row["n"]), "episodes: instances times seeds"),
         Column(

@@ -25,7 +25,7 @@ from teleport_env.envs.features import NAMES
 
 MADE_FOR: dict[str, Any] = {
     "searches": ["virtual_step", "random"],
-    "rate_factors": (1.0, 0.5, 2.0),
+    "rate_factors": [1.0, 0.5, 2.0],
     "learning_rate": 0.03,
 }
 IDS = draw_instances("Booth", "test", 5, seed=1)

@@ -63,6 +63,8 @@ def episodes(
                             "converged": gained > 9.0,
                             "diverged": diverged,
                             "seconds": generator.random() / 100,
+                            "menu": "none",
+                            "learning_rate": 0.1,
                         }
                     )
     return pd.DataFrame(rows)

@@ -147,7 +147,7 @@ def test_a_missing_jinja_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def one_episode(agents: dict[str, str]) -> pd.DataFrame:
     row = dict.fromkeys(summary.COLUMNS, 0.0) | {"problem": "Booth", "split": "test", "converged": False}
-    row |= {"diverged": False, "budget": 10.0}
+    row |= {"diverged": False, "budget": 10.0, "menu": "none", "learning_rate": 0.3}
     return pd.DataFrame(
         [{**row, "agent": agent, "kind": kind, "gained": float(i)} for i, (agent, kind) in enumerate(agents.items())]
     )
@@ -159,10 +159,10 @@ def test_a_single_instance_has_no_interval_and_says_so() -> None:
     table = summary.summary_table(results)
     (shown,) = summary.terminal_tables(table, "test")
     assert in_terminal(shown)[1:] == [
-        ["mine", "2.00", "+1.00", "0.0 %", "0.0", "0"],
-        ["every", "1.00", "best baseline", "0.0 %", "0.0", "0"],
-        ["never", "0.00", "-1.00", "0.0 %", "0.0", "0"],
-        ["L-BFGS", "3.00", "+2.00", "0.0 %", "0.0", "0"],
+        ["mine", "0.3", "2.00", "+1.00", "0.0 %", "0.0"],
+        ["every", "0.3", "1.00", "best baseline", "0.0 %", "0.0"],
+        ["never", "0.3", "0.00", "-1.00", "0.0 %", "0.0"],
+        ["L-BFGS", "0.3", "3.00", "+2.00", "0.0 %", "0.0"],
     ]
     for rendered in (tables.html, tables.markdown):
         assert not re.search(r"\b(nan|inf)\b", str(rendered(summary.table_of(table))))
