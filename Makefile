@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv compare results results-short transfer benchmark reproduce docs pictures test lint clean
+.PHONY: help venv compare results results-short transfer benchmark reproduce docs pictures test test-oldest clients lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,26 @@ pictures: venv ## draw the pictures of README and of the pages of environments; 
 
 test: lint ## lint, then the tests
 	$(PYTEST) $(ARGS)
+
+# Every version in pyproject.toml that is not above another's need, at its lowest.
+test-oldest: venv ## the tests under the oldest versions that pyproject.toml allows, in .venv-oldest
+	$(BIN)/python -m venv .venv-oldest
+	$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+		print(*(x.replace('>=', '==') for x in p['dependencies'] + p['optional-dependencies']['compare']), sep='\n')" > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r .venv-oldest/oldest.txt \
+		array-api-compat hypothesis pytest pytest-xdist build setuptools
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# RLlib pins a Gymnasium of its own, so that the two extras do not share an environment.
+clients: venv ## play the recipes of docs/clients.md in .venv-clients and .venv-rllib; fails where a return does not rise
+	for extra in clients rllib; do \
+		python=.venv-$$extra/bin/python; limits=$$(test $$extra = rllib || echo "-c constraints.txt"); \
+		$(BIN)/python -m venv .venv-$$extra && \
+		$$python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) torch==2.13.0 && \
+		$$python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) $$limits -e ".[compare,$$extra]" pytest hypothesis && \
+		TELEPORT_ENV_CLIENTS=1 OMP_NUM_THREADS=1 $$python -m pytest -rs tests/scripts/test_clients.py $(ARGS) || exit 1; \
+	done
 
 lint: venv ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -42,7 +42,7 @@ class MaskedObservation(gym.ObservationWrapper[dict[str, np.ndarray], Any, np.nd
         return self._masks()
 
 
-class MaskedVectorObservation(VectorWrapper[Any, Any, Any, Any, Any], RecordConstructorArgs):
+class MaskedVectorObservation(VectorWrapper, RecordConstructorArgs):
     """The action masks in the observations of a `TeleportVectorEnv`, under every autoreset mode and output.
 
     Under ``"SameStep"`` the entries of ``final_obs`` become dicts as well; with ``output="torch"`` it becomes one dict of
@@ -60,6 +60,7 @@ class MaskedVectorObservation(VectorWrapper[Any, Any, Any, Any, Any], RecordCons
         super().__init__(env)
         self.single_observation_space = _space(env.single_observation_space, env.single_action_space)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self.autoreset_mode = env.metadata["autoreset_mode"]
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As `TeleportVectorEnv.reset`."""

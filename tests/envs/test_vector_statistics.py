@@ -9,6 +9,11 @@ from gymnasium.wrappers.vector import NormalizeReward, RecordEpisodeStatistics
 
 import teleport_env  # noqa: F401
 
+SAME_STEP = pytest.mark.skipif(
+    tuple(map(int, gym.__version__.split(".")[:2])) < (1, 4),
+    reason="Gymnasium counts ended episodes wrongly before 1.4",
+)
+
 
 def make(mode: str, count: int = 6) -> gym.vector.VectorEnv:
     return gym.make_vec(
@@ -20,7 +25,7 @@ def make(mode: str, count: int = 6) -> gym.vector.VectorEnv:
     )
 
 
-@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+@pytest.mark.parametrize("mode", ["NextStep", pytest.param("SameStep", marks=SAME_STEP)])
 def test_record_episode_statistics(mode: str) -> None:
     envs = RecordEpisodeStatistics(make(mode), buffer_length=10_000)
     envs.reset(seed=0)
@@ -46,6 +51,7 @@ def test_record_episode_statistics(mode: str) -> None:
     assert counts == list(envs.length_queue)
 
 
+@SAME_STEP
 def test_returns_are_the_orders_of_magnitude_gained() -> None:
     envs = RecordEpisodeStatistics(make("SameStep"), buffer_length=10_000)
     _, infos = envs.reset(seed=2)

@@ -1,0 +1,42 @@
+"""MaskablePPO of sb3-contrib: teleports that the budget cannot pay for are never drawn.
+
+python examples/maskable_ppo.py
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.evaluation import evaluate_policy
+
+from teleport_env.agents.learning.sb3 import SB3VecEnv
+
+
+def main(words: list[str] | None = None) -> tuple[float, float]:
+    """Returns before and after training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=128)
+    parser.add_argument("--decisions", type=int, default=200_000)
+    asked = parser.parse_args(words)
+    torch.set_num_threads(1)
+    # the model asks every environment for action_masks()
+    train = SB3VecEnv("Teleport/Booth-v0", asked.runs, split="train", bootstrap_truncated=False)
+    test = SB3VecEnv("Teleport/Booth-v0", 128, split="test")
+    settings = {"n_steps": 32, "batch_size": 32 * asked.runs // 4, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 1.0}
+    model = MaskablePPO("MlpPolicy", train, seed=0, device="cpu", **settings)
+
+    def mean_return() -> float:
+        test.seed(0)
+        return float(evaluate_policy(model, test, n_eval_episodes=256)[0])
+
+    before = mean_return()
+    model.learn(asked.decisions)
+    after = mean_return()
+    print(f"return {before:.2f} -> {after:.2f}: before and after {model.num_timesteps} decisions")
+    return before, after
+
+
+if __name__ == "__main__":
+    main()
