@@ -28,7 +28,7 @@ from teleport_env.reading import arguments, known
 State = dict[str, np.ndarray]
 """What an agent remembers of each run, arrays with leading axis ``B``."""
 
-KINDS = ("fixed", "adaptive", "learned", "control", "reference", "oracle")
+KINDS = ("fixed", "adaptive", "learned", "control", "reference", "structure", "oracle")
 """Kinds of agents, by which tables sort them."""
 
 

@@ -73,7 +73,6 @@ def whiten_search(side: str, hidden: int, calm: float) -> dict[str, Any]:
     return {"search": "whiten", "side": side, "hidden": hidden, "calm": calm}
 
 
-_THREE_STEPS = {"search": "normalized_ascent", "steps": 3}
 _EVERY_STEP_AT_SHORT_BUDGETS = {"steps_per_action": 1}
 _FACTORS: dict[str, Any] = {
     "symmetry": "general_linear",
@@ -83,7 +82,6 @@ _FACTORS: dict[str, Any] = {
 }
 
 KNOWN: dict[str, Known] = {
-    "Ellipse": Known(search=_THREE_STEPS),
     "Quadratic": Known(group={"directions": (), "learning_rate": 0.475, "decisions": 500_000}),
     "Rosenbrock": Known(
         compared=True,
@@ -97,7 +95,7 @@ KNOWN: dict[str, Known] = {
         training={"steps_per_action": 4, "decisions": 520_000},
         short=_EVERY_STEP_AT_SHORT_BUDGETS,
     ),
-    "Booth": Known(compared=True, search=_THREE_STEPS, group={"learning_rate": 0.07}),
+    "Booth": Known(compared=True, group={"learning_rate": 0.07}),
     "MatrixFactorization": Known(
         whitening=(whiten_search("inputs", -1, 1e-3), whiten_search("outputs", -1, 1e-3)),
         training={**_FACTORS, "decisions": 520_000},

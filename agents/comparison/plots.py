@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from teleport_env.agents.comparison import statistics
-from teleport_env.agents.comparison.summary import PLAIN
+from teleport_env.agents.comparison.summary import ASIDE, PLAIN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,13 +90,13 @@ class Style:
 
 
 def agent_styles(results: pd.DataFrame) -> dict[str, Style]:
-    """Agent -> style, from the frame of episodes or its summary; learned agents first, references and oracles last."""
-    order = {"learned": 0, "control": 2, "adaptive": 1, "fixed": 1, "reference": 3, "oracle": 4}
+    """Agent -> style, from the frame of episodes or its summary; learned agents first, those aside last."""
+    order = {"learned": 0, "control": 2, "adaptive": 1, "fixed": 1, "reference": 3, "structure": 4, "oracle": 5}
     kinds = dict(zip(results["agent"], results["kind"], strict=True))
     used = dict.fromkeys(_PALETTE, 0)
     styles = {}
     for agent in sorted(kinds, key=lambda name: (order[kinds[name]], name)):
-        aside = kinds[agent] in ("reference", "oracle")
+        aside = kinds[agent] in ASIDE
         role = "plain" if agent == PLAIN else "aside" if aside else "learned" if kinds[agent] == "learned" else "other"
         index = used[role]
         used[role] += 1
@@ -225,7 +225,7 @@ def _forest(
     most = int(table.groupby("problem", sort=False).size().max()) if len(table) else 0
     figure, drawn = _panels(table, 0.9 + 0.225 * most, label)
     for axis, rows in drawn:
-        aside = rows["kind"].isin(["reference", "oracle"]).to_numpy()
+        aside = rows["kind"].isin(ASIDE).to_numpy()
         rows = rows.iloc[np.lexsort((-rows[estimate].to_numpy(), aside))]
         count = int((~aside).sum())
         places = np.arange(len(rows)) + np.where(np.arange(len(rows)) >= count, 0.6, 0.0)

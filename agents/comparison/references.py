@@ -1,148 +1,29 @@
-"""What a user would take instead of any schedule of gradient descent: SciPy's quasi-Newton and Newton methods.
+"""The solvers of `teleport_env.agents.comparison.solvers` on instances of a problem, beside the agents.
 
-They play an instance on the same ledger as everyone else. Every evaluation is counted where it happens, at the ledger's
-prices (gradient 1, Hessian-vector product 2), and the next one that the budget cannot pay for ends the run: SciPy's own
-``maxfun`` is checked between iterations only and overshoots by a line search.
-
-SciPy's `minimize` is called with loss and gradient together, as both methods want both at nearly every point. Points that
-it asks for again are remembered and are not evaluated again. For Newton-CG the graph of the gradient is kept at the last
-few points, so that a Hessian-vector product at one of them is one backward pass through it, which is what its price means;
-at a forgotten point the gradient is evaluated, and paid for, anew.
+They play on the same ledger as everyone else (`teleport_env.agents.comparison.counted`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from teleport_env.agents.comparison.counted import Counted, Finished
+from teleport_env.agents.comparison.solvers import SOLVERS, solvers_of
 from teleport_env.agents.play import NO_MENU, Played, draw_instances, rows_of
 from teleport_env.envs.rewards import DIVERGED_RETURN
 from teleport_env.envs.settings import Settings
 from teleport_env.instances import Instance
-from teleport_env.ledger import GRADIENT, HESSIAN_VECTOR
 from teleport_env.problems.base import Problem
-from teleport_env.reading import known, number
+from teleport_env.reading import known, number, refuse
 
-REFERENCES = {"l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
+REFERENCES = {name: solver.title for name, solver in SOLVERS.items()}
 """Names of the references -> their names in tables."""
-
-_REMEMBERED = 4  # points; a line search rarely accepts an older one
-_MOST_ITERATIONS = 10**9
-_SCIPY: dict[str, tuple[str, dict[str, Any]]] = {
-    # no stopping rule of SciPy's own before the last digit: the budget and the tolerance are the rules
-    "l_bfgs": ("L-BFGS-B", {"ftol": 0.0, "gtol": 0.0, "maxiter": _MOST_ITERATIONS, "maxfun": _MOST_ITERATIONS}),
-    "newton_cg": ("Newton-CG", {"xtol": 0.0, "maxiter": _MOST_ITERATIONS}),
-}
-
-
-class _Finished(Exception):
-    """Raised inside the objective to leave SciPy: the budget is spent, the tolerance met, or the point not finite."""
-
-
-@dataclass
-class _Point:
-    loss: float
-    gradient: NDArray[np.float64]
-    weights: Tensor | None = None  # with `graph`: the leaf and its gradient, still attached
-    graph: Tensor | None = None
-
-
-@dataclass
-class _Counted:
-    """The loss of one instance, every evaluation counted, none made that the budget does not cover."""
-
-    problem: Problem
-    instance: Instance
-    budget: float
-    tolerance: float
-    keep_graph: bool
-    cost: float = 0.0
-    gradients: int = 0
-    products: int = 0
-    best: float = float("inf")
-    best_at: NDArray[np.float64] | None = None
-    trace: list[tuple[float, float]] = field(default_factory=list)
-    known: OrderedDict[bytes, _Point] = field(default_factory=OrderedDict)
-
-    def pay(self, price: float) -> None:
-        # a budget converted from another unit may miss a whole number by its last bit
-        if self.cost + price > self.budget * (1 + 1e-12):
-            raise _Finished
-        self.cost += price
-
-    def at(self, x: NDArray[np.float64]) -> _Point:
-        key = x.tobytes()
-        if key in self.known:
-            self.known.move_to_end(key)
-            return self.known[key]
-        if not np.isfinite(x).all():
-            raise _Finished
-        self.pay(GRADIENT)
-        self.gradients += 1
-        params = torch.tensor(x, dtype=torch.float64)[None]
-        if self.keep_graph:
-            with torch.enable_grad():
-                weights = params.requires_grad_(True)
-                loss = self.problem.loss(weights, self.instance, None)
-                (graph,) = torch.autograd.grad(loss.sum(), weights, create_graph=True)
-            point = _Point(float(loss.detach()), graph.detach()[0].numpy().copy(), weights, graph)
-        else:
-            loss, gradient = self.problem.loss_and_gradient(params, self.instance, None)
-            point = _Point(float(loss), gradient[0].numpy().copy())
-        self.known[key] = point
-        if len(self.known) > _REMEMBERED:
-            self.known.popitem(last=False)
-        if not self.trace:
-            self.trace.append((0.0, point.loss))
-        if point.loss < self.best:
-            self.best, self.best_at = point.loss, x.copy()
-        self.trace.append((self.cost, self.best))
-        if self.best <= self.tolerance:
-            raise _Finished
-        return point
-
-    def loss_and_gradient(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        point = self.at(x)
-        return point.loss, point.gradient.copy()
-
-    def hessian_vector(self, x: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        point = self.at(x)
-        assert point.weights is not None
-        assert point.graph is not None
-        self.pay(HESSIAN_VECTOR)
-        self.products += 1
-        if not point.graph.requires_grad:  # the loss is linear here
-            return np.zeros_like(x)
-        along = (point.graph * torch.from_numpy(vector)[None]).sum()
-        (product,) = torch.autograd.grad(along, point.weights, retain_graph=True)
-        return product[0].numpy().copy()
-
-    def minimize(self, name: str) -> None:
-        try:
-            from scipy.optimize import minimize
-        except ImportError as error:
-            raise ImportError('reference optimizers need SciPy: pip install "teleport-env[compare]"') from error
-        x = self.instance.start[0].numpy().copy()
-        method, options = _SCIPY[name]
-        extra = {"hessp": self.hessian_vector} if self.keep_graph else {}
-        try:
-            while True:
-                before = self.best
-                with np.errstate(all="ignore"):
-                    minimize(self.loss_and_gradient, x, jac=True, method=method, options=dict(options), **extra)
-                # SciPy gives up on a failed line search; with a fresh memory it goes on for as long as that helps
-                if self.best_at is None or not self.best < before:
-                    return
-                x = self.best_at
-        except _Finished:
-            return
 
 
 def play_reference(
@@ -153,7 +34,7 @@ def play_reference(
     The score is that of the best point evaluated.
 
     Args:
-        name: ``"l_bfgs"`` or ``"newton_cg"``.
+        name: One of `REFERENCES` that serves the problem (`solvers_of`).
         problem: The problem.
         instance: ``B`` instances; each is played by itself, so no row depends on another.
         budget: Gradient evaluations *of the full training set* that a row may spend; never exceeded.
@@ -168,17 +49,21 @@ def play_reference(
         shorter row continued by its last value.
 
     Raises:
-        ValueError: The name is unknown or the budget negative or not finite.
+        ValueError: The name is unknown, the solver does not serve the problem, or the budget is negative or not finite.
         ImportError: SciPy is not installed.
     """
     name, budget = known("reference", name, REFERENCES), number("budget", budget, least=0)
+    solver = SOLVERS[name]
+    if not solver.serves(problem):
+        refuse(f"a reference for {problem.name}", " or ".join(map(repr, solvers_of(problem))), name)
     instance = instance.to(torch.float64, "cpu")
     records: dict[str, list[Any]] = {}
     for row in range(len(instance)):
         alone = instance.select(torch.tensor([row]))
-        objective = _Counted(problem, alone, budget, tolerance, keep_graph=name == "newton_cg")
+        objective = Counted(problem, alone, budget, tolerance, keep_graph=solver.keep_graph)
         begun = time.perf_counter()
-        objective.minimize(name)
+        with contextlib.suppress(Finished):
+            solver.run(objective)
         seconds = time.perf_counter() - begun
         if not objective.trace:  # not even the start could be paid for: a measurement, not an evaluation
             objective.trace.append((0.0, float(problem.evaluate(alone.start, alone)["loss"])))
@@ -212,7 +97,7 @@ def play_reference(
     return {**found, "trace_cost": padded[:, :, 0], "trace_loss": padded[:, :, 1]}
 
 
-def play_scipy(
+def play_solver(
     problem: str, name: str, split: str, instances: int, seeds: int, budget: float | None, seed: int
 ) -> tuple[tuple[str, str], list[Played], list[dict[str, Any]]]:
     """One of `REFERENCES` on instances of a problem; it is deterministic, so its one episode stands for every seed.
@@ -227,7 +112,8 @@ def play_scipy(
     # these methods need the whole training set; a budget in mini-batch gradients pays for fewer of its gradients
     unit = made.gradient_flops(instance) / made.gradient_flops(instance, made.batch_size)
     found = play_reference(name, made, instance, budget / unit, settings.tolerance)
-    shared = {"problem": problem, "agent": REFERENCES[name], "kind": "reference", "split": split, "budget": budget}
+    solver = SOLVERS[name]
+    shared = {"problem": problem, "agent": solver.title, "kind": solver.kind, "split": split, "budget": budget}
     shared |= {"menu": NO_MENU, "learning_rate": 0.0}  # they have none: line searches choose their steps
     kept = ("gained", "initial_loss", "loss", "steps", "converged", "diverged", "seconds")
     columns = {key: found[key] for key in kept}
@@ -236,4 +122,4 @@ def play_scipy(
     start, course = (np.log10(np.maximum(found[key], settings.tolerance)) for key in ("initial_loss", "trace_loss"))
     cost, loss = found["trace_cost"].T * unit, found["trace_loss"].T
     unknown, nowhere = np.full(cost.shape, np.nan), np.zeros(cost.shape, dtype=bool)
-    return (problem, REFERENCES[name]), [Played(rows, cost, loss, (course - start[:, None]).T, unknown, nowhere)], rows
+    return (problem, solver.title), [Played(rows, cost, loss, (course - start[:, None]).T, unknown, nowhere)], rows

@@ -20,7 +20,8 @@ import torch
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
-from teleport_env.agents.comparison.references import REFERENCES, play_scipy
+from teleport_env.agents.comparison.references import REFERENCES, play_solver
+from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.known import compared
 from teleport_env.agents.naming import parse, players
@@ -122,7 +123,7 @@ class Study:
         tuning_instances: Instances of the train split that agents are tuned on; 0: rates and thresholds as they are.
         tuning_rules: Configurations of each rule that are tried on them: thresholds, cooldown and learning rate together; 0:
             thresholds as they are. On a problem with mini-batches, whose steps take far longer, a third of so many.
-        references: Play SciPy's methods beside the agents.
+        references: Play solvers of libraries beside the agents, those that know the problem's structure among them.
         seed: Seed of the choice of instances.
         jobs: Processes; -1: one per core.
         backend: ``"processes"`` of this machine, or ``"ray"``, a cluster's.
@@ -183,8 +184,12 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         for some in _dealt(rosters[problem], rows_at_once(problem) // study.instances)
     ]
     shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
-    scipy = [name for name in REFERENCES if study.references or name in map(_scipy, study.agents)]
-    tasks += [(_reference_task, (problem, name, *shared)) for problem in study.problems for name in scipy]
+    tasks += [
+        (_reference_task, (problem, name, *shared))
+        for problem in study.problems
+        for name in solvers_of(problem_from(problem))
+        if study.references or name in map(_solver, study.agents)
+    ]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
     for some in _run(tasks, study, "playing"):
@@ -251,7 +256,7 @@ def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
     return said + (f" The best rate lay at an edge of the grid for {', '.join(edges)}." if edges else "")
 
 
-def _scipy(asked: Any) -> str | None:
+def _solver(asked: Any) -> str | None:
     """The name in `REFERENCES` that is meant, if one is."""
     spoken = {spelled.casefold(): name for name, title in REFERENCES.items() for spelled in (name, title)}
     return spoken.get(asked.casefold()) if isinstance(asked, str) else None
@@ -269,7 +274,7 @@ def _settled(study: Study) -> dict[str, Sequence[str]]:
 
 
 def _roster(problem: str, study: Study) -> list[Agent]:
-    asked = [one for one in study.agents if _scipy(one) is None]
+    asked = [one for one in study.agents if _solver(one) is None]
     roster = default_agents(problem)
     if study.agents:
         roster = players(problem, asked, trust=study.trust, budget=study.budget)
@@ -388,7 +393,7 @@ def _play_task(
 
 
 def _reference_task(problem: str, *arguments: Any) -> list[tuple[tuple[str, str], list[Played], list[dict[str, Any]]]]:
-    return [play_scipy(problem, *arguments)]
+    return [play_solver(problem, *arguments)]
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:
@@ -397,7 +402,7 @@ def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[
     for (problem, agent), found in sorted(played.items()):
         budget = found[0].rows[0]["budget"]
         frames.append(pandas.DataFrame({"problem": problem, "agent": agent, **curve(found, budget)}))
-        if found[0].rows[0]["kind"] != "reference":
+        if found[0].rows[0]["kind"] not in ("reference", "structure"):
             traces.append(trace(found[0], 0, problem, agent))
     columns = ["problem", "agent", "cost", "q25", "median", "q75"]
     return (pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=columns)), traces

@@ -145,7 +145,7 @@ def summary_table(results: pd.DataFrame, *, resamples: int = 2000) -> pd.DataFra
             row["verdict"] = "baseline" if agent == baseline else verdict
             rows.append(row)
     table = pandas.DataFrame(rows)
-    group = table["kind"].map({"reference": 1, "oracle": 2}).fillna(0)
+    group = table["kind"].map({kind: number for number, kind in enumerate(ASIDE, 1)}).fillna(0)
     problems = {problem: index for index, problem in enumerate(results["problem"].unique())}
     order = np.lexsort((-table["mean"], group, table["problem"].map(problems)))
     first = ["problem", "agent", "kind", "n", "seeds", "iqm", "iqm_low", "iqm_high", "mean", "baseline", "verdict"]
@@ -253,8 +253,9 @@ def oracle_rows(results: pd.DataFrame, agents: Sequence[str] | None = None) -> p
 # -- shown -------------------------------------------------------------------------------------------------------------
 
 
-_ASIDE = {
+ASIDE = {
     "reference": "References: what one would take instead. Not schedules of gradient descent; not baselines.",
+    "structure": "Knows the structure: solvers that know more than losses and gradients, such as least squares by blocks.",
     "oracle": "Hindsight: chosen after the fact, at no charge. Nobody can play it; over random agents part of it is luck.",
 }
 
@@ -276,11 +277,11 @@ def versus_best(row: Mapping[str, Any]) -> Cell:
 def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
     """The table of one problem's rows of `summary_table`: schedules, then references, then what hindsight knows."""
     rows = summary_rows.to_dict("records")
-    schedules = [row for row in rows if row["kind"] not in _ASIDE]
+    schedules = [row for row in rows if row["kind"] not in ASIDE]
     best = {name: max((row[name] for row in schedules), default=None) for name in ("mean", "iqm")}
 
     def leading(row: Mapping[str, Any], name: str) -> bool:
-        return row["kind"] not in _ASIDE and row[name] == best[name]
+        return row["kind"] not in ASIDE and row[name] == best[name]
 
     columns = (
         Column("Agent", lambda row: row["agent"], "the agent", words=True, short="agent", width=22),
@@ -326,7 +327,7 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
             "mean wall-clock of an episode, for orientation; runs that share a batch share its time",
         ),
     )
-    asides = [(label, [row for row in rows if row["kind"] == kind]) for kind, label in _ASIDE.items()]
+    asides = [(label, [row for row in rows if row["kind"] == kind]) for kind, label in ASIDE.items()]
     return Table(columns, schedules, asides, title, lambda row: leading(row, "mean"))
 
 

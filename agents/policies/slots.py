@@ -21,7 +21,7 @@ from teleport_env.reading import known
 from teleport_env.searches import search_from
 
 LARGEST_SHARE = 0.25
-"""Of the budget, that one teleport of a slot may cost."""
+"""Of the budget, that one teleport of a slot may cost, unless one is enough."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,12 @@ class Slot:
         serves: ``"networks"``: it lowers the gradient norm or balances weights, so that a larger rate holds, which is no use
             to coordinate changes, where a slower point is only slower. ``"coordinates"``: it tries points at random, which
             find little in the many dimensions of matrices. ``"all"``: both.
+        share: Of the budget, that one teleport may cost at most.
     """
 
     searches: tuple[Any, ...]
     serves: str = "all"
+    share: float = LARGEST_SHARE
 
 
 def _closed_form(objective: str) -> dict[str, Any]:
@@ -59,9 +61,11 @@ SLOTS: dict[str, Slot] = {
     "look": Slot(({"search": "virtual_step"},)),
     "sample": Slot((_sample(4),), serves="coordinates"),
     "guess": Slot((_sample(1),), serves="coordinates"),
+    # one is enough: descent from the steepest point of a quadratic form runs straight to the minimum
+    "steepest": Slot(({"search": "closed_form"},), serves="coordinates", share=0.9),
 }
 """The sides of a pair made equal; the least gradient norm; a step towards it; a step to a steeper point; of two points along
-the ascent, of four and of one at random, the best after one virtual step."""
+the ascent, of four and of one at random, the best after one virtual step; the steepest point of the level set."""
 
 
 def search_prices(problem: str, searches: Sequence[Any], /, **environment: Any) -> tuple[float, ...]:
@@ -123,7 +127,7 @@ def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]
         payable = [
             one
             for one in candidates(made, symmetry, name)
-            if search_prices(problem, [one], **environment)[0] <= LARGEST_SHARE * settings.budget
+            if search_prices(problem, [one], **environment)[0] <= SLOTS[name].share * settings.budget
         ]
         # on another problem's list two slots may come to the same search
         found.append(next((one for one in payable if one not in found), None))

@@ -24,7 +24,8 @@ from study.controls import Masked, without_teleports
 from study.pieces import Piece
 from study.shared import Gathered, Shared, digest, given_policies, slug
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.references import REFERENCES, play_scipy
+from teleport_env.agents.comparison.references import REFERENCES, play_solver
+from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.play import Played, cost_to_target, curve, draw_instances, play, play_many, trace
 from teleport_env.agents.policies.learned import LearnedSchedule
@@ -32,6 +33,7 @@ from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
 from teleport_env.agents.tuning.tuning import Family
 from teleport_env.envs.settings import Settings
+from teleport_env.problems import problem_from
 from teleport_env.reading import integer
 
 REACHED = tuple(float(orders) for orders in range(1, 14))
@@ -250,7 +252,7 @@ def _plays(
         settings = {**played, "name": name, "kind": policy.kind, "policies": [digest(text)]}
         settings["bare"] = policy.kind == "learned"
         pieces.append(Piece(f"{problem}/played/file-{slug(name)}.json", settings, _play_policies, (settings, [text])))
-    for scipy_name in REFERENCES:
+    for scipy_name in solvers_of(problem_from(problem)):
         settings = {**played, "method": scipy_name}
         pieces.append(Piece(f"{problem}/played/{slug(scipy_name)}.json", settings, _play_scipy, (settings,)))
     for name in (FIXED, RATE_SCHEDULE):
@@ -311,8 +313,8 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
 
 def _play_scipy(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = {name: settings[name] for name in ("split", "instances", "seeds", "budget", "seed")}
-    _, played, rows = play_scipy(settings["problem"], settings["method"], **shared)
-    entry = _entry(played, "SciPy's method at the same evaluations")
+    _, played, rows = play_solver(settings["problem"], settings["method"], **shared)
+    entry = _entry(played, "a library's solver at the same evaluations and flops")
     # it draws no random numbers: its one episode on an instance stands for every seed
     return [{**entry, "rows": rows, "reached": entry["reached"][: settings["instances"]] * settings["seeds"]}]
 
@@ -373,7 +375,7 @@ def _take(evidence: Evidence, problem: str, entry: Mapping[str, Any]) -> None:
     evidence.reached[key] = np.array(entry["reached"])
     evidence.curves[key] = {name: np.array(values) for name, values in entry["curve"].items()}
     evidence.about[key] = evidence.about.get(key) or entry["about"]
-    if entry["rows"][0]["kind"] != "reference":
+    if entry["rows"][0]["kind"] not in ("reference", "structure"):
         evidence.traces.append(dict(entry["trace"]))
 
 

@@ -36,6 +36,10 @@ CHEAP_SEARCHES: tuple[dict[str, Any], ...] = (
 """The menu outside the paper's split: searches that cost a few evaluations, because budgets there are short. Random elements
 are judged by the step that follows: the steepest of a few makes the next step of Rosenbrock's function diverge."""
 
+AFFINE_SEARCHES: tuple[dict[str, Any], ...] = ({"search": "closed_form"}, *CHEAP_SEARCHES)
+"""The same where the coordinates are affine: the steepest point of the level set is known in closed form (Zhao et al.,
+NeurIPS 2022, Proposition 5.5), and from there descent runs straight to the minimum."""
+
 
 def positive_range(name: str, value: Sequence[float], least: float = 0.0) -> Range:
     """``value`` as a pair of floats, checked: finite, ``low <= high``, both above 0 and not below ``least``.
@@ -115,6 +119,14 @@ class AnalyticProblem(Problem):
     @property
     def symmetries(self) -> Mapping[str, Symmetry]:
         return self._symmetries
+
+    def residuals(self, params: Tensor, instance: Instance) -> Tensor:
+        """The coordinates."""
+        return self.forward(params, instance)
+
+    def jacobian_price(self, instance: Instance) -> float:
+        """The derivative of the coordinates is what a gradient is made with."""
+        return 1.0
 
     def num_instances(self, split: str) -> int | None:
         return 1 if split == "paper" else None

@@ -146,6 +146,24 @@ class Problem(ABC):
         """The minimiser ``(B, P)``, where it is known."""
         return None
 
+    def minimum_flops(self, instance: Instance) -> float:
+        """Floating-point operations of one `minimum` of one run."""
+        return 2.0 / 3.0 * instance.start.shape[1] ** 3
+
+    def residuals(self, params: Tensor, instance: Instance) -> Tensor:
+        """What the loss is the sum of squares of, ``(B, m)``, up to a factor and a constant; differentiable.
+
+        Solvers for nonlinear least squares ask for it.
+
+        Raises:
+            NotImplementedError: The loss is no such sum.
+        """
+        raise NotImplementedError(f"the loss of {type(self).__name__} is not known to be a sum of squares")
+
+    def jacobian_price(self, instance: Instance) -> float:
+        """Price of the derivative of `residuals` in all parameters, in gradient evaluations."""
+        return float(min(self.residuals(instance.start, instance).shape[1], instance.start.shape[1]))
+
     def num_instances(self, split: str) -> int | None:
         """How many instances a split has; None: as many as there are 53-bit integers."""
         return None

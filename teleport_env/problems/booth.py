@@ -11,7 +11,7 @@ from torch import Tensor
 from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import (
-    CHEAP_SEARCHES,
+    AFFINE_SEARCHES,
     AnalyticProblem,
     Seen,
     log_uniform,
@@ -137,7 +137,7 @@ class Booth(AnalyticProblem):
             return Defaults(
                 learning_rate=0.08, searches=(ascent,), budget=10 + 10 * 3 + 2, tolerance=1e-10, group_scale=torch.pi
             )
-        return Defaults(learning_rate=0.105, searches=CHEAP_SEARCHES, budget=24, tolerance=1e-10, group_scale=torch.pi)
+        return Defaults(learning_rate=0.105, searches=AFFINE_SEARCHES, budget=24, tolerance=1e-10, group_scale=torch.pi)
 
     def minimum(self, instance: Instance) -> Tensor:
         return self.backward(torch.zeros_like(instance.start), instance)

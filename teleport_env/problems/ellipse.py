@@ -10,7 +10,7 @@ from torch import Tensor
 from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.analytic import (
-    CHEAP_SEARCHES,
+    AFFINE_SEARCHES,
     AnalyticProblem,
     Seen,
     log_uniform,
@@ -113,7 +113,7 @@ class Ellipse(AnalyticProblem):
         if split == "paper":
             ascent = {"search": "gradient_ascent", "steps": 10, "rate": 1e-3, "start": "random"}
             return Defaults(learning_rate=0.05, searches=(ascent,), budget=40, tolerance=1e-11, group_scale=torch.pi)
-        return Defaults(learning_rate=0.105, searches=CHEAP_SEARCHES, budget=24, tolerance=3e-12, group_scale=torch.pi)
+        return Defaults(learning_rate=0.105, searches=AFFINE_SEARCHES, budget=24, tolerance=3e-12, group_scale=torch.pi)
 
     def minimum(self, instance: Instance) -> Tensor:
         return torch.zeros_like(instance.start)

@@ -114,6 +114,21 @@ class MatrixFactorization(Problem):
         """The identity goes into ``V'``, and ``V'`` into ``U``."""
         return [None, self.layers.weights(params)[0]]
 
+    def minimum(self, instance: Instance) -> Tensor:
+        """The truncated singular value decomposition (Eckart and Young, "The approximation of one matrix by another of lower
+        rank", Psychometrika 1, 1936), shared evenly between the factors."""
+        target = instance["target"]
+        broken = ~torch.isfinite(target).all(2).all(1)[:, None, None]  # one such row would raise for all
+        u, s, vh = torch.linalg.svd(torch.where(broken, torch.zeros_like(target), target), full_matrices=False)
+        rank = self.layers.widths[1]
+        root = s[:, :rank].sqrt()
+        return self.layers.flatten([root[:, :, None] * vh[:, :rank], u[:, :, :rank] * root[:, None, :]])
+
+    def minimum_flops(self, instance: Instance) -> float:
+        """Of a singular value decomposition (Golub and Van Loan, *Matrix Computations*, 4th edition, figure 8.6.1)."""
+        few, many = sorted((self.layers.widths[0], self.layers.widths[2]))
+        return 6.0 * many * few**2 + 20.0 * few**3
+
     @property
     def blocks(self) -> int:
         """``V'``, then ``U``."""

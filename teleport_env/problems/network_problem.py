@@ -222,6 +222,15 @@ class SquaredErrorProblem(NetworkProblem):
     def num_examples(self, instance: Instance) -> int:
         return instance["inputs"].shape[2]
 
+    def residuals(self, params: Tensor, instance: Instance) -> Tensor:
+        """The errors of all outputs on all examples."""
+        outputs = self.network.forward(params, self.network.inputs(instance, None))
+        return (outputs - instance["targets"]).flatten(1)
+
+    def jacobian_price(self, instance: Instance) -> float:
+        """One pass back for each output, as an example's error is no other example's."""
+        return float(self.layers.widths[-1])
+
     @property
     def blocks(self) -> int:
         """The top layer, in which the outputs are linear."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
-from teleport_env.problems.analytic import CHEAP_SEARCHES, AnalyticProblem, Seen, log_uniform, positive_range
+from teleport_env.problems.analytic import AFFINE_SEARCHES, AnalyticProblem, Seen, log_uniform, positive_range
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams
@@ -131,7 +131,7 @@ class Quadratic(AnalyticProblem):
         return torch.sqrt(instance["eigenvalues"])[:, :, None] * instance["basis"].transpose(1, 2)
 
     def defaults(self, split: str = "train") -> Defaults:
-        searches = PAPER_SEARCHES if split == "paper" else CHEAP_SEARCHES
+        searches = PAPER_SEARCHES if split == "paper" else AFFINE_SEARCHES
         return Defaults(learning_rate=0.95, searches=searches, budget=80, tolerance=1e-13, group_scale=torch.pi)
 
     def minimum(self, instance: Instance) -> Tensor:

@@ -46,8 +46,8 @@ def test_the_mask_says_what_the_rest_of_the_budget_pays() -> None:
 def test_masks_are_found_through_wrappers() -> None:
     env = gym.wrappers.RecordEpisodeStatistics(gym.make("Teleport/Booth-v0", max_episode_steps=5))
     env.reset(seed=0)
-    assert env.get_wrapper_attr("action_masks")().tolist() == [1, 1, 1, 1]
-    assert MaskedObservation(env).action_masks().tolist() == [1, 1, 1, 1]
+    assert env.get_wrapper_attr("action_masks")().tolist() == [1, 1, 1, 1, 1]
+    assert MaskedObservation(env).action_masks().tolist() == [1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("output", ["numpy", "torch"])

@@ -283,7 +283,7 @@ def test_a_teacher_of_another_menu_is_told(tmp_path: Path) -> None:
 def test_slots_are_filled_with_what_serves_the_symmetry_and_can_be_paid() -> None:
     names = list(SLOTS)
     quadratic = dict(zip(names, fill("Quadratic", names), strict=True))
-    assert [name for name, search in quadratic.items() if search] == ["ascend", "look", "sample", "guess"]
+    assert [name for name, search in quadratic.items() if search] == ["ascend", "look", "sample", "guess", "steepest"]
     network = dict(zip(names, fill("MLPRegression", names), strict=True))
     assert network["balance_gradient"]["search"] == "closed_form"
     assert network["sample"] is None
