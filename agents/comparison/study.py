@@ -275,6 +275,10 @@ def _settled(study: Study) -> dict[str, Sequence[str]]:
 
 def _roster(problem: str, study: Study) -> list[Agent]:
     asked = [one for one in study.agents if _solver(one) is None]
+    serving = solvers_of(problem_from(problem))
+    for one in study.agents:
+        if (solver := _solver(one)) is not None and solver not in serving:
+            refuse(f"a solver that serves {problem}", " or ".join(map(repr, serving)), one)
     roster = default_agents(problem)
     if study.agents:
         roster = players(problem, asked, trust=study.trust, budget=study.budget)

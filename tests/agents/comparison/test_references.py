@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from teleport_env.agents.comparison.references import play_reference
 from teleport_env.agents.comparison.solvers import SOLVERS, solvers_of
+from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.problems.base import Problem
@@ -266,6 +268,12 @@ def test_solvers_serve_the_problems_whose_structure_they_know() -> None:
     assert solvers_of(Bowl()) == GENERIC
     with pytest.raises(ValueError, match=r"a reference for Bowl .*'l_bfgs'.*got 'closed_form'"):
         play_reference("closed_form", Bowl(), draw(Bowl()), 10.0, 1e-12)
+
+
+def test_a_comparison_refuses_a_solver_that_does_not_serve(tmp_path: Path) -> None:
+    study = Study(problems=("Rosenbrock",), agents=("never", "conjugate gradients"), instances=2, out=tmp_path)
+    with pytest.raises(ValueError, match="a solver that serves Rosenbrock must be 'l_bfgs' or .*'conjugate gradients'"):
+        run_study(study, report=lambda line: None)
 
 
 @pytest.mark.parametrize(
