@@ -16,10 +16,10 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv compare results results-short transfer benchmark reproduce docs pictures test test-oldest clients lint clean
+.PHONY: help venv explore explore-test explore-picture compare results results-short transfer benchmark reproduce docs pictures test test-oldest clients lint clean
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-17s %s\n", $$1, $$2}'
 
 venv: $(STAMP) ## make .venv with everything in it; does nothing when it is up to date
 
@@ -37,6 +37,21 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard teleport_env/native/*.c tele
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[compare,dev]'
 	@touch $@
 	@echo "$(VENV) is ready: $$($(BIN)/python -c 'import sys, torch; print(f"Python {sys.version.split()[0]}, torch {torch.__version__}")')"
+
+explore: venv ## open a page on which you play an episode yourself
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/explore.py $(ARGS)
+
+# Playwright brings a driver of 140 MB, and only these two want it: it stays out of .venv. CHROMIUM names the browser.
+BROWSER := PYTHONPATH=$(CURDIR)/scripts:$(CURDIR)/.venv-browser OMP_NUM_THREADS=1 $(BIN)/python
+
+explore-test: .venv-browser ## try that page in a browser; needs chromium
+	$(BROWSER) -m pytest tests/scripts/explorer $(ARGS)
+
+explore-picture: .venv-browser ## take the picture of docs/explorer.md
+	$(BROWSER) -m explorer.picture
+
+.venv-browser: venv
+	@test -d $@ || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $@ playwright
 
 compare: venv ## tune and play teleport schedules, and write results/compare/report.html
 	$(BIN)/python scripts/compare.py --out results/compare $(ARGS)

@@ -1,8 +1,9 @@
-"""Play one episode and save its picture (.png) or the whole course as an animation (.gif).
+"""Play one episode and save its picture (.png), the whole course as an animation (.gif), or a page that plays it (.html).
 
 python scripts/rollout.py --problem Rosenbrock --agent relative_decrease --out rosenbrock.gif
 python scripts/rollout.py --problem my_module:Mine --agent every:k=3 --out mine.png
 python scripts/rollout.py --paper Booth --out booth.png
+python scripts/rollout.py --problem Booth --html booth.html
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from pathlib import Path
 import gymnasium as gym
 
 import command_line
+from explorer.course import Recorder
+from explorer.page import export
 from teleport_env.agents import PAPER, Agent, paper
 from teleport_env.agents.comparison.rollout import check_ending, roll_out
 from teleport_env.agents.naming import agent_for, described_agents
-from teleport_env.files import check_file
+from teleport_env.files import check_file, write
 from teleport_env.problems.base import SPLITS
 from teleport_env.reading import choose, integer
 from teleport_env.registration import id_of, problem_named
@@ -36,6 +39,7 @@ class Episode:
         seed: Seed of the environment.
         frames: Most frames of an animation.
         out: File of the picture (.png) or of the animation (.gif).
+        html: File of a page on which the episode can be played again, without a server (.html); None: none.
     """
 
     problem: str = "Rosenbrock"
@@ -47,6 +51,7 @@ class Episode:
     seed: int = 0
     frames: int = 60
     out: Path = Path("rollout.png")
+    html: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "problem", problem_named(self.problem))
@@ -57,6 +62,8 @@ class Episode:
         integer("seed", self.seed, 0, (1 << 63) - 1)
         integer("frames", self.frames, 1, 10_000)
         check_ending(self.out)
+        if self.html is not None and self.html.suffix != ".html":
+            raise ValueError(f"html must be a file that ends in .html, got {str(self.html)!r}")
 
 
 def main() -> None:
@@ -65,7 +72,9 @@ def main() -> None:
         print(described_agents())
         return
     try:
-        check_file(given.out)
+        for path in (given.out, given.html):
+            if path is not None:
+                check_file(path)
         if given.paper:
             preset = paper(given.paper)
             agent: Agent = preset.agent
@@ -76,11 +85,14 @@ def main() -> None:
             env = gym.make(id_of(given.problem), render_mode="rgb_array", split=given.split, **agent.environment)
         options = None if given.instance is None else {"instance_id": given.instance}
         animate = given.out.suffix == ".gif"
-        seen = roll_out(env, agent, seed=given.seed, options=options, steps=steps, animate=animate)
+        recorder = Recorder(env, {"agent": agent.name, "seed": given.seed})
+        seen = roll_out(env, agent, seed=given.seed, options=options, steps=steps, animate=animate, watch=recorder)
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"rollout: {error}") from error
     seen.save(given.out, given.frames)
     print(f"{seen}.\nSaved {given.out}")
+    if given.html is not None:
+        print(f"Saved {write(given.html, export(recorder.document()))}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.tables import setting
-from teleport_env.agents.play import episodes
+from teleport_env.agents.play import Moment, episodes
 from teleport_env.envs import describe_status
 from teleport_env.files import draft
 
@@ -73,6 +74,7 @@ def roll_out(
     options: dict[str, Any] | None = None,
     steps: int | None = None,
     animate: bool = False,
+    watch: Callable[[Moment], None] | None = None,
 ) -> Rollout:
     """Play one episode.
 
@@ -83,10 +85,13 @@ def roll_out(
         options: For its reset.
         steps: Stop after so many gradient steps; None: at the episode's end.
         animate: Keep a frame of every action.
+        watch: Called with the start and with what came of every action.
     """
     frames: list[Any] = []
     gained = 0.0
     for moment in episodes(env, agent, seed=seed, options=options):
+        if watch:
+            watch(moment)
         if moment.reward is not None:
             gained += float(moment.reward)
         if animate or moment.reward is None:

@@ -67,12 +67,14 @@ LAZY = (
     "stable_baselines3",
     "tensorboard",
     "ray",
+    "starlette",
     "tyro",
+    "uvicorn",
 )
 
 
 # What `scripts/` holds: its command lines, and the packages beside them.
-EXPERIMENTS = ("scripts", "benchmarks", "reproduction", "study")
+EXPERIMENTS = ("scripts", "benchmarks", "explorer", "reproduction", "study")
 
 
 @dataclass(frozen=True)

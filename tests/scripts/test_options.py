@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark
+import explore
 import pytest
 import reproduce
 import rollout
@@ -19,7 +20,7 @@ from study.protocol import Protocol
 from study.transfer import Transfer
 from teleport_env.agents.comparison.study import Study
 
-ALLOWED_ZERO = {"seed", "teacher_seed", "tuning_instances of study", "tuning_rules of study", "instance"}
+ALLOWED_ZERO = {"seed", "teacher_seed", "tuning_instances of study", "tuning_rules of study", "instance", "port"}
 
 
 def comparison(name: str) -> Callable[[Sequence[str]], Any]:
@@ -29,6 +30,7 @@ def comparison(name: str) -> Callable[[Sequence[str]], Any]:
 COMMANDS: dict[str, tuple[type, Callable[[Sequence[str]], Any]]] = {
     **{name: (kind, comparison(name)) for name, kind in PROTOCOLS.items()},
     "rollout": (rollout.Episode, lambda words: command_line.read(rollout.Episode, words)),
+    "explore": (explore.Explorer, lambda words: command_line.read(explore.Explorer, words)),
     "reproduce": (reproduce.Reproduction, lambda words: command_line.read(reproduce.Reproduction, [*words, "all"])),
     "benchmark": (benchmark.Benchmark, lambda words: command_line.read(benchmark.Benchmark, words)),
 }
