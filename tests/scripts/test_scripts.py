@@ -96,9 +96,13 @@ def test_rollout_saves_a_picture(tmp_path: Path, arguments: list[str]) -> None:
         assert image.size == (720, 480)
 
 
-def test_rollout_saves_an_animation(tmp_path: Path) -> None:
-    done = call("rollout.py", "--problem", "Booth", "--frames", "5", "--out", "b.gif", cwd=tmp_path)
+def test_rollout_saves_an_animation_and_a_page(tmp_path: Path) -> None:
+    files = ("--out", "b.gif", "--html", "b.html")
+    done = call("rollout.py", "--problem", "Booth", "--frames", "5", *files, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    page = (tmp_path / "b.html").read_text()
+    assert '"problem":"Booth"' in page
+    assert f'"step":{done.stdout.partition(" gradient steps")[0].split()[-1]},' in page
     with Image.open(tmp_path / "b.gif") as image:
         assert image.n_frames == 5
 
