@@ -6,6 +6,9 @@ python scripts/train.py --problem Booth --action-mode group --out results/train/
 
 Several problems make one policy for all of them; then --searches names slots (teleport_env.agents.policies.slots).
 The defaults below are the recipe of the problem that is named.
+
+Exit status: 0; 1 for what cannot be done; 2 for a command line that is not allowed; 3 for a policy that was written, but is
+below the best plan of its own menu or below plain descent, which the file then keeps as its fallback.
 """
 
 from __future__ import annotations
@@ -90,6 +93,10 @@ def settings(words: Sequence[str] | None = None) -> Training:
     return asked
 
 
+BELOW = 3
+"""Exit status of a training whose policy was written, but is below the best plan of its menu or plain descent."""
+
+
 def main() -> None:
     console = Console()
     try:
@@ -102,6 +109,12 @@ def main() -> None:
     console.print(
         f"{found.gained:.2f} orders of magnitude on validation instances. Policy: {training.out / 'policy.json'}"
     )
+    if found.below:
+        console.print(
+            f"Warning: {'; '.join(found.below.values())}. compare.py plays that in the policy's place. More --decisions or "
+            "--warm-start may help, and --policies pretrained needs no training"
+        )
+        raise SystemExit(BELOW)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
-from teleport_env.agents.tuning.own_menu import plan_of, rule_of
+from teleport_env.agents.tuning.own_menu import fallback_of, plan_of, rule_of
 from teleport_env.agents.tuning.roster import EVERYTHING, NARROW, WIDE, Tuned, tune_roster
 from teleport_env.agents.versions import versions
 from teleport_env.envs.settings import Settings
@@ -112,7 +112,8 @@ class Study:
         agents: Names of agents with settings, such as ``every:k=3`` (``--agents help`` lists them); in Python also `Agent`
             objects and whatever `teleport_env.agents.as_agent` takes; empty: the roster of each problem.
         policies: Files of trained policies, played beside the agents on the problems they were trained on, each with the
-            best fixed schedule and the best rule that its training found. ``pretrained``: the package's own policy, on any
+            best fixed schedule and the best rule that its training found. Of a policy with a fallback that is played
+            instead. ``pretrained``: the package's own policy, on any
             problem.
         trust: Read models of stable-baselines3 named among the agents, such as ``model.zip``: their files can run any code.
         pretrained: Play the package's own policy too, where whole rosters are played, on the problems it was trained on.
@@ -171,7 +172,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
     began = time.perf_counter()
-    rosters = {problem: _roster(problem, study) for problem in study.problems}
+    rosters = {problem: _roster(problem, study, report) for problem in study.problems}
     check_work(study.problems, ("train", study.split), study.out)
     report(f"Tuning agents on the train split ({study.tuning_instances} instances a problem)")
     settled, lean = _settled(study), dataclasses.replace(study, agents=())  # agents travel to the tasks by themselves
@@ -273,7 +274,7 @@ def _settled(study: Study) -> dict[str, Sequence[str]]:
     return {**objects, **{parse(one)[1].get("name", one): tuple(parse(one)[1]) for one in named}}
 
 
-def _roster(problem: str, study: Study) -> list[Agent]:
+def _roster(problem: str, study: Study, report: Callable[[str], None]) -> list[Agent]:
     asked = [one for one in study.agents if _solver(one) is None]
     serving = solvers_of(problem_from(problem))
     for one in study.agents:
@@ -291,7 +292,12 @@ def _roster(problem: str, study: Study) -> list[Agent]:
         if policy.problems and problem not in policy.problems and not anywhere:
             continue
         own = policy.for_problem(problem)
-        roster += [agent for agent in (own, plan_of(own), rule_of(own)) if agent is not None]
+        fallback = fallback_of(own)
+        if fallback is not None:
+            report(
+                f"{own.name} is below its rivals on {problem}, by its training: {fallback.name!r} plays in its place"
+            )
+        roster += [agent for agent in (fallback or own, plan_of(own), rule_of(own)) if agent is not None]
     names = [agent.name for agent in roster]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

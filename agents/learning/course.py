@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.algorithm import MaskedPolicy, build, generators, writer
+from teleport_env.agents.learning.fallback import judged
 from teleport_env.agents.learning.recipes import command, recipe
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
@@ -56,12 +57,15 @@ class Trained:
         plans: What `search_plans` found, by problem, where it searched.
         history: A dict a segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
             several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended, in orders of magnitude).
+        below: A sentence for each problem on which the policy gains less than the best plan of its menu or plain descent
+            (`teleport_env.agents.learning.fallback`); the policy's file holds that as its fallback.
     """
 
     policy: Policy
     gained: float
     plans: dict[str, dict[str, Any]]
     history: list[dict[str, float]]
+    below: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -263,6 +267,8 @@ class Course:
         if policy is None:
             policy, _, worth = self._best_play()
             gained = float(np.mean([*worth.values()]))
+        trainings = {problem: (game.training, game.learning_rate) for problem, game in self.games.items()}
+        policy, below = judged(policy, trainings, self.plans)
         policy.save(self.training.out / "policy.json")
         if self.writer is not None:
             self.writer.close()
@@ -273,9 +279,10 @@ class Course:
             "plans": self.plans,
             "rules": self.rules,
             "history": self.history,
+            "below": below,
         }
         write(self.training.out / "training.json", json.dumps(content, indent=1) + "\n")
-        return Trained(policy, gained, self.plans, self.history)
+        return Trained(policy, gained, self.plans, self.history, below)
 
     def _best_play(self) -> tuple[Policy, float, dict[str, float]]:
         """The network as it is, played at the temperature that gains most, which, and what it gains on each problem."""

@@ -100,7 +100,7 @@ class LearnedSchedule(NetworkAgent):
         weight, bias = layers[-1]
         layers[-1] = weight[outputs], bias[outputs]
         provenance = dict(self.provenance)
-        for kind in ("plan", "rule"):
+        for kind in ("plan", "rule", "fallback"):
             found = provenance.pop(f"{kind}s", {}).get(problem)
             if found is not None:
                 provenance[kind] = found

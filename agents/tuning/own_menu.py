@@ -197,6 +197,18 @@ def rule_of(policy: Policy) -> Agent | None:
     return _best(policy, "rule", _known_rule)
 
 
+def fallback_of(policy: Policy) -> Agent | None:
+    """What to play in place of a policy that its training found to be worth less: a plan of its menu, or plain descent.
+
+    Raises:
+        ValueError: The policy's file says something else than a plan.
+    """
+    found = _best(
+        policy, "fallback", lambda found: plan_from(found["plan"], policy.environment).agent(policy.environment)
+    )
+    return found and replace(found, name=f"{policy.name}, fallback")
+
+
 def _known_rule(found: Mapping[str, Any]) -> Agent:
     check_environment(found["environment"])
     if found["rule"] not in RULES:

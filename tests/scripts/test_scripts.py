@@ -80,7 +80,8 @@ def test_train(tmp_path: Path) -> None:
         "2",
     ]
     done = call("train.py", *tiny, "--validation-instances", "2", "--rate-only", "--out", "t", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr  # so little training makes no policy as good as the best plan
+    assert "Warning: on Booth the policy gains" in done.stdout
     assert {path.name for path in (tmp_path / "t").iterdir()} == {"policy.json", "checkpoint.json", "training.json"}
     again = call("train.py", *tiny, "--out", "t", cwd=tmp_path)
     assert "other settings" in again.stderr

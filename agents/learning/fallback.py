@@ -1,0 +1,68 @@
+"""What a trained policy is worth beside the best plan of its own menu and plain descent, and what to play instead.
+
+A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split.
+Where it gains less than the best of its rivals, its file keeps that rival as the fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.play import draw_instances, play_many
+from teleport_env.agents.policies.learned_moves import MovePlan, Policy
+from teleport_env.agents.tuning.own_menu import plan_from
+from teleport_env.agents.tuning.plans import Plan
+
+JUDGE_SEED = 20223
+"""Seed of the choice of the validation instances that a policy is judged on; they chose nothing before."""
+
+PLAN, PLAIN = "the best plan of its own menu", "plain descent"
+
+
+def judged(
+    policy: Policy, trainings: Mapping[str, tuple[Training, float]], plans: Mapping[str, Mapping[str, Any]]
+) -> tuple[Policy, dict[str, str]]:
+    """The policy with a fallback for each problem on which it is below a rival, and a sentence for each of these.
+
+    Args:
+        policy: The best of the training.
+        trainings: The training on each problem alone, and its base learning rate.
+        plans: What the search for plans found, by problem, where it searched.
+    """
+    fallbacks: dict[str, dict[str, Any]] = {}
+    said = {}
+    for problem, (training, rate) in trainings.items():
+        environment = training.policy_environment(rate)
+        rivals = _rivals(training, rate, environment, plans.get(problem))
+        agents = [policy.for_problem(problem), *(plan.agent(environment) for _, plan in rivals)]
+        count = training.schedule.validation_instances
+        ids = draw_instances(problem, "validation", count, JUDGE_SEED)
+        shared: dict[str, Any] = {"split": "validation", "budget": training.task.budget, "seed": JUDGE_SEED}
+        own, *others = play_many(problem, agents, ids, **shared).mean(axis=1).tolist()
+        best = max(range(len(others)), key=others.__getitem__)
+        if own >= others[best]:
+            continue
+        what, plan = rivals[best]
+        content = {**asdict(plan), **({"xi": list(plan.xi)} if isinstance(plan, MovePlan) else {})}
+        fallbacks[problem] = {"plan": content, "what": what, "gained": others[best], "policy_gained": own}
+        said[problem] = f"on {problem} the policy gains {own:.2f} orders of magnitude, and {what} {others[best]:.2f}"
+    if not fallbacks:
+        return policy, {}
+    entry = {"fallbacks": fallbacks} if len(trainings) > 1 else {"fallback": fallbacks[problem]}
+    return replace(policy, provenance={**policy.provenance, **entry}), said
+
+
+def _rivals(
+    training: Training, rate: float, environment: Mapping[str, Any], found: Mapping[str, Any] | None
+) -> list[tuple[str, Plan | MovePlan]]:
+    """The best plan, if one was searched for, and plain descent at the policy's base rate and at the problem's."""
+    rivals = [(PLAN, plan_from(found["plan"], environment))] if found else []
+    settings = training.settings()
+    usual = settings.problem.defaults("validation").learning_rate
+    for one in dict.fromkeys((rate, usual)):
+        plain = Plan(one) if settings.action_mode == "schedule" else MovePlan(one, (0.0,) * settings.group_dim)
+        rivals.append((PLAIN, plain))
+    return rivals

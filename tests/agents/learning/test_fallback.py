@@ -1,0 +1,130 @@
+"""A policy below the best plan of its menu or plain descent says so, keeps that as its fallback, and the script warns."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import train as script
+
+from teleport_env.agents import Never
+from teleport_env.agents.comparison import report
+from teleport_env.agents.comparison.study import Study, run_study
+from teleport_env.agents.learning.fallback import JUDGE_SEED, PLAIN, PLAN, judged
+from teleport_env.agents.learning.recipes import recipe
+from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.training import train
+from teleport_env.agents.play import draw_instances, play_many
+from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned_moves import load_policy
+from teleport_env.agents.tuning.own_menu import fallback_of
+from teleport_env.agents.tuning.plans import Plan
+from teleport_env.envs.features import NAMES
+
+TINY: dict[str, Any] = {"runs": 4, "rollout": 4, "segment": 1, "minibatches": 1, "decisions": 16}
+TINY |= {"validation_instances": 6, "rules": 0, "plans": 0}
+IDS = draw_instances("Booth", "validation", 6, JUDGE_SEED)
+
+
+def gained(agent: Any) -> float:
+    return float(play_many("Booth", [agent], IDS, split="validation", seed=JUDGE_SEED).mean())
+
+
+def always(action: int, training: Training, rate: float) -> LearnedSchedule:
+    environment = training.policy_environment(rate)
+    outputs = len(environment["rate_factors"]) + len(environment["searches"])
+    bias = np.where(np.arange(outputs) == action, 1.0, 0.0).astype(np.float32)
+    layer = (np.zeros((outputs, len(NAMES)), dtype=np.float32), bias)
+    return LearnedSchedule(problems=("Booth",), features=NAMES, layers=(layer,), environment=environment)
+
+
+def test_only_a_policy_below_its_rivals_has_a_fallback() -> None:
+    training = Training.of(**{**recipe("Booth"), **TINY})
+    usual = training.settings().learning_rate
+    plain = always(0, training, usual)  # plain descent itself: it is not below
+    assert judged(plain, {"Booth": (training, usual)}, {}) == (plain, {})
+    lower = always(1, training, usual)  # it halves its rate before every step
+    policy, said = judged(lower, {"Booth": (training, usual)}, {})
+    own, other = gained(lower), gained(Never(environment={"learning_rate": usual}))
+    assert own < other
+    assert said == {"Booth": f"on Booth the policy gains {own:.2f} orders of magnitude, and {PLAIN} {other:.2f}"}
+    fallback = fallback_of(policy)
+    assert fallback is not None
+    assert (fallback.name, fallback.kind) == ("learned, fallback", "fixed")
+    assert gained(fallback) == other
+    assert fallback_of(plain) is None
+    # a plan that is better than both is the fallback
+    content = {"learning_rate": 1.5 * usual}
+    planned = gained(Plan(**content).agent(lower.environment))
+    assert planned != other
+    better, _ = judged(lower, {"Booth": (training, usual)}, {"Booth": {"plan": content}})
+    assert better.provenance["fallback"]["what"] == (PLAN if planned > other else PLAIN)
+    assert better.provenance["fallback"]["gained"] == max(planned, other)
+
+
+def test_a_base_rate_that_is_off_does_not_hide_what_plain_descent_gains() -> None:
+    training = Training.of(**{**recipe("Booth"), **TINY})
+    policy, said = judged(always(0, training, 1e-5), {"Booth": (training, 1e-5)}, {})
+    assert "Booth" in said
+    assert policy.provenance["fallback"]["plan"]["learning_rate"] == training.settings().learning_rate
+
+
+@pytest.mark.parametrize("mode", ["schedule", "group"])
+def test_a_file_keeps_the_fallback_and_a_comparison_plays_it(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_drawings", lambda *_: [])
+    tiny = {**recipe("Booth", action_mode=mode), **TINY, "out": tmp_path, "learning_rate": 1e-5, "directions": ()}
+    found = train(Training.of(**tiny), lambda line: None)
+    assert set(found.below) == {"Booth"}
+    policy = load_policy(tmp_path / "policy.json")
+    fallback = fallback_of(policy)
+    assert fallback is not None
+    assert gained(fallback) == policy.provenance["fallback"]["gained"] > gained(policy)
+    lines: list[str] = []
+    study = Study(
+        problems=("Booth",),
+        agents=("never",),
+        policies=(tmp_path / "policy.json",),
+        instances=2,
+        tuning_instances=0,
+        references=False,
+        jobs=1,
+        out=tmp_path / "c",
+    )
+    results = run_study(study, lines.append)["results"]
+    assert set(results["agent"]) == {"never", "learned, fallback", "oracle"}
+    assert any("'learned, fallback' plays in its place" in line for line in lines)
+    # what a file says is still read and not trusted
+    wrong = dataclasses.replace(policy, provenance={"fallback": {"plan": {"colour": 3}}})
+    with pytest.raises(ValueError, match="the fallback in the file of the policy 'learned' is none"):
+        fallback_of(wrong)
+
+
+def test_one_of_several_problems_has_a_fallback_of_its_own(tmp_path: Path) -> None:
+    tiny = {**recipe(("Booth", "Quadratic")), **TINY, "out": tmp_path, "warm_start": False, "critic_segments": 0}
+    families = {"Booth": {"learning_rate": 1e-5}}
+    found = train(Training.of(**{**tiny, "families": families}), lambda line: None)
+    policy = LearnedSchedule.load(tmp_path / "policy.json")
+    assert "Booth" in found.below
+    for problem in ("Booth", "Quadratic"):
+        assert (fallback_of(policy.for_problem(problem)) is not None) == (problem in found.below)
+
+
+def test_the_script_ends_with_a_warning_and_a_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = {**TINY, "learning_rate": 1e-5, "out": tmp_path}
+    words = [word for name, value in tiny.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["train.py", "--problem", "Booth", *words])
+    with pytest.raises(SystemExit) as stopped:
+        script.main()
+    assert stopped.value.code == script.BELOW == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Warning: on Booth the policy gains" in said
+    assert "and plain descent" in said
+    assert said.endswith("--policies pretrained needs no training")
