@@ -18,6 +18,7 @@ from teleport_env.envs import TeleportEnv, TeleportVectorEnv
 from teleport_env.envs.settings import Settings
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import SPLITS, Defaults, Problem
+from teleport_env.searches import describe
 from teleport_env.symmetries.base import Symmetry
 
 LARGEST_DATA_SET = 5000
@@ -260,3 +261,25 @@ def _check_play(checks: Checks, problem: Problem, count: int) -> None:
             f"{diverged} of {count} runs diverged within 10 steps of {settings.optimizer.name} at the default learning rate "
             f"{settings.learning_rate:g}: give a smaller one in `defaults`"
         )
+    elif settings.searches:
+        _check_menu(checks, problem, settings, count)
+
+
+def _check_menu(checks: Checks, problem: Problem, settings: Settings, count: int) -> None:
+    """Whether some rule gets along with some search of the default menu, at the default rate."""
+    from teleport_env.agents.play import episodes
+    from teleport_env.agents.rules import AcceptIfBetter, Alignment, MomentumTrigger, RelativeDecrease, Stall
+
+    rules = (RelativeDecrease, Stall, Alignment, AcceptIfBetter, MomentumTrigger)
+    for search in settings.searches:
+        for rule in rules:
+            env = TeleportVectorEnv(problem.name, count, problem=problem, searches=[search], autoreset_mode="Disabled")
+            *_, last = episodes(env, rule(), seed=0)
+            if int(last.info["diverged"].sum()) <= count // 2:
+                return
+    names = ", ".join(describe(search) for search in settings.searches)
+    checks.note(
+        f"with each search of the default menu ({names}) most runs of every rule diverge at the default learning rate "
+        f"{settings.learning_rate:g}, and those of plain descent do not: teleports lead to steeper places. Give a smaller "
+        "learning rate or other searches, such as balance_weights or virtual_step, in `defaults`"
+    )

@@ -12,7 +12,7 @@ import pytest
 
 from teleport_env import registration
 from teleport_env.agents import AGENTS, AtSteps, Every, Stall, agent_for, agent_from, default_agents
-from teleport_env.agents.comparison import report
+from teleport_env.agents.comparison import decisions, report
 from teleport_env.agents.comparison import study as study_module
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.known import KNOWN, known_of
@@ -33,6 +33,7 @@ def silent(line: str) -> None:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longer than all else."""
     monkeypatch.setattr(report, "_drawings", lambda *_: [])
+    monkeypatch.setattr(decisions, "decision_drawings", lambda *_: [])
 
 
 @pytest.mark.parametrize("problem", ["Booth", "MLPRegression", "MatrixFactorization"])
@@ -192,9 +193,11 @@ register_agent("my_rule", lambda **settings: Stall(**{"name": "my rule", "patien
 def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "some_module.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registration, "IMPORTED", [])
+    imported = [*registration.IMPORTED]
+    registration.IMPORTED.clear()
     before, paths = {id(table): dict(table) for table in (PROBLEMS, AGENTS, KNOWN)}, list(sys.path)
     yield "some_module"
+    registration.IMPORTED[:] = imported
     for table in (PROBLEMS, AGENTS, KNOWN):
         table.clear()
         table.update(before[id(table)])

@@ -15,6 +15,7 @@ from teleport_env.checks import CheckFailed, check_problem
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Defaults, Problem
 from teleport_env.random import Streams
+from teleport_env.symmetries import Layers, LinearPairs, product
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -402,3 +403,42 @@ def test_a_rate_that_diverges_is_noted() -> None:
     (note,) = check_problem(TooFast()).notes
     assert "runs diverged" in note
     assert "learning rate 50" in note
+
+
+class Steep(Problem):
+    """Plain descent gets along with the rate; what every rule teleports to does not."""
+
+    name = "Steep"
+    layers = Layers((3, 2, 3))
+
+    def sample(self, generator: Streams, count: int, split: str) -> Instance:
+        start = 0.5 * generator.normal((self.layers.num_params,))
+        return Instance(start, {"truth": generator.normal((3, 3))})
+
+    def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        lower, upper = self.layers.weights(params)
+        return (product(upper, lower) - instance["truth"]).square().flatten(1).sum(1)
+
+    def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
+        return 1e6  # so that teleports are cheap
+
+    @property
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        return {"general_linear": LinearPairs(self.layers)}
+
+    def defaults(self, split: str = "train") -> Defaults:
+        far = {"search": "normalized_ascent", "radius": 1.9, "steps": 8}
+        return Defaults(learning_rate=0.05, budget=60.0, searches=(far,))
+
+
+class Balanced(Steep):
+    def defaults(self, split: str = "train") -> Defaults:
+        menu = (*super().defaults(split).searches, "balance_weights")
+        return Defaults(learning_rate=0.05, budget=60.0, searches=menu)
+
+
+def test_a_menu_on_which_every_rule_diverges_is_noted() -> None:
+    (note,) = check_problem(Steep()).notes
+    assert "most runs of every rule diverge at the default learning rate 0.05" in note
+    assert "normalized ascent, gradient norm, steps 8, radius 1.9" in note
+    assert check_problem(Balanced()).notes == ()
