@@ -19,8 +19,10 @@ from teleport_env.agents.known import KNOWN, known_of
 from teleport_env.agents.naming import described_agents, first_teleport, parse
 from teleport_env.agents.play import draw_instances, play, play_many
 from teleport_env.agents.presets import roster
+from teleport_env.envs.settings import Settings
 from teleport_env.problems import PROBLEMS
 from teleport_env.registration import import_own, problem_named
+from teleport_env.searches import describe, search_from
 
 FEW: dict[str, Any] = {"instances": 3, "budget": 12.0, "references": False, "tuning_instances": 0, "jobs": 1}
 
@@ -52,10 +54,10 @@ def test_a_named_agent_gains_what_the_roster_s_gains(tmp_path: Path, monkeypatch
     one, other = (found["summary"].set_index("agent") for found in (named, whole))
     for column in ("mean", "menu", "learning_rate", "teleports"):
         assert one.loc["every", column] == other.loc["every", column]
-    assert one.loc["every", "menu"] == "normalized ascent, gradient norm, steps 3, radius 0.5"
-    assert one.loc["every", "learning_rate"] == pytest.approx(0.105)
-    page = (tmp_path / "a" / "report.html").read_text()
-    assert '<td class="words">normalized ascent, gradient norm, steps 3, radius 0.5</td>' in page
+    menu = describe(search_from(known_of("Booth").search))
+    assert one.loc["every", "menu"] == menu
+    assert one.loc["every", "learning_rate"] == Settings.build("Booth").learning_rate
+    assert f'<td class="words">{menu}</td>' in (tmp_path / "a" / "report.html").read_text()
 
 
 def test_settings_in_a_name() -> None:

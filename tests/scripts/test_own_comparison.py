@@ -119,7 +119,8 @@ def test_the_id_for_modules_by_import(monkeypatch: pytest.MonkeyPatch) -> None:
         "import cnn\nfrom teleport_env import register_problem\nregister_problem('Module', lambda: cnn.problem)\n"
     )
     asked = "--import registers --problem Module --budget 4"
-    assert call(f"python train.py {asked} --out t", monkeypatch) in (0, 3)
+    untaught = TINY["train.py"].replace("--plans 1", "--plans 0 --no-warm-start --critic-segments 0")
+    assert call(f"python train.py {asked} --out t", monkeypatch, untaught) in (0, 3)
     policy = json.loads(Path("t/policy.json").read_text())["settings"]
     assert policy["problems"] == ["Module"]
     assert "--import registers --problem Module" in policy["provenance"]["command"]
