@@ -120,6 +120,7 @@ class ModuleProblem(Problem):
             for key, value in [*self._module.named_parameters(), *self._module.named_buffers()]
             if key not in trained
         }
+        self._given_data = (data, validation)
         self._data = _columns("data", data)
         self._validation = None if validation is None else _columns("validation", validation)
         examples = len(self._data["targets"])
@@ -215,11 +216,11 @@ class ModuleProblem(Problem):
         rows = [self._first_start] * count if self._start == "keep" else [self._initial(seed) for seed in seeds]
         start = torch.stack(rows).to(generator.device)
         own = {} if self._batch_size is None else {"order_key": generator.bits()}
-        return Instance(start, own, self._shared(torch.float64, generator.device))
+        return Instance(start, own, self._shared(torch.float64, generator.device, split))
 
     def place(self, drawn: Instance, split: str, dtype: torch.dtype, device: torch.device | str) -> Instance:
         rows = replace(drawn, shared={}).to(dtype, device)
-        return replace(rows, shared=self._shared(dtype, device))
+        return replace(rows, shared=self._shared(dtype, device, split))
 
     @torch.inference_mode(False)  # kept, and needed for gradients later
     def _converted(self, what: str, values: Mapping[str, Tensor], dtype: torch.dtype, device: Any) -> dict[str, Tensor]:
@@ -232,9 +233,28 @@ class ModuleProblem(Problem):
             }
         return self._kept[key]
 
-    def _shared(self, dtype: torch.dtype, device: Any) -> dict[str, Tensor]:
-        validation = {f"validation_{key}": value for key, value in (self._validation or {}).items()}
-        return self._converted("data", {**self._data, **validation}, dtype, device)
+    def data_of(self, split: str) -> tuple[Data, Data | None]:
+        """Training and validation examples of a split; here those that were given, for all splits alike.
+
+        A family of problems whose splits have data of their own overrides it, with as many examples as ``data`` has.
+        """
+        return self._given_data
+
+    @torch.inference_mode(False)  # kept, and needed for gradients later
+    def _columns_of(self, split: str) -> dict[str, Tensor]:
+        if ("columns", split) not in self._kept:
+            training, validation = self.data_of(split)
+            columns = {} if validation is None else _columns("validation", validation)
+            named = {f"validation_{name}": value for name, value in columns.items()}
+            self._kept["columns", split] = {**_columns("data", training), **named}
+        found: dict[str, Tensor] = self._kept["columns", split]
+        return found
+
+    def _shared(self, dtype: torch.dtype, device: Any, split: str | None = None) -> dict[str, Tensor]:
+        if split is None or type(self).data_of is ModuleProblem.data_of:
+            validation = {f"validation_{key}": value for key, value in (self._validation or {}).items()}
+            return self._converted("data", {**self._data, **validation}, dtype, device)
+        return self._converted(f"data/{split}", self._columns_of(split), dtype, device)
 
     @property
     def batch_size(self) -> int | None:
@@ -290,9 +310,9 @@ class ModuleProblem(Problem):
         with torch.no_grad():
             for part in params.split(rows_at_once):
                 found.setdefault("loss", []).append(self._losses(part, instance.shared, "", None))
-                if self._validation is None:
-                    continue
                 prefix = "validation_"
+                if f"{prefix}targets" not in instance.shared:
+                    continue
                 found.setdefault("validation_loss", []).append(self._losses(part, instance.shared, prefix, None))
                 *inputs, targets = self._examples(instance.shared, prefix, None, 1)
                 if not targets.is_floating_point():

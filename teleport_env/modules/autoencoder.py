@@ -1,0 +1,80 @@
+"""An autoencoder of handwritten digits: a family of problems made of a `torch.nn.Module` and real data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from teleport_env.modules.problem import Data, ModuleProblem
+from teleport_env.problems.base import SPLITS
+from teleport_env.problems.data import digits, digits_loader
+from teleport_env.random import Streams, key_of
+from teleport_env.reading import integer
+
+PIXELS = 64
+_VALIDATION = 60
+_LARGEST = 1797 // 3 - _VALIDATION
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Half the squared error of an image, the mean over images."""
+    return 0.5 * (outputs - targets).square().sum(dim=1).mean()
+
+
+class Autoencoder(ModuleProblem):
+    """Reconstruct handwritten digits from a code of few numbers, by a `torch.nn.Module`.
+
+    ## Description
+    ``L(w) = 0.5 |f(x) - x|^2``, the mean over the training images, of a network with widths 64, *hidden*, *code*, *hidden*,
+    64, biases, ReLU between image and hidden layer on both sides and nothing around the code. The code is narrower than the
+    data, so that the minimum is not 0; it is not known. Deep autoencoders are the classical test of optimizers for networks
+    (Hinton and Salakhutdinov, Science 313, 2006; Martens, ICML 2010).
+
+    ## Symmetry
+    Found in the module: ``scaling`` of all hidden units and of the code (default), ``general_linear`` on the code, and
+    ``permutation``. None changes the outputs, so that no teleport lowers the loss by itself.
+
+    ## Starting State
+    torch's own initialisation of linear layers. A fixed random order of scikit-learn's digits is cut in three pools, one for
+    each of ``"train"``, ``"validation"`` and ``"test"``; ``"paper"`` draws from all (the publication has no such
+    experiment). Of a pool the first ``images`` are trained on and the next 60 are for validation.
+
+    ## Arguments
+    * ``hidden``, ``code``: widths.
+    * ``images``: training images.
+
+    ## Defaults
+    Gradient descent within 100 evaluations; the rate is the best constant one of nine tried on the train split.
+
+    Needs scikit-learn (``pip install teleport-env[compare]``), at the first instance and not before.
+    """
+
+    def __init__(self, hidden: int = 24, code: int = 6, images: int = 120) -> None:
+        hidden, code = integer("hidden", hidden, least=1), integer("code", code, least=1)
+        images = integer("images", images, least=4, most=_LARGEST)
+        module = nn.Sequential(
+            nn.Linear(PIXELS, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, code),
+            nn.Linear(code, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, PIXELS),
+        ).double()
+        # stands for the images until one is asked for
+        grey = torch.linspace(0.0, 1.0, images * PIXELS, dtype=torch.float64, device="cpu").view(images, PIXELS)
+        super().__init__(module, squared_error, (grey, grey), name="Autoencoder", learning_rate=0.2, budget=100.0)
+
+    def check_data(self) -> None:
+        digits_loader()
+
+    def data_of(self, split: str) -> tuple[Data, Data | None]:
+        pool = digits().images
+        key = torch.tensor([key_of(f"{self.name}/images")], device="cpu")
+        order = Streams(key).permutation(len(pool))[0]
+        if split != "paper":
+            third = len(pool) // 3
+            start = (SPLITS.index(split) - 1) * third
+            order = order[start : start + third]
+        images = len(self._data["targets"])
+        training, rest = pool[order[:images]], pool[order[images : images + _VALIDATION]]
+        return (training, training), (rest, rest)
