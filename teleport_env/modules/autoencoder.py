@@ -44,7 +44,8 @@ class Autoencoder(ModuleProblem):
     * ``images``: training images.
 
     ## Defaults
-    Gradient descent within 100 evaluations; the rate is the best constant one of nine tried on the train split.
+    Gradient descent within 100 evaluations; the rate is the best constant one of seven tried on 32 instances of the train
+    split.
 
     Needs scikit-learn (``pip install teleport-env[compare]``), at the first instance and not before.
     """

@@ -93,7 +93,8 @@ class DigitsFull(Digits):
     * ``activation``, ``bias``: as in `Digits`.
 
     ## Defaults
-    Gradient descent within 60 evaluations; the rate is the best constant one of nine tried on the train split.
+    Gradient descent within 60 evaluations. The rate lies between the two best constant ones of six tried on 16 instances of
+    the train split; at 2.4 nearly all diverge.
     """
 
     name = "DigitsFull"

@@ -55,7 +55,8 @@ class MatrixCompletion(FactorModel):
     * ``scale``, ``imbalance``: of the start, see above.
 
     ## Defaults
-    Gradient descent within 100 evaluations; the rate is the best constant one of nine tried on the train split.
+    Gradient descent within 100 evaluations. The rate is the best constant one of eight tried on 128 instances of the train
+    split at which no more than two of them diverge.
     """
 
     name = "MatrixCompletion"

@@ -51,7 +51,8 @@ class TensorFactorization(FactorModel):
     * ``imbalance``: of the start, see above.
 
     ## Defaults
-    Gradient descent within 150 evaluations; the rate is the best constant one of nine tried on the train split.
+    Gradient descent within 150 evaluations; the rate is the best constant one of six tried on 128 instances of the train
+    split.
 
     Needs scikit-learn (``pip install teleport-env[compare]``), at the first instance and not before.
     """
