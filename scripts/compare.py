@@ -108,7 +108,7 @@ def main() -> None:
         terminal_tables(found["summary"], asked.split), found["summary"].groupby("problem", sort=False), strict=True
     ):
         console.print(terminal(table))
-        console.print(menus_of(rows), "\n", markup=False, highlight=False)
+        console.print(*menus_of(rows), "", sep="\n", markup=False, highlight=False)
     if isinstance(asked, Protocol):
         console.print(terminal(table_of_findings(found["findings"]).only("holds", "target")))
         console.print(f"The page: {found['markdown']}")

@@ -20,6 +20,7 @@ from teleport_env.agents.comparison.tables import (
     setting,
     significant,
 )
+from teleport_env.agents.play import NO_MENU
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,7 +285,7 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
         return row["kind"] not in ASIDE and row[name] == best[name]
 
     columns = (
-        Column("Agent", lambda row: row["agent"], "the agent", words=True, short="agent", width=22),
+        Column("Agent", lambda row: row["agent"], "the agent", words=True, short="agent", width=20),
         Column("Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True),
         Column(
             "Rate", lambda row: setting(row["learning_rate"] or float("nan")), "its base learning rate", short="rate"
@@ -345,10 +346,15 @@ def terminal_tables(summary_table: pd.DataFrame, split: str) -> list[Table]:
     ]
 
 
-def menus_of(summary_rows: pd.DataFrame) -> str:
-    """Who could ask for which teleports, in a line: it has no place in the table of a terminal."""
-    said = [f"{menu or MISSING}: {', '.join(rows['agent'])}" for menu, rows in summary_rows.groupby("menu", sort=False)]
-    return "Menus. " + "; ".join(said)
+def menus_of(summary_rows: pd.DataFrame) -> list[str]:
+    """Which agents could ask for which teleports, a line per menu; the table of a terminal has no place for it."""
+    told = summary_rows[(summary_rows["menu"] != "") & (summary_rows["kind"] != "oracle")]
+    menus = told.groupby("menu", sort=False)
+    named = {menu: ", ".join(rows["agent"]) for menu, rows in menus}
+    without = named.pop(NO_MENU, "")
+    return [f"Menu of {agents}: {menu}" for menu, agents in named.items()] + [f"No teleports: {without}"] * bool(
+        without
+    )
 
 
 def budget_of(results: pd.DataFrame, problem: str) -> str:

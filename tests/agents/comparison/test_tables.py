@@ -172,3 +172,12 @@ def test_a_rollout_that_diverged_says_no_nan() -> None:
     """Regression: the terminal said ``loss nan after ...``."""
     info = {"loss": math.nan, "step": 3, "cost": 4.0, "teleports": 0, "teleport_status": 0}
     assert "loss n/a after 3 gradient steps" in str(Rollout([], info, -2.0, "every"))
+
+
+def test_menus_are_listed_by_who_has_them() -> None:
+    results = one_episode({"never": "fixed", "every": "fixed", "stall": "adaptive", "L-BFGS": "reference"})
+    results.loc[results["agent"].isin(["every", "stall"]), "menu"] = "virtual step"
+    assert summary.menus_of(summary.summary_table(results)) == [
+        "Menu of stall, every: virtual step",
+        "No teleports: never, L-BFGS",
+    ]
