@@ -116,7 +116,7 @@ clients: venv ## play the recipes of docs/clients.md in .venv-clients and .venv-
 		$(BIN)/python -m venv .venv-$$extra && \
 		$$python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) torch==2.13.0 && \
 		$$python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) $$limits -e ".[compare,$$extra]" pytest hypothesis && \
-		TELEPORT_ENV_CLIENTS=1 OMP_NUM_THREADS=1 $$python -m pytest -rs tests/scripts/test_clients.py $(ARGS) || exit 1; \
+		TELEPORT_ENV_CLIENTS=1 OMP_NUM_THREADS=1 $$python -m pytest -rs tests/scripts/test_clients.py tests/envs/test_recording.py $(ARGS) || exit 1; \
 	done
 
 lint: venv ## format, lint and types

@@ -13,6 +13,12 @@ from sb3_contrib.common.maskable.evaluation import evaluate_policy
 
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 
+SEARCHES = [
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+]  # without the default menu's closed form, which leaves little to learn
+
 
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
@@ -22,8 +28,8 @@ def main(words: list[str] | None = None) -> tuple[float, float]:
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
     # the model asks every environment for action_masks()
-    train = SB3VecEnv("Teleport/Booth-v0", asked.runs, split="train", bootstrap_truncated=False)
-    test = SB3VecEnv("Teleport/Booth-v0", 128, split="test")
+    train = SB3VecEnv("Teleport/Booth-v0", asked.runs, split="train", searches=SEARCHES, bootstrap_truncated=False)
+    test = SB3VecEnv("Teleport/Booth-v0", 128, split="test", searches=SEARCHES)
     settings = {"n_steps": 32, "batch_size": 32 * asked.runs // 4, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 1.0}
     model = MaskablePPO("MlpPolicy", train, seed=0, device="cpu", **settings)
 

@@ -17,10 +17,16 @@ import teleport_env  # noqa: F401  (registers the ids)
 
 NAME = "teleport/booth-v0"
 
+SEARCHES = [
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+]  # without the default menu's closed form, which leaves little to learn
+
 
 def record(episodes: int, every: int) -> minari.MinariDataset:
     """A data set of descent, of which every second episode teleports before every so many steps."""
-    env = minari.DataCollector(gym.make("Teleport/Booth-v0"), record_infos=True, data_format="arrow")
+    env = minari.DataCollector(gym.make("Teleport/Booth-v0", searches=SEARCHES), record_infos=True, data_format="arrow")
     for number in range(episodes):
         _, info = env.reset(seed=number)
         over, teleports = False, 0

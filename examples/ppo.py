@@ -15,6 +15,12 @@ from torch.distributions import Categorical
 
 import teleport_env  # noqa: F401  (registers the ids)
 
+SEARCHES = [
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+]  # without the default menu's closed form, which leaves little to learn
+
 
 class Agent(nn.Module):
     """Actor and critic; actions that cannot be paid have probability 0."""
@@ -33,7 +39,8 @@ class Agent(nn.Module):
 
 
 def make(runs: int, split: str, mode: str) -> gym.vector.VectorEnv:
-    return gym.make_vec("Teleport/Booth-v0", num_envs=runs, split=split, autoreset_mode=mode, output="torch")
+    made = {"num_envs": runs, "split": split, "autoreset_mode": mode, "output": "torch", "searches": SEARCHES}
+    return gym.make_vec("Teleport/Booth-v0", **made)
 
 
 @torch.no_grad()

@@ -13,6 +13,12 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 
+SEARCHES = [
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+]  # without the default menu's closed form, which leaves little to learn
+
 
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
@@ -21,8 +27,8 @@ def main(words: list[str] | None = None) -> tuple[float, float]:
     parser.add_argument("--decisions", type=int, default=60_000)
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
-    train = SB3VecEnv("Teleport/Booth-v0", asked.runs, split="train", bootstrap_truncated=False)
-    test = SB3VecEnv("Teleport/Booth-v0", 128, split="test")
+    train = SB3VecEnv("Teleport/Booth-v0", asked.runs, split="train", searches=SEARCHES, bootstrap_truncated=False)
+    test = SB3VecEnv("Teleport/Booth-v0", 128, split="test", searches=SEARCHES)
     settings = {"n_steps": 32, "batch_size": 32 * asked.runs // 4, "n_epochs": 4, "learning_rate": 2e-3, "gamma": 1.0}
     memory = {"lstm_hidden_size": 32, "net_arch": [32]}
     model = RecurrentPPO("MlpLstmPolicy", train, seed=0, device="cpu", policy_kwargs=memory, **settings)

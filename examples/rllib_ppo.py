@@ -23,13 +23,20 @@ from teleport_env.envs import MaskedObservation, MaskedVectorObservation
 
 ENV = "MaskedTeleport/Booth-v0"
 
+SEARCHES = [
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+]  # without the default menu's closed form, which leaves little to learn
+
 
 def single(**arguments: Any) -> gym.Env:
-    return MaskedObservation(gym.make("teleport_env:Teleport/Booth-v0", **arguments))
+    return MaskedObservation(gym.make("teleport_env:Teleport/Booth-v0", searches=SEARCHES, **arguments))
 
 
 def vector(num_envs: int, **arguments: Any) -> gym.vector.VectorEnv:
-    return MaskedVectorObservation(gym.make_vec("teleport_env:Teleport/Booth-v0", num_envs=num_envs, **arguments))
+    envs = gym.make_vec("teleport_env:Teleport/Booth-v0", num_envs=num_envs, searches=SEARCHES, **arguments)
+    return MaskedVectorObservation(envs)
 
 
 class Masked(TorchRLModule, ValueFunctionAPI):

@@ -21,10 +21,17 @@ from torchrl.objectives.value import GAE
 
 from teleport_env.envs import MaskedVectorObservation
 
+SEARCHES = [
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+]  # without the default menu's closed form, which leaves little to learn
+
 
 def make(runs: int, split: str, mode: str, output: str) -> EnvBase:
     """``runs`` runs as one batched environment of TorchRL, whose observations carry the action mask."""
-    envs = gym.make_vec("Teleport/Booth-v0", num_envs=runs, split=split, autoreset_mode=mode, output=output)
+    made = {"num_envs": runs, "split": split, "autoreset_mode": mode, "output": output, "searches": SEARCHES}
+    envs = gym.make_vec("Teleport/Booth-v0", **made)
     return GymWrapper(MaskedVectorObservation(envs), categorical_action_encoding=True, device="cpu")
 
 

@@ -12,6 +12,12 @@ import numpy as np
 
 import teleport_env  # noqa: F401  (registers the ids)
 
+SEARCHES = [
+    {"search": "random", "candidates": 4, "objective": "virtual_step"},
+    {"search": "normalized_ascent", "steps": 3},
+    {"search": "virtual_step"},
+]  # without the default menu's closed form, which leaves little to learn
+
 
 def mean_return(teleport_share: float, runs: int, steps: int, action: int = 2) -> float:
     """Mean return of the episodes that ended while actions were drawn at random.
@@ -22,7 +28,7 @@ def mean_return(teleport_share: float, runs: int, steps: int, action: int = 2) -
         steps: Actions of each.
         action: Action that teleports.
     """
-    envs = gym.make_vec("Teleport/Booth-v0", num_envs=runs, autoreset_mode="SameStep", split="test")
+    envs = gym.make_vec("Teleport/Booth-v0", num_envs=runs, autoreset_mode="SameStep", split="test", searches=SEARCHES)
     generator = np.random.default_rng(0)
     _, infos = envs.reset(seed=0)
     returns, finished = np.zeros(runs), []

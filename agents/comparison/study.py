@@ -20,6 +20,7 @@ import torch
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
+from teleport_env.agents.comparison.recording import record
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
@@ -35,6 +36,7 @@ from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.own_menu import fallback_of, plan_of, rule_of
 from teleport_env.agents.tuning.roster import EVERYTHING, NARROW, WIDE, Tuned, tune_roster
 from teleport_env.agents.versions import versions
+from teleport_env.envs.recording import require_pyarrow
 from teleport_env.envs.settings import Settings
 from teleport_env.files import check_file, check_folder
 from teleport_env.optimizers import optimizer_from
@@ -129,6 +131,8 @@ class Study:
         jobs: Processes; -1: one per core.
         backend: ``"processes"`` of this machine, or ``"ray"``, a cluster's.
         out: Folder for the results.
+        record: Folder for every moment of every agent's episodes as Parquet files; they are played once more for this. None:
+            they are not kept.
     """
 
     problems: tuple[str, ...] = compared()
@@ -147,6 +151,7 @@ class Study:
     jobs: int = -1
     backend: str = "processes"
     out: Path = Path("results/compare")
+    record: Path | None = None
 
     def __post_init__(self) -> None:
         check_settings(self, instances=1, seeds=1, tuning_instances=0, tuning_rules=0)
@@ -174,6 +179,9 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     began = time.perf_counter()
     rosters = {problem: _roster(problem, study, report) for problem in study.problems}
     check_work(study.problems, ("train", study.split), study.out)
+    if study.record is not None:
+        require_pyarrow()
+        check_folder(study.record)
     report(f"Tuning agents on the train split ({study.tuning_instances} instances a problem)")
     settled, lean = _settled(study), dataclasses.replace(study, agents=())  # agents travel to the tasks by themselves
     tuned = _tune(lean, rosters, settled) if study.tuning_instances else {}
@@ -212,6 +220,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     settings = {
         **{f.name: getattr(study, f.name) for f in dataclasses.fields(study)},
         "out": str(study.out),
+        "record": study.record and str(study.record),
         "agents": [one if isinstance(one, str) else _name_of(one) for one in study.agents],
         "policies": [str(path) for path in study.policies],
         "versions": versions(),
@@ -396,6 +405,10 @@ def _play_task(
     ids = draw_instances(problem, study.split, study.instances, study.seed)
     shared: dict[str, Any] = {"split": study.split, "budget": study.budget}
     seeds = [play_all(problem, agents, ids, seed=seed, **shared) for seed in range(study.seeds)]
+    if study.record is not None:
+        for agent in agents:
+            for seed in range(study.seeds):
+                record(study.record, problem, agent, ids, seed=seed, **shared)
     return [
         ((problem, agent.name), list(played), [row for one in played for row in one.rows])
         for agent, played in zip(agents, zip(*seeds, strict=True), strict=True)
