@@ -347,7 +347,7 @@ def test_attributes_and_methods() -> None:
     assert envs.render_mode == "rgb_array"
     assert envs.get_attr("render_mode", [0, 2]) == ["rgb_array", "rgb_array"]
     masks = np.stack(envs.env_method("action_masks"))
-    assert masks.shape == (3, 4)
+    assert masks.shape == (3, 5)
     assert masks.all()
     assert envs.has_attr("action_masks")
     assert not envs.has_attr("no_such_thing")
