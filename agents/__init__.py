@@ -35,6 +35,7 @@ from teleport_env.agents.schedules import (
     Schedule,
     line_search,
 )
+from teleport_env.agents.teleporter import Teleporter
 
 __all__ = [
     "AGENTS",
@@ -62,6 +63,7 @@ __all__ = [
     "Schedule",
     "Stall",
     "State",
+    "Teleporter",
     "agent_for",
     "agent_from",
     "as_agent",

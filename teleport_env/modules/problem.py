@@ -335,11 +335,9 @@ class ModuleProblem(Problem):
     def _counted(self, count: int) -> float:
         data = {key: value[:count] for key, value in self._shared(self._dtype, "cpu").items() if key in self._data}
         fixed = self._converted("fixed", self._fixed, self._dtype, "cpu")
-        with torch.enable_grad(), plain_attention(), FlopCounterMode(display=False) as counter:
-            row = self._first_start.to(self._dtype).requires_grad_(True)
-            *inputs, targets = data.values()
-            self._loss(self._call(row, fixed, inputs), targets).backward()
-        return max(float(counter.get_total_flops()), 6.0 * sum(self._sizes))
+        row = self._first_start.to(self._dtype).requires_grad_(True)
+        *inputs, targets = data.values()
+        return counted_flops(lambda: self._loss(self._call(row, fixed, inputs), targets), sum(self._sizes))
 
     # -- symmetries ----------------------------------------------------------------------------------------------------
 
@@ -362,6 +360,13 @@ class ModuleProblem(Problem):
         first = next(iter(self.symmetries), None)
         searches = () if first is None else self.searches_for(first, split)
         return Defaults(learning_rate=self._rate, budget=self._budget, searches=searches, dtype=self._dtype)
+
+
+def counted_flops(loss: Callable[[], Tensor], parameters: int) -> float:
+    """Floating-point operations of a loss and its gradient, at least six for each of its parameters."""
+    with torch.enable_grad(), plain_attention(), FlopCounterMode(display=False) as counter:
+        loss().backward()
+    return max(float(counter.get_total_flops()), 6.0 * parameters)
 
 
 def _first_line(error: Exception) -> str:

@@ -33,10 +33,10 @@ ORDER = (
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 # The same within `agents/`, whose own module of that name shows what stands in it.
 AGENT_ORDER = (
-    ("base", "versions"),
+    ("base", "loop_inputs", "own_loop", "transport", "versions"),
     ("schedules", "outside"),
     ("together",),
-    ("rules", "policies", "play", "paper"),
+    ("rules", "policies", "play", "paper", "teleporter"),
     ("edge_rule", "known"),
     ("presets", "tuning", "saved"),
     ("naming",),
