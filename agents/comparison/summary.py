@@ -286,7 +286,6 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
 
     columns = (
         Column("Agent", lambda row: row["agent"], "the agent", words=True, short="agent", width=20),
-        Column("Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True),
         Column(
             "Rate", lambda row: setting(row["learning_rate"] or float("nan")), "its base learning rate", short="rate"
         ),
@@ -327,6 +326,7 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
             lambda row: significant(row["seconds"]),
             "mean wall-clock of an episode, for orientation; runs that share a batch share its time",
         ),
+        Column("Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True),
     )
     asides = [(label, [row for row in rows if row["kind"] == kind]) for kind, label in ASIDE.items()]
     return Table(columns, schedules, asides, title, lambda row: leading(row, "mean"))

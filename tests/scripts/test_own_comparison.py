@@ -107,7 +107,7 @@ def test_a_problem_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_module_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("cnn.py").write_text(FILES["cnn.py"])
-    assert call(*commands("cnn:problem"), monkeypatch) == 0
+    assert call(*commands("cnn:DigitsCNN"), monkeypatch) == 0
     found = results()
     assert set(found["agent"]) == {"never", "every:k=5", "stall:patience=3", "oracle"}
     assert (found["learning_rate"] > 0).all()
@@ -116,7 +116,7 @@ def test_a_module_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_id_for_modules_by_import(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("cnn.py").write_text(FILES["cnn.py"])
     Path("registers.py").write_text(
-        "import cnn\nfrom teleport_env import register_problem\nregister_problem('Module', lambda: cnn.problem)\n"
+        "import cnn\nfrom teleport_env import register_problem\nregister_problem('Module', lambda: cnn.DigitsCNN)\n"
     )
     asked = "--import registers --problem Module --budget 4"
     untaught = TINY["train.py"].replace("--plans 1", "--plans 0 --no-warm-start --critic-segments 0")
