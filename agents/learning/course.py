@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -233,7 +234,9 @@ class Course:
             model.set_env(self.env)
         with generators(training.seed, number + 1) as seed:
             self.env.seed(seed)
+            began = time.perf_counter()
             model.learn(size, log_interval=None)  # type: ignore[arg-type]  # None: never, says its docstring
+            seconds = time.perf_counter() - began
         policy, temperature, worth = self._best_play()
         gained = float(np.mean([*worth.values()]))
         values = model.logger.name_to_value
@@ -257,7 +260,7 @@ class Course:
         if self.writer is not None:
             for name, value in self.history[-1].items():
                 self.writer.add_scalar(f"schedule/{name}", value, (number + 1) * size)
-            for name, value in values.items():
+            for name, value in {**values, **_rollout(model.ep_info_buffer or []), "time/fps": size / seconds}.items():
                 self.writer.add_scalar(name, value, (number + 1) * size)
 
     def finish(self) -> Trained:
@@ -401,3 +404,10 @@ class Course:
         kept = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
         best = dataclasses.replace(now, **now.parts(kept), stochastic=settings["stochastic"])
         self.best = (settings["gained"], best)
+
+
+def _rollout(episodes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Scalars of the last training episodes, under the names that stable-baselines3 gives them; empty if there are none."""
+    ended = list(episodes)
+    names = {"ep_rew_mean": "r", "ep_len_mean": "l", "diverged_share": "diverged", "teleports_mean": "teleports"}
+    return {f"rollout/{name}": float(np.mean([one[key] for one in ended])) for name, key in names.items() if ended}

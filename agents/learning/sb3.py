@@ -30,8 +30,8 @@ class SB3VecEnv(VecEnv):
     are dicts a row with Python numbers, and an array for the mask. While a run goes on its info is empty; all such runs
     share one dict, which cannot be written to (a batch of thousands would spend its time on dicts that nobody reads). Where
     a run ends its info has the environment's last info, ``terminal_observation``, ``TimeLimit.truncated``, and ``episode``
-    with ``r`` (return), ``l`` (actions) and ``t`` (seconds since this object was made) as `Monitor` gives. So returns are
-    logged without a wrapper, and `env_is_wrapped` says yes to `Monitor` for this.
+    with ``r`` (return), ``l`` (actions) and ``t`` (seconds since this object was made) as `Monitor` gives, ``diverged`` and
+    ``teleports``. So returns are logged without a wrapper, and `env_is_wrapped` says yes to `Monitor` for this.
 
     Args:
         env: An environment id, or a `TeleportVectorEnv` with ``autoreset_mode="SameStep"`` and ``output="numpy"``.
@@ -121,7 +121,8 @@ class SB3VecEnv(VecEnv):
             self.reset_infos[row] = begun
             info["terminal_observation"] = final[row]
             info["TimeLimit.truncated"] = late
-            info["episode"] = {"r": gained, "l": length, "t": elapsed}
+            told = {name: info[name] for name in ("diverged", "teleports")}
+            info["episode"] = {"r": gained, "l": length, "t": elapsed, **told}
             rows[row] = info
 
     def close(self) -> None:

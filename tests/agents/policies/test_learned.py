@@ -603,6 +603,12 @@ def test_tensorboard_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     gained = [(value, step) for name, value, step in written if name == "schedule/gained"]
     assert gained == [(entry["gained"], entry["decisions"]) for entry in found.history]
     assert any(name == "train/value_loss" for name, _, _ in written)
+    last = {name: value for name, value, _ in written}
+    assert last["rollout/ep_rew_mean"] == pytest.approx(found.history[-1]["return"])
+    assert last["rollout/ep_len_mean"] >= 1
+    assert 0 <= last["rollout/diverged_share"] <= 1
+    assert last["rollout/teleports_mean"] >= 0
+    assert last["time/fps"] > 0
     assert written[-1][0] == "closed"
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match=r"teleport-env\[train\]"):
