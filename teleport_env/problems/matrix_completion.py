@@ -71,7 +71,7 @@ class MatrixCompletion(FactorModel):
         scale: float = 0.5,
         imbalance: float = 0.5,
     ) -> None:
-        rows = integer("rows (at most the patients of a split)", rows, least=2, most=189)
+        self.rows = rows = integer("rows (at most the patients of a split)", rows, least=2, most=189)
         self.rank = integer("rank (at most rows and features)", rank, least=1, most=min(rows, FEATURES))
         self.observed = number("observed, a share", observed, above=0, most=1)
         if round(self.observed * FEATURES) < rank:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -39,7 +41,7 @@ class TwoLayerRegression(SquaredErrorProblem):
     what leaves it divided by that, ``z_i`` normal with deviation ``imbalance``.
 
     ## Arguments
-    * ``hidden``: width of the hidden layer.
+    * ``hidden``: widths of the hidden layers, one by default.
     * ``samples``: examples to train on.
     * ``imbalance``: see above.
     * ``activation``: ``"relu"``, or another of `MLPRegression`; the general linear action is not exact here, so that
@@ -55,11 +57,14 @@ class TwoLayerRegression(SquaredErrorProblem):
     name = "TwoLayerRegression"
     held_out = 30
 
-    def __init__(self, hidden: int = 6, samples: int = 100, imbalance: float = 0.5, activation: str = "relu") -> None:
-        hidden = integer("hidden", hidden, least=1)
+    def __init__(
+        self, hidden: Sequence[int] = (6,), samples: int = 100, imbalance: float = 0.5, activation: str = "relu"
+    ) -> None:
+        if not hidden:
+            raise ValueError("hidden must name the width of at least one hidden layer, got ()")
         self.samples = integer("samples", samples, least=2, most=POOL - self.held_out)
         self.imbalance = number("imbalance", imbalance, least=0)
-        layers = Layers((VARIABLES, hidden, 1), bias=True)
+        layers = Layers((VARIABLES, *hidden, 1), bias=True)
         super().__init__(FeedForward(layers, activation_named(activation), own_inputs), examples=samples)
 
     def defaults(self, split: str = "train") -> Defaults:
@@ -80,9 +85,10 @@ class TwoLayerRegression(SquaredErrorProblem):
             weight = generator.normal((rows, columns)) * (2.0 / self.layers.widths[index]) ** 0.5
             weight[:, :, -1] = 0.0
             weights.append(weight)
-        factor = torch.exp(self.imbalance * generator.normal((self.layers.hidden[0],)))
-        weights[0] = weights[0] * factor[:, :, None]
-        weights[1][:, :, :-1] /= factor[:, None, :]
+        for index, width in enumerate(self.layers.hidden):
+            factor = torch.exp(self.imbalance * generator.normal((width,)))
+            weights[index] = weights[index] * factor[:, :, None]
+            weights[index + 1][:, :, :-1] /= factor[:, None, :]
         train, rest = slice(None, self.samples), slice(self.samples, None)
         return Instance(
             self.layers.flatten(weights),
