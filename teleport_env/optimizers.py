@@ -336,7 +336,7 @@ class LineSearch(Optimizer):
             trial = _descend(step.params, rate, direction)
             # a trial that is not finite compares false, and is halved like any other
             good = searching & (step.evaluate(trial, searching) <= step.loss - self.armijo * rate * decrease)
-            params = torch.where(good[:, None], trial, params)
+            params[good] = trial[good]  # of large networks a choice among all rows is a quarter of a search
             found = found | good
             searching = searching & ~good
             factor = torch.where(searching, 0.5 * factor, factor)

@@ -314,6 +314,20 @@ def test_the_answer_depends_on_key_and_step_alone():
         assert torch.equal(used.indices(KEYS[order], step[order]), expected[order])
 
 
+@pytest.mark.parametrize("rows", [5, 100])
+def test_the_last_answer_is_used_again_only_where_it_is_the_answer(rows):
+    """Keys may be written in place, and rows of a small cache are given to others."""
+    batches, keys = MiniBatches(12, 3, cache_bytes=48 * rows), KEYS.clone()
+    for step in range(24):
+        steps = torch.full((5,), step) + torch.tensor([0, 0, 1, 0, 0])
+        for _ in range(2):
+            assert torch.equal(batches.indices(keys, steps), MiniBatches(12, 3).indices(keys, steps))
+        if step % 5 == 2:
+            keys[step % 4] += 1
+        if step % 7 == 3:
+            batches.indices(KEYS + 100, steps)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 3, 6])
 def test_a_small_cache_changes_nothing_and_stays_small(rows):
     keys = torch.arange(8) * 1_000_003
