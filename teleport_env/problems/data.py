@@ -322,6 +322,9 @@ class MiniBatches:
         cache_bytes: Bound of the cache. Keep it above ``8 N`` bytes a run, else orders are drawn anew at every step.
     """
 
+    _last: tuple[Tensor, Tensor, Tensor] | None
+    """Keys and epochs of the last answer, and their rows of ``_orders``: the next step mostly asks for the same."""
+
     def __init__(self, num_examples: int, batch_size: int, cache_bytes: int = 1 << 28) -> None:
         if not 1 <= batch_size <= num_examples:
             raise ValueError(
@@ -380,8 +383,7 @@ class MiniBatches:
         self._slots = torch.empty(0, dtype=torch.int64, device=device)  # the row of `_orders` of each
         self._orders = torch.empty(0, self.num_examples, dtype=torch.int32, device=device)
         self._oldest = 0
-        # keys and epochs of the last answer and their rows of `_orders`: the next step mostly asks for the same
-        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        self._last = None
 
     @torch.inference_mode(False)
     def _remember(self, keys: Tensor, orders: Tensor, runs: int) -> None:
