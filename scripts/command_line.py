@@ -16,13 +16,7 @@ import typing
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from teleport_env.registration import import_own
-
-IMPORT = "--import"
-IMPORTS = (
-    f"{IMPORT} MODULE (any number of times) first imports a module of your own, which registers problems, agents or "
-    "searches. It is looked for in the current folder too, and worker processes import it as well."
-)
+from imports import IMPORTS, own_words
 
 T = TypeVar("T")
 
@@ -71,7 +65,7 @@ def refuse(names: Collection[str], words: Sequence[str] | None, reason: str) -> 
     Raises:
         SystemExit: With status 2, where the command line has one.
     """
-    flags = {word.partition("=")[0] for word in _own_words(words) if word.startswith("--")}
+    flags = {word.partition("=")[0] for word in own_words(words) if word.startswith("--")}
     asked = {f"--{prefix}{name.replace('_', '-')}" for name in names for prefix in ("", "no-")} & flags
     if asked:
         print(f"{', '.join(sorted(asked))}: {reason}", file=sys.stderr)
@@ -86,27 +80,6 @@ def _paragraphs(description: str | None) -> str | None:
     return "\n\n".join(part.replace("\n", "\n\n") if "python scripts/" in part else part for part in parts)
 
 
-def _own_words(words: Sequence[str] | None) -> list[str]:
-    """The command line without its ``--import``, which are done.
-
-    Raises:
-        SystemExit: With status 2, where a module cannot be imported.
-    """
-    rest: list[str] = []
-    given = iter(sys.argv[1:] if words is None else words)
-    for word in given:
-        flag, sign, module = word.partition("=")
-        if flag != IMPORT:
-            rest.append(word)
-            continue
-        try:
-            import_own(module if sign else next(given, ""))
-        except ValueError as error:
-            print(f"{IMPORT}: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
-    return rest
-
-
 def _read(kind: Any, words: Sequence[str] | None, default: Any, description: str | None, **more: Any) -> Any:
     try:
         import tyro
@@ -118,7 +91,7 @@ def _read(kind: Any, words: Sequence[str] | None, default: Any, description: str
     with registry:
         return tyro.cli(
             kind,
-            args=_own_words(words),
+            args=own_words(words),
             description=_paragraphs(description),
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs),
             **given,
