@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from teleport_env.agents.policies.slots import SLOTS, candidates, kind_of, serves
+from teleport_env.envs.features import NAMES
 from teleport_env.problems import PROBLEMS, Problem, problem_from
 from teleport_env.reading import known
 
@@ -20,8 +21,17 @@ RATES = (1.0, 0.5, 1.3, 2.0, 4.0)
 """Rate factors that policies share, so that one for a single problem can teach one for several. Finer than doubling: at the
 edge of stability a rate is found by small steps up and larger ones down."""
 
+NO_FINISH: dict[str, Any] = {
+    "features": tuple(name for name in NAMES if name != "orders_left"),
+    "goals": 4,
+    "tolerance_multiples": (1e-7, 1.0),
+    "budget_multiples": (0.5, 1.5),
+}
+"""Of a policy that is to play to any tolerance: it does not see how far the tolerance is, and meets many of them."""
+
 _ROLLOUT = 16
 _WIDE: dict[str, Any] = {
+    **NO_FINISH,
     "runs": 1024,
     "rollout": _ROLLOUT,
     "minibatches": 8,
@@ -245,7 +255,8 @@ def _whole(problem: Problem) -> dict[str, Any]:
 
 def _wider(problem: Problem, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a training for one problem with many runs side by side; those that it has already go before."""
-    longest = math.ceil(problem.defaults("train").budget / settings["steps_per_action"])
+    budget = NO_FINISH["budget_multiples"][1] * problem.defaults("train").budget
+    longest = math.ceil(budget / settings["steps_per_action"])
     return {**_WIDE, "segment": max(4, math.ceil(longest / _ROLLOUT)), **settings}
 
 
