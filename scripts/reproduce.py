@@ -15,7 +15,7 @@ import torch
 
 import command_line
 from reproduction import FIGURES, Setup, reproduce
-from reproduction.figures import write_page
+from reproduction.figures import details_of, write_page
 from teleport_env.files import check_file, check_folder
 from teleport_env.reading import integer, known
 
@@ -69,7 +69,9 @@ def main() -> None:
         for name in given.figures:
             began = time.perf_counter()
             files = reproduce(name, setup, given.out)
-            print(f"{name}: {time.perf_counter() - began:.0f} s, {', '.join(file.name for file in files)}", flush=True)
+            print(
+                f"{name}: {time.perf_counter() - began:.0f} s", *(f"  {file}" for file in files), sep="\n", flush=True
+            )
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"reproduce: {error}") from error
     if given.page:
@@ -77,7 +79,7 @@ def main() -> None:
         if older:
             print(f"from earlier runs, found in {given.out}: {', '.join(older)}")
         write_page(given.page, given.out)
-        print(f"wrote {given.page}")
+        print(f"wrote {given.page} and {details_of(given.page)}")
 
 
 if __name__ == "__main__":

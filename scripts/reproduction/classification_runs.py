@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from reproduction.course import Course, OneEach, play
-from reproduction.results import Setup, interval_of, sign, signed
+from reproduction.results import Setup, interval_of, sign, signed, tick
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
 from teleport_env.problems import problem_from
@@ -36,7 +36,7 @@ STILL = 1e-300
 LONGER = 1.05
 """A teleport lengthens the gradient where its median growth exceeds the control's by this factor."""
 
-ALONE, BOUNDED = "projection alone", "bounded steps"
+ALONE, BOUNDED, TOGETHER = "projection alone", "bounded steps", "no step between"
 RADIUS = 0.01
 """Length of the first of the bounded steps, in logarithms of the group's elements."""
 NAMES = {"gd": "SGD", "adagrad": "AdaGrad", "momentum": "momentum", "rmsprop": "RMSProp", "adam": "Adam"}
@@ -80,10 +80,13 @@ class Dataset:
         problem = problem_from(self.problem, **settings)
         return problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper")) // BATCH
 
-    def algorithm2(self, rate: float, batches: int = MINI_BATCHES, steps: int = ASCENT_STEPS) -> dict[str, Any]:
-        """Algorithm 2: the ascent on each of several mini-batches in turn, moving wherever it ends."""
-        inner = {"search": "gradient_ascent", "steps": steps, "rate": rate, "objective": "any", "retract": self.retract}
-        return {"search": "mini_batch", "batches": batches, "inner": inner}
+    def ascent(self, rate: float, steps: int = ASCENT_STEPS) -> dict[str, Any]:
+        """The ascent on one mini-batch, moving wherever it ends."""
+        return {"search": "gradient_ascent", "steps": steps, "rate": rate, "objective": "any", "retract": self.retract}
+
+    def algorithm2(self, epochs: Sequence[int], batches: int = MINI_BATCHES) -> tuple[int, ...]:
+        """Step counts of the teleports of Algorithm 2: before the steps on the first mini-batches of these epochs."""
+        return tuple(epoch * self.epoch + batch for epoch in epochs for batch in range(batches))
 
     def play(self, agent: Agent, epochs: int, seeds: Sequence[int], **arguments: Any) -> Course:
         return play(self.problem, agent, epochs * self.epoch, instances=seeds, **{**self.arguments, **arguments})
@@ -103,7 +106,7 @@ def datasets(setup: Setup) -> list[Dataset]:
     pick = setup.pick
     found = [
         Dataset(
-            label="8 x 8 digits, 64-32-32-10",
+            label="8 x 8 digits",
             problem="Digits",
             arguments={},
             epochs=pick(full=80, quick=12, tiny=2),
@@ -141,11 +144,11 @@ def _mnist(setup: Setup) -> list[Dataset]:
         return []
     narrow = {"gd": (0.1,), "adagrad": (0.01,)}  # those of the presets
     mnist = Dataset(
-        label=f"MNIST, {images} images, 784-512-512-10",
+        label=f"MNIST, {images} training images",
         problem="MNIST",
         arguments={"problem": settings},
         epochs=80 if not setup.quick else 3,
-        seeds=3 if not setup.quick else 1,
+        seeds=5,
         rates=_RATES if not setup.quick else narrow,
         tuning_epochs=5 if not setup.quick else 2,
         tuning_seeds=1,
@@ -185,6 +188,7 @@ def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(
                 continue
             agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
             ends[rate] = _end(data, agent, seeds)
+            tick(f"{data.label}, {NAMES[optimizer]}: learning rate {rate:g}")
             tried.append({"optimizer": optimizer, "symmetry": "", "learning_rate": rate, "loss": ends[rate]})
         rates[optimizer] = min(ends, key=ends.__getitem__)
         begun = _after_an_epoch(data, optimizer, rates[optimizer]) if data.by_growth else None
@@ -196,6 +200,7 @@ def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(
                 found = _swept(data, optimizer, rates[optimizer], form, seeds)
             else:
                 found = _scanned(data, optimizer, rates[optimizer], form, begun)
+            tick(f"{data.label}, {NAMES[optimizer]}: ascent rates of the {FORMS[form]} form")
             ascents[optimizer, form] = chosen = choice(found)
             for row in found:
                 told = {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
@@ -219,12 +224,13 @@ def _swept(data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequenc
     agent = OneEach(
         at=data.epoch,
         searches=tuple(np.repeat(range(len(grid)), len(seeds))),
-        environment={**environment, "searches": [data.algorithm2(ascent) for ascent in grid]},
+        times=MINI_BATCHES,
+        environment={**environment, "searches": [data.ascent(ascent) for ascent in grid]},
     )
     steps = data.epoch * max(data.tuning_epochs, 2)  # at least an epoch after the teleport
     course = data.play(agent, steps // data.epoch, [*seeds] * len(grid), measure_every=steps)
     losses = np.where(course.diverged, np.inf, course.measured[-1][1]["training_loss"]).reshape(len(grid), -1)
-    growths = np.nan_to_num(course.jumps[0].growth, nan=np.inf).reshape(len(grid), -1)
+    growths = np.nan_to_num(effect(course)["growth"], nan=np.inf).reshape(len(grid), -1)
     return [
         {"ascent_rate": grid[i], "loss": float(losses[i].mean()), "growth": float(np.median(growths[i] / growths[0]))}
         for i in range(1, len(grid))
@@ -244,7 +250,7 @@ def _scanned(data: Dataset, optimizer: str, rate: float, form: str, begun: np.nd
 
     def growth(ascent: float, steps: int) -> float:
         environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form}
-        environment["searches"] = [data.algorithm2(ascent, batches=1, steps=steps)]
+        environment["searches"] = [data.ascent(ascent, steps)]
         agent = AtSteps(at=(0,), environment=environment)
         course = play(data.problem, agent, 1, instances=[1000], begin=lambda _: begun.copy(), **data.arguments)
         return float(course.jumps[0].growth[0])
@@ -258,12 +264,17 @@ def _scanned(data: Dataset, optimizer: str, rate: float, form: str, begun: np.nd
     return found
 
 
-def _teleporting(
-    data: Dataset, optimizer: str, rate: float, form: str, ascent: float, steps: int = ASCENT_STEPS
+def teleporting(
+    data: Dataset,
+    optimizer: str,
+    rate: float,
+    form: str,
+    search: Mapping[str, Any],
+    at: tuple[int, ...] | None = None,
 ) -> Agent:
-    searches = [data.algorithm2(ascent, steps=steps)]
-    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": searches}
-    return AtSteps(at=(data.epoch,), environment=environment)
+    """A schedule of one search; by default Algorithm 2 right after the first epoch."""
+    environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": [dict(search)]}
+    return AtSteps(at=data.algorithm2((1,)) if at is None else at, environment=environment)
 
 
 def _end(data: Dataset, agent: Agent, seeds: Sequence[int]) -> float:
@@ -278,22 +289,24 @@ def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Cou
     """The schedules of one optimizer, by what tables call them."""
     environment = {"optimizer": optimizer, "learning_rate": tuned.rates[optimizer]}
     agents: dict[str, Agent] = {"no teleport": Never(environment=environment)}
+    ascents = {form: tuned.ascents[optimizer, form] for form in FORMS}
+    common = (data, optimizer, tuned.rates[optimizer])
     for form, label in FORMS.items():
-        agents[label] = _teleporting(data, optimizer, tuned.rates[optimizer], form, tuned.ascents[optimizer, form])
-    published = next(iter(FORMS))  # one step of no length projects as ten do
-    agents[ALONE] = _teleporting(data, optimizer, tuned.rates[optimizer], published, STILL, steps=1)
-    inner = {"search": "normalized_ascent", "steps": 3, "radius": RADIUS, "retract": data.retract}
-    bounded = {"search": "mini_batch", "batches": MINI_BATCHES, "inner": inner}
-    moving = {**environment, "symmetry": "general_linear", "searches": [bounded]}
-    agents[BOUNDED] = AtSteps(at=(data.epoch,), environment=moving)
+        agents[label] = teleporting(*common, form, data.ascent(ascents[form]))
+    together = {"search": "mini_batch", "batches": MINI_BATCHES, "inner": data.ascent(ascents["general_linear"])}
+    agents[TOGETHER] = teleporting(*common, "general_linear", together, (data.epoch,))
+    # one step of no length projects as ten do
+    agents[ALONE] = teleporting(*common, "general_linear_published", data.ascent(STILL, 1))
+    bounded = {"search": "normalized_ascent", "steps": 3, "radius": RADIUS, "retract": data.retract}
+    agents[BOUNDED] = teleporting(*common, "general_linear", bounded)
     if optimizer != "gd":
         reset = {**environment, "searches": ["reset_optimizer"]}
         agents["reset alone"] = ResetOptimizer(k=10**9, offset=data.epoch, environment=reset)
-    seeds, still = range(data.seeds), ("no teleport", "reset alone")
-    return {
-        label: data.play(agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=label not in still)
-        for label, agent in agents.items()
-    }
+    seeds, still, found = range(data.seeds), ("no teleport", "reset alone"), {}
+    for label, agent in agents.items():
+        found[label] = data.play(agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=label not in still)
+        tick(f"{data.label}, {NAMES[optimizer]}: {label}")
+    return found
 
 
 def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:
@@ -303,10 +316,12 @@ def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.nd
 
 
 def paired(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> tuple[float, float]:
-    """Mean difference of ``log10`` to the base over the seeds that neither loses, and half the width of its 95 % interval
-    (Student's t, over seeds; infinite for a single one)."""
+    """Mean difference to the base over the seeds that neither loses, and half the width of its 95 % interval (Student's t,
+    over seeds; infinite for a single one). A loss's is that of ``log10``, an accuracy's in percentage points."""
     values, others = final(course, name, epoch), final(base, name, epoch)
     both = np.isfinite(values) & np.isfinite(others)
+    if name.endswith("accuracy"):
+        return interval_of(100.0 * (values[both] - others[both]))
     return interval_of(np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12)))
 
 
@@ -332,7 +347,14 @@ def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
 
 
 def effect(course: Course) -> dict[str, np.ndarray]:
-    """What the teleport did, ``(B,)`` each: on its batches, on the whole training set, to the gradient."""
-    jump = course.jumps[0]
-    before, after = jump.before["training_loss"], jump.after["training_loss"]
-    return {"batch": np.abs(jump.loss_change), "set": after / before, "growth": jump.growth, "moved": jump.moved}
+    """What the teleports did together, ``(B,)`` each: the largest change of the loss of a batch, the factors on the loss of
+    the whole training set (where it was measured) and on the gradient norm, and whether all moved."""
+    found = {
+        "batch": np.max([np.abs(jump.loss_change) for jump in course.jumps], axis=0),
+        "growth": np.prod([jump.growth for jump in course.jumps], axis=0),
+        "moved": np.all([jump.moved for jump in course.jumps], axis=0),
+    }
+    if course.jumps[0].before:
+        ratios = [jump.after["training_loss"] / jump.before["training_loss"] for jump in course.jumps]
+        found["set"] = np.prod(ratios, axis=0)
+    return found

@@ -81,23 +81,25 @@ class Course:
 
 @dataclass(frozen=True, kw_only=True)
 class OneEach(Agent):
-    """One teleport after ``at`` gradient steps, each run by a search of its own.
+    """A teleport after ``at`` gradient steps, and after each of the next, each run by a search of its own.
 
     Attributes:
-        at: Gradient steps before it.
+        at: Gradient steps before the first.
         searches: Index of the search of each run.
+        times: Number of teleports.
     """
 
     name: str = "one each"
     at: int = 5
     searches: tuple[int, ...] = ()
+    times: int = 1
 
     def initial_state(self, count: int) -> State:
-        return {"taken": np.zeros(count, dtype=np.int64), "done": np.zeros(count, dtype=bool)}
+        return {"taken": np.zeros(count, dtype=np.int64), "done": np.zeros(count, dtype=np.int64)}
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        due = (memory["taken"] == self.at) & ~memory["done"]
-        memory["done"] |= due
+        due = (memory["done"] < self.times) & (memory["taken"] >= self.at + memory["done"])
+        memory["done"] += due
         memory["taken"] += ~due
         return np.where(due, self.steps + np.asarray(self.searches), 0)
 

@@ -1,29 +1,35 @@
-"""The paper's discussion: the imbalance that gradient flow keeps and teleports change, and discrete symmetries."""
+"""The paper's discussion: a factorization along the gradient flow, and permutations.
+
+Plain flow and the flow from where a teleport at the start leads are integrated, not stepped: no learning rate is in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from scipy.integrate import solve_ivp
 
 from reproduction.course import Course, play
 from reproduction.pictures import COLOURS, panels
-from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, signed
-from teleport_env.agents.base import Agent
+from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, signed, tick
 from teleport_env.agents.schedules import Every, First, Never
+from teleport_env.groups.base import map_element
 from teleport_env.problems.matrix_factorization import MatrixFactorization
 
-IMBALANCES = (0.0, 0.3, 0.6, 1.0)
-STEPS, RATES = 60, (0.005, 0.02)
-MOVES: dict[str, Any] = {
-    "up the gradient norm": {"search": "normalized_ascent", "steps": 3},
-    "a short way up": {"search": "normalized_ascent", "steps": 3, "radius": 0.1},
-    "down the gradient norm": {"search": "closed_form", "objective": "balance_gradient"},
-    "balance the weights": {"search": "closed_form", "objective": "balance_weights"},
-}
+CASES = {"scalar": (1, 1, 1), "5 x 5 with 10 hidden units": (5, 5, 10), "6 x 5 with 3 hidden units": (6, 5, 3)}
+"""Rows, columns and hidden units: scalars, an over-parametrised problem, and one with no more units than the rank."""
+
+FACTORS = (2.0, 4.0, 8.0)
+UP = "up the gradient norm"
+TIMES = np.concatenate([[0.0], np.geomspace(1e-3, 2.0, 40)])
+EARLY, LATE = int(np.argmin(np.abs(TIMES - 0.1))), int(np.argmin(np.abs(TIMES - 1.0)))
+"""Times at which losses are compared: about 0.1 and about 1."""
+
+_FLOOR = 1e-12  # relative to which the integration is exact
 
 
 def _imbalance(problem: MatrixFactorization, params: np.ndarray) -> np.ndarray:
@@ -32,33 +38,84 @@ def _imbalance(problem: MatrixFactorization, params: np.ndarray) -> np.ndarray:
     return (lower @ lower.mT - upper.mT @ upper).flatten(1).norm(dim=1).numpy()
 
 
-def _factorize(value: float, count: int, rate: float) -> dict[str, Course]:
-    problem = MatrixFactorization(imbalance=value)
-    environment = {"problem": problem, "learning_rate": rate, "split": "test"}
-    agents: dict[str, Agent] = {"no teleport": Never(environment=environment)}
-    for label, search in MOVES.items():
-        agents[label] = First(k=1, environment={**environment, "searches": [search]})
-    return {
-        label: play("MatrixFactorization", agent, STEPS, instances=range(count), watch_params=True)
-        for label, agent in agents.items()
-    }
+def flow(problem: MatrixFactorization, ids: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Losses ``(T, B)`` at `TIMES`, and the parameters ``(B, P)`` at the last, along ``dw/dt = -grad L``."""
+    instance = problem.instances(torch.from_numpy(ids), "test")
+
+    def slope(_: float, flat: np.ndarray) -> np.ndarray:
+        params = torch.from_numpy(flat.reshape(start.shape))
+        return -problem.loss_and_gradient(params, instance)[1].numpy().ravel()
+
+    solved = solve_ivp(slope, (0.0, TIMES[-1]), start.ravel(), method="DOP853", rtol=1e-9, atol=_FLOOR, t_eval=TIMES)
+    points = np.ascontiguousarray(solved.y.T).reshape(len(TIMES), *start.shape)
+    return np.stack([problem.loss(torch.from_numpy(params), instance).numpy() for params in points]), points[-1]
 
 
-def _orders(course: Course, step: int = -1) -> np.ndarray:
-    """``log10`` of the loss at the end ``(B,)``, or after a step; a run's that has diverged by then is 2 above its start."""
-    start, loss = np.log10(course.loss[0]), course.loss[min(step, course.steps)]  # over earlier if all diverged
-    return np.where(np.isfinite(loss), np.log10(np.clip(loss, 1e-12, 1e12)), start + 2.0)
+def _starts(problem: MatrixFactorization, count: int) -> dict[str, np.ndarray]:
+    """Where the flows begin ``(B, P)``: at the start, where a schedule's teleport leads, and at ``g = factor``."""
+    environment = {"problem": problem, "split": "test", "learning_rate": 1e-6}
+    environment["searches"] = [{"search": "normalized_ascent", "steps": 3}]
+    course = play(
+        "MatrixFactorization", First(k=1, environment=environment), 1, instances=range(count), watch_params=True
+    )
+    found = {"no teleport": course.jumps[0].left, UP: course.params[0]}
+    action, instance = problem.symmetries["general_linear"], problem.instances(torch.arange(count), "test")
+    for factor in FACTORS:
+        large = map_element(lambda part, by=factor: by * part, action.group.identity(count))
+        found[f"g = {factor:g}"] = action.act(large, instance.start, instance).numpy()
+    return found
+
+
+def _factorize(case: str, count: int) -> pd.DataFrame:
+    """A row a start and run."""
+    height, width, units = CASES[case]
+    problem, ids = MatrixFactorization(rows=height, columns=width, rank=units), np.arange(count)
+    instance = problem.instances(torch.from_numpy(ids), "test")
+    frames = []
+    for label, start in _starts(problem, count).items():
+        losses, end = flow(problem, ids, start)
+        tick(f"{case}: {label}")
+        frames.append(
+            pd.DataFrame(
+                {
+                    "case": case,
+                    "start": label,
+                    "run": ids,
+                    "grad_norm": problem.loss_and_gradient(torch.from_numpy(start), instance)[1].norm(dim=1).numpy(),
+                    "imbalance": _imbalance(problem, start),
+                    "imbalance_at_end": _imbalance(problem, end),
+                    **{f"loss_{place}": np.log10(np.maximum(values, _FLOOR)) for place, values in enumerate(losses)},
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _against(frame: pd.DataFrame, case: str, label: str, place: int) -> np.ndarray:
+    """``log10`` of the loss at a time against that of the plain flow ``(B,)``."""
+    values = frame[frame["case"] == case].pivot(index="run", columns="start", values=f"loss_{place}")
+    return (values[label] - values["no teleport"]).to_numpy()
+
+
+def _ranks(frame: pd.DataFrame, case: str) -> tuple[float, float]:
+    """Rank correlation of the imbalance with the loss at the late time over the factors, run by run."""
+    part = frame[(frame["case"] == case) & (frame["start"] != UP)]
+    found = []
+    for _, run in part.groupby("run"):
+        ranked = run[["imbalance", f"loss_{LATE}"]].rank()
+        if ranked[f"loss_{LATE}"].nunique() > 1:
+            found.append(float(ranked["imbalance"].corr(ranked[f"loss_{LATE}"])))
+    return interval_of(np.array(found), normal=True)
 
 
 def _interval(difference: np.ndarray) -> str:
     return signed(*interval_of(difference, normal=True))
 
 
-def _best(gains: Mapping[tuple[str, float], Sequence[np.ndarray]], rate: float) -> str:
-    """The move after which the mean loss is lowest at a rate, with that mean."""
-    means = {label: float(np.concatenate(gains[label, rate]).mean()) for label in MOVES}
-    label = min(means, key=means.__getitem__)
-    return f"{label} ({means[label]:+.2f})"
+def _orders(course: Course) -> np.ndarray:
+    """``log10`` of the loss at the end ``(B,)``; a run's that has diverged is 2 above its start."""
+    start, loss = np.log10(course.loss[0]), course.loss[-1]
+    return np.where(np.isfinite(loss), np.log10(np.clip(loss, 1e-12, 1e12)), start + 2.0)
 
 
 def _permutations(count: int, steps: int) -> list[Row]:
@@ -76,93 +133,55 @@ def _permutations(count: int, steps: int) -> list[Row]:
         ends[optimizer] = (_orders(moved) - _orders(plain), float(np.abs(growth - 1.0).max()))
     norms = max(change for _, change in ends.values())
     return rows(
-        {"discussion.permutations": [bool(taken.mean() > 0.5), norms > 0.05], "discussion.random": "not comparable"},
+        {"discussion.sampling": "not comparable", "discussion.permutations": "not comparable"},
         globals() | locals(),
     )
 
 
-def _ranks(played: Sequence[dict[str, Course]]) -> tuple[float, float]:
-    """Of the change of the imbalance by a teleport with that of the log loss after 10 and after all steps."""
-    problem = MatrixFactorization()
-    grown, orders = [], {10: [], -1: []}  # type: ignore[var-annotated]
-    for courses in played:
-        for label in MOVES:
-            course = courses[label]
-            grown.append(np.log(_imbalance(problem, course.params[0]) / _imbalance(problem, course.jumps[0].left)))
-            for step, found in orders.items():
-                found.append(_orders(course, step) - _orders(courses["no teleport"], step))
-    change = pd.Series(np.concatenate(grown)).rank()
-    early, late = (float(change.corr(pd.Series(np.concatenate(found)).rank())) for found in orders.values())
-    return early, late
-
-
 def discussion(setup: Setup) -> Findings:
-    """Matrix factorization, the imbalance, and permutations."""
+    """Matrix factorization along the flow, and permutations."""
     count = setup.pick(full=512, quick=128, tiny=3)
-    played = {(value, rate): _factorize(value, count, rate) for rate in RATES for value in IMBALANCES}
-    frames, kept, changed = [], [], []
-    for (value, rate), courses in played.items():
-        problem = MatrixFactorization(imbalance=value)
-        for label, course in courses.items():
-            start, end = (_imbalance(problem, course.params[index]) for index in (0, -1))
-            left = _imbalance(problem, course.jumps[0].left) if course.jumps else start
-            good = ~course.diverged
-            if course.jumps:
-                changed.append(np.abs(start - left) / left)
-            else:
-                kept.append(np.abs(end - start)[good] / start[good])
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "drawn_imbalance": value,
-                        "rate": rate,
-                        "schedule": label,
-                        "run": np.arange(count),
-                        "imbalance_before": left,
-                        "imbalance_after": start,
-                        "imbalance_at_end": end,
-                        "final_loss": course.loss[-1],
-                        "diverged": course.diverged,
-                    }
-                )
-            )
-
-    def against_none(label: str, rate: float, step: int = -1) -> list[np.ndarray]:
-        """Orders of magnitude after a move less those without, at each imbalance."""
-        courses = [found for (_, r), found in played.items() if r == rate]
-        return [_orders(found[label], step) - _orders(found["no teleport"], step) for found in courses]
-
-    gains = {(label, rate): against_none(label, rate) for label in MOVES for rate in RATES}
-    early = np.concatenate(against_none("up the gradient norm", RATES[0], 10))
-    upward = ("up the gradient norm", "a short way up")
-    up = {(label, rate): np.concatenate(gains[label, rate]) for label in upward for rate in RATES}
-    ranks = {rate: _ranks([c for (_, r), c in played.items() if r == rate]) for rate in RATES}
-    drift, jump = np.median(np.concatenate(kept)), np.median(np.concatenate(changed))
+    frame = pd.concat([_factorize(case, count) for case in CASES], ignore_index=True)
+    plain = frame[frame["start"] == "no teleport"]
+    drift = float((plain["imbalance_at_end"] / plain["imbalance"] - 1.0).abs().max())
+    wide = frame.pivot(index=["case", "run"], columns="start", values="imbalance")
+    jump = float((wide[UP] / wide["no teleport"] - 1.0).abs().median())
+    large = f"g = {FACTORS[1]:g}"
+    gains = {
+        label: {case: [_against(frame, case, label, place) for place in (EARLY, LATE)] for case in CASES}
+        for label in (UP, large)
+    }
+    norms = frame.pivot(index=["case", "run"], columns="start", values="grad_norm")
+    growth = {label: float((norms[label] / norms["no teleport"]).median()) for label in gains}
+    ranks = {case: _ranks(frame, case) for case in CASES}
+    shares = {case: float((found[1] < 0.0).mean()) for case, found in gains[large].items()}
     claims = rows(
         {
-            "discussion.imbalance": [bool(drift < 0.1 * jump)],
-            "discussion.start": [sign(*interval_of(differences, normal=True)) for differences in up.values()],
-            "discussion.faster": [value < -0.2 for pair in ranks.values() for value in pair],
+            "discussion.imbalance": [drift < 1e-6, jump > 0.01],
+            "discussion.large": [sign(*interval_of(found[1], normal=True)) for found in gains[large].values()],
+            "discussion.guaranteed": [share == 1.0 for share in shares.values()],
+            "discussion.local": [sign(*interval_of(found[1], normal=True)) for found in gains[UP].values()],
+            "discussion.faster": [sign(*found) for found in ranks.values()],
         },
         globals() | locals(),
     )
     claims += _permutations(count if not setup.tiny else 2, 100 if not setup.tiny else 12)
+    table = frame.drop(columns=[f"loss_{place}" for place in range(len(TIMES)) if place not in (EARLY, LATE)])
     return Findings(
-        claims,
-        {"discussion": _picture(played, list(MOVES))},
-        {"discussion": pd.concat(frames, ignore_index=True)},
-        settings_of("discussion", count=count),
+        claims, {"discussion": _picture(frame)}, {"discussion": table}, settings_of("discussion", count=count)
     )
 
 
-def _picture(played: dict[tuple[float, float], dict[str, Course]], moves: Sequence[str]) -> Any:
-    with panels(len(RATES), len(IMBALANCES), width=12.0, height=2.7) as (figure, axes):
-        for axis, ((value, rate), courses) in zip(axes, played.items(), strict=False):
-            for label, colour in zip(["no teleport", *moves], COLOURS, strict=False):
-                axis.plot(
-                    np.median(courses[label].loss, axis=1), color=colour, label=label
-                )  # a diverged run is at infinity
-            axis.set(yscale="log", title=f"imbalance {value:g}, rate {rate:g}", xlabel="gradient step")
+def _picture(frame: pd.DataFrame) -> Figure:
+    columns = [f"loss_{place}" for place in range(1, len(TIMES))]
+    with panels(1, len(CASES), width=12.0, height=3.3) as (figure, axes):
+        for axis, (case, part) in zip(axes, frame.groupby("case", sort=False), strict=True):
+            for (label, runs), colour in zip(part.groupby("start", sort=False), COLOURS, strict=False):
+                axis.plot(TIMES[1:], 10.0 ** runs[columns].median().to_numpy(), color=colour, label=label)
+            axis.set(xscale="log", yscale="log", title=str(case), xlabel="time of the flow")
+            axis.set_ylim(
+                max(1e-11, 0.3 * float(10.0 ** part.groupby("start")[columns].median().to_numpy().min())), None
+            )
         axes[0].set_ylabel("median loss")
-        axes[0].legend(fontsize=7, loc="upper right", frameon=True, framealpha=0.85)
+        axes[0].legend(fontsize=7.5)
     return figure

@@ -37,12 +37,12 @@ class Figure:
 
 FIGURES: dict[str, Figure] = {
     "figure1": Figure("plane", "ellipse", "Figure 1: the ellipse"),
-    "figure2": Figure("plane", "rosenbrock", "Figure 2: Rosenbrock's function"),
+    "figure2": Figure("plane", "test_functions", "Figure 2: the Rosenbrock and Booth functions"),
     "figure3": Figure("regression", "regression", "Figure 3: regression by a network"),
     "figure4": Figure("classification", "classification", "Figure 4: classification of digits"),
     "figure5": Figure("timing", "timing", "Figure 5: when, how often, on how many mini-batches"),
     "figure6": Figure("runtime", "runtime", "Figure 6: runtime against width and depth"),
-    "figure7": Figure("plane", "booth", "Figure 7: Booth's function"),
+    "figure7": Figure("plane", "gradients", "Figure 7: gradient against loss on both functions"),
     "figure8": Figure("sweep", "sweep", "Figure 8: ascent steps and rates"),
     "algorithm3": Figure("data_transform", "data_transform", "Algorithm 3: data that move too"),
     "discussion": Figure("discussion", "discussion", "Discussion: factorization, imbalance, permutations"),
@@ -55,11 +55,17 @@ def titles() -> Mapping[str, str]:
 
 
 def write_page(path: Path, folder: Path) -> None:
-    """Write the page of all results that lie in ``folder`` to ``path``, its pictures beside it."""
+    """Write the page of all results that lie in ``folder`` to ``path``, its appendix and its pictures beside it."""
     images = path.parent / "images" / "reproduction"
     for picture in folder.glob("*.png"):
         write(images / picture.name, picture.read_bytes())
     write(path, page(titles(), folder, "images/reproduction"))
+    write(details_of(path), page(titles(), folder, "images/reproduction", "details.md.j2"))
+
+
+def details_of(path: Path) -> Path:
+    """The appendix beside a page."""
+    return path.with_name(f"{path.stem}-details.md")
 
 
 def reproduce(name: str, setup: Setup, folder: Path) -> list[Path]:

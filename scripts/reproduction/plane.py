@@ -1,19 +1,21 @@
-"""Figures 1, 2 and 7: the ellipse, Rosenbrock's and Booth's function, over many angles at which the ascent begins."""
+"""Figures 1, 2 and 7: the ellipse, and Rosenbrock's and Booth's functions, over many angles at which the ascent begins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.pictures import PLAIN, TELEPORT, band, level_sets, panels, trajectory
-from reproduction.results import Findings, Setup, rows, settings_of
+from reproduction.results import Findings, Row, Setup, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import Never
@@ -92,19 +94,31 @@ _ROUNDING = 1e-8
 """Where a loss is smaller, the rounding of the parameters shows in it, and no action keeps it to many digits."""
 
 
-def _shared(courses: Mapping[str, Course]) -> tuple[dict[str, list[bool | None]], dict[str, Any]]:
-    """Checks and figures of the claims that several of the three figures make."""
+def _rises(courses: Mapping[str, Course]) -> tuple[list[bool | None], dict[str, Any]]:
+    """Checks and figures of what every teleport does."""
     course = courses["GD + teleport"]
     up = np.concatenate([jump.growth > 1.0 for jump in course.jumps])
     change = np.concatenate([np.abs(jump.loss_change) for jump in course.jumps])
     large = np.concatenate([course.loss[jump.step] > _ROUNDING for jump in course.jumps])
-    shares = longer_at_equal_loss(course, courses["GD"], course.jumps[0].step)
-    shares = shares[np.isfinite(shares)]
-    checks: dict[str, list[bool | None]] = {
-        "plane.rises": [up.mean() > 0.95, change[large].max() < 1e-8],
-        "plane.longer": [bool(np.median(shares) > 0.5), bool((shares > 0.5).mean() > 0.95)],
-    }
-    return checks, {"up": up, "change": change, "large": large, "shares": shares}
+    return [up.mean() > 0.95, change[large].max() < 1e-8], {"up": up, "change": change, "large": large}
+
+
+def _middle_run(course: Course) -> int:
+    """The run of the median loss at the end, not the luckiest."""
+    order = np.argsort(np.where(np.isfinite(course.loss[-1]), course.loss[-1], np.inf))
+    return int(order[len(order) // 2])
+
+
+def _level_sets(axes: Axes, problem_name: str, xlim: tuple[float, float], ylim: tuple[float, float]) -> None:
+    """Level sets of a function on a part of the plane, and its minimum."""
+    problem = problem_from(problem_name)
+    instance = problem.instances(torch.zeros(1, dtype=torch.int64), "paper")
+    xs, ys = np.linspace(*xlim, 240), np.linspace(*ylim, 200)
+    grid = torch.tensor(np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2))
+    level_sets(axes, xs, ys, problem.loss(grid, instance.repeat(len(grid))).reshape(200, 240).numpy())
+    minimum = problem.minimum(instance)
+    assert minimum is not None
+    axes.plot(*minimum[0].numpy(), "*", color="#E69F00", markersize=12, zorder=5)
 
 
 def _picture(
@@ -112,21 +126,12 @@ def _picture(
 ) -> Figure:
     """Trajectories on level sets, loss, gradient norm, gradient norm against loss, and the distribution of the end."""
     plain, jumping = courses["GD"], courses["GD + teleport"]
-    order = np.argsort(np.where(np.isfinite(jumping.loss[-1]), jumping.loss[-1], np.inf))
-    run = int(order[len(order) // 2])  # the median run, not the luckiest
+    run = _middle_run(jumping)
     with panels(2, 3, height=3.2) as (figure, axes):
-        problem = problem_from(problem_name)
-        instance = problem.instances(torch.zeros(1, dtype=torch.int64), "paper")
-        xs, ys = np.linspace(*xlim, 240), np.linspace(*ylim, 200)
-        grid = torch.tensor(np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2))
-        loss = problem.loss(grid, instance.repeat(len(grid))).reshape(200, 240).numpy()
-        level_sets(axes[0], xs, ys, loss)
+        _level_sets(axes[0], problem_name, xlim, ylim)
         trajectory(axes[0], plain.params[:, 0], [], "GD", PLAIN)
         points, jumps = _path(jumping, run)
         trajectory(axes[0], points, jumps, "GD + teleport (median run)", TELEPORT)
-        minimum = problem.minimum(instance)
-        assert minimum is not None
-        axes[0].plot(*minimum[0].numpy(), "*", color="#E69F00", markersize=12, zorder=5)
         axes[0].set(xlim=xlim, ylim=ylim, title="trajectories", xlabel="$w_1$", ylabel="$w_2$")
         axes[0].legend(loc="upper left", frameon=True, framealpha=0.85)
         steps = np.arange(plain.steps + 1)
@@ -184,9 +189,9 @@ def ellipse(setup: Setup) -> Findings:
     plain, jumping, best = courses["GD"], courses["GD + teleport"], courses["best angle"]
     final = jumping.loss[-1]
     below = float((final < plain.loss[-1, 0]).mean())
-    checks, figures = _shared(courses)
-    verdicts: dict[str, list[bool | None]] = {"plane.rises": checks["plane.rises"], "figure1.axes": [below > 0.95]}
-    claims = rows(verdicts, globals() | locals() | figures)
+    rises, figures = _rises(courses)
+    label, shown = "Ellipse", True
+    claims = rows({"plane.rises": rises, "figure1.axes": [below > 0.95]}, globals() | locals() | figures)
     return Findings(
         claims,
         {"figure1": _picture("Ellipse", courses, (-3.0, 3.0), (-1.6, 1.6))},
@@ -209,23 +214,53 @@ def first_growths(count: int) -> tuple[np.ndarray, np.ndarray]:
     return random, ascent
 
 
-def rosenbrock(setup: Setup) -> Findings:
+VIEWS = {"Rosenbrock": ((-2.2, 2.2), (-1.2, 4.2)), "Booth": ((-6.0, 8.0), (-7.0, 9.0))}
+"""Function -> what of the plane is drawn."""
+
+
+@cache
+def _both(seeds: int) -> dict[str, dict[str, Course]]:
+    """Function -> schedule -> its runs; figures 2 and 7 look at the same."""
+    rosenbrock = {"random angle": _RANDOM_ANGLE, "best angle": {"search": "grid", "points": 65535}}
+    return {
+        "Rosenbrock": _played(paper("Rosenbrock"), seeds, rosenbrock),
+        "Booth": _played(paper("Booth"), seeds, {"best angle": "closed_form"}),
+    }
+
+
+def _seeds(setup: Setup) -> int:
+    return setup.pick(full=1000, quick=1000, tiny=3)
+
+
+def test_functions(setup: Setup) -> Findings:
     """Figure 2."""
-    preset = paper("Rosenbrock")
-    seeds = setup.pick(full=1000, quick=1000, tiny=3)
-    others = {"random angle": _RANDOM_ANGLE, "best angle": {"search": "grid", "points": 65535}}
-    courses = _played(preset, seeds, others)
+    seeds = _seeds(setup)
+    played = _both(seeds)
+    claims = [*_rosenbrock_rows(played["Rosenbrock"], seeds, setup), *_booth_rows(played["Booth"], seeds)]
+    tables = {f"figure2_{name.lower()}": _table(courses) for name, courses in played.items()}
+    pictures = {"figure2": _paths(played)} | {
+        f"figure2_{name.lower()}": _picture(name, courses, *VIEWS[name]) for name, courses in played.items()
+    }
+    return Findings(claims, pictures, tables, settings_of("figure2", seeds=seeds))
+
+
+test_functions.__test__ = False  # type: ignore[attr-defined]  # for pytest, which would collect it where it is imported
+
+
+def _rosenbrock_rows(courses: Mapping[str, Course], seeds: int, setup: Setup) -> list[Row]:
     plain, final = courses["GD"], courses["GD + teleport"].loss[-1]
     random_end, best_end = courses["random angle"].loss[-1], float(courses["best angle"].loss[-1, 0])
     below = float((final < 1e-2).mean()), float((final < 1e-8).mean())
-    draws = setup.pick(full=20000, quick=20000, tiny=3)
-    chance, growth = first_growths(draws)
+    chance, growth = first_growths(setup.pick(full=20000, quick=20000, tiny=3))
     end = plain.loss[-1, 0]
-    shared, figures = _shared(courses)
-    claims = rows(
+    first = np.argmax(courses["GD + teleport"].loss < end, axis=0)
+    ahead = float(np.median(first[final < end])) if (final < end).any() else float("nan")
+    rises, figures = _rises(courses)
+    label, shown = "Rosenbrock", True
+    return rows(
         {
             "figure2.valley": [abs(end - 0.11134) < 1e-4],
-            **shared,
+            "plane.rises": rises,
             "figure2.converges": [below[0] == 1.0, 0.35 < below[1] < 0.75],
             "figure2.ascent": [
                 bool(np.median(growth) > 1.5 * np.median(chance)),
@@ -234,19 +269,9 @@ def rosenbrock(setup: Setup) -> Findings:
         },
         globals() | locals() | figures,
     )
-    return Findings(
-        claims,
-        {"figure2": _picture("Rosenbrock", courses, (-2.2, 2.2), (-1.2, 4.2))},
-        {"figure2": _table(courses)},
-        settings_of("figure2", seeds=seeds),
-    )
 
 
-def booth(setup: Setup) -> Findings:
-    """Figure 7."""
-    preset = paper("Booth")
-    seeds = setup.pick(full=1000, quick=1000, tiny=3)
-    courses = _played(preset, seeds, {"best angle": "closed_form"})
+def _booth_rows(courses: Mapping[str, Course], seeds: int) -> list[Row]:
     plain, jumping, best = courses["GD"], courses["GD + teleport"], courses["best angle"]
     published = [144.0, 64.74, 38.55, 25.82, 17.95, 12.61, 8.89, 6.27, 4.42, 3.12, 2.20]
     error = float(np.abs(plain.loss[:, 0] - published).max())
@@ -254,19 +279,65 @@ def booth(setup: Setup) -> Findings:
     squared = jumping.grad_norm[4] ** 2
     reached = float((squared > 0.99 * 36.0 * jumping.loss[4]).mean())
     close = float((np.abs(jumping.loss[-1] / 9.45e-4 - 1.0) < 0.05).mean())
-    shared, figures = _shared(courses)
-    claims = rows(
+    rises, figures = _rises(courses)
+    label, shown = "Booth", True
+    return rows(
         {
-            "figure7.plain": [error < 6e-3],
-            **shared,
-            "figure7.longest": [reached > 0.9],
-            "figure7.shrinks": [abs(ratio - 0.1936) < 2e-3, close > 0.5],
+            "booth.plain": [error < 6e-3],
+            "plane.rises": rises,
+            "booth.longest": [reached > 0.9],
+            "booth.shrinks": [abs(ratio - 0.1936) < 2e-3, close > 0.5],
         },
         globals() | locals() | figures,
     )
-    return Findings(
-        claims,
-        {"figure7": _picture("Booth", courses, (-6.0, 8.0), (-7.0, 9.0))},
-        {"figure7": _table(courses)},
-        settings_of("figure7", seeds=seeds),
-    )
+
+
+def _paths(played: Mapping[str, Mapping[str, Course]]) -> Figure:
+    """The panels of the paper: trajectories without and with teleports, loss, and gradient norm."""
+    with panels(2, 4, width=12.0, height=2.9) as (figure, axes):
+        for row, (name, courses) in enumerate(played.items()):
+            part = axes[4 * row : 4 * row + 4]
+            plain, jumping = courses["GD"], courses["GD + teleport"]
+            run = _middle_run(jumping)
+            for axis in part[:2]:
+                _level_sets(axis, name, *VIEWS[name])
+            trajectory(part[0], plain.params[:, 0], [], "GD", PLAIN)
+            trajectory(part[1], *_path(jumping, run), "GD + teleport", TELEPORT)
+            for axis, title in zip(part[:2], ("descent", "teleports"), strict=True):
+                axis.set(title=f"{name}: {title}", xlim=VIEWS[name][0], ylim=VIEWS[name][1])
+            steps = np.arange(plain.steps + 1)
+            for axis, one, title in ((part[2], "loss", "loss"), (part[3], "grad_norm", "gradient norm")):
+                axis.plot(steps, getattr(plain, one)[:, 0], color=PLAIN, label="GD")
+                band(axis, steps, getattr(jumping, one), "GD + teleport: median, quartiles", TELEPORT)
+                axis.set(yscale="log", title=title, xlabel="gradient step")
+            part[2].legend(fontsize=7)
+    return figure
+
+
+def gradients(setup: Setup) -> Findings:
+    """Figure 7."""
+    seeds = _seeds(setup)
+    played, claims, table = _both(seeds), [], []
+    for label, courses in played.items():
+        course = courses["GD + teleport"]
+        shares = longer_at_equal_loss(course, courses["GD"], course.jumps[0].step)
+        shares = shares[np.isfinite(shares)]
+        checks = [bool(np.median(shares) > 0.5), bool((shares > 0.5).mean() > 0.95)]
+        claims += rows({"figure7.longer": checks}, globals() | locals())
+        table.append(pd.DataFrame({"function": label, "share_of_losses_with_the_longer_gradient": shares}))
+    with panels(1, 2, width=9.0, height=3.3) as (figure, axes):
+        for axis, (label, courses) in zip(axes, played.items(), strict=True):
+            jumping = courses["GD + teleport"]
+            for run in range(min(20, jumping.loss.shape[1])):
+                axis.plot(jumping.loss[:, run], jumping.grad_norm[:, run], color=TELEPORT, alpha=0.25, linewidth=0.7)
+            run = _middle_run(jumping)
+            axis.plot(
+                jumping.loss[:, run], jumping.grad_norm[:, run], color=TELEPORT, label="GD + teleport (median run)"
+            )
+            axis.plot(courses["GD"].loss[:, 0], courses["GD"].grad_norm[:, 0], color=PLAIN, linewidth=2.0, label="GD")
+            low = 0.5 * float(courses["GD"].loss.min())
+            axis.set(xscale="log", yscale="log", title=label, xlabel="loss", ylabel="gradient norm", xlim=(low, None))
+            axis.set_ylim(0.3 * float(courses["GD"].grad_norm.min()), None)
+            axis.legend()
+    settings = settings_of("figure7", seeds=seeds)
+    return Findings(claims, {"figure7": figure}, {"figure7": pd.concat(table, ignore_index=True)}, settings)

@@ -230,6 +230,8 @@ def claims(
         for name, found in (("GD", cosines["gd"]), ("AdaGrad", cosines["adagrad"]))
         for label, values in found.items()
     ]
+    every = np.concatenate([values for *_, values in agree])
+    cosine = float(every.min()), float(every.max())
     down = sum(bool((values <= 0.0).any()) for *_, values in agree)
     reset, both_reset = ada["reset alone"], ada["published, exact, and reset"]
     named = (("GD", gd, plain), ("AdaGrad", ada, ada_plain))

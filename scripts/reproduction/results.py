@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -55,6 +56,16 @@ class Setup:
         return tiny if self.tiny else quick if self.quick else full
 
 
+_last_tick = [time.monotonic()]
+
+
+def tick(message: str) -> None:
+    """Progress: print what is done, at most every five seconds."""
+    if time.monotonic() - _last_tick[0] > 5.0:
+        _last_tick[0] = time.monotonic()
+        print(f"  {message}", flush=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One claim.
@@ -64,12 +75,18 @@ class Row:
         obtained: What we got, with numbers.
         holds: One of `HOLDS`.
         why: Where it does not hold, the reason; else anything worth knowing.
+        short: What we got, in a line, for the page; empty: the row is in the appendix alone.
+        because: The reason in one sentence, for the page.
+        ours: A question of this project's, no claim of the paper's.
     """
 
     claim: str
     obtained: str
     holds: str
     why: str = ""
+    short: str = ""
+    because: str = ""
+    ours: bool = False
 
     def __post_init__(self) -> None:
         known("holds", self.holds, HOLDS)
@@ -85,8 +102,10 @@ def rows(verdicts: Mapping[str, str | Sequence[bool | None]], names: Mapping[str
     found = []
     for name, checks in verdicts.items():
         figure, claim = name.split(".")
-        texts = {key: _filled(text, names) for key, text in _texts()[figure][claim].items()}
-        found.append(Row(holds=checks if isinstance(checks, str) else verdict(checks), **texts))
+        written = _texts()[figure][claim]
+        texts = {key: _filled(text, names) for key, text in written.items() if isinstance(text, str)}
+        holds = checks if isinstance(checks, str) else verdict(checks)
+        found.append(Row(holds=holds, ours=written.get("ours", False), **texts))
     return found
 
 
@@ -147,31 +166,46 @@ class Findings:
         return files
 
 
-def page(titles: Mapping[str, str], folder: Path, images: str) -> str:
-    """The page ``docs/reproduction.md`` from what was written into ``folder``.
+def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "page.md.j2") -> str:
+    """The page ``docs/reproduction.md``, or by ``details.md.j2`` its appendix, from what was written into ``folder``.
 
     Args:
         titles: Figure -> its heading, in the page's order; figures whose JSON is missing are left out.
         folder: Where `Findings.write` wrote.
         images: Path of the pictures from the page.
+        template: File in ``templates``.
     """
     files = {title: folder / f"{name}.json" for name, title in titles.items()}
     found = {title: json.loads(file.read_text(encoding="utf-8")) for title, file in files.items() if file.exists()}
 
-    def counts(title: str, part: Mapping[str, Any]) -> list[str]:
-        verdicts = [row["holds"] for row in part["rows"]]
-        return [title, part["form"], str(len(verdicts)), *(str(verdicts.count(one) or "") for one in HOLDS)]
+    def table(part: Mapping[str, Any], keys: Sequence[str], heads: Sequence[str], ours: bool) -> Table | None:
+        chosen = [row for row in part["rows"] if row["ours"] is ours and row[keys[1]]]
+        return listed(heads, ([row[key] for key in keys] for row in chosen), words=4, prose=True) if chosen else None
 
-    def claims(part: Mapping[str, Any]) -> Table:
-        keys = ("claim", "obtained", "holds", "why")
-        return listed((*keys[:-1], ""), ([row[key] for key in keys] for row in part["rows"]), words=4, prose=True)
+    def tables(part: Mapping[str, Any]) -> dict[str, Table | None]:
+        brief = ("claim", "short", "holds", "because"), ("claim", "what came out", "holds", "why")
+        whole = ("claim", "obtained", "holds", "why"), ("claim", "obtained", "holds", "")
+        asked = ("claim", "obtained", "why"), ("question", "obtained", "")
+        return {
+            "brief": table(part, *brief, False),
+            "whole": table(part, *whole, False),
+            "asked": table(part, *asked, True),
+        }
 
-    heads = ("", "form", "claims", "hold", "partly", "do not hold", "not shown", "not comparable")
+    claims = [row["holds"] for part in found.values() for row in part["rows"] if row["short"] and not row["ours"]]
+    questions = [row for part in found.values() for row in part["rows"] if row["short"] and row["ours"]]
     return render(
-        "page.md.j2",
+        template,
         Path(__file__).parent / "templates",
-        overview=listed(heads, (counts(*one) for one in found.items())),
-        figures=[{**part, "title": title, "table": claims(part)} for title, part in found.items()],
+        counts={one: claims.count(one) for one in HOLDS},
+        claims=len(claims),
+        figures=[{**part, "title": title, **tables(part)} for title, part in found.items()],
+        questions=listed(
+            ("question", "what came out", "why"),
+            ([row["claim"], row["short"], row["because"]] for row in questions),
+            words=3,
+            prose=True,
+        ),
         images=images,
     )
 

@@ -99,7 +99,7 @@ def runtime(setup: Setup) -> Findings:
     by_width = _times([(width, 3) for width in widths], steps, repeats).assign(varied="width")
     by_depth = _times([(deep, depth) for depth in depths], steps, repeats).assign(varied="depth")
     return Findings(
-        [] if setup.tiny else _rows(by_width, by_depth, deep),
+        [] if setup.tiny else _rows(by_width, by_depth, deep, steps),
         {"figure6": _picture(by_width, by_depth, deep)},
         {"figure6": pd.concat([by_width, by_depth], ignore_index=True)},
         settings_of("figure6", ascent=ASCENT_STEPS, period=PERIOD, steps=steps, repeats=repeats),
@@ -110,7 +110,7 @@ def _of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame[frame["implementation"] == name]
 
 
-def _rows(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int) -> list[Row]:
+def _rows(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int, steps: int) -> list[Row]:
     slopes, lines, times, grows, locals_ = {}, {}, {}, {}, {}
     for name in COLOUR:
         every, tall = _of(by_width, name), _of(by_depth, name)

@@ -165,8 +165,9 @@ def _sentence(table: pd.DataFrame) -> str:
     return part + f"; of those that stop no higher than plain {_setting(honest.loc[honest['speedup_steps'].idxmax()])}"
 
 
-def _counts(table: pd.DataFrame) -> tuple[str, list[bool]]:
-    """How many settings are faster, in words, and whether most are: in seconds, and in seconds without stopping higher."""
+def _counts(table: pd.DataFrame) -> tuple[str, list[bool], tuple[int, int]]:
+    """How many settings are faster, in words, and whether most are: by the paper's criterion, in seconds among those that
+    converge, and by ours, among all settings and without stopping higher. And the counts of the first."""
     usable = _usable(table)
     faster = [int((usable[f"speedup_{unit}"] > 1.0).sum()) for unit in UNITS]
     low = usable["loss_ratio"] <= 1.0
@@ -176,7 +177,7 @@ def _counts(table: pd.DataFrame) -> tuple[str, list[bool]]:
         f"of {len(table)} settings {lost} lose a seed, {refused} have a teleport refused, {len(usable)} count; faster in "
         f"{' / '.join(UNITS)} {' / '.join(map(str, faster))}, and stop no higher than plain {' / '.join(map(str, honest))}"
     )
-    return text, [count > 0.5 * len(table) for count in (faster[2], honest[2])]
+    return text, [faster[2] > 0.5 * len(usable), honest[2] > 0.5 * len(table)], (faster[2], len(usable))
 
 
 def _best_steps(table: pd.DataFrame) -> str:
@@ -210,7 +211,8 @@ def sweep(setup: Setup) -> Findings:
         correlation = _rank(released.assign(leak=leak), "leak")
         slower = all(speed < max(growth, 0.3) for speed, growth in zip(speeds, growths, strict=True))
         verdicts = {
-            "figure8.most": [check for _, checks in counts.values() for check in checks],
+            "figure8.most": [checks[0] for _, checks, _ in counts.values()],
+            "figure8.honest": [checks[1] for _, checks, _ in counts.values()],
             "figure8.longer": [growth > 0.5 for growth in growths],
         }
         claims += rows(verdicts, globals() | locals())

@@ -3,52 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction.classification_runs import (
-    ALONE,
     BATCH,
     FORMS,
     MINI_BATCHES,
     NAMES,
-    STILL,
     Dataset,
     below,
     datasets,
     final,
     interval,
+    teleporting,
     tune,
 )
 from reproduction.course import Course, measured_frame
-from reproduction.pictures import COLOURS, band, panels
-from reproduction.results import Findings, Setup, interval_of, rows, settings_of, sign, signed
-from teleport_env.agents.base import Agent
-from teleport_env.agents.schedules import AtSteps, Never
+from reproduction.pictures import COLOURS, panels
+from reproduction.results import Findings, Setup, interval_of, rows, settings_of, sign, signed, tick
+from teleport_env.agents.schedules import Never
 
 ACTIONS = ("general_linear_published", "general_linear")
-SHOWN = {**{action: FORMS[action] for action in ACTIONS}, ALONE: ALONE}
+SHOWN = {action: FORMS[action] for action in ACTIONS}
 OPTIMIZER = "gd"
 TELEPORTS = 5
 
 
 def _schedules(data: Dataset) -> dict[str, dict[str, tuple[tuple[int, ...], int]]]:
-    """Panel -> label -> step counts of the teleports, and mini-batches of each."""
-    epoch = data.epoch
+    """Panel -> label -> epochs after which teleports come, and mini-batches of each (Algorithm 2's K and B)."""
     whens = [when for when in (0, 1, 2, 4, 8) if when < data.epochs]
-    counts = (1, 2, 4, 8, 16, 32) if data.epochs > 2 else (1, 2)
-    intervals = [i for i in (0.125, 0.25, 0.5, 1.0, 2.0) if 1 + (TELEPORTS - 1) * i < data.epochs]
+    counts = (1, 2, 4, 8, 16) if data.epochs > 2 else (1, 2)
+    intervals = [i for i in (1, 2, 3, 4, 5) if 1 + (TELEPORTS - 1) * i < data.epochs] or [1]
+    often = {tuple(1 + n * i for n in range(TELEPORTS) if 1 + n * i < data.epochs) for i in intervals}
     return {
-        "when": {
-            f"after epoch {when}" if when else "before training": ((when * epoch,), MINI_BATCHES) for when in whens
-        },
-        "how often": {
-            f"every {i:g} epochs": (tuple(epoch + round(n * i * epoch) for n in range(TELEPORTS)), MINI_BATCHES)
-            for i in intervals
-        },
-        "mini-batches": {f"{count}": ((epoch,), count) for count in counts},
+        "when": {f"after epoch {when}" if when else "before training": ((when,), MINI_BATCHES) for when in whens},
+        "how often": {", ".join(map(str, epochs)): (epochs, MINI_BATCHES) for epochs in sorted(often)},
+        "mini-batches": {f"{count}": ((1,), count) for count in counts},
     }
 
 
@@ -59,36 +53,39 @@ def _play(data: Dataset, ascents: Mapping[str, float], rate: float) -> dict[tupl
     plain = data.play(Never(environment=environment), data.epochs, seeds, measure_every=data.epoch)
     courses = {("", "", ""): plain}
     for action in SHOWN:
-        alone = action == ALONE  # one step of no length, by the published action
         for panel, schedules in _schedules(data).items():
-            for label, (at, batches) in schedules.items():
-                search = data.algorithm2(STILL, batches, 1) if alone else data.algorithm2(ascents[action], batches)
-                symmetry = ACTIONS[0] if alone else action
-                agent: Agent = AtSteps(at=at, environment={**environment, "symmetry": symmetry, "searches": [search]})
-                courses[action, panel, label] = data.play(
-                    agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=True
-                )
+            for label, (epochs, batches) in schedules.items():
+                at = data.algorithm2(epochs, batches)
+                agent = teleporting(data, OPTIMIZER, rate, action, data.ascent(ascents[action]), at)
+                courses[action, panel, label] = data.play(agent, data.epochs, seeds, measure_every=data.epoch)
+                tick(f"{SHOWN[action]}, {panel}: {label}")
     return courses
 
 
 def _picture(data: Dataset, courses: Mapping[tuple[str, str, str], Course]) -> Figure:
-    plain = courses["", "", ""]
-    with panels(len(SHOWN), 3, width=11.0, height=3.0) as (figure, axes):
+    plain, panel_names = courses["", "", ""], ("when", "how often", "mini-batches")
+    with panels(len(SHOWN), 3, width=11.0, height=3.2) as (figure, axes):
         for row, action in enumerate(SHOWN):
-            for axis, panel in zip(axes[3 * row :], ("when", "how often", "mini-batches"), strict=False):
-                steps, values = plain.measurements("training_loss")
-                axis.plot(
-                    steps / data.epoch, np.median(values, axis=1), color="#111111", linewidth=2.2, label="no teleport"
-                )
+            for axis, panel, letter in zip(axes[3 * row :], panel_names, "abc", strict=False):
                 labels = [label for a, p, label in courses if a == action and p == panel]
-                for label, colour in zip(labels, COLOURS[1:], strict=False):
-                    steps, values = courses[action, panel, label].measurements("training_loss")
-                    band(axis, steps / data.epoch, values, label, colour)
-                top = 3.0 * float(np.median(values[0]))
-                axis.set(yscale="log", ylim=(None, top), title=f"{SHOWN[action]}: {panel}", xlabel="epoch")
-                axis.legend(fontsize=7)
-            axes[3 * row].set_ylabel("training loss, median and quartiles")
+                named = [("no teleport", plain), *((label, courses[action, panel, label]) for label in labels)]
+                for (label, course), colour in zip(named, COLOURS, strict=False):
+                    steps, values = course.measurements("training_loss")
+                    axis.plot(steps / data.epoch, _median(values), color=colour, label=label)
+                    steps, values = course.measurements("validation_loss")
+                    axis.plot(steps / data.epoch, _median(values), color=colour, linewidth=1.0, linestyle=(0, (4, 2)))
+                steps, values = plain.measurements("training_loss")
+                limits = 0.3 * float(np.median(values[-1])), 3.0 * float(np.median(values[0]))
+                axis.set(yscale="log", ylim=limits, title=f"({letter}) {SHOWN[action]}: {panel}", xlabel="epoch")
+                axis.legend(fontsize=6.5, ncols=2)
+            axes[3 * row].set_ylabel("loss, median of seeds;\ndashed: validation")
     return figure
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Medians ``(M,)`` over the runs; a diverged run's loss is infinite, and a median that is one is not drawn."""
+    middle = np.median(np.nan_to_num(values, nan=np.inf), axis=1)
+    return np.where(np.isfinite(middle), middle, np.nan)
 
 
 def _logs(course: Course) -> np.ndarray:
@@ -134,57 +131,74 @@ def _order(panel: str, courses: Sequence[Course]) -> tuple[str, list[bool | None
     return f"rank correlation of {name} with the loss {middle:+.2f} ± {half:.2f}{told}", checks
 
 
-def _whole(courses: Mapping[str, Course]) -> str:
-    """By how much the teleports of a run multiply the loss of the whole training set, medians over the seeds."""
-    told = []
-    for label, course in courses.items():
-        ratios = [jump.after["training_loss"] / jump.before["training_loss"] for jump in course.jumps]
-        value = float(np.median(np.nan_to_num(np.stack(ratios), nan=np.inf)))
-        told.append(f"{label}: {value:.3g}" if value < 1e3 else f"{label}: > 1000")
-    return ", ".join(told)
+def _overfits(courses: Sequence[Course]) -> tuple[float, float]:
+    """Rank correlation of the place of the schedule with the validation loss over the training loss at the end, over the
+    seeds: how far a run's fit goes beyond what it knows. A diverged run is left out."""
+    gaps = []
+    for course in courses:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gaps.append(np.log10(final(course, "validation_loss")) - np.log10(final(course)))
+    frame = pd.DataFrame(np.where(np.isfinite(gaps), gaps, np.nan))
+    place = pd.Series(range(len(courses)), dtype=float)
+    return interval_of(frame.rank().corrwith(place).to_numpy())
+
+
+CLAIMS = {
+    "when": "(a) One teleport: before training is worst, and after that the earlier the stronger the effect",
+    "how often": f"(b) {TELEPORTS} teleports: the smaller the interval, the stronger the effect",
+    "mini-batches": "(c) The more mini-batches, the faster the training loss falls",
+}
 
 
 def timing(setup: Setup) -> Findings:
     """Figure 5."""
     data = datasets(setup)[0 if setup.quick else -1]
+    if setup.quick and not setup.tiny and not setup.epochs:
+        data = replace(data, epochs=22)  # five teleports five epochs apart
     tuned = tune(data, [OPTIMIZER], ACTIONS)
     ascents = {action: tuned.ascents[OPTIMIZER, action] for action in ACTIONS}
     courses = _play(data, ascents, tuned.rates[OPTIMIZER])
-    plain = courses["", "", ""]
-    claims = {
-        "when": "(a) One teleport speeds training up; before training it does least, after that the earlier the better",
-        "how often": f"(b) {TELEPORTS} teleports from the first epoch on speed training up, closely spaced ones most",
-        "mini-batches": "(c) The more mini-batches a teleport uses, the faster the training loss falls",
-    }
-    found = []
-    for panel in claims:
-        told, orders, checks, wholes = [], [], [], []
+    plain, found = courses["", "", ""], []
+    single = data.seeds < 2
+    for panel in CLAIMS:
+        told, orders, checks, brief = [], [], [], []
         lower, count = 0, 0
         for action, name in SHOWN.items():
             played = {label: course for (a, p, label), course in courses.items() if a == action and p == panel}
             told.append(
                 f"{name}: " + "; ".join(f"{label} {interval(course, plain)}" for label, course in played.items())
             )
-            wholes.append(f"{name} {_whole(played)}")
-            if action == ALONE:
-                continue
             gain = _gain(list(played.values()), plain)
-            diverged = np.stack([course.diverged for course in played.values()])
-            checks.append(False if diverged.mean() >= 0.5 else sign(*gain, clean=not diverged.any()))
             order, ordered = _order(panel, list(played.values()))
             checks += ordered
             orders.append(f"{name}: mean of all schedules {_told(*gain)}; {order}")
+            brief.append(f"{name} {order.removeprefix('rank correlation of ')}")
             lower += sum(below(course, plain) is True for course in played.values())
             count += len(played)
-        verdicts = {"figure5.panel": "not comparable" if data.seeds < 2 else checks}
-        found += rows(verdicts, globals() | locals())
+        found += rows({"figure5.panel": "not comparable" if single else checks}, globals() | locals())
+    gaps = {
+        name: _overfits([course for (a, p, _), course in courses.items() if a == action and p == "mini-batches"])
+        for action, name in SHOWN.items()
+    }
+    over = "not comparable" if single else [sign(-middle, half) for middle, half in gaps.values()]
+    ends = [
+        f"{SHOWN[action]}, {label}: {100 * float(np.nanmean(_finite(final(course, 'validation_accuracy')))):.1f} %"
+        for (action, panel, label), course in courses.items()
+        if panel == "mini-batches" and not course.diverged.all()
+    ]
+    accuracy = 100.0 * float(final(plain, "validation_accuracy").mean())
+    found += rows({"figure5.overfitting": over}, globals() | locals())
     named = (
         ({"action": action, "panel": panel, "schedule": label}, course)
         for (action, panel, label), course in courses.items()
     )
     table = measured_frame(named, data.epoch)
     given = {"optimizer": NAMES[OPTIMIZER], "rate": tuned.rates[OPTIMIZER], "batch": BATCH, "ascents": ascents}
-    settings = settings_of("figure5", data=data, forms=FORMS, alone=ALONE, **given)
+    settings = settings_of("figure5", data=data, forms=FORMS, **given)
     return Findings(
         found, {"figure5": _picture(data, courses)}, {"figure5": table, "figure5_sweep": tuned.table}, settings
     )
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)

@@ -26,7 +26,7 @@ _KERNEL = compiled("network", lambda problem, instance, batch: problem.network_a
 
 
 class MatrixFactorization(Problem):
-    """Factor a matrix that is exactly of the rank sought.
+    """Factor a matrix of no higher rank than the factors.
 
     ## Description
     ``L(U, V) = |Y - U V'|^2`` (squared Frobenius norm) with ``Y`` ``(rows, columns)``, ``U`` ``(rows, rank)``, ``V``
@@ -45,7 +45,8 @@ class MatrixFactorization(Problem):
     no such experiment).
 
     ## Arguments
-    * ``rows``, ``columns``, ``rank``: the sizes.
+    * ``rows``, ``columns``, ``rank``: the sizes. A rank above the smaller of rows and columns over-parametrises the problem,
+      whose target then has full rank.
     * ``imbalance``: see above; 0 starts with factors of equal size.
     """
 
@@ -53,7 +54,7 @@ class MatrixFactorization(Problem):
 
     def __init__(self, rows: int = 6, columns: int = 5, rank: int = 3, imbalance: float = 0.3) -> None:
         rows, columns = integer("rows", rows, least=1), integer("columns", columns, least=1)
-        rank = integer("rank (at most rows and columns)", rank, least=1, most=min(rows, columns))
+        rank = integer("rank", rank, least=1)
         self.rows, self.columns, self.rank = rows, columns, rank
         self.layers = Layers((columns, rank, rows), bias=False)
         self.imbalance = number("imbalance", imbalance, least=0)

@@ -36,6 +36,7 @@ NETWORKS = (
     MatrixFactorization(),
     MatrixFactorization(rows=1, columns=1, rank=1),
     MatrixFactorization(rows=9, columns=2, rank=2),
+    MatrixFactorization(rows=5, columns=5, rank=10),
     LinearNetwork(),
     LinearNetwork(widths=(1, 1, 1), samples=1),
     LinearNetwork(widths=(3, 9, 2, 11, 5, 7), samples=3),

@@ -22,6 +22,7 @@ ROWS = 7
 PROBLEMS: dict[str, Problem] = {
     "factorization": MatrixFactorization(),
     "factorization_rank_1": MatrixFactorization(rows=3, columns=4, rank=1),
+    "factorization_over_parametrised": MatrixFactorization(rows=3, columns=2, rank=5),
     "linear": LinearNetwork(),
     "linear_one_sample": LinearNetwork(widths=(3, 4, 2), samples=1),
     "mlp": MLPRegression(),
@@ -482,7 +483,7 @@ def test_float32_is_served(problem):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MatrixFactorization(rank=6), "rank .at most rows and columns. must be .* at most 5, got 6"),
+        (lambda: MatrixFactorization(rank=0), "rank must be an integer of at least 1, got 0"),
         (lambda: MatrixFactorization(imbalance=-1.0), "imbalance must be a finite number of at least 0, got -1"),
         (lambda: LinearNetwork(widths=(3, 2)), "widths must have a hidden layer"),
         (lambda: LinearNetwork(samples=0), "samples must be an integer of at least 1, got 0"),

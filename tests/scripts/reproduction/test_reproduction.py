@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, results
 from reproduction import plain as published_formulas
 from reproduction.classification import alike, sweep_sentence
 from reproduction.classification_runs import below, choice, datasets, interval, paired
 from reproduction.course import Course, OneEach, longer_at_equal_loss, play
-from reproduction.figures import titles
+from reproduction.figures import details_of, titles
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
 from reproduction.regression import against, agents, agreement, both, lower
 from reproduction.results import interval_of, sign, signed, verdict
@@ -50,9 +51,11 @@ def test_every_figure_is_made(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
     assert content["settings"]
     assert all(row["holds"] in HOLDS for row in content["rows"])
-    written = page(titles(), tmp_path, "images")
-    assert f"## {FIGURES[name].title}" in written
-    assert all(f"(images/{picture.name})" in written for picture in pictures)
+    brief, details = (page(titles(), tmp_path, "images", template) for template in ("page.md.j2", "details.md.j2"))
+    assert f"## {FIGURES[name].title}" in brief
+    assert f"## {FIGURES[name].title}" in details
+    assert f"(images/{content['pictures'][0]}.png)" in brief
+    assert all(f"(images/{picture}.png)" in details for picture in content["pictures"][1:])
 
 
 def test_epochs_and_seeds_of_the_classification_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,17 +110,19 @@ def test_a_folder_without_mnist_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_script_and_the_page(tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/reproduce.py", "figure7", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "scripts/reproduce.py", "figure1", "--out", str(tmp_path / "out")]
     command += ["--page", str(tmp_path / "docs" / "page.md")]
     (tmp_path / "docs").mkdir()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "docs" / "page.md").read_text(encoding="utf-8")
+    assert (tmp_path / "docs" / "page-details.md").exists()
     for link in re.findall(r"\]\((images/[^)]+)\)", written):
         assert (tmp_path / "docs" / link).exists()
-    # 200 angles of the published start: the published numbers
-    content = json.loads((tmp_path / "out" / "figure7.json").read_text(encoding="utf-8"))
+    content = json.loads((tmp_path / "out" / "figure1.json").read_text(encoding="utf-8"))
     assert [row["holds"] for row in content["rows"]] == ["yes"] * len(content["rows"])
+    for file in ("figure1.png", "figure1.json"):  # paths are printed whole
+        assert str(tmp_path / "out" / file) in done.stdout
 
 
 def test_a_row_says_one_of_five_things() -> None:
@@ -234,10 +239,11 @@ def test_settings_count_that_move_every_seed_and_lose_none() -> None:
         }
         | speeds
     )
-    text, most = _counts(table)
+    text, most, counted = _counts(table)
     assert "1 lose a seed, 1 have a teleport refused, 1 count" in text
     assert "1 / 0 / 1" in text
-    assert most == [False, False]
+    assert most == [True, False]  # of those that converge the one is faster; it is not most of all
+    assert counted == (1, 1)
     assert _losses(table) == "1e-07: 4 (1)"
     assert _refusals(table) == "1e-07: 2 (1)"
     assert _sentence(table).startswith("best 1.50 in steps")
@@ -429,25 +435,45 @@ def test_released_form_is_the_problems_own() -> None:
 
 
 def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
-    """The page is written by ``make reproduce``: whoever adds a figure or a claim runs it again."""
+    """The page is written by ``make reproduce``: whoever adds a figure or a claim runs it again. It has a picture and one to
+    six rows per figure; the appendix has the others."""
     path = ROOT / "docs" / "reproduction.md"
-    written = path.read_text(encoding="utf-8")
-    assert [title for title in titles().values() if f"## {title}" not in written] == []
-    pictures = re.findall(r"\]\((images/reproduction/[^)]+)\)", written)
-    assert len(pictures) >= len(FIGURES)
-    assert [picture for picture in pictures if not (path.parent / picture).exists()] == []
-    verdicts = [line.split(" | ")[2] for line in written.splitlines() if line.count(" | ") == 3 and "---" not in line]
-    assert len(verdicts) > 2 * len(FIGURES)
-    assert set(verdicts) - {"holds"} <= set(HOLDS)
+    written, details = (file.read_text(encoding="utf-8") for file in (path, details_of(path)))
+    for text in (written, details):
+        assert [title for title in titles().values() if f"## {title}" not in text] == []
+        pictures = re.findall(r"\]\((images/reproduction/[^)]+)\)", text)
+        assert [picture for picture in pictures if not (path.parent / picture).exists()] == []
+    for part in written.split("\n## ")[1:-1]:  # the last are our own questions
+        assert part.count("](images/reproduction/") == 1, part.splitlines()[0]
+        lines = [line for line in part.splitlines() if line.count(" | ") == 3 and "---" not in line]
+        verdicts = [line.split(" | ")[2] for line in lines]
+        assert 2 <= len(lines) <= 7, part.splitlines()[0]
+        assert verdicts[0] == "holds"
+        assert set(verdicts[1:]) <= set(HOLDS)
 
 
 def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
     rows = [Row(claim="|grad L|", obtained="two\nlines", holds="no", why="median nan")]
     Findings(rows, {}, {}, ["A setting."]).write("figure1", tmp_path)
-    written = page(titles(), tmp_path, "images")
+    written = page(titles(), tmp_path, "images", "details.md.j2")
     assert "| \\|grad L\\| | two lines | no | median n/a |" in written
-    assert "| Figure 1: the ellipse | quick | 1 |  |  | 1 |  |  |" in written
     assert "Figure 2" not in written
+
+
+def test_questions_of_ours_are_no_claims_of_the_paper(tmp_path: Path) -> None:
+    """The page counts the paper's claims alone; the questions have a table of their own, without a verdict."""
+    claim = Row(claim="The paper says so", obtained="long", holds="no", why="reasons", short="brief", because="why")
+    question = Row(claim="Is it so?", obtained="long too", holds="yes", short="it is", because="thus", ours=True)
+    unseen = Row(claim="A detail", obtained="in the appendix alone", holds="yes")
+    Findings([claim, question, unseen], {"one": Figure()}, {}, ["A setting."]).write("figure1", tmp_path)
+    written = page(titles(), tmp_path, "images")
+    assert "1 of its claims are looked at: 0 hold, 0 hold in part, 1 do not hold" in written
+    assert "| The paper says so | brief | no | why |" in written
+    assert "| Is it so? | it is | thus |" in written.split("## Our own questions")[1]
+    assert "A detail" not in written
+    details = page(titles(), tmp_path, "images", "details.md.j2")
+    assert "| A detail | in the appendix alone | yes |" in details
+    assert "| Is it so? | long too |" in details
 
 
 def _written(node: ast.AST) -> set[str]:
@@ -486,7 +512,7 @@ def test_templates_use_only_names_that_they_are_given() -> None:
             if path.stem == "results" or not calls & {"rows", "settings_of"}:
                 continue
             strings = [str(node.value) for node in ast.walk(function) if isinstance(node, ast.Constant)]
-            own = _written(function).union(*(_written(functions[name]) for name in calls & {"_shared"}))
+            own = _written(function).union(*(_written(functions[name]) for name in calls & {"_rises"}))
             everything = own | vars(import_module(f"reproduction.{path.stem}")).keys()
             for figure, claims in texts.items():
                 for claim, content in claims.items():
@@ -494,8 +520,9 @@ def test_templates_use_only_names_that_they_are_given() -> None:
                     if claim == "settings":
                         given, templates, here = own, content, "settings_of" in calls and figure in strings
                     else:
-                        given, templates, here = everything, content.values(), set(pieces) <= {*strings}
-                    if here or (figure == "plane" and "_shared" in calls and "rows" in calls):
+                        texts_of = [text for text in content.values() if isinstance(text, str)]
+                        given, templates, here = everything, texts_of, set(pieces) <= {*strings}
+                    if here:
                         checked.add((figure, claim))
                         names = set().union(*(_names(template) for template in templates))
                         missing += [
