@@ -7,9 +7,14 @@ pseudo-inverses of the same layer input a pair, one in the loss that is differen
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
+
+from teleport_env.problems.mlp_regression import MLPRegression
 
 SLOPE = 0.1
 
@@ -70,3 +75,26 @@ def teleport(
         with torch.no_grad():
             weights = act(weights, inputs, [rate * d for d in directions], slope, released)
     return weights
+
+
+def seconds(repeats: int, steps: int = 16) -> tuple[float, float]:
+    """Processor seconds of a gradient step and of an ascent step on the regression, the least of several.
+
+    Both are these formulas, in torch: against the environment's compiled steps an ascent by autograd would look dearer than
+    the paper's own was.
+    """
+    problem = MLPRegression()
+    instance = problem.instances(torch.zeros(1, dtype=torch.int64), "paper")
+    weights = [matrix[0] for matrix in problem.layers.weights(instance.start)]
+    inputs, targets = instance["inputs"][0], instance["targets"][0]
+
+    def least(action: Callable[[], object]) -> float:
+        found = []
+        for _ in range(repeats):
+            began = time.process_time()
+            action()
+            found.append((time.process_time() - began) / steps)
+        return min(found)
+
+    step = least(lambda: [gradient_step(weights, inputs, targets, 1e-4) for _ in range(steps)])
+    return step, least(lambda: teleport(weights, inputs, targets, steps, 1e-9))

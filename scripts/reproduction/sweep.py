@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.colors import LogNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from reproduction import plain
 from reproduction.course import Course, OneEach, play
 from reproduction.pictures import panels
 from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
 from reproduction.results import Findings, Setup, rows, settings_of
-from teleport_env.agents.schedules import AtSteps, Never
+from teleport_env.agents.schedules import Never
 
 STEPS = (1, 2, 4, 8, 16, 32)
 RATES = {"gd": (1e-8, 3e-8, 1e-7, 3e-7), "adagrad": (1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}
@@ -41,33 +42,17 @@ def _at(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return values[index, np.arange(values.shape[1])]
 
 
-def _seconds(optimizer: str, setup: Setup) -> tuple[float, float]:
-    """Seconds of a gradient step and of an ascent step of a single run: the least of several."""
-    environment: dict[str, Any] = {"optimizer": optimizer, "learning_rate": PLAIN_RATES[optimizer]}
-    environment |= {"problem": PublishedRegression(), "symmetry": PUBLISHED}
-    repeats, steps = setup.pick(full=20, quick=8, tiny=1), 16
-    plain, jump = [], []
-    for _ in range(repeats):
-        search = {"search": "released_ascent", "steps": steps, "rate": 1e-9}
-        agent = AtSteps(at=(5,), environment={**environment, "searches": [search]})
-        course = play("MLPRegression", agent, 40)
-        gaps = np.diff(course.seconds)
-        plain.append(float(np.median(gaps)))
-        jump.append((float(gaps[4]) - plain[-1]) / steps)
-    return min(plain), min(jump)
-
-
 def _play(optimizer: str, symmetry: str, limit: int) -> tuple[pd.DataFrame, Course]:
     """A row an ascent and seed, and the plain runs."""
     environment: dict[str, Any] = {"optimizer": optimizer, "learning_rate": PLAIN_RATES[optimizer]}
-    plain = play("MLPRegression", Never(environment=environment), limit, instances=range(SEEDS))
+    base = play("MLPRegression", Never(environment=environment), limit, instances=range(SEEDS))
     cells = [(steps, rate) for steps in STEPS[: limit // 10] for rate in RATES[optimizer]]
     environment |= {"symmetry": symmetry, "problem": PublishedRegression()}
     environment["searches"] = [{"search": "released_ascent", "steps": steps, "rate": rate} for steps, rate in cells]
     agent = OneEach(searches=tuple(np.repeat(range(len(cells)), SEEDS)), environment=environment)
     course = play("MLPRegression", agent, limit, instances=list(range(SEEDS)) * len(cells))
     ends = _converged(course)
-    still = _converged(plain)
+    still = _converged(base)
     jump, ended = course.jumps[0], np.isfinite(ends)
     with np.errstate(divide="ignore", invalid="ignore"):
         growth = np.log10(jump.growth)
@@ -84,11 +69,11 @@ def _play(optimizer: str, symmetry: str, limit: int) -> tuple[pd.DataFrame, Cour
             "moved": jump.moved,
             "log10_growth": np.where(jump.moved, growth, np.nan),
             "plain_steps": np.tile(still, len(cells)),
-            "plain_cost": np.tile(_at(plain.cost, still), len(cells)),
-            "plain_loss": np.tile(_at(plain.loss, still), len(cells)),
+            "plain_cost": np.tile(_at(base.cost, still), len(cells)),
+            "plain_loss": np.tile(_at(base.loss, still), len(cells)),
         }
     )
-    return frame, plain
+    return frame, base
 
 
 def _cells(frame: pd.DataFrame, seconds: tuple[float, float]) -> pd.DataFrame:
@@ -195,8 +180,8 @@ def sweep(setup: Setup) -> Findings:
     """Figure 8."""
     limit = setup.pick(full=2000, quick=2000, tiny=30)
     tables, runs = {}, []
+    seconds = plain.seconds(setup.pick(full=20, quick=8, tiny=1))
     for optimizer in RATES:
-        seconds = _seconds(optimizer, setup)
         for action, symmetry in ACTIONS.items():
             frame, _ = _play(optimizer, symmetry, limit)
             tables[optimizer, action] = _cells(frame, seconds)
