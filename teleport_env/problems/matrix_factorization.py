@@ -122,8 +122,10 @@ class MatrixFactorization(Problem):
         broken = ~torch.isfinite(target).all(2).all(1)[:, None, None]  # one such row would raise for all
         u, s, vh = torch.linalg.svd(torch.where(broken, torch.zeros_like(target), target), full_matrices=False)
         rank = self.layers.widths[1]
-        root = s[:, :rank].sqrt()
-        return self.layers.flatten([root[:, :, None] * vh[:, :rank], u[:, :, :rank] * root[:, None, :]])
+        root, spare = s[:, :rank].sqrt(), max(0, rank - s.shape[1])
+        lower, upper = root[:, :, None] * vh[:, :rank], u[:, :, :rank] * root[:, None, :]
+        pad = torch.nn.functional.pad  # factors beyond the rank of the target are 0
+        return self.layers.flatten([pad(lower, (0, 0, 0, spare)), pad(upper, (0, spare))])
 
     def minimum_flops(self, instance: Instance) -> float:
         """Of a singular value decomposition (Golub and Van Loan, *Matrix Computations*, 4th edition, figure 8.6.1)."""

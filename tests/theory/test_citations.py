@@ -167,6 +167,7 @@ OTHER_WORKS = {
     ("agents/comparison/statistics.py", "section 6.2"),  # the same
     ("teleport_env/searches/fast/linear_chain.py", "algorithm 4.1"),  # Halko et al. 2011
     ("teleport_env/problems/quadratic.py", "equation 5.12"),  # Mezzadri 2007
+    ("teleport_env/problems/matrix_factorization.py", "figure 8.6.1"),  # Golub and Van Loan
     ("teleport_env/optimizers.py", "algorithm 1"),  # Kingma and Ba 2015
 }
 """File and citation, where another publication is cited."""
