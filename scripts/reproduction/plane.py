@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.pictures import PLAIN, TELEPORT, band, level_sets, panels, trajectory
-from reproduction.results import Findings, Row, Setup, rows, settings_of
+from reproduction.results import Findings, Row, Setup, rows, settings_of, tick
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import Never
@@ -39,6 +39,7 @@ def _played(preset: Preset, seeds: int, others: Mapping[str, Any]) -> dict[str, 
         deterministic = label == "best angle"
         runs = 1 if deterministic else seeds
         courses[label] = play(preset.problem, agent, preset.steps, instances=[0] * runs, **arguments)
+        tick(f"{preset.problem}: {label}")
     return courses
 
 

@@ -14,7 +14,7 @@ from reproduction import plain as formulas
 from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.pictures import COLOURS, band, panels
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, PublishedRegression, released_direction
-from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign
+from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, tick
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
@@ -352,6 +352,7 @@ def regression(setup: Setup) -> Findings:
     ends = {name: {rate: mean_loss(course) for rate, course in runs.items()} for name, runs in swept.items()}
     best = {name: min(values, key=values.__getitem__) for name, values in ends.items()}
     tuned = {name: swept[name][rate] for name, rate in best.items()}
+    tick("plain learning rates")
     losses = [(name, rate, loss) for name, values in ends.items() for rate, loss in values.items()]
     sweep = pd.DataFrame(losses, columns=["optimizer", "rate", "final_loss"])
     timed = formulas.seconds(setup.pick(full=20, quick=8, tiny=1))

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from reproduction import plain
 from reproduction.course import play
 from reproduction.pictures import panels
-from reproduction.results import Findings, Row, Setup, rows, settings_of
+from reproduction.results import Findings, Row, Setup, rows, settings_of, tick
 from teleport_env.agents.schedules import Every
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.problems.mlp_regression import MLPRegression
@@ -75,6 +75,7 @@ def _times(sizes: Sequence[tuple[int, int]], steps: int, repeats: int) -> pd.Dat
         for _ in range(repeats):
             found["published formulas"].append(_published(problem, steps))
             found["ours"].append(_ours(problem, steps))
+            tick(f"width {width}, {layers} layers")
         for name, times in found.items():
             step, jump = np.min(times, axis=0)
             rows.append(

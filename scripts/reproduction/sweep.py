@@ -14,7 +14,7 @@ from reproduction import plain
 from reproduction.course import Course, OneEach, play
 from reproduction.pictures import panels
 from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
-from reproduction.results import Findings, Setup, rows, settings_of
+from reproduction.results import Findings, Setup, rows, settings_of, tick
 from teleport_env.agents.schedules import Never
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -185,6 +185,7 @@ def sweep(setup: Setup) -> Findings:
         for action, symmetry in ACTIONS.items():
             frame, _ = _play(optimizer, symmetry, limit)
             tables[optimizer, action] = _cells(frame, seconds)
+            tick(f"{NAMES[optimizer]}, {action}")
             runs.append(tables[optimizer, action].assign(optimizer=optimizer, action=action))
     claims = []
     for optimizer in NAMES:
