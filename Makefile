@@ -75,7 +75,7 @@ transfer: venv ## play learned schedules where they were not trained, and write 
 benchmark: venv ## measure speed against other environments and bare loops, and write results/benchmark
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark.py --out results/benchmark $(ARGS)
 
-reproduce: venv ## reproduce the paper in its quick form, and write results/reproduction and docs/reproduction.md
+reproduce: venv ## reproduce the paper in its quick form, and write results/reproduction, docs/reproduction.md and its appendix
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/reproduce.py all --out results/reproduction --page docs/reproduction.md $(ARGS)
 
 # Strict: a warning fails. The packages are fetched once; building itself asks no network for anything.

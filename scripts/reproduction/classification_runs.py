@@ -110,7 +110,7 @@ def datasets(setup: Setup) -> list[Dataset]:
             problem="Digits",
             arguments={},
             epochs=pick(full=80, quick=12, tiny=2),
-            seeds=pick(full=20, quick=8, tiny=2),
+            seeds=pick(full=20, quick=5, tiny=2),
             rates={name: (_RATES[name][1],) for name in ("gd", "adagrad")} if setup.tiny else _RATES,
             tuning_epochs=pick(full=20, quick=3, tiny=1),
             tuning_seeds=pick(full=8, quick=4, tiny=1),
