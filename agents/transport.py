@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from teleport_env.groups import PositiveScaling
 from teleport_env.groups.base import Element
 from teleport_env.instances import Instance
 from teleport_env.reading import known
@@ -102,7 +101,7 @@ class Transport:
     def __init__(self, symmetry: Symmetry, element: Element, params: Sequence[Tensor], dtype: torch.dtype) -> None:
         self._symmetry, self._element, self._params, self._dtype = symmetry, element, params, dtype
         self._factors: list[Tensor] | None = None
-        if all(isinstance(factor, PositiveScaling) for factor in symmetry.group.factors):
+        if all(factor.metrics == "diagonal" for factor in symmetry.group.factors):
             ones = torch.ones(1, sum(p.numel() for p in params), dtype=dtype, device=params[0].device)
             self._factors = self._split(symmetry.act(element, ones, Instance(ones)))
 

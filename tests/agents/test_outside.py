@@ -100,7 +100,7 @@ def test_a_saved_model_plays_as_the_model_does(algorithm: Any, tmp_path: Path, m
     assert agent.name == "mine"
     assert chosen(agent) == by_hand(one)
     with pytest.raises(ValueError, match=r"made for the actions Discrete\(5\), and its environment has .* actions"):
-        agent_for("Booth", path, trust=True)
+        agent_for("Booth", f"{path}:rate_factors=[1.0,0.5]", trust=True)  # one more than with the menu alone
 
 
 def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:

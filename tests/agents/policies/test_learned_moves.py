@@ -25,7 +25,7 @@ from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.file import PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import ConstantMove, LearnedMoves, follow, fresh_trail, load_policy
-from teleport_env.agents.tuning.own_menu import Menu, plan_from, plan_of, search_plans
+from teleport_env.agents.tuning.own_menu import Menu, fallback_of, plan_from, plan_of, search_plans
 from teleport_env.envs import TeleportVectorEnv
 from teleport_env.envs.actions import ActionReader
 from teleport_env.envs.features import INDEX, NAMES
@@ -463,7 +463,8 @@ def test_a_comparison_plays_it_beside_its_plan(trained: Path, tmp_path: Path) ->
         out=tmp_path,
     )
     found = run_study(study, silent)
-    assert {"learned", "best plan of learned"} <= set(found["results"]["agent"])
+    own = fallback_of(policy) or policy  # so short a training may end below plain descent
+    assert {own.name, "best plan of learned"} <= set(found["results"]["agent"])
 
 
 def test_played_actions_say_who_teleported() -> None:
