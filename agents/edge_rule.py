@@ -2,7 +2,7 @@
 
 The policies of `teleport_env.agents.learning` hold the rate at the edge of stability and teleport for one of two reasons:
 the next step promises little (coordinate changes), or the place is too steep for the rate (matrices and networks). What they
-do, with figures, stands in ``docs/learning.md``; here it is in eight settings.
+do, with figures, stands in ``docs/learning-log.md``; here it is in eight settings.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A problem of which nothing is entered is compared and trained all the same, by what follows from the problem itself: whether
 its symmetry changes coordinates or moves the layers of a network, and whether its gradients are those of mini-batches. An
-entry says what is better than that. How entries were found, and what did not work, stands in ``docs/learning.md``.
+entry says what is better than that. How entries were found, and what did not work, stands in ``docs/learning-log.md``.
 """
 
 from __future__ import annotations

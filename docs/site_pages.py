@@ -115,7 +115,8 @@ def relinked(text: str, folder: str) -> str:
         path = os.path.normpath(os.path.join(folder, target))
         if path in OUTSIDE:
             return f"[{label}]({OUTSIDE[path]}{anchor})"
-        return f"[{label}]({os.path.relpath(path, 'docs')}{anchor})" if path.startswith("docs/") else label
+        page = os.path.relpath(path, "docs").replace(".ipynb", ".md")
+        return f"[{label}]({page}{anchor})" if path.startswith("docs/") else label
 
     return re.sub(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)]*)?\)", changed, text)
 

@@ -3,7 +3,7 @@
 A recipe has the settings that all trainings of a sort share, and those of the problem.
 
 What is known of each problem stands in `teleport_env.agents.known`; how it was found, and what did not work, in
-``docs/learning.md``.
+``docs/learning-log.md``.
 """
 
 from __future__ import annotations

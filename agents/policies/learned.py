@@ -119,7 +119,7 @@ class LearnedSchedule(NetworkAgent):
     def pretrained(cls) -> LearnedSchedule:
         """The policy for many problems that the package brings; ask it `for_problem`.
 
-        The command that trained it, its seed and the versions are in its ``provenance``; ``docs/learning.md`` says what it
+        The command that trained it, its seed and the versions are in its ``provenance``; ``docs/results-overview.md`` says what it
         is worth.
         """
         return cls.load(PRETRAINED)
