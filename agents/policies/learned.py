@@ -119,8 +119,8 @@ class LearnedSchedule(NetworkAgent):
     def pretrained(cls) -> LearnedSchedule:
         """The policy for many problems that the package brings; ask it `for_problem`.
 
-        The command that trained it, its seed and the versions are in its ``provenance``; ``docs/results-overview.md`` says what it
-        is worth.
+        Its ``provenance`` holds the command that trained it, the seed and the versions. ``docs/results-overview.md`` says what
+        it gains.
         """
         return cls.load(PRETRAINED)
 
