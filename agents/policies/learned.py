@@ -119,8 +119,8 @@ class LearnedSchedule(NetworkAgent):
     def pretrained(cls) -> LearnedSchedule:
         """The policy for many problems that the package brings; ask it `for_problem`.
 
-        Its ``provenance`` holds the command that trained it, the seed and the versions. ``docs/results-overview.md`` says what
-        it gains.
+        Its ``provenance`` holds the command that trained it, the seed and the versions. What it gains stands in
+        ``docs/results-overview.md``.
         """
         return cls.load(PRETRAINED)
 
