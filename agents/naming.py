@@ -22,6 +22,7 @@ from teleport_env.agents.schedules import (
     Cycle,
     Every,
     First,
+    Never,
     RandomTiming,
     RateAndTeleport,
     RateWarmupDecay,
@@ -227,19 +228,23 @@ def described_agents() -> str:
         except ValueError as error:  # one of a user's, which needs settings
             lines.append(f"{name}: {error}")
             continue
-        about = (type(agent).__doc__ or "").strip().splitlines()[0]
-        factory, (fields, _) = AGENTS[name], parameters(AGENTS[name])
-        if not isinstance(factory, type):
-            optimizer = agent.environment.get("optimizer")
-            about = f"Gradient steps by the optimizer {optimizer!r}, without teleports." if optimizer else about
+        fields, _ = parameters(AGENTS[name])
         own = [key for key in fields if key not in ("name", "kind", "environment") and hasattr(agent, key)]
         settings = ", ".join(f"{key}={_shown(getattr(agent, key))}" for key in own)
-        lines.append(f"{name} ({agent.kind}): {about}" + (f"\n    {settings}" if settings else ""))
+        lines.append(f"{name} ({agent.kind}): {about(agent)}" + (f"\n    {settings}" if settings else ""))
     lines.append(
         "whitening (fixed): Steps that are Newton's in one layer; on the problems where such teleports are known."
     )
     lines.append("l_bfgs, newton_cg (reference): SciPy's methods.")
     return "\n".join(lines)
+
+
+def about(agent: Agent) -> str:
+    """A sentence on what an agent does."""
+    if isinstance(agent, Never):
+        optimizer = agent.environment.get("optimizer")
+        return f"Gradient steps by the optimizer {optimizer!r}, without teleports." if optimizer else "Plain descent."
+    return " ".join((type(agent).__doc__ or "").strip().split("\n\n")[0].split())
 
 
 def _shown(value: Any) -> str:

@@ -190,7 +190,8 @@ def play_all(
         rows: Episodes side by side, at most; None: `rows_at_once`.
 
     Returns:
-        One for each agent. The ``seconds`` of its episodes are their share of the time of those that played beside them.
+        One for each agent. The ``seconds`` of its episodes are their share of the processor time of those that played beside
+        them.
     """
     found: dict[int, Played] = {}
     asked: dict[str, Any] = {"split": split, "budget": budget, "seed": seed, "settings": settings, "most": rows}
@@ -251,7 +252,7 @@ def _played(
             **ensemble.environment,
         ).unwrapped
         assert isinstance(env, TeleportVectorEnv)
-        began = time.perf_counter()
+        began = time.process_time()
         kept: dict[str, list[np.ndarray]] = {name: [] for name in (*_RECORDED, "asked", "seen")}
         options = {**ensemble.options, "instance_id": ids}
         with torch.no_grad():
@@ -265,7 +266,7 @@ def _played(
                     if observations:
                         kept["seen"].append(moment.seen)
             last = env.measure()["training_loss"]
-        seconds = (time.perf_counter() - began) / len(ids)
+        seconds = (time.process_time() - began) / len(ids)
 
         tolerance, info = env.settings.tolerance, moment.info
         diverged = info["diverged"].astype(bool)

@@ -94,7 +94,7 @@ def main() -> None:
 
             written = write_transfer(gather_transfer(asked, console.print))
             console.print(terminal(table_of_findings(written["findings"])))
-            console.print(f"The page: {written['markdown']}")
+            console.print(f"The page: {written['markdown'].resolve()}")
             return
         if isinstance(asked, Protocol):
             from study.results_page import table_of_findings, write_results
@@ -111,8 +111,8 @@ def main() -> None:
         console.print(*menus_of(rows), "", sep="\n", markup=False, highlight=False)
     if isinstance(asked, Protocol):
         console.print(terminal(table_of_findings(found["findings"]).only("holds", "target")))
-        console.print(f"The page: {found['markdown']}")
-    console.print(f"{found['settings']['seconds']} s. Open {found['page']}")
+        console.print(f"The page: {found['markdown'].resolve()}")
+    console.print(f"{found['settings']['seconds']} s. Open {found['page'].resolve()}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,14 @@ def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processe
     """
     try:
         from joblib import Parallel, delayed
-        from rich.progress import track
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
     except ImportError as error:
         raise ImportError('comparisons need more packages: pip install "teleport-env[compare]"') from error
     check_backend(backend)
@@ -70,7 +77,9 @@ def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processe
         results = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
     else:
         results = _on_ray(calls, jobs)
-    yield from track(results, description=title, total=len(calls))
+    shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("done, after"))
+    with Progress(*shown, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()) as progress:
+        yield from progress.track(results, description=title, total=len(calls))
 
 
 def _on_ray(calls: list[Any], jobs: int) -> Iterator[Any]:

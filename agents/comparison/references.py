@@ -44,9 +44,9 @@ def play_reference(
         Arrays with leading axis ``B``: ``cost``; ``initial_loss``; ``loss``, the best seen; ``gained``, orders of magnitude
         between them, both floored at the tolerance, or -2 where diverged; ``converged`` and ``diverged`` (the loss is not
         finite at the very start; later such points are passed over) bool; ``steps``,
-        loss-and-gradient evaluations; ``hessian_products``; ``seconds``; ``params`` ``(B, P)``, the best point; and
-        ``trace_cost``, ``trace_loss`` ``(B, T)``: the best loss after each evaluation, from ``(0, initial_loss)`` on, a
-        shorter row continued by its last value.
+        loss-and-gradient evaluations; ``hessian_products``; ``seconds`` of the processor; ``params`` ``(B, P)``, the best
+        point; and ``trace_cost``, ``trace_loss`` ``(B, T)``: the best loss after each evaluation, from
+        ``(0, initial_loss)`` on, a shorter row continued by its last value.
 
     Raises:
         ValueError: The name is unknown, the solver does not serve the problem, or the budget is negative or not finite.
@@ -61,10 +61,10 @@ def play_reference(
     for row in range(len(instance)):
         alone = instance.select(torch.tensor([row]))
         objective = Counted(problem, alone, budget, tolerance, keep_graph=solver.keep_graph)
-        begun = time.perf_counter()
+        begun = time.process_time()
         with contextlib.suppress(Finished):
             solver.run(objective)
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         if not objective.trace:  # not even the start could be paid for: a measurement, not an evaluation
             objective.trace.append((0.0, float(problem.evaluate(alone.start, alone)["loss"])))
         start = objective.trace[0][1]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
-from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 from teleport_env.agents.comparison import plots, summary
+from teleport_env.agents.comparison.page import render_page
 from teleport_env.agents.comparison.parallel import run_tasks
-from teleport_env.agents.comparison.tables import render, to_json
+from teleport_env.agents.comparison.tables import to_json
+from teleport_env.agents.comparison.targets import to_csv
 from teleport_env.agents.versions import versions
 from teleport_env.files import write
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 SMALL_SVG = 400_000
 """Pictures whose SVG is larger, in bytes, are written as PNG alone."""
+
+_INTERACTIVE = ("curves", "profiles")
+"""Pictures that the page draws anew, so that they answer the pointer."""
 
 _FLOATS = ("budget", "cost", "gained", "initial_loss", "loss", "seconds", "learning_rate")
 _INTEGERS = ("seed", "instance_id", "steps", "teleports")
@@ -136,39 +141,6 @@ def read_results(path: Path | str) -> pd.DataFrame:
     return frame
 
 
-def _render_page(
-    results: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
-) -> str:
-    """The page's HTML; a picture is its ``title``, ``caption`` and ``data``, a PNG in base64."""
-    listed = {key: value for key, value in settings.items() if key not in ("title", "command", "versions")}
-    listed = {
-        name: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for name, one in listed.items()
-    }
-    listed |= {f"version of {key}": value for key, value in settings["versions"].items()}
-    plain, unplayed = (table["agent"] == summary.PLAIN).any(), f"plain descent ({summary.PLAIN})"
-    return render(
-        "report.html",
-        title=settings.get("title", "Teleport schedules at equal compute"),
-        settings={"command": None, "tuning": None, **settings},
-        listed_settings=listed,
-        episodes=len(results),
-        agents=table["agent"].nunique(),
-        seeds=results["seed"].nunique(),
-        splits=sorted({str(split) for split in results["split"]}),
-        instances=results.groupby("problem")["instance_id"].nunique().max(),
-        budgets={problem: summary.budget_of(results, problem) for problem in results["problem"].unique()},
-        statements=summary.statements(table),
-        below=[
-            f"{row.problem}: {row.agent} is {-row.plain_difference:.2f} orders below plain descent "
-            f"[{-row.plain_difference_high:.2f}, {-row.plain_difference_low:.2f}]"
-            for row in summary.below_plain(table).itertuples(index=False)
-        ],
-        nothing_below="Nowhere, by these intervals." if plain else f"Not known: {unplayed} was not played.",
-        tables={problem: summary.table_of(rows) for problem, rows in table.groupby("problem", sort=False)},
-        pictures=pictures,
-    )
-
-
 def write_report(
     folder: Path | str,
     results: pd.DataFrame,
@@ -179,8 +151,10 @@ def write_report(
     shown: Collection[tuple[str, str]] | None = None,
     further: Sequence[Drawing] = (),
     jobs: int = 1,
+    targets: pd.DataFrame | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write ``results.csv``, ``settings.json``, the pictures and ``report.html``.
+    """Write ``results.csv``, ``targets.csv.gz``, ``settings.json``, the pictures and ``report.html``.
 
     Args:
         folder: Made if it does not exist; files of the same names are overwritten.
@@ -194,6 +168,8 @@ def write_report(
             tell apart; None: all. Forests always show all.
         further: Pictures after the usual ones.
         jobs: Processes that draw; -1: one per core.
+        targets: One row per episode with its costs to targets (`targets.rows_of_targets`); None: they are not known.
+        about: A sentence on each agent, by name.
 
     Returns:
         The path of the page.
@@ -211,10 +187,14 @@ def write_report(
     settings = json.loads(text)  # what the page shows is what the file says
     write(folder / "results.csv", results[list(summary.COLUMNS)].to_csv(index=False))
     write(folder / "settings.json", text)
+    if targets is not None:
+        write(folder / "targets.csv.gz", gzip.compress(to_csv(targets).encode(), mtime=0))
     drawings = [*_drawings(results, table, curves, list(traces or ()), shown), *further]
     saved = dict(run_tasks([(_save, (folder, drawing)) for drawing in drawings], jobs=jobs, title="drawing"))
     pictures = [
-        {"title": drawing.title, "caption": drawing.caption, "data": b64encode(saved[drawing.name]).decode("ascii")}
-        for drawing in drawings
+        {"title": one.title, "caption": one.caption, "file": f"{one.name}.png", "data": saved[one.name]}
+        for one in (*further, *drawings[: len(drawings) - len(further)])
+        if one.name not in _INTERACTIVE
     ]
-    return write(folder / "report.html", _render_page(results, table, pictures, settings))
+    page = render_page(results, table, curves, targets, pictures, settings, about or {})
+    return write(folder / "report.html", page)

@@ -19,15 +19,17 @@ from typing import Any
 import torch
 
 from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.described import described, sentences, settings_of, tuning_in_words
 from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
 from teleport_env.agents.comparison.recording import record
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
+from teleport_env.agents.comparison.targets import pace_of, rows_of_targets, with_scores
 from teleport_env.agents.known import compared
 from teleport_env.agents.naming import parse, players
 from teleport_env.agents.outside import Outside, as_agent
-from teleport_env.agents.play import Played, curve, draw_instances, play_all, rows_at_once, trace
+from teleport_env.agents.play import Played, curve, draw_instances, play, play_all, rows_at_once, trace
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.network import NetworkAgent
@@ -50,6 +52,9 @@ MOST = 1_000_000
 
 GENERALIST = Path("pretrained")
 """What names the package's own policy among the files of policies."""
+
+TIMED = 3
+"""Episodes that an agent plays once more, one at a time, to find its processor seconds per gradient evaluation."""
 
 WATCHED = 64
 """Episodes from which the pictures of a policy's decisions are drawn."""
@@ -201,11 +206,13 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     ]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
+    ladders: list[dict[str, Any]] = []
     for some in _run(tasks, study, "playing"):
-        for key, found, more in some:
+        for key, found, more, costs in some:
             if found:
                 played[key] = found
             rows += more
+            ladders += costs
     results = pandas.DataFrame(rows, columns=list(COLUMNS))
     if results["kind"].eq("fixed").any():
         # in hindsight the best fixed schedule of each episode: what choosing well could be worth
@@ -213,8 +220,11 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     # tasks end in any order; the files do not depend on it
     order = {name: i for i, name in enumerate(study.problems)}
     keys = ["problem", "agent", "seed", "instance_id"]
-    results = results.sort_values(
-        keys, key=lambda c: c.map(order) if c.name == "problem" else c, kind="stable", ignore_index=True
+    results, targets = (
+        frame.sort_values(
+            keys, key=lambda c: c.map(order) if c.name == "problem" else c, kind="stable", ignore_index=True
+        )
+        for frame in (results, pandas.DataFrame(ladders))
     )
     curves, traces = _curves(study, played)
     settings = {
@@ -225,12 +235,17 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         "policies": [str(path) for path in study.policies],
         "versions": versions(),
         "command": " ".join(["scripts/compare.py", *sys.argv[1:]]),
-        "learning_rates": {f"{p}/{a}": _described(t) for (p, a), t in tuned.items()},
+        "learning_rates": {f"{p}/{a}": described(t) for (p, a), t in tuned.items()},
         "tuning_runs": sum(t.runs for t in tuned.values()),
-        "tuning": _describe_tuning(study, tuned),
+        "tuning": tuning_in_words(study.tuning_instances, study.tuning_rules, tuned),
         "seconds": round(time.perf_counter() - began, 1),
     }
-    summary = summary_table(results)
+    summary = with_scores(summary_table(results), targets)
+    playing = {
+        (p, one.name): _as_tuned(one, tuned.get((p, one.name))) for p, roster in rosters.items() for one in roster
+    }
+    pairs = zip(summary["problem"], summary["agent"], strict=True)
+    summary["settings"] = [settings_of(playing.get(pair)) for pair in pairs]
     drawings: list[Any] = []
     for problem in study.problems:
         ids = draw_instances(problem, study.split, min(WATCHED, study.instances), study.seed)
@@ -238,32 +253,19 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
             if isinstance(policy, NetworkAgent):
                 seen = watch(problem, policy, ids, split=study.split, budget=study.budget)
                 drawings += decision_drawings(problem, seen)
-    page = write_report(study.out, results, curves, traces, settings, table=summary, further=drawings, jobs=study.jobs)
-    return {"results": results, "summary": summary, "settings": settings, "page": page}
-
-
-def _described(tuned: Tuned) -> dict[str, Any]:
-    found = {f.name: getattr(tuned, f.name) for f in dataclasses.fields(tuned) if f.name != "agent"}
-    return {**found, "environment": {key: str(value) for key, value in tuned.agent.environment.items()}}
-
-
-def _describe_tuning(study: Study, tuned: dict[tuple[str, str], Tuned]) -> str:
-    if not tuned:
-        return "nothing: every problem's default learning rate"
-    edges = sorted(f"{agent} on {problem}" for (problem, agent), found in tuned.items() if found.at_edge)
-    rules = "thresholds are not tuned"
-    if study.tuning_rules:
-        rules = (
-            f"of rules thresholds, cooldown and rate together, {study.tuning_rules} configurations each and a third of so "
-            "many on problems with mini-batches, their untuned thresholds among them"
-        )
-    said = (
-        f"the base learning rate of every agent, on {study.tuning_instances} instances a problem of the train split: first "
-        f"each optimizer without teleports over {len(WIDE)} rates, then each agent over {len(NARROW)} around its "
-        f"optimizer's best, and the scale of random elements; {rules}; {sum(t.runs for t in tuned.values())} episodes in "
-        "all. Intervals of fixed schedules are not tuned."
+    page = write_report(
+        study.out,
+        results,
+        curves,
+        traces,
+        settings,
+        table=summary,
+        further=drawings,
+        jobs=study.jobs,
+        targets=targets,
+        about=sentences(playing.values()),
     )
-    return said + (f" The best rate lay at an edge of the grid for {', '.join(edges)}." if edges else "")
+    return {"results": results, "summary": summary, "settings": settings, "page": page}
 
 
 def _solver(asked: Any) -> str | None:
@@ -399,9 +401,11 @@ def _as_tuned(agent: Agent, tuned: Tuned | None) -> Agent:
     return dataclasses.replace(tuned.agent, environment=environment)
 
 
-def _play_task(
-    study: Study, problem: str, agents: Sequence[Agent]
-) -> list[tuple[tuple[str, str], list[Played], list[dict[str, Any]]]]:
+_Found = tuple[tuple[str, str], list[Played], list[dict[str, Any]], list[dict[str, Any]]]
+"""What came of an agent on a problem: its names, its episodes, their rows, and their costs to targets."""
+
+
+def _play_task(study: Study, problem: str, agents: Sequence[Agent]) -> list[_Found]:
     ids = draw_instances(problem, study.split, study.instances, study.seed)
     shared: dict[str, Any] = {"split": study.split, "budget": study.budget}
     seeds = [play_all(problem, agents, ids, seed=seed, **shared) for seed in range(study.seeds)]
@@ -409,14 +413,25 @@ def _play_task(
         for agent in agents:
             for seed in range(study.seeds):
                 record(study.record, problem, agent, ids, seed=seed, **shared)
-    return [
-        ((problem, agent.name), list(played), [row for one in played for row in one.rows])
-        for agent, played in zip(agents, zip(*seeds, strict=True), strict=True)
-    ]
+    found: list[_Found] = []
+    for agent, played in zip(agents, zip(*seeds, strict=True), strict=True):
+        # by itself, since those that share a batch share its time
+        alone = [
+            play(problem, agent, ids[place : place + 1], **shared).rows[0] for place in range(min(TIMED, len(ids)))
+        ]
+        found.append(_with_targets((problem, agent.name), list(played), pace_of(alone), study.split))
+    return found
 
 
-def _reference_task(problem: str, *arguments: Any) -> list[tuple[tuple[str, str], list[Played], list[dict[str, Any]]]]:
-    return [play_solver(problem, *arguments)]
+def _with_targets(key: tuple[str, str], played: list[Played], pace: float, split: str) -> _Found:
+    tolerance = Settings.build(key[0], split=split).tolerance
+    costs = [row for one in played for row in rows_of_targets(one, tolerance, pace)]
+    return key, played, [row for one in played for row in one.rows], costs
+
+
+def _reference_task(problem: str, name: str, split: str, *arguments: Any) -> list[_Found]:
+    key, played, rows = play_solver(problem, name, split, *arguments)
+    return [_with_targets(key, played, pace_of(rows), split)]
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:

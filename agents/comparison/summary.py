@@ -287,14 +287,10 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
     columns = (
         Column("Agent", lambda row: row["agent"], "the agent", words=True, short="agent", width=20),
         Column(
-            "Rate", lambda row: setting(row["learning_rate"] or float("nan")), "its base learning rate", short="rate"
-        ),
-        Column("Kind", lambda row: row["kind"], "fixed, adaptive, learned, control, reference or oracle", words=True),
-        Column("n", lambda row: str(row["n"]), "episodes: instances times seeds"),
-        Column(
-            "IQM gained [95\u00a0%]",
-            lambda row: spread(row, "iqm")._replace(look="top" if leading(row, "iqm") else ""),
-            "interquartile mean of the orders of magnitude gained",
+            "Kind",
+            lambda row: row["kind"],
+            "fixed, adaptive, learned, control, reference, structure or oracle",
+            words=True,
         ),
         Column(
             "Mean",
@@ -308,28 +304,69 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
             "mean paired difference to the best fixed, adaptive or control agent",
             short="minus best [95 %]",
         ),
+        *(_OF_TARGETS if "score" in summary_rows else ()),
+        Column("Diverged", lambda row: percent(row["diverged"]), "share of episodes that diverged", short="div."),
+        Column("Teleports", lambda row: number(row["teleports"], 1), "mean number in an episode", short="tel."),
+        Column(
+            "Rate", lambda row: setting(row["learning_rate"] or float("nan")), "its base learning rate", short="rate"
+        ),
+        Column("n", lambda row: str(row["n"]), "episodes: instances times seeds", more=True),
+        Column(
+            "IQM gained [95\u00a0%]",
+            lambda row: spread(row, "iqm")._replace(look="top" if leading(row, "iqm") else ""),
+            "interquartile mean of the orders of magnitude gained",
+            more=True,
+        ),
         Column(
             "P(beats plain)",
             lambda row: number(row["improvement"]),
             "probability that an episode gains more than plain descent's on the same instance, ties half",
+            more=True,
         ),
-        Column("Diverged", lambda row: percent(row["diverged"]), "share of episodes that diverged", short="div."),
-        Column("Teleports", lambda row: number(row["teleports"], 1), "mean number in an episode", short="tel."),
-        Column("Cost", lambda row: significant(row["cost"]), "mean cost in gradient evaluations", short="cost"),
         Column(
-            "Cost to target",
+            "Cost", lambda row: significant(row["cost"]), "mean cost in gradient evaluations", short="cost", more=True
+        ),
+        Column(
+            "Cost to tolerance",
             lambda row: cost_to_target(row["expected_cost"]),
             "expected cost to reach the tolerance: total cost over the number of runs that did",
+            more=True,
         ),
         Column(
             "Seconds",
             lambda row: significant(row["seconds"]),
-            "mean wall-clock of an episode, for orientation; runs that share a batch share its time",
+            "mean processor time of an episode; runs that share a batch share its time",
+            more=True,
         ),
         Column("Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True),
+        *(_OF_SETTINGS if "settings" in summary_rows else ()),
     )
     asides = [(label, [row for row in rows if row["kind"] == kind]) for kind, label in ASIDE.items()]
     return Table(columns, schedules, asides, title, lambda row: leading(row, "mean"))
+
+
+_OF_TARGETS = (
+    Column(
+        "Score [95\u00a0%]",
+        lambda row: spread(row, "score"),
+        "area below the curve of targets reached over the logarithm of the cost: 1 is every target at once",
+    ),
+    Column(
+        "Targets reached",
+        lambda row: percent(row["reached"], 0),
+        "share of the targets, one per half order of magnitude of the loss, that are reached within the budget",
+    ),
+    Column(
+        "In equal time",
+        lambda row: percent(row["reached_in_time"], 0),
+        "share of the targets that are reached in the processor time in which plain descent spends its budget",
+    ),
+)
+
+
+_OF_SETTINGS = (
+    Column("Settings", lambda row: row["settings"] or "none", "the numbers and words that it decides by", words=True),
+)
 
 
 def cost_to_target(cost: float) -> str:

@@ -58,6 +58,7 @@ class Column:
         prose: It holds Markdown of ours in place of names, which are escaped.
         short: Its heading on a terminal; empty: the same.
         width: The most characters that it takes on a terminal, which then wraps no row of the table; None: any number.
+        more: A page may leave it out until it is asked for.
     """
 
     title: str
@@ -67,6 +68,7 @@ class Column:
     prose: bool = False
     short: str = ""
     width: int | None = None
+    more: bool = False
 
 
 @dataclass(frozen=True)

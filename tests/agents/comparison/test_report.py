@@ -17,7 +17,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from teleport_env.agents.comparison import page as pages
 from teleport_env.agents.comparison import plots, report, statistics, summary
+from teleport_env.agents.comparison.targets import with_scores
 
 AWKWARD = '<b>"rule" & $x_1$'
 AGENTS = {  # name -> kind, orders gained above the instance's difficulty, teleports
@@ -88,6 +90,20 @@ def trace(problem: str, agent: str) -> dict[str, Any]:
         "grad_norm": [1.0, 0.3, 3.0, 0.0],
         "teleports": [2],
     }
+
+
+def targets_of(results: pd.DataFrame) -> pd.DataFrame:
+    """A target every six gradient evaluations, as many as the orders that an episode gained twice over, of 24."""
+    rows = []
+    for row in results[results["kind"] != "oracle"].to_dict("records"):
+        reached = int(np.clip(2 * row["gained"], 0, 9))
+        costs = (*(6.0 * (1 + place) for place in range(reached)), *[math.inf] * (24 - reached))
+        names = ("problem", "agent", "seed", "instance_id", "budget")
+        rows.append({**{name: row[name] for name in names}, "spent": row["cost"], "pace": 0.001, "costs": costs})
+    return pd.DataFrame(rows)
+
+
+ABOUT = {"never": "Plain <descent>."}
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -259,7 +275,7 @@ def test_pyplot_is_left_alone() -> None:
 class Page(HTMLParser):
     """Collects what a page shows, and insists that its tags nest."""
 
-    VOID = ("meta", "img", "br", "link")
+    VOID = ("meta", "img", "br", "link", "input")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -285,7 +301,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
         if self.open:
             self.cells.setdefault(self.open[-1], []).append(data)
 
@@ -303,7 +320,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "folder": Path("somewhere"),
     }
     folder = tmp_path_factory.mktemp("report") / "new" / "folder"
-    assert report.write_report(folder, results, curves_of(results), traces, settings) == folder / "report.html"
+    more = {"targets": targets_of(results), "about": ABOUT}
+    table = with_scores(summary.summary_table(results), more["targets"])
+    page = report.write_report(folder, results, curves_of(results), traces, settings, table, **more)
+    assert page == folder / "report.html"
     return folder
 
 
@@ -324,21 +344,23 @@ def test_settings_hold_the_versions(written: Path) -> None:
 def test_the_page_is_whole_and_needs_nothing_else(written: Path) -> None:
     page = Page((written / "report.html").read_text(encoding="utf-8"))
     assert page.addresses
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert not page.tags & {"script", "link", "iframe", "object", "b", "i"}
+    assert all(address.startswith(("data:image/webp;base64,", "#")) for address in page.addresses)
+    assert not page.tags & {"link", "iframe", "object", "b", "i"}
+    assert (written / "report.html").stat().st_size < 3_000_000
     assert "url(" not in "".join(page.cells["style"])
     assert "@import" not in "".join(page.cells["style"])
 
 
-def test_every_picture_is_on_the_page_and_in_the_folder(written: Path) -> None:
+def test_every_picture_is_in_the_folder_and_those_without_a_chart_are_on_the_page(written: Path) -> None:
     page = Page((written / "report.html").read_text(encoding="utf-8"))
-    names = ["curves", "gained", "differences", "profiles", "teleports", "episodes"]
+    names = ["gained", "differences", "teleports", "episodes"]
+    assert {path.stem for path in written.glob("*.png")} == {*names, "curves", "profiles"}
     assert len(page.images) == len(names)
     for name, attributes in zip(names, page.images, strict=True):
-        data = base64.b64decode((attributes["src"] or "").removeprefix("data:image/png;base64,"), validate=True)
-        assert data == (written / f"{name}.png").read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            assert image.format == "PNG"
+        data = base64.b64decode((attributes["src"] or "").removeprefix("data:image/webp;base64,"), validate=True)
+        with Image.open(io.BytesIO(data)) as image, Image.open(written / f"{name}.png") as whole:
+            assert image.format == "WEBP"
+            assert abs(image.width / image.height - whole.width / whole.height) < 0.01
             assert min(image.size) > 300
             assert len(set(image.convert("L").resize((50, 50)).tobytes())) > 5  # something is drawn
         assert len(attributes["alt"] or "") > 20
@@ -360,8 +382,12 @@ def test_the_page_tells_wins_and_losses(written: Path) -> None:
     page = Page((written / "report.html").read_text(encoding="utf-8"))
     items = page.cells["li"]
     assert sum("_ppo wins against" in item for item in items) == 2
-    assert any("Booth: NA is " in item and "below plain descent" in item for item in items)
-    assert not any("l_bfgs" in item for item in items)
+    assert any("_ppo won: " in item and "against plain descent. The best solver, l_bfgs" in item for item in items)
+    losers = page.text.split("Worse than plain descent")[-1].split("How to read this")[0]
+    assert "NA" in losers
+    assert "_ppo" not in losers
+    assert "Plain <descent>." in page.cells["td"]
+    assert "A trained policy." in page.cells["td"]
     assert "Hindsight" in page.text
     assert "References" in page.text
     assert "Tuning: on split train." in page.text
@@ -374,7 +400,9 @@ def test_equal_results_give_equal_files(written: Path, tmp_path: Path) -> None:
     settings = {
         key: value for key, value in json.loads((written / "settings.json").read_text()).items() if key != "versions"
     }
-    report.write_report(tmp_path, results, curves_of(results), traces, settings)
+    more = {"targets": targets_of(results), "about": ABOUT}
+    table = with_scores(summary.summary_table(results), more["targets"])
+    report.write_report(tmp_path, results, curves_of(results), traces, settings, table, **more)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written.iterdir()}
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (written / path.name).read_bytes(), path.name
@@ -384,12 +412,43 @@ def test_the_smallest_comparison_is_written_too(tmp_path: Path) -> None:
     """One instance, one seed, one agent: no interval, no baseline to differ from, no curve, no trace."""
     results = episodes({"never": AGENTS["never"]}, problems=("Booth",), seeds=1, instances=1)
     page = Page(report.write_report(tmp_path, results, curves_of(results).iloc[:0], None, {}).read_text())
-    assert len(page.images) == 3
+    assert len(page.images) == 2
     assert "No learned agent could be compared" in page.text
     assert "nan" not in page.text.lower()
     results = episodes({"l_bfgs": AGENTS["l_bfgs"]}, problems=("Booth",), seeds=1, instances=2)
     page = Page(report.write_report(tmp_path, results, curves_of(results), None, {}).read_text())
     assert "plain descent (never) was not played" in page.text
+
+
+def charts(written: Path) -> Any:
+    """What the page's curves are drawn from."""
+    text = (written / "report.html").read_text(encoding="utf-8").split('id="charts-data">')[1]
+    return json.loads(text.split("</script>")[0])
+
+
+def test_charts_hold_every_agent_and_show_the_main_ones(written: Path) -> None:
+    chart = charts(written)["Bowl & <i>"]
+    assert {agent["name"] for agent in chart["agents"] if agent["on"]} == {"never", AWKWARD, "_ppo"}
+    assert set(chart["views"]) == {"loss", "reached", "time", "expected"}
+    for view in chart["views"].values():
+        assert set(view["y"]) >= set(AGENTS)
+        assert all(len(values) == len(view["x"]) for values in view["y"].values())
+    assert set(chart["views"]["loss"]["low"]) == {"never", "_ppo"}
+    assert "oracle" not in chart["views"]["reached"]["y"]
+
+
+def test_pictures_without_room_are_named(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = episodes(problems=("Booth",), seeds=1, instances=2)
+    shot = {"title": "A", "caption": "B", "data": (written / "gained.png").read_bytes()}
+    monkeypatch.setattr(pages, "ROOM", 40_000)
+    made = [{**shot, "file": f"{number}.png"} for number in range(5)]
+    table, settings = summary.summary_table(results, resamples=50), {"versions": {}}
+    page = Page(pages.render_page(results, table, curves_of(results), None, made, settings, {}))
+    assert 0 < len(page.images) < 5
+    assert (
+        "in the folder of this page: " + ", ".join(f"{number}.png" for number in range(len(page.images), 5))
+        in page.text
+    )
 
 
 def test_a_missing_pandas_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

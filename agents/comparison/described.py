@@ -1,0 +1,61 @@
+"""A comparison in words: what its agents do, the settings they played with, and how they were tuned."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.solvers import SOLVERS
+from teleport_env.agents.comparison.tables import setting
+from teleport_env.agents.naming import about
+from teleport_env.agents.tuning.roster import NARROW, WIDE, Tuned
+
+_MACHINERY = ("which", "steps_per_action", "least_steps", "retry", "seed")
+
+
+def sentences(agents: Iterable[Agent]) -> dict[str, str]:
+    """A sentence on each agent, and on each solver of `SOLVERS`, by its name in tables."""
+    told = {agent.name: about(agent) for agent in agents}
+    for solver in SOLVERS.values():
+        run = solver.run.func if isinstance(solver.run, partial) else solver.run
+        told[solver.title] = " ".join((inspect.getdoc(run) or "").split("\n\n")[0].split())
+    return {name: text.replace("``", "").replace("`", "") for name, text in told.items()}
+
+
+def settings_of(agent: Agent | None) -> str:
+    """The numbers and words that an agent decides by, such as ``k=3, offset=0``; nothing of a trained one."""
+    if agent is None or agent.kind == "learned":
+        return ""
+    own = {field.name for field in dataclasses.fields(agent)} - {field.name for field in dataclasses.fields(Agent)}
+    values = {name: getattr(agent, name) for name in sorted(own - set(_MACHINERY))}
+    return ", ".join(f"{name}={setting(one)}" for name, one in values.items() if isinstance(one, int | float | str))
+
+
+def described(tuned: Tuned) -> dict[str, Any]:
+    """What was found for an agent, in JSON's types."""
+    found = {f.name: getattr(tuned, f.name) for f in dataclasses.fields(tuned) if f.name != "agent"}
+    return {**found, "environment": {key: str(value) for key, value in tuned.agent.environment.items()}}
+
+
+def tuning_in_words(instances: int, configurations: int, tuned: Mapping[tuple[str, str], Tuned]) -> str:
+    """How agents were tuned: on so many instances per problem, with so many configurations of each rule."""
+    if not tuned:
+        return "nothing: every problem's default learning rate"
+    edges = sorted(f"{agent} on {problem}" for (problem, agent), found in tuned.items() if found.at_edge)
+    rules = "thresholds are not tuned"
+    if configurations:
+        rules = (
+            f"of rules thresholds, cooldown and rate together, {configurations} configurations each and a third of so "
+            "many on problems with mini-batches, their untuned thresholds among them"
+        )
+    said = (
+        f"the base learning rate of every agent, on {instances} instances a problem of the train split: first "
+        f"each optimizer without teleports over {len(WIDE)} rates, then each agent over {len(NARROW)} around its "
+        f"optimizer's best, and the scale of random elements; {rules}; {sum(t.runs for t in tuned.values())} episodes in "
+        "all. Intervals of fixed schedules are not tuned."
+    )
+    return said + (f" The best rate lay at an edge of the grid for {', '.join(edges)}." if edges else "")

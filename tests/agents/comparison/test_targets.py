@@ -1,0 +1,145 @@
+"""Costs to targets, from made-up courses whose costs are known."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from teleport_env.agents.comparison import statistics
+from teleport_env.agents.comparison.targets import (
+    area,
+    pace_of,
+    reached_within,
+    rows_of_targets,
+    running_times,
+    scores,
+    to_csv,
+    with_scores,
+)
+from teleport_env.agents.play import Played, draw_instances, orders_of, play
+from teleport_env.agents.schedules import Never
+
+TOLERANCE = 1e-3
+
+
+def played(losses: list[list[float]], costs: list[list[float]], agent: str = "never", seeds: int = 1) -> Played:
+    """Episodes of one agent, with a row per episode of its losses and costs."""
+    loss, cost = np.array(losses).T, np.array(costs).T
+    shared = {"problem": "Booth", "agent": agent, "budget": 8.0}
+    rows = [
+        {**shared, "seed": seed, "instance_id": place, "cost": cost[-1, place]}
+        for seed in range(seeds)
+        for place in range(len(losses))
+    ]
+    with np.errstate(invalid="ignore"):
+        orders = orders_of(loss, TOLERANCE) - orders_of(loss[:1], TOLERANCE)
+    unknown, nowhere = np.full(loss.shape, np.nan), np.zeros(loss.shape, dtype=bool)
+    return Played(rows, cost, loss, np.where(np.isfinite(loss), orders, np.nan), unknown, nowhere)
+
+
+def frame(*episodes: Played, pace: float = 0.5) -> pd.DataFrame:
+    return pd.DataFrame([row for one in episodes for row in rows_of_targets(one, TOLERANCE, pace)])
+
+
+ONE = [1.0, 0.2, 0.2, 0.05, 0.0005]  # orders 0, 0.7, 0.7, 1.3, 3 with the floor at the tolerance
+TWO = [0.1, 0.1, 0.2, 0.01, 0.01]  # orders 0, 0, -0.3, 1, 1
+COSTS = [0.0, 1.0, 3.0, 4.0, 6.0]
+
+
+def test_a_target_costs_what_was_spent_when_the_loss_first_met_it() -> None:
+    one, two = frame(played([ONE, TWO], [COSTS, COSTS]))["costs"]
+    assert one == (
+        1.0,
+        4.0,
+        6.0,
+        6.0,
+        6.0,
+        6.0,
+    )  # the tolerance itself is the last one, whatever its logarithm rounds to
+    assert two == (4.0, 4.0, math.inf, math.inf)
+
+
+def test_what_has_no_room_has_no_targets() -> None:
+    found = frame(played([[math.inf] * 5, [2e-3] * 5, ONE], [COSTS] * 3))
+    assert [len(costs) for costs in found["costs"]] == [0, 0, 6]
+    assert scores(found).loc[("Booth", "never"), "reached"] == 1.0  # of those that have targets
+
+
+def test_a_run_that_diverges_keeps_what_it_reached() -> None:
+    (costs,) = frame(played([[1.0, 0.09, math.nan, math.nan]], [[0.0, 1.0, 2.0, 2.0]]))["costs"]
+    assert costs == (1.0, 1.0, *[math.inf] * 4)
+
+
+def test_the_area_is_that_below_the_curve() -> None:
+    """The closed form against the curve itself, summed finely over the logarithm of the cost."""
+    costs, budget = (0.5, 1.7, 4.0, 4.0, 6.0, math.inf), 8.0
+    grid = np.geomspace(1.0, budget, 200_001)
+    curve = reached_within([costs], grid)
+    assert area(costs, budget) == pytest.approx(curve[:-1].mean(), abs=1e-4)
+    assert area((0.2, 1.0), budget) == 1.0
+    assert area((math.inf, 9.0), budget) == 0.0
+
+
+def test_the_curve_weighs_episodes_alike() -> None:
+    costs = [(1.0, 2.0), (4.0, 4.0, math.inf, math.inf), ()]
+    np.testing.assert_allclose(reached_within(costs, [0.5, 1.0, 2.0, 4.0, np.inf]), [0, 0.25, 0.5, 0.75, 0.75])
+
+
+def test_equal_time_is_that_of_plain_descent() -> None:
+    slow = frame(played([ONE], [COSTS], agent="dear"), pace=1.0)
+    found = scores(pd.concat([frame(played([ONE], [COSTS])), slow], ignore_index=True))
+    # plain descent spends 8 evaluations in 4 seconds, in which the dear one affords 4 evaluations: two targets of six
+    assert found.loc[("Booth", "never"), "reached_in_time"] == 1.0
+    assert found.loc[("Booth", "dear"), "reached_in_time"] == pytest.approx(2 / 6)
+    assert found.loc[("Booth", "dear"), "score"] == found.loc[("Booth", "never"), "score"]
+    assert np.isnan(scores(slow).loc[("Booth", "dear"), "reached_in_time"])
+
+
+def test_expected_running_times_are_cocos() -> None:
+    found = running_times(frame(played([ONE, TWO], [COSTS, COSTS])))
+    np.testing.assert_allclose(found[:4], [(1 + 4) / 2, (4 + 4) / 2, 6 + 6, 6 + 6])
+    assert found[3] == statistics.expected_cost_to_target([6.0, math.inf], [6.0, 6.0])
+    np.testing.assert_allclose(found[4:], 6.0)  # the second episode has no such targets
+
+
+def test_a_deterministic_course_stands_for_every_seed() -> None:
+    found = frame(played([ONE, TWO], [COSTS, COSTS], seeds=2))
+    assert found["seed"].tolist() == [0, 0, 1, 1]
+    assert found["costs"].tolist()[:2] == found["costs"].tolist()[2:]
+
+
+def test_the_file_tells_missed_targets_from_those_that_there_are_not() -> None:
+    text = to_csv(frame(played([ONE, TWO], [COSTS, COSTS])))
+    read = pd.read_csv(io.StringIO(text))
+    assert list(read.columns[-6:]) == ["0.5", "1", "1.5", "2", "2.5", "3"]
+    assert np.isinf(read.loc[1, "1.5"])
+    assert np.isnan(read.loc[1, "3"])
+    assert read.loc[0, "1"] == 4.0
+
+
+def test_a_table_is_joined_by_problem_and_agent() -> None:
+    table = pd.DataFrame({"problem": ["Booth", "Booth"], "agent": ["oracle", "never"]})
+    joined = with_scores(table, frame(played([ONE], [COSTS])))
+    assert np.isnan(joined.loc[0, "score"])
+    assert joined.loc[1, "reached"] == 1.0
+
+
+def test_the_pace_is_that_of_the_middle_episode() -> None:
+    rows: list[dict[str, Any]] = [
+        {"seconds": s, "cost": c} for s, c in ((1.0, 2.0), (9.0, 1.0), (0.4, 1.0), (0.0, 0.0))
+    ]
+    assert pace_of(rows) == 0.5
+    assert np.isnan(pace_of(rows[-1:]))
+
+
+def test_targets_agree_with_the_orders_that_an_episode_gained() -> None:
+    ids = draw_instances("Booth", "test", 6, 0)
+    found = play("Booth", Never(), ids, split="test")
+    for row, mine in zip(rows_of_targets(found, 1e-10, 1.0), found.rows, strict=True):
+        assert np.isfinite(row["costs"]).sum() == math.floor(2 * mine["gained"] + 1e-9)
+        assert max(cost for cost in row["costs"] if np.isfinite(cost)) <= mine["cost"]
