@@ -3,6 +3,7 @@
 #   VENV       where it lies
 #   PIP_FLAGS  more flags for pip; --extra-index-url https://download.pytorch.org/whl/cpu fetches a torch without CUDA
 #   WORKERS    processes that the tests run in
+#   GYMNASIUM  a checkout of Gymnasium, for test-gymnasium
 #   ARGS       more arguments for the script behind a target
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv explore explore-test explore-picture compare results results-short transfer benchmark reproduce docs pictures test test-oldest clients lint clean
+.PHONY: help venv explore explore-test explore-picture compare results results-short transfer benchmark reproduce docs pictures test test-oldest test-gymnasium clients lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -108,6 +109,15 @@ test-oldest: venv ## the tests under the oldest versions that pyproject.toml all
 		array-api-compat hypothesis pytest pytest-xdist build setuptools
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# The checkout's own Gymnasium is imported, so that code and tests are of one version.
+OVER_IDS := tests/envs/test_envs.py tests/envs/test_rendering.py tests/envs/test_action_dim_check.py \
+	tests/vector/test_sync_vector_env.py tests/wrappers/test_passive_env_checker.py tests/wrappers/vector/test_vector_wrappers.py
+test-gymnasium: venv ## Gymnasium's own tests over our ids; GYMNASIUM=FOLDER names a checkout of it
+	@test -f '$(GYMNASIUM)/tests/envs/test_envs.py' || { \
+		echo "make test-gymnasium: there is no checkout of Gymnasium in '$(GYMNASIUM)'; clone it and name it with GYMNASIUM=FOLDER" >&2; exit 1; }
+	cd '$(GYMNASIUM)' && PYTHONPATH=$(CURDIR):$(CURDIR)/tests OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pytest \
+		-p over_our_ids -p no:cacheprovider --disable-warnings -k Teleport $(OVER_IDS) $(ARGS)
 
 # RLlib pins a Gymnasium of its own, so that the two extras do not share an environment.
 clients: venv ## play the recipes of docs/clients.md in .venv-clients and .venv-rllib; fails where a return does not rise

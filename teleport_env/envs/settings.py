@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium as gym
 import torch
 
 from teleport_env.envs.rewards import Reward, reward_from
@@ -28,6 +29,10 @@ MODULE = "Module"
 
 MAX_GROUP_DIM = 4096
 """Most algebra coordinates that a group action may have: a policy cannot act in the half million of two GL(512)."""
+
+
+class ProblemMissing(ValueError, gym.error.MissingArgument):
+    """An id that needs a problem was made without one; Gymnasium's own tests pass over such ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +211,7 @@ def _problem(name: str, problem: Any) -> Problem:
         return problem
     wrap = "teleport_env.ModuleProblem(module, loss=..., data=(inputs, targets))"
     if name == MODULE and problem is None and MODULE not in PROBLEMS:
-        raise ValueError(f"Teleport/{MODULE}-v0 trains a torch.nn.Module of your own: pass problem={wrap}")
+        raise ProblemMissing(f"Teleport/{MODULE}-v0 trains a torch.nn.Module of your own: pass problem={wrap}")
     if problem is not None and not isinstance(problem, Mapping):
         module = f" An nn.Module is no problem: pass {wrap}." * isinstance(problem, torch.nn.Module)
         raise ValueError(

@@ -228,3 +228,9 @@ def test_missing_data_is_a_missing_dependency(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"teleport-env\[compare\]"):
         gym.make("Teleport/Digits-v0")
+
+
+def test_a_missing_problem_is_a_missing_argument() -> None:
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(gym.error.MissingArgument, match=r"pass problem=teleport_env.ModuleProblem"):
+            make("Teleport/Module-v0")
