@@ -136,8 +136,8 @@ class Study:
         jobs: Processes; -1: one per core.
         backend: ``"processes"`` of this machine, or ``"ray"``, a cluster's.
         out: Folder for the results.
-        record: Folder for every moment of every agent's episodes as Parquet files; they are played once more for this. None:
-            they are not kept.
+        record: Folder for the trajectories: every step of every agent as Parquet files, which need the extra ``record``. The
+            agents play a second time for this, with the same numbers as in the results. None: no files.
     """
 
     problems: tuple[str, ...] = compared()
