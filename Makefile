@@ -42,11 +42,11 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard teleport_env/native/*.c tele
 explore: venv ## open a page on which you play an episode yourself
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/explore.py $(ARGS)
 
-# Playwright brings a driver of 140 MB, and only these two want it: it stays out of .venv. CHROMIUM names the browser.
+# Playwright brings a driver of 140 MB, and only the targets on pages want it: it stays out of .venv. CHROMIUM names the browser.
 BROWSER := PYTHONPATH=$(CURDIR)/scripts:$(CURDIR)/.venv-browser OMP_NUM_THREADS=1 $(BIN)/python
 
-explore-test: .venv-browser ## try that page in a browser; needs chromium
-	$(BROWSER) -m pytest tests/scripts/explorer $(ARGS)
+explore-test: .venv-browser ## try that page and the report in a browser; needs chromium
+	$(BROWSER) -m pytest tests/scripts/explorer tests/agents/comparison/test_report_in_browser.py $(ARGS)
 
 explore-picture: .venv-browser ## take the picture of docs/explorer.md
 	$(BROWSER) -m explorer.picture
