@@ -37,7 +37,9 @@ class Agent(ABC):
     """A policy over the schedule mode.
 
     ``class MyRule(Rule, by_rows=True)`` promises that `decide` and `initial_state` also work with settings that are arrays
-    ``(B, ...)``, an entry per run, in place of each number, flag, text or tuple of numbers. A class does not inherit it.
+    ``(B, ...)``, an entry per run, in place of each number, flag, text or tuple of numbers. ``blind=True`` promises that it
+    reads nothing of an observation but what is left of the budget, the price, and whether the last teleport was refused:
+    a `Teleporter` then spares the loop the rest. A class does not inherit either.
 
     Attributes:
         name: What tables call it.
@@ -53,10 +55,11 @@ class Agent(ABC):
     action_type: ClassVar[type[np.generic]] = np.int64
     """Of its actions: float32 where the agent plays the group mode."""
     by_rows: ClassVar[bool] = False
+    blind: ClassVar[bool] = False
 
-    def __init_subclass__(cls, by_rows: bool = False, **others: Any) -> None:
+    def __init_subclass__(cls, by_rows: bool = False, blind: bool = False, **others: Any) -> None:
         super().__init_subclass__(**others)
-        cls.by_rows = by_rows
+        cls.by_rows, cls.blind = by_rows, blind
 
     @property
     def steps(self) -> int:

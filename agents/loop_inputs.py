@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from teleport_env.modules.watch import leaves
+from teleport_env.modules.problem import counted_flops
+from teleport_env.modules.watch import call, leaves
 
 _FEW = 3  # examples that symmetries are tried on
 
@@ -113,6 +115,36 @@ def size_of(example: Any) -> int:
 def total(out: Any) -> Tensor:
     total: Tensor = sum(tensor.sum() for tensor in leaves(out) if tensor.requires_grad)  # type: ignore[assignment]
     return total
+
+
+def flops_of(model: nn.Module, example: Any, share: float, params: Sequence[Tensor]) -> float:
+    """Floating-point operations of one gradient of a batch, of which the example is a share."""
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        flops = counted_flops(lambda: total(call(model, example)), 0)
+    return max(flops / share, 6.0 * sum(p.numel() for p in params))
+
+
+def evaluated(
+    again: Callable[[], Tensor],
+    model: nn.Module,
+    params: Sequence[Tensor],
+    dtype: torch.dtype,
+    point: Tensor,
+    differentiates: bool,
+) -> tuple[Tensor, Tensor]:
+    """The loss at other parameters ``(P,)``, and the gradient there; the model is as before afterwards."""
+    held = [*params, *model.buffers()]
+    before = [tensor.detach().clone() for tensor in held]
+    put(params, point, params)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(differentiates):
+            loss = again()
+            gradients = torch.autograd.grad(loss, params, allow_unused=True) if differentiates else ()
+    finally:
+        for tensor, old in zip(held, before, strict=True):
+            tensor.copy_(old)
+    return loss.detach().reshape(()), flat(params, dtype, gradients)[0] if differentiates else point
 
 
 def as_tensors(memory: Any) -> Any:

@@ -92,6 +92,10 @@ class LoopRuns(Runs):
 
     found: Found
 
+    def _wire(self) -> None:
+        super()._wire()
+        self.books.dot = torch.linalg.vecdot  # one run has no neighbours that it must not depend on
+
     def _teleport(self, rows: Tensor, parts: Sequence[Asked]) -> None:
         (part,) = parts
 
@@ -166,6 +170,7 @@ class Course:
         self._menu = Menu([runs.price(search) for search in runs.searches], 1, None, params.device, step_actions)
         self._budget = budget
         self._spent = torch.ones_like(runs.ledger.cost) if endless else runs.ledger.cost
+        self._seen: tuple[int, Tensor] | None = None
         self._writer = FeatureWriter(runs.books, Allowance(self._spent, budget, tolerance, self._menu.cheapest))
 
     def _check_price(self, search: str, price: Counts, evaluates: bool) -> None:
@@ -204,10 +209,34 @@ class Course:
     def grad_norm(self) -> float:
         return float(self.runs.progress.grad_norm2) ** 0.5
 
+    @property
+    def left(self) -> np.ndarray:
+        """The features that it saw last, with what is left of the budget now."""
+        if self._seen is None or self._seen[0] != self.runs.changes:
+            self._seen = self.runs.changes, self._writer.write(self.runs.changes).clone()
+        elif self._spent is self.runs.ledger.cost:
+            self._writer.write_left(self._seen[1])
+        return self._seen[1].t().cpu().numpy()
+
     def look(self, params: Tensor, loss: Tensor, gradient: Tensor) -> None:
         """The loop has made a step, to ``params`` ``(1, P)``."""
         self._loop.params, self._loop.here = params, (loss, gradient)
         self.runs.step()
+
+    def glance(self, loss: Tensor) -> bool:
+        """The loop has made a step that nobody reads more of than its loss; whether this is sane."""
+        self._count(1)
+        return float(loss) <= float(self.runs.books.row["limit"][0])
+
+    def look_again(self, params: Tensor, loss: Tensor, gradient: Tensor) -> None:
+        """Look at the step that `glance` has counted."""
+        self._count(-1)
+        self.look(params, loss, gradient)
+
+    def _count(self, by: int) -> None:
+        self.runs.progress.steps += by
+        self.runs.progress.since_teleport += by
+        self.runs.ledger.gradients[...] += by
 
     def show_rate(self, rate: float) -> None:
         """The learning rate of the coming update is ``rate``."""

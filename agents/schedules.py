@@ -54,7 +54,7 @@ def plain_step(agent: Agent) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Never(Agent, by_rows=True):
+class Never(Agent, by_rows=True, blind=True):
     """Gradient steps alone: plain descent, or whatever ``environment["optimizer"]`` is without teleports.
 
     The environment is asked for an empty menu unless it names one.
@@ -158,7 +158,7 @@ class Schedule(Agent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtSteps(Schedule, by_rows=True):
+class AtSteps(Schedule, by_rows=True, blind=True):
     """The publication's set K: one teleport at each entry of ``at``.
 
     Attributes:
@@ -186,7 +186,7 @@ class AtSteps(Schedule, by_rows=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Every(Schedule, by_rows=True):
+class Every(Schedule, by_rows=True, blind=True):
     """A teleport every ``k`` gradient steps.
 
     Attributes:
@@ -214,7 +214,7 @@ class Every(Schedule, by_rows=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cycle(Agent, by_rows=True):
+class Cycle(Agent, by_rows=True, blind=True):
     """The same actions over and over, such as a teleport, a step, another teleport, a step.
 
     An action that the rest of the budget cannot pay is refused by the environment, and the cycle goes on.
@@ -245,7 +245,7 @@ class Cycle(Agent, by_rows=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class First(Schedule, by_rows=True):
+class First(Schedule, by_rows=True, blind=True):
     """One teleport before each of the first ``k`` gradient steps (or step actions that begin within them)."""
 
     name: str = "first"
@@ -302,7 +302,7 @@ def episode_keys(observation: np.ndarray, seed: int | np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomElement(Every, by_rows=True):
+class RandomElement(Every, by_rows=True, blind=True):
     """`Every` with a random group element that nothing is asked of: does it matter *where to*?
 
     Attributes:
@@ -323,7 +323,7 @@ class RandomElement(Every, by_rows=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResetOptimizer(Every, by_rows=True):
+class ResetOptimizer(Every, by_rows=True, blind=True):
     """`Every` that clears the optimizer's state and moves nothing: how much of a teleport's gain is the reset?"""
 
     name: str = "reset optimizer"

@@ -7,7 +7,6 @@ gradients that the loop has computed, asks the schedule, and moves weights, grad
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,21 +20,20 @@ from teleport_env.agents.base import agent_from
 from teleport_env.agents.loop_inputs import (
     as_arrays,
     as_tensors,
+    evaluated,
     first_examples,
     flat,
+    flops_of,
     put,
     rate_of,
     require_one_optimizer,
     size_of,
     tensors_of,
-    total,
 )
 from teleport_env.agents.own_loop import Course
 from teleport_env.agents.transport import Transport, require_known_tensors, reset, roles_of
 from teleport_env.modules import find_symmetries
 from teleport_env.modules.finder import MAKERS
-from teleport_env.modules.problem import counted_flops
-from teleport_env.modules.watch import call
 from teleport_env.reading import known, number, refuse
 from teleport_env.runs import RATE_RANGE
 from teleport_env.searches.base import Found, Status
@@ -118,6 +116,8 @@ class Teleporter:
         names = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         require_one_optimizer(self.model, optimizer, names)
         self._params = list(names.values())
+        self._blind = bool(getattr(self.schedule, "blind", False))
+        self._unseen: Tensor | None = None  # loss of a step that was only counted
         self._dtype = torch.float64 if any(p.dtype == torch.float64 for p in self._params) else torch.float32
         self._device = self._params[0].device
         self._state = known("state", state, STATES) if isinstance(state, str) else dict(state)
@@ -217,6 +217,8 @@ class Teleporter:
     def features(self) -> np.ndarray:
         """What the schedule saw last, ``(1, F)`` float32, by the names in `teleport_env.envs.features.NAMES`.
 
+        For a schedule that reads none (`Agent.blind`), losses and gradients are those of its last teleport.
+
         Raises:
             ValueError: There was no step.
         """
@@ -247,13 +249,13 @@ class Teleporter:
         if any(p.grad is not None and p.grad.is_sparse for p in self._params):
             raise ValueError("a gradient is sparse, which no action moves: use dense gradients (sparse=False)")
         loss, self._observed = self._observed, None
-        params = flat(self._params, self._dtype, self._params)
-        gradient = flat(self._params, self._dtype, [p.grad for p in self._params])
-        rate = rate_of(self.optimizer)
+        rate, self._unseen = rate_of(self.optimizer), None
         if self._course is None:
-            self._begin(params, loss, gradient, rate)
+            self._begin(*self._point(loss), rate)
+        elif self._blind and self._course.glance(loss):
+            self._unseen = loss
         else:
-            self._course.look(params, loss, gradient)
+            (self._course.look_again if self._blind else self._course.look)(*self._point(loss))
             self._course.show_rate(rate * self._factor)
         if self._rest:
             self._rest -= 1
@@ -263,6 +265,11 @@ class Teleporter:
             self._rates = [group["lr"] for group in optimizer.param_groups]
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] * self._factor
+
+    def _point(self, loss: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Parameters, loss and gradient."""
+        gradients = [p.grad for p in self._params]
+        return flat(self._params, self._dtype, self._params), loss, flat(self._params, self._dtype, gradients)
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Give the rates back to the loop and its scheduler."""
@@ -279,7 +286,14 @@ class Teleporter:
         if self._needs_example and self._example is None:
             raise ValueError("the model was not called since the Teleporter was made: pass example=inputs")
         symmetry = self._symmetry if isinstance(self._symmetry, Symmetry) else self._find()
-        self._build(symmetry, self._flops or self._count_flops(), params, loss, gradient, rate)
+        self._build(
+            symmetry,
+            self._flops or flops_of(self.model, self._example, self._share, self._params),
+            params,
+            loss,
+            gradient,
+            rate,
+        )
         self._example = None
 
     def _find(self) -> Symmetry:
@@ -295,47 +309,20 @@ class Teleporter:
             raise ValueError(f"the model has no symmetry to teleport by:\n{self.report}")
         return found[next(iter(found)) if self._symmetry is None else known("symmetry", self._symmetry, found)]
 
-    def _count_flops(self) -> float:
-        model = copy.deepcopy(self.model)
-        with torch.random.fork_rng(devices=[]):
-            flops = counted_flops(lambda: total(call(model, self._example)), 0)
-        return max(flops / self._share, 6.0 * sum(p.numel() for p in self._params))
-
     def _build(self, symmetry: Symmetry, flops: float, *here: Any) -> None:
         """``here``: parameters, loss, gradient, rate."""
         self._roles = roles_of(self.optimizer, self._state, exact=symmetry.weightwise)
         params, loss, gradient, rate = here
+        settings = self._searches, flops, self._budget, self._endless, self._tolerance, len(self._factors), self._seed
         self._course = Course(
-            symmetry,
-            self._searches,
-            flops,
-            self._budget,
-            self._endless,
-            self._tolerance,
-            len(self._factors),
-            self._seed,
-            params,
-            loss,
-            gradient,
-            rate,
-            self._evaluate if self._again else None,
+            symmetry, *settings, params, loss, gradient, rate, self._evaluate if self._again else None
         )
 
     def _evaluate(self, point: Tensor, differentiates: bool) -> tuple[Tensor, Tensor]:
-        """The loss at other parameters ``(P,)``, and the gradient there; the model is as before afterwards."""
+        """`evaluated` by the function that was handed to `observe`."""
         if self._again is None:
             raise ValueError("a search evaluates the loss: pass again= to every observe()")
-        held = [*self._params, *self.model.buffers()]
-        before = [tensor.detach().clone() for tensor in held]
-        put(self._params, point, self._params)
-        try:
-            with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(differentiates):
-                loss = self._again()
-                gradients = torch.autograd.grad(loss, self._params, allow_unused=True) if differentiates else ()
-        finally:
-            for tensor, old in zip(held, before, strict=True):
-                tensor.copy_(old)
-        return loss.detach().reshape(()), flat(self._params, self._dtype, gradients)[0] if differentiates else point
+        return evaluated(self._again, self.model, self._params, self._dtype, point, differentiates)
 
     # -- deciding ------------------------------------------------------------------------------------------------------
 
@@ -348,7 +335,10 @@ class Teleporter:
             if course.over:
                 return
             action, self._memory = self.schedule.predict(
-                course.features, state=self._memory, episode_start=np.array([self._begins]), deterministic=True
+                course.left if self._blind else course.features,
+                state=self._memory,
+                episode_start=np.array([self._begins]),
+                deterministic=True,
             )
             self._begins = False
             chosen = int(np.asarray(action).reshape(-1)[0])
@@ -358,9 +348,16 @@ class Teleporter:
                     "that it was made for as searches="
                 )
             if chosen < steps:
-                self._multiply_rate(self._factors[chosen], rate)
+                if self._factors[chosen] != 1.0:
+                    self._multiply_rate(self._factors[chosen], rate)
                 self._rest = self._stride - 1
                 return
+            if self._unseen is not None:
+                course.look_again(*self._point(self._unseen))
+                course.show_rate(rate * self._factor)
+                self._unseen = None
+                if course.over:
+                    return
             self._teleport(course, chosen - steps, rate)
 
     def _multiply_rate(self, factor: float, rate: float) -> None:

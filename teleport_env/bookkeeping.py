@@ -6,6 +6,7 @@ many parameters agree to rounding. Logarithms are NumPy's in both cases.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,14 @@ class Bookkeeper:
             of the gradient, minus the update.
 
     Attributes:
+        dot: Inner products of the rows of two ``(B, P)`` tensors, for runs with many parameters without kernels.
         kernels: The compiled kernels; None where they do not serve.
         sane: Whether no run diverged at the last step.
         some_diverged: False if no run here has diverged, true if one may have.
     """
 
     def __init__(self, blocks: Blocks, columns: Tensor | None = None) -> None:
+        self.dot: Callable[[Tensor, Tensor], Tensor] = row_dot
         self.blocks = blocks
         self.xp = xp = arrays_of(blocks.floats.device)
         dtype, count = blocks.floats.dtype, blocks.floats.shape[1]
@@ -125,7 +128,7 @@ class Bookkeeper:
             self._sum(self._chain, row["curvature"])
         else:
             turned = gradient - new_gradient
-            row["curvature"][...] = xp.view(row_dot(gradient, turned))
+            row["curvature"][...] = xp.view(self.dot(gradient, turned))
         row["alignment"][...] = row["curvature"]
         xp.subtract(row["grad_norm2"], row["curvature"], out=row["cosine"])
         xp.multiply(row["grad_norm2"], row["learning_rate"], out=self._third)
@@ -164,9 +167,9 @@ class Bookkeeper:
             self._end_columns()
         else:
             turned = gradient - new_gradient
-            row["curvature"][...] = xp.view(row_dot(update, turned))
-            row["cosine"][...] = xp.view(row_dot(gradient, new_gradient))
-            self._third[...] = xp.view(row_dot(update, update))
+            row["curvature"][...] = xp.view(self.dot(update, turned))
+            row["cosine"][...] = xp.view(self.dot(gradient, new_gradient))
+            self._third[...] = xp.view(self.dot(update, update))
             row["update_norm"][...] = row["grad_norm"]
             gradient = new_gradient
             self._end_rows(turned, new_gradient)
@@ -223,8 +226,8 @@ class Bookkeeper:
 
     def _end_rows(self, turned: Tensor, new_gradient: Tensor) -> None:
         """The lengths, of many parameters."""
-        self.row["grad_norm2"][...] = self.xp.view(row_dot(new_gradient, new_gradient))
-        self.row["turn2"][...] = self.xp.view(row_dot(turned, turned))
+        self.row["grad_norm2"][...] = self.xp.view(self.dot(new_gradient, new_gradient))
+        self.row["turn2"][...] = self.xp.view(self.dot(turned, turned))
         self.xp.sqrt(self._squares, out=self._lengths)
 
     def _end_any(self) -> None:

@@ -107,6 +107,11 @@ class Terms:
         xp.add(self.left, 1.0, out=self.log_left)
         xp.log10(self.log_left, out=self.log_left)
 
+    def allow(self) -> None:
+        """What the budget still allows, after `look`."""
+        self.xp.multiply(self.share, self.per_budget, out=self.rows["share_left"])
+        self.xp.divide(self.cheapest, self.left, out=self.rows["price"])
+
     def derive(self, lasting: bool = True) -> None:
         """Compute all other terms; without ``lasting`` only what a gradient step changes."""
         xp, rows, counts = self.xp, self.rows, self.integers
@@ -119,8 +124,7 @@ class Terms:
             rows["relative_update"][fresh] = 0.0
             self._some_fresh = bool(fresh.any())
         xp.multiply(rows["learning_rate"], rows["curvature"], out=rows["rate_times_curvature"])
-        xp.multiply(self.share, self.per_budget, out=rows["share_left"])
-        xp.divide(self.cheapest, self.left, out=rows["price"])
+        self.allow()
         xp.take(self.thirds_of_logs, counts[AT["since_teleport"]], out=rows["log_since_teleport"])
         if lasting:
             xp.take(self.thirds_of_logs, counts[AT["attempts"]], out=rows["log_attempts"])
@@ -294,6 +298,8 @@ NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 INDEX: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
 """Where a feature stands in the observation."""
 
+_LEFT = [INDEX[name] for name in ("budget_left", "log_budget_left", "price")]
+
 LOW = torch.tensor([feature.low for feature in FEATURES], dtype=torch.float32, device="cpu")
 HIGH = torch.tensor([feature.high for feature in FEATURES], dtype=torch.float32, device="cpu")
 
@@ -397,6 +403,15 @@ class FeatureWriter:
                 write(terms, row)
         self._seen = changes
         return self._clipped(self._table if rows is None else self._table[:, rows])
+
+    def write_left(self, out: Tensor) -> None:
+        """Bring what is left of the budget up to date in ``(len(FEATURES), B)``, and nothing else."""
+        with self._xp.quiet():
+            self._terms.look()
+            self._terms.allow()
+            for index in _LEFT:
+                FEATURES[index].write(self._terms, self._xp.view(out[index]))
+                out[index].clamp_(FEATURES[index].low, FEATURES[index].high)
 
     def _clipped(self, table: Tensor) -> Tensor:
         low, high = self._low, self._high

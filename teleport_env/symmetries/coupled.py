@@ -172,17 +172,27 @@ class CoupledUnits(Shortcut):
         self.units = [slice(*both) for both in pairwise(ends)]
         self.count = ends[-1]
         self.size = sum(coupling.size for coupling in couplings)
+        self._whole: dict[tuple[int, torch.device], list[Tensor]] = {}
 
     def factors(self, rows: Tensor, columns: Tensor, num_params: int) -> Tensor:
         """The product of the factors of every weight ``(B, P)``, from those of its writing and reading ``(B, K)``."""
         table = torch.cat([torch.ones_like(rows[:, :1]), rows, columns], dim=1)
         out = None
-        for slot in self._slots:
-            slot = torch.nn.functional.pad(slot, (0, num_params - len(slot))).to(rows.device)
-            taken = table.index_select(1, slot)
+        for slot in self._slots_of(num_params, rows.device):
+            # one row is taken from in half the time where it is no matrix
+            taken = table.index_select(1, slot) if len(table) > 1 else table[0].index_select(0, slot)[None]
             out = taken if out is None else out * taken
         assert out is not None
         return out
+
+    @torch.inference_mode(False)
+    def _slots_of(self, num_params: int, device: torch.device) -> list[Tensor]:
+        """`_slots` of all parameters, kept: making them takes as long as a product of all weights."""
+        if (num_params, device) not in self._whole:
+            self._whole[num_params, device] = [
+                torch.nn.functional.pad(slot, (0, num_params - len(slot))).to(device) for slot in self._slots
+            ]
+        return self._whole[num_params, device]
 
     @cached_property
     @torch.inference_mode(False)

@@ -153,6 +153,45 @@ def test_without_an_end_a_schedule_sees_the_same_budget_ahead() -> None:
     assert watched.done.count(1) == 2
 
 
+BLIND: dict[str, dict[str, Any]] = {
+    "every": {"k": 3, "retry": True, "least_steps": 4},
+    "at_steps": {"at": (0, 4, 4, 9)},
+    "first": {"k": 2},
+    "never": {},
+}
+
+
+@pytest.mark.parametrize("steps", [None, 20])
+@pytest.mark.parametrize("name", BLIND)
+def test_a_schedule_that_reads_no_losses_decides_alike_without_them(name: str, steps: int | None) -> None:
+    agent = agent_from(name, **BLIND[name], environment=OUTER)
+    assert agent.blind
+    found = []
+    for schedule in (agent, Watched(agent)):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+        teleporter = Teleporter(model, optimizer, schedule, steps=steps)
+        for _ in range(20):
+            train(model, optimizer, teleporter, 1)
+            falling.step()
+        left = [INDEX[entry] for entry in ("budget_left", "log_budget_left", "price", "refused", "since_teleport")]
+        found.append((weights(model), teleporter.history, teleporter.features[0, left]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert len(found[0][1]) > 1 or name == "never"
+    np.testing.assert_array_equal(found[0][2], found[1][2])
+
+
+def test_a_blind_schedule_sees_that_a_run_diverges() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e3)
+    teleporter = Teleporter(model, optimizer, agent_from("every", k=4, offset=4, environment=OUTER))
+    train(model, optimizer, teleporter, 8)
+    assert teleporter.diverged
+    assert teleporter.history == []
+
+
 # -- the optimizer's state ---------------------------------------------------------------------------------------------
 
 
