@@ -200,13 +200,18 @@ class Bookkeeper:
         self.some_diverged = self.some_diverged or not self.sane
         if self.few:
             return gradient
-        found = torch.from_numpy(fresh)
-        return found if waiting is None else torch.where(waiting[:, None], gradient, found)
+        if stays is not None:  # few runs wait, and their rows alone are copied; gradients are the runs' own memory
+            fresh[stays] = before[stays]
+        return torch.from_numpy(fresh)
 
     def _dense(self, rows: Tensor) -> np.ndarray:
-        """``(B, P)`` as kernels take it: turned where there are few parameters."""
+        """``(B, P)`` as kernels take it: turned where there are few parameters. No row shares its memory with another."""
         array = (rows.t() if self.few else rows).numpy()
-        if array.dtype == np.float64 and (array.shape[1] == 1 or array.strides[1] == array.itemsize):
+        if (
+            array.dtype == np.float64
+            and array.strides[0]
+            and (array.shape[1] == 1 or array.strides[1] == array.itemsize)
+        ):
             return array
         return np.ascontiguousarray(array, dtype=np.float64)
 

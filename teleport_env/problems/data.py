@@ -245,9 +245,15 @@ def digits() -> LabelledImages:
     Raises:
         ImportError: scikit-learn is missing.
     """
+    images, labels = _digits()
+    return LabelledImages(torch.from_numpy(images) / 16.0, torch.from_numpy(labels.copy()), "scikit-learn load_digits")
+
+
+@cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Grey values ``k`` and labels of the digits, read once per process."""
     bunch = digits_loader()()
-    images, labels = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.int64)
-    return LabelledImages(torch.from_numpy(images) / 16.0, torch.from_numpy(labels), "scikit-learn load_digits")
+    return np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.int64)
 
 
 TABLES: dict[str, dict[str, Any]] = {"breast_cancer": {}, "diabetes": {"scaled": False}}
