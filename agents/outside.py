@@ -163,6 +163,8 @@ def as_agent(
     """
     given = {"name": name, "kind": kind, "environment": environment, "prepare": prepare}
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if isinstance(player, str):
+        refuse("an agent", "an object; teleport_env.agents.naming.agent_for(problem, name) makes one of a name", player)
     if isinstance(player, Agent):
         if environment is not None:
             settings["environment"] = {**player.environment, **environment}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.outside import Outside
+from teleport_env.agents.outside import Outside, as_agent
 from teleport_env.agents.together import Ensemble, ensembles
 from teleport_env.envs.rewards import DIVERGED_RETURN
 from teleport_env.envs.settings import Settings
@@ -158,7 +158,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def play(problem: str, agent: Agent, instance_ids: np.ndarray, **settings: Any) -> Played:
+def play(problem: str, agent: Any, instance_ids: np.ndarray, **settings: Any) -> Played:
     """`play_all` of one agent."""
     return play_all(problem, [agent], instance_ids, **settings)[0]
 
@@ -166,7 +166,7 @@ def play(problem: str, agent: Agent, instance_ids: np.ndarray, **settings: Any) 
 @one_thread()
 def play_all(
     problem: str,
-    agents: Sequence[Agent],
+    agents: Sequence[Any],
     instance_ids: np.ndarray,
     *,
     split: str,
@@ -180,7 +180,7 @@ def play_all(
 
     Args:
         problem: Registered name.
-        agents: Who plays; the ``environment`` of each is used.
+        agents: Who plays, each whatever `as_agent` takes; the ``environment`` of each is used.
         instance_ids: ``(B,)``, the instances.
         split: Their split.
         budget: Gradient evaluations per episode; None: the agent's environment's, or the problem's default.
@@ -192,7 +192,14 @@ def play_all(
     Returns:
         One for each agent. The ``seconds`` of its episodes are their share of the processor time of those that played beside
         them.
+
+    Raises:
+        ValueError: One is nothing that plays, or was made for other actions.
     """
+    agents = [as_agent(agent) for agent in agents]
+    for agent in agents:
+        if isinstance(agent, Outside):
+            agent.check_actions(Settings.build(problem, **{"split": split, **(settings or {}), **agent.environment}))
     found: dict[int, Played] = {}
     asked: dict[str, Any] = {"split": split, "budget": budget, "seed": seed, "settings": settings, "most": rows}
     for numbers, episodes_of_all, course in _played(problem, agents, instance_ids, observations=observations, **asked):

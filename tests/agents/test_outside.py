@@ -78,6 +78,22 @@ def test_a_model_plays_in_the_environment_that_it_was_made_for(model: Any) -> No
     assert chosen(pickle.loads(pickle.dumps(agent))) == by_hand(model)
 
 
+def test_episodes_are_played_by_whatever_plays(model: Any) -> None:
+    def always_step(observation: np.ndarray) -> np.ndarray:
+        return np.zeros(len(observation), dtype=np.int64)
+
+    mine, steps, never = play_all("Booth", [model, always_step, Never()], IDS, **ASKED)
+    assert mine.rows[0]["agent"] == "PPO"
+    np.testing.assert_array_equal(mine.gained, play("Booth", as_agent(model), IDS, **ASKED).gained)
+    np.testing.assert_array_equal(steps.gained, never.gained)
+    with pytest.raises(ValueError, match=r"agent_for\(problem, name\) makes one of a name, got 'every:k=3'"):
+        play("Booth", "every:k=3", IDS, **ASKED)
+    with pytest.raises(ValueError, match="an Agent, something with `predict`"):
+        play("Booth", 3, IDS, **ASKED)
+    with pytest.raises(ValueError, match="made for the actions"):
+        play("Booth", as_agent(model, environment={"rate_factors": [1.0]}), IDS, **ASKED)
+
+
 def test_a_normalization_of_observations_goes_along() -> None:
     env = VecNormalize(SB3VecEnv("Teleport/Booth-v0", 4, budget=10.0, **MADE_FOR), norm_reward=False)
     model = A2C("MlpPolicy", env, seed=0, device="cpu").learn(40)
