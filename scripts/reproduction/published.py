@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from reproduction.course import play
+from teleport_env.agents.schedules import AtSteps
 from teleport_env.groups.general_linear import GL
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
@@ -168,3 +171,20 @@ def released_direction(start: Start, params: Tensor, as_released: bool) -> Tenso
         assert isinstance(squared, Tensor)
         directions = torch.autograd.grad(squared, increments)
     return torch.cat([direction.flatten(1) for direction in directions], dim=1)
+
+
+def seconds(optimizer: str, learning_rate: float, repeats: int, steps: int = 16) -> tuple[float, float]:
+    """Processor seconds of a step and of an ascent step of a single run in the environment, the least of several.
+
+    Its gradient step is compiled and its ascent is autograd's: beside a step an ascent looks dearer here than by the
+    published formulas, which `plain.seconds` times.
+    """
+    search = {"search": "released_ascent", "steps": steps, "rate": 1e-9}
+    environment = {"optimizer": optimizer, "learning_rate": learning_rate, "problem": PublishedRegression()}
+    agent = AtSteps(at=(5,), environment={**environment, "symmetry": PUBLISHED, "searches": [search]})
+    stepping, ascending = [], []
+    for _ in range(repeats):
+        gaps = np.diff(play("MLPRegression", agent, 40).seconds)
+        stepping.append(float(np.median(gaps)))
+        ascending.append((float(gaps[4]) - stepping[-1]) / steps)
+    return min(stepping), min(ascending)

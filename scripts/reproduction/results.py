@@ -116,7 +116,7 @@ def settings_of(figure: str, **figures: Any) -> list[str]:
 
 def _filled(text: str, figures: Mapping[str, Any]) -> str:
     return jinja2.Template(text, undefined=jinja2.StrictUndefined).render(
-        {"median": np.median, "signed": signed, **figures}
+        {"median": np.median, "signed": signed, "verdict": verdict, **figures}
     )
 
 

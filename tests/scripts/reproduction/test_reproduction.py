@@ -229,6 +229,7 @@ def test_settings_count_that_move_every_seed_and_lose_none() -> None:
     from reproduction.sweep import _counts, _losses, _refusals, _sentence
 
     speeds = {"speedup_steps": [3.0, 2.0, 1.5], "speedup_cost": [3.0, 2.0, 0.9], "speedup_seconds": [3.0, 2.0, 1.2]}
+    speeds["speedup_seconds_here"] = [3.0, 2.0, 0.8]
     table = pd.DataFrame(
         {
             "ascent_steps": [4, 2, 1],
@@ -242,8 +243,12 @@ def test_settings_count_that_move_every_seed_and_lose_none() -> None:
     text, most, counted = _counts(table)
     assert "1 lose a seed, 1 have a teleport refused, 1 count" in text
     assert "1 / 0 / 1" in text
-    assert most == [True, False]  # of those that converge the one is faster; it is not most of all
-    assert counted == (1, 1)
+    assert most == [
+        True,
+        False,
+        False,
+    ]  # of those that converge the one is faster; not most of all, nor in other seconds
+    assert counted == (1, 0, 1)
     assert _losses(table) == "1e-07: 4 (1)"
     assert _refusals(table) == "1e-07: 2 (1)"
     assert _sentence(table).startswith("best 1.50 in steps")
@@ -467,7 +472,7 @@ def test_questions_of_ours_are_no_claims_of_the_paper(tmp_path: Path) -> None:
     unseen = Row(claim="A detail", obtained="in the appendix alone", holds="yes")
     Findings([claim, question, unseen], {"one": Figure()}, {}, ["A setting."]).write("figure1", tmp_path)
     written = page(titles(), tmp_path, "images")
-    assert "1 of its claims are looked at: 0 hold, 0 hold in part, 1 do not hold" in written
+    assert "Verdicts on 1 of its claims: no 1." in written
     assert "| The paper says so | brief | no | why |" in written
     assert "| Is it so? | it is | thus |" in written.split("## Our own questions")[1]
     assert "A detail" not in written
