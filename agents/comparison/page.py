@@ -152,12 +152,18 @@ def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
         schedule, learned, solver = _leaders(rows)
         words = []
         if schedule is not None:
-            won = f"{schedule['agent']} won: {number(schedule['mean'])} orders of magnitude gained"
+            versus = _range(schedule, "plain_difference")
+            gained = f"{number(schedule['mean'])} orders of magnitude"
             if schedule["agent"] == summary.PLAIN:
-                won += ", without any teleport"
+                words.append(f"{schedule['agent']} won: {gained} gained, without any teleport.")
+            elif schedule["plain_difference_low"] > 0:
+                words.append(f"{schedule['agent']} won: {gained} gained, {versus} against plain descent.")
             elif np.isfinite(schedule["plain_difference"]):
-                won += f", {_range(schedule, 'plain_difference')} against plain descent"
-            words.append(won + ".")
+                words.append(
+                    f"{schedule['agent']} gained the most, {gained}, but is not separated from plain descent: {versus}."
+                )
+            else:
+                words.append(f"{schedule['agent']} gained the most, {gained}.")
         if learned is not None and schedule is not None and learned["agent"] != schedule["agent"]:
             versus = f", {_range(learned, 'difference')} against the best baseline" * bool(
                 np.isfinite(learned["difference"])
@@ -176,7 +182,7 @@ def overall(table: pd.DataFrame) -> str:
     played = [schedule for schedule, _, _ in groups if schedule is not None]
     if table["agent"].eq(summary.PLAIN).any() and played:
         above = sum(bool(row["plain_difference_low"] > 0) for row in played)
-        words.append(f"The best schedule gains more than plain descent on {above} of {many} problems.")
+        words.append(f"The best schedule outperforms plain descent on {above} of {many} problems.")
     learned = [row for _, row, _ in groups if row is not None and row["baseline"]]
     if learned:
         wins, losses = (sum(row["verdict"] == one for row in learned) for one in ("win", "loss"))

@@ -437,6 +437,18 @@ def test_charts_hold_every_agent_and_show_the_main_ones(written: Path) -> None:
     assert "oracle" not in chart["views"]["reached"]["y"]
 
 
+def test_a_lead_that_the_interval_does_not_support_is_no_win() -> None:
+    table = summary.summary_table(episodes({**AGENTS, AWKWARD: ("adaptive", 2.0, 5), "_ppo": ("learned", 2.0, 7)}))
+    table = table[table["agent"].isin(["never", "_ppo"])].assign(mean=lambda rows: rows["agent"].map(len))
+    for _, words in pages.winners(table):
+        assert words.startswith("never won: 5.00 orders of magnitude gained, without any teleport.")
+    table = table.assign(mean=-table["mean"])
+    for _, words in pages.winners(table):
+        assert "_ppo gained the most" in words
+        assert "is not separated from plain descent" in words
+    assert pages.overall(table).startswith("The best schedule outperforms plain descent on 0 of 2 problems.")
+
+
 def test_pictures_without_room_are_named(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = episodes(problems=("Booth",), seeds=1, instances=2)
     shot = {"title": "A", "caption": "B", "data": (written / "gained.png").read_bytes()}
