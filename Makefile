@@ -100,13 +100,13 @@ pictures: venv ## draw the pictures of README and of the pages of environments; 
 test: lint ## lint, then the tests
 	$(PYTEST) $(ARGS)
 
-# Every version in pyproject.toml that is not above another's need, at its lowest.
+# Every version in pyproject.toml that is not above another's need, at its lowest. A newer pyparsing warns of the oldest matplotlib.
 test-oldest: venv ## the tests under the oldest versions that pyproject.toml allows, in .venv-oldest
 	$(BIN)/python -m venv .venv-oldest
 	$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 		print(*(x.replace('>=', '==') for x in p['dependencies'] + p['optional-dependencies']['compare']), sep='\n')" > .venv-oldest/oldest.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r .venv-oldest/oldest.txt \
-		array-api-compat hypothesis pytest pytest-xdist build setuptools
+		'pyparsing<3.3' array-api-compat hypothesis pytest pytest-xdist build setuptools
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
