@@ -181,6 +181,7 @@ class Teleporter:
     def observe(self, loss: Tensor, again: Callable[[], Tensor] | None = None) -> None:
         """Note the loss of the coming update, after ``backward``.
 
+        The loss must depend on the outputs of the model alone: a penalty on weights changes with a teleport, unnoticed.
         With accumulated gradients call it for each part, with the loss that ``backward`` was called on: parts add up, as
         gradients do. With a `GradScaler` pass the loss that was not scaled.
 

@@ -10,8 +10,8 @@ kind                  example                                             become
 ``covector``          ``momentum_buffer``, Adam's ``exp_avg``             ``s / F``
 ``covector squared``  ``exp_avg_sq``, ``max_exp_avg_sq``, Adagrad's sum   ``s / F^2``
 ``vector``            ASGD's averaged weights                             ``s F``
-``vector squared``    Adadelta's ``acc_delta``                            ``s F^2``
-``ratio``             RMSprop's ``momentum_buffer``, of steps             ``s``
+``vector squared``    squared weights, in an optimizer of one's own       ``s F^2``
+``ratio``             RMSprop's ``momentum_buffer``, Rprop's step sizes   ``s``
 ====================  ==================================================  =============
 
 Permutations move all of them alike. Under an invertible matrix covectors and vectors move exactly. Squares of entries do not
@@ -42,9 +42,9 @@ STATES: dict[str, Mapping[str, str]] = {
     "RAdam": _ADAM,
     "Adamax": {"exp_avg": "covector", "exp_inf": "covector"},
     "Adagrad": {"sum": "covector squared"},
-    "Adadelta": {"square_avg": "covector squared", "acc_delta": "vector squared"},
+    "Adadelta": {"square_avg": "covector squared", "acc_delta": "ratio"},
     "RMSprop": {"square_avg": "covector squared", "grad_avg": "covector", "momentum_buffer": "ratio"},
-    "Rprop": {"prev": "covector", "step_size": "vector"},
+    "Rprop": {"prev": "covector", "step_size": "ratio"},
     "ASGD": {"ax": "vector"},
 }
 """Kinds of the tensors with one entry per weight in the state of optimizers of `torch.optim`, by the optimizer's name."""

@@ -289,6 +289,8 @@ OTHERS = [
     (torch.optim.RAdam, {}),
     (torch.optim.Adamax, {"eps": 0.0}),
     (torch.optim.RMSprop, {"momentum": 0.9, "eps": 0.0}),
+    (torch.optim.Adadelta, {"eps": 1e-18}),
+    (torch.optim.Rprop, {}),
     (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "dampening": 0.0}),
 ]
 
