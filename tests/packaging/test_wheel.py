@@ -174,8 +174,8 @@ def test_contents(wheels: dict[str, Path], source: Path, way: str) -> None:
     code |= {f"teleport_env/{path.relative_to(source).as_posix()}" for path in (source / "agents").rglob("*.py")}
     data = {"teleport_env/py.typed"} | {
         f"teleport_env/{path.relative_to(source).as_posix()}"
-        for ending in ("json", "pt", "html", "j2")
-        for path in (source / "agents").rglob(f"*.{ending}")
+        for shape in ("*.json", "*.pt", "*.html", "*.j2", "*.css", "*.js", "LICENSE")
+        for path in (source / "agents").rglob(shape)
     }
     assert {f"teleport_env/agents/{name}" for name in POLICY_FILES} <= data
     shipped = {name for name in names if ".dist-info/" not in name}
