@@ -13,8 +13,9 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One thread a process: the tensors are small, and threads of several test processes would fight for the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# One thread a process: the tensors are small, and threads of several test processes would fight for the cores. Without the
+# order of files by their number of tests, in which a few long tests would run last, beside an idle process.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv explore explore-test explore-picture compare results results-short transfer benchmark reproduce docs pictures test test-oldest test-gymnasium clients lint clean
