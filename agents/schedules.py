@@ -22,7 +22,7 @@ import torch
 from teleport_env.agents.base import KINDS, Agent, State, entry, feature, register_agent
 from teleport_env.envs.features import NAMES
 from teleport_env.random import Streams, fold_in
-from teleport_env.reading import choose, integer, number
+from teleport_env.reading import choose, entries, integer, number
 
 LONG_AGO = 1 << 40
 """Gradient steps since the last teleport where there was none."""
@@ -170,8 +170,9 @@ class AtSteps(Schedule, by_rows=True, blind=True):
     at: tuple[int, ...] = (99, 199, 299, 399, 499, 599, 699, 799, 899, 999)
 
     def check(self) -> None:
-        object.__setattr__(self, "at", tuple(int(step) for step in self.at))
-        if any(step < 0 for step in self.at) or list(self.at) != sorted(self.at):
+        steps = entries("at of AtSteps", self.at, "step counts")
+        object.__setattr__(self, "at", tuple(integer("a step count of AtSteps", step, 0) for step in steps))
+        if list(self.at) != sorted(self.at):
             raise ValueError(f"at of AtSteps must be step counts of at least 0 in ascending order, got {self.at}")
 
     def initial_state(self, count: int) -> State:

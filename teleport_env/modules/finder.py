@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from teleport_env.modules.probe import MODES, TOLERANCE, Probe
 from teleport_env.modules.tracing import KINDS, OUTPUT, Books, Kind, layout
@@ -140,8 +141,9 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
     Raises:
         ValueError: It is no module, or it cannot be run on the example.
     """
-    if not isinstance(module, nn.Module):
-        refuse("module", "a torch.nn.Module", module)
+    check_module(module)
+    if not modes:
+        refuse("modes", "'train', 'eval' or both", modes)
     module = getattr(module, "_orig_mod", module)  # of a compiled one
     modes = tuple(known("mode", mode, MODES) for mode in modes)
     given = _double(example)
@@ -188,6 +190,16 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
                 refused.append(Refused(coupling.name, kind, why))
     symmetries: dict[str, Symmetry] = {kind: MAKERS[kind](couplings) for kind, couplings in found.items() if couplings}
     return Found(symmetries, tuple(dict.fromkeys(refused)), deviations)
+
+
+def check_module(module: Any) -> None:
+    """Raise ValueError unless it is a module whose parameters all have shapes."""
+    if not isinstance(module, nn.Module):
+        refuse("module", "a torch.nn.Module", module)
+    if any(is_lazy(value) for value in module.parameters()):
+        raise ValueError(
+            "the module has lazy parameters, whose shapes are not known yet: call it once on an example before"
+        )
 
 
 def _double(value: Any) -> Any:

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from teleport_env.instances import Batch, Instance
 from teleport_env.modules.attention import plain_attention
-from teleport_env.modules.finder import Found, find_symmetries
+from teleport_env.modules.finder import Found, check_module, find_symmetries
 from teleport_env.problems.base import Defaults, Problem
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams
@@ -97,8 +97,7 @@ class ModuleProblem(Problem):
         budget: float = 100.0,
         name: str = "Module",
     ) -> None:
-        if not isinstance(module, nn.Module):
-            refuse("module", "a torch.nn.Module", module)
+        check_module(module)
         if not callable(loss):
             refuse("loss", "a function (outputs, targets) -> number, such as F.cross_entropy", loss)
         self.name = name

@@ -92,6 +92,8 @@ def test_settings_in_a_name() -> None:
         ("every:k=3,k=4", "'k=4' is no setting, or stands twice"),
         ("adam:momentum=3", "cannot be built with"),
         ("at_steps", r"'at steps' cannot teleport on Booth: its first teleport comes after 99 gradient steps"),
+        ("at_steps:steps=4", "at of AtSteps must be a list of step counts, got 4"),
+        ("at_steps:steps=[4,-1]", "a step count of AtSteps must be an integer of at least 0, got -1"),
         ("at_steps:steps=[]", "its settings name no teleport"),
         ("cycle", "its settings name no teleport"),
         ("cycle:pattern=[2,0]", "its menu has 1 searches, and actions 0 to 1"),

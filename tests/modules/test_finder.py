@@ -528,6 +528,8 @@ def test_symmetries_of_a_module_of_one_s_own() -> None:
     ("arguments", "message"),
     [
         ((nn.Linear(3, 2), rows(2, 4)), "cannot be run on the example"),
+        ((nn.LazyLinear(2), rows(2, 4)), "lazy parameters.*call it once"),
+        ((nn.Linear(3, 2), rows(2, 3), ()), "modes must be 'train', 'eval' or both, got"),
         (("cnn", rows(2, 4)), "module must be a torch.nn.Module, got 'cnn'"),
         ((nn.Linear(3, 2), rows(2, 3), ("test",)), "mode must be one of 'train', 'eval', got 'test'"),
     ],
