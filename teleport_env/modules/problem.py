@@ -141,8 +141,8 @@ class ModuleProblem(Problem):
         with torch.no_grad():
             try:
                 losses = self._losses(rows, data, "", None)
-            except Exception:
-                self.vectorized = False
+            except Exception:  # vmap has no type of error for what it has no rule for
+                self.vectorized = False  # what is wrong with the module itself is raised by the second try, below
         if not self.vectorized:
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
