@@ -101,6 +101,8 @@ class Played:
             was over. None where there are no actions.
         rate: ``(T + 1, B)``, the learning rate; None where there is none.
         observations: ``(T, B, F)`` float32, what each action was decided on, where `play` was asked to keep it.
+        seconds: ``(T, B)`` processor seconds of each action, decision included: a run's share of what all took that played
+            side by side. None where there are no actions.
     """
 
     rows: list[dict[str, Any]]
@@ -112,6 +114,7 @@ class Played:
     actions: np.ndarray | None = None
     rate: np.ndarray | None = None
     observations: np.ndarray | None = None
+    seconds: np.ndarray | None = None
 
     @property
     def gained(self) -> np.ndarray:
@@ -260,18 +263,22 @@ def _played(
         ).unwrapped
         assert isinstance(env, TeleportVectorEnv)
         began = time.process_time()
-        kept: dict[str, list[np.ndarray]] = {name: [] for name in (*_RECORDED, "asked", "seen")}
+        kept: dict[str, list[np.ndarray]] = {name: [] for name in (*_RECORDED, "asked", "seen", "seconds")}
         options = {**ensemble.options, "instance_id": ids}
         with torch.no_grad():
+            since = began
             for moment in episodes(env, ensemble, seed=seeds * len(players), options=options):
+                took = (time.process_time() - since) / len(ids)
                 for name in _RECORDED if course else ():
                     kept[name].append(moment.info[name])
                 if moment.seen is None:
                     first = env.measure()["training_loss"]
                 elif course:
                     kept["asked"].append(np.where(moment.acting, _kinds(moment.action), -1))
+                    kept["seconds"].append(np.full(len(ids), took))
                     if observations:
                         kept["seen"].append(moment.seen)
+                since = time.process_time()  # recording belongs to no action
             last = env.measure()["training_loss"]
         seconds = (time.process_time() - began) / len(ids)
 
@@ -305,7 +312,8 @@ def _played(
 def _one_of(rows: list[dict[str, Any]], course: dict[str, np.ndarray]) -> Played:
     """One agent's part of what was played side by side, up to the end of its last episode."""
     length = int((course["asked"] >= 0).any(axis=1).sum())
-    cut = {name: values[: length + (name not in ("asked", "seen"))] for name, values in course.items()}
+    of_actions = ("asked", "seen", "seconds")
+    cut = {name: values[: length + (name not in of_actions)] for name, values in course.items()}
     teleports = cut["teleports"]
     return Played(
         rows,
@@ -318,6 +326,7 @@ def _one_of(rows: list[dict[str, Any]], course: dict[str, np.ndarray]) -> Played
         actions=cut["asked"],
         rate=cut["learning_rate"],
         observations=cut.get("seen"),
+        seconds=cut["seconds"],
     )
 
 
@@ -373,11 +382,15 @@ def _on_grid(played: Played, grid: np.ndarray) -> Iterator[np.ndarray]:
         yield np.where(np.isnan(values), -DIVERGED_RETURN, values)
 
 
-def cost_to_target(played: Played, target: float) -> np.ndarray:
-    """``(B,)`` gradient evaluations until ``target`` orders were gained; infinite where they never were."""
+def cost_to_target(played: Played, target: float, clock: np.ndarray | None = None) -> np.ndarray:
+    """``(B,)`` gradient evaluations until ``target`` orders were gained; infinite where they never were.
+
+    Another ``clock`` ``(T + 1, B)`` than the cost gives what it showed then.
+    """
     reached = played.orders <= -target
     first = reached.argmax(axis=0)
-    return np.where(reached.any(axis=0), played.cost[first, np.arange(played.cost.shape[1])], np.inf)
+    clock = played.cost if clock is None else clock
+    return np.where(reached.any(axis=0), clock[first, np.arange(clock.shape[1])], np.inf)
 
 
 def trace(played: Played, row: int, problem: str, agent: str) -> dict[str, Any]:

@@ -288,7 +288,7 @@ def _target_views(targets: pd.DataFrame) -> dict[str, Any]:
         seconds = np.geomspace(paces.min(), paces.max() * budget, _POINTS)
         views["time"] = {
             "x": _thin(seconds, 4),
-            "y": {agent: _thin(reached_within(part["costs"], seconds, part["pace"]), 4) for agent, part in by_agent},
+            "y": {agent: _thin(reached_within(part["seconds"], seconds), 4) for agent, part in by_agent},
         }
     expected = {agent: running_times(part) for agent, part in by_agent}
     most = max(map(len, expected.values()), default=0)

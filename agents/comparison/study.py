@@ -25,7 +25,7 @@ from teleport_env.agents.comparison.recording import record
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
-from teleport_env.agents.comparison.targets import pace_of, rows_of_targets, with_scores
+from teleport_env.agents.comparison.targets import paces_of, rows_of_targets, with_scores
 from teleport_env.agents.known import compared
 from teleport_env.agents.naming import parse, players
 from teleport_env.agents.outside import Outside, as_agent
@@ -416,22 +416,22 @@ def _play_task(study: Study, problem: str, agents: Sequence[Agent]) -> list[_Fou
     found: list[_Found] = []
     for agent, played in zip(agents, zip(*seeds, strict=True), strict=True):
         # by itself, since those that share a batch share its time
-        alone = [
-            play(problem, agent, ids[place : place + 1], **shared).rows[0] for place in range(min(TIMED, len(ids)))
-        ]
-        found.append(_with_targets((problem, agent.name), list(played), pace_of(alone), study.split))
+        alone = [play(problem, agent, ids[place : place + 1], **shared) for place in range(min(TIMED, len(ids)))]
+        found.append(_with_targets((problem, agent.name), list(played), alone, study.split, agent.steps))
     return found
 
 
-def _with_targets(key: tuple[str, str], played: list[Played], pace: float, split: str) -> _Found:
-    tolerance = Settings.build(key[0], split=split).tolerance
-    costs = [row for one in played for row in rows_of_targets(one, tolerance, pace)]
+def _with_targets(
+    key: tuple[str, str], played: list[Played], alone: list[Played], split: str, steps: int = 1
+) -> _Found:
+    tolerance, paces = Settings.build(key[0], split=split).tolerance, paces_of(alone, steps)
+    costs = [row for one in played for row in rows_of_targets(one, tolerance, paces, steps)]
     return key, played, [row for one in played for row in one.rows], costs
 
 
 def _reference_task(problem: str, name: str, split: str, *arguments: Any) -> list[_Found]:
-    key, played, rows = play_solver(problem, name, split, *arguments)
-    return [_with_targets(key, played, pace_of(rows), split)]
+    key, played, _ = play_solver(problem, name, split, *arguments)
+    return [_with_targets(key, played, played, split)]
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:

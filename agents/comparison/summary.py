@@ -354,11 +354,11 @@ _OF_TARGETS = (
     Column(
         "Targets reached",
         lambda row: percent(row["reached"], 0),
-        "share of the targets, one per half order of magnitude of the loss, that are reached within the budget",
+        "share of the targets, one per fifth of an order of magnitude of the loss, that are reached within the budget",
     ),
     Column(
         "In equal time",
-        lambda row: percent(row["reached_in_time"], 0),
+        lambda row: percent(row["time_reached"], 0),
         "share of the targets that are reached in the processor time in which plain descent spends its budget",
     ),
 )

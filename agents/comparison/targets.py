@@ -1,6 +1,6 @@
 """The score of a comparison by targets: what each of many losses costs an agent, as COCO measures optimizers.
 
-Every episode has a ladder of targets, a loss lower by half an order of magnitude at each, from its start down to the
+Every episode has a ladder of targets, each a loss lower by a fifth of an order of magnitude, from its start down to the
 tolerance. A target has the cost at which the loss first met it, infinite where it never did (`rows_of_targets`, the file
 ``targets.csv.gz``). From these costs follow
 
@@ -9,10 +9,15 @@ tolerance. A target has the cost at which the loss first met it, infinite where 
   7; `reached_within`);
 * the score: the area below that curve over the logarithm of the cost, from 1 gradient evaluation to the budget, as a share
   of the whole; 1 would be every target at once (`scores`);
-* the expected running time per target (`statistics.expected_cost_to_target`, `running_times`).
+* the expected running time per target (`statistics.expected_cost_to_target`, `running_times`, `expected_time`).
 
-Processor seconds are costs times the agent's ``pace``: processor seconds per gradient evaluation of runs that play one at a
-time with one thread, agents and solvers alike.
+The same is said of processor seconds. Their unit is one gradient step of plain descent, so that the budget is the time in
+which plain descent spends its own.
+
+**Seconds** are those of runs that play one at a time with one thread, agents and solvers alike. Each kind of action has a
+pace, its processor seconds per gradient evaluation: gradient steps (line searches among them) one, and each teleport of the
+menu its own (`paces_of`). A course then takes the sum over its actions of cost times pace, so that an agent pays for its
+teleports what they really take. A solver has one pace.
 
 On a problem with mini-batches an agent's loss is that of its own mini-batch, and a solver's that of the training set.
 """
@@ -26,6 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from teleport_env.agents.comparison import statistics
+from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.summary import PLAIN, import_pandas
 from teleport_env.agents.play import Played, cost_to_target, orders_of
 
@@ -34,72 +40,147 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-STEP = 0.5
-"""Orders of magnitude from one target to the next."""
+STEP = 0.2
+"""Orders of magnitude from one target to the next, as in COCO's problem suite bbob."""
 
 MOST = 30.0
 """Orders of magnitude to the last target at most."""
 
+GRADIENT_STEP = 0
+"""The kind of all gradient steps; teleport ``i`` of the menu is kind ``i + 1``."""
+
 _SLACK = 1e-9  # of a logarithm: a loss at the tolerance has met the target at the tolerance
 _EPISODE = ["problem", "agent", "seed", "instance_id"]
+_UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
 
 
-def rows_of_targets(played: Played, tolerance: float, pace: float) -> list[dict[str, Any]]:
-    """Costs to all targets, one dict per episode.
+# -- what targets cost -------------------------------------------------------------------------------------------------
+
+
+def rows_of_targets(
+    played: Played, tolerance: float, paces: Mapping[int, float], steps: int = 1
+) -> list[dict[str, Any]]:
+    """Costs and seconds to all targets, one dict per episode.
 
     Args:
         played: Episodes of one agent; where there are more rows than courses, as of a solver that is deterministic, the
             courses are repeated.
         tolerance: Loss at which an episode converges; no target lies below it.
-        pace: Processor seconds per gradient evaluation.
+        paces: Processor seconds per gradient evaluation of each kind of action, from `paces_of`.
+        steps: How many of the agent's actions are gradient steps.
 
     Returns:
-        The episode's names, ``budget``, ``spent`` (its cost in all), ``pace``, and ``costs``: a tuple with an entry per
-        target, infinite where it was not reached. A start that is not finite, or too close to the tolerance, has none.
+        The episode's names, ``budget``, ``spent`` (its cost in all), ``pace`` (its seconds per gradient evaluation),
+        ``costs`` and ``seconds``: tuples with an entry per target, infinite where it was not reached. A start that is not
+        finite, or too close to the tolerance, has none.
     """
     first = played.loss[0]
     room = np.where(np.isfinite(first), orders_of(first, tolerance) - np.log10(tolerance), 0.0)
     counts = np.floor((np.minimum(room, MOST) + _SLACK) / STEP).astype(int)
     ladder = STEP * np.arange(1, counts.max(initial=0) + 1)
-    costs = np.array([cost_to_target(played, target - _SLACK) for target in ladder]).reshape(len(ladder), len(first))
+    clock = _clock(played, paces, steps)
+    shape = len(ladder), len(first)
+    costs = np.array([cost_to_target(played, target - _SLACK) for target in ladder]).reshape(shape)
+    seconds = np.array([cost_to_target(played, target - _SLACK, clock) for target in ladder]).reshape(shape)
+    spent = played.cost[-1]
+    pace = np.divide(clock[-1], spent, out=np.full(len(first), paces[GRADIENT_STEP]), where=spent > 0)
     return [
         {
             **{name: row[name] for name in (*_EPISODE, "budget")},
             "spent": row["cost"],
-            "pace": pace,
+            "pace": float(pace[place]),
             "costs": tuple(costs[: counts[place], place].tolist()),
+            "seconds": tuple(seconds[: counts[place], place].tolist()),
         }
         for index, row in enumerate(played.rows)
         for place in [index % len(first)]
     ]
 
 
+def paces_of(alone: Sequence[Played], steps: int = 1) -> dict[int, float]:
+    """Processor seconds per gradient evaluation of each kind of action, the median over the actions of some episodes.
+
+    Args:
+        alone: Episodes that were played one at a time, or a solver's, which have no actions and one pace.
+        steps: How many of the agent's actions are gradient steps.
+    """
+    found: dict[int, list[float]] = {}
+    for played in alone:
+        if played.actions is None or played.seconds is None:
+            rows = [row["seconds"] / row["cost"] for row in played.rows if row["cost"] > 0]
+            found.setdefault(GRADIENT_STEP, []).extend(rows)
+            continue
+        paid = np.diff(played.cost, axis=0)
+        kinds = _kinds(played.actions, steps)
+        for kind in np.unique(kinds[paid > 0]).tolist():
+            mine = (kinds == kind) & (paid > 0)
+            found.setdefault(kind, []).extend((played.seconds[mine] / paid[mine]).tolist())
+    paces = {kind: float(np.median(values)) for kind, values in found.items() if values}
+    # an agent that was seen to do nothing but teleport has no other pace for its steps
+    paces.setdefault(GRADIENT_STEP, float(np.median([*paces.values()])) if paces else float("nan"))
+    return paces
+
+
+def _kinds(actions: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    return np.maximum(actions - steps + 1, GRADIENT_STEP)
+
+
+def _clock(played: Played, paces: Mapping[int, float], steps: int) -> Array:
+    """Processor seconds ``(T + 1, B)`` that each course has taken after each action."""
+    if played.actions is None:
+        return played.cost * paces[GRADIENT_STEP]
+    kinds = _kinds(played.actions, steps)
+    table = np.full(int(kinds.max(initial=0)) + 1, np.nan)
+    for kind in range(len(table)):
+        # a teleport too rare to have been timed takes as long per evaluation as the others
+        others = [pace for one, pace in paces.items() if one != GRADIENT_STEP]
+        usual = float(np.median(others)) if kind and others else paces[GRADIENT_STEP]
+        table[kind] = paces.get(kind, usual)
+    took = np.diff(played.cost, axis=0) * table[kinds]
+    return np.concatenate([np.zeros((1, took.shape[1])), np.cumsum(took, axis=0)])
+
+
 def to_csv(targets: pd.DataFrame) -> str:
-    """The costs as a file: a column per target, named by its orders; ``inf`` where it was missed, empty where it is none."""
+    """The costs as a file: a column per target, named by its orders, then one of its seconds; ``inf`` where it was missed,
+    empty where it is none."""
     pandas = import_pandas()
-    most = max(map(len, targets["costs"]), default=0)
-    wide = [[f"{cost:.6g}" for cost in costs] + [""] * (most - len(costs)) for costs in targets["costs"]]
-    names = [f"{STEP * (place + 1):g}" for place in range(most)]
-    costs = pandas.DataFrame(wide, columns=names, index=targets.index)
-    return str(pandas.concat([targets.drop(columns="costs"), costs], axis=1).to_csv(index=False, float_format="%.6g"))
+    parts = [targets.drop(columns=["costs", "seconds"])]
+    for column, ending in (("costs", ""), ("seconds", " seconds")):
+        most = max(map(len, targets[column]), default=0)
+        wide = [[f"{cost:.6g}" for cost in costs] + [""] * (most - len(costs)) for costs in targets[column]]
+        names = [f"{STEP * (place + 1):g}{ending}" for place in range(most)]
+        parts.append(pandas.DataFrame(wide, columns=names, index=targets.index))
+    return str(pandas.concat(parts, axis=1).to_csv(index=False, float_format="%.6g"))
 
 
-def reached_within(costs: Sequence[Sequence[float]], limits: ArrayLike, paces: ArrayLike = 1.0) -> Array:
+def within_reach(targets: pd.DataFrame) -> pd.DataFrame:
+    """The ladders without the targets that no agent of the comparison reached on an instance.
+
+    Where the least loss is not known, as with noisy data, the ladder goes on below it. COCO, too, measures from the best
+    value that is known. What is left out was missed by all alike, so that the order of agents on an instance stays.
+    """
+    reached = targets["costs"].map(lambda costs: int(np.isfinite(costs).sum()))
+    most = reached.groupby([targets["problem"], targets["instance_id"]]).transform("max")
+    cut = {
+        name: [values[:count] for values, count in zip(targets[name], most, strict=True)]
+        for name in ("costs", "seconds")
+    }
+    return targets.assign(**cut)
+
+
+# -- what follows ------------------------------------------------------------------------------------------------------
+
+
+def reached_within(costs: Sequence[Sequence[float]], limits: ArrayLike) -> Array:
     """The share of targets reached within each of ``limits`` ``(L,)``, ``(L,)``: the mean over episodes that have targets.
 
     Args:
-        costs: The targets' costs, per episode.
-        limits: Costs; or processor seconds, where ``paces`` holds the episodes' seconds per gradient evaluation.
-        paces: A number, or one per episode.
+        costs: The targets' costs or seconds, per episode.
+        limits: In the same unit.
     """
     # a missed target is not reached within any limit
     asked = np.minimum(np.asarray(limits, dtype=np.float64), 1e300)
-    scale = np.broadcast_to(np.asarray(paces, dtype=np.float64), (len(costs),))
-    shares = [
-        np.searchsorted(pace * np.asarray(row), asked * (1.0 + _SLACK), side="right") / len(row)
-        for row, pace in zip(costs, scale.tolist(), strict=True)
-        if len(row)
-    ]
+    shares = [np.searchsorted(row, asked * (1.0 + _SLACK), side="right") / len(row) for row in costs if len(row)]
     return np.mean(shares, axis=0) if shares else np.full(asked.shape, np.nan)
 
 
@@ -109,29 +190,52 @@ def area(costs: Sequence[float], budget: float) -> float:
     return float(1.0 - np.mean(np.log(at)) / np.log(budget)) if budget > 1.0 else float(np.mean(at < np.inf))
 
 
-def scores(targets: pd.DataFrame, *, resamples: int = 2000) -> pd.DataFrame:
-    """One row per problem and agent, the index: what its targets say.
+def measures(targets: pd.DataFrame) -> pd.DataFrame:
+    """What each episode is worth, one row per episode that has targets, columns problem, agent, seed, instance_id, and
 
-    Columns: ``score, score_low, score_high``, the mean area of its episodes with its interval over seeds and instances;
-    ``reached``, the share of targets within the budget; ``reached_in_time``, the share within the processor seconds in which
-    plain descent spends its budget, NaN where it was not played.
+    * ``score``: `area` over the cost; ``reached``: share of targets within the budget;
+    * ``time_score``, ``time_reached``: the same over processor seconds, in gradient steps of plain descent; NaN where that
+      was not played.
     """
     pandas = import_pandas()
+    plain = targets[targets["agent"] == PLAIN].groupby("problem")["pace"].mean()
     rows = []
-    for problem, played in targets.groupby("problem", sort=False):
-        plain = played[played["agent"] == PLAIN]
-        limit = float((plain["pace"] * plain["budget"]).mean()) if len(plain) else float("nan")
-        for agent, episodes in played.groupby("agent", sort=False):
-            some = episodes[[len(costs) > 0 for costs in episodes["costs"]]]
-            found = statistics.Interval(*[float("nan")] * 3)
-            if len(some):
-                areas = [area(costs, budget) for costs, budget in zip(some["costs"], some["budget"], strict=True)]
-                units = (some["seed"], some["instance_id"])
-                found = statistics.crossed_bootstrap(areas, *units, statistic=statistics.mean, resamples=resamples)
-            within = float(reached_within(some["costs"], [np.inf if some.empty else some["budget"].max()])[0])
-            timed = float(reached_within(some["costs"], [limit], some["pace"])[0]) if limit == limit else limit
-            row = dict(zip(("score", "score_low", "score_high"), found, strict=True))
-            rows.append({"problem": problem, "agent": agent, **row, "reached": within, "reached_in_time": timed})
+    some = targets[[len(costs) > 0 for costs in targets["costs"]]]
+    for row in some.to_dict("records"):
+        pace = plain.get(row["problem"], np.nan)
+        costs, seconds = np.asarray(row["costs"]), np.asarray(row["seconds"]) / pace
+        limit = row["budget"] * (1.0 + _SLACK)
+        timed = (area(seconds, row["budget"]), float(np.mean(seconds <= limit))) if pace == pace else (pace, pace)
+        whole = (area(costs, row["budget"]), float(np.mean(np.isfinite(costs))))
+        values = dict(zip(MEASURES, (*whole, *timed), strict=True))
+        rows.append({**{name: row[name] for name in _EPISODE}, **values})
+    return pandas.DataFrame(rows, columns=[*_EPISODE, *MEASURES])
+
+
+MEASURES = ("score", "reached", "time_score", "time_reached")
+"""Columns of `measures`, of which `scores` gives the means with their intervals."""
+
+
+def scores(targets: pd.DataFrame, *, resamples: int = 2000) -> pd.DataFrame:
+    """One row per problem and agent, the index: means of `measures` over its episodes.
+
+    Columns: each of `MEASURES`, and with ``_low`` and ``_high`` the ends of its interval over seeds and instances; NaN where
+    there is none.
+    """
+    pandas = import_pandas()
+    worth = measures(targets)
+    rows: list[dict[str, Any]] = []
+    for (problem, agent), _ in targets.groupby(["problem", "agent"], sort=False):
+        own = worth[(worth["problem"] == problem) & (worth["agent"] == agent)]
+        row: dict[str, Any] = {"problem": problem, "agent": agent}
+        for name in MEASURES:
+            found = _UNKNOWN
+            if len(own) and own[name].notna().all():
+                units = own["seed"], own["instance_id"]
+                settings: dict[str, Any] = {"statistic": statistics.mean, "resamples": resamples}
+                found = statistics.crossed_bootstrap(own[name], *units, **settings)
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+        rows.append(row)
     return pandas.DataFrame(rows).set_index(["problem", "agent"])
 
 
@@ -143,21 +247,31 @@ def with_scores(table: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
 def running_times(episodes: pd.DataFrame) -> Array:
     """The expected cost of each target over an agent's episodes that have it ``(T,)``; infinite where none reached it."""
     most = max(map(len, episodes["costs"]), default=0)
-    found = np.empty(most)
-    for place in range(most):
-        having = [
-            (row[place], spent)
-            for row, spent in zip(episodes["costs"], episodes["spent"], strict=True)
-            if len(row) > place
-        ]
-        costs, spent = np.array(having).T
-        # an episode that met its tolerance while it paid for more has spent what the target cost at least
-        found[place] = statistics.expected_cost_to_target(
-            costs, np.maximum(spent, np.where(np.isfinite(costs), costs, 0.0))
-        )
-    return found
+    return np.array([statistics.expected_cost_to_target(*_met(episodes, place)[:2]) for place in range(most)])
 
 
-def pace_of(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Processor seconds per gradient evaluation, the median of episodes that were played one at a time."""
-    return float(np.median([row["seconds"] / row["cost"] for row in rows if row["cost"] > 0] or [np.nan]))
+def expected_time(episodes: pd.DataFrame, place: int, column: str = "costs") -> Interval:
+    """The expected cost of one target with its interval over seeds and instances; NaN where no episode reached it.
+
+    Args:
+        episodes: An agent's, on one problem.
+        place: Index of the target on the ladder.
+        column: ``"costs"`` or ``"seconds"``.
+    """
+    reached, spent, having = _met(episodes, place, column)
+    hit = np.isfinite(reached)
+    if not len(hit) or not hit.any():
+        return _UNKNOWN
+    paid = np.where(hit, reached, spent)
+    return statistics.ratio_of_means(paid, hit.astype(float), having["seed"], having["instance_id"])
+
+
+def _met(episodes: pd.DataFrame, place: int, column: str = "costs") -> tuple[Array, Array, pd.DataFrame]:
+    """What a target cost, what the episode spent in all, and the episodes that have the target."""
+    having = episodes[[len(costs) > place for costs in episodes["costs"]]]
+    reached = np.array([row[place] for row in having[column]])
+    spent = having["spent"].to_numpy(dtype=np.float64)
+    if column == "seconds":
+        spent = spent * having["pace"].to_numpy(dtype=np.float64)
+    # an episode that met its tolerance while it paid for more has spent what the target cost at least
+    return reached, np.maximum(spent, np.where(np.isfinite(reached), reached, 0.0)), having

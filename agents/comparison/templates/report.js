@@ -27,7 +27,7 @@
     },
     reached: {
       title: "Targets reached by cost", x: "gradient evaluations", y: "share of targets reached", value: share, log: true,
-      about: "Share of targets reached within a cost (ECDF); one target per half order of magnitude of the loss. Higher is better.",
+      about: "Share of targets reached within a cost (ECDF); one target per fifth of an order of magnitude of the loss. Higher is better.",
     },
     time: {
       title: "Targets reached by processor time", x: "processor seconds", y: "share of targets reached", value: share, log: true,

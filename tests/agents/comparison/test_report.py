@@ -99,7 +99,9 @@ def targets_of(results: pd.DataFrame) -> pd.DataFrame:
         reached = int(np.clip(2 * row["gained"], 0, 9))
         costs = (*(6.0 * (1 + place) for place in range(reached)), *[math.inf] * (24 - reached))
         names = ("problem", "agent", "seed", "instance_id", "budget")
-        rows.append({**{name: row[name] for name in names}, "spent": row["cost"], "pace": 0.001, "costs": costs})
+        seconds = tuple(0.001 * cost for cost in costs)
+        own = {"spent": row["cost"], "pace": 0.001, "costs": costs, "seconds": seconds}
+        rows.append({**{name: row[name] for name in names}, **own})
     return pd.DataFrame(rows)
 
 
