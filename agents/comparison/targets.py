@@ -184,7 +184,7 @@ def reached_within(costs: Sequence[Sequence[float]], limits: ArrayLike) -> Array
     return np.mean(shares, axis=0) if shares else np.full(asked.shape, np.nan)
 
 
-def area(costs: Sequence[float], budget: float) -> float:
+def area(costs: ArrayLike, budget: float) -> float:
     """The area below an episode's ECDF over the logarithm of the cost, from 1 to the budget, as a share of the whole."""
     at = np.clip(np.asarray(costs, dtype=np.float64), 1.0, budget)
     return float(1.0 - np.mean(np.log(at)) / np.log(budget)) if budget > 1.0 else float(np.mean(at < np.inf))
