@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv explore explore-test explore-picture compare results results-short transfer benchmark reproduce docs pictures test test-oldest test-gymnasium clients lint clean
+.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer benchmark reproduce docs pictures test test-oldest test-gymnasium clients lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -55,9 +55,12 @@ explore-picture: .venv-browser ## take the picture of docs/explorer.md
 .venv-browser: venv
 	@test -d $@ || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $@ playwright
 
-compare: venv ## tune and play teleport schedules, and write results/compare/report.html
+compare: venv ## play tuned teleport schedules, and write results/compare/report.html
 	$(BIN)/python scripts/compare.py --out results/compare $(ARGS)
 	@echo "The report: $(CURDIR)/results/compare/report.html"
+
+tuned: venv ## tune the agents of comparisons anew, for an hour; writes agents/tuned; ARGS="--problems Booth" for one problem
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/tune.py $(ARGS)
 
 # Goes on where it was when it was cut off; ARGS="--split validation --quick" rehearses it.
 results: venv ## tune, train and play everything, for hours, and write results/full and docs/results.md

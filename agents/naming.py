@@ -38,7 +38,8 @@ MODEL = ".zip"
 HOW = """\
 An agent is a name with settings: every:k=3   at_steps:steps=[4,8]   stall:patience=3,threshold=0.05
 Values are JSON. Every agent also takes what it asks of the environment: learning_rate, rate_factors, steps_per_action,
-searches, symmetry, optimizer, on_teleport. Settings that are not given are those of the problem's roster, else those below.
+searches, symmetry, optimizer, on_teleport. Settings that are not given are those that were tuned for the problem
+and are kept in the package, else those of the problem's roster, else those below.
 my_module:my_rule imports my_module and plays what that registers as my_rule.
 model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
 """
@@ -89,7 +90,9 @@ def _value(text: str) -> Any:
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def agent_for(problem: str, text: str, *, trust: bool = False, budget: float | None = None) -> Agent:
+def agent_for(
+    problem: str, text: str, *, trust: bool = False, budget: float | None = None, tuned: bool = True
+) -> Agent:
     """The agent that a text names, as it plays a problem.
 
     Args:
@@ -97,6 +100,8 @@ def agent_for(problem: str, text: str, *, trust: bool = False, budget: float | N
         text: As the head of this module says.
         trust: Read the file of a model, which is unpickled: it can run any code.
         budget: Gradient evaluations per episode; None: the problem's.
+        tuned: Take the settings that the package keeps, where they hold, for what the text leaves open. They hold for no
+            other environment: where the text asks for something of it besides the rate, they are not taken.
 
     Raises:
         ValueError: There is no such agent, it has no such settings, or it cannot play the problem with them.
@@ -115,24 +120,26 @@ def agent_for(problem: str, text: str, *, trust: bool = False, budget: float | N
         agent: Agent = as_agent(saved_policy(name), environment=given)
         called = Path(name).stem if called in (None, text) else called
     else:
-        agent = _named(problem, name, given)
+        agent = _named(problem, name, given, tuned, budget)
     if called is not None:
         agent = dataclasses.replace(agent, name=called)
     check_player(problem, agent, budget)
     return agent
 
 
-def _named(problem: str, name: str, given: Mapping[str, Any]) -> Agent:
+def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budget: float | None) -> Agent:
     module, _, own = name.rpartition(":")
     if module:
         import_own(module)
-    listed = roster(problem)
+    elsewhere = given.keys() & {"environment", *ARGUMENTS} - {"learning_rate"}
+    which: dict[str, Any] = {"tuned": tuned and not elsewhere, "budget": budget}
+    listed = roster(problem, **which)
     shown = {agent_from(key, **one).name: key for key, one in listed.items() if key in AGENTS}
     name = shown.get(own, own)  # tables write "at steps"
     if name.casefold() == "whitening":
         if given:
             raise ValueError(f"whitening has no settings, got {', '.join(given)}")
-        return whitening(problem)
+        return whitening(problem, **which)
     name = known("agent", name, AGENTS, "--agents help lists them, with their settings")
     settings = {**listed.get(name, {}), **given}
     if name == "at_steps" and "steps" in settings:
@@ -207,12 +214,14 @@ def first_teleport(agent: Agent) -> float | None:
     return None
 
 
-def players(problem: str, asked: Sequence[Any], *, trust: bool = False, budget: float | None = None) -> list[Agent]:
+def players(
+    problem: str, asked: Sequence[Any], *, trust: bool = False, budget: float | None = None, tuned: bool = True
+) -> list[Agent]:
     """Agents from names (`agent_for`), and from whatever `as_agent` takes; each is checked as `agent_for` does."""
     found = []
     for one in asked:
         if isinstance(one, str):
-            found.append(agent_for(problem, one, trust=trust, budget=budget))
+            found.append(agent_for(problem, one, trust=trust, budget=budget, tuned=tuned))
         else:
             found.append(as_agent(one))
             check_player(problem, found[-1], budget)

@@ -13,6 +13,7 @@ from teleport_env.agents.base import Agent, agent_from, register_agent
 from teleport_env.agents.known import KNOWN, default_symmetry, known_of
 from teleport_env.agents.policies.slots import kind_of
 from teleport_env.agents.schedules import Cycle, Never, Schedule
+from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.optimizers import OPTIMIZERS, optimizer_from
 from teleport_env.problems import problem_from
 from teleport_env.reading import known
@@ -42,11 +43,15 @@ for _optimizer in REFERENCES:
     register_agent(_optimizer, partial(reference, _optimizer))
 
 
-def whitening(problem_name: str) -> Cycle:
+def whitening(problem_name: str, *, tuned: bool = True, budget: float | None = None) -> Cycle:
     """Teleport, step, next teleport, step: every step is Newton's in one layer (`teleport_env.searches.whiten`).
 
-    On a factorization this is alternating least squares. Plain descent at the problem's default rate, which the teleports
-    lower.
+    On a factorization this is alternating least squares. Plain descent, whose rate the teleports lower.
+
+    Args:
+        problem_name: Registered name.
+        tuned: Take the rate that the package keeps, where it holds; else it is left open.
+        budget: Gradient evaluations per episode; None: the problem's.
 
     Raises:
         ValueError: A problem for which no such teleports are known.
@@ -55,8 +60,11 @@ def whitening(problem_name: str) -> Cycle:
     if not searches:
         names = ", ".join(name for name, one in KNOWN.items() if one.whitening)
         raise ValueError(f"whitening is known for {names}, not for {problem_name!r}")
+    kept = tuned_settings(problem_name, budget).get("whitening") if tuned else None
+    rate = {} if kept is None else {"learning_rate": kept["environment"]["learning_rate"]}
     pattern = tuple(action for number in range(len(searches)) for action in (1 + number, 0))
-    return Cycle(name="whitening", pattern=pattern, environment={"symmetry": "general_linear", "searches": searches})
+    environment = {"symmetry": "general_linear", "searches": searches, **rate}
+    return Cycle(name="whitening", pattern=pattern, environment=environment)
 
 
 FLATTENING: dict[str, Any] = {
@@ -83,12 +91,23 @@ def with_menu(problem_name: str, agent: Agent) -> Agent:
     return dataclasses.replace(agent, environment={**agent.environment, "searches": [search]})
 
 
-def roster(problem_name: str) -> dict[str, dict[str, Any]]:
+def roster(problem_name: str, *, tuned: bool = True, budget: float | None = None) -> dict[str, dict[str, Any]]:
     """Settings of the agents that a comparison plays on a problem, by registered name; `whitening` is not registered.
+
+    Args:
+        problem_name: Registered name.
+        tuned: Take the settings that the package keeps for these agents (`teleport_env.agents.tuned_settings`), where they
+            hold.
+        budget: Gradient evaluations per episode; None: the problem's.
 
     Raises:
         ValueError: There is no such problem.
     """
+    kept = tuned_settings(problem_name, budget) if tuned else {}
+    return {name: kept.get(name, settings) for name, settings in _untuned(problem_name).items()}
+
+
+def _untuned(problem_name: str) -> dict[str, dict[str, Any]]:
     problem = problem_from(problem_name)
     defaults = problem.defaults("train")
     still: dict[str, dict[str, Any]] = {"never": {}, "line_search": {}, "rate_warmup_decay": {}}
@@ -118,20 +137,25 @@ def roster(problem_name: str) -> dict[str, dict[str, Any]]:
     return still | searching | references
 
 
-def default_agents(problem_name: str) -> list[Agent]:
+def default_agents(problem_name: str, *, tuned: bool = True, budget: float | None = None) -> list[Agent]:
     """The agents that a comparison plays on a problem: baselines, rules, controls and references.
 
-    All that search have the same menu of one, so that they know its price and differ in timing alone; all but `whitening`,
-    whose searches are its own. Learning rates are
-    left open: they are tuned per agent, or else the problem's default.
+    Where the package keeps tuned settings, every agent has its own menu, rate and thresholds. Elsewhere all that search
+    have the same menu of one, so that they know its price and differ in timing alone, but for `whitening`, whose searches
+    are its own; their learning rates are left open: they are tuned per agent, or else the problem's default.
 
     Args:
         problem_name: A registered name. On a problem without symmetries only agents that do not teleport are left.
+        tuned: As in `roster`.
+        budget: As in `roster`.
 
     Raises:
         ValueError: There is no such problem.
     """
+    which: dict[str, Any] = {"tuned": tuned, "budget": budget}
     return [
-        whitening(problem_name) if name == "whitening" else with_menu(problem_name, agent_from(name, **settings))
-        for name, settings in roster(problem_name).items()
+        whitening(problem_name, **which)
+        if name == "whitening"
+        else with_menu(problem_name, agent_from(name, **settings))
+        for name, settings in roster(problem_name, **which).items()
     ]

@@ -41,10 +41,23 @@ def described(tuned: Tuned) -> dict[str, Any]:
     return {**found, "environment": {key: str(value) for key, value in tuned.agent.environment.items()}}
 
 
-def tuning_in_words(instances: int, configurations: int, tuned: Mapping[tuple[str, str], Tuned]) -> str:
-    """How agents were tuned: on so many instances per problem, with so many configurations of each rule."""
+def tuning_in_words(
+    instances: int, configurations: int, tuned: Mapping[tuple[str, str], Tuned], kept: Mapping[str, str]
+) -> str:
+    """How agents were tuned.
+
+    Args:
+        instances: Of each problem's train split, that agents were tuned on.
+        configurations: Of each rule, that were tried.
+        tuned: What was tuned now, by problem and agent.
+        kept: Commands that made the tuned settings which agents of a problem play with, by problem.
+    """
+    before = [
+        f"on {problem} agents that were asked for without settings play with what `{command}` chose on the train split"
+        for problem, command in kept.items()
+    ]
     if not tuned:
-        return "nothing: every problem's default learning rate"
+        return "; ".join(before) or "nothing: every problem's default learning rate"
     edges = sorted(f"{agent} on {problem}" for (problem, agent), found in tuned.items() if found.at_edge)
     rules = "thresholds are not tuned"
     if configurations:
@@ -52,10 +65,12 @@ def tuning_in_words(instances: int, configurations: int, tuned: Mapping[tuple[st
             f"of rules thresholds, cooldown and rate together, {configurations} configurations each and a third of so "
             "many on problems with mini-batches, their untuned thresholds among them"
         )
-    said = (
-        f"the base learning rate of every agent, on {instances} instances a problem of the train split: first "
+    who = "every agent" if not kept else f"{len(tuned)} agents"
+    now = (
+        f"the base learning rate of {who}, on {instances} instances per problem of the train split: first "
         f"each optimizer without teleports over {len(WIDE)} rates, then each agent over {len(NARROW)} around its "
         f"optimizer's best, and the scale of random elements; {rules}; {sum(t.runs for t in tuned.values())} episodes in "
-        "all. Intervals of fixed schedules are not tuned."
+        "all. Intervals of fixed schedules are not tuned now."
     )
+    said = "; ".join([*before, now])
     return said + (f" The best rate lay at an edge of the grid for {', '.join(edges)}." if edges else "")

@@ -30,11 +30,12 @@ from teleport_env.agents.known import compared
 from teleport_env.agents.naming import parse, players
 from teleport_env.agents.outside import Outside, as_agent
 from teleport_env.agents.play import Played, curve, draw_instances, play, play_all, rows_at_once, trace
-from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.policies.learned import shipped_for
 from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.presets import default_agents
 from teleport_env.agents.schedules import Never
+from teleport_env.agents.tuned_settings import read_tuned, why_not
 from teleport_env.agents.tuning.own_menu import fallback_of, plan_of, rule_of
 from teleport_env.agents.tuning.roster import EVERYTHING, NARROW, WIDE, Tuned, tune_roster
 from teleport_env.agents.versions import versions
@@ -50,8 +51,8 @@ from teleport_env.registration import problem_named
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
 
-GENERALIST = Path("pretrained")
-"""What names the package's own policy among the files of policies."""
+OWN = Path("pretrained")
+"""What names the policies that the package brings among the files of policies."""
 
 TIMED = 3
 """Episodes that an agent plays once more, one at a time, to find its processor seconds per gradient evaluation."""
@@ -120,14 +121,17 @@ class Study:
             objects and whatever `teleport_env.agents.as_agent` takes; empty: the roster of each problem.
         policies: Files of trained policies, played beside the agents on the problems they were trained on, each with the
             best fixed schedule and the best rule that its training found. Of a policy with a fallback that is played
-            instead. ``pretrained``: the package's own policy, on any
+            instead. ``pretrained``: the policies that the package brings, the problem's own and the generalist, on any
             problem.
         trust: Read models of stable-baselines3 named among the agents, such as ``model.zip``: their files can run any code.
-        pretrained: Play the package's own policy too, where whole rosters are played, on the problems it was trained on.
+        pretrained: Play the policies that the package brings too, where whole rosters are played, on the problems that they
+            were trained on.
         split: Where the played instances come from.
         instances: How many a problem.
         seeds: How often each is played, with other random numbers for the searches.
         budget: Gradient evaluations an episode; None: the problem's default.
+        tune: Tune every agent anew. Else those whose tuned settings the package keeps, for the problem and the budget
+            (`teleport_env.agents.tuned_settings`), play with these, and the others alone are tuned.
         tuning_instances: Instances of the train split that agents are tuned on; 0: rates and thresholds as they are.
         tuning_rules: Configurations of each rule that are tried on them: thresholds, cooldown and learning rate together; 0:
             thresholds as they are. On a problem with mini-batches, whose steps take far longer, a third of so many.
@@ -149,6 +153,7 @@ class Study:
     instances: int = 64
     seeds: int = 1
     budget: float | None = None
+    tune: bool = False
     tuning_instances: int = 24
     tuning_rules: int = 24
     references: bool = True
@@ -160,6 +165,8 @@ class Study:
 
     def __post_init__(self) -> None:
         check_settings(self, instances=1, seeds=1, tuning_instances=0, tuning_rules=0)
+        if self.tune and not self.tuning_instances:
+            raise ValueError("to tune anew takes tuning_instances of at least 1, got 0; without tune none are needed")
         object.__setattr__(self, "agents", tuple(entries("agents", self.agents, "names")))
         for one in self.agents:
             if not isinstance(one, str):
@@ -187,9 +194,9 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     if study.record is not None:
         require_pyarrow()
         check_folder(study.record)
-    report(f"Tuning agents on the train split ({study.tuning_instances} instances a problem)")
+    kept = _kept(study, report)
     settled, lean = _settled(study), dataclasses.replace(study, agents=())  # agents travel to the tasks by themselves
-    tuned = _tune(lean, rosters, settled) if study.tuning_instances else {}
+    tuned = _tune(lean, rosters, settled, report) if study.tuning_instances else {}
     report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")
     tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     tasks = [
@@ -237,7 +244,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         "command": " ".join(["scripts/compare.py", *sys.argv[1:]]),
         "learning_rates": {f"{p}/{a}": described(t) for (p, a), t in tuned.items()},
         "tuning_runs": sum(t.runs for t in tuned.values()),
-        "tuning": tuning_in_words(study.tuning_instances, study.tuning_rules, tuned),
+        "tuning": tuning_in_words(study.tuning_instances, study.tuning_rules, tuned, kept),
         "seconds": round(time.perf_counter() - began, 1),
     }
     summary = with_scores(summary_table(results), targets)
@@ -285,21 +292,41 @@ def _settled(study: Study) -> dict[str, Sequence[str]]:
     return {**objects, **{parse(one)[1].get("name", one): tuple(parse(one)[1]) for one in named}}
 
 
+def _kept(study: Study, report: Callable[[str], None]) -> dict[str, str]:
+    """The commands that made the tuned settings which agents play with, by problem; says where they do not hold."""
+    found = {}
+    for problem in () if study.tune else study.problems:
+        kept, reason = read_tuned(problem), why_not(problem, study.budget)
+        if kept is not None and reason is None:
+            found[problem] = kept.command
+        elif kept is not None:
+            report(f"Note: {reason}")
+    return found
+
+
+def _plays_as_kept(study: Study, asked: Any) -> bool:
+    """Whether an agent that was asked for takes what the package keeps: with settings of its own it is tuned to them."""
+    bare = isinstance(asked, str) and parse(asked)[1].keys() <= {"name", "learning_rate"}
+    return not study.tune and (bare or not study.tuning_instances)
+
+
 def _roster(problem: str, study: Study, report: Callable[[str], None]) -> list[Agent]:
     asked = [one for one in study.agents if _solver(one) is None]
     serving = solvers_of(problem_from(problem))
     for one in study.agents:
         if (solver := _solver(one)) is not None and solver not in serving:
             refuse(f"a solver that serves {problem}", " or ".join(map(repr, serving)), one)
-    roster = default_agents(problem)
     if study.agents:
-        roster = players(problem, asked, trust=study.trust, budget=study.budget)
-    policies = [load_policy(path) for path in study.policies if path != GENERALIST]
-    wanted = GENERALIST in study.policies
+        how: dict[str, Any] = {"trust": study.trust, "budget": study.budget}
+        roster = [agent for one in asked for agent in players(problem, [one], **how, tuned=_plays_as_kept(study, one))]
+    else:
+        roster = default_agents(problem, tuned=not study.tune, budget=study.budget)
+    policies = [load_policy(path) for path in study.policies if path != OWN]
+    wanted = OWN in study.policies
     if wanted or (study.pretrained and not study.agents):
-        policies.append(LearnedSchedule.load(PRETRAINED))
+        policies += shipped_for(problem)
     for policy in policies:
-        anywhere = wanted and policy is policies[-1]
+        anywhere = wanted and policy is policies[-1]  # the generalist
         if policy.problems and problem not in policy.problems and not anywhere:
             continue
         own = policy.for_problem(problem)
@@ -326,10 +353,13 @@ def _optimizer_of(problem: str, agent: Agent) -> str:
 
 
 def _tune(
-    study: Study, rosters: dict[str, list[Agent]], settled: Mapping[str, Sequence[str]]
+    study: Study,
+    rosters: dict[str, list[Agent]],
+    settled: Mapping[str, Sequence[str]],
+    report: Callable[[str], None],
 ) -> dict[tuple[str, str], Tuned]:
     """First each optimizer alone, over a wide grid; then each agent around its optimizer's best."""
-    # an agent that brings a rate has it from the train split already, by the training that made it, or was asked for it;
+    # an agent that brings a rate has it from the train split already, kept or by its training, or was asked for it;
     # a model from outside has learned at the rate that its environment had
     free = [
         (p, agent)
@@ -337,6 +367,8 @@ def _tune(
         for agent in roster
         if "learning_rate" not in agent.environment and not (isinstance(agent, Outside) and agent.kind == "learned")
     ]
+    if free:
+        report(f"Tuning {len(free)} agents on the train split ({study.tuning_instances} instances per problem)")
     alone: dict[tuple[str, str], Agent] = {}
     for problem, agent in free:
         name = _optimizer_of(problem, agent)

@@ -21,9 +21,13 @@ from teleport_env.agents.base import State
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.settings import ENVIRONMENT, Family
 from teleport_env.agents.policies.slots import SLOTS, fill, price_shares, relative, search_prices
+from teleport_env.reading import known
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generalist.json"
-"""The policy that the package brings."""
+SHIPPED = Path(__file__).parents[1] / "pretrained"
+"""Folder of the policies that the package brings: one for each problem that has one, named after it, and the generalist."""
+GENERALIST = "generalist"
+PRETRAINED = SHIPPED / f"{GENERALIST}.json"
+"""The policy for many problems."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,13 +120,20 @@ class LearnedSchedule(NetworkAgent):
         )
 
     @classmethod
-    def pretrained(cls) -> LearnedSchedule:
-        """The policy for many problems that the package brings; ask it `for_problem`.
+    def pretrained(cls, name: str = GENERALIST) -> LearnedSchedule:
+        """A policy that the package brings.
 
         Its ``provenance`` holds the command that trained it, the seed and the versions. What it gains stands in
-        ``docs/results-overview.md``.
+        ``docs/learning.md``.
+
+        Args:
+            name: Problem that has a policy of its own, or ``"generalist"``: the policy for many problems, which plays by
+                `for_problem`.
+
+        Raises:
+            ValueError: The package brings no such policy; the names that there are.
         """
-        return cls.load(PRETRAINED)
+        return cls.load(SHIPPED / f"{known('a policy that the package brings', name, shipped())}.json")
 
     # -- playing -------------------------------------------------------------------------------------------------------
 
@@ -161,6 +172,16 @@ class LearnedSchedule(NetworkAgent):
     def settings(self) -> dict[str, Any]:
         families = {problem: dataclasses.asdict(family) for problem, family in self.families.items()}
         return {**super().settings(), "families": families}
+
+
+def shipped() -> list[str]:
+    """Names of the policies that the package brings."""
+    return sorted(path.stem for path in SHIPPED.glob("*.json"))
+
+
+def shipped_for(problem: str) -> list[LearnedSchedule]:
+    """The policies that the package brings for a problem: its own where there is one, then the generalist."""
+    return [LearnedSchedule.pretrained(name) for name in (problem, GENERALIST) if name in shipped()]
 
 
 # -- policies for several problems --------------------------------------------------------------------------------------

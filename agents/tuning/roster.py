@@ -55,11 +55,12 @@ def axes_of(agent: Agent, problem: str, budget: float | None = None) -> dict[str
     axes = next((axes for name, axes in rule_axes(most).items() if AGENTS[name] is type(agent)), {})
     # with a menu of one there is nothing to choose the first teleports from
     return {
-        name: _including(axis, getattr(agent, name)) for name, axis in axes.items() if name not in ("looks", "opening")
+        name: including(axis, getattr(agent, name)) for name, axis in axes.items() if name not in ("looks", "opening")
     }
 
 
-def _including(axis: Axis, value: Any) -> Axis:
+def including(axis: Axis, value: Any) -> Axis:
+    """The axis with a value among those tried."""
     if value in axis.values:
         return axis
     values = (*axis.values, value)

@@ -19,6 +19,7 @@ from teleport_env.agents.known import KNOWN, known_of
 from teleport_env.agents.naming import described_agents, first_teleport, parse
 from teleport_env.agents.play import draw_instances, play, play_many
 from teleport_env.agents.presets import roster
+from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import PROBLEMS
 from teleport_env.registration import import_own, problem_named
@@ -48,8 +49,8 @@ def test_the_roster_and_the_names_are_the_same_agents(problem: str) -> None:
 def test_a_named_agent_gains_what_the_roster_s_gains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = {**FEW, "pretrained": False}
     named = run_study(Study(problems=("Booth",), agents=("every", "never"), out=tmp_path / "a", **shared), silent)
-    kept = [agent for agent in default_agents("Booth") if agent.name in ("every", "never")]
-    monkeypatch.setattr(study_module, "default_agents", lambda problem: kept)
+    kept = [agent for agent in default_agents("Booth", budget=12.0) if agent.name in ("every", "never")]
+    monkeypatch.setattr(study_module, "default_agents", lambda problem, **how: kept)
     whole = run_study(Study(problems=("Booth",), out=tmp_path / "b", **shared), silent)
     one, other = (found["summary"].set_index("agent") for found in (named, whole))
     for column in ("mean", "menu", "learning_rate", "teleports"):
@@ -71,14 +72,24 @@ def test_settings_in_a_name() -> None:
     assert parse("my.module:mine:k=3") == ("my.module:mine", {"k": 3})
     assert parse("a/model.zip:rate_factors=[1,2]") == ("a/model.zip", {"rate_factors": [1, 2]})
     menu = [known_of("Booth").search]
-    assert agent_for("Booth", "every:k=3") == Every(name="every:k=3", k=3, environment={"searches": menu})
+    kept = tuned_settings("Booth")["every"]["environment"]
+    assert agent_for("Booth", "every:k=3") == Every(name="every:k=3", k=3, environment=kept)
+    assert agent_for("Booth", "every:k=3", tuned=False) == Every(name="every:k=3", k=3, environment={"searches": menu})
     assert agent_for("Booth", "at_steps:steps=[4,8]") == AtSteps(
         name="at_steps:steps=[4,8]", at=(4, 8), environment={"searches": menu}
     )
     own = agent_for("Booth", 'stall:patience=3,learning_rate=0.05,searches=["random"],name=patient')
     assert own == Stall(name="patient", patience=3, environment={"learning_rate": 0.05, "searches": ["random"]})
     # what the roster sets stays where nothing else is asked for
-    assert agent_for("MLPRegression", "edge_of_stability:cooldown=3").flatten == 2.0  # type: ignore[attr-defined]
+    assert agent_for("MLPRegression", "edge_of_stability:cooldown=3", tuned=False).flatten == 2.0  # type: ignore[attr-defined]
+    # the rate may be another, but tuned thresholds belong to the menu that they were tuned with
+    tuned = agent_for("Booth", "edge_of_stability")
+    assert agent_for("Booth", "edge_of_stability:learning_rate=0.05").environment == {
+        **tuned.environment,
+        "learning_rate": 0.05,
+    }
+    asked = agent_for("Booth", 'edge_of_stability:searches=["random"]')
+    assert asked.edge == agent_from("edge_of_stability").edge != tuned.edge  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -261,6 +272,6 @@ def test_a_module_whose_import_fails_is_named(my_module: str, tmp_path: Path) ->
 
 def test_all_that_is_named_plays_as_its_object_does() -> None:
     ids = draw_instances("Booth", "test", 2, seed=0)
-    agent = agent_for("Booth", "every:k=3")
+    agent = agent_for("Booth", "every:k=3", tuned=False)
     other = agent_from("every", k=3, environment={"searches": [known_of("Booth").search]})
     assert np.array_equal(*play_many("Booth", [agent, other], ids, split="test"))

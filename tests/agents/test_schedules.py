@@ -462,7 +462,7 @@ def test_line_search_beats_plain_descent_at_a_poor_rate() -> None:
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_roster(problem: str) -> None:
-    roster = default_agents(problem)
+    roster = default_agents(problem, tuned=False)
     names = [agent.name for agent in roster]
     assert len(set(names)) == len(names)
     assert names[0] == "never"

@@ -38,6 +38,7 @@ AGENT_ORDER = (
     ("together",),
     ("rules", "policies", "play", "paper", "teleporter"),
     ("edge_rule", "known"),
+    ("tuned_settings",),
     ("presets", "tuning", "saved"),
     ("naming",),
     ("learning", "comparison"),

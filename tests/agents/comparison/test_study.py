@@ -175,9 +175,8 @@ def test_a_trained_policy_is_played_where_it_knows_the_problem_and_its_decisions
     layer = (generator.normal(size=(2, len(NAMES))).astype(np.float32), np.zeros(2, dtype=np.float32))
     environment = {"searches": ["virtual_step"], "learning_rate": 0.05, "steps_per_action": 1}
     policy = LearnedSchedule(name="ours", problems=("Booth",), features=NAMES, layers=(layer,), environment=environment)
-    path = policy.save(tmp_path / "ours.json")
-    monkeypatch.setattr(study_module, "PRETRAINED", path)
-    monkeypatch.setattr(study_module, "default_agents", lambda problem: [Never()])
+    monkeypatch.setattr(study_module, "shipped_for", lambda problem: [policy])
+    monkeypatch.setattr(study_module, "default_agents", lambda problem, **how: [Never()])
     shared: dict[str, Any] = {"instances": 3, "budget": 8.0, "tuning_instances": 0, "references": False, "jobs": 1}
     found = run_study(Study(problems=("Booth", "Quadratic"), out=tmp_path / "a", **shared), report=lambda line: None)
     played = found["results"].groupby("problem")["agent"].unique()
