@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer benchmark reproduce docs pictures test test-oldest test-gymnasium clients lint clean
+.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer benchmark reproduce docs tutorials pictures test test-oldest test-gymnasium clients lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -85,12 +85,15 @@ reproduce: venv ## reproduce the paper in its quick form, and write results/repr
 
 # Strict: a warning fails. The packages are fetched once; building itself asks no network for anything.
 docs: $(VENV)/.docs ## build the documentation site into site/
-	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "The site: $(CURDIR)/site/index.html; with its search: $(BIN)/python -m http.server -d site"
 
 $(VENV)/.docs: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
 	@touch $@
+
+tutorials: $(VENV)/.docs ## execute the tutorials, and write their notebooks and pictures
+	OMP_NUM_THREADS=1 $(BIN)/python docs/write_tutorials.py $(ARGS)
 
 # The rule for rates diverges on some problems with its default settings: those are played by other agents.
 PICTURED := Ellipse Quadratic Rosenbrock RosenbrockND Booth MatrixFactorization MatrixCompletion LinearNetwork Digits DigitsFull \
