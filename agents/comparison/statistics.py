@@ -13,6 +13,7 @@ All intervals are percentile intervals. Values must be finite: a diverged run ha
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import lru_cache
 from statistics import NormalDist  # the standard library's, which this module shares its name with
 from typing import Any, NamedTuple
 
@@ -104,6 +105,19 @@ def _unit_counts(count: int, rows: int, rng: np.random.Generator) -> NDArray[np.
     return rng.multinomial(count - 1, np.full(count, 1.0 / count), size=rows).astype(np.float64)
 
 
+def _drawn(sizes: tuple[int, ...], resamples: int, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    return [_unit_counts(size, resamples, rng) for size in sizes]
+
+
+@lru_cache(maxsize=8)
+def _drawn_again(sizes: tuple[int, ...], resamples: int, seed: int) -> list[NDArray[np.float64]]:
+    """A table has hundreds of intervals over as many seeds and instances, from one seed: to draw is most of their work."""
+    drawn = _drawn(sizes, resamples, np.random.default_rng(seed))
+    for counts in drawn:
+        counts.setflags(write=False)
+    return drawn
+
+
 def crossed_bootstrap(
     values: ArrayLike,
     seeds: ArrayLike,
@@ -165,8 +179,8 @@ def _crossed_weights(
         units.append(index)
     if all(int(index.max()) == 0 for index in units):
         return
-    generator = np.random.default_rng(rng)
-    drawn = [_unit_counts(int(index.max()) + 1, resamples, generator) for index in units]
+    sizes = tuple(int(index.max()) + 1 for index in units)
+    drawn = _drawn_again(sizes, resamples, rng) if isinstance(rng, int) else _drawn(sizes, resamples, rng)
     block = max(1, _BLOCK // count)
     for begin in range(0, resamples, block):
         rows = slice(begin, begin + block)
