@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from teleport_env.modules.problem import Data, ModuleProblem
 from teleport_env.problems.base import SPLITS
-from teleport_env.problems.data import digits, digits_loader
+from teleport_env.problems.data import check_digits, digits
 from teleport_env.random import Streams, key_of
 from teleport_env.reading import integer
 
@@ -66,7 +66,7 @@ class Autoencoder(ModuleProblem):
         super().__init__(module, squared_error, (grey, grey), name="Autoencoder", learning_rate=0.2, budget=100.0)
 
     def check_data(self) -> None:
-        digits_loader()
+        check_digits()
 
     def data_of(self, split: str) -> tuple[Data, Data | None]:
         pool = digits().images

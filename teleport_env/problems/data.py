@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -249,9 +250,27 @@ def digits() -> LabelledImages:
     return LabelledImages(torch.from_numpy(images) / 16.0, torch.from_numpy(labels.copy()), "scikit-learn load_digits")
 
 
+def check_digits() -> None:
+    """Raise ImportError where the digits cannot be read; nothing is read."""
+    if _digits_file() is None:
+        digits_loader()
+
+
+def _digits_file() -> Path | None:
+    """scikit-learn's file of the digits, whose library takes a second to import; None where it is not in its place."""
+    found = find_spec("sklearn")
+    folders = [] if found is None else found.submodule_search_locations or []
+    files = [Path(folder) / "datasets" / "data" / "digits.csv.gz" for folder in folders]
+    return next((file for file in files if file.is_file()), None)
+
+
 @cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """Grey values ``k`` and labels of the digits, read once per process."""
+    file = _digits_file()
+    if file is not None:
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1].copy(), table[:, -1].astype(np.int64)
     bunch = digits_loader()()
     return np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target, dtype=np.int64)
 

@@ -11,7 +11,7 @@ import torch
 
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.classification import Classification
-from teleport_env.problems.data import LabelledImages, digits, digits_loader, mnist, mnist_files
+from teleport_env.problems.data import LabelledImages, check_digits, digits, mnist, mnist_files
 from teleport_env.symmetries.base import Symmetry
 
 
@@ -60,7 +60,7 @@ class Digits(Classification):
         return digits()
 
     def check_data(self) -> None:
-        digits_loader()
+        check_digits()
 
     def defaults(self, split: str = "train") -> Defaults:
         if split == "paper":

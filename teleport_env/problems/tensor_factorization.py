@@ -11,7 +11,7 @@ from torch import Tensor
 
 from teleport_env.instances import Instance
 from teleport_env.problems.base import SPLITS, Defaults
-from teleport_env.problems.data import digits, digits_loader
+from teleport_env.problems.data import check_digits, digits
 from teleport_env.problems.factor_model import FactorModel
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
 from teleport_env.random import Streams, key_of
@@ -82,7 +82,7 @@ class TensorFactorization(FactorModel):
         return CLOSED_FORM_MENU if symmetry == "scaling" else super().searches_for(symmetry, split)
 
     def check_data(self) -> None:
-        digits_loader()
+        check_digits()
 
     def data_sets(self, split: str) -> dict[str, Tensor]:
         pool = digits()

@@ -225,7 +225,8 @@ def test_missing_data_is_a_missing_dependency(monkeypatch: pytest.MonkeyPatch) -
             make("Teleport/MNIST-v0")
     with pytest.raises(FileNotFoundError):
         gym.make("Teleport/MNISTSmall-v0")
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for module in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"teleport-env\[compare\]"):
         gym.make("Teleport/Digits-v0")
 

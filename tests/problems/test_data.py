@@ -261,8 +261,20 @@ def test_digits_are_sixteenths():
     assert read.labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
+def test_digits_are_those_that_scikit_learn_loads(monkeypatch):
+    pytest.importorskip("sklearn")
+    file = data._digits_file()
+    assert file is not None  # else every process pays for an import
+    read = data._digits()
+    monkeypatch.setattr(data, "_digits_file", lambda: None)
+    for mine, theirs in zip(read, data._digits.__wrapped__(), strict=True):
+        assert mine.dtype == theirs.dtype
+        assert (mine == theirs).all()
+
+
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for module in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
     data._digits.cache_clear()  # read once per process, and again by whoever comes next
     for call in (digits, lambda: mnist(source="openml")):
         with pytest.raises(ImportError, match=r"pip install teleport-env\[compare\]"):
