@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.envs.features import Allowance, FeatureWriter
+from teleport_env.envs.features import INDEX, Allowance, FeatureWriter
 from teleport_env.envs.menu import Menu
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
 from teleport_env.optimizers import Optimizer, State, Step
 from teleport_env.problems.base import Problem
 from teleport_env.problems.network_problem import CLOSED_FORM_MENU
-from teleport_env.progress import Blocks
+from teleport_env.progress import AT, Blocks
 from teleport_env.random import Streams
 from teleport_env.runs import Asked, Runs
-from teleport_env.searches.base import Found, Start
+from teleport_env.searches.base import Found, Start, Status
 from teleport_env.searches.moves import verify_price
 from teleport_env.searches.settings import describe
 from teleport_env.stepping import Snapshot
@@ -34,6 +34,7 @@ from teleport_env.symmetries.base import Symmetry
 Elsewhere = Callable[[Tensor, bool], tuple[Tensor, Tensor]]
 """Loss, and where it is asked for the gradient ``(P,)``, at parameters ``(P,)``."""
 
+_REFUSED = INDEX["refused"]
 _SLACK = 1e-9  # sums of prices are not exact
 
 
@@ -124,6 +125,9 @@ class Course:
         rate: Learning rate of the coming update.
         elsewhere: Evaluates the loss elsewhere; None: no search may ask for it.
 
+    Attributes:
+        names: The searches of the menu, in words.
+
     Raises:
         ValueError: The symmetry is not linear, or a search evaluates what it cannot.
     """
@@ -167,9 +171,16 @@ class Course:
             self._check_price(describe(search), search.price(self._loop, symmetry), elsewhere is not None)
         runs.reset(torch.tensor([seed]), torch.zeros(1, dtype=torch.int64), params=params)
         self._loop.elsewhere = elsewhere
-        self._menu = Menu([runs.price(search) for search in runs.searches], 1, None, params.device, step_actions)
+        counted = [search.price(self._loop, symmetry) for search in runs.searches]
+        self._prices = [float(counts.cost(runs.ledger.gradient_flops)) for counts in counted]
+        self.names = [describe(search) for search in runs.searches]
+        self._accounts = runs.books.xp.view(runs.ledger.accounts)
+        self._amounts = [runs.books.xp.view(runs.ledger.amounts(counts)) for counts in counted]
+        self._booked: tuple[float, float, float, bool] | None = None
+        self._menu = Menu(self._prices, 1, None, params.device, step_actions)
         self._budget = budget
         self._spent = torch.ones_like(runs.ledger.cost) if endless else runs.ledger.cost
+        self._spent_view = runs.books.xp.view(self._spent)
         self._seen: tuple[int, Tensor] | None = None
         self._writer = FeatureWriter(runs.books, Allowance(self._spent, budget, tolerance, self._menu.cheapest))
 
@@ -189,6 +200,7 @@ class Course:
     @property
     def features(self) -> np.ndarray:
         """What the schedule sees now, ``(1, F)`` float32."""
+        self.settle()
         return self._writer.write(self.runs.changes).t().cpu().numpy()
 
     @property
@@ -199,20 +211,27 @@ class Course:
     @property
     def over(self) -> bool:
         """Whether the environment would have ended the episode: no gradient is left, or the run has diverged."""
-        return bool(self.runs.progress.diverged) or self._left < 1.0
+        return bool(self.runs.books.diverged[0]) or self._left < 1.0
 
     @property
     def _left(self) -> float:
-        return self._budget - float(self._spent) + _SLACK
+        return self._budget - float(self._spent_view[0]) + _SLACK
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss ``(1,)`` that was looked at last."""
+        return self._loop.here[0]
 
     @property
     def grad_norm(self) -> float:
+        self.settle()
         return float(self.runs.progress.grad_norm2) ** 0.5
 
     @property
     def left(self) -> np.ndarray:
         """The features that it saw last, with what is left of the budget now."""
         if self._seen is None or self._seen[0] != self.runs.changes:
+            self.settle()
             self._seen = self.runs.changes, self._writer.write(self.runs.changes).clone()
         elif self._spent is self.runs.ledger.cost:
             self._writer.write_left(self._seen[1])
@@ -220,6 +239,7 @@ class Course:
 
     def look(self, params: Tensor, loss: Tensor, gradient: Tensor) -> None:
         """The loop has made a step, to ``params`` ``(1, P)``."""
+        self.settle()
         self._loop.params, self._loop.here = params, (loss, gradient)
         self.runs.step()
 
@@ -234,21 +254,63 @@ class Course:
         self.look(params, loss, gradient)
 
     def _count(self, by: int) -> None:
-        self.runs.progress.steps += by
-        self.runs.progress.since_teleport += by
+        counts = self.runs.books.integers
+        counts[AT["steps"]] += by
+        counts[AT["since_teleport"]] += by
         self.runs.ledger.gradients[...] += by
 
     def show_rate(self, rate: float) -> None:
         """The learning rate of the coming update is ``rate``."""
+        self.settle()
         if float(self.runs.progress.learning_rate) != rate:
             self.runs.progress.learning_rate.fill_(rate)
             with self.runs.quiet():
                 self.runs.books.refresh()
             self.runs.changes += 1
 
+    def affords(self, which: int) -> bool:
+        """Whether the rest of the budget pays for a teleport."""
+        return self._prices[which] <= self._left
+
+    def book(self, which: int, loss: float, before: float, after: float, status: Status) -> None:
+        """Write down a teleport that the loop has made or refused itself.
+
+        Args:
+            which: The search.
+            loss: The loss here.
+            before: Squared gradient norm before.
+            after: The same where the run is now.
+            status: What became of it.
+        """
+        moved = status is Status.MOVED
+        self._accounts += self._amounts[which]
+        self.runs._count_teleports(self.runs.books.integers, moved, int(status))
+        self._booked = loss, before, after, moved or (self._booked is not None and self._booked[3])
+        if self._seen is not None:  # what a blind schedule sees of it
+            self._seen[1].numpy()[_REFUSED, 0] = status > Status.MOVED
+
+    def settle(self) -> None:
+        """Make the run's numbers agree with `book`: not at once, because blind schedules read none of them."""
+        if self._booked is None:
+            return
+        (loss, before, after, moved), self._booked = self._booked, None
+        books = self.runs.books
+        books.row["loss"][...], books.row["grad_norm2"][...] = loss, before
+        changes = torch.tensor([[loss], [after], [0.0], [1.0]], dtype=self.runs.dtype)
+        with self.runs.quiet():
+            self.runs._book_teleports(books.floats, books.xp.view(changes), books.xp.view(torch.tensor([moved])))
+        self.runs.changes += 1
+
+    def adopt(self, params: Tensor, gradient: Tensor) -> None:
+        """The loop has moved to ``params`` ``(1, P)`` with their ``gradient``."""
+        self._loop.params, self._loop.here = params, (self._loop.here[0], gradient)
+        self.runs.params, self.runs.gradient = params, gradient
+        self.runs.changes += 1
+
     def teleport(self, which: int) -> Found | None:
         """Search from where the loop is; None where the run stays."""
-        if float(self._menu.prices[which]) > self._left:
+        self.settle()
+        if not self.affords(which):
             self.runs.refuse(self.runs.everyone)
             return None
         self.runs.teleport(torch.full((1,), which, dtype=torch.int64, device=self.runs.device))
@@ -256,12 +318,13 @@ class Course:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and names."""
+        self.settle()
         content = self.runs.snapshot().content
         names = ("params", "gradient", "keys", "ledger")
         return {name: content[name] for name in names} | {"blocks": list(content["blocks"]), "flops": self.flops}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        device = self.runs.device
+        device, self._booked = self.runs.device, None
         content = {name: saved[name].to(device) for name in ("params", "gradient", "keys", "ledger")}
         content |= {"blocks": Blocks(*(block.to(device) for block in saved["blocks"]))}
         self.runs.restore(

@@ -148,6 +148,12 @@ class Schedule(Agent):
             refused = feature(observation, "refused") > 0.5
             memory["owed"] = np.where(asked, refused, memory["owed"])
             wants = wants | (self.retry & memory["owed"] & ~asked)
+        if not wants.any():  # most calls, for which the rest is the same in fewer operations
+            action = self.step_action(memory)
+            memory["taken"] = memory["taken"] + self.stride
+            memory["since"] = memory["since"] + self.stride
+            memory["asked"] = wants
+            return action
         teleport = wants & self.affordable(observation)
         action = np.where(teleport, self.steps + self.which, self.step_action(memory))
         memory["taken"] = memory["taken"] + np.where(teleport, 0, self.stride)

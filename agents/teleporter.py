@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from teleport_env.agents.base import agent_from
+from teleport_env.agents.in_place import UnitsInPlace, in_place
 from teleport_env.agents.loop_inputs import (
     as_arrays,
     as_tensors,
@@ -32,12 +33,14 @@ from teleport_env.agents.loop_inputs import (
 )
 from teleport_env.agents.own_loop import Course
 from teleport_env.agents.transport import Transport, require_known_tensors, reset, roles_of
+from teleport_env.groups.base import Element
 from teleport_env.modules import find_symmetries
 from teleport_env.modules.finder import MAKERS
+from teleport_env.progress import HUGE
 from teleport_env.reading import known, number, refuse
 from teleport_env.runs import RATE_RANGE
-from teleport_env.searches.base import Found, Status
-from teleport_env.searches.settings import describe
+from teleport_env.searches import Search
+from teleport_env.searches.base import Status
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.coupled import Coupling
 
@@ -136,6 +139,7 @@ class Teleporter:
         self._depth = 0  # of calls of step(): that of a subclass may call its base's, and both have hooks
         self._example, self._share = example, 1.0
         self._course: Course | None = None
+        self._units: UnitsInPlace | None = None
         self._memory: Any = None
         self._begins, self._rest, self._factor = True, 0, 1.0
         self._rates: list[Any] = []
@@ -218,7 +222,8 @@ class Teleporter:
     def features(self) -> np.ndarray:
         """What the schedule saw last, ``(1, F)`` float32, by the names in `teleport_env.envs.features.NAMES`.
 
-        For a schedule that reads none (`Agent.blind`), losses and gradients are those of its last teleport.
+        For a schedule that reads none (`Agent.blind`), losses and gradients are those of its last teleport, and what
+        they say of single steps is not up to date.
 
         Raises:
             ValueError: There was no step.
@@ -315,6 +320,7 @@ class Teleporter:
         self._roles = roles_of(self.optimizer, self._state, exact=symmetry.weightwise)
         params, loss, gradient, rate = here
         settings = self._searches, flops, self._budget, self._endless, self._tolerance, len(self._factors), self._seed
+        self._units = in_place(symmetry, self._params)
         self._course = Course(
             symmetry, *settings, params, loss, gradient, rate, self._evaluate if self._again else None
         )
@@ -353,13 +359,16 @@ class Teleporter:
                     self._multiply_rate(self._factors[chosen], rate)
                 self._rest = self._stride - 1
                 return
-            if self._unseen is not None:
-                course.look_again(*self._point(self._unseen))
-                course.show_rate(rate * self._factor)
-                self._unseen = None
-                if course.over:
-                    return
             self._teleport(course, chosen - steps, rate)
+
+    def _catch_up(self, course: Course, rate: float) -> bool:
+        """Look at a step that was only counted; whether the run goes on."""
+        if self._unseen is None:
+            return True
+        course.look_again(*self._point(self._unseen))
+        course.show_rate(rate * self._factor)
+        self._unseen = None
+        return not course.over
 
     def _multiply_rate(self, factor: float, rate: float) -> None:
         self._factor = min(max(self._factor * factor, 1.0 / RATE_RANGE), RATE_RANGE)
@@ -369,34 +378,63 @@ class Teleporter:
     def _teleport(self, course: Course, which: int, rate: float) -> None:
         if self._roles is not None:
             require_known_tensors(self.optimizer, self._roles, self._params)
-        search, before = course.runs.searches[which], course.grad_norm
-        found = course.teleport(which)
-        if found is not None:
-            self._move(course, found, self._state == "reset" or search.resets_optimizer)
-            self._multiply_rate(float(found.rate_factor), rate)
-        progress = course.runs.progress
-        self.history.append(
-            {
-                "step": course.steps,
-                "search": describe(search),
-                "status": Status(int(progress.status)).words,
-                "moved": found is not None,
-                "loss": float(progress.loss),
-                "norm_before": before,
-                "norm_after": course.grad_norm,
-            }
-        )
+        search = course.runs.searches[which]
+        row = self._teleport_in_place(course, which, search)
+        if row is None:
+            if not self._catch_up(course, rate):
+                return
+            before = course.grad_norm
+            found = course.teleport(which)
+            if found is not None:
+                put(self._params, course.runs.params[0], self._params)
+                put([p.grad for p in self._params], course.runs.gradient[0], self._params)
+                self._carry_along(search, found.element, None)
+                self._multiply_rate(float(found.rate_factor), rate)
+            progress = course.runs.progress
+            row = float(progress.loss), before, course.grad_norm, Status(int(progress.status))
+        names = ("loss", "norm_before", "norm_after")
+        status = row[3]
+        entry = {"step": course.steps, "search": course.names[which], "status": status.words}
+        self.history.append({**entry, "moved": status is Status.MOVED, **dict(zip(names, row, strict=False))})
 
-    def _move(self, course: Course, found: Found, resets: bool) -> None:
-        """Weights, gradients, state and copies, in place."""
-        put(self._params, course.runs.params[0], self._params)
-        put([p.grad for p in self._params], course.runs.gradient[0], self._params)
+    def _teleport_in_place(
+        self, course: Course, which: int, search: Search
+    ) -> tuple[float, float, float, Status] | None:
+        """Teleport without a vector of all weights.
+
+        Returns:
+            Loss, gradient norm before and after, and what became of it; None, and nothing done, where that fails.
+        """
+        units = self._units
+        if units is None or not units.serves(search) or not course.affords(which):
+            return None
+        squares = units.find(search)
+        if squares is None or not squares.gradient < HUGE[self._dtype]:
+            return None
+        loss = float(course.loss if self._unseen is None else self._unseen)
+        status = units.judge(search, loss, squares)
+        after = squares.moved_gradient if status is Status.MOVED else squares.gradient
+        course.book(which, loss, squares.gradient, after, status)
+        if status is Status.MOVED:
+            units.move([p.data for p in self._params], "vector")
+            units.move([p.grad for p in self._params], "covector")
+            if self._unseen is None:
+                params, _, gradient = self._point(course.loss)
+                course.adopt(params, gradient)
+            self._carry_along(search, None, units)
+        return loss, squares.gradient**0.5, after**0.5, status
+
+    def _carry_along(self, search: Search, element: Element | None, units: UnitsInPlace | None) -> None:
+        """Move copies and the optimizer's state after weights and gradients."""
+        course = self._course
+        assert course is not None
+        resets = self._state == "reset" or search.resets_optimizer
         roles = None if resets else self._roles
-        if found.element is not None and (self._also or roles is not None):
-            transport = Transport(course.symmetry, found.element, self._params, self._dtype)
+        if (element is not None or units is not None) and (self._also or roles):
+            transport = Transport(course.symmetry, element, self._params, self._dtype, units)
             for copies in self._also:
                 transport.move(copies, "vector")
-            if roles is not None:
+            if roles:
                 transport.move_state(self.optimizer, roles)
         if resets:
             reset(self.optimizer, self._params)

@@ -21,12 +21,14 @@ say what the squares of mixed entries are: they begin anew.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from teleport_env.agents.in_place import UnitsInPlace
 from teleport_env.groups.base import Element
 from teleport_env.instances import Instance
 from teleport_env.reading import known
@@ -93,17 +95,35 @@ class Transport:
 
     Args:
         symmetry: What moved the weights; linear.
-        element: The element, a batch of one.
+        element: The element, a batch of one; None: that of ``units``.
         params: The parameters, in the order in which they lie in the symmetry's vector.
         dtype: Precision of the move.
+        units: The same move in place, where it was made so.
     """
 
-    def __init__(self, symmetry: Symmetry, element: Element, params: Sequence[Tensor], dtype: torch.dtype) -> None:
-        self._symmetry, self._element, self._params, self._dtype = symmetry, element, params, dtype
-        self._factors: list[Tensor] | None = None
-        if all(factor.metrics == "diagonal" for factor in symmetry.group.factors):
-            ones = torch.ones(1, sum(p.numel() for p in params), dtype=dtype, device=params[0].device)
-            self._factors = self._split(symmetry.act(element, ones, Instance(ones)))
+    def __init__(
+        self,
+        symmetry: Symmetry,
+        element: Element | None,
+        params: Sequence[Tensor],
+        dtype: torch.dtype,
+        units: UnitsInPlace | None = None,
+    ) -> None:
+        self._symmetry, self._given, self._params, self._dtype = symmetry, element, params, dtype
+        self._units, self._diagonal = units, all(factor.metrics == "diagonal" for factor in symmetry.group.factors)
+
+    @cached_property
+    def _element(self) -> Element:
+        if self._given is not None:
+            return self._given
+        assert self._units is not None
+        return self._units.element
+
+    @cached_property
+    def _factors(self) -> list[Tensor]:
+        """Of every weight, shaped as the parameters."""
+        ones = torch.ones(1, sum(p.numel() for p in self._params), dtype=self._dtype, device=self._params[0].device)
+        return self._split(self._symmetry.act(self._element, ones, Instance(ones)))
 
     def _split(self, vector: Tensor) -> list[Tensor]:
         parts = vector[0].split([p.numel() for p in self._params])
@@ -111,7 +131,9 @@ class Transport:
 
     def move(self, tensors: Sequence[Tensor | None], role: str) -> None:
         """Move tensors of a kind in place, one per parameter; None: there is none, and it counts as zero."""
-        if self._factors is not None:
+        if self._units is not None and self._units.move(tensors, role):
+            return
+        if self._diagonal:
             for tensor, factor in zip(tensors, self._factors, strict=True):
                 if tensor is None or role == "ratio":
                     continue

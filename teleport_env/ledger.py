@@ -123,17 +123,22 @@ class Ledger:
 
         With a mask, per-run counts are ``(B,)`` and those outside the mask are ignored; with an index they are ``(R,)``.
         """
-        amounts = (counts.gradient, counts.forward, counts.hessian_vector, counts.flops)
-        if rows is not None and rows.dtype != torch.bool and not any(isinstance(amount, Tensor) for amount in amounts):
+        masked = rows is not None and rows.dtype == torch.bool
+        if not masked and not any(isinstance(getattr(counts, field.name), Tensor) for field in fields(Counts)):
             xp = arrays_of(self.accounts.device)
-            whole = torch.tensor([counts.cost(self.gradient_flops), *amounts], **self._like)
-            xp.view(self.accounts)[:, xp.view(rows)] += xp.view(whole)[:, None]
+            at = slice(None) if rows is None else xp.view(rows)
+            xp.view(self.accounts)[:, at] += xp.view(self.amounts(counts))
             return
         self._book(self.cost, rows, counts.cost(self.gradient_flops))
         for field in fields(Counts):
             amount = getattr(counts, field.name)
             if isinstance(amount, Tensor) or amount != 0:
                 self._book(getattr(self.counts, field.name), rows, amount)
+
+    def amounts(self, counts: Counts) -> Tensor:
+        """What counts that are numbers add to the `accounts` of a run, ``(5, 1)``."""
+        kinds = (counts.gradient, counts.forward, counts.hessian_vector, counts.flops)
+        return torch.tensor([counts.cost(self.gradient_flops), *kinds], **self._like)[:, None]
 
     @staticmethod
     def _book(account: Tensor, rows: Tensor | None, amount: Tensor | float) -> None:

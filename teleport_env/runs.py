@@ -227,7 +227,8 @@ class Runs(SteppingRuns):
         for memory, places in zip((self.params, self.gradient), zip(*points, strict=True), strict=True):
             view(memory)[at] = view(places[0] if len(places) == 1 else torch.cat(places))
         with self.quiet():
-            self._book_teleports(floats, integers, changes, moved, status)
+            self._book_teleports(floats, changes, moved)
+        self._count_teleports(integers, moved, status)
         if not everyone:
             self.books.floats[:, at], self.books.integers[:, at] = floats, integers
         self.changes += 1
@@ -240,15 +241,13 @@ class Runs(SteppingRuns):
             if part.resets_optimizer or self.on_teleport == "reset":
                 self._reset_optimizer(rows[here][found.moved])
 
-    def _book_teleports(self, floats: Array, integers: Array, changes: Array, moved: Array, status: Array) -> None:
+    def _book_teleports(self, floats: Array, changes: Array, moved: Array) -> None:
         """Write down what became of ``R`` runs that teleported.
 
         Args:
             floats: ``(len(FLOATS), R)``, their numbers.
-            integers: ``(len(INTEGERS), R)``.
             changes: ``(4, R)``: loss and squared gradient norm where they are now, the loss's change, the rate's factor.
             moved: ``(R,)`` bool.
-            status: ``(R,)`` of `Status`.
         """
         xp = self.books.xp
         loss, norm2, change, factor = changes
@@ -263,13 +262,17 @@ class Runs(SteppingRuns):
         base = floats[AT["base_rate"]]
         rate = xp.at_least(floats[AT["learning_rate"]] * factor, base / RATE_RANGE)
         floats[AT["learning_rate"]] = xp.at_most(rate, base * RATE_RANGE)
+        for name in ("cosine", "curvature", "alignment"):  # they speak of the place the run has left
+            floats[AT[name]][moved] = 0.0
+        self.books.derive(floats)
+
+    @staticmethod
+    def _count_teleports(integers: Array, moved: Array, status: Array) -> None:
+        """The same of their counts; all but ``integers`` also numbers."""
         integers[AT["attempts"]] += 1
         integers[AT["teleports"]] += moved
         integers[AT["status"]] = status
-        for name in ("cosine", "curvature", "alignment"):  # they speak of the place the run has left
-            floats[AT[name]][moved] = 0.0
         integers[AT["since_teleport"]][moved] = 0
-        self.books.derive(floats)
 
     def _log10(self, values: Array) -> Array:
         # torch's, whose last bit may be another than NumPy's

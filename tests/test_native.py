@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from teleport_env.native import KERNELS, VARIANT
 
@@ -108,3 +109,35 @@ def test_an_action_is_settled(idles: bool) -> None:
         assert np.array_equal(counts, actions + acts)
         assert paid == (pays and bool((loss > 0.9).all() and (cost + 1.0 <= 6.0).all() and (counts < 7).all()))
         assert np.array_equal(sums, returns + reward if paid else returns)
+
+
+@needs_kernels
+def test_units_that_do_not_fit_are_refused_and_nothing_is_written() -> None:
+    """One coupling of two units, written by the rows of a matrix (2, 3) and read by the columns of another (1, 2)."""
+    shapes, slots = np.array([[2, 3], [1, 2]]), np.array([1, 2, 0, 0, 0, 0, 3, 4])
+    layout = [shapes, slots, np.array([True, False, False, True]), np.array([2]), np.empty(18)]
+    tensors, table = (torch.ones(2, 3), torch.ones(1, 2)), np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    for place, bad, error in (
+        (0, np.array([[2, 3], [1, 3]]), ValueError),
+        (0, np.array([[2, 3], [1, 0]]), ValueError),
+        (1, np.array([1, 2, 0, 0, 0, 0, 3, 5]), ValueError),
+        (1, np.array([1, 2, 0, 0, 0, 0, -3, 4]), ValueError),
+        (1, slots.astype(np.int32), TypeError),
+        (2, np.ones(3, dtype=np.bool_), ValueError),
+        (3, np.array([-1]), ValueError),
+        (3, np.empty(0, dtype=np.int64), ValueError),
+        (4, np.empty(17), ValueError),
+    ):
+        with pytest.raises(error):
+            KERNELS.scale_units(*layout[:place], bad, *layout[place + 1 :], tensors, table, 1)
+    for others, numbers, power in ((tensors[:1], table, 1), (tensors, table[1:], 1), (tensors, table, 0)):
+        with pytest.raises(ValueError, match="must|entries"):
+            KERNELS.scale_units(*layout, others, numbers, power)
+    for unfit in (torch.ones(3, 2).t(), torch.ones(2, 4), torch.ones(2, 3).half(), torch.ones(2, 3, device="meta")):
+        assert KERNELS.scale_units(*layout, (unfit, tensors[1]), table, 1) is None
+    assert KERNELS.scale_units(*layout, (tensors[0], tensors[1].double()), table, 1) is None
+    assert all(bool((tensor == 1).all()) for tensor in tensors)
+    assert KERNELS.scale_units(*layout, (tensors[0], None), table, -2)
+    torch.testing.assert_close(tensors[0][:, 0], torch.tensor([1 / 4, 1 / 9]))
+    assert KERNELS.scale_units(*layout, (None, tensors[1]), table, 1)
+    torch.testing.assert_close(tensors[1], torch.tensor([[4.0, 5.0]]))

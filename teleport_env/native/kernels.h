@@ -131,6 +131,35 @@ typedef struct {
     float *out;
 } Sight;
 
+/* One tensor of a model, as a matrix of so many rows of so many entries, with the slots of both (see units.inc). */
+typedef struct {
+    int64_t count, width;
+    const int64_t *rows, *columns;
+    int has_rows, has_columns;
+    const uint8_t *row_couplings, *column_couplings; /* for each coupling whether any of them is of its units */
+} UnitTensor;
+
+/* Hidden units of a model, coupling by coupling, and the tensors whose entries they write or read. */
+typedef struct {
+    int64_t tensors, units, couplings;
+    const int64_t *ends; /* of each coupling's units */
+    const UnitTensor *tensor;
+    double *memory; /* three numbers per slot */
+    void *scratch;  /* the widest row */
+} Units;
+
+enum { BALANCE, LARGEST, RELATIVE };
+
+/* A search for the best factors. Out come the table of the factors by slot, and squared norms of weights and gradients, each
+   before and after the move. Tensors that are NULL count as zeros. */
+typedef struct {
+    int objective, on_weights;
+    int64_t sweeps;
+    double most, tiny; /* the largest square of a factor */
+    void *const *params, *const *gradients;
+    double *table, *squares;
+} UnitSearch;
+
 /* The kernels of one instruction set. */
 typedef struct {
     const char *name;
@@ -145,6 +174,9 @@ typedef struct {
     NetworkKernel *network;
     ClassifierKernel *classifier;
     MeasureKernel *measure;
+    /* of doubles, then of floats: find factors; multiply tensors by a power (1, -1, 2 or -2) of them */
+    void (*find_units[2])(const Units *units, const UnitSearch *search);
+    void (*scale_units[2])(const Units *units, void *const *tensors, const double *table, int power);
 } Kernels;
 
 #endif

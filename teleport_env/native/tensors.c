@@ -59,20 +59,20 @@ static void find(void) {
     tensor_type = (PyTypeObject *)type; /* kept */
 }
 
-/* Whether an object is a plain tensor on the CPU with numbers of 64 bits of a kind; then what it is. */
-static int see(PyObject *object, int kind, Exchanged *seen) {
+/* Whether an object is a plain tensor on the CPU with numbers of a kind; then what it is. */
+static int see(PyObject *object, int kind, int bits, Exchanged *seen) {
     if (!tensor_type) find();
     if (Py_TYPE(object) != tensor_type || !torch_functions) return 0;
     if (torch_functions->peek(object, seen) < 0) {
         PyErr_Clear();
         return 0;
     }
-    return seen->device.type == CPU && seen->dtype.code == kind && seen->dtype.bits == 64;
+    return seen->device.type == CPU && seen->dtype.code == kind && seen->dtype.bits == bits;
 }
 
 int view_integers(PyObject *object, const int64_t **numbers, int ndim, int64_t *shape, int64_t *stride) {
     Exchanged seen;
-    if (!see(object, INTEGER, &seen) || seen.ndim != ndim) return 0;
+    if (!see(object, INTEGER, 64, &seen) || seen.ndim != ndim) return 0;
     *numbers = (const int64_t *)((char *)seen.data + seen.byte_offset);
     for (int i = 0; i < ndim; i++) {
         shape[i] = seen.shape[i];
@@ -83,13 +83,22 @@ int view_integers(PyObject *object, const int64_t **numbers, int ndim, int64_t *
 
 int view_tensor(PyObject *object, Array *view) {
     Exchanged seen;
-    if (!see(object, FLOAT, &seen) || seen.ndim < 1 || seen.ndim > 3) return 0;
+    if (!see(object, FLOAT, 64, &seen) || seen.ndim < 1 || seen.ndim > 3) return 0;
     *view = (Array){.data = (double *)((char *)seen.data + seen.byte_offset), .ndim = seen.ndim};
     for (int i = 0; i < seen.ndim; i++) {
         view->shape[i] = seen.shape[i];
         view->stride[i] = seen.strides[i];
     }
     return 1;
+}
+
+void *dense_numbers(PyObject *object, int bits, int64_t entries) {
+    Exchanged seen;
+    if (!see(object, FLOAT, bits, &seen)) return NULL;
+    int64_t next = 1; /* stride of a row-major array */
+    for (int i = seen.ndim - 1; i >= 0; next *= seen.shape[i--])
+        if (seen.shape[i] > 1 && seen.strides[i] != next) return NULL;
+    return next == entries ? (char *)seen.data + seen.byte_offset : NULL;
 }
 
 /* A tensor, its shape and its numbers in one piece of memory. */

@@ -178,7 +178,7 @@ class CoupledUnits(Shortcut):
         """The product of the factors of every weight ``(B, P)``, from those of its writing and reading ``(B, K)``."""
         table = torch.cat([torch.ones_like(rows[:, :1]), rows, columns], dim=1)
         out = None
-        for slot in self._slots_of(num_params, rows.device):
+        for slot in self.slots_of(num_params, rows.device):
             # one row is taken from in half the time where it is no matrix
             taken = table.index_select(1, slot) if len(table) > 1 else table[0].index_select(0, slot)[None]
             out = taken if out is None else out * taken
@@ -186,7 +186,7 @@ class CoupledUnits(Shortcut):
         return out
 
     @torch.inference_mode(False)
-    def _slots_of(self, num_params: int, device: torch.device) -> list[Tensor]:
+    def slots_of(self, num_params: int, device: torch.device) -> list[Tensor]:
         """`_slots` of all parameters, kept: making them takes as long as a product of all weights."""
         if (num_params, device) not in self._whole:
             self._whole[num_params, device] = [
@@ -296,6 +296,13 @@ class CoupledScaling(CoupledPairs, ScalingSymmetry):
 
     def work_price(self, gradient_flops: float) -> float:
         return _AUTOGRAD * elementwise_price(gradient_flops)
+
+    def slots(self, num_params: int) -> list[Tensor]:
+        """For every weight, ``(num_params,)`` int64, which of ``(1, rows, columns)`` it is multiplied by, in turn.
+
+        ``rows`` are the factors of all units, coupling by coupling, and ``columns`` their reciprocals.
+        """
+        return self._units.slots_of(num_params, torch.device("cpu"))
 
     def _scale(self, rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
         return vector * self._units.factors(rows, columns, vector.shape[1])

@@ -33,8 +33,8 @@ ORDER = (
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 # The same within `agents/`, whose own module of that name shows what stands in it.
 AGENT_ORDER = (
-    ("base", "loop_inputs", "own_loop", "transport", "versions"),
-    ("schedules", "outside"),
+    ("base", "in_place", "loop_inputs", "own_loop", "versions"),
+    ("schedules", "outside", "transport"),
     ("together",),
     ("rules", "policies", "play", "paper", "teleporter"),
     ("edge_rule", "known"),
