@@ -23,7 +23,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from teleport_env.envs.features import INDEX
-from teleport_env.reading import arguments, known
+from teleport_env.envs.settings import check_arguments
+from teleport_env.reading import arguments, choose, entries, known, refuse
 
 State = dict[str, np.ndarray]
 """What an agent remembers of each run, arrays with leading axis ``B``."""
@@ -57,12 +58,19 @@ class Agent(ABC):
     by_rows: ClassVar[bool] = False
     blind: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            refuse(f"name of {type(self).__name__}", "a string", self.name)
+        choose(type(self).__name__, self, "kind", KINDS)
+        check_arguments(f"environment of agent {self.name!r}", self.environment)
+        entries("rate_factors", self.environment.get("rate_factors", ()), "numbers")
+
     def __init_subclass__(cls, by_rows: bool = False, blind: bool = False, **others: Any) -> None:
         super().__init_subclass__(**others)
         cls.by_rows, cls.blind = by_rows, blind
 
     @property
-    def steps(self) -> int:
+    def step_actions(self) -> int:
         """How many of the actions are gradient steps."""
         return len(self.environment.get("rate_factors", (1.0,)))
 
@@ -129,7 +137,7 @@ def entry(values: Any, places: np.ndarray) -> np.ndarray:
     return array[places] if array.ndim == 1 else array[np.arange(len(places)), places]
 
 
-_OUTSIDE = ("name", "kind", "environment")  # settings that no decision is made by, but for `Agent.steps`
+_OUTSIDE = ("name", "kind", "environment")  # settings that no decision is made by, but for `Agent.step_actions`
 
 
 def likeness(agent: Agent) -> Any:

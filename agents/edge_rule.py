@@ -101,7 +101,7 @@ class EdgeOfStability(Rule, by_rows=True):
         action = super().decide(observation, memory)
         looking = memory["asked"] & (memory["teleports"] < self.looks)
         memory["teleports"] = memory["teleports"] + memory["asked"]
-        return np.where(looking, self.steps, action)
+        return np.where(looking, self.step_actions, action)
 
 
 def _natural(observation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,8 @@ from typing import Any
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
 from teleport_env.agents.outside import ARGUMENTS, Outside, as_agent
+from teleport_env.agents.policies.learned import shipped_for
+from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.presets import roster, whitening, with_menu
 from teleport_env.agents.schedules import (
@@ -28,12 +30,19 @@ from teleport_env.agents.schedules import (
     RateWarmupDecay,
     Schedule,
 )
+from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.envs.settings import Settings
-from teleport_env.reading import known, parameters
+from teleport_env.reading import known, parameters, refuse, suggestion
 from teleport_env.registration import import_own
 
 MODEL = ".zip"
 """Ending of the files that stable-baselines3 writes."""
+
+POLICY = ".json"
+"""Ending of the files that ``scripts/train.py`` writes."""
+
+SHIPPED = "pretrained"
+"""Name of the policies that the package brings: a problem's own, or else the generalist."""
 
 HOW = """\
 An agent is a name with settings: every:k=3   at_steps:steps=[4,8]   stall:patience=3,threshold=0.05
@@ -41,6 +50,7 @@ Values are JSON. Every agent also takes what it asks of the environment: learnin
 searches, symmetry, optimizer, on_teleport. Settings that are not given are those that were tuned for the problem
 and are kept in the package, else those of the problem's roster, else those below.
 my_module:my_rule imports my_module and plays what that registers as my_rule.
+policy.json plays a policy that scripts/train.py has written, and pretrained the one that the package brings for the problem.
 model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
 """
 
@@ -53,6 +63,8 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: A setting without a value, or one that stands twice.
     """
+    if not isinstance(text, str):
+        refuse("an agent's name", "text such as 'every:k=3'", text)
     name, colon, rest = text.partition(":")
     first = rest.partition(":")[0]
     if colon and "=" not in first and name not in AGENTS:
@@ -106,10 +118,15 @@ def agent_for(
     Raises:
         ValueError: There is no such agent, it has no such settings, or it cannot play the problem with them.
         ImportError: A model's library is not installed.
+        FileNotFoundError: There is no such file.
     """
     name, given = parse(text)
     called = given.pop("name", text if given else None)  # two of a name are told apart by what was asked
-    if name.endswith(MODEL):
+    if name == SHIPPED or name.endswith(POLICY):
+        policy = shipped_for(problem)[0] if name == SHIPPED else load_policy(name)
+        policy = policy.for_problem(problem, **given)
+        agent: Agent = fallback_of(policy) or policy
+    elif name.endswith(MODEL):
         if not trust:
             raise ValueError(
                 f"{name} is a model that is read by unpickling, which can run any code: pass --trust (trust=True) if you "
@@ -117,7 +134,7 @@ def agent_for(
             )
         from teleport_env.agents.saved import saved_policy
 
-        agent: Agent = as_agent(saved_policy(name), environment=given)
+        agent = as_agent(saved_policy(name), environment=given)
         called = Path(name).stem if called in (None, text) else called
     else:
         agent = _named(problem, name, given, tuned, budget)
@@ -140,11 +157,15 @@ def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budge
         if given:
             raise ValueError(f"whitening has no settings, got {', '.join(given)}")
         return whitening(problem, **which)
-    name = known("agent", name, AGENTS, "--agents help lists them, with their settings")
+    name = known("agent", name, AGENTS, "--agents help lists them. Solvers, such as L-BFGS, play in comparisons alone")
+    fields, more = parameters(AGENTS[name])
+    for key in given:
+        if not more and key not in fields and key not in ARGUMENTS:
+            raise ValueError(
+                f"agent {name!r} has no setting {key!r}; it has {', '.join(fields)}, and what it asks of the environment: "
+                f"{', '.join(ARGUMENTS)}.{suggestion(key, (*fields, *ARGUMENTS))}"
+            )
     settings = {**listed.get(name, {}), **given}
-    if name == "at_steps" and "steps" in settings:
-        settings["at"] = settings.pop("steps")  # `Agent.steps` is how many actions are gradient steps
-    fields, _ = parameters(AGENTS[name])
     asked = {key: settings.pop(key) for key in list(settings) if key in ARGUMENTS and key not in fields}
     if asked:
         settings["environment"] = {**settings.get("environment", {}), **asked}
@@ -158,12 +179,12 @@ def check_player(problem: str, agent: Agent, budget: float | None = None) -> Non
         ValueError: It cannot; why, and what to change.
     """
     environment = {**agent.environment, **({} if budget is None else {"budget": budget})}
-    try:
-        settings = Settings.build(problem, **{"split": "train", **environment})
-    except TypeError as error:  # an argument that environments do not have
+    settings = Settings.build(problem, **{"split": "train", **environment})
+    if isinstance(agent, Never | Schedule | Cycle) and settings.action_mode != "schedule":
         raise ValueError(
-            f"the environment of agent {agent.name!r}: {error}; it may have {', '.join(ARGUMENTS)}"
-        ) from error
+            f"agent {agent.name!r} chooses among gradient steps and searches: it needs action_mode='schedule', and its "
+            f"environment has {settings.action_mode!r}"
+        )
     if isinstance(agent, Outside):
         agent.check_actions(settings)
     first = first_teleport(agent)
@@ -195,7 +216,7 @@ def first_teleport(agent: Agent) -> float | None:
     """Gradient steps before the first teleport that an agent can ask for; None: it is not meant to, or not known."""
     match agent:
         case AtSteps():
-            return float(agent.at[0]) if agent.at else math.inf
+            return float(agent.steps[0]) if agent.steps else math.inf
         case Every():
             return float(agent.offset)
         case First():
@@ -207,7 +228,7 @@ def first_teleport(agent: Agent) -> float | None:
         case RateWarmupDecay():
             return None
         case Cycle():
-            teleports = [place for place, action in enumerate(agent.pattern) if action >= agent.steps]
+            teleports = [place for place, action in enumerate(agent.pattern) if action >= agent.step_actions]
             return float(teleports[0]) if teleports else math.inf  # all actions before it are steps
         case Schedule():
             return 0.0
@@ -244,7 +265,6 @@ def described_agents() -> str:
     lines.append(
         "whitening (fixed): Steps that are Newton's in one layer; on the problems where such teleports are known."
     )
-    lines.append("l_bfgs, newton_cg (reference): SciPy's methods.")
     return "\n".join(lines)
 
 

@@ -20,8 +20,8 @@ from torch import nn
 
 from teleport_env.agents.base import Agent, State
 from teleport_env.envs.features import NAMES
-from teleport_env.envs.settings import Settings
-from teleport_env.reading import refuse
+from teleport_env.envs.settings import Settings, check_arguments
+from teleport_env.reading import flag, refuse, shown
 
 ARGUMENTS = (
     "searches",
@@ -159,8 +159,13 @@ def as_agent(
         row_by_row: As in `Outside`.
 
     Raises:
-        ValueError: It is nothing that plays.
+        ValueError: It is nothing that plays, or an argument is not allowed.
     """
+    if environment is not None:
+        check_arguments("environment of the agent", environment)
+    if prepare is not None and not callable(prepare):
+        refuse("prepare", "a function of observations, or None", prepare)
+    flag("row_by_row", row_by_row)
     given = {"name": name, "kind": kind, "environment": environment, "prepare": prepare}
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if isinstance(player, str):
@@ -179,10 +184,23 @@ def as_agent(
     elif not callable(getattr(player, "predict", None)):
         if not callable(player):
             refuse("an agent", "an Agent, something with `predict`, a torch.nn.Module, or a function", player)
+        _check_signature(player)
         usual["name"] = getattr(player, "__name__", usual["name"]).strip("<>")
         player = _Function(player)
     environment = {**usual.pop("environment", {}), **settings.pop("environment", {})}
     return Outside(**{**usual, **settings}, player=player, environment=environment, row_by_row=row_by_row)
+
+
+def _check_signature(function: Callable[..., Any]) -> None:
+    """Raise ValueError for a function that cannot be called with observations alone."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise ValueError(
+            f"an agent's function must take observations (B, F) alone, and {shown(function)} does not: {error}"
+        ) from error
+    except ValueError:  # a function in C that does not say what it takes
+        return
 
 
 def _made_for(model: Any) -> dict[str, Any]:
@@ -221,6 +239,12 @@ class _Scores:
     def predict(self, observation: np.ndarray, state: Any = None, **_: Any) -> tuple[Any, Any]:
         single = np.ndim(observation) == 1
         inputs = torch.from_numpy(np.asarray(observation, dtype=np.float32))
-        outputs = self.module(inputs[None] if single else inputs).detach().cpu()
+        batch = inputs[None] if single else inputs
+        try:
+            outputs = self.module(batch).detach().cpu()
+        except RuntimeError as error:
+            raise ValueError(
+                f"the module {type(self.module).__name__} cannot play observations of shape {tuple(batch.shape)}: {error}"
+            ) from error
         actions = (outputs if self.is_action else outputs.argmax(dim=1)).numpy()
         return (actions[0] if single else actions), state

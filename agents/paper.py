@@ -158,5 +158,5 @@ def paper(name: str, *, action: str | None = None, **arguments: Any) -> Preset:
         "budget": float(1 + found.steps + _ASCENT_STEP_PRICE * (ascent_steps + 1) * len(found.at)),
         **arguments,
     }
-    agent = AtSteps(name=f"published {name}", at=found.at, environment=environment)
+    agent = AtSteps(name=f"published {name}", steps=found.at, environment=environment)
     return Preset(problem=name.partition("/")[0], agent=agent, steps=found.steps, source=found.source)

@@ -22,9 +22,10 @@ from teleport_env.agents.base import Agent
 from teleport_env.agents.outside import Outside, as_agent
 from teleport_env.agents.together import Ensemble, ensembles
 from teleport_env.envs.rewards import DIVERGED_RETURN
-from teleport_env.envs.settings import Settings
+from teleport_env.envs.settings import Settings, check_arguments
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
+from teleport_env.reading import flag, integer, refuse, tensor
 from teleport_env.registration import id_of
 from teleport_env.searches import describe
 
@@ -131,9 +132,14 @@ def draw_instances(
         problem: Registered name.
         split: The split.
         count: How many.
-        seed: Any integer.
+        seed: An integer of at least 0.
         settings: Keyword arguments of the environment that shape the problem (``problem``).
+
+    Raises:
+        ValueError: An argument that is not allowed.
     """
+    count, seed = integer("count", count, 0), integer("seed", seed, 0)
+    check_arguments("settings", settings or {})
     limit = Settings.build(problem, split=split, **(settings or {})).problem.num_instances(split)
     if limit is not None and limit <= count:
         return np.arange(limit)
@@ -197,8 +203,14 @@ def play_all(
         them.
 
     Raises:
-        ValueError: One is nothing that plays, or was made for other actions.
+        ValueError: One is nothing that plays, or was made for other actions; or an argument is not allowed.
     """
+    instance_ids = tensor("instance_ids", instance_ids, integers=True).numpy()
+    if instance_ids.ndim != 1 or not len(instance_ids):
+        refuse("instance_ids", "a list of one or more integers", instance_ids)
+    check_arguments("settings", settings or {})
+    seed, rows = integer("seed", seed, 0), None if rows is None else integer("rows", rows, 1)
+    flag("observations", observations)
     agents = [as_agent(agent) for agent in agents]
     for agent in agents:
         if isinstance(agent, Outside):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -27,16 +28,17 @@ REFERENCES: dict[str, str] = {
 """Optimizers that a user would take instead of any schedule of gradient descent, and what tables call them."""
 
 
-def reference(optimizer: str, **settings: Any) -> Never:
+def reference(
+    optimizer: str, *, name: str | None = None, kind: str = "reference", environment: Mapping[str, Any] | None = None
+) -> Never:
     """An optimizer without teleports, of kind ``"reference"``; its rate is the problem's default until it is tuned.
 
     Raises:
         ValueError: There is no such optimizer.
     """
     optimizer = known("optimizer", optimizer, OPTIMIZERS)
-    environment = {"optimizer": optimizer, **settings.pop("environment", {})}
-    name = REFERENCES.get(optimizer, optimizer)
-    return Never(**{"name": name, "kind": "reference", "environment": environment, **settings})
+    called = REFERENCES.get(optimizer, optimizer) if name is None else name
+    return Never(name=called, kind=kind, environment={"optimizer": optimizer, **(environment or {})})
 
 
 for _optimizer in REFERENCES:

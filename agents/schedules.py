@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from teleport_env.agents.base import KINDS, Agent, State, entry, feature, register_agent
+from teleport_env.agents.base import Agent, State, entry, feature, register_agent
 from teleport_env.envs.features import NAMES
 from teleport_env.random import Streams, fold_in
-from teleport_env.reading import choose, entries, integer, number
+from teleport_env.reading import entries, integer, number
 
 LONG_AGO = 1 << 40
 """Gradient steps since the last teleport where there was none."""
@@ -63,6 +64,7 @@ class Never(Agent, by_rows=True, blind=True):
     name: str = "never"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "environment", {"searches": [], **self.environment})
         plain_step(self)
 
@@ -89,7 +91,7 @@ class Schedule(Agent):
     retry: bool = False
 
     def __post_init__(self) -> None:
-        choose(type(self).__name__, self, "kind", KINDS)
+        super().__post_init__()
         require_count(self, "which", least=0)
         require_count(self, "least_steps", least=0)
         # A setting goes before the environment's entry: dataclasses.replace carries over the latter.
@@ -155,7 +157,7 @@ class Schedule(Agent):
             memory["asked"] = wants
             return action
         teleport = wants & self.affordable(observation)
-        action = np.where(teleport, self.steps + self.which, self.step_action(memory))
+        action = np.where(teleport, self.step_actions + self.which, self.step_action(memory))
         memory["taken"] = memory["taken"] + np.where(teleport, 0, self.stride)
         memory["since"] = np.where(teleport, 0, memory["since"] + self.stride)
         memory["owed"] = memory["owed"] & ~teleport
@@ -165,27 +167,27 @@ class Schedule(Agent):
 
 @dataclass(frozen=True, kw_only=True)
 class AtSteps(Schedule, by_rows=True, blind=True):
-    """The publication's set K: one teleport at each entry of ``at``.
+    """The publication's set K: one teleport at each entry of ``steps``.
 
     Attributes:
-        at: Gradient steps taken before each teleport, in ascending order; a number that stands twice is two teleports in a
-            row. With several gradient steps an action, the first count that is not below it.
+        steps: Gradient steps taken before each teleport, in ascending order; a number that stands twice is two teleports in
+            a row. With several gradient steps an action, the first count that is not below it.
     """
 
     name: str = "at steps"
-    at: tuple[int, ...] = (99, 199, 299, 399, 499, 599, 699, 799, 899, 999)
+    steps: tuple[int, ...] = (99, 199, 299, 399, 499, 599, 699, 799, 899, 999)
 
     def check(self) -> None:
-        steps = entries("at of AtSteps", self.at, "step counts")
-        object.__setattr__(self, "at", tuple(integer("a step count of AtSteps", step, 0) for step in steps))
-        if list(self.at) != sorted(self.at):
-            raise ValueError(f"at of AtSteps must be step counts of at least 0 in ascending order, got {self.at}")
+        counts = entries("steps of AtSteps", self.steps, "step counts")
+        object.__setattr__(self, "steps", tuple(integer("a step count of AtSteps", step, 0) for step in counts))
+        if list(self.steps) != sorted(self.steps):
+            raise ValueError(f"steps of AtSteps must be step counts of at least 0 in ascending order, got {self.steps}")
 
     def initial_state(self, count: int) -> State:
         return {**super().initial_state(count), "passed": np.zeros(count, dtype=np.int64)}
 
     def due(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        times, count = np.asarray(self.at, dtype=np.int64), np.shape(self.at)[-1]
+        times, count = np.asarray(self.steps, dtype=np.int64), np.shape(self.steps)[-1]
         left = memory["passed"] < count
         now = left & (memory["taken"] >= entry(times, np.minimum(memory["passed"], count - 1))) if count else left
         memory["passed"] = memory["passed"] + now
@@ -234,12 +236,13 @@ class Cycle(Agent, by_rows=True, blind=True):
     pattern: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "pattern", tuple(self.pattern))
         if not self.pattern or not all(isinstance(a, (int, np.integer)) and a >= 0 for a in self.pattern):
             raise ValueError(f"pattern of Cycle must be indices of actions, at least one, got {self.pattern!r}")
-        if not any(action < self.steps for action in self.pattern):
+        if not any(action < self.step_actions for action in self.pattern):
             raise ValueError(
-                f"pattern of Cycle must hold a gradient step (an index below {self.steps}), got {self.pattern!r}"
+                f"pattern of Cycle must hold a gradient step (an index below {self.step_actions}), got {self.pattern!r}"
             )
 
     def initial_state(self, count: int) -> State:
@@ -419,10 +422,11 @@ class RateAndTeleport(RateWarmupDecay, by_rows=True):
         return ((memory["taken"] < self.first) | again) & ~memory["asked"]
 
 
-def line_search(**settings: Any) -> Never:
+def line_search(
+    *, name: str = "line search", kind: str = "control", environment: Mapping[str, Any] | None = None
+) -> Never:
     """Plain descent whose steps search their rate and pay for it: a control, since a teleport is a change of metric."""
-    environment = {"optimizer": "gd_line_search", **settings.pop("environment", {})}
-    return Never(**{"name": "line search", "kind": "control", "environment": environment, **settings})
+    return Never(name=name, kind=kind, environment={"optimizer": "gd_line_search", **(environment or {})})
 
 
 register_agent("never", Never)

@@ -18,6 +18,7 @@ from rich.console import Console
 import command_line
 from study.protocol import Protocol, gather
 from study.transfer import Transfer, gather_transfer
+from teleport_env.agents.comparison.references import REFERENCES
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.comparison.summary import menus_of, terminal_tables
 from teleport_env.agents.comparison.tables import terminal
@@ -82,6 +83,7 @@ def read(description: str, words: Sequence[str] | None = None) -> Study | Protoc
     asked: Study | Protocol | Transfer = command.asked
     if isinstance(asked, Study) and "help" in asked.agents:
         print(described_agents())
+        print(f"Solvers, without settings: {', '.join(REFERENCES)}.")
         raise SystemExit(0)
     return asked
 

@@ -25,6 +25,7 @@ class Explorer:
     Attributes:
         problem: Registered name, or module:Name for one of your own.
         agent: Agent that advises, such as every:k=3; None: the policy that the package brings.
+        trust: Read a model of stable-baselines3 that is named as the agent: its file can run any code.
         split: Split of the instance.
         instance: Number of the instance; None: drawn from the seed.
         seed: Seed of the environment.
@@ -34,6 +35,7 @@ class Explorer:
 
     problem: str = "Rosenbrock"
     agent: str | None = None
+    trust: bool = False
     split: str = "test"
     instance: int | None = None
     seed: int = 0
@@ -43,7 +45,7 @@ class Explorer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "problem", problem_named(self.problem))
         if self.agent is not None:
-            object.__setattr__(self, "agent", admit(self.problem, self.agent))
+            object.__setattr__(self, "agent", admit(self.problem, self.agent, self.trust))
         self.wish()
         integer("port", self.port, 0, 65535)
 

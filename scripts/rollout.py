@@ -21,7 +21,7 @@ from teleport_env.agents.comparison.rollout import check_ending, roll_out
 from teleport_env.agents.naming import agent_for, described_agents
 from teleport_env.files import check_file, write
 from teleport_env.problems.base import SPLITS
-from teleport_env.reading import choose, integer
+from teleport_env.reading import integer, known
 from teleport_env.registration import id_of, problem_named
 
 
@@ -55,9 +55,9 @@ class Episode:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "problem", problem_named(self.problem))
-        choose("split", self, "split", SPLITS)
+        object.__setattr__(self, "split", known("split", self.split, SPLITS))
         if self.paper is not None:
-            choose("paper", self, "paper", PAPER)
+            object.__setattr__(self, "paper", known("paper", self.paper, PAPER))
         integer("instance", self.instance or 0, 0, (1 << 63) - 1)
         integer("seed", self.seed, 0, (1 << 63) - 1)
         integer("frames", self.frames, 1, 10_000)

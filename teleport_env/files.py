@@ -36,7 +36,10 @@ def read_bytes(path: Path | str, most: int) -> bytes:
         FileNotFoundError: There is none.
         ValueError: It is not a regular file, or too large; the reason, without the path.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {str(path)!r}") from error
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):

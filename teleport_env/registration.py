@@ -19,6 +19,9 @@ from teleport_env.reading import known, refuse, shown
 
 NAMESPACE = "Teleport"
 
+BUILT_IN = frozenset(PROBLEMS)
+"""Names that `register_problem` does not give to another problem."""
+
 IMPORTED: list[str] = []
 """Modules of one's own that `import_own` has imported; the processes of a comparison import them too."""
 
@@ -35,7 +38,8 @@ def id_of(name: str) -> str:
 def register_problem(name: str, factory: Callable[..., Problem]) -> str:
     """Make a problem known by name and give it an environment id.
 
-    Registering the same name again replaces the factory: a notebook's cell may run twice.
+    Registering a name of your own again replaces the factory: a notebook's cell may run twice. The names of the built-in
+    problems stay theirs, so that results under a name mean one problem.
 
     Args:
         name: Letters, digits and underscores; the id becomes ``Teleport/<name>-v0``.
@@ -46,12 +50,16 @@ def register_problem(name: str, factory: Callable[..., Problem]) -> str:
         The id.
 
     Raises:
-        ValueError: The name cannot stand in an id, or the factory cannot be called.
+        ValueError: The name cannot stand in an id, is a built-in problem's, or the factory cannot be called.
     """
     if not isinstance(name, str) or not name or not all(letter.isalnum() or letter == "_" for letter in name):
         refuse("a problem's name", "letters, digits and underscores", name)
     if not callable(factory):
         refuse(f"the factory of {name}", "a Problem class, or a function that builds a Problem", factory)
+    if name in BUILT_IN and factory is not PROBLEMS[name]:
+        raise ValueError(
+            f"{name} is a built-in problem; register yours under another name, or pass it to any id by problem=..."
+        )
     PROBLEMS[name] = factory
     return _register(id_of(name), name)
 
@@ -120,6 +128,10 @@ class InModule:
         return made
 
 
+def _is_problem(found: Any) -> bool:
+    return isinstance(found, Problem) or (isinstance(found, type) and issubclass(found, Problem))
+
+
 def problem_named(name: Any) -> str:
     """The registered name that is meant by a name, or by ``"module:Name"`` as Gymnasium has it.
 
@@ -138,9 +150,11 @@ def problem_named(name: Any) -> str:
     registered = PROBLEMS.get(own)
     if registered is None:
         if not isinstance(found, Problem) and not callable(found):
-            attributes = vars(sys.modules[module]).items()
-            known(
-                f"problem of the module {module!r}", own, [key for key, one in attributes if isinstance(one, Problem)]
+            attributes = [key for key, one in vars(sys.modules[module]).items() if _is_problem(one)]
+            refuse(
+                name,
+                f"a problem of the module {module!r}, which has {', '.join(attributes) or 'none'}",
+                own if found is None else found,
             )
         register_problem(own, attribute)
     elif found is not None and registered not in (found, attribute) and registered.__module__ != module:

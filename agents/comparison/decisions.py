@@ -122,7 +122,7 @@ def course_picture(decisions: Decisions, episodes: Sequence[int]) -> Figure:
         for action in np.unique(asked[:length]):
             at = np.flatnonzero(asked[:length] == action)
             # where the decision was made: a teleport's effect is what follows
-            teleport = action >= decisions.agent.steps
+            teleport = action >= decisions.agent.step_actions
             size, marker, order = (34, "^", 3) if teleport else (12, "o", 2)
             edge: dict[str, Any] = {"edgecolors": "#333333", "linewidths": 0.4, "zorder": order}
             axis.scatter(cost[at], course[at], s=size, marker=marker, color=decisions.colours[action], **edge)
@@ -136,7 +136,7 @@ def course_picture(decisions: Decisions, episodes: Sequence[int]) -> Figure:
     used = np.unique(played.actions[:, list(episodes)])
     handles = []
     for action in used[used >= 0]:
-        marker = "^" if action >= decisions.agent.steps else "o"
+        marker = "^" if action >= decisions.agent.step_actions else "o"
         look: dict[str, Any] = {"marker": marker, "markeredgecolor": "#333333", "markeredgewidth": 0.4, "markersize": 7}
         own: dict[str, Any] = {"color": decisions.colours[action], "label": decisions.labels[action]}
         handles.append(Line2D([], [], linestyle="none", **look, **own))

@@ -27,7 +27,7 @@ from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.comparison.targets import paces_of, rows_of_targets, with_scores
 from teleport_env.agents.known import compared
-from teleport_env.agents.naming import parse, players
+from teleport_env.agents.naming import SHIPPED, parse, players
 from teleport_env.agents.outside import Outside, as_agent
 from teleport_env.agents.play import Played, curve, draw_instances, play, play_all, rows_at_once, trace
 from teleport_env.agents.policies.learned import shipped_for
@@ -50,9 +50,6 @@ from teleport_env.registration import problem_named
 
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
-
-OWN = Path("pretrained")
-"""What names the policies that the package brings among the files of policies."""
 
 TIMED = 3
 """Episodes that an agent plays once more, one at a time, to find its processor seconds per gradient evaluation."""
@@ -276,9 +273,18 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
 
 
 def _solver(asked: Any) -> str | None:
-    """The name in `REFERENCES` that is meant, if one is."""
+    """The name in `REFERENCES` that is meant, if one is.
+
+    Raises:
+        ValueError: It has settings.
+    """
     spoken = {spelled.casefold(): name for name, title in REFERENCES.items() for spelled in (name, title)}
-    return spoken.get(asked.casefold()) if isinstance(asked, str) else None
+    if not isinstance(asked, str):
+        return None
+    name, colon, _ = asked.partition(":")
+    if colon and name.casefold() in spoken:
+        refuse(f"the solver {name}", "named without settings", asked)
+    return spoken.get(asked.casefold())
 
 
 def _name_of(player: Any) -> str:
@@ -321,8 +327,8 @@ def _roster(problem: str, study: Study, report: Callable[[str], None]) -> list[A
         roster = [agent for one in asked for agent in players(problem, [one], **how, tuned=_plays_as_kept(study, one))]
     else:
         roster = default_agents(problem, tuned=not study.tune, budget=study.budget)
-    policies = [load_policy(path) for path in study.policies if path != OWN]
-    wanted = OWN in study.policies
+    policies = [load_policy(path) for path in study.policies if str(path) != SHIPPED]
+    wanted = Path(SHIPPED) in study.policies
     if wanted or (study.pretrained and not study.agents):
         policies += shipped_for(problem)
     for policy in policies:

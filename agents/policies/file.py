@@ -95,6 +95,8 @@ def read_policy_file(path: Path | str, kind: str = POLICY) -> PolicyFile:
     """
     try:
         raw = read_bytes(path, MAX_BYTES)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}. Policies are written by scripts/train.py") from error
     except ValueError as error:
         _refuse(path, str(error))
     return _parse(raw, kind, path)

@@ -52,10 +52,10 @@ class LearnedSchedule(NetworkAgent):
         super().__post_init__()
         object.__setattr__(self, "slots", tuple(self.slots))
         outputs = self.check_layers(len(self.features) + self.price_inputs * self._teleports)
-        if outputs != self.steps + self._teleports or not self.layers:
+        if outputs != self.step_actions + self._teleports or not self.layers:
             raise ValueError(
-                f"the network has {outputs} outputs, but rate_factors and searches make {self.steps} + {self._teleports} "
-                "actions"
+                f"the network has {outputs} outputs, but rate_factors and searches make "
+                f"{self.step_actions} + {self._teleports} actions"
             )
         _check_families(self)
         if self.price_inputs and self.prices is None and not self.families:
@@ -93,7 +93,7 @@ class LearnedSchedule(NetworkAgent):
             family = _new_family(self, problem, environment, family)
         count = len(self.features)
         absent = [slot for slot in range(len(self.slots)) if slot not in family.slots]
-        outputs = [*range(self.steps), *(self.steps + slot for slot in family.slots)]
+        outputs = [*range(self.step_actions), *(self.step_actions + slot for slot in family.slots)]
         layers = list(self.layers)
         if self.price_inputs:
             # an empty slot costs more than there is: its share is 1 throughout
@@ -158,7 +158,7 @@ class LearnedSchedule(NetworkAgent):
             inputs = np.concatenate([inputs, shares], axis=1)
         logits = self.evaluate(inputs)
         if shares is not None:
-            logits[:, self.steps :][shares >= 1.0] = -np.inf
+            logits[:, self.step_actions :][shares >= 1.0] = -np.inf
         return logits
 
     def probabilities(self, observation: np.ndarray) -> np.ndarray:

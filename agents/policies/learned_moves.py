@@ -161,6 +161,7 @@ class ConstantMove(Agent, by_rows=True):
     action_type: ClassVar[type[np.generic]] = np.float32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.environment.get("action_mode") != "group":
             raise ValueError(f'the environment of {self.name!r} must say action_mode="group"')
         object.__setattr__(self, "xi", tuple(float(value) for value in self.xi))

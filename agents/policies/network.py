@@ -64,11 +64,11 @@ class NetworkAgent(Agent):
     """What a file may ask of the environment."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("problems", "features"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in (self.name, *self.problems):
             check_name(name)
-        choose("a learned schedule", self, "kind", KINDS)
         missing = [name for name in self.features if name not in INDEX]
         if missing:
             raise ValueError(
@@ -77,7 +77,8 @@ class NetworkAgent(Agent):
             )
         if not self.features or len(set(self.features)) != len(self.features):
             raise ValueError(f"features must be different names of features, got {self.features}")
-        choose("a learned schedule", self, "activation", ACTIVATIONS)
+        for name, allowed in (("kind", KINDS), ("activation", ACTIVATIONS)):
+            choose("a learned schedule", self, name, allowed)
 
     def check_layers(self, inputs: int) -> int:
         """How many outputs the network has; raises ValueError where it does not map so many inputs."""

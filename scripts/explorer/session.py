@@ -86,12 +86,13 @@ def roster(problem: str) -> dict[str, Agent]:
     return {name: one for name, one in agents.items() if one.environment.get("action_mode", "schedule") == "schedule"}
 
 
-def admit(problem: str, name: str) -> str:
+def admit(problem: str, name: str, trust: bool = False) -> str:
     """The name in the roster of an agent that a command line names; one that is not there is entered.
 
     Args:
         problem: Registered name.
         name: As in `roster`, or as `teleport_env.agents.naming.agent_for` reads it, which may import a module.
+        trust: As there.
 
     Raises:
         ValueError: There is no such agent, or it acts by elements of its own.
@@ -99,7 +100,7 @@ def admit(problem: str, name: str) -> str:
     agents = roster(problem)
     if name in agents:
         return name
-    agent = agent_for(problem, name)
+    agent = agent_for(problem, name, trust=trust)
     if agent.environment.get("action_mode", "schedule") != "schedule":
         raise ValueError(f"the agent {name!r} chooses elements itself: only agents with a menu can advise")
     agents[agent.name] = agent

@@ -251,7 +251,7 @@ def _scanned(data: Dataset, optimizer: str, rate: float, form: str, begun: np.nd
     def growth(ascent: float, steps: int) -> float:
         environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form}
         environment["searches"] = [data.ascent(ascent, steps)]
-        agent = AtSteps(at=(0,), environment=environment)
+        agent = AtSteps(steps=(0,), environment=environment)
         course = play(data.problem, agent, 1, instances=[1000], begin=lambda _: begun.copy(), **data.arguments)
         return float(course.jumps[0].growth[0])
 
@@ -274,7 +274,7 @@ def teleporting(
 ) -> Agent:
     """A schedule of one search; by default Algorithm 2 right after the first epoch."""
     environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": [dict(search)]}
-    return AtSteps(at=data.algorithm2((1,)) if at is None else at, environment=environment)
+    return AtSteps(steps=data.algorithm2((1,)) if at is None else at, environment=environment)
 
 
 def _end(data: Dataset, agent: Agent, seeds: Sequence[int]) -> float:

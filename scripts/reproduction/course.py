@@ -101,7 +101,7 @@ class OneEach(Agent):
         due = (memory["done"] < self.times) & (memory["taken"] >= self.at + memory["done"])
         memory["done"] += due
         memory["taken"] += ~due
-        return np.where(due, self.steps + np.asarray(self.searches), 0)
+        return np.where(due, self.step_actions + np.asarray(self.searches), 0)
 
 
 def play(
@@ -165,7 +165,7 @@ def play(
         while taken < steps and not over.all():
             action, state = agent.predict(observation, state, first)
             first = np.zeros_like(first)
-            stepping = bool((action[~over] < agent.steps).all())
+            stepping = bool((action[~over] < agent.step_actions).all())
             before, norms = ({} if stepping else seen()), info["grad_norm"]
             moves = info["teleports"]
             began = time.process_time()

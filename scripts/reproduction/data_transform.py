@@ -47,7 +47,7 @@ def _play(count: int, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
     environment: dict[str, Any] = {"split": "test", "symmetry": "input_transform"}
     agent: Agent = Never(environment=environment)
     if label:
-        agent = AtSteps(at=AT, environment={**environment, "searches": [SEARCHES[label]]})
+        agent = AtSteps(steps=AT, environment={**environment, "searches": [SEARCHES[label]]})
     problem = LinearNetwork()
     fresh = Streams.from_seeds(range(count)).normal((problem.layers.widths[0], EXAMPLES))
     rows: list[dict[str, Any]] = []

@@ -181,7 +181,7 @@ def seconds(optimizer: str, learning_rate: float, repeats: int, steps: int = 16)
     """
     search = {"search": "released_ascent", "steps": steps, "rate": 1e-9}
     environment = {"optimizer": optimizer, "learning_rate": learning_rate, "problem": PublishedRegression()}
-    agent = AtSteps(at=(5,), environment={**environment, "symmetry": PUBLISHED, "searches": [search]})
+    agent = AtSteps(steps=(5,), environment={**environment, "symmetry": PUBLISHED, "searches": [search]})
     stepping, ascending = [], []
     for _ in range(repeats):
         gaps = np.diff(play("MLPRegression", agent, 40).seconds)

@@ -57,7 +57,7 @@ def _teleport(optimizer: str, symmetry: str, as_released: bool, descend: bool = 
     rate = -rate if descend else rate
     search = {"search": "released_ascent", "steps": steps, "rate": rate, "as_released": as_released}
     environment = {"searches": [search], "symmetry": symmetry, "problem": PublishedRegression(), **settings}
-    return AtSteps(at=(5,), environment={**preset.arguments, **environment})
+    return AtSteps(steps=(5,), environment={**preset.arguments, **environment})
 
 
 def agents(optimizer: str) -> dict[str, Agent]:
@@ -68,9 +68,9 @@ def agents(optimizer: str) -> dict[str, Agent]:
         played[label] = _teleport(optimizer, symmetry, as_released)
     played["published, exact, descent"] = _teleport(optimizer, PUBLISHED, True, descend=True)
     bounded = {"search": "normalized_ascent", "steps": 3, "radius": 0.1}
-    played["ours: three short steps up"] = AtSteps(at=(5,), environment={**without, "searches": [bounded]})
+    played["ours: three short steps up"] = AtSteps(steps=(5,), environment={**without, "searches": [bounded]})
     down = {**bounded, "objective": "balance_gradient"}
-    played["ours: three short steps down"] = AtSteps(at=(5,), environment={**without, "searches": [down]})
+    played["ours: three short steps down"] = AtSteps(steps=(5,), environment={**without, "searches": [down]})
     if optimizer == "adagrad":
         reset = {**without, "searches": ["reset_optimizer"]}
         played["reset alone"] = ResetOptimizer(k=10**6, offset=5, environment=reset)

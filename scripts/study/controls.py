@@ -35,9 +35,9 @@ class Replay(Agent):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "environment", {**self.environment, "searches": []})
-        if self.script.ndim != 2 or (self.script >= self.steps).any() or (self.script < -1).any():
+        if self.script.ndim != 2 or (self.script >= self.step_actions).any() or (self.script < -1).any():
             raise ValueError(
-                f"script must be (T, B) indices below {self.steps} of rate factors, or -1, got {self.script!r}"
+                f"script must be (T, B) indices below {self.step_actions} of rate factors, or -1, got {self.script!r}"
             )
 
     def initial_state(self, count: int) -> State:
@@ -55,7 +55,7 @@ class Replay(Agent):
 def without_teleports(agent: Agent, played: Played) -> Replay:
     """An agent's decisions in some episodes with the teleports taken out; see the module."""
     assert played.actions is not None
-    steps = agent.steps
+    steps = agent.step_actions
     script = np.full_like(played.actions, -1)
     for row, actions in enumerate(played.actions.T):
         kept = actions[(actions >= 0) & (actions < steps)]
@@ -81,4 +81,4 @@ class Masked(Agent):
         object.__setattr__(self, "environment", self.policy.environment)
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        return self.policy.logits(observation)[:, : self.policy.steps].argmax(axis=1)
+        return self.policy.logits(observation)[:, : self.policy.step_actions].argmax(axis=1)

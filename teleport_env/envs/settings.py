@@ -202,6 +202,24 @@ class Settings:
         return 0 if self.symmetry is None else coordinates(self.problem.symmetries[self.symmetry])
 
 
+def check_arguments(what: str, arguments: Any) -> None:
+    """See that something is a table of keyword arguments of the environments; their values are not looked at.
+
+    Raises:
+        ValueError: It is none, or has a name that there is not; the message begins with ``what``.
+    """
+    if not isinstance(arguments, Mapping):
+        refuse(what, "a dict of keyword arguments of the environment", arguments)
+    for key in arguments:
+        if key not in ARGUMENTS:
+            listed = ", ".join(ARGUMENTS)
+            raise ValueError(f"{what} has no argument {shown(key)}; it has {listed}.{suggestion(key, ARGUMENTS)}")
+
+
+ARGUMENTS = tuple(inspect.signature(Settings.build).parameters)[1:]
+"""Names of the keyword arguments that the single and the vector environment share."""
+
+
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
@@ -235,6 +253,8 @@ def _device(value: Any) -> torch.device:
     try:
         device = torch.device(value) if isinstance(value, str | torch.device) else refuse("device", allowed, value)
         torch.zeros(1, device=device).item()
+    except ValueError:
+        raise
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"device must be {allowed}, got {shown(value)}: {reason}") from error

@@ -29,7 +29,7 @@ class MiniBatch(Search):
 
     A variant of Algorithm 2 of Zhao et al., NeurIPS 2022, in one action. As it is written there, every one of the first
     mini-batches is teleported on *and* stepped on before the next. A schedule of the inner search plays that:
-    ``AtSteps(at=(2400, 2401, 2402, 2403))`` for four mini-batches after an epoch of 2,400 steps.
+    ``AtSteps(steps=(2400, 2401, 2402, 2403))`` for four mini-batches after an epoch of 2,400 steps.
 
     The first is the current one, whose loss and gradient are known; each further one costs one gradient before its
     search begins, and a last gradient brings the run back to its current batch. Every batch accepts its own move, on its

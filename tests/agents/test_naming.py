@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from teleport_env import registration
-from teleport_env.agents import AGENTS, AtSteps, Every, Stall, agent_for, agent_from, default_agents
+from teleport_env.agents import AGENTS, AtSteps, Cycle, Every, Never, Stall, agent_for, agent_from, default_agents
 from teleport_env.agents.comparison import decisions, report
 from teleport_env.agents.comparison import study as study_module
 from teleport_env.agents.comparison.study import Study, run_study
@@ -76,7 +76,7 @@ def test_settings_in_a_name() -> None:
     assert agent_for("Booth", "every:k=3") == Every(name="every:k=3", k=3, environment=kept)
     assert agent_for("Booth", "every:k=3", tuned=False) == Every(name="every:k=3", k=3, environment={"searches": menu})
     assert agent_for("Booth", "at_steps:steps=[4,8]") == AtSteps(
-        name="at_steps:steps=[4,8]", at=(4, 8), environment={"searches": menu}
+        name="at_steps:steps=[4,8]", steps=(4, 8), environment={"searches": menu}
     )
     own = agent_for("Booth", 'stall:patience=3,learning_rate=0.05,searches=["random"],name=patient')
     assert own == Stall(name="patient", patience=3, environment={"learning_rate": 0.05, "searches": ["random"]})
@@ -98,12 +98,19 @@ def test_settings_in_a_name() -> None:
         ("evry", r"got 'evry'. Did you mean 'every'\?"),
         ("every:q=3", r"agent 'every' has no setting 'q'; it has .* k, offset"),
         ("every:k=0", "k of Every must be an integer of at least 1, got 0"),
-        ("every:k=two", "k of Every must be an integer of at least 1, got 'two'"),
+        ("every:k=two", "k of agent 'every' must be an integer, got 'two'"),
         ("every:k", "'k' is no setting"),
         ("every:k=3,k=4", "'k=4' is no setting, or stands twice"),
-        ("adam:momentum=3", "cannot be built with"),
+        ("adam:momentum=3", "agent 'adam' has no setting 'momentum'; it has name, kind, environment, and what it asks"),
+        ("every:serches=[]", "Did you mean 'searches'"),
+        ("at_steps:at=[4,8]", "agent 'at_steps' has no setting 'at'; it has .*, steps, and"),
+        ("every:rate_factors=2", "rate_factors must be a list of numbers, got 2"),
+        ("every:action_mode=group", "it needs action_mode='schedule'"),
+        ('every:environment={"serches":[]}', "environment of agent 'every' has no argument 'serches'"),
+        ("L-BFGS:k=3", "the solver L-BFGS must be named without settings"),
+        ("mine.json", "there is no file 'mine.json'. Policies are written by scripts/train.py"),
         ("at_steps", r"'at steps' cannot teleport on Booth: its first teleport comes after 99 gradient steps"),
-        ("at_steps:steps=4", "at of AtSteps must be a list of step counts, got 4"),
+        ("at_steps:steps=4", "steps of agent 'at_steps' must be a list of integers, got 4"),
         ("at_steps:steps=[4,-1]", "a step count of AtSteps must be an integer of at least 0, got -1"),
         ("at_steps:steps=[]", "its settings name no teleport"),
         ("cycle", "its settings name no teleport"),
@@ -122,7 +129,7 @@ def test_settings_in_a_name() -> None:
     ],
 )
 def test_what_cannot_play_is_refused_before_the_work(text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         run_study(Study(problems=("Booth",), agents=(text,), out=tmp_path / "r"), silent)
     assert not (tmp_path / "r").exists()
 
@@ -132,16 +139,27 @@ def test_an_object_that_cannot_teleport_is_refused(tmp_path: Path) -> None:
     for agent in (AtSteps(environment={"searches": ["random"]}), Every(environment={"searches": []})):
         with pytest.raises(ValueError, match="cannot teleport on Booth"):
             run_study(Study(problems=("Booth",), agents=(agent,), out=tmp_path), silent)
-    with pytest.raises(ValueError, match="the environment of agent 'every': .*'colour'"):
-        run_study(Study(problems=("Booth",), agents=(Every(environment={"colour": 3}),), out=tmp_path), silent)
 
 
-@pytest.mark.parametrize("text", ["every:offset=3", "at_steps:at=[2,5]", "rate_and_teleport:first=0,every=4", "first"])
+def test_what_no_agent_can_be_is_refused_where_it_is_made() -> None:
+    with pytest.raises(ValueError, match="environment of agent 'every' has no argument 'serches'.* mean 'searches'"):
+        Every(environment={"serches": []})
+    with pytest.raises(ValueError, match="environment of agent 'never' must be a dict of keyword arguments"):
+        Never(environment=["searches"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="name of Cycle must be a string, got 3"):
+        Cycle(name=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="an agent's name must be text such as 'every:k=3', got 3"):
+        agent_for("Booth", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text", ["every:offset=3", "at_steps:steps=[2,5]", "rate_and_teleport:first=0,every=4", "first"]
+)
 def test_the_first_teleport_comes_when_it_is_said_to(text: str) -> None:
     agent = agent_for("Booth", text)
     played = play("Booth", agent, draw_instances("Booth", "test", 3, 0), split="test")
     assert played.actions is not None
-    assert (played.actions >= agent.steps).argmax(axis=0).tolist() == [first_teleport(agent)] * 3
+    assert (played.actions >= agent.step_actions).argmax(axis=0).tolist() == [first_teleport(agent)] * 3
 
 
 @pytest.mark.parametrize("asked", ["L-BFGS", "l_bfgs", "newton_cg"])
@@ -170,15 +188,16 @@ def test_settings_that_are_asked_for_are_not_tuned(tmp_path: Path) -> None:
 def test_the_help_has_every_agent_with_its_settings() -> None:
     said = described_agents()
     assert all(f"\n{name} (" in said for name in AGENTS)
-    for text in ("k=10, offset=0", "patience=2", "whitening", "l_bfgs", "model.zip", "steps=[4,8]"):
+    for text in ("k=10, offset=0", "patience=2", "whitening", "pretrained", "model.zip", "steps=[4,8]"):
         assert text in said
 
 
 def test_the_package_s_own_policy_plays_any_problem(tmp_path: Path) -> None:
-    """`Ellipse` is none of those that it was trained on."""
-    shared = {**FEW, "policies": (Path("pretrained"),)}
-    found = run_study(Study(problems=("Ellipse",), agents=("never",), out=tmp_path, **shared), silent)
+    """`Ellipse` is none of those that it was trained on. By its name among the agents it plays the same."""
+    shared = {**FEW, "policies": (Path("pretrained"),), "agents": ("never", "pretrained:name=named")}
+    found = run_study(Study(problems=("Ellipse",), out=tmp_path, **shared), silent)
     table = found["summary"].set_index("agent")
+    assert table.loc["named", "mean"] == table.loc["generalist", "mean"] != table.loc["never", "mean"]
     assert table.loc["generalist", "kind"] == "learned"
     assert table.loc["generalist", "menu"]
 
@@ -228,7 +247,9 @@ def test_names_in_a_module_of_one_s_own(my_module: str) -> None:
     assert problem_named("some_module:Mine") == "Mine"
     assert PROBLEMS["kept"]() is sys.modules["some_module"].kept
     assert type(PROBLEMS["Mine"]()).__name__ == "Mine"
-    with pytest.raises(ValueError, match=r"problem of the module 'some_module' must be .*got 'Nine'"):
+    with pytest.raises(
+        ValueError, match=r"some_module:Nine must be a problem of the module 'some_module', which has .*, got 'Nine'"
+    ):
         problem_named("some_module:Nine")
     with pytest.raises(ValueError, match="No module named 'none_such'"):
         problem_named("none_such:Mine")

@@ -184,6 +184,55 @@ def test_what_is_no_player_is_refused() -> None:
     wrong = as_agent(lambda observation: np.zeros(3), name="three")
     with pytest.raises(ValueError, match=r"'three' gave actions of shape \(3,\) for observations of shape \(5, "):
         play("Booth", wrong, IDS, **ASKED)
+    with pytest.raises(
+        ValueError, match=r"must take observations \(B, F\) alone.*missing a required argument: 'state'"
+    ):
+        as_agent(lambda observation, state: 0)
+    with pytest.raises(ValueError, match=r"the module Linear cannot play observations of shape \(5, "):
+        play("Booth", nn.Linear(3, 2), IDS, **ASKED)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"environment": {"serches": []}}, "environment of the agent has no argument 'serches'.* mean 'searches'"),
+        ({"environment": 3}, "environment of the agent must be a dict of keyword arguments of the environment, got 3"),
+        ({"kind": "larned"}, "kind of Outside must be one of .* mean 'learned'"),
+        ({"prepare": 3}, "prepare must be a function of observations, or None, got 3"),
+        ({"row_by_row": "yes"}, "row_by_row must be True or False, got 'yes'"),
+    ],
+)
+def test_what_an_agent_cannot_be_given_is_refused(settings: dict[str, Any], message: str) -> None:
+    for player in (np.sign, Stall()):
+        if isinstance(player, Stall) and "kind" in settings:
+            continue
+        with pytest.raises(ValueError, match=message):
+            as_agent(player, **settings)
+
+
+@pytest.mark.parametrize(
+    ("ids", "settings", "message"),
+    [
+        ([], {}, "instance_ids must be a list of one or more integers"),
+        (3, {}, "instance_ids must be a list of one or more integers"),
+        (["a"], {}, "instance_ids must be integers"),
+        (IDS, {"seed": "a"}, "seed must be an integer of at least 0, got 'a'"),
+        (IDS, {"rows": 0.5}, "rows must be an integer of at least 1, got 0.5"),
+        (IDS, {"observations": 3}, "observations must be True or False, got 3"),
+        (IDS, {"settings": {"serches": []}}, "settings has no argument 'serches'.* mean 'searches'"),
+        (IDS, {"settings": [3]}, "settings must be a dict of keyword arguments"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(ids: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        play("Booth", Never(), ids, **ASKED, **settings)
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(ValueError, match="count must be an integer of at least 0, got 'a'"):
+        draw_instances("Booth", "test", "a", 1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0, got None"):
+        draw_instances("Booth", "test", 2, None)  # type: ignore[arg-type]
 
 
 def test_an_agent_is_itself_and_may_be_asked_for_another_environment() -> None:

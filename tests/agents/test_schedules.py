@@ -61,7 +61,7 @@ def teleports_after(agent: Agent, steps: int) -> list[int]:
     """The numbers of gradient steps taken at each teleport before ``steps`` of them are taken."""
     taken, found = 0, []
     for action in actions_of(agent, 2 * steps):
-        if action >= agent.steps:
+        if action >= agent.step_actions:
             found.append(taken)
         else:
             taken += int(agent.environment["steps_per_action"])
@@ -73,12 +73,12 @@ def test_never_only_steps() -> None:
 
 
 def test_at_steps_teleports_once_exactly_so_many_steps_were_taken() -> None:
-    assert teleports_after(AtSteps(at=(0, 3, 4)), 12) == [0, 3, 4]
-    assert teleports_after(AtSteps(at=(2, 2, 5)), 12) == [2, 2, 5]
+    assert teleports_after(AtSteps(steps=(0, 3, 4)), 12) == [0, 3, 4]
+    assert teleports_after(AtSteps(steps=(2, 2, 5)), 12) == [2, 2, 5]
 
 
 def test_at_steps_with_long_actions_takes_the_first_count_not_below() -> None:
-    assert teleports_after(AtSteps(at=(3, 8), steps_per_action=4), 20) == [4, 8]
+    assert teleports_after(AtSteps(steps=(3, 8), steps_per_action=4), 20) == [4, 8]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_first() -> None:
 
 def test_a_refused_teleport_is_gone_unless_retry() -> None:
     refused = observations(1, refused=1.0)[0]
-    assert actions_of(AtSteps(at=(1,)), 6, refused) == [0, 1, 0, 0, 0, 0]
-    assert actions_of(AtSteps(at=(1,), retry=True), 6, refused) == [0, 1, 0, 1, 0, 1]
-    assert actions_of(AtSteps(at=(1,), retry=True), 6) == [0, 1, 0, 0, 0, 0]
+    assert actions_of(AtSteps(steps=(1,)), 6, refused) == [0, 1, 0, 0, 0, 0]
+    assert actions_of(AtSteps(steps=(1,), retry=True), 6, refused) == [0, 1, 0, 1, 0, 1]
+    assert actions_of(AtSteps(steps=(1,), retry=True), 6) == [0, 1, 0, 0, 0, 0]
 
 
 def test_no_teleport_that_the_budget_cannot_pay() -> None:
@@ -165,8 +165,8 @@ def test_settings_go_before_the_environment_and_survive_replace() -> None:
     ("name", "settings", "says"),
     [
         ("every", {"k": 0}, "k of Every"),
-        ("every", {"k": 2.0}, "k of Every"),
-        ("at_steps", {"at": (5, 3)}, "ascending"),
+        ("every", {"k": 2.0}, "k of agent 'every'"),
+        ("at_steps", {"steps": (5, 3)}, "ascending"),
         ("random_timing", {"probability": 1.5}, "probability of RandomTiming"),
         ("every", {"which": -1}, "which of Every"),
         ("every", {"kind": "best"}, "kind"),
@@ -391,7 +391,7 @@ def test_no_preset_diverges(name: str) -> None:
     on all five published starts, or from eight random angles."""
     preset = paper(name)
     losses, teleports = played(preset, 5 if name in REGRESSIONS else 8)
-    assert len(teleports) == len(preset.agent.at)
+    assert len(teleports) == len(preset.agent.steps)
     assert np.isfinite(losses[preset.steps]).all()
     assert (losses[preset.steps] < 0.5 * losses[1]).all()
 
@@ -425,7 +425,7 @@ def test_published_regression_played_exactly() -> None:
 def test_mnist_preset_has_the_published_schedule() -> None:
     """Right after the first epoch of 48,000 images, on four mini-batches of 20 with a gradient step after each."""
     preset = paper("MNIST", symmetry="scaling")
-    assert preset.agent.at == (2400, 2401, 2402, 2403)
+    assert preset.agent.steps == (2400, 2401, 2402, 2403)
     assert preset.steps == 192_000
     assert preset.arguments["symmetry"] == "scaling"
     assert preset.arguments["searches"][0]["steps"] == 10
@@ -443,7 +443,7 @@ def test_the_mnist_presets_lengthen_the_gradient_and_last(name: str) -> None:
     """Played early on the test images: all four teleports lengthen the gradient and leave the loss of their mini-batch, and
     the run goes on downwards."""
     preset = paper(name, problem={"part": "t10k"})
-    preset = dataclasses.replace(preset, agent=dataclasses.replace(preset.agent, at=(100, 101, 102, 103)))
+    preset = dataclasses.replace(preset, agent=dataclasses.replace(preset.agent, steps=(100, 101, 102, 103)))
     losses, teleports = played(preset, 1, steps=150)
     assert len(teleports) == 4
     for info in teleports:
@@ -498,7 +498,7 @@ def test_algorithm_2_teleports_and_steps_on_each_mini_batch() -> None:
     env = gym.make("Teleport/Digits-v0", learning_rate=rate, symmetry="general_linear", searches=[inner], budget=1e6)
     observation, _ = env.reset(seed=3, options={"instance_id": 4})
     runs = env.unwrapped.episodes.runs  # type: ignore[attr-defined]
-    agent, state, seen = AtSteps(at=tuple(range(count, count + batches))), None, []
+    agent, state, seen = AtSteps(steps=tuple(range(count, count + batches))), None, []
     params = torch.from_numpy(env.unwrapped.params)[None]  # type: ignore[attr-defined]
     while len([kind for kind, _ in seen if kind == 0]) < steps:
         action, state = agent.predict(observation, state)

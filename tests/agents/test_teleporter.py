@@ -24,7 +24,7 @@ OUTER = {"searches": ["balance_weights"]}
 
 
 def at_steps(*steps: int, **environment: Any) -> Any:
-    return agent_from("at_steps", at=steps, environment={**OUTER, **environment})
+    return agent_from("at_steps", steps=steps, environment={**OUTER, **environment})
 
 
 def network(dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Sequential:
@@ -155,7 +155,7 @@ def test_without_an_end_a_schedule_sees_the_same_budget_ahead() -> None:
 
 BLIND: dict[str, dict[str, Any]] = {
     "every": {"k": 3, "retry": True, "least_steps": 4},
-    "at_steps": {"at": (0, 4, 4, 9)},
+    "at_steps": {"steps": (0, 4, 4, 9)},
     "first": {"k": 2},
     "never": {},
 }

@@ -127,7 +127,7 @@ def observations(count: int, seed: int) -> np.ndarray:
 
 TABLE: dict[str, list[dict[str, Any]]] = {
     "never": [{}],
-    "at_steps": [{"at": (0, 2, 3)}, {"at": (1, 1, 5)}, {"at": ()}],
+    "at_steps": [{"steps": (0, 2, 3)}, {"steps": (1, 1, 5)}, {"steps": ()}],
     "every": [{"k": 2}, {"k": 3, "offset": 1, "retry": True, "which": 1}],
     "cycle": [{"pattern": (0, 1)}, {"pattern": (1, 0)}, {"pattern": (0, 1, 0)}],
     "first": [{"k": 0}, {"k": 4}],
@@ -192,7 +192,7 @@ def test_what_needs_another_environment_is_played_in_another() -> None:
         Never(),
         Never(environment={"optimizer": "adam"}),
         Every(steps_per_action=2),
-        AtSteps(at=(1,), environment={"symmetry": "rotation"}),
+        AtSteps(steps=(1,), environment={"symmetry": "rotation"}),
         Cycle(pattern=(0, 1)),
         RandomTiming(),
         EdgeOfStability(),

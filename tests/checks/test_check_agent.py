@@ -23,7 +23,7 @@ class Third(Agent):
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
         memory["actions"] += 1
-        return np.where(memory["actions"] % 3 == 0, self.steps, 0)
+        return np.where(memory["actions"] % 3 == 0, self.step_actions, 0)
 
 
 class WritesIntoTheState(Third):

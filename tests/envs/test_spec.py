@@ -54,6 +54,11 @@ def test_what_makes_no_problem_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ValueError, match="the factory of Nothing must be a Problem class, .*, got 5"):
         teleport_env.register_problem("Nothing", 5)  # type: ignore[arg-type]
     assert "Nothing" not in PROBLEMS
+    kept = PROBLEMS["Booth"]
+    with pytest.raises(ValueError, match="Booth is a built-in problem; register yours under another name"):
+        teleport_env.register_problem("Booth", PROBLEMS["Rosenbrock"])
+    assert teleport_env.register_problem("Booth", kept) == "Teleport/Booth-v0"
+    assert PROBLEMS["Booth"] is kept
     monkeypatch.setitem(PROBLEMS, "Nothing", lambda: 5)
     with pytest.raises(ValueError, match="what the factory of Nothing returns must be a Problem, got 5"):
         TeleportEnv("Nothing")

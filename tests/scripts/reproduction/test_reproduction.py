@@ -433,7 +433,7 @@ def test_released_form_is_the_problems_own() -> None:
     assert RELEASED in PublishedRegression().symmetries
     agent = agents("gd")["released"]
     assert isinstance(agent, AtSteps)
-    assert agent.at == (5,)
+    assert agent.steps == (5,)
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
