@@ -455,7 +455,7 @@ def _play_task(study: Study, problem: str, agents: Sequence[Agent]) -> list[_Fou
     for agent, played in zip(agents, zip(*seeds, strict=True), strict=True):
         # by itself, since those that share a batch share its time
         alone = [play(problem, agent, ids[place : place + 1], **shared) for place in range(min(TIMED, len(ids)))]
-        found.append(_with_targets((problem, agent.name), list(played), alone, study.split, agent.steps))
+        found.append(_with_targets((problem, agent.name), list(played), alone, study.split, agent.step_actions))
     return found
 
 
