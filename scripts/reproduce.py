@@ -31,6 +31,7 @@ class Reproduction:
         data_dir: Folder with MNIST's IDX files, for figures 4 and 5; None: without MNIST.
         epochs: Epochs of figures 4 and 5; None: the form's own.
         seeds: Seeds of figures 4 and 5; None: the form's own.
+        jobs: Processes; -1: one per core. Results do not depend on it, but for what is timed.
         out: Folder for the results.
         page: Page of all results in ``out`` to write, its pictures beside it; None: no page.
     """
@@ -41,6 +42,7 @@ class Reproduction:
     data_dir: Path | None = None
     epochs: int | None = None
     seeds: int | None = None
+    jobs: int = -1
     out: Path = Path("results/reproduction")
     page: Path | None = None
 
@@ -54,6 +56,8 @@ class Reproduction:
         for name, least in (("epochs", 2), ("seeds", 1)):  # the teleport comes after the first epoch
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name), least, 10_000)
+        if self.jobs != -1:
+            integer("jobs", self.jobs, 1, 10_000)
         if self.data_dir is not None and not self.data_dir.is_dir():
             raise ValueError(f"--data-dir must be a folder with MNIST's files, got {self.data_dir}: no such folder")
 
@@ -62,7 +66,13 @@ def main() -> None:
     given = command_line.read(Reproduction, description=__doc__)
     torch.set_num_threads(1)  # small tensors; the figures are reproducible to the last bit this way
     try:
-        setup = Setup(quick=not given.full, data_dir=given.data_dir, epochs=given.epochs, seeds=given.seeds)
+        setup = Setup(
+            quick=not given.full,
+            data_dir=given.data_dir,
+            epochs=given.epochs,
+            seeds=given.seeds,
+            jobs=given.jobs,
+        )
         check_folder(given.out)
         if given.page:
             check_file(given.page)

@@ -26,7 +26,7 @@ from reproduction.classification_runs import (
     interval,
     loses_half,
     paired,
-    play_optimizer,
+    play_schedules,
     tune,
 )
 from reproduction.course import Course, measured_frame
@@ -219,8 +219,8 @@ def classification(setup: Setup) -> Findings:
     found = datasets(setup)
     for number, data in enumerate(found):
         optimizers = [name for name in NAMES if name in data.rates]
-        tuned = tune(data, optimizers)
-        played = {optimizer: play_optimizer(data, optimizer, tuned) for optimizer in optimizers}
+        tuned = tune(data, optimizers, jobs=setup.jobs)
+        played = play_schedules(data, optimizers, tuned, setup.jobs)
         stem = "figure4" if number == 0 else f"figure4_{data.problem.lower()}"
         claims += _rows(data, played, tuned, shown=number == len(found) - 1)
         pictures[stem] = _picture(data, played, [name for name in PAPERS if name in played])

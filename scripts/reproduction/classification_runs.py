@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from reproduction.course import Course, OneEach, play
-from reproduction.results import Setup, interval_of, sign, signed, tick
+from reproduction.pieces import play_all
+from reproduction.results import Setup, interval_of, sign, signed
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
 from teleport_env.problems import problem_from
@@ -39,6 +40,8 @@ LONGER = 1.05
 ALONE, BOUNDED, TOGETHER = "projection alone", "bounded steps", "no step between"
 RADIUS = 0.01
 """Length of the first of the bounded steps, in logarithms of the group's elements."""
+STAYING = ("no teleport", "reset alone")
+"""Schedules that move nothing."""
 NAMES = {"gd": "SGD", "adagrad": "AdaGrad", "momentum": "momentum", "rmsprop": "RMSProp", "adam": "Adam"}
 
 
@@ -175,36 +178,36 @@ class Tuned:
     table: pd.DataFrame
 
 
-def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS)) -> Tuned:
-    """Choose the settings that the paper does not give, on seeds that are played nowhere else."""
-    seeds = range(1000, 1000 + data.tuning_seeds)
+def tune(data: Dataset, optimizers: Sequence[str], forms: Sequence[str] = tuple(FORMS), jobs: int = 1) -> Tuned:
+    """Choose the settings that the paper does not give, on seeds that are played nowhere else; ``jobs`` as of `play_all`."""
+    seeds = tuple(range(1000, 1000 + data.tuning_seeds))
+    listed = [(optimizer, rate) for optimizer in optimizers for rate in data.rates[optimizer]]
+    open_rates = [(optimizer, rate) for optimizer, rate in listed if len(data.rates[optimizer]) > 1]
+    ends = dict.fromkeys(listed, np.nan)  # where there is nothing to choose
+    ends |= play_all({one: (_end, (data, *one, seeds)) for one in open_rates}, f"{data.label}, learning rates", jobs)
+    rates = {optimizer: min(data.rates[optimizer], key=lambda rate: ends[optimizer, rate]) for optimizer in optimizers}
+    ways = [(optimizer, form) for optimizer in optimizers for form in forms]
+    ascents = {(optimizer, form): data.ascent_rates[form][0] for optimizer, form in ways}
+    work = _scanned if data.by_growth else _swept
+    swept = play_all(
+        {
+            (optimizer, form): (work, (data, optimizer, rates[optimizer], form, seeds))
+            for optimizer, form in ways
+            if len(data.ascent_rates[form]) > 1
+        },
+        f"{data.label}, ascent rates",
+        jobs,
+    )
     tried: list[dict[str, Any]] = []
-    rates, ascents = {}, {}
     for optimizer in optimizers:
-        ends = {}
-        for rate in data.rates[optimizer]:
-            if len(data.rates[optimizer]) == 1:  # nothing to choose
-                ends[rate] = np.nan
-                continue
-            agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
-            ends[rate] = _end(data, agent, seeds)
-            tick(f"{data.label}, {NAMES[optimizer]}: learning rate {rate:g}")
-            tried.append({"optimizer": optimizer, "symmetry": "", "learning_rate": rate, "loss": ends[rate]})
-        rates[optimizer] = min(ends, key=ends.__getitem__)
-        begun = _after_an_epoch(data, optimizer, rates[optimizer]) if data.by_growth else None
+        common: dict[str, Any] = {"optimizer": optimizer, "symmetry": ""}
+        tried += [{**common, "learning_rate": rate, "loss": ends[o, rate]} for o, rate in open_rates if o == optimizer]
         for form in forms:
-            if len(data.ascent_rates[form]) == 1:
-                ascents[optimizer, form] = data.ascent_rates[form][0]
-                continue
-            if begun is None:
-                found = _swept(data, optimizer, rates[optimizer], form, seeds)
-            else:
-                found = _scanned(data, optimizer, rates[optimizer], form, begun)
-            tick(f"{data.label}, {NAMES[optimizer]}: ascent rates of the {FORMS[form]} form")
-            ascents[optimizer, form] = chosen = choice(found)
-            for row in found:
-                told = {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
-                tried.append({**told, **row, "chosen": row["ascent_rate"] == chosen})
+            found = swept.get((optimizer, form), [])
+            if found:
+                ascents[optimizer, form] = choice(found)
+            common = {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
+            tried += [{**common, **row, "chosen": row["ascent_rate"] == ascents[optimizer, form]} for row in found]
     return Tuned(rates, ascents, pd.DataFrame(tried))
 
 
@@ -237,22 +240,16 @@ def _swept(data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequenc
     ]
 
 
-def _after_an_epoch(data: Dataset, optimizer: str, rate: float) -> np.ndarray:
-    """Parameters ``(1, P)`` of a run without teleports."""
-    found: list[np.ndarray] = []
-    agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
-    data.play(agent, 1, [1000], finish=lambda env: found.append(np.array(env.params)))
-    return found[0]
-
-
-def _scanned(data: Dataset, optimizer: str, rate: float, form: str, begun: np.ndarray) -> list[dict[str, float]]:
-    """A row an ascent rate, upwards until one lengthens the gradient of the run that is at ``begun``."""
+def _scanned(data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """A row an ascent rate, upwards until one lengthens the gradient of a run of the first seed after one epoch."""
+    environment = {"optimizer": optimizer, "learning_rate": rate}
+    begun: list[np.ndarray] = []
+    data.play(Never(environment=environment), 1, seeds[:1], finish=lambda env: begun.append(np.array(env.params)))
 
     def growth(ascent: float, steps: int) -> float:
-        environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form}
-        environment["searches"] = [data.ascent(ascent, steps)]
-        agent = AtSteps(steps=(0,), environment=environment)
-        course = play(data.problem, agent, 1, instances=[1000], begin=lambda _: begun.copy(), **data.arguments)
+        searches = {"symmetry": form, "searches": [data.ascent(ascent, steps)]}
+        agent = AtSteps(steps=(0,), environment={**environment, **searches})
+        course = play(data.problem, agent, 1, instances=seeds[:1], begin=lambda _: begun[0].copy(), **data.arguments)
         return float(course.jumps[0].growth[0])
 
     control = growth(STILL, 1)
@@ -277,15 +274,16 @@ def teleporting(
     return AtSteps(steps=data.algorithm2((1,)) if at is None else at, environment=environment)
 
 
-def _end(data: Dataset, agent: Agent, seeds: Sequence[int]) -> float:
-    """Mean training loss at the end of a sweep's run; infinite if any diverged."""
+def _end(data: Dataset, optimizer: str, rate: float, seeds: Sequence[int]) -> float:
+    """Mean training loss at the end of a sweep's run without teleports; infinite if any diverged."""
+    agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
     course = data.play(agent, data.tuning_epochs, seeds, measure_every=data.epoch * data.tuning_epochs)
     if course.diverged.any() or course.measured[-1][0] == 0:
         return np.inf
     return float(np.nan_to_num(course.measured[-1][1]["training_loss"], nan=np.inf).mean())
 
 
-def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Course]:
+def schedules(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Agent]:
     """The schedules of one optimizer, by what tables call them."""
     environment = {"optimizer": optimizer, "learning_rate": tuned.rates[optimizer]}
     agents: dict[str, Agent] = {"no teleport": Never(environment=environment)}
@@ -302,11 +300,21 @@ def play_optimizer(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Cou
     if optimizer != "gd":
         reset = {**environment, "searches": ["reset_optimizer"]}
         agents["reset alone"] = ResetOptimizer(k=10**9, offset=data.epoch, environment=reset)
-    seeds, still, found = range(data.seeds), ("no teleport", "reset alone"), {}
-    for label, agent in agents.items():
-        found[label] = data.play(agent, data.epochs, seeds, measure_every=data.epoch, measure_jumps=label not in still)
-        tick(f"{data.label}, {NAMES[optimizer]}: {label}")
-    return found
+    return agents
+
+
+def play_schedules(data: Dataset, optimizers: Sequence[str], tuned: Tuned, jobs: int) -> dict[str, dict[str, Course]]:
+    """Optimizer -> schedule -> its runs."""
+    agents = {optimizer: schedules(data, optimizer, tuned) for optimizer in optimizers}
+    listed = {(optimizer, label): agent for optimizer, each in agents.items() for label, agent in each.items()}
+    pieces = {key: (played, (data, agent, key[1] not in STAYING)) for key, agent in listed.items()}
+    found = play_all(pieces, f"{data.label}, schedules", jobs)
+    return {optimizer: {label: found[optimizer, label] for label in agents[optimizer]} for optimizer in optimizers}
+
+
+def played(data: Dataset, agent: Agent, measure_jumps: bool = False) -> Course:
+    """All seeds of a schedule, measured after every epoch."""
+    return data.play(agent, data.epochs, range(data.seeds), measure_every=data.epoch, measure_jumps=measure_jumps)
 
 
 def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reproduction.course import play
 from reproduction.pictures import COLOURS, panels
+from reproduction.pieces import play_all
 from reproduction.results import Findings, Setup, interval_of, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never
@@ -44,6 +45,11 @@ def _distance(a: Tensor, b: Tensor) -> np.ndarray:
 
 def _play(count: int, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
     """A row a teleport and run, and losses ``(T + 1, B)``; without a label nothing teleports."""
+    with torch.no_grad():
+        return _without_graphs(count, label)
+
+
+def _without_graphs(count: int, label: str) -> tuple[pd.DataFrame, np.ndarray]:
     environment: dict[str, Any] = {"split": "test", "symmetry": "input_transform"}
     agent: Agent = Never(environment=environment)
     if label:
@@ -107,9 +113,8 @@ def _gain(losses: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
 def data_transform(setup: Setup) -> Findings:
     """Algorithm 3 on a linear network."""
     count = setup.pick(full=64, quick=32, tiny=2)
-    with torch.no_grad():
-        played = {label: _play(count, label) for label in SEARCHES}
-        plain = _play(count)[1]
+    played = play_all({label: (_play, (count, label)) for label in (*SEARCHES, "")}, "teleports", setup.jobs)
+    plain = played.pop("")[1]
     table = pd.concat([frame for frame, _ in played.values()], ignore_index=True)
     jumps = table[table["step"] < STEPS]
     worst, bare = float(table["with_transform"].max()), float(jumps["without_transform"].median())

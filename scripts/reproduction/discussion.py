@@ -5,6 +5,7 @@ Plain flow and the flow from where a teleport at the start leads are integrated,
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from scipy.integrate import solve_ivp
 
 from reproduction.course import Course, play
 from reproduction.pictures import COLOURS, panels
-from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, signed, tick
+from reproduction.pieces import play_all
+from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, signed
+from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Every, First, Never
 from teleport_env.groups.base import map_element
 from teleport_env.problems.matrix_factorization import MatrixFactorization
@@ -24,7 +27,8 @@ CASES = {"scalar": (1, 1, 1), "5 x 5 with 10 hidden units": (5, 5, 10), "6 x 5 w
 """Rows, columns and hidden units: scalars, an over-parametrised problem, and one with no more units than the rank."""
 
 FACTORS = (2.0, 4.0, 8.0)
-UP = "up the gradient norm"
+PLAIN, UP, _LARGE = "no teleport", "up the gradient norm", "g = {:g}"
+STARTS = (PLAIN, UP, *map(_LARGE.format, FACTORS))
 TIMES = np.concatenate([[0.0], np.geomspace(1e-3, 2.0, 40)])
 EARLY, LATE = int(np.argmin(np.abs(TIMES - 0.1))), int(np.argmin(np.abs(TIMES - 1.0)))
 """Times at which losses are compared: about 0.1 and about 1."""
@@ -58,43 +62,37 @@ def _starts(problem: MatrixFactorization, count: int) -> dict[str, np.ndarray]:
     course = play(
         "MatrixFactorization", First(k=1, environment=environment), 1, instances=range(count), watch_params=True
     )
-    found = {"no teleport": course.jumps[0].left, UP: course.params[0]}
+    found = {PLAIN: course.jumps[0].left, UP: course.params[0]}
     action, instance = problem.symmetries["general_linear"], problem.instances(torch.arange(count), "test")
     for factor in FACTORS:
         large = map_element(lambda part, by=factor: by * part, action.group.identity(count))
-        found[f"g = {factor:g}"] = action.act(large, instance.start, instance).numpy()
+        found[_LARGE.format(factor)] = action.act(large, instance.start, instance).numpy()
     return found
 
 
-def _factorize(case: str, count: int) -> pd.DataFrame:
-    """A row a start and run."""
+def _factorize(case: str, label: str, count: int) -> pd.DataFrame:
+    """A row a run, from one of the starts."""
     height, width, units = CASES[case]
     problem, ids = MatrixFactorization(rows=height, columns=width, rank=units), np.arange(count)
-    instance = problem.instances(torch.from_numpy(ids), "test")
-    frames = []
-    for label, start in _starts(problem, count).items():
-        losses, end = flow(problem, ids, start)
-        tick(f"{case}: {label}")
-        frames.append(
-            pd.DataFrame(
-                {
-                    "case": case,
-                    "start": label,
-                    "run": ids,
-                    "grad_norm": problem.loss_and_gradient(torch.from_numpy(start), instance)[1].norm(dim=1).numpy(),
-                    "imbalance": _imbalance(problem, start),
-                    "imbalance_at_end": _imbalance(problem, end),
-                    **{f"loss_{place}": np.log10(np.maximum(values, _FLOOR)) for place, values in enumerate(losses)},
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+    instance, start = problem.instances(torch.from_numpy(ids), "test"), _starts(problem, count)[label]
+    losses, end = flow(problem, ids, start)
+    return pd.DataFrame(
+        {
+            "case": case,
+            "start": label,
+            "run": ids,
+            "grad_norm": problem.loss_and_gradient(torch.from_numpy(start), instance)[1].norm(dim=1).numpy(),
+            "imbalance": _imbalance(problem, start),
+            "imbalance_at_end": _imbalance(problem, end),
+            **{f"loss_{place}": np.log10(np.maximum(values, _FLOOR)) for place, values in enumerate(losses)},
+        }
+    )
 
 
 def _against(frame: pd.DataFrame, case: str, label: str, place: int) -> np.ndarray:
     """``log10`` of the loss at a time against that of the plain flow ``(B,)``."""
     values = frame[frame["case"] == case].pivot(index="run", columns="start", values=f"loss_{place}")
-    return (values[label] - values["no teleport"]).to_numpy()
+    return (values[label] - values[PLAIN]).to_numpy()
 
 
 def _ranks(frame: pd.DataFrame, case: str) -> tuple[float, float]:
@@ -118,19 +116,25 @@ def _orders(course: Course) -> np.ndarray:
     return np.where(np.isfinite(loss), np.log10(np.clip(loss, 1e-12, 1e12)), start + 2.0)
 
 
-def _permutations(count: int, steps: int) -> list[Row]:
+def _permutations(count: int, steps: int, jobs: int) -> list[Row]:
     settings: dict[str, Any] = {"symmetry": "permutation", "split": "test"}
     sampled = {**settings, "searches": [{"search": "random", "candidates": 32}]}
-    looked = play("MLPRegression", Every(k=10, offset=10, environment=sampled), steps, instances=range(count))
-    taken = np.concatenate([jump.moved for jump in looked.jumps])
-    ends = {}
+    agents: dict[tuple[str, str], Agent] = {("", "sampled"): Every(k=10, offset=10, environment=sampled)}
     for optimizer, rate in (("gd", 7e-4), ("momentum", 2e-4), ("adagrad", 0.1)):
         base = {**settings, "optimizer": optimizer, "learning_rate": rate}
-        plain = play("MLPRegression", Never(environment=base), steps, instances=range(count))
+        agents[optimizer, "plain"] = Never(environment=base)
         blind = {**base, "searches": ["random_element"]}
-        moved = play("MLPRegression", Every(k=10, offset=10, environment=blind), steps, instances=range(count))
-        growth = np.concatenate([jump.growth for jump in moved.jumps])
-        ends[optimizer] = (_orders(moved) - _orders(plain), float(np.abs(growth - 1.0).max()))
+        agents[optimizer, "moved"] = Every(k=10, offset=10, environment=blind)
+    work = partial(play, instances=range(count))
+    pieces = {key: (work, ("MLPRegression", agent, steps)) for key, agent in agents.items()}
+    played = play_all(pieces, "permutations", jobs)
+    taken = np.concatenate([jump.moved for jump in played["", "sampled"].jumps])
+    ends = {}
+    for optimizer, label in agents:
+        if label == "moved":
+            plain, moved = played[optimizer, "plain"], played[optimizer, "moved"]
+            growth = np.concatenate([jump.growth for jump in moved.jumps])
+            ends[optimizer] = (_orders(moved) - _orders(plain), float(np.abs(growth - 1.0).max()))
     norms = max(change for _, change in ends.values())
     return rows(
         {"discussion.sampling": "not comparable", "discussion.permutations": "not comparable"},
@@ -141,18 +145,20 @@ def _permutations(count: int, steps: int) -> list[Row]:
 def discussion(setup: Setup) -> Findings:
     """Matrix factorization along the flow, and permutations."""
     count = setup.pick(full=512, quick=128, tiny=3)
-    frame = pd.concat([_factorize(case, count) for case in CASES], ignore_index=True)
-    plain = frame[frame["start"] == "no teleport"]
+    pieces = {(case, label): (_factorize, (case, label, count)) for case in reversed(CASES) for label in STARTS}
+    flows = play_all(pieces, "gradient flows", setup.jobs)
+    frame = pd.concat([flows[case, label] for case in CASES for label in STARTS], ignore_index=True)
+    plain = frame[frame["start"] == PLAIN]
     drift = float((plain["imbalance_at_end"] / plain["imbalance"] - 1.0).abs().max())
     wide = frame.pivot(index=["case", "run"], columns="start", values="imbalance")
-    jump = float((wide[UP] / wide["no teleport"] - 1.0).abs().median())
-    large = f"g = {FACTORS[1]:g}"
+    jump = float((wide[UP] / wide[PLAIN] - 1.0).abs().median())
+    large = _LARGE.format(FACTORS[1])
     gains = {
         label: {case: [_against(frame, case, label, place) for place in (EARLY, LATE)] for case in CASES}
         for label in (UP, large)
     }
     norms = frame.pivot(index=["case", "run"], columns="start", values="grad_norm")
-    growth = {label: float((norms[label] / norms["no teleport"]).median()) for label in gains}
+    growth = {label: float((norms[label] / norms[PLAIN]).median()) for label in gains}
     ranks = {case: _ranks(frame, case) for case in CASES}
     shares = {case: float((found[1] < 0.0).mean()) for case, found in gains[large].items()}
     claims = rows(
@@ -165,7 +171,7 @@ def discussion(setup: Setup) -> Findings:
         },
         globals() | locals(),
     )
-    claims += _permutations(count if not setup.tiny else 2, 100 if not setup.tiny else 12)
+    claims += _permutations(count if not setup.tiny else 2, 100 if not setup.tiny else 12, setup.jobs)
     table = frame.drop(columns=[f"loss_{place}" for place in range(len(TIMES)) if place not in (EARLY, LATE)])
     return Findings(
         claims, {"discussion": _picture(frame)}, {"discussion": table}, settings_of("discussion", count=count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.pictures import PLAIN, TELEPORT, band, level_sets, panels, trajectory
-from reproduction.results import Findings, Row, Setup, rows, settings_of, tick
+from reproduction.pieces import play_all
+from reproduction.results import Findings, Row, Setup, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import Never
@@ -28,19 +29,20 @@ def _with_search(preset: Preset, search: Any) -> Agent:
     return replace(preset.agent, environment={**preset.arguments, "searches": [search]})
 
 
-def _played(preset: Preset, seeds: int, others: Mapping[str, Any]) -> dict[str, Course]:
+def _played(preset: Preset, seeds: int, others: Mapping[str, Any], jobs: int) -> dict[str, Course]:
     """The preset with and without its teleports, and with other searches in their place."""
     arguments: dict[str, Any] = {"tolerance": _NO_END, "watch_params": True}
     without = {key: value for key, value in preset.arguments.items() if key != "searches"}
     plain = Never(name="GD", environment=without)
-    courses = {"GD": play(preset.problem, plain, preset.steps, **arguments)}
-    agents = {"GD + teleport": preset.agent} | {name: _with_search(preset, s) for name, s in others.items()}
+    agents = {"GD": plain, "GD + teleport": preset.agent} | {
+        name: _with_search(preset, s) for name, s in others.items()
+    }
+    pieces = {}
     for label, agent in agents.items():
-        deterministic = label == "best angle"
-        runs = 1 if deterministic else seeds
-        courses[label] = play(preset.problem, agent, preset.steps, instances=[0] * runs, **arguments)
-        tick(f"{preset.problem}: {label}")
-    return courses
+        runs = 1 if label in ("GD", "best angle") else seeds  # these two draw nothing
+        works = partial(play, instances=[0] * runs, **arguments)
+        pieces[label] = works, (preset.problem, agent, preset.steps)
+    return play_all(pieces, preset.problem, jobs)
 
 
 def _table(courses: Mapping[str, Course]) -> pd.DataFrame:
@@ -186,7 +188,7 @@ def ellipse(setup: Setup) -> Findings:
     """Figure 1, a picture without published numbers: start, rate and ascent are ours."""
     preset = paper("Ellipse")
     seeds = setup.pick(full=1000, quick=1000, tiny=4)
-    courses = _played(preset, seeds, {"best angle": "closed_form"})
+    courses = _played(preset, seeds, {"best angle": "closed_form"}, setup.jobs)
     plain, jumping, best = courses["GD"], courses["GD + teleport"], courses["best angle"]
     final = jumping.loss[-1]
     below = float((final < plain.loss[-1, 0]).mean())
@@ -220,12 +222,12 @@ VIEWS = {"Rosenbrock": ((-2.2, 2.2), (-1.2, 4.2)), "Booth": ((-6.0, 8.0), (-7.0,
 
 
 @cache
-def _both(seeds: int) -> dict[str, dict[str, Course]]:
+def _both(seeds: int, jobs: int) -> dict[str, dict[str, Course]]:
     """Function -> schedule -> its runs; figures 2 and 7 look at the same."""
     rosenbrock = {"random angle": _RANDOM_ANGLE, "best angle": {"search": "grid", "points": 65535}}
     return {
-        "Rosenbrock": _played(paper("Rosenbrock"), seeds, rosenbrock),
-        "Booth": _played(paper("Booth"), seeds, {"best angle": "closed_form"}),
+        "Rosenbrock": _played(paper("Rosenbrock"), seeds, rosenbrock, jobs),
+        "Booth": _played(paper("Booth"), seeds, {"best angle": "closed_form"}, jobs),
     }
 
 
@@ -236,7 +238,7 @@ def _seeds(setup: Setup) -> int:
 def test_functions(setup: Setup) -> Findings:
     """Figure 2."""
     seeds = _seeds(setup)
-    played = _both(seeds)
+    played = _both(seeds, setup.jobs)
     claims = [*_rosenbrock_rows(played["Rosenbrock"], seeds, setup), *_booth_rows(played["Booth"], seeds)]
     tables = {f"figure2_{name.lower()}": _table(courses) for name, courses in played.items()}
     pictures = {"figure2": _paths(played)} | {
@@ -318,7 +320,7 @@ def _paths(played: Mapping[str, Mapping[str, Course]]) -> Figure:
 def gradients(setup: Setup) -> Findings:
     """Figure 7."""
     seeds = _seeds(setup)
-    played, claims, table = _both(seeds), [], []
+    played, claims, table = _both(seeds, setup.jobs), [], []
     for label, courses in played.items():
         course = courses["GD + teleport"]
         shares = longer_at_equal_loss(course, courses["GD"], course.jumps[0].step)

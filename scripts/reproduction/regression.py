@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from matplotlib.figure import Figure
 from reproduction import plain as formulas
 from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.pictures import COLOURS, band, panels
+from reproduction.pieces import play_all
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, PublishedRegression, released_direction
 from reproduction.published import seconds as seconds_here
-from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, tick
+from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
@@ -344,17 +346,15 @@ def regression(setup: Setup) -> Findings:
     """Figure 3."""
     steps = setup.pick(full=300, quick=300, tiny=12)
     problem = "MLPRegression"
-    courses: dict[str, dict[str, Course]] = {}
-    swept: dict[str, dict[float, Course]] = {}
+    listed: dict[tuple[str, str | float], Agent] = {}
     for optimizer, rates in RATES.items():
-        courses[optimizer], swept[optimizer] = {}, {}
-        for name, agent in agents(optimizer).items():
-            courses[optimizer][name] = play(problem, agent, steps, instances=SEEDS)
-            tick(f"{optimizer}: {name}")
-        for rate in rates:
-            plain = Never(environment={"optimizer": optimizer, "learning_rate": rate})
-            swept[optimizer][rate] = play(problem, plain, steps, instances=SEEDS)
-            tick(f"{optimizer}: learning rate {rate:g}")
+        listed |= {(optimizer, name): agent for name, agent in agents(optimizer).items()}
+        plain = {rate: {"optimizer": optimizer, "learning_rate": rate} for rate in rates}
+        listed |= {(optimizer, rate): Never(environment=environment) for rate, environment in plain.items()}
+    work = partial(play, instances=SEEDS)
+    found = play_all({key: (work, (problem, agent, steps)) for key, agent in listed.items()}, "regression", setup.jobs)
+    courses = {one: {name: found[one, name] for name in agents(one)} for one in RATES}
+    swept = {one: {rate: found[one, rate] for rate in rates} for one, rates in RATES.items()}
     ends = {name: {rate: mean_loss(course) for rate, course in runs.items()} for name, runs in swept.items()}
     best = {name: min(values, key=values.__getitem__) for name, values in ends.items()}
     tuned = {name: swept[name][rate] for name, rate in best.items()}
@@ -364,11 +364,11 @@ def regression(setup: Setup) -> Findings:
     timed = formulas.seconds(repeats)
     seconds = {optimizer: _timed(optimizer, steps, *timed) for optimizer in courses}
     here = _timed("gd", steps, *seconds_here("gd", 1e-4, repeats))
-    found = []
+    made = []
     if steps == 300:
-        found = claims(courses, ends, best, seconds["gd"], here, {name: agreement(name) for name in courses})
+        made = claims(courses, ends, best, seconds["gd"], here, {name: agreement(name) for name in courses})
     return Findings(
-        found,
+        made,
         {"figure3": _picture(courses, tuned, seconds)},
         {"figure3": _frame(courses), "figure3_rates": sweep},
         settings_of("figure3", ends=ends),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -38,6 +37,7 @@ class Setup:
             in the folder that ``TELEPORT_ENV_DATA`` names, if it is set.
         epochs, seeds: Of the classification figures and, at most as many, of their sweeps, in place of the form's own; None:
             the form's own.
+        jobs: Processes that play; -1: one per core. Results do not depend on it.
     """
 
     quick: bool = True
@@ -45,6 +45,7 @@ class Setup:
     data_dir: Path | None = None
     epochs: int | None = None
     seeds: int | None = None
+    jobs: int = 1
 
     def __post_init__(self) -> None:
         for name, value, least in (("epochs", self.epochs, 2), ("seeds", self.seeds, 1)):
@@ -54,16 +55,6 @@ class Setup:
     def pick(self, *, full: int, quick: int, tiny: int) -> int:
         """One of three sizes."""
         return tiny if self.tiny else quick if self.quick else full
-
-
-_last_tick = [time.monotonic()]
-
-
-def tick(message: str) -> None:
-    """Progress: print what is done, at most every five seconds."""
-    if time.monotonic() - _last_tick[0] > 5.0:
-        _last_tick[0] = time.monotonic()
-        print(f"  {message}", flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from reproduction import plain
 from reproduction.course import play
 from reproduction.pictures import panels
-from reproduction.results import Findings, Row, Setup, rows, settings_of, tick
+from reproduction.pieces import play_all
+from reproduction.results import Findings, Row, Setup, rows, settings_of
 from teleport_env.agents.schedules import Every
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.problems.mlp_regression import MLPRegression
@@ -67,22 +68,23 @@ def _published(problem: MLPRegression, steps: int) -> tuple[float, float]:
 
 
 def _times(sizes: Sequence[tuple[int, int]], steps: int, repeats: int) -> pd.DataFrame:
-    """A row a size and implementation."""
-    rows = []
+    """A row a size and implementation; one after the other, so that no time is taken beside another piece."""
+    pieces = {(*size, turn): (_turn, (*size, steps)) for size in sizes for turn in range(repeats)}
+    taken, rows = play_all(pieces, "times", 1), []
     for width, layers in sizes:
-        problem = MLPRegression(widths=(width,) * (layers + 1), samples=width)
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in COLOUR}
-        for _ in range(repeats):
-            found["published formulas"].append(_published(problem, steps))
-            found["ours"].append(_ours(problem, steps))
-            tick(f"width {width}, {layers} layers")
-        for name, times in found.items():
-            step, jump = np.min(times, axis=0)
+        for name in COLOUR:
+            step, jump = np.min([taken[width, layers, turn][name] for turn in range(repeats)], axis=0)
             rows.append(
                 {"implementation": name, "width": width, "layers": layers, "step": step, "teleport": jump}
                 | {"teleport_in_steps": jump / step}
             )
     return pd.DataFrame(rows)
+
+
+def _turn(width: int, layers: int, steps: int) -> dict[str, tuple[float, float]]:
+    """Seconds of a gradient step and of a teleport, by implementation."""
+    problem = MLPRegression(widths=(width,) * (layers + 1), samples=width)
+    return {"published formulas": _published(problem, steps), "ours": _ours(problem, steps)}
 
 
 def _exponent(x: Sequence[float], y: Sequence[float]) -> float:

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from reproduction import plain
 from reproduction.course import Course, OneEach, play
 from reproduction.pictures import panels
+from reproduction.pieces import play_all
 from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
 from reproduction.published import seconds as seconds_here
-from reproduction.results import Findings, Setup, rows, settings_of, tick, verdict
+from reproduction.results import Findings, Setup, rows, settings_of, verdict
 from teleport_env.agents.schedules import Never
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -43,8 +44,8 @@ def _at(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return values[index, np.arange(values.shape[1])]
 
 
-def _play(optimizer: str, symmetry: str, limit: int) -> tuple[pd.DataFrame, Course]:
-    """A row an ascent and seed, and the plain runs."""
+def _play(optimizer: str, symmetry: str, limit: int) -> pd.DataFrame:
+    """A row an ascent and seed."""
     environment: dict[str, Any] = {"optimizer": optimizer, "learning_rate": PLAIN_RATES[optimizer]}
     base = play("MLPRegression", Never(environment=environment), limit, instances=range(SEEDS))
     cells = [(steps, rate) for steps in STEPS[: limit // 10] for rate in RATES[optimizer]]
@@ -57,7 +58,7 @@ def _play(optimizer: str, symmetry: str, limit: int) -> tuple[pd.DataFrame, Cour
     jump, ended = course.jumps[0], np.isfinite(ends)
     with np.errstate(divide="ignore", invalid="ignore"):
         growth = np.log10(jump.growth)
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "ascent_steps": np.repeat([steps for steps, _ in cells], SEEDS),
             "rate": np.repeat([rate for _, rate in cells], SEEDS),
@@ -74,7 +75,6 @@ def _play(optimizer: str, symmetry: str, limit: int) -> tuple[pd.DataFrame, Cour
             "plain_loss": np.tile(_at(base.loss, still), len(cells)),
         }
     )
-    return frame, base
 
 
 def _cells(frame: pd.DataFrame, timed: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
@@ -194,12 +194,13 @@ def sweep(setup: Setup) -> Findings:
     tables, runs = {}, []
     repeats = setup.pick(full=20, quick=8, tiny=1)
     published = plain.seconds(repeats)
+    pieces = {(one, action): (_play, (one, form, limit)) for one in RATES for action, form in ACTIONS.items()}
+    played = play_all(pieces, "sweeps", setup.jobs)
     for optimizer in RATES:
         here = seconds_here(optimizer, PLAIN_RATES[optimizer], repeats)
-        for action, symmetry in ACTIONS.items():
-            frame, _ = _play(optimizer, symmetry, limit)
-            tables[optimizer, action] = _cells(frame, {"seconds": published, "seconds_here": here})
-            tick(f"{NAMES[optimizer]}, {action}")
+        for action in ACTIONS:
+            timed = {"seconds": published, "seconds_here": here}
+            tables[optimizer, action] = _cells(played[optimizer, action], timed)
             runs.append(tables[optimizer, action].assign(optimizer=optimizer, action=action))
     claims = []
     for optimizer in NAMES:

@@ -19,12 +19,15 @@ from reproduction.classification_runs import (
     datasets,
     final,
     interval,
+    played,
     teleporting,
     tune,
 )
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, panels
-from reproduction.results import Findings, Setup, interval_of, rows, settings_of, sign, signed, tick
+from reproduction.pieces import play_all
+from reproduction.results import Findings, Setup, interval_of, rows, settings_of, sign, signed
+from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Never
 
 ACTIONS = ("general_linear_published", "general_linear")
@@ -46,20 +49,17 @@ def _schedules(data: Dataset) -> dict[str, dict[str, tuple[tuple[int, ...], int]
     }
 
 
-def _play(data: Dataset, ascents: Mapping[str, float], rate: float) -> dict[tuple[str, str, str], Course]:
+def _play(data: Dataset, ascents: Mapping[str, float], rate: float, jobs: int) -> dict[tuple[str, str, str], Course]:
     """(action, panel, label) -> runs; the plain ones under empty names."""
-    environment = {"optimizer": OPTIMIZER, "learning_rate": rate}
-    seeds = range(data.seeds)
-    plain = data.play(Never(environment=environment), data.epochs, seeds, measure_every=data.epoch)
-    courses = {("", "", ""): plain}
+    agents: dict[tuple[str, str, str], Agent] = {
+        ("", "", ""): Never(environment={"optimizer": OPTIMIZER, "learning_rate": rate})
+    }
     for action in SHOWN:
         for panel, schedules in _schedules(data).items():
             for label, (epochs, batches) in schedules.items():
-                at = data.algorithm2(epochs, batches)
-                agent = teleporting(data, OPTIMIZER, rate, action, data.ascent(ascents[action]), at)
-                courses[action, panel, label] = data.play(agent, data.epochs, seeds, measure_every=data.epoch)
-                tick(f"{SHOWN[action]}, {panel}: {label}")
-    return courses
+                at, search = data.algorithm2(epochs, batches), data.ascent(ascents[action])
+                agents[action, panel, label] = teleporting(data, OPTIMIZER, rate, action, search, at)
+    return play_all({key: (played, (data, agent)) for key, agent in agents.items()}, f"{data.label}, schedules", jobs)
 
 
 def _picture(data: Dataset, courses: Mapping[tuple[str, str, str], Course]) -> Figure:
@@ -155,9 +155,9 @@ def timing(setup: Setup) -> Findings:
     data = datasets(setup)[0 if setup.quick else -1]
     if setup.quick and not setup.tiny and not setup.epochs:
         data = replace(data, epochs=22)  # five teleports five epochs apart
-    tuned = tune(data, [OPTIMIZER], ACTIONS)
+    tuned = tune(data, [OPTIMIZER], ACTIONS, setup.jobs)
     ascents = {action: tuned.ascents[OPTIMIZER, action] for action in ACTIONS}
-    courses = _play(data, ascents, tuned.rates[OPTIMIZER])
+    courses = _play(data, ascents, tuned.rates[OPTIMIZER], setup.jobs)
     plain, found = courses["", "", ""], []
     single = data.seeds < 2
     for panel in CLAIMS:

@@ -396,15 +396,15 @@ def test_no_preset_diverges(name: str) -> None:
     assert (losses[preset.steps] < 0.5 * losses[1]).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "ends"), [("MLPRegression", {10: 25.6, 300: 1.580}), ("MLPRegression/adagrad", {10: 12.35, 300: 1.247})]
-)
-def test_published_regression_plays_the_first_order_action(name: str, ends: dict[int, float]) -> None:
-    """Means of the five starts as of the released code (in float32, and its ascent is not quite this one); the teleport
-    takes away a third or more of the loss, as ``loss_change`` says. Played exactly it takes away nothing."""
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_published_regression_plays_the_first_order_action(name: str) -> None:
+    """Section 6.1: the teleport improves both optimizers, in the mean of the five starts. In first order it takes away a
+    third of the loss or more, as ``loss_change`` says; played exactly it takes away nothing."""
     losses, (info,) = played(paper(name), 5)
-    for step, loss in ends.items():
-        assert losses[step].mean() == pytest.approx(loss, rel=0.25)
+    plain, _ = played(paper(name, searches=[]), 5)
+    for step in (10, 50, 100, 300):
+        assert losses[step].mean() < plain[step].mean()
+    assert (losses[50] < 0.5 * plain[50]).all()
     assert (info["loss_change"] < -0.3).all()
     np.testing.assert_allclose(losses[5], info["loss"])  # right after the teleport
     _, (info,) = played(paper(name, action="exact"), 5, steps=6)
