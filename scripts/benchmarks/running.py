@@ -73,14 +73,15 @@ def settings(scale: Scale) -> dict[str, Any]:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         },
         "cores": os.cpu_count(),
-        "processor": _processor(),
+        "processor": processor(),
         "device": "cpu",
         "versions": versions(),
         "scale": asdict(scale),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,9 +1,13 @@
-"""The publication's experiments, figure by figure, and what became of its claims.
+"""The paper's experiments, figure by figure, and what became of its claims.
 
 Zhao, Dehmamy, Walters, Yu, "Symmetry Teleportation for Accelerated Optimization", NeurIPS 2022 (arXiv 2205.10637), called
 *the paper* here. Every experiment is played through the public environments: `gym.make_vec` makes them, a schedule issues
-the teleports, the environment does the rest. A figure writes a picture, a CSV and its `Row`s: the published claim, the
-figure obtained, and whether the claim holds. `page` makes ``docs/reproduction.md`` of the rows.
+the teleports, the environment does the rest. `plain` alone does not: the published formulas, which times are taken of.
+
+A figure is a function ``Setup -> Findings`` in the table `FIGURES`. It plays its independent pieces in several processes
+(`pieces.play_all`) and writes pictures, CSV files and its `Row`s: a claim of the paper or a question of this project, what
+came out, and whether the claim holds. The words of the rows are in ``claims.toml``. `page` makes of them
+``docs/reproduction.md`` and its appendix.
 """
 
 from reproduction.figures import FIGURES, Figure, reproduce

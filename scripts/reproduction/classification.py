@@ -31,7 +31,7 @@ from reproduction.classification_runs import (
 )
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, panels
-from reproduction.results import Findings, Row, Setup, rows, settings_of, sign
+from reproduction.results import Findings, Row, Setup, note_of, rows, settings_of, sign
 
 SHOWN = (*FORMS.values(), TOGETHER, ALONE, BOUNDED)
 """What moves."""
@@ -54,7 +54,20 @@ def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tune
     found = [*_longer(data, effects, tuned, shown), *_kept(data, effects)]
     for optimizer, courses in played.items():
         found += _played(data, optimizer, courses, tuned.rates[optimizer], shown)
-    return found
+    return [*found, *_overfits(data, {name: played[name] for name in PAPERS if name in played}, shown)]
+
+
+def _overfits(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: bool) -> list[Row]:
+    """How far the fit goes beyond what is known, against no teleport."""
+    checks, ratios = [], []
+    for optimizer, courses in played.items():
+        found = {label: paired(courses[label], courses["no teleport"], "overfit") for label in FORMS.values()}
+        checks += [
+            None if loses_half(courses[label]) else sign(-middle, half) for label, (middle, half) in found.items()
+        ]
+        told = ", ".join(f"{label} {interval(courses[label], courses['no teleport'], 'overfit')}" for label in found)
+        ratios.append(f"{NAMES[optimizer]} {told}")
+    return rows({"figure4.overfitting": "not comparable" if data.seeds == 1 else checks}, globals() | locals())
 
 
 Effects = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
@@ -257,7 +270,8 @@ def classification(setup: Setup) -> Findings:
         )
         if len(tuned.table):
             sentences.append(sweep_sentence(data.label, tuned.table))
-    return Findings(claims, pictures, tables, [*settings_of("figure4", found=found), *sentences])
+    note = note_of("figure4", data=found[-1], count=len(found))
+    return Findings(claims, pictures, tables, [*settings_of("figure4", found=found), *sentences], note=note)
 
 
 def sweep_sentence(label: str, table: pd.DataFrame) -> str:

@@ -318,8 +318,12 @@ def played(data: Dataset, agent: Agent, measure_jumps: bool = False) -> Course:
 
 
 def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:
-    """``(B,)``, the measurement after an epoch, or the last; infinite for a diverged run."""
+    """``(B,)``, the measurement after an epoch, or the last; infinite for a diverged run. ``"overfit"``: the validation loss
+    over the training loss, not a number for a diverged run."""
     last = len(course.measured) - 1
+    if name == "overfit":
+        with np.errstate(invalid="ignore"):
+            return final(course, "validation_loss", epoch) / final(course, epoch=epoch)
     return np.where(course.diverged, np.inf, course.measured[min(epoch, last)][1][name])
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks.running import processor
 from reproduction.results import Findings, Setup, page
 from teleport_env.files import write
 from teleport_env.reading import known
@@ -27,12 +30,21 @@ class Figure:
     title: str
 
     def make(self, setup: Setup) -> Findings:
-        """Play the experiment."""
+        """Play the experiment, and take the time of it."""
+        began = time.perf_counter()
         module = import_module(f"reproduction.{self.module}")
         function: Callable[[Setup], Findings] = getattr(module, self.function)
         found = function(setup)
         found.form = "quick" if setup.quick else "full"
+        found.seconds, found.machine = time.perf_counter() - began, machine(setup.jobs)
         return found
+
+
+def machine(jobs: int) -> str:
+    """The processor, its cores, and the processes that played on them."""
+    cores = os.cpu_count() or 1
+    processes = cores if jobs < 0 else jobs
+    return f"{processor()}, {cores} cores, {processes} process{'es' if processes > 1 else ''}"
 
 
 FIGURES: dict[str, Figure] = {

@@ -105,6 +105,11 @@ def settings_of(figure: str, **figures: Any) -> list[str]:
     return [_filled(text, figures) for text in _texts()[figure]["settings"]]
 
 
+def note_of(figure: str, **figures: Any) -> str:
+    """The sentences under a figure's heading, from ``claims.toml``."""
+    return _filled(_texts()[figure]["note"], figures)
+
+
 def _filled(text: str, figures: Mapping[str, Any]) -> str:
     return jinja2.Template(text, undefined=jinja2.StrictUndefined).render(
         {"median": np.median, "signed": signed, "verdict": verdict, **figures}
@@ -126,6 +131,9 @@ class Findings:
         tables: File name without ending -> frame, written as CSV.
         settings: One sentence each: what was played, and which settings are ours because the paper has none.
         form: ``"quick"`` or ``"full"``, as it was made.
+        note: What the page says of the experiment, a sentence or two; it may be empty.
+        seconds: Time that it took; 0 where it was not taken.
+        machine: What it was made on.
     """
 
     rows: list[Row]
@@ -133,6 +141,9 @@ class Findings:
     tables: dict[str, pd.DataFrame]
     settings: list[str] = field(default_factory=list)
     form: str = "quick"
+    note: str = ""
+    seconds: float = 0.0
+    machine: str = ""
 
     def write(self, name: str, folder: Path) -> list[Path]:
         """Write all under ``folder`` and return the files; the rows go to ``<name>.json``."""
@@ -149,6 +160,9 @@ class Findings:
         files.append(folder / f"{name}.json")
         content = {
             "form": self.form,
+            "note": self.note,
+            "seconds": round(self.seconds, 1),
+            "machine": self.machine,
             "settings": self.settings,
             "rows": [asdict(row) for row in self.rows],
             "pictures": list(self.pictures),
@@ -188,6 +202,8 @@ def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "
     return render(
         template,
         Path(__file__).parent / "templates",
+        minutes=sum(part["seconds"] for part in found.values()) / 60.0,
+        machines=sorted({part["machine"] for part in found.values() if part["machine"]}),
         counts={one: claims.count(one) for one in HOLDS},
         claims=len(claims),
         figures=[{**part, "title": title, **tables(part)} for title, part in found.items()],

@@ -128,7 +128,7 @@ def _rows(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int, steps: int)
     dominating = [bool((many > PERIOD).all()) for many in times.values()]
     return rows(
         {
-            "figure6.width": [*bounded, *(abs(local[-1] - local[-2]) < 0.5 for local in locals_.values())],
+            "figure6.width": bounded,
             "figure6.depth": [0.75 < line < 1.35 for line in lines.values()],
             "figure6.steps": [*(abs(grow) < 0.5 for grow in grows.values()), *dominating],
             "figure6.ours": "not comparable",

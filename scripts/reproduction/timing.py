@@ -26,7 +26,7 @@ from reproduction.classification_runs import (
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, panels
 from reproduction.pieces import play_all
-from reproduction.results import Findings, Setup, interval_of, rows, settings_of, sign, signed
+from reproduction.results import Findings, Setup, interval_of, note_of, rows, settings_of, sign, signed
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Never
 
@@ -196,7 +196,11 @@ def timing(setup: Setup) -> Findings:
     given = {"optimizer": NAMES[OPTIMIZER], "rate": tuned.rates[OPTIMIZER], "batch": BATCH, "ascents": ascents}
     settings = settings_of("figure5", data=data, forms=FORMS, **given)
     return Findings(
-        found, {"figure5": _picture(data, courses)}, {"figure5": table, "figure5_sweep": tuned.table}, settings
+        found,
+        {"figure5": _picture(data, courses)},
+        {"figure5": table, "figure5_sweep": tuned.table},
+        settings,
+        note=note_of("figure5", data=data),
     )
 
 

@@ -544,7 +544,7 @@ def test_templates_use_only_names_that_they_are_given() -> None:
                 for node in ast.walk(function)
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             }
-            if path.stem == "results" or not calls & {"rows", "settings_of"}:
+            if path.stem == "results" or not calls & {"rows", "settings_of", "note_of"}:
                 continue
             strings = [str(node.value) for node in ast.walk(function) if isinstance(node, ast.Constant)]
             own = _written(function).union(*(_written(functions[name]) for name in calls & {"_rises"}))
@@ -552,8 +552,9 @@ def test_templates_use_only_names_that_they_are_given() -> None:
             for figure, claims in texts.items():
                 for claim, content in claims.items():
                     pieces = (f"{figure}.", claim) if f"{figure}." in strings else (f"{figure}.{claim}",)
-                    if claim == "settings":
-                        given, templates, here = own, content, "settings_of" in calls and figure in strings
+                    if claim in ("settings", "note"):
+                        templates = [content] if claim == "note" else content
+                        given, here = own, f"{claim}_of" in calls and figure in strings
                     else:
                         texts_of = [text for text in content.values() if isinstance(text, str)]
                         given, templates, here = everything, texts_of, set(pieces) <= {*strings}
