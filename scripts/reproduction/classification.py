@@ -199,13 +199,16 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimize
     with panels(len(optimizers), 4, width=12.0, height=2.9) as (figure, axes):
         for row, optimizer in enumerate(optimizers):
             part = axes[4 * row : 4 * row + 4]
-            for (label, course), colour in zip(played[optimizer].items(), COLOURS, strict=False):
+            for (schedule, course), colour in zip(played[optimizer].items(), COLOURS, strict=False):
+                last, lost = ~course.diverged, int(course.diverged.sum())
+                label = f"{schedule} ({lost} of {data.seeds} diverge)" if lost else schedule
                 for axis, name in zip(part, titles, strict=False):
                     steps, values = course.measurements(name)
-                    band(axis, steps / data.epoch, 100.0 * values if "accuracy" in name else values, label, colour)
-                norms = course.grad_norm[1:]
+                    values = values[:, last] * (100.0 if "accuracy" in name else 1.0)
+                    band(axis, steps / data.epoch, values, label, colour)
+                norms = course.grad_norm[1:, last]
                 whole = len(norms) // data.epoch
-                means = norms[: whole * data.epoch].reshape(whole, data.epoch, -1).mean(axis=1)
+                means = norms[: whole * data.epoch].reshape(whole, data.epoch, norms.shape[1]).mean(axis=1)
                 band(part[3], np.arange(1, whole + 1), means, label, colour)
             for axis, (name, title) in zip(part, titles.items(), strict=False):
                 _, values = played[optimizer]["no teleport"].measurements(name)
@@ -221,7 +224,8 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimize
             axis.set_ylim(0.3 * np.median(norms[-data.epoch :].mean(axis=0)), 10.0 * np.median(norms))
             for axis in part:
                 axis.axvline(1, color="#BBBBBB", linewidth=0.8, linestyle=(0, (2, 2)))
-            part[0].legend(fontsize=6.5, ncols=2)
+            handles, labels = part[0].get_legend_handles_labels()
+            part[2].legend(handles, labels, fontsize=6.5, loc="lower right")
     return figure
 
 

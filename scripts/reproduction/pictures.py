@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from teleport_env.agents.comparison.plots import SETTINGS
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PLAIN, TELEPORT = "#111111", "#D55E00"
 COLOURS = ("#111111", "#D55E00", "#0072B2", "#009E73", "#AA6FC9", "#E69F00", "#56B4E9", "#8E0152", "#999933")
+COUNTED = ("epoch", "gradient step", "seed", "layers")
+"""Labels of axes whose ticks are whole numbers."""
+
 _OWN: dict[Any, Any] = {
     "axes.titlesize": 10.5,
     "axes.labelsize": "medium",
@@ -35,7 +39,11 @@ def panels(
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height * rows), layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure, list(np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel())
+        axes = list(np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel())
+        yield figure, axes
+        for axis in axes:
+            if axis.get_xscale() == "linear" and axis.get_xlabel() in COUNTED:
+                axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         # ticks are made when a figure is drawn: do so while the style holds
         figure.canvas.draw()
 
@@ -45,6 +53,9 @@ def band(
 ) -> None:
     """The median (or mean) of ``values`` ``(T, B)`` over ``x`` ``(T,)`` and a band of quartiles (or one deviation)."""
     values = np.where(np.isfinite(values), values, np.nan)
+    if not values.shape[1]:  # no run is left: the legend names the schedule all the same
+        axes.plot([], [], color=colour, linestyle=dashes, label=label)
+        return
     with np.errstate(all="ignore"):
         if middle == "median":
             low, line, high = np.nanpercentile(values, [25, 50, 75], axis=1)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from reproduction.course import Course, longer_at_equal_loss, play
 from reproduction.pictures import PLAIN, TELEPORT, band, level_sets, panels, trajectory
 from reproduction.pieces import play_all
-from reproduction.results import Findings, Row, Setup, rows, settings_of
+from reproduction.results import Findings, Row, Setup, note_of, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import Never
@@ -244,7 +244,7 @@ def test_functions(setup: Setup) -> Findings:
     pictures = {"figure2": _paths(played)} | {
         f"figure2_{name.lower()}": _picture(name, courses, *VIEWS[name]) for name, courses in played.items()
     }
-    return Findings(claims, pictures, tables, settings_of("figure2", seeds=seeds))
+    return Findings(claims, pictures, tables, settings_of("figure2", seeds=seeds), note=note_of("figure2"))
 
 
 test_functions.__test__ = False  # type: ignore[attr-defined]  # for pytest, which would collect it where it is imported

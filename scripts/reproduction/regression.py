@@ -316,7 +316,7 @@ def _picture(
             lost.bar(places, values, width, color=colour, label=f"released, {name}")
             lost.plot(places, exact, marker, color="#111111", markersize=5)
         lost.plot([], [], "v", color="#111111", label="exact")
-        lost.set(title="loss lost in the teleport itself", xlabel="seed", ylabel="% of the loss", ylim=(-3, 119))
+        lost.set(title="loss that the teleport takes away", xlabel="seed", ylabel="% of the loss", ylim=(-3, 119))
         lost.set_yticks([0, 25, 50, 75, 100])
         lost.legend(fontsize=7, ncols=3, loc="upper center", columnspacing=1.0, handletextpad=0.5)
         for optimizer, dashes in (("gd", "-"), ("adagrad", (0, (4, 1.5)))):

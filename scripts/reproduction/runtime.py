@@ -152,7 +152,8 @@ def _picture(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int) -> Figur
         bottom = float(by_width["step"].min()) / unit
         axes[0].set(xscale="log", yscale="log", ylim=(0.5 * bottom, None), title="3 layers", xlabel="width")
         axes[0].set_ylabel("time, in steps of the smallest network")
-        axes[1].set(ylim=(0, None), title=f"width {deep}", xlabel="layers")
+        axes[1].set(ylim=(0, None), title=f"teleport, width {deep}", xlabel="layers")
+        axes[1].set_ylabel("time, in the same unit")
         axes[2].set(xscale="log", yscale="log", title="teleport over step of the same code", xlabel="width")
         for axis in (axes[0], axes[2]):
             axis.set_xticks(widths, [str(w) for w in widths])
