@@ -5,7 +5,6 @@ Curves are drawn by uPlot (MIT licence, ``templates/uplot``), which the page hol
 
 from __future__ import annotations
 
-import io
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,6 @@ ROOM = 1_900_000
 """Bytes that pictures take on a page at most; the others stay in the folder beside it."""
 
 _POINTS = 60  # of a curve on the page
-_WIDTH = 1100  # pixels of a picture on the page
 _L_BFGS = "L-BFGS"
 _KINDS = {
     "fixed": "A fixed schedule.",
@@ -56,7 +54,7 @@ def render_page(
         table: Their summary.
         curves: As in `report.write_report`.
         targets: As in `report.write_report`.
-        pictures: ``title``, ``caption``, ``file`` and ``data``, a PNG's bytes.
+        pictures: ``title``, ``caption``, ``file`` and ``data``, a WebP's bytes.
         settings: As in `report.write_report`, of JSON's types.
         about: A sentence on each agent, by name; of others the page says what kind they are.
     """
@@ -109,16 +107,10 @@ def _in_words(value: Any) -> str:
 
 
 def _embedded(pictures: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, str]], list[str]]:
-    """Pictures as small as they can be read, as long as there is room; and the files of the others."""
-    from PIL import Image  # comes with matplotlib
-
+    """Pictures as long as there is room; and the files of the others."""
     found, left, room = [], [], ROOM
     for picture in pictures:
-        with Image.open(io.BytesIO(picture["data"])) as image:
-            height = round(image.height * _WIDTH / image.width)
-            small, written = image.convert("RGB").resize((_WIDTH, height), Image.Resampling.LANCZOS), io.BytesIO()
-            small.save(written, "webp", quality=60, method=4)
-        data = b64encode(written.getvalue()).decode("ascii")
+        data = b64encode(picture["data"]).decode("ascii")
         room -= len(data)
         if room < 0:
             left.append(picture["file"])

@@ -31,6 +31,9 @@ SMALL_SVG = 400_000
 _INTERACTIVE = ("curves", "profiles")
 """Pictures that the page draws anew, so that they answer the pointer."""
 
+_PIXELS = 1100
+"""Width of a picture on the page: as small as it can be read."""
+
 _FLOATS = ("budget", "cost", "gained", "initial_loss", "loss", "seconds", "learning_rate")
 _INTEGERS = ("seed", "instance_id", "steps", "teleports")
 _BOOLEANS = ("converged", "diverged")
@@ -105,21 +108,27 @@ def _drawings(
     return [Drawing(name, *_TOLD[name], drawings[name]) for name in _TOLD if name in drawings]
 
 
-def _save(folder: Path, drawing: Drawing) -> tuple[str, bytes]:
-    """Write the PNG and, where small, the SVG; the drawing's name and the PNG's bytes."""
+def _drawn(folder: Path, drawing: Drawing, files: bool) -> tuple[str, bytes]:
+    """The drawing's name and its picture for the page, which is written too, and with ``files`` as PNG and small SVG."""
     figure = drawing.draw()
-    png, svg = io.BytesIO(), io.BytesIO()
     # no dates and no program versions: equal results give equal files
-    figure.savefig(png, format="png", metadata={"Software": None})
-    figure.set_layout_engine("none")  # laid out; to do it again takes as long as to draw
-    with matplotlib.rc_context({"svg.hashsalt": "teleport_env"}):
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    write(folder / f"{drawing.name}.png", png.getvalue())
-    vector = folder / f"{drawing.name}.svg"
-    vector.unlink(missing_ok=True)
-    if svg.tell() <= SMALL_SVG:
-        write(vector, svg.getvalue())
-    return drawing.name, png.getvalue()
+    page, png, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    if drawing.name not in _INTERACTIVE:
+        compressed = {"quality": 60, "method": 4}
+        figure.savefig(page, format="webp", dpi=_PIXELS / figure.get_figwidth(), pil_kwargs=compressed)
+        figure.set_layout_engine("none")  # laid out; to do it again takes as long as to draw
+        write(folder / f"{drawing.name}.webp", page.getvalue())
+    if files:
+        figure.savefig(png, format="png", metadata={"Software": None})
+        figure.set_layout_engine("none")
+        with matplotlib.rc_context({"svg.hashsalt": "teleport_env"}):
+            figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        write(folder / f"{drawing.name}.png", png.getvalue())
+        vector = folder / f"{drawing.name}.svg"
+        vector.unlink(missing_ok=True)
+        if svg.tell() <= SMALL_SVG:
+            write(vector, svg.getvalue())
+    return drawing.name, page.getvalue()
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
@@ -153,8 +162,9 @@ def write_report(
     jobs: int = 1,
     targets: pd.DataFrame | None = None,
     about: Mapping[str, str] | None = None,
+    files: bool = False,
 ) -> Path:
-    """Write ``results.csv``, ``targets.csv.gz``, ``settings.json``, the pictures and ``report.html``.
+    """Write ``results.csv``, ``targets.csv.gz``, ``settings.json``, ``report.html`` and its pictures.
 
     Args:
         folder: Made if it does not exist; files of the same names are overwritten.
@@ -170,6 +180,7 @@ def write_report(
         jobs: Processes that draw; -1: one per core.
         targets: One row per episode with its costs to targets (`targets.rows_of_targets`); None: they are not known.
         about: A sentence on each agent, by name.
+        files: Write every picture as PNG and as SVG too, those among them that the page draws by itself.
 
     Returns:
         The path of the page.
@@ -189,11 +200,16 @@ def write_report(
     write(folder / "settings.json", text)
     if targets is not None:
         write(folder / "targets.csv.gz", gzip.compress(to_csv(targets).encode(), mtime=0))
-    drawings = [*_drawings(results, table, curves, list(traces or ()), shown), *further]
-    saved = dict(run_tasks([(_save, (folder, drawing)) for drawing in drawings], jobs=jobs, title="drawing"))
+    usual = [
+        one
+        for one in _drawings(results, table, curves, list(traces or ()), shown)
+        if files or one.name not in _INTERACTIVE
+    ]
+    tasks = [(_drawn, (folder, drawing, files)) for drawing in (*further, *usual)]
+    saved = dict(run_tasks(tasks, jobs=jobs, title="drawing"))
     pictures = [
-        {"title": one.title, "caption": one.caption, "file": f"{one.name}.png", "data": saved[one.name]}
-        for one in (*further, *drawings[: len(drawings) - len(further)])
+        {"title": one.title, "caption": one.caption, "file": f"{one.name}.webp", "data": saved[one.name]}
+        for one in (*further, *usual)
         if one.name not in _INTERACTIVE
     ]
     page = render_page(results, table, curves, targets, pictures, settings, about or {})

@@ -139,6 +139,7 @@ class Study:
         out: Folder for the results.
         record: Folder for the trajectories: every step of every agent as Parquet files, which need the extra ``record``. The
             agents play a second time for this, with the same numbers as in the results. None: no files.
+        pictures: Write every picture as PNG and SVG too, curves and profiles among them, which the page draws by itself.
     """
 
     problems: tuple[str, ...] = compared()
@@ -159,6 +160,7 @@ class Study:
     backend: str = "processes"
     out: Path = Path("results/compare")
     record: Path | None = None
+    pictures: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self, instances=1, seeds=1, tuning_instances=0, tuning_rules=0)
@@ -181,7 +183,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         FileNotFoundError: A problem's data are missing, before anything is computed.
     """
     pandas = import_pandas()
-    from teleport_env.agents.comparison.decisions import decision_drawings, watch
+    from teleport_env.agents.comparison.decisions import decision_drawings
     from teleport_env.agents.comparison.report import write_report
     from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
@@ -195,18 +197,20 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     settled, lean = _settled(study), dataclasses.replace(study, agents=())  # agents travel to the tasks by themselves
     tuned = _tune(lean, rosters, settled, report) if study.tuning_instances else {}
     report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")
+    shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
+    # the longest first, so that no process ends long after the others: single solvers, then large problems
+    largest = sorted(study.problems, key=rows_at_once)
     tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     tasks = [
-        (_play_task, (lean, problem, [_as_tuned(agent, tuned.get((problem, agent.name))) for agent in some]))
-        for problem in study.problems
-        for some in _dealt(rosters[problem], rows_at_once(problem) // study.instances)
-    ]
-    shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
-    tasks += [
         (_reference_task, (problem, name, *shared))
-        for problem in study.problems
+        for problem in largest
         for name in solvers_of(problem_from(problem))
         if study.references or name in map(_solver, study.agents)
+    ]
+    tasks += [
+        (_play_task, (lean, problem, [_as_tuned(agent, tuned.get((problem, agent.name))) for agent in some]))
+        for problem in largest
+        for some in _dealt(rosters[problem], rows_at_once(problem) // study.instances)
     ]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
@@ -250,13 +254,11 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     }
     pairs = zip(summary["problem"], summary["agent"], strict=True)
     summary["settings"] = [settings_of(playing.get(pair)) for pair in pairs]
-    drawings: list[Any] = []
-    for problem in study.problems:
-        ids = draw_instances(problem, study.split, min(WATCHED, study.instances), study.seed)
-        for policy in rosters[problem]:
-            if isinstance(policy, NetworkAgent):
-                seen = watch(problem, policy, ids, split=study.split, budget=study.budget)
-                drawings += decision_drawings(problem, seen)
+    ids = {p: draw_instances(p, study.split, min(WATCHED, study.instances), study.seed) for p in study.problems}
+    learned = [(p, one) for p, roster in rosters.items() for one in roster if isinstance(one, NetworkAgent)]
+    watching = [(_watch_task, (p, policy, ids[p], study.split, study.budget)) for p, policy in learned]
+    watched = dict(_run(watching, study, "watching policies"))
+    drawings = [one for p, policy in learned for one in decision_drawings(p, watched[p, policy.name])]
     page = write_report(
         study.out,
         results,
@@ -268,6 +270,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         jobs=study.jobs,
         targets=targets,
         about=sentences(playing.values()),
+        files=study.pictures,
     )
     return {"results": results, "summary": summary, "settings": settings, "page": page}
 
@@ -470,6 +473,13 @@ def _with_targets(
 def _reference_task(problem: str, name: str, split: str, *arguments: Any) -> list[_Found]:
     key, played, _ = play_solver(problem, name, split, *arguments)
     return [_with_targets(key, played, played, split)]
+
+
+def _watch_task(problem: str, policy: Agent, ids: Any, split: str, budget: float | None) -> Any:
+    """The names, and what `watch` has seen."""
+    from teleport_env.agents.comparison.decisions import watch
+
+    return (problem, policy.name), watch(problem, policy, ids, split=split, budget=budget)
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:

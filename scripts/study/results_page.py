@@ -72,6 +72,7 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         table=table,
         shown=shown,
         further=drawings,
+        files=True,
     )
     markdown = protocol.page or protocol.out / "results.md"
     images = "." if protocol.page is None else f"images/{markdown.stem}"

@@ -324,7 +324,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "new" / "folder"
     more = {"targets": targets_of(results), "about": ABOUT}
     table = with_scores(summary.summary_table(results), more["targets"])
-    page = report.write_report(folder, results, curves_of(results), traces, settings, table, **more)
+    page = report.write_report(folder, results, curves_of(results), traces, settings, table, **more, files=True)
     assert page == folder / "report.html"
     return folder
 
@@ -357,6 +357,7 @@ def test_every_picture_is_in_the_folder_and_those_without_a_chart_are_on_the_pag
     page = Page((written / "report.html").read_text(encoding="utf-8"))
     names = ["gained", "differences", "teleports", "episodes"]
     assert {path.stem for path in written.glob("*.png")} == {*names, "curves", "profiles"}
+    assert {path.stem for path in written.glob("*.webp")} == set(names)
     assert len(page.images) == len(names)
     for name, attributes in zip(names, page.images, strict=True):
         data = base64.b64decode((attributes["src"] or "").removeprefix("data:image/webp;base64,"), validate=True)
@@ -404,7 +405,7 @@ def test_equal_results_give_equal_files(written: Path, tmp_path: Path) -> None:
     }
     more = {"targets": targets_of(results), "about": ABOUT}
     table = with_scores(summary.summary_table(results), more["targets"])
-    report.write_report(tmp_path, results, curves_of(results), traces, settings, table, **more)
+    report.write_report(tmp_path, results, curves_of(results), traces, settings, table, **more, files=True)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written.iterdir()}
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (written / path.name).read_bytes(), path.name
@@ -453,14 +454,14 @@ def test_a_lead_that_the_interval_does_not_support_is_no_win() -> None:
 
 def test_pictures_without_room_are_named(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = episodes(problems=("Booth",), seeds=1, instances=2)
-    shot = {"title": "A", "caption": "B", "data": (written / "gained.png").read_bytes()}
+    shot = {"title": "A", "caption": "B", "data": (written / "gained.webp").read_bytes()}
     monkeypatch.setattr(pages, "ROOM", 40_000)
-    made = [{**shot, "file": f"{number}.png"} for number in range(5)]
+    made = [{**shot, "file": f"{number}.webp"} for number in range(5)]
     table, settings = summary.summary_table(results, resamples=50), {"versions": {}}
     page = Page(pages.render_page(results, table, curves_of(results), None, made, settings, {}))
     assert 0 < len(page.images) < 5
     assert (
-        "in the folder of this page: " + ", ".join(f"{number}.png" for number in range(len(page.images), 5))
+        "in the folder of this page: " + ", ".join(f"{number}.webp" for number in range(len(page.images), 5))
         in page.text
     )
 

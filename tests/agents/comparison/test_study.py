@@ -182,6 +182,7 @@ def test_a_trained_policy_is_played_where_it_knows_the_problem_and_its_decisions
     played = found["results"].groupby("problem")["agent"].unique()
     assert set(played["Booth"]) == {"never", "ours", "oracle"}
     assert set(played["Quadratic"]) == {"never", "oracle"}
-    assert (tmp_path / "a" / "decisions-booth-ours.png").exists()
+    assert (tmp_path / "a" / "decisions-booth-ours.webp").exists()
+    assert not list((tmp_path / "a").glob("*.png"))  # unless asked for
     without = Study(problems=("Booth",), pretrained=False, out=tmp_path / "b", **shared)
     assert "ours" not in set(run_study(without, report=lambda line: None)["results"]["agent"])
