@@ -136,10 +136,11 @@ clients: venv ## play the recipes of docs/clients.md in .venv-clients and .venv-
 		TELEPORT_ENV_CLIENTS=1 OMP_NUM_THREADS=1 $$python -m pytest -rs tests/scripts/test_clients.py tests/envs/test_recording.py $(ARGS) || exit 1; \
 	done
 
-lint: venv ## format, lint and types
+lint: venv ## format, lint, types and prose
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/check_prose.py
 
 clean: ## remove what building, testing and comparing left behind, but not .venv
 	rm -rf build dist results site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -130,7 +130,7 @@ def agent_for(
         if not trust:
             raise ValueError(
                 f"{name} is a model that is read by unpickling, which can run any code: pass --trust (trust=True) if you "
-                "trust whoever wrote it"
+                "trust its author"
             )
         from teleport_env.agents.saved import saved_policy
 

@@ -244,7 +244,7 @@ class Course:
         self.runs.step()
 
     def glance(self, loss: Tensor) -> bool:
-        """The loop has made a step that nobody reads more of than its loss; whether this is sane."""
+        """The loop has made a step of which only the loss is read; whether this is sane."""
         self._count(1)
         return float(loss) <= float(self.runs.books.row["limit"][0])
 

@@ -171,7 +171,7 @@ class AtSteps(Schedule, by_rows=True, blind=True):
 
     Attributes:
         steps: Gradient steps taken before each teleport, in ascending order; a number that stands twice is two teleports in
-            a row. With several gradient steps an action, the first count that is not below it.
+            a row. With several gradient steps per action, the first count that is not below it.
     """
 
     name: str = "at steps"
@@ -229,7 +229,7 @@ class Cycle(Agent, by_rows=True, blind=True):
     An action that the rest of the budget cannot pay is refused by the environment, and the cycle goes on.
 
     Attributes:
-        pattern: Indices of actions: first the step actions, one a rate factor, then the teleports of the menu.
+        pattern: Indices of actions: first the step actions, one per rate factor, then the teleports of the menu.
     """
 
     name: str = "cycle"

@@ -46,7 +46,7 @@ from teleport_env.symmetries.coupled import Coupling
 
 STATES = ("transport", "keep", "reset")
 HORIZON = 1000
-"""Gradient steps that a schedule sees ahead of it where nobody says how many there are."""
+"""Gradient steps that a schedule sees ahead of it where their number is not given."""
 MOST_TELEPORTS = 10
 """Teleports between two updates."""
 

@@ -1,24 +1,34 @@
-"""Look for words that the rules for prose forbid, and for long sentences: `make lint`.
+"""Look for words that make prose hard to read, and for long sentences: `make lint`.
 
-Read are README, CONTRIBUTING, CHANGELOG, the pages and tutorials of ``docs/``, the docstrings of everything public, and the
-texts in them that become ``--help``. Machine-written tables and pages are not read: lines of a table, and pages that say in
-their first lines which command writes them. Code, links and quotations are left out.
+Words are looked for in README, CONTRIBUTING, CHANGELOG, the pages and tutorials of ``docs/``, in all docstrings, messages
+and texts of ``--help``, and in templates. Sentences are counted in the pages and tutorials. Tables, code, quotations and
+targets of links are left out, and so is a page that says in its first lines which command writes it.
+
+Checkers of prose from the registries do not fit: proselint has a list of its own and takes no other, and Vale is a program
+in Go that has to be fetched apart.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
+import math
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
 LONGEST = 25
 """Words of a sentence, not counting code and what stands in parentheses."""
 CODE = "CODE"
+NOTES = ("learning-log.md", "performance-networks.md")
+"""Logs of experiments, whose sentences may be as long as their lists of numbers."""
 
-_EACH = r"run|row|episode|step|search|problem|process|setting|command|segment|action|teleport|column|instance|agent|option"
+_EACH = (
+    r"run|row|episode|step|search|problem|process|setting|command|segment|action|teleport|column|instance|agent|option"
+)
 FORBIDDEN = {
     r"\btold\b": "say who rejects, reads or prints",
     r"\b(whoever|nobody|whither)\b": "name the subject",
@@ -51,13 +61,61 @@ def sentences(text: str) -> Iterator[str]:
         yield from (one for one in re.split(r"(?<=[.!?])[)\"*]* (?=[A-Z*\"(])", line) if one)
 
 
-def complaints(markdown: str, longest: int = LONGEST) -> Iterator[str]:
-    """What is wrong with a text."""
-    for sentence in sentences(plain(markdown)):
+def complaints(text: str, longest: float = LONGEST) -> Iterator[str]:
+    """What is wrong with a text in Markdown."""
+    for sentence in sentences(plain(text)):
         for pattern, better in FORBIDDEN.items():
             for match in re.finditer(pattern, sentence, re.IGNORECASE):
                 yield f'"{match[0]}" ({better}): {sentence[:90]}'
-        words = [word for word in re.sub(r"\([^()]*\)", "", sentence).split() if re.search(r"\w", word) and CODE not in word]
-        count = len(words)
+        counted = re.sub(r"\([^()]*\)", "", sentence).split()
+        count = len([word for word in counted if re.search(r"\w", word) and CODE not in word])
         if count > longest:
             yield f"{count} words: {sentence[:90]}"
+
+
+def of_page(path: Path) -> Iterator[str]:
+    """Complaints about a page; none about one that a command writes."""
+    text = path.read_text(encoding="utf-8")
+    if not re.search(r"Written by|writes (this page|both)", "\n".join(text.splitlines()[:12])):
+        yield from complaints(text, math.inf if path.name in NOTES else LONGEST)
+
+
+def of_tutorial(path: Path) -> Iterator[str]:
+    cells = re.split(r"^# %%(.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for kind, text in zip(cells[1::2], cells[2::2], strict=True):
+        if "[markdown]" in kind:
+            yield from complaints(re.sub(r"^# ?", "", text, flags=re.MULTILINE))
+
+
+def of_code(path: Path) -> Iterator[str]:
+    """Complaints about words in docstrings and messages, which are the texts with a blank between words."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\w \w", node.value):
+            yield from complaints(inspect.cleandoc(node.value), math.inf)
+
+
+def of_template(path: Path) -> Iterator[str]:
+    """Complaints about words in the template of a page or of a report."""
+    yield from complaints(path.read_text(encoding="utf-8"), math.inf)
+
+
+def main() -> int:
+    pages = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(DOCS.glob("*.md"))]
+    tutorials = sorted((DOCS / "tutorials").glob("*.py"))
+    folders = [ROOT / name for name in ("teleport_env", "agents", "scripts", "examples")]
+    code = [
+        path for folder in folders for path in sorted(folder.rglob("*.py")) if "teleport_env/agents" not in str(path)
+    ]
+    templates = [path for folder in folders for end in ("j2", "html") for path in sorted(folder.rglob(f"*.{end}"))]
+    found = [
+        f"{path.relative_to(ROOT)}: {complaint}"
+        for read, paths in ((of_page, pages), (of_tutorial, tutorials), (of_code, code), (of_template, templates))
+        for path in paths
+        for complaint in read(path)
+    ]
+    print(*found, sep="\n", end="\n" if found else "")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import jupytext
+import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 from traitlets.config import Config
@@ -64,7 +64,7 @@ def execute(source: Path) -> None:
             if "opening" in cell.metadata.get("tags", ()):
                 picture = base64.b64decode(output.data["image/png"])
                 write(DOCS / "images" / "tutorials" / f"{source.stem}.png", picture)
-    print(f"Wrote {write(source.with_suffix('.ipynb'), json.dumps(notebook, indent=1, ensure_ascii=False) + chr(10))}")
+    print(f"Wrote {write(source.with_suffix('.ipynb'), nbformat.writes(notebook) + chr(10))}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Command lines made from dataclasses by tyro: an option a setting, with its sentence from the docstring and its default.
 
 Settings of nested dataclasses are options of one level. A search, an optimizer or another table of settings is a name or
-JSON; what a setting's own class refuses is told with its reason, before anything is computed.
+JSON; what a setting's own class refuses ends the command with the reason, before any work.
 
 Every command takes ``--import MODULE``, any number of times: these modules are imported first, and so they can register what
 the other options name.

@@ -39,7 +39,7 @@ QUICK: dict[str, Any] = {
     "tuning_instances": 4,
     "training": {"runs": 32, "rollout": 16, "segment": 2, "plans": 16, "validation_instances": 16},
 }
-"""The full protocol, and that of transfers, so small that nothing is learned from it, in a minute or two a problem."""
+"""The full protocol, and that of transfers, so small that nothing is learned from it, in a minute or two per problem."""
 
 
 @dataclass(frozen=True)

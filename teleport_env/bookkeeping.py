@@ -291,7 +291,7 @@ class Bookkeeper:
         self.floats[:, index] = part
 
     def derive(self, floats: Array) -> None:
-        """The same within ``floats`` ``(len(FLOATS), R)``, whoever's they are."""
+        """The same within ``floats`` ``(len(FLOATS), R)`` of any runs."""
         xp = self.xp
         for first, last, into in (
             ("loss", "grad_norm2", "log_loss"),

@@ -1,6 +1,6 @@
 """Batched update rules: what one gradient step does to ``B`` runs at once.
 
-A rule is told where the runs stand (`Step`) and answers with new parameters and a new state. It owns nothing: the settings
+A rule is handed where the runs stand (`Step`) and answers with new parameters and a new state. It owns nothing: the settings
 of a rule are a frozen dataclass, what it remembers is a dictionary of tensors with leading axis ``B`` that the caller
 keeps, clears row by row and copies for a snapshot. Hence three rules for every rule:
 
@@ -8,7 +8,7 @@ keeps, clears row by row and copies for a snapshot. Hence three rules for every 
    rates and step counts are per run, because runs reset at different times and choose their own rates.
 2. **A returned state is new**, and no tensor in it is shared with the old state, the parameters or the gradient: the
    caller writes into it.
-3. **A run that fails harms nobody.** Non-finite numbers stay in their row, a zero gradient is no step.
+3. **A run that fails harms no other.** Non-finite numbers stay in their row, a zero gradient is no step.
 
 The first five rules equal `torch.optim`'s (without weight decay). The line searches pay for what they evaluate through
 `Step.evaluate`, which counts it. `OPTIMIZERS` names all of them; `optimizer_from` builds one from a name or a dict.

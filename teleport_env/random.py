@@ -87,7 +87,7 @@ def seeds_of_rows(seed: int, count: int) -> list[int]:
 
 
 class Streams:
-    """``B`` independent streams of random numbers, one a row.
+    """``B`` independent streams of random numbers, one per row.
 
     Row ``i``'s numbers depend on ``keys[i]`` and on how many it has drawn, on nothing else. This is the generator that
     ``Problem.sample`` and ``Search.find`` are given.
@@ -106,7 +106,7 @@ class Streams:
 
     @classmethod
     def from_seeds(cls, seeds: int | Sequence[int], device: torch.device | str = "cpu") -> Streams:
-        """Streams for one integer seed or one a row; any Python integers."""
+        """Streams for one integer seed or one per row; any Python integers."""
         if isinstance(seeds, int):
             seeds = [seeds]
         keys = torch.tensor([_signed(seed) for seed in seeds], dtype=torch.int64, device=device)

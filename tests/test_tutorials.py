@@ -26,7 +26,7 @@ def percent(cells: list[dict[str, Any]]) -> str:
     """The script of a notebook in jupytext's percent format, without blank lines."""
     lines = []
     for cell in cells:
-        text = cell["source"].splitlines()
+        text = "".join(cell["source"]).splitlines()
         if cell["cell_type"] == "markdown":
             lines += ["# %% [markdown]", *(f"# {line}".rstrip() for line in text)]
         else:
@@ -64,7 +64,7 @@ def test_the_notebook_is_the_script_executed(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tutorial_opens_with_its_picture(name: str) -> None:
     cells = notebook(name)["cells"]
-    assert re.match(r"# .*\n\n!\[.+\]\(\.\./images/tutorials/" + name + r"\.png\)\n\n", cells[0]["source"])
+    assert re.match(r"# .*\n\n!\[.+\]\(\.\./images/tutorials/" + name + r"\.png\)\n\n", "".join(cells[0]["source"]))
     (drawn,) = [
         output["data"]["image/png"]
         for cell in cells
@@ -73,7 +73,7 @@ def test_a_tutorial_opens_with_its_picture(name: str) -> None:
         if "image/png" in output.get("data", {})
     ]
     picture = ROOT / "docs" / "images" / "tutorials" / f"{name}.png"
-    assert base64.b64decode(drawn) == picture.read_bytes()
+    assert base64.b64decode("".join(drawn)) == picture.read_bytes()
 
 
 def test_links_of_tutorials_lead_somewhere() -> None:

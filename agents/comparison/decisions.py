@@ -105,7 +105,7 @@ def main_features(decisions: Decisions, most: int = 6) -> list[tuple[str, float]
 
 @matplotlib.rc_context(SETTINGS)
 def course_picture(decisions: Decisions, episodes: Sequence[int]) -> Figure:
-    """Loss, learning rate and gradient norm against compute, a column an episode; every decision marked."""
+    """Loss, learning rate and gradient norm against compute, a column per episode; every decision marked."""
     played = decisions.played
     assert played.actions is not None
     assert played.rate is not None

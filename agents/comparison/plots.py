@@ -2,7 +2,7 @@
 
 An agent keeps one colour and one marker through all pictures of a report (`agent_styles`). Colours are Okabe and Ito's,
 then Tol's muted ones, which stay apart for colour-blind readers; markers and dashes say the same without colour.
-References and oracles are grey and hollow: they are not schedules and compete with nobody.
+References and oracles are grey and hollow: they are not schedules and do not compete.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
 
 @matplotlib.rc_context(SETTINGS)
 def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Style]) -> Figure:
-    """Single episodes, a row a problem: loss and gradient norm against compute, every teleport marked.
+    """Single episodes, a row per problem: loss and gradient norm against compute, every teleport marked.
 
     Args:
         traces: Mappings with ``problem``, ``agent``, and rows of one length ``cost``, ``loss``, ``grad_norm``, and

@@ -168,7 +168,7 @@ def write_report(
 
     Args:
         folder: Made if it does not exist; files of the same names are overwritten.
-        results: One row an episode, columns `summary.COLUMNS`.
+        results: One row per episode, columns `summary.COLUMNS`.
         curves: Columns ``problem, agent, cost, q25, median, q75``; may be empty.
         traces: Single episodes, see `plots.episode_traces`; or None.
         settings: What the comparison was run with. ``title`` and ``command`` are shown as such, ``versions`` is filled in,

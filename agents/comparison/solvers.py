@@ -1,7 +1,7 @@
 """What a user would take instead of any schedule of gradient descent: solvers of the libraries, on the same ledger.
 
 Two kinds. The first takes losses and gradients alone, as schedules do: quasi-Newton and Newton methods. The second **knows
-the structure** of the problem, which no schedule is told: that it is a quadratic form, a sum of squared residuals, or least
+the structure** of the problem, which no schedule sees: that it is a quadratic form, a sum of squared residuals, or least
 squares in some block of its parameters. What it computes beside evaluations is charged by its floating-point operations.
 
 No solver has a stopping rule of its own before the last digit: budget and tolerance are the rules.

@@ -126,7 +126,7 @@ class Study:
         split: Where the played instances come from.
         instances: How many a problem.
         seeds: How often each is played, with other random numbers for the searches.
-        budget: Gradient evaluations an episode; None: the problem's default.
+        budget: Gradient evaluations per episode; None: the problem's default.
         tune: Tune every agent anew. Else those whose tuned settings the package keeps, for the problem and the budget
             (`teleport_env.agents.tuned_settings`), play with these, and the others alone are tuned.
         tuning_instances: Instances of the train split that agents are tuned on; 0: rates and thresholds as they are.

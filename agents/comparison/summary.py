@@ -45,7 +45,7 @@ COLUMNS = (
     "menu",
     "learning_rate",
 )
-"""The columns of ``results.csv``, one row a played episode."""
+"""The columns of ``results.csv``, one row per played episode."""
 BASELINES = ("fixed", "adaptive", "control")
 PLAIN = "never"
 """The agent that never teleports: plain descent."""
@@ -103,7 +103,7 @@ def best_baseline(results: pd.DataFrame) -> dict[str, str]:
 
 
 def summary_table(results: pd.DataFrame, *, resamples: int = 2000) -> pd.DataFrame:
-    """One row a problem and agent; per problem the schedules first, then references, then oracles, each by falling mean.
+    """One row per problem and agent; per problem the schedules first, then references, then oracles, each by falling mean.
 
     Columns, where ``_low`` and ``_high`` are the ends of an interval and NaN where there is too little to form one:
 
@@ -257,7 +257,7 @@ def oracle_rows(results: pd.DataFrame, agents: Sequence[str] | None = None) -> p
 ASIDE = {
     "reference": "References: what one would take instead. Not schedules of gradient descent; not baselines.",
     "structure": "Knows the structure: solvers that know more than losses and gradients, such as least squares by blocks.",
-    "oracle": "Hindsight: chosen after the fact, at no charge. Nobody can play it; over random agents part of it is luck.",
+    "oracle": "Hindsight: chosen after the fact, at no charge. It cannot be played; over random agents part of it is luck.",
 }
 
 

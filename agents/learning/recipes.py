@@ -74,7 +74,7 @@ def recipe(
         optimizer: Of the runs, if it is not the problem's own, as in `Training`; a policy on momentum begins from other
             settings, and a coefficient of its own may be among them.
         action_mode: ``"schedule"`` or ``"group"``.
-        budget: Gradient evaluations an episode, if not the problem's own; it is not among the settings returned.
+        budget: Gradient evaluations per episode, if not the problem's own; it is not among the settings returned.
 
     Raises:
         ValueError: There is no such problem.

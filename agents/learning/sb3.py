@@ -28,7 +28,7 @@ class SB3VecEnv(VecEnv):
 
     A run whose episode is over starts the next at once, and the last observation is in its info, as in `DummyVecEnv`. Infos
     are dicts a row with Python numbers, and an array for the mask. While a run goes on its info is empty; all such runs
-    share one dict, which cannot be written to (a batch of thousands would spend its time on dicts that nobody reads). Where
+    share one dict, which cannot be written to (a batch of thousands would spend its time on unread dicts). Where
     a run ends its info has the environment's last info, ``terminal_observation``, ``TimeLimit.truncated``, and ``episode``
     with ``r`` (return), ``l`` (actions) and ``t`` (seconds since this object was made) as `Monitor` gives, ``diverged`` and
     ``teleports``. So returns are logged without a wrapper, and `env_is_wrapped` says yes to `Monitor` for this.
@@ -71,7 +71,7 @@ class SB3VecEnv(VecEnv):
     # -- playing -------------------------------------------------------------------------------------------------------
 
     def seed(self, seed: int | None = None) -> list[int | None]:
-        """Seeds for the next `reset`, one a row; not ``seed + i``, under which neighbouring seeds share rows."""
+        """Seeds for the next `reset`, one per row; not ``seed + i``, under which neighbouring seeds share rows."""
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         self._seeds = [*seeds_of_rows(integer("seed", seed, least=0), self.num_envs)]

@@ -59,11 +59,11 @@ class LearnedSchedule(NetworkAgent):
             )
         _check_families(self)
         if self.price_inputs and self.prices is None and not self.families:
-            raise ValueError("a network that reads prices must be told them: prices is None")
+            raise ValueError("a network that reads prices needs them: prices is None")
         if self.prices is not None:
             object.__setattr__(self, "prices", tuple(float(price) for price in self.prices))
             if len(self.prices) != self._teleports or not all(0 <= price < math.inf for price in self.prices):
-                raise ValueError(f"prices must be {self._teleports} numbers, one a search, got {self.prices}")
+                raise ValueError(f"prices must be {self._teleports} numbers, one per search, got {self.prices}")
 
     @property
     def _teleports(self) -> int:

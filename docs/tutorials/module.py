@@ -38,7 +38,7 @@ model = nn.Sequential(*encoder, *decoder).double()
 print(find_symmetries(model, images[:4]))
 
 # %% [markdown]
-# A hidden unit between two layers can be scaled: multiply the weights into it by a positive number and divide the
+# A hidden unit between two layers can be scaled. Multiply the weights into it by a positive number and divide the
 # weights out of it by the same number. The ReLU lets the factor pass.
 #
 # ## A model out of balance

@@ -189,7 +189,7 @@ def _farthest(
 def _searches(
     name: str, symmetry: str, searches: Sequence[Search], count: int, scale: Scale
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """Seconds a run that searches take, what their prices stand for, and details."""
+    """Seconds per run that searches take, what their prices stand for, and details."""
     problem = problem_from(name)
     defaults = problem.defaults("train")
     rest: dict[str, Any] = {"learning_rate": defaults.learning_rate, "dtype": defaults.dtype}

@@ -49,7 +49,7 @@ def run(
         rows: The rows.
         curves: The curves.
         scale: How long and how large.
-        say: Told what is being measured.
+        say: Called with what is being measured.
     """
     found: dict[str, Any] = {"settings": settings(scale), "rows": [], "curves": []}
     for row in rows:

@@ -272,7 +272,7 @@ function fill(select, values, chosen, none) {
 async function offer(problem, agent) {
   const found = await ask(`/api/problems/${encodeURIComponent(problem)}`);
   const wanted = found.agents.includes(agent) ? agent : found.agents.includes("learned schedule") ? "learned schedule" : "";
-  fill($("agent"), found.agents, wanted, "nobody");
+  fill($("agent"), found.agents, wanted, "none");
 }
 
 function wish() {

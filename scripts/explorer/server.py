@@ -73,7 +73,7 @@ class Kept:
 
 
 class Sessions:
-    """The episodes in play, by a name that nobody can guess.
+    """The episodes in play, by a name that cannot be guessed.
 
     Args:
         most: Sessions kept; a new one takes the place of the one that was not used for longest.

@@ -48,7 +48,7 @@ class Wish:
 
     Attributes:
         problem: Registered name.
-        agent: Name of the agent that advises, see `roster`; None: nobody.
+        agent: Name of the agent that advises, see `roster`; None: none.
         split: Split of the instance.
         instance: Number of the instance; None: drawn from the seed.
         seed: Seed of the environment.
@@ -229,11 +229,11 @@ class Session:
         """Let the agent play on to the end, or for `MOST_AT_ONCE` actions.
 
         Raises:
-            ValueError: The episode is over, or nobody advises.
+            ValueError: The episode is over, or no agent advises.
         """
         self._require_play()
         if self._agent is None:
-            raise ValueError("nobody advises: choose an agent and start a new episode")
+            raise ValueError("no agent advises: choose an agent and start a new episode")
         for _ in range(MOST_AT_ONCE):
             if self.advice is None:  # the episode is over
                 break
@@ -330,7 +330,7 @@ class Session:
         return ray / ray.norm()
 
     def _start(self, count: int) -> Start:
-        """The run as ``count`` equal rows for the engine to search from; what they evaluate is charged to nobody."""
+        """The run as ``count`` equal rows for the engine to search from; what they evaluate is charged to no run."""
         runs = self.env.episodes.runs
         batch = None if runs.batch is None else runs.batch.repeat_interleave(count, 0)
         numbers = runs.progress

@@ -264,7 +264,7 @@ def classification(setup: Setup) -> Findings:
             + (", its steps by the Cayley transform in place of the exponential" if data.retract else "")
             if data.by_growth
             else f"the best training loss of a sweep on {data.tuning_seeds} other seeds and {data.tuning_epochs} epochs, "
-            f"which is told below; of the ascent rates, the best of those that lengthen the gradient by {longer} (median) "
+            f"which follows; of the ascent rates, the best of those that lengthen the gradient by {longer} (median) "
             "beyond a teleport of no length, so that an ascent is tested"
         )
         sentences.append(

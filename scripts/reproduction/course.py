@@ -126,7 +126,7 @@ def play(
         name: Of the registered problem.
         agent: Who plays. It must ask all runs for steps, or all for teleports, at a time, as schedules by counts do.
         steps: Gradient steps.
-        instances: Ids, one a run; a repeated id is the same start with other random numbers of the searches.
+        instances: Ids, one per run; a repeated id is the same start with other random numbers of the searches.
         seed: Of those random numbers.
         watch_params: Record the parameters.
         measure_every: Take `TeleportVectorEnv.measure` after so many steps; 0: never.

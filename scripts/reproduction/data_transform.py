@@ -44,7 +44,7 @@ def _distance(a: Tensor, b: Tensor) -> np.ndarray:
 
 
 def _play(count: int, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
-    """A row a teleport and run, and losses ``(T + 1, B)``; without a label nothing teleports."""
+    """A row per teleport and run, and losses ``(T + 1, B)``; without a label nothing teleports."""
     with torch.no_grad():
         return _without_graphs(count, label)
 

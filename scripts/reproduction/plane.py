@@ -46,7 +46,7 @@ def _played(preset: Preset, seeds: int, others: Mapping[str, Any], jobs: int) ->
 
 
 def _table(courses: Mapping[str, Course]) -> pd.DataFrame:
-    """A row a run: the end of it, and what its teleports did."""
+    """A row per run: the end of it, and what its teleports did."""
     rows = []
     for label, course in courses.items():
         for run in range(course.loss.shape[1]):

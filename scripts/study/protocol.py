@@ -50,7 +50,7 @@ class Protocol(Shared):
         plans: Configurations tried in each family of fixed schedules, controls and references, before the refinement.
         rules: In each family of rules and of random teleports.
         oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried.
-        budget: Gradient evaluations an episode, of all problems or by problem; None, or not named: the problem's default.
+        budget: Gradient evaluations per episode, of all problems or by problem; None, or not named: the problem's default.
         momentum: Train on momentum too.
         out: Folder for the results.
     """

@@ -62,7 +62,7 @@ class Shared:
 
 @dataclass(kw_only=True)
 class Gathered:
-    """What is told of a run whatever it found.
+    """What is said of every run.
 
     Attributes:
         versions: Of what computed it.

@@ -69,9 +69,9 @@ class Transfer(Shared):
         train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
         train_decisions: Of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
         plans: Fixed schedules tried in each tuning, before the refinement.
-        budget: Gradient evaluations an episode; None: the problem's default.
+        budget: Gradient evaluations per episode; None: the problem's default.
         longer: Multiples of the budget.
-        factors: Multiples of a schedule's own learning rate; 1 is among them, so that losses can be told.
+        factors: Multiples of a schedule's own learning rate; 1 is among them, so that a loss of gain shows.
         shapes: As `SHAPES`.
         out: Folder for the results.
     """

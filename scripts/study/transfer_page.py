@@ -187,7 +187,7 @@ def _carried(found: Carried) -> Iterator[str]:
         chosen = ", ".join(f"{name} {setting(value)}" for name, value in sorted(config.items()))
         yield (
             f"{_others(found, problem)}: {chosen}. On {problem}: rate {place.rate:.4g}, "
-            f"{place.steps_per_action} steps an action, symmetry {place.symmetry}"
+            f"{place.steps_per_action} steps per action, symmetry {place.symmetry}"
         )
 
 

@@ -37,7 +37,7 @@ class Ground:
     Attributes:
         problem: Registered name.
         rate: The unit of learning rates: that of plain descent.
-        budget: Gradient evaluations an episode.
+        budget: Gradient evaluations per episode.
         steps_per_action: Gradient steps of a step action.
         symmetry: Which group acts.
         kind: One of `KINDS`.
@@ -54,7 +54,7 @@ class Ground:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What a policy for several problems is told beside the rate, to play here."""
+        """What a policy for several problems needs beside the rate, to play here."""
         return {"steps_per_action": self.steps_per_action, "symmetry": self.symmetry}
 
     @property

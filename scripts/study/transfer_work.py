@@ -115,7 +115,7 @@ def can_teach(training: Training, text: str) -> bool:
 
 
 def resized(policy: NetworkAgent, problem: str, shape: Mapping[str, Any]) -> NetworkAgent:
-    """A policy on another size of its problem, told what searches cost there."""
+    """A policy on another size of its problem, with what searches cost there."""
     if not isinstance(policy, LearnedSchedule) or policy.prices is None:
         return policy
     environment = dict(policy.environment)

@@ -58,7 +58,7 @@ def rows_of(rows: Tensor, params: Tensor, instance: Instance, batch: Batch) -> t
 
 
 def tensors_of(instance: Instance) -> dict[str, Tensor]:
-    """Everything in an instance that has a row a run."""
+    """Everything in an instance that has a row per run."""
     return {"start": instance.start, **instance.tensors}
 
 

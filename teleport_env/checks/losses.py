@@ -54,7 +54,7 @@ def check_loss(checks: Checks, problem: Problem, instance: Instance, batch: Batc
     checks.require(identical(broken[1:], sound[1:]), "loss: a run of NaN changes other rows", MIXING_REMEDY)
     remedy = "Let NaN through (no nan_to_num): it tells that a run has diverged"
     checks.require(~torch.isfinite(broken[0]), f"loss of a run of NaN is {float(broken[0])}", remedy)
-    checks.passed.append("loss: a run that diverged harms nobody")
+    checks.passed.append("loss: a run that diverged harms no other")
 
 
 def check_gradient(checks: Checks, problem: Problem, instance: Instance, batch: Batch) -> None:

@@ -78,7 +78,7 @@ def check_problem(problem: str | Problem, count: int = 5) -> Report:
 
 
 def _check_instances(checks: Checks, problem: Problem, split: str, count: int) -> None:
-    """What `sample` draws: shapes, precision, finite, and the same whoever asks."""
+    """What `sample` draws: shapes, precision, finite, and the same alone and among others."""
     where = f"sample(..., split={split!r})"
     with checks.trying("num_instances", "Return a positive integer, or None for as many as there are integers"):
         limit = problem.num_instances(split)

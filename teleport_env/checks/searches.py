@@ -26,7 +26,7 @@ from teleport_env.symmetries.base import Symmetry
 
 
 class _Counting:
-    """A twin of a problem that counts the rows evaluated, whoever asks: what a search should have charged."""
+    """A twin of a problem that counts the rows evaluated: what a search should have charged."""
 
     def __init__(self, problem: Problem) -> None:
         self.forward = self.gradient = 0
@@ -299,7 +299,7 @@ def _check_search_rows(checks: Checks, search: Search, problem: Problem, origin:
     for name in _FOUND:
         same = identical(getattr(spoiled, name)[1:], getattr(trial.found, name)[1:])
         checks.require(same, f"found.{name}: a run of NaN changes other rows", remedy)
-    checks.passed.append("a broken run harms nobody")
+    checks.passed.append("a broken run harms no other")
 
 
 def _rows(start: Start, rows: Tensor) -> Start:

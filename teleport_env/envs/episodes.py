@@ -409,7 +409,7 @@ class Episodes:
     def action_mask(self) -> Array:
         """What the rest of each budget can pay, ``(B, actions)`` int8 in memory of its own; 1: it can.
 
-        An episode that is over has its first action, which does nothing there: nobody samples from an empty mask.
+        An episode that is over has its first action, which does nothing there, so that no mask is empty.
 
         Raises:
             ValueError: Another action mode than ``"schedule"``.

@@ -43,7 +43,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         arguments: As for `TeleportEnv`.
 
     Seeds: ``reset(seed=s)`` gives row ``i`` the seed ``teleport_env.random.seeds_of_rows(s, num_envs)[i]``, with which a
-    single environment plays the same episodes; ``seed=[...]`` gives one a row. ``s`` and ``s + 1`` share no row.
+    single environment plays the same episodes; ``seed=[...]`` gives one per row. ``s`` and ``s + 1`` share no row.
     """
 
     _many = True
@@ -89,9 +89,9 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         """Start episodes.
 
         Args:
-            seed: One for all rows (see the class) or one a row.
-            options: ``reset_mask``: ``(num_envs,)`` bool, which rows start anew; ``instance_id``: one or one a row;
-                ``params``: ``(P,)`` or ``(num_envs, P)``; ``learning_rate``: base learning rate, one or one a row;
+            seed: One for all rows (see the class) or one per row.
+            options: ``reset_mask``: ``(num_envs,)`` bool, which rows start anew; ``instance_id``: one or one per row;
+                ``params``: ``(P,)`` or ``(num_envs, P)``; ``learning_rate``: base learning rate, one or one per row;
                 ``searches``: the searches of the menu that an episode has, bools ``(searches,)`` or ``(num_envs,
                 searches)``. Rows that are not reset ignore theirs; later episodes have the environment's own again.
         """

@@ -36,7 +36,7 @@ def map_element(function: Callable[..., Tensor], *elements: Element) -> Element:
 
 
 def parts(element: Element) -> tuple[Tensor, ...]:
-    """The tensors of an element: one, or one a factor."""
+    """The tensors of an element: one, or one per factor."""
     return element if isinstance(element, tuple) else (element,)
 
 

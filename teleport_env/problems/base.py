@@ -34,7 +34,7 @@ class Defaults:
         learning_rate: Its base learning rate.
         searches: The menu of the schedule mode, names or dicts.
         symmetry: Name of the symmetry that acts; None: the problem's first.
-        budget: Gradient evaluations an episode may spend.
+        budget: Gradient evaluations that an episode may spend.
         tolerance: Loss at which a run has converged.
         steps_per_action: Gradient steps that one step action takes.
         group_scale: Length of ``xi`` at the corner of the box of group actions, an angle or a logarithm.
@@ -202,7 +202,7 @@ class Problem(ABC):
     def instances(
         self, ids: Tensor, split: str, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ) -> Instance:
-        """The instances with the given ids ``(B,)`` of a split: the same numbers whoever asks, alone or in a batch.
+        """The instances with the given ids ``(B,)`` of a split: the same numbers alone and in a batch.
 
         Raises:
             ValueError: The split is unknown or an id lies outside it.

@@ -41,7 +41,7 @@ class DataMissing(FileNotFoundError, gym.error.DependencyNotInstalled):
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 MAX_BYTES = 1 << 30
-"""Largest array that `load_idx` takes from a file, if not told otherwise."""
+"""Largest array that `load_idx` takes from a file, by default."""
 
 _MAX_DIMENSIONS = 8
 

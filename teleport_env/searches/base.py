@@ -9,8 +9,8 @@ Three rules hold for every search, and `Search.find` enforces them around the su
 1. **A teleport keeps the loss.** A candidate whose loss differs by more than `Search.loss_tolerance` is rejected
    (except for the published first-order variant, whose leak is being studied).
 2. **A teleport improves the search's objective** by more than rounding, or the run stays where it is.
-3. **A run that fails harms nobody.** A candidate that is not finite (a singular element, an overflow), or so large that the
-   run would count as diverged there, rejects that run alone and says so in `Found.status`.
+3. **A run that fails harms no other.** A candidate that is not finite (a singular element, an overflow), or so large that
+   the run would count as diverged there, rejects that run alone and says so in `Found.status`.
 
 Whether it moves or not, a run pays for what was evaluated on its behalf.
 """

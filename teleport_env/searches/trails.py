@@ -190,7 +190,7 @@ class FastTrail(Trail, Generic[S]):
         self._m = self._xp if small else TORCH
 
     def _number(self, values: Array) -> Array:
-        """One a run, from an array for matrices."""
+        """One per run, from an array for matrices."""
         return values if self._m is self._xp else self._xp.view(self._m.tensor(values))
 
     def _for_matrices(self, values: Array) -> Array:

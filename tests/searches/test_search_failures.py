@@ -1,4 +1,4 @@
-"""A run that fails harms nobody, and says what was wrong."""
+"""A run that fails harms no other, and says what was wrong."""
 
 from __future__ import annotations
 

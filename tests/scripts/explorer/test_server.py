@@ -54,7 +54,7 @@ def test_an_episode_by_requests() -> None:
         ("act", {"action": 0, "more": 1}, 400, "got action, more"),
         ("undo", {"action": 0}, 400, "takes no field"),
         ("move", {"along": "far"}, 400, "got 'far'"),
-        ("finish", {}, 400, "nobody advises"),
+        ("finish", {}, 400, "no agent advises"),
         ("__class__", {}, 404, "it has act, move"),
     ],
 )

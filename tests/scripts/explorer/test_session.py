@@ -134,7 +134,7 @@ def test_advice_is_on_the_page_and_in_the_record() -> None:
     played.act(advice["action"])
     assert played.course.entries[-1]["advice"] == advice
     assert session("Rosenbrock").advice is None
-    with pytest.raises(ValueError, match="nobody advises"):
+    with pytest.raises(ValueError, match="no agent advises"):
         session("Rosenbrock").finish()
 
 

@@ -1,0 +1,73 @@
+"""The check of prose finds what it looks for, and passes over what it does not read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+sys.path.insert(0, str(DOCS))
+import check_prose  # noqa: E402
+
+LONG = "A sentence of " + "many " * 22 + "words."
+"""It has 26."""
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("The reader is told so.", '"told"'),
+        ("One row a played\nepisode is written.", '"row a played episode"'),
+        ("Actions, one a rate factor.", '"one a rate factor"'),
+        ("* Fine.\n* They hold for whoever asks.", '"whoever"'),
+        (LONG, "26 words"),
+        (f"[Good]({'x' * 9}) start. {LONG} A good end.", "26 words"),
+        ("A first line\n\nof a paragraph. " + LONG.replace("many ", "many `code` "), "26 words"),
+    ],
+)
+def test_what_is_found(text: str, complaint: str) -> None:
+    (found,) = check_prose.complaints(text)
+    assert found.startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`told` is a name.",
+        "```\nnobody\n```",
+        "| told | nobody |",
+        "> He was told.",
+        LONG.replace("many ", "", 1),
+        LONG.replace("many many", "(many many)"),
+        LONG.replace("many many", "many. Many"),
+        "- " + LONG.replace("many many", "many\n- many"),
+        "An old fold.",
+        "The start of an episode is a step and a row.",
+    ],
+)
+def test_what_is_passed_over(text: str) -> None:
+    assert not list(check_prose.complaints(text))
+
+
+def test_pages_that_a_command_writes_are_not_read(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{LONG}\n", encoding="utf-8")
+    assert list(check_prose.of_page(page))
+    page.write_text(f"# Title\n\nWritten by `make results`.\n\n{LONG}\n", encoding="utf-8")
+    assert not list(check_prose.of_page(page))
+
+
+def test_docstrings_and_messages_are_read(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text('"""Fine."""\n\nNAME = "told"\nraise ValueError(f"it is told {NAME} so")\n', encoding="utf-8")
+    (found,) = check_prose.of_code(module)
+    assert found.startswith('"told"')
+
+
+def test_tutorials_are_read_in_their_prose(tmp_path: Path) -> None:
+    tutorial = tmp_path / "tutorial.py"
+    tutorial.write_text("# %%\ntold = 1\n\n# %% [markdown]\n# Nobody\n# knows.\n", encoding="utf-8")
+    (found,) = check_prose.of_tutorial(tutorial)
+    assert found.startswith('"Nobody"')
