@@ -43,6 +43,14 @@ more time than one of 256; what so many decisions agree on bears longer steps.""
 
 # Matrices and networks: one step or two an action, and small factors, so that the rate follows the edge of stability.
 _FINE = (1.0, 0.25, 0.5, 0.7, 1.3, 1.6, 2.0)
+_SMALL_UPDATES: dict[str, Any] = {
+    "rate_factors": _FINE,
+    "runs": 512,
+    "minibatches": 4,
+    "step_size": 1.5e-3,
+    "entropy": 0.015,
+}
+"""Of long episodes, where more, smaller updates learn more."""
 _NETWORKS = tuple(slot.searches[0] for slot in SLOTS.values() if slot.serves != "coordinates")
 
 
@@ -117,6 +125,9 @@ KNOWN: dict[str, Known] = {
             "decisions": 800_000,
         },
     ),
+    "MatrixCompletion": Known(
+        training={**_SMALL_UPDATES, "learning_rate": 7.0, "segment": 10, "decisions": 450_000},
+    ),
     "LinearNetwork": Known(
         whitening=(
             whiten_search("inputs", 0, 3e-3),
@@ -124,17 +135,8 @@ KNOWN: dict[str, Known] = {
             whiten_search("outputs", -1, 3e-3),
         ),
         teacher={"steps_per_action": 5, "entropy": 0.02, "decisions": 600_000},
-        # episodes of 150 decisions: more, smaller updates learn more there, and long segments hold two episodes
-        training={
-            "rate_factors": _FINE,
-            "learning_rate": 0.006,
-            "runs": 512,
-            "minibatches": 4,
-            "step_size": 1.5e-3,
-            "entropy": 0.015,
-            "segment": 20,
-            "decisions": 800_000,
-        },
+        # episodes of 150 decisions; a segment holds two
+        training={**_SMALL_UPDATES, "learning_rate": 0.006, "segment": 20, "decisions": 800_000},
     ),
     "MLPRegression": Known(
         compared=True,

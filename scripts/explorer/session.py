@@ -18,7 +18,7 @@ from explorer.course import Course, finite
 from teleport_env.agents import Agent, default_agents
 from teleport_env.agents.known import RATES
 from teleport_env.agents.naming import agent_for
-from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned import LearnedSchedule, shipped_for
 from teleport_env.envs import Settings, TeleportEnv
 from teleport_env.envs.boundary import EnvSnapshot
 from teleport_env.problems import PROBLEMS
@@ -82,7 +82,7 @@ def roster(problem: str) -> dict[str, Agent]:
     """The agents that can advise on a problem, by name: those of a comparison, and the policy that the package brings."""
     agents = {agent.name: agent for agent in default_agents(problem)}
     with suppress(ValueError, FileNotFoundError):  # no search fills its slots there, or the data are missing
-        agents[LEARNED] = LearnedSchedule.pretrained().for_problem(problem)
+        agents[LEARNED] = shipped_for(problem)[0].for_problem(problem)
     return {name: one for name, one in agents.items() if one.environment.get("action_mode", "schedule") == "schedule"}
 
 

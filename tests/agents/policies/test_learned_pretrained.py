@@ -1,4 +1,4 @@
-"""The policy that the package brings: it can be read, it is small, says how it was made, and is worth having."""
+"""The policies that the package brings: they can be read, are small, say how they were made, and are worth having."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 from study.findings import SEVEN
 from teleport_env.agents import agent_from
 from teleport_env.agents.play import draw_instances, play
-from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.policies.learned import GENERALIST, PRETRAINED, SHIPPED, LearnedSchedule, shipped, shipped_for
 from teleport_env.checks import check_agent
+
+OWN = [name for name in shipped() if name != GENERALIST]
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,42 @@ def test_it_is_an_agent_like_all_others(policy: LearnedSchedule) -> None:
 
 def test_it_plays_what_it_has_not_seen(policy: LearnedSchedule) -> None:
     check_agent(policy.for_problem("Ellipse"), "Ellipse", budget=20.0)
+
+
+# -- the policies for one problem ----------------------------------------------------------------------------------------
+
+
+def test_they_are_found_by_name() -> None:
+    assert LearnedSchedule.pretrained(GENERALIST).name == LearnedSchedule.pretrained().name == "generalist"
+    with pytest.raises(ValueError, match=r"got 'Rosenbrok'. Did you mean 'Rosenbrock'\?"):
+        LearnedSchedule.pretrained("Rosenbrok")
+    with pytest.raises(ValueError, match=f"{', '.join(map(repr, shipped()))}, got 'MNIST'"):
+        LearnedSchedule.pretrained("MNIST")
+    assert [one.name for one in shipped_for("Rosenbrock")] == ["specialist", "generalist"]
+    assert [one.name for one in shipped_for("MNIST")] == ["generalist"]
+
+
+def test_all_of_them_are_small() -> None:
+    assert sum(path.stat().st_size for path in SHIPPED.glob("*.json")) < 1024 * 1024
+
+
+@pytest.mark.parametrize("problem", OWN)
+def test_a_specialist_says_how_it_was_made_and_beats_plain_descent(problem: str) -> None:
+    pytest.importorskip("sklearn")
+    policy = LearnedSchedule.pretrained(problem)
+    assert (policy.name, policy.problems) == ("specialist", (problem,))
+    assert policy.provenance["command"].startswith(f"python scripts/train.py --problem {problem} ")
+    assert {"torch", "stable-baselines3", "teleport-env"} <= set(policy.provenance["versions"])
+    assert "fallback" not in policy.provenance
+    ids = draw_instances(problem, "validation", 24, 12345)
+    base = {"learning_rate": policy.environment["learning_rate"]}
+    plain = [agent_from("never", environment=environment) for environment in (base, {})]
+    own, *others = (play(problem, one, ids, split="validation").rows for one in (policy, *plain))
+    # an instance whose start is too steep for the rate is lost with any agent
+    assert not any(one["diverged"] and not usual["diverged"] for one, usual in zip(own, others[-1], strict=True))
+    gained = [float(np.mean([row["gained"] for row in rows])) for rows in (own, *others)]
+    assert gained[0] > max(gained[1:]) + LEAD.get(problem, 0.5)
+
+
+LEAD: dict[str, float] = {}
+"""Least lead over plain descent in orders of magnitude, where it is not 0.5: where teleports are worth little."""
