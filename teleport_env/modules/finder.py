@@ -317,6 +317,13 @@ def _reasons(books: Books, frozen: Mapping[str, str]) -> list[Refused]:
     ]
     refused += [Refused(where, books.kind, why) for where, why in books.broken.items()]
     hidden = books.read()
+    read = set(np.abs(books.units.roots(np.array(sorted(hidden), dtype=np.int64))).tolist())
+    for family in books.families:
+        for name, rows in books.gathered:
+            gathered = np.abs(books.units.roots(np.intersect1d(family.labels, rows)))
+            if set(gathered.tolist()) - read - {0}:
+                why = f"no weights read its units, which {name} gathers"
+                refused.append(Refused(family.where or "the module", books.kind, why))
     for family in books.families:
         reasons = dict.fromkeys((books.units.reason(label), label in hidden) for label in family.labels.tolist())
         refused += [

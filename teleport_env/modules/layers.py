@@ -228,12 +228,15 @@ def _affine(books: Books, labels: Tensor | None, gain: Any, shift: Any, shape: t
 def batch_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     value, gain, shift, mean = args[0], args[1], args[2], args[3]
     stored = isinstance(mean, Tensor)
+    # torch hands over the examples of InstanceNorm as further channels of one example
+    norm = "InstanceNorm" if len(value) == 1 else "BatchNorm"
     labels = books.labels(value)
     if books.kind != "permutation":
-        books.fix(labels, "BatchNorm adds eps to a variance, and keeps running statistics, which do not move")
+        keeps = ", and keeps running statistics, which do not move" if stored else ""
+        books.fix(labels, f"{norm} adds eps to a variance{keeps}")
         labels = None
     elif stored and books.running_statistics:
-        books.fix(labels, "the running statistics of BatchNorm are buffers, which do not move")
+        books.fix(labels, f"the running statistics of {norm} are buffers, which do not move")
         labels = None
     shape = (1, value.shape[1], *[1] * (value.ndim - 2))
     return [_affine(books, labels, gain, shift, shape, out[0]), None, None]
@@ -252,10 +255,16 @@ def layer_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any
 
 @rule("native_group_norm")
 def group_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    value, gain, shift = args[:3]
-    books.fix(books.labels(value), "GroupNorm divides by a mean over the units of a group")
-    shape = (1, value.shape[1], *[1] * (value.ndim - 2))
-    return [_affine(books, None, gain, shift, shape, out[0]), None, None]
+    value, gain, shift, groups = args[0], args[1], args[2], args[6]
+    labels, count = None, value.shape[1]
+    if books.kind != "permutation":
+        books.fix(books.labels(value), "GroupNorm divides by a mean over the units of a group")
+    elif (channels := _channels(books, value)) is not None:
+        if 1 < groups < count:
+            _apart(books, channels.reshape(groups, -1))
+        labels = _over_channels(channels, out[0])
+    shape = (1, count, *[1] * (value.ndim - 2))
+    return [_affine(books, labels, gain, shift, shape, out[0]), None, None]
 
 
 @rule("embedding")
@@ -296,7 +305,7 @@ def pool(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return [labels, *[None] * (len(out) - 1)] if several else labels
 
 
-@rule("mean", "sum", "amax", "max", "var", "std", "var_mean")
+@rule("mean", "sum", "amax", "max", "var", "std", "var_mean", "linalg_vector_norm")
 def reduced(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     several = isinstance(out, list | tuple)
     result = out[0] if several else out
@@ -311,13 +320,15 @@ def reduced(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     ):
         opaque(books, name, args)
         return [None] * len(out) if several else None
-    axes = args[1] if len(args) > 1 and args[1] is not None else list(range(labels.ndim))
+    place = 2 if name == "linalg_vector_norm" else 1
+    axes = args[place] if len(args) > place and args[place] is not None else list(range(labels.ndim))
     axes = [axes] if isinstance(axes, int) else axes
     axes = sorted({axis % labels.ndim for axis in axes} or range(labels.ndim), reverse=True)
     for axis in axes:
         if books.kind == "permutation" and axis - labels.ndim in varies_along(labels):
             # their order does not matter, but none may change places with what is not among them
             books.fibers.append(labels.movedim(axis, -1).reshape(-1, labels.shape[axis]).numpy())
+            books.gathered.append((name, books.fibers[-1]))
             return [None] * len(out) if several else None
         labels = books.constant_along(labels, axis)
     if labels.ndim != result.ndim:

@@ -35,6 +35,7 @@ NAMES = {
     "elu": "ELU",
     "native_layer_norm": "LayerNorm",
     "_softmax": "softmax",
+    "linalg_vector_norm": "a norm",
 }
 NAMES |= {
     "_safe_softmax": "softmax",
@@ -88,7 +89,8 @@ def _tensors(args: Any) -> list[Tensor]:
 
 _VIEWS = (
     "t transpose permute movedim expand slice select narrow split split_with_sizes chunk unsafe_split unsafe_chunk unbind "
-    "squeeze unsqueeze alias detach diagonal flip roll repeat index_select unfold"
+    "squeeze unsqueeze alias detach diagonal flip roll repeat index_select unfold "
+    "channel_shuffle pixel_shuffle pixel_unshuffle"
 )
 
 
@@ -151,6 +153,7 @@ def _fit(books: Books, labels: Tensor, other: Any, reason: str) -> Tensor:
     """The labels, beside an operand that is not moved: fixed where it differs between units that change places or mix."""
     shape = torch.broadcast_shapes(labels.shape, other.shape)
     differs = [axis for axis in varies_along(labels) if -axis <= other.ndim and other.shape[axis] > 1]
+    differs = [axis for axis in differs if other.stride(axis) != 0]  # an expanded one is the same for all
     if differs:
         books.fix(labels, reason)
     return labels.expand(shape)

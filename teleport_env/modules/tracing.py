@@ -84,6 +84,7 @@ class Books:
     where: str = ""
     families: list[Family] = field(default_factory=list)
     fibers: list[Labels] = field(default_factory=list)
+    gathered: list[tuple[str, Labels]] = field(default_factory=list)
     weights_refused: dict[str, Reason] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     _bound: list[tuple[np.ndarray, Labels]] = field(default_factory=list)

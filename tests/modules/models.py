@@ -231,6 +231,24 @@ def depthwise() -> nn.Module:
     )  # fmt: skip
 
 
+def normed_by_groups() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4, affine=True), nn.ReLU(),
+        nn.Conv2d(4, 6, 3, padding=1), nn.GroupNorm(2, 6), nn.ReLU(), nn.ChannelShuffle(2), nn.Conv2d(6, 2, 3),
+    )  # fmt: skip
+
+
+class Maxout(nn.Module):
+    """Vectors of length one, then the largest of two pieces per unit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lower, self.pieces, self.upper = nn.Linear(4, 6), nn.Linear(6, 8), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.upper(self.pieces(F.normalize(self.lower(x), dim=1)).reshape(-1, 4, 2).amax(2))
+
+
 def grouped() -> nn.Module:
     return nn.Sequential(nn.Conv1d(2, 6, 3), nn.PReLU(6), nn.Conv1d(6, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 2))
 

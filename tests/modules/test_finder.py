@@ -16,6 +16,7 @@ from modules.models import (
     Dense,
     Gated,
     LowRank,
+    Maxout,
     NormedMLP,
     Recurrent,
     Residual,
@@ -31,6 +32,7 @@ from modules.models import (
     lenet,
     linear_pairs,
     mlp,
+    normed_by_groups,
     rows,
     vgg,
     weight_norm,
@@ -179,6 +181,28 @@ TABLE: dict[str, Row] = {
             for kind in (LINEAR, PERMUTATION)
         }
         | {(LINEAR, "0", "PReLU is not linear")},
+    ),
+    "InstanceNorm and GroupNorm": Row(
+        normed_by_groups,
+        rows(2, 1, 6, 6),
+        {
+            SCALING: {"1 -> 3": 4, "4 -> 7": 6},
+            PERMUTATION: {"0, 1 -> 3": 4, "3, 4 -> 7 #1": 3, "3, 4 -> 7 #2": 3},  # within a group
+        },
+        {(kind, "0", "InstanceNorm adds eps to a variance") for kind in (SCALING, LINEAR)}
+        | {(kind, "3", "GroupNorm divides by a mean over the units of a group") for kind in (SCALING, LINEAR)}
+        | {(LINEAR, "1", NORM), (LINEAR, "4", NORM)},
+    ),
+    "normalized vectors and maxout": Row(
+        Maxout,
+        rows(3, 4),
+        {SCALING: {"pieces -> upper": 4}, PERMUTATION: {"lower -> pieces": 6}},
+        {
+            (SCALING, "lower", "clamp_min is not homogeneous"),
+            (LINEAR, "lower", "a norm is not linear"),
+            (LINEAR, "pieces", "amax is not linear"),
+            (PERMUTATION, "pieces", "no weights read its units, which amax gathers"),
+        },
     ),
     "LayerNorm MLP": Row(
         NormedMLP,
