@@ -77,12 +77,13 @@ def check_settings(asked: Any, **least: int) -> None:
     object.__setattr__(asked, "split", known("split", asked.split, SPLITS))
     problems = entries("problems", asked.problems, "names")
     object.__setattr__(asked, "problems", tuple(map(problem_named, problems)))
-    policies = entries("policies", asked.policies, "files")
-    if not all(isinstance(file, str | Path) for file in policies):
-        refuse("policies", "a list of files", asked.policies)
-    object.__setattr__(asked, "policies", tuple(map(Path, policies)))
+    if hasattr(asked, "policies"):
+        policies = entries("policies", asked.policies, "files")
+        if not all(isinstance(file, str | Path) for file in policies):
+            refuse("policies", "a list of files", asked.policies)
+        object.__setattr__(asked, "policies", tuple(map(Path, policies)))
     for name in ("problems", "policies"):
-        given = getattr(asked, name)
+        given = getattr(asked, name, ())
         if len(set(given)) < len(given):
             refuse(name, "different from each other", [str(one) for one in given])
     if not asked.problems:

@@ -32,7 +32,7 @@ FIXED = "fixed schedule"
 RATE_SCHEDULE = "rate schedule"
 WHITENING_CYCLE = "whitening cycle"
 
-_NEUTRAL_EDGE: dict[str, Any] = {
+NEUTRAL_EDGE: dict[str, Any] = {
     "first": 0,
     "looks": 0,
     "opening": 0,
@@ -46,7 +46,7 @@ _NEUTRAL_EDGE: dict[str, Any] = {
 
 def families_of(problem: str, budget: float | None = None) -> dict[str, Family]:
     """The families of a problem by name: teleporting ones where it has a symmetry, layers' rates where it has layers."""
-    return {family.name: family for family in _Families(problem, budget).all()}
+    return {family.name: family for family in Families(problem, budget).all()}
 
 
 def tune(problem: str, name: str, *, count: int, instances: int, budget: float | None = None) -> Found:
@@ -96,8 +96,8 @@ def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
     return offered
 
 
-def _without_opening(config: Config) -> Config:
-    # without such teleports their search does nothing
+def without_opening(config: Config) -> Config:
+    """A rule's settings without the search of its first teleports where there are none."""
     return {**config, "opening": 0} if config.get("looks") == 0 else config
 
 
@@ -114,7 +114,9 @@ def opening_of(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> di
     return same[config["opening"] % len(same)]
 
 
-class _Families:
+class Families:
+    """The axes that families of a problem share, and the families."""
+
     def __init__(self, problem: str, budget: float | None) -> None:
         self.problem = problem
         self.settings = Settings.build(problem, budget=budget)
@@ -126,6 +128,7 @@ class _Families:
         self.period = period_axis(self.settings.budget)
 
     def all(self) -> list[Family]:
+        """All families of baselines, controls and references."""
         families = [self.plain(), self.plans(RATE_SCHEDULE, "control", "warm-up and decay, no teleports", False, True)]
         families.append(self.line_search())
         if self.menu:
@@ -143,8 +146,8 @@ class _Families:
             families.append(self.whitening())
         return families + [self.reference(name) for name in REFERENCES]
 
-    def _here(self, config: Config, **more: Any) -> dict[str, Any]:
-        """The environment that settings ask for."""
+    def here(self, config: Config, **more: Any) -> dict[str, Any]:
+        """The environment that settings ask for, and whatever ``more`` there is."""
         here: dict[str, Any] = {"learning_rate": config["rate"], **more}
         if "stride" in config:
             here["steps_per_action"] = config["stride"]
@@ -159,7 +162,7 @@ class _Families:
 
     def plain(self) -> Family:
         about = "plain descent at its best constant rate"
-        return Family({"rate": self.rate}, lambda c: Never(environment=self._here(c)), PLAIN, "fixed", about)
+        return Family({"rate": self.rate}, lambda c: Never(environment=self.here(c)), PLAIN, "fixed", about)
 
     def plans(self, name: str, kind: str, about: str, teleports: bool, rates: bool) -> Family:
         zero = (0, *self.period.values)
@@ -175,9 +178,9 @@ class _Families:
 
         def build(config: Config) -> Agent:
             rest = {key: value for key, value in config.items() if key not in ("rate", "stride", "which")}
-            here = self._here(config, searches=[])
+            here = self.here(config, searches=[])
             if "which" in config:
-                here = self._here({**config, "search": config["which"]})
+                here = self.here({**config, "search": config["which"]})
             return Plan(config["rate"], **rest).agent(here)
 
         neutral = {name: value for name, value in NEUTRAL.items() if name in axes}
@@ -192,7 +195,7 @@ class _Families:
         about = "teleports at random times"
         return Family(
             axes,
-            lambda c: RandomTiming(probability=c["probability"], environment=self._here(c)),
+            lambda c: RandomTiming(probability=c["probability"], environment=self.here(c)),
             "random timing",
             "fixed",
             about,
@@ -202,7 +205,7 @@ class _Families:
         about = "a random element, at an interval, whatever it does"
         return Family(
             self._random(),
-            lambda c: RandomElement(k=c["k"], scale=c["scale"], environment=self._here(c)),
+            lambda c: RandomElement(k=c["k"], scale=c["scale"], environment=self.here(c)),
             "random element",
             "fixed",
             about,
@@ -223,7 +226,7 @@ class _Families:
 
         def build(config: Config) -> Agent:
             chosen = {key: config[key] for key in ("scale", "candidates", "objective")}
-            return Every(k=config["k"], environment=self._here(config, searches=[{"search": "random", **chosen}]))
+            return Every(k=config["k"], environment=self.here(config, searches=[{"search": "random", **chosen}]))
 
         return Family(axes, build, "best of N random", "fixed", "the best of N random elements, at an interval")
 
@@ -240,7 +243,7 @@ class _Families:
             order = orders[config["order"]]
             pattern = [action for number in range(len(order)) for action in (1 + number, *[0] * config["steps"])]
             searches = [whiten_search(side, layer, config["calm"]) for side, layer in order]
-            here = self._here(config, symmetry="general_linear", searches=searches, steps_per_action=1)
+            here = self.here(config, symmetry="general_linear", searches=searches, steps_per_action=1)
             return Cycle(pattern=tuple(pattern), environment=here)
 
         about = "whitenings in turn, tuned, a direct method; only the policy that whitens has them in its menu too"
@@ -250,10 +253,10 @@ class _Families:
 
     def rule(self, name: str, own: Mapping[str, Axis]) -> Family:
         axes = self._teleporting(**own)
-        neutral = _NEUTRAL_EDGE if "looks" in own else {}
+        neutral = NEUTRAL_EDGE if "looks" in own else {}
 
         def build(config: Config) -> Agent:
-            here, chosen = self._here(config), {key: config[key] for key in own if key != "opening"}
+            here, chosen = self.here(config), {key: config[key] for key in own if key != "opening"}
             opening = opening_of(self.menu, config)
             if opening is not None:
                 here["searches"] = [opening, *here["searches"]]
@@ -262,16 +265,16 @@ class _Families:
 
         example = agent_from(name)
         about = f"the rule {example.name}"
-        return Family(axes, build, example.name, "adaptive", about, canonical=_without_opening, neutral=neutral)
+        return Family(axes, build, example.name, "adaptive", about, canonical=without_opening, neutral=neutral)
 
     # -- without teleports ---------------------------------------------------------------------------------------------
 
     def line_search(self) -> Family:
-        axes = {"rate": self.rate, **_ARMIJO}
+        axes = {"rate": self.rate, **ARMIJO}
 
         def build(config: Config) -> Agent:
             optimizer = {"optimizer": "gd_line_search", "growth": config["growth"], "armijo": config["armijo"]}
-            return Never(environment=self._here(config, optimizer=optimizer))
+            return Never(environment=self.here(config, optimizer=optimizer))
 
         return Family(axes, build, "rate line search", "control", "descent that searches its rate and pays for it")
 
@@ -282,7 +285,7 @@ class _Families:
         def build(config: Config) -> Agent:
             factors = [1.0, *(config[f"layer_{number}"] for number in range(1, len(sizes)))]
             optimizer = {"optimizer": "layer_rates", "sizes": sizes, "factors": factors}
-            return Never(environment=self._here(config, optimizer=optimizer))
+            return Never(environment=self.here(config, optimizer=optimizer))
 
         return Family(axes, build, "layer rates", "control", "descent with a constant rate for each layer")
 
@@ -290,7 +293,7 @@ class _Families:
         axes = {"rate": self.rate, "stride": self.stride, "k": self.period}
 
         def build(config: Config) -> Agent:
-            return ResetOptimizer(k=config["k"], offset=config["k"], environment=self._here(config))
+            return ResetOptimizer(k=config["k"], offset=config["k"], environment=self.here(config))
 
         return Family(axes, build, "reset optimizer", "control", "the optimizer's state cleared, nothing moved")
 
@@ -303,17 +306,18 @@ class _Families:
             axes["beta2"] = Axis((0.5, 0.8, 0.9, 0.99, 0.999))
         elif optimizer.startswith("momentum"):
             axes["momentum"] = Axis((0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
-            axes |= _ARMIJO if optimizer.endswith("line_search") else {"nesterov": Axis((False, True), ordered=False)}
+            axes |= ARMIJO if optimizer.endswith("line_search") else {"nesterov": Axis((False, True), ordered=False)}
 
         def build(config: Config) -> Agent:
             chosen = {key: value for key, value in config.items() if key != "rate"}
-            return Never(environment=self._here(config, optimizer={"optimizer": optimizer, **chosen}))
+            return Never(environment=self.here(config, optimizer={"optimizer": optimizer, **chosen}))
 
         about = "an optimizer that one would take instead, tuned"
         return Family(axes, build, REFERENCES[optimizer], "reference", about)
 
 
-_ARMIJO = {
+ARMIJO = {
     "growth": Axis((1.0, 1.1, 1.5, 2.0, 4.0), factor=2.0, low=1.0, high=16.0),
     "armijo": Axis((1e-4, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9)),
 }
+"""Settings of a line search."""

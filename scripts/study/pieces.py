@@ -7,6 +7,8 @@ edited, is an error, not a silent reuse.
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +61,14 @@ def complete(
     if done:
         report(f"{title}: {len(done)} of {len(listed)} were done before")
     tasks = [(_named, (piece.path, piece.work, piece.arguments)) for piece in missing]
-    for name, result in run_tasks(tasks, jobs=jobs, backend=backend, title=title):
+    began, bar = time.perf_counter(), sys.stdout.isatty()
+    for count, (name, result) in enumerate(run_tasks(tasks, jobs=jobs, backend=backend, title=title), 1):
         write_piece(folder / name, listed[name].settings, result)
         done[name] = result
+        if not bar:  # a log has no bar to look at
+            took = time.perf_counter() - began
+            left = took / count * (len(missing) - count)
+            report(f"{title}: {len(done)} of {len(listed)} done after {took:.0f} s, about {left:.0f} s left: {name}")
     return {name: done[name] for name in listed}
 
 

@@ -16,6 +16,15 @@ from teleport_env.agents.versions import versions
 SEVEN = ("Quadratic", "Rosenbrock", "RosenbrockND", "Booth", "MatrixFactorization", "LinearNetwork", "MLPRegression")
 """The problems of this project's own study."""
 
+NEW = (
+    "MatrixCompletion",
+    "TensorFactorization",
+    "TwoLayerRegression",
+    "DigitsFull",
+    "teleport_env.modules:Autoencoder",
+)
+"""Problems on real or noisy data, which no element of a group solves."""
+
 
 @dataclass(frozen=True)
 class Shared:

@@ -1,0 +1,57 @@
+"""How a tuned or trained agent plays for a page: its episodes on the instances asked for, timed, with their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.study import TIMED
+from teleport_env.agents.comparison.targets import paces_of, rows_of_targets
+from teleport_env.agents.play import Played, curve, draw_instances, play, trace
+from teleport_env.envs.settings import Settings
+
+Paces = Mapping[int, float]
+
+
+def instances_of(settings: Mapping[str, Any]) -> np.ndarray:
+    """Ids ``(B,)`` of the instances that are played."""
+    return draw_instances(settings["problem"], settings["split"], settings["instances"], settings["seed"])
+
+
+def play_one(settings: Mapping[str, Any], agent: Agent, seed: int) -> Played:
+    """An agent's episodes, with a seed of the searches' random numbers."""
+    shared = {name: settings[name] for name in ("split", "budget")}
+    return play(settings["problem"], agent, instances_of(settings), seed=seed, **shared)
+
+
+def timed(settings: Mapping[str, Any], agent: Agent) -> dict[int, float]:
+    """The paces of an agent's actions, from a few episodes played one at a time."""
+    shared = {name: settings[name] for name in ("split", "budget")}
+    few = instances_of(settings)[:TIMED]
+    alone = [play(settings["problem"], agent, few[place : place + 1], **shared) for place in range(len(few))]
+    return paces_of(alone, agent.steps)
+
+
+def entry(played: Sequence[Played], about: str, paces: Paces, steps: int = 1) -> dict[str, Any]:
+    """One agent's episodes, in JSON's types.
+
+    Args:
+        played: Its episodes, one per seed.
+        about: Description of the row, in a sentence.
+        paces: From `timed`.
+        steps: How many of its actions are gradient steps.
+    """
+    first = played[0].rows[0]
+    tolerance = Settings.build(first["problem"], split=first["split"]).tolerance
+    quartiles = curve(played, first["budget"])
+    return {
+        "agent": first["agent"],
+        "about": about,
+        "rows": [row for found in played for row in found.rows],
+        "targets": [row for found in played for row in rows_of_targets(found, tolerance, paces, steps)],
+        "curve": {name: values.tolist() for name, values in quartiles.items()},
+        "trace": trace(played[0], 0, first["problem"], first["agent"]),
+    }
