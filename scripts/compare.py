@@ -4,6 +4,7 @@ python scripts/compare.py --problems Rosenbrock Booth --instances 64 --seeds 2 -
 python scripts/compare.py --problems my_module:Mine --agents never every:k=3 model.zip --trust --out results/mine
 python scripts/compare.py --protocol full --out results/full --page docs/results.md
 python scripts/compare.py --protocol transfer --out results/transfer --page docs/transfer.md
+python scripts/compare.py --protocol factorial --out results/factorial --page docs/factorial.md
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, Literal
 from rich.console import Console
 
 import command_line
+from study.factorial import Factorial, gather_factorial
+from study.page import table_of_findings
 from study.protocol import Protocol, gather
 from study.transfer import Transfer, gather_transfer
 from teleport_env.agents.comparison.references import REFERENCES
@@ -24,10 +27,11 @@ from teleport_env.agents.comparison.summary import menus_of, terminal_tables
 from teleport_env.agents.comparison.tables import terminal
 from teleport_env.agents.naming import described_agents
 
-PROTOCOLS: dict[str, type[Study] | type[Protocol] | type[Transfer]] = {
+PROTOCOLS: dict[str, type[Study] | type[Protocol] | type[Transfer] | type[Factorial]] = {
     "study": Study,
     "full": Protocol,
     "transfer": Transfer,
+    "factorial": Factorial,
 }
 
 QUICK: dict[str, Any] = {
@@ -39,7 +43,7 @@ QUICK: dict[str, Any] = {
     "tuning_instances": 4,
     "training": {"runs": 32, "rollout": 16, "segment": 2, "plans": 16, "validation_instances": 16},
 }
-"""The full protocol, and that of transfers, so small that nothing is learned from it, in a minute or two per problem."""
+"""The full protocol, transfer and the factorial, so small that nothing is learned from it."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,20 @@ class Which:
 
     Attributes:
         protocol: ``full``: tune, train, play, and say what holds; ``transfer``: the same where policies were not trained;
-            ``study``: tune and play. Each has options of its own, which ``--protocol NAME --help`` lists.
-        quick: Everything tiny: a rehearsal of the code of the full protocol or of transfer.
+            ``factorial``: what teleports add to each way to choose the rate; ``study``: tune and play. Each has options of
+            its own, which ``--protocol NAME --help`` lists.
+        quick: Everything tiny: a rehearsal of the code of the other protocols than ``study``.
     """
 
-    protocol: Literal["study", "full", "transfer"] = "study"
+    protocol: Literal["study", "full", "transfer", "factorial"] = "study"
     quick: bool = False
 
     def __post_init__(self) -> None:
         if self.quick and self.protocol == "study":
-            raise ValueError("--quick makes the full protocol or transfer small: give --protocol full or transfer")
+            raise ValueError("--quick makes a protocol small: give --protocol full, transfer or factorial")
 
 
-def read(description: str, words: Sequence[str] | None = None) -> Study | Protocol | Transfer:
+def read(description: str, words: Sequence[str] | None = None) -> Study | Protocol | Transfer | Factorial:
     """The settings that were asked for.
 
     Args:
@@ -80,7 +85,7 @@ def read(description: str, words: Sequence[str] | None = None) -> Study | Protoc
     )
     command_line.refuse(foreign, words, f"no option of --protocol {which.protocol}")
     command: Any = command_line.read(dataclasses.make_dataclass("Command", fields), words, description=description)
-    asked: Study | Protocol | Transfer = command.asked
+    asked: Study | Protocol | Transfer | Factorial = command.asked
     if isinstance(asked, Study) and "help" in asked.agents:
         print(described_agents())
         print(f"Solvers, without settings: {', '.join(REFERENCES)}.")
@@ -88,18 +93,26 @@ def read(description: str, words: Sequence[str] | None = None) -> Study | Protoc
     return asked
 
 
+def _page_of(asked: Transfer | Factorial, console: Console) -> dict[str, Any]:
+    if isinstance(asked, Factorial):
+        from study.factorial_page import write_factorial
+
+        return write_factorial(gather_factorial(asked, console.print))
+    from study.transfer_page import write_transfer
+
+    return write_transfer(gather_transfer(asked, console.print))
+
+
 def main() -> None:
     console, asked = Console(), read(__doc__ or "")
     try:
-        if isinstance(asked, Transfer):
-            from study.transfer_page import table_of_findings, write_transfer
-
-            written = write_transfer(gather_transfer(asked, console.print))
+        if isinstance(asked, Transfer | Factorial):
+            written = _page_of(asked, console)
             console.print(terminal(table_of_findings(written["findings"])))
             console.print(f"The page: {written['markdown'].resolve()}")
             return
         if isinstance(asked, Protocol):
-            from study.results_page import table_of_findings, write_results
+            from study.results_page import write_results
 
             found = write_results(gather(asked, console.print))
         else:

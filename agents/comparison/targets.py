@@ -186,8 +186,29 @@ def reached_within(costs: Sequence[Sequence[float]], limits: ArrayLike) -> Array
 
 def area(costs: ArrayLike, budget: float) -> float:
     """The area below an episode's ECDF over the logarithm of the cost, from 1 to the budget, as a share of the whole."""
-    at = np.clip(np.asarray(costs, dtype=np.float64), 1.0, budget)
-    return float(1.0 - np.mean(np.log(at)) / np.log(budget)) if budget > 1.0 else float(np.mean(at < np.inf))
+    return float(_areas(np.asarray(costs, dtype=np.float64)[None], np.array([budget]))[0])
+
+
+def _areas(costs: Array, budgets: Array) -> Array:
+    """`area` of each row ``(N, T)``, ``(N,)``; a row with fewer targets ends in NaN."""
+    at = np.clip(costs, 1.0, np.maximum(budgets, 1.0)[:, None])
+    # where the budget is one evaluation there is no axis to speak of: what counts is whether it was enough
+    room = np.log(np.maximum(budgets, 1.0 + _SLACK))
+    return np.where(budgets > 1.0, 1.0 - np.nanmean(np.log(at), axis=1) / room, _share(costs, np.inf))
+
+
+def _share(costs: Array, limit: ArrayLike) -> Array:
+    """The share of each row's targets within a limit, one or one per row; a missed target is not reached within any."""
+    within = (costs <= np.reshape(limit, (-1, 1))) & (costs < np.inf)
+    return within.sum(axis=1) / (~np.isnan(costs)).sum(axis=1)
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> Array:
+    """Rows of different lengths ``(N, T)``, the shorter ones continued by NaN."""
+    lengths = np.array([len(row) for row in rows])
+    found = np.full((len(rows), lengths.max(initial=0)), np.nan)
+    found[np.arange(found.shape[1]) < lengths[:, None]] = np.concatenate([*rows, ()])
+    return found
 
 
 def measures(targets: pd.DataFrame) -> pd.DataFrame:
@@ -198,18 +219,18 @@ def measures(targets: pd.DataFrame) -> pd.DataFrame:
       was not played.
     """
     pandas = import_pandas()
+    some = targets[[len(costs) > 0 for costs in targets["costs"]]].reset_index(drop=True)
+    if some.empty:
+        return pandas.DataFrame(columns=[*_EPISODE, *MEASURES])
     plain = targets[targets["agent"] == PLAIN].groupby("problem")["pace"].mean()
-    rows = []
-    some = targets[[len(costs) > 0 for costs in targets["costs"]]]
-    for row in some.to_dict("records"):
-        pace = plain.get(row["problem"], np.nan)
-        costs, seconds = np.asarray(row["costs"]), np.asarray(row["seconds"]) / pace
-        limit = row["budget"] * (1.0 + _SLACK)
-        timed = (area(seconds, row["budget"]), float(np.mean(seconds <= limit))) if pace == pace else (pace, pace)
-        whole = (area(costs, row["budget"]), float(np.mean(np.isfinite(costs))))
-        values = dict(zip(MEASURES, (*whole, *timed), strict=True))
-        rows.append({**{name: row[name] for name in _EPISODE}, **values})
-    return pandas.DataFrame(rows, columns=[*_EPISODE, *MEASURES])
+    pace = some["problem"].map(plain).to_numpy(dtype=np.float64)
+    budget = some["budget"].to_numpy(dtype=np.float64)
+    costs, steps = _padded([*some["costs"]]), _padded([*some["seconds"]]) / pace[:, None]
+    values = [_areas(costs, budget), _share(costs, np.inf)]
+    known, time = np.isfinite(pace), [np.full(len(some), np.nan) for _ in range(2)]
+    time[0][known] = _areas(steps[known], budget[known])
+    time[1][known] = _share(steps[known], budget[known] * (1.0 + _SLACK))
+    return some[_EPISODE].assign(**dict(zip(MEASURES, [*values, *time], strict=True)))
 
 
 MEASURES = ("score", "reached", "time_score", "time_reached")

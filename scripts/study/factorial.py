@@ -90,7 +90,8 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
     began = time.perf_counter()
     found = Factored(factorial, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
     check_work(factorial.problems, ("train", "validation", factorial.split), factorial.out, factorial.page)
-    tunings, trainings = {}, {}
+    tunings: dict[tuple[str, Cell | None], Piece] = {}  # None: plain descent
+    trainings: dict[tuple[str, Cell, int], Piece] = {}
     for problem in factorial.problems:
         for cell in tuned_cells(problem, factorial.budget):
             if not cell.teleports:
@@ -106,9 +107,9 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
     # problem by problem, so that a run that was cut off has whole problems
     work = sorted([*tunings.values(), *trainings.values()], key=lambda one: _problem_of(factorial, one))
     done = factorial.complete(work, factorial.out, "tuning and training", report)
-    for (problem, cell), piece in tunings.items():
-        if cell is not None:
-            found.tuned[problem, cell], found.tuned[problem, cell.with_teleports] = done[piece.path]
+    for (problem, tuned), piece in tunings.items():
+        if tuned is not None:
+            found.tuned[problem, tuned], found.tuned[problem, tuned.with_teleports] = done[piece.path]
     for (problem, cell, _), piece in trainings.items():
         found.trained.setdefault((problem, cell), []).append(done[piece.path])
 
@@ -130,10 +131,10 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
                 path = f"{problem}/played/{slug(cell.name)}.json"
                 plays["play", problem, cell] = Piece(path, settings, _play_policies, (settings, texts))
     played = factorial.complete(plays.values(), factorial.out, "playing", report)
-    for (kind, problem, cell), piece in plays.items():
+    for (kind, problem, player), piece in plays.items():
         result = played[piece.path]
-        if kind == "oracle" and cell is not None:
-            found.oracles[problem, cell] = result
+        if kind == "oracle" and player is not None:
+            found.oracles[problem, player] = result
         else:
             found.rows += result["rows"]
             found.targets += result["targets"]

@@ -1,9 +1,9 @@
 """The cells of the factorial that isolates teleports: who chooses the rate, with or without teleports, on which optimizer.
 
 A cell with teleports has all settings of the cell without, and those that say when and by which search to teleport: the
-triggers of `EdgeOfStability`, for every way to choose the rate. Its tuning begins from the best settings without, and every
-policy begins as a clone of the best fixed schedule of its own menu. So a difference is that of teleports, and not of a search
-in more dimensions.
+triggers of `EdgeOfStability`, for every way to choose the rate. Its tuning begins from the best settings without, and
+every policy begins as a clone of the best fixed schedule of its own menu. So a difference is that of teleports, and not of
+a search in more dimensions.
 """
 
 from __future__ import annotations

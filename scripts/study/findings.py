@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from study.baselines import FIXED, RATE_SCHEDULE, WHITENING_CYCLE
 from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, WHITENED
-from study.protocol import REACHED, Evidence, Oracle, further_policies
+from study.page import Finding, Verdict, finding, told
+from study.protocol import Evidence, Oracle, further_policies
 from study.shared import SEVEN
-from teleport_env.agents.comparison import statistics, summary, tables
+from study.worth import Worth
+from teleport_env.agents.comparison import statistics, summary
 from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.tables import number, percent
 
@@ -29,21 +30,6 @@ DISTILLED = "edge of stability"
 _NONE = Interval(math.nan, math.nan, math.nan)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A target and what became of it.
-
-    Attributes:
-        target: In a sentence.
-        holds: ``"yes"``, ``"no"``, or ``"not measured"``: nothing failed, but not all that the target names was played.
-        detail: The figures.
-    """
-
-    target: str
-    holds: str
-    detail: str
-
-
 class Measured:
     """The episodes of a protocol, problem by problem.
 
@@ -55,6 +41,7 @@ class Measured:
 
     def __init__(self, evidence: Evidence, results: pd.DataFrame, table: pd.DataFrame) -> None:
         self.evidence, self.results, self.table = evidence, results, table
+        self.worth = Worth(evidence.rows, evidence.targets)
         self.problems = list(dict.fromkeys(results["problem"]))
         self._gained: dict[tuple[str, str], Any] = {
             key: frame.set_index(["seed", "instance_id"])["gained"]
@@ -148,22 +135,19 @@ class Measured:
         (x, plain, top), units = self._paired(problem, agent, summary.PLAIN, L_BFGS)
         return statistics.ratio_of_means(x - plain, top - plain, **units)
 
-    def target(self, problem: str) -> float:
-        """The most whole orders of magnitude that half of the best baseline's episodes reach; 1 where that is none."""
-        best = self.best(problem, summary.BASELINES)
-        if best is None:
-            return REACHED[0]
-        shares = np.isfinite(self.evidence.reached[problem, best]).mean(axis=0)
-        return max([orders for orders, share in zip(REACHED, shares, strict=True) if share >= 0.5], default=REACHED[0])
+    def rivals(self, problem: str) -> list[str]:
+        """Baselines and controls that were played."""
+        rows = self.table[(self.table["problem"] == problem) & self.table["kind"].isin(list(summary.BASELINES))]
+        return [str(agent) for agent in rows["agent"]]
 
-    def expected_cost(self, problem: str, agent: str) -> float:
-        """Expected cost to `target`."""
-        spent = self.results.loc[(self.results["problem"] == problem) & (self.results["agent"] == agent), "cost"]
-        reached = self.evidence.reached[problem, agent][:, REACHED.index(self.target(problem))]
-        # features of an episode's cost are sums of floats: an episode that ends at its target may differ in the last bit
-        return statistics.expected_cost_to_target(
-            reached, np.maximum(spent, np.where(np.isfinite(reached), reached, 0))
-        )
+    def best_by(self, problem: str, measure: str) -> str | None:
+        """The best baseline or control by another measure than orders gained, on these episodes."""
+        return self.worth.best(problem, self.rivals(problem), measure)
+
+    def target(self, problem: str) -> int:
+        """The hardest target that half of the episodes of the best baseline or control reach, as an index of the ladder."""
+        best = self.best_by(problem, "score")
+        return 0 if best is None else self.worth.target(problem, best)
 
 
 # -- the targets -------------------------------------------------------------------------------------------------------
@@ -191,7 +175,7 @@ def findings(measured: Measured) -> list[Finding]:
                 return None, ""
             return good(found), f"{problem} {told(found)}"
 
-        return _finding(target, map(judge, problems))
+        return finding(target, map(judge, problems))
 
     def versus(agent: str, other: str) -> Callable[[str], Interval | None]:
         return lambda problem: _versus(measured, problem, agent, other)
@@ -209,6 +193,8 @@ def findings(measured: Measured) -> list[Finding]:
     gap = "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed"
     rule = f"Nowhere significantly below {DISTILLED}, the rule that was read off learned policies"
     return [
+        _by_targets(measured, "score", "By targets, at equal cost"),
+        _by_targets(measured, "time_score", "By targets, at equal processor seconds"),
         everywhere(f"{minus}, {apart}: {zero}", SEVEN, to_best(DISTILLED), _above),
         everywhere(
             f"Nowhere significantly below the {best}, {apart}", measured.problems, to_best(DISTILLED), _not_below
@@ -235,28 +221,6 @@ def findings(measured: Measured) -> list[Finding]:
     ]
 
 
-Verdict = tuple[bool | None, str]
-"""Whether a target holds in one case (None: not known), and the figures; empty where there are none."""
-
-
-def _finding(target: str, cases: Iterable[Verdict]) -> Finding:
-    """A target that must hold in every case."""
-    judged = list(cases)
-    details = [f"{detail}{' (no)' if verdict is False else ''}" for verdict, detail in judged if detail]
-    return Finding(target, holds(verdict for verdict, _ in judged), "; ".join(details))
-
-
-def holds(verdicts: Iterable[bool | None]) -> str:
-    """Whether all of some verdicts are yes; one no is enough, and None says that something was not measured."""
-    listed = list(verdicts)
-    return "no" if False in listed else "not measured" if None in listed or not listed else "yes"
-
-
-def not_below(intervals: Iterable[Interval]) -> str:
-    """Whether no interval lies below zero; an interval without ends says nothing."""
-    return holds(None if math.isnan(one.high) else one.high >= 0 for one in intervals)
-
-
 def _above(interval: Interval) -> bool:
     return interval.low > 0
 
@@ -269,17 +233,28 @@ def _two_orders(interval: Interval) -> bool:
     return interval.estimate >= 2.0
 
 
-def told(interval: Interval) -> str:
-    """An estimate with its interval."""
-    return str(tables.interval(interval, sign=True))
-
-
 def _versus(measured: Measured, problem: str, agent: str, other: str) -> Interval | None:
     """The difference of two agents; None where one was not played, or too little for an interval."""
     if not measured.has(problem, agent) or not measured.has(problem, other):
         return None
     found = measured.difference(problem, agent, other)
     return None if math.isnan(found.low) else found
+
+
+def _by_targets(measured: Measured, measure: str, how: str) -> Finding:
+    """Learned against the best of all baselines and controls by the score, on half of the problems and below on none."""
+    found = {}
+    for problem in measured.problems:
+        other = measured.best_by(problem, measure)
+        if other is not None and measured.has(problem, LEARNED):
+            found[problem] = measured.worth.difference(problem, LEARNED, other, measure)
+    known = {problem: one for problem, one in found.items() if not math.isnan(one.low)}
+    above, below = ([name for name, one in known.items() if test(one)] for test in (_above, lambda one: one.high < 0))
+    enough = not below and 2 * len(above) >= len(measured.problems)
+    verdict = "not measured" if not known else "yes" if enough else "no"
+    details = "; ".join(f"{problem} {told(one)}" for problem, one in known.items())
+    target = f"{how}: above the best of all baselines and controls on half of the problems, below on none"
+    return Finding(target, verdict, f"above on {len(above)}, below on {len(below)}. {details}")
 
 
 def _momentum(measured: Measured) -> Finding:
@@ -310,8 +285,8 @@ def _batches(measured: Measured) -> Finding:
         gains = f"teleports give the oracle {told(measured.oracle_difference(problem))}"
         return _not_below(found), f"{problem} {told(found)} {used}; {gains}"
 
-    target = "With mini-batches: not below the best rate schedule, with what the oracle gains by teleports"
-    return _finding(target, map(judge, BATCHES))
+    target = "With mini-batches: not below the best rate schedule, and what the oracle gains by teleports is told"
+    return finding(target, map(judge, BATCHES))
 
 
 def _generalists(measured: Measured) -> Iterator[Finding]:
@@ -359,9 +334,9 @@ def _divergence(measured: Measured) -> Iterator[Finding]:
             return None, ""
         return more.low <= 0, f"{problem} {told(more)}"
 
-    yield _finding("No more divergences than the best fixed schedule", map(counted, measured.problems))
+    yield finding("No more divergences than the best fixed schedule", map(counted, measured.problems))
     target = "Nowhere significantly more divergences than the best fixed schedule (percent of the runs)"
-    yield _finding(target, map(compared, measured.problems))
+    yield finding(target, map(compared, measured.problems))
 
 
 def _training_time(measured: Measured) -> Finding:
@@ -371,7 +346,7 @@ def _training_time(measured: Measured) -> Finding:
         return (None, "") if slowest is None else (slowest < 300, f"{problem} {slowest:.0f} s")
 
     target = "One training takes less than 5 minutes (the slowest seed; one process, with others beside it)"
-    return _finding(target, map(judge, measured.problems))
+    return finding(target, map(judge, measured.problems))
 
 
 def _saturation(measured: Measured) -> Finding:
@@ -382,7 +357,7 @@ def _saturation(measured: Measured) -> Finding:
         return (None, "") if math.isnan(share) else (share < 0.5, f"{problem} {percent(share, 0)}")
 
     target = "Budgets do not saturate: less than half of the best baseline's episodes reach the tolerance"
-    return _finding(target, map(judge, measured.problems))
+    return finding(target, map(judge, measured.problems))
 
 
 def _edges(measured: Measured) -> Finding:

@@ -22,12 +22,13 @@ from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of, tune
 from study.contestants import LEARNED, MOMENTUM, Contestant, contestants_of, settings_of, train_policy
 from study.controls import Masked, without_teleports
 from study.pieces import Piece
+from study.playing import entry, instances_of, play_one, timed
 from study.shared import Gathered, Shared, digest, given_policies, slug
-from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
-from teleport_env.agents.play import Played, cost_to_target, curve, draw_instances, play, play_many, trace
+from teleport_env.agents.comparison.targets import paces_of
+from teleport_env.agents.play import Played, play_many
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
@@ -35,9 +36,6 @@ from teleport_env.agents.tuning.tuning import Family
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import problem_from
 from teleport_env.reading import integer
-
-REACHED = tuple(float(orders) for orders in range(1, 14))
-"""Orders of magnitude whose cost is written down for every episode."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class Evidence(Gathered):
     Attributes:
         protocol: The settings.
         rows: One dict an episode, see `teleport_env.agents.comparison.summary.COLUMNS`.
-        reached: ``(problem, agent)`` to costs ``(N, len(REACHED))``, in the order of the agent's rows; inf: never reached.
+        targets: One dict per episode, see `teleport_env.agents.comparison.targets.rows_of_targets`.
         curves: ``(problem, agent)`` to the quartiles of its loss over compute.
         traces: Single episodes, for a picture.
         tuned: ``(problem, family)`` to what its tuning found, as in `teleport_env.agents.tuning.search.Found`.
@@ -121,7 +119,7 @@ class Evidence(Gathered):
 
     protocol: Protocol
     rows: list[dict[str, Any]] = field(default_factory=list)
-    reached: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    targets: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[tuple[str, str], dict[str, np.ndarray]] = field(default_factory=dict)
     traces: list[dict[str, Any]] = field(default_factory=list)
     tuned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
@@ -170,8 +168,8 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
     played = protocol.complete(plays, protocol.out, "playing", report)
     for piece, entries in zip(plays, played.values(), strict=True):
         problem = piece.path.split("/")[0]
-        for entry in entries:
-            _take(evidence, problem, entry)
+        for one in entries:
+            _take(evidence, problem, one)
     evidence.seconds = time.perf_counter() - began
     return evidence
 
@@ -265,24 +263,16 @@ def _plays(
     return pieces
 
 
-def _ids(settings: Mapping[str, Any]) -> np.ndarray:
-    return draw_instances(settings["problem"], settings["split"], settings["instances"], settings["seed"])
-
-
-def _play_one(settings: Mapping[str, Any], agent: Agent, seed: int) -> Played:
-    shared = {name: settings[name] for name in ("split", "budget")}
-    return play(settings["problem"], agent, _ids(settings), seed=seed, **shared)
-
-
 def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A tuned baseline, once a seed; the fixed schedule also without its teleports."""
     family = families_of(settings["problem"], settings["budget"])[settings["family"]]
     agent = family.agent(settings["config"])
-    played = [_play_one(settings, agent, seed) for seed in range(settings["seeds"])]
-    entries = [_entry(played, family.about)]
+    played, paces = [play_one(settings, agent, seed) for seed in range(settings["seeds"])], timed(settings, agent)
+    entries = [entry(played, family.about, paces, agent.steps)]
     if family.name == FIXED:
-        bare = [_play_one(settings, without_teleports(agent, found), seed) for seed, found in enumerate(played)]
-        entries.append(_entry(bare, "the fixed schedule's own rates at its own steps, without its teleports"))
+        bare = [play_one(settings, without_teleports(agent, found), seed) for seed, found in enumerate(played)]
+        about = "the fixed schedule's own rates at its own steps, without its teleports"
+        entries.append(entry(bare, about, paces, agent.steps))
     return entries
 
 
@@ -292,37 +282,37 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
     for seed in range(settings["seeds"]):
         policy = policy_of(texts[seed % len(texts)]).for_problem(settings["problem"])
         policy = dataclasses.replace(policy, name=settings["name"])
-        found = _play_one(settings, policy, seed)
+        found = play_one(settings, policy, seed)
         played.setdefault("", []).append(found)
         if settings["bare"] and isinstance(policy, LearnedSchedule) and policy.environment.get("searches"):
-            replayed = _play_one(settings, without_teleports(policy, found), seed)
+            replayed = play_one(settings, without_teleports(policy, found), seed)
             played.setdefault("its decisions without the teleports, the freed budget spent on steps", []).append(
                 replayed
             )
-            masked = _play_one(settings, Masked(policy=policy), seed)
+            masked = play_one(settings, Masked(policy=policy), seed)
             played.setdefault("it decides again at every step, among gradient steps alone", []).append(masked)
-    entries = [_entry(found, about) for about, found in played.items()]
+    paces = timed(settings, policy)  # without teleports it decides and steps as with them
+    entries = [entry(found, about, paces, policy.steps) for about, found in played.items()]
     for row in entries[0]["rows"]:
         row["kind"] = settings["kind"]
     if "optimizer" in policy.environment:  # whatever is left of momentum competes with no schedule of plain descent
-        for entry in entries[1:]:
-            for row in entry["rows"]:
+        for bare in entries[1:]:
+            for row in bare["rows"]:
                 row["kind"] = "reference"
     return entries
 
 
 def _play_scipy(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = {name: settings[name] for name in ("split", "instances", "seeds", "budget", "seed")}
-    _, played, rows = play_solver(settings["problem"], settings["method"], **shared)
-    entry = _entry(played, "a library's solver at the same evaluations and flops")
     # it draws no random numbers: its one episode on an instance stands for every seed
-    return [{**entry, "rows": rows, "reached": entry["reached"][: settings["instances"]] * settings["seeds"]}]
+    _, played, _ = play_solver(settings["problem"], settings["method"], **shared)
+    return [entry(played, "a library's solver at the same evaluations and flops", paces_of(played))]
 
 
 def _play_oracle(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """In hindsight: the best of all candidates of each instance, and the best of as many seeds of the tuned one."""
     problem, split, budget = settings["problem"], settings["split"], settings["budget"]
-    family, ids = families_of(problem, budget)[settings["family"]], _ids(settings)
+    family, ids = families_of(problem, budget)[settings["family"]], instances_of(settings)
     candidates: list[Config] = settings["candidates"]
     best = family.play(problem, candidates, ids, split=split, budget=budget, seed=0).max(axis=0)
     agent = family.agent(settings["config"])
@@ -350,33 +340,18 @@ def _best_seed(
     return best
 
 
-def _entry(played: Sequence[Played], about: str) -> dict[str, Any]:
-    """One agent's episodes, in JSON's types."""
-    first = played[0].rows[0]
-    reached = [np.stack([cost_to_target(found, orders) for orders in REACHED], axis=1) for found in played]
-    quartiles = curve(played, first["budget"])
-    return {
-        "agent": first["agent"],
-        "about": about,
-        "rows": [row for found in played for row in found.rows],
-        "reached": np.concatenate(reached).tolist(),
-        "curve": {name: values.tolist() for name, values in quartiles.items()},
-        "trace": trace(played[0], 0, first["problem"], first["agent"]),
-    }
-
-
-def _take(evidence: Evidence, problem: str, entry: Mapping[str, Any]) -> None:
-    if "oracle" in entry:
-        best = dict(zip(entry["ids"], entry["best"], strict=True))
-        evidence.oracles[problem, entry["oracle"]] = Oracle(best, entry["among"])
+def _take(evidence: Evidence, problem: str, found: Mapping[str, Any]) -> None:
+    if "oracle" in found:
+        best = dict(zip(found["ids"], found["best"], strict=True))
+        evidence.oracles[problem, found["oracle"]] = Oracle(best, found["among"])
         return
-    key = problem, entry["agent"]
-    evidence.rows += entry["rows"]
-    evidence.reached[key] = np.array(entry["reached"])
-    evidence.curves[key] = {name: np.array(values) for name, values in entry["curve"].items()}
-    evidence.about[key] = evidence.about.get(key) or entry["about"]
-    if entry["rows"][0]["kind"] not in ("reference", "structure"):
-        evidence.traces.append(dict(entry["trace"]))
+    key = problem, found["agent"]
+    evidence.rows += found["rows"]
+    evidence.targets += found["targets"]
+    evidence.curves[key] = {name: np.array(values) for name, values in found["curve"].items()}
+    evidence.about[key] = evidence.about.get(key) or found["about"]
+    if found["rows"][0]["kind"] not in ("reference", "structure"):
+        evidence.traces.append(dict(found["trace"]))
 
 
 def policies_of(evidence: Evidence, problem: str, name: str) -> list[Policy]:

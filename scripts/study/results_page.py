@@ -1,41 +1,45 @@
 """What a run of the full protocol writes: the episodes, the pictures, the HTML report, and a page in Markdown.
 
-Every number and every verdict on the page is computed from the evidence; nothing is typed.
+Every number and every verdict on the page is computed from the evidence; nothing is typed. What a reader looks up, such as
+every agent on every problem and all tuned settings, goes to tables (CSV) beside the page.
 """
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.baselines import FIXED, WHITENING_CYCLE, menu_of, opening_of
+import matplotlib
+
+from study.baselines import WHITENING_CYCLE, menu_of, opening_of
 from study.contestants import LEARNED, MOMENTUM, RATE_LINE_SEARCH, RATE_ONLY, WHITENED
-from study.findings import DISTILLED, L_BFGS, Finding, Measured, findings, hindsight, told
+from study.findings import DISTILLED, L_BFGS, Measured, findings, hindsight
+from study.page import TEMPLATES, table_of_findings, told, versions_in_words
 from study.protocol import Evidence, policies_of, protocol_settings
+from study.worth import orders
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.decisions import decision_drawings, watch
+from teleport_env.agents.comparison.plots import SETTINGS, panels
 from teleport_env.agents.comparison.report import Drawing, write_report
 from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.study import WATCHED
-from teleport_env.agents.comparison.summary import budget_of, cost_to_target, spread, versus_best
 from teleport_env.agents.comparison.tables import (
+    MISSING,
     Cell,
-    Column,
     Table,
     interval,
     listed,
     number,
-    percent,
     render,
     setting,
+    significant,
 )
+from teleport_env.agents.comparison.targets import with_scores
 from teleport_env.agents.play import draw_instances
 from teleport_env.files import write
 from teleport_env.searches import describe, search_from
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_results(evidence: Evidence) -> dict[str, Any]:
@@ -50,6 +54,7 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
     results = pandas.DataFrame(evidence.rows, columns=list(summary.COLUMNS))
     table = summary.summary_table(results)
     measured = Measured(evidence, results, table)
+    table = with_scores(table, measured.worth.targets)
     found = findings(measured)
     frames = [
         pandas.DataFrame({"problem": problem, "agent": agent, **quartiles})
@@ -72,17 +77,25 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         table=table,
         shown=shown,
         further=drawings,
-        files=True,
+        targets=measured.worth.targets,
     )
     markdown = protocol.page or protocol.out / "results.md"
     images = "." if protocol.page is None else f"images/{markdown.stem}"
-    pictures = [("gained", "Orders gained"), ("differences", "Against the best baseline or control")]
-    pictures += [("curves", "Loss against compute"), ("profiles", "Performance profiles")]
-    if protocol.page is not None:
-        for name in [*(name for name, _ in pictures), *(drawing.name for drawing in drawings)]:
-            picture = protocol.out / f"{name}.png"
-            if picture.exists():
-                write(markdown.parent / images / picture.name, picture.read_bytes())
+    write(markdown.parent / images / "scores.png", _drawn(measured))
+    pictures = [("gained", "orders gained"), ("differences", "against the best baseline or control")]
+    pictures += [("curves", "loss against compute"), ("profiles", "performance profiles")]
+    pictures += [(drawing.name, drawing.title) for drawing in drawings]
+    pictures = [(name, title) for name, title in pictures if (protocol.out / f"{name}.png").exists()]
+    for name, _ in pictures if protocol.page is not None else ():
+        write(markdown.parent / images / f"{name}.png", (protocol.out / f"{name}.png").read_bytes())
+    details = {
+        "agents": pandas.DataFrame([_row(evidence, measured, one) for one in table.to_dict("records")]),
+        "tuned": pandas.DataFrame(_effort(evidence)),
+    }
+    for name, frame in details.items():
+        write(
+            markdown.parent / "results" / f"{markdown.stem}-{name}.csv", frame.to_csv(index=False, float_format="%.6g")
+        )
     text = render(
         "results.md.j2",
         TEMPLATES,
@@ -90,16 +103,15 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         protocol=protocol,
         versions=versions_in_words(evidence.versions),
         findings=table_of_findings(found),
-        across=_across(measured),
+        scores=_scores(measured),
+        times=_times(measured),
+        gained=_gained(measured),
         distilled=DISTILLED,
-        problems=[_problem(evidence, measured, problem) for problem in measured.problems],
-        fixed=FIXED,
-        effort=_effort(evidence, measured),
+        oracles=[(problem, told(measured.oracle_difference(problem))) for problem in measured.problems],
         settings=settings,
-        tuned={key: _chosen(key[0], one["config"]) for key, one in evidence.tuned.items()},
-        pictures=[(name, title) for name, title in pictures if (protocol.out / f"{name}.png").exists()],
+        pictures=pictures,
         images=images,
-        drawings=drawings,
+        details=[f"results/{markdown.stem}-{name}.csv" for name in details],
     )
     write(markdown, text.rstrip() + "\n")
     return {
@@ -138,126 +150,116 @@ def _decisions(evidence: Evidence, measured: Measured) -> list[Drawing]:
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def versions_in_words(versions: Mapping[str, str]) -> str:
-    """Names and versions of the packages."""
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if name != "platform")
+def _scores(measured: Measured) -> Table:
+    """A row per problem: the score of the policy and of the best baseline or control, at equal cost and in equal time."""
+
+    def cells(problem: str) -> Sequence[Cell | str]:
+        learned, other = measured.has(problem, LEARNED), measured.best_by(problem, "score")
+        timed = measured.best_by(problem, "time_score")
+        best = f"{number(measured.worth.mean(problem, other, 'score'), 3)} ({other})" if other else ""
+        score = interval(measured.worth.interval(problem, LEARNED, "score"), 3)._replace(look="top") if learned else ""
+        versus = [
+            interval(measured.worth.difference(problem, LEARNED, one, measure), 3, sign=True) if learned and one else ""
+            for one, measure in ((other, "score"), (timed, "time_score"))
+        ]
+        return (problem, best, score, *versus)
+
+    heads = ("problem", "best baseline or control", "learned", "minus the best", "the same in equal time")
+    return listed(heads, map(cells, measured.problems))
 
 
-def table_of_findings(found: Sequence[Finding]) -> Table:
-    """A row per target."""
-    return listed(("target", "holds", "figures"), [(one.target, one.holds, one.detail) for one in found], words=3)
+def _times(measured: Measured) -> Table:
+    """A row per problem: what the hardest target that half of the best baseline's episodes reach is expected to cost."""
+
+    def cells(problem: str) -> Sequence[Cell | str]:
+        place, other = measured.target(problem), measured.best_by(problem, "score")
+
+        def expected(agent: str | None, column: str = "costs") -> Cell | str:
+            if agent is None or not measured.has(problem, agent):
+                return ""
+            found = measured.worth.expected_time(problem, agent, place, column)
+            return _expected(found, 1e3 if column == "seconds" else 1.0)
+
+        seconds = [str(expected(one, "seconds")) for one in (LEARNED, other)]
+        where = f"{problem}, {orders(place):.1f} orders"
+        return (where, expected(LEARNED), expected(other), seconds[0], seconds[1])
+
+    heads = (
+        "problem, target",
+        "learned: evaluations",
+        "best baseline: evaluations",
+        "learned: ms",
+        "best baseline: ms",
+    )
+    return listed(heads, map(cells, measured.problems))
 
 
-def _across(measured: Measured) -> Table:
-    """A row per problem."""
+def _expected(found: Interval, scale: float) -> Cell:
+    """An expected running time, which has no end where too few resamples reached the target."""
+    if math.isnan(found.estimate):
+        return Cell("never")
+    middle, low, high = (significant(scale * value) for value in found)
+    if math.isnan(found.low):
+        return Cell(middle)
+    return Cell(middle, f"[{low.replace(MISSING, '?')}, {high.replace(MISSING, '?')}]")
 
-    def best(kinds: Sequence[str], problem: str) -> str | None:
-        return measured.best(problem, kinds, [DISTILLED])
 
-    def mean(agent: str | None, problem: str, named: bool = False) -> str:
+def _gained(measured: Measured) -> Table:
+    """A row per problem: orders of magnitude gained."""
+
+    def mean(problem: str, agent: str | None, named: bool = False) -> str:
         if agent is None or not measured.has(problem, agent):
             return ""
         return number(measured.row(problem, agent)["mean"]) + (f" ({agent})" if named else "")
 
-    def versus(other: str | None, problem: str) -> Cell | str:
-        if other is None or not measured.has(problem, LEARNED) or not measured.has(problem, other):
-            return ""
-        return interval(measured.difference(problem, LEARNED, other), sign=True)
+    def cells(problem: str) -> Sequence[Cell | str]:
+        best = measured.best(problem, summary.BASELINES)
+        both = best is not None and measured.has(problem, LEARNED)
+        versus = interval(measured.difference(problem, LEARNED, best), sign=True) if both and best else ""
+        return (problem, mean(problem, best, named=True), mean(problem, LEARNED), versus, mean(problem, L_BFGS))
 
-    def closed(share: Any, problem: str) -> Cell | str:
-        if not measured.has(problem, LEARNED) or best(summary.BASELINES, problem) is None:
-            return ""
-        return _share(share(problem, LEARNED))
-
-    columns = (
-        Column("problem", lambda problem: problem, words=True),
-        Column("plain descent", lambda problem: mean(summary.PLAIN, problem)),
-        Column("best fixed", lambda problem: mean(best(["fixed"], problem), problem, named=True)),
-        Column(
-            f"best of all baselines and controls, {DISTILLED} apart",
-            lambda problem: mean(best(summary.BASELINES, problem), problem, named=True),
-        ),
-        Column(DISTILLED, lambda problem: mean(DISTILLED, problem)),
-        Column("learned rate only", lambda problem: mean(RATE_ONLY, problem)),
-        Column("learned", lambda problem: Cell(mean(LEARNED, problem), look="top")),
-        Column("minus the best", lambda problem: versus(best(summary.BASELINES, problem), problem)),
-        Column("minus that rule", lambda problem: versus(DISTILLED, problem)),
-        Column("gap to the oracle closed", lambda problem: closed(measured.gap_closed, problem)),
-        Column("way to L-BFGS closed", lambda problem: closed(measured.distance_closed, problem)),
-        Column("L-BFGS", lambda problem: mean(L_BFGS, problem)),
+    return listed(
+        ("problem", "best baseline or control", "learned", "minus the best", "L-BFGS"), map(cells, measured.problems)
     )
-    return Table(columns, measured.problems)
 
 
-def _problem(evidence: Evidence, measured: Measured, problem: str) -> dict[str, Any]:
-    """The table of a problem, what choosing in hindsight would give, and what the rows are that no earlier page explains."""
-    summarised = measured.table[measured.table["problem"] == problem]
-    best = measured.best(problem, summary.BASELINES)
-
-    def learned(row: Mapping[str, Any]) -> bool:
-        return row["kind"] == "learned"
-
-    def beats(row: Mapping[str, Any]) -> str:
-        if best is None or row["agent"] == best:
-            return ""
-        return number(measured.improvement(problem, row["agent"], best))
-
-    def way(row: Mapping[str, Any]) -> Cell:
-        found = _share(measured.distance_closed(problem, row["agent"]))
-        return found if learned(row) else Cell(found.text)
-
-    columns = (
-        Column("agent", lambda row: Cell(row["agent"], look="top" if learned(row) else ""), words=True),
-        Column("kind", lambda row: row["kind"], words=True),
-        Column("IQM gained", lambda row: spread(row, "iqm")),
-        Column("mean", lambda row: number(row["mean"])),
-        Column("minus the best", lambda row: versus_best(row)._replace(look="")),
-        Column("P(beats the best)", beats),
-        Column("gap closed", lambda row: _share(measured.gap_closed(problem, row["agent"])) if learned(row) else ""),
-        Column("way to L-BFGS", way),
-        Column("diverged", lambda row: percent(row["diverged"])),
-        Column("teleports", lambda row: number(row["teleports"], 1)),
-        Column(
-            f"cost to {measured.target(problem):g} orders",
-            lambda row: cost_to_target(measured.expected_cost(problem, row["agent"])),
-        ),
-    )
-    rows = summarised.to_dict("records")
-    earlier: dict[str, str] = {}
-    for before in measured.problems[: measured.problems.index(problem)]:
-        earlier |= {agent: sentence for (where, agent), sentence in evidence.about.items() if where == before}
-    about = {row["agent"]: evidence.about.get((problem, row["agent"]), "") for row in rows}
-    oracles = [(name, number(mean), str(among)) for name, (mean, among) in hindsight(measured, problem).items()]
-    return {
-        "name": problem,
-        "budget": budget_of(measured.results, problem),
-        "best": best,
-        "table": Table(columns, rows),
-        "hindsight": listed(("of each instance", "mean gained", "chosen among"), oracles),
-        "with_teleports": told(measured.oracle_difference(problem)),
-        "about": {agent: one for agent, one in about.items() if one and earlier.get(agent) != one},
-        "later": bool(earlier),
-    }
+# -- what is looked up -------------------------------------------------------------------------------------------------
 
 
-def _effort(evidence: Evidence, measured: Measured) -> Table:
-    """A row per tuned family and per trained policy."""
+def _row(evidence: Evidence, measured: Measured, row: Mapping[str, Any]) -> dict[str, Any]:
+    """All figures of an agent on a problem."""
+    problem, agent = row["problem"], row["agent"]
+    place = measured.target(problem)
+    found = dict(row)
+    found |= {"target_orders": orders(place)}
+    shares = {"gap_closed": measured.gap_closed, "way_to_l_bfgs": measured.distance_closed}
+    for name, column in (("expected_cost_to_target", "costs"), ("expected_seconds_to_target", "seconds")):
+        found |= _ends(name, measured.worth.expected_time(problem, agent, place, column))
+    for name, share in shares.items():
+        found |= _ends(name, share(problem, agent))
+    for name, (mean, among) in hindsight(measured, problem).items():
+        found |= {f"{name}, mean gained": mean, f"{name}, chosen among": among}
+    return {**found, "about": evidence.about.get((problem, agent), "")}
 
-    def rows() -> Iterator[tuple[str, ...]]:
-        for problem in measured.problems:
-            for (where, family), found in evidence.tuned.items():
-                if where == problem:
-                    edges = ", ".join(found["edges"]) or "none"
-                    yield problem, family, f"{found['tried']:,}", f"{found['episodes']:,}", "", "", edges
-            for (where, name), seeds in evidence.trained.items():
-                if where == problem:
-                    decisions, episodes = (sum(one[key] for one in seeds) for key in ("decisions", "searched_episodes"))
-                    spent = sum(one["seconds"] for one in seeds) / len(seeds)
-                    yield problem, name, "", f"{episodes:,}", f"{decisions:,}", f"{spent:.0f}", ""
 
-    heads = ["problem", "tuned or trained", "configurations", "episodes"]
-    heads += ["decisions, all seeds", "seconds a seed", "edges"]
-    return listed(heads, rows(), words=2)
+def _ends(name: str, found: Interval) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+
+
+def _effort(evidence: Evidence) -> list[dict[str, Any]]:
+    """A row per tuned family and per trained policy: what it took, and what came of it."""
+    rows = []
+    for (problem, family), found in evidence.tuned.items():
+        taken = {name: found[name] for name in ("tried", "episodes", "gained")}
+        edges = ", ".join(found["edges"])
+        rows.append(
+            {"problem": problem, "name": family, **taken, "edges": edges, "chosen": _chosen(problem, found["config"])}
+        )
+    for (problem, name), seeds in evidence.trained.items():
+        taken = {key: sum(one[key] for one in seeds) for key in ("decisions", "seconds")}
+        episodes = sum(one["searched_episodes"] for one in seeds)
+        rows.append({"problem": problem, "name": name, "episodes": episodes, **taken, "seeds": len(seeds)})
+    return rows
 
 
 def _chosen(problem: str, configuration: Mapping[str, Any]) -> str:
@@ -277,6 +279,38 @@ def _chosen(problem: str, configuration: Mapping[str, Any]) -> str:
     return ", ".join([*chosen, *(f"{key} {setting(value)}" for key, value in sorted(config.items()))])
 
 
-def _share(share: Interval) -> Cell:
-    """A share in percent; nothing where there is none."""
-    return Cell("") if math.isnan(share.estimate) else interval(share, 0, unit=" %", scale=100.0)
+# -- the picture -------------------------------------------------------------------------------------------------------
+
+
+@matplotlib.rc_context(SETTINGS)
+def _drawn(measured: Measured) -> bytes:
+    """Scores of the policy, the best baseline or control, plain descent and L-BFGS: a row per problem, both clocks."""
+    problems = measured.problems
+    figure, axes = panels(2, 0.42 * len(problems) + 0.8)
+    kinds = {
+        "learned": "#D55E00",
+        "best baseline or control": "#0072B2",
+        "plain descent": "#111111",
+        "L-BFGS": "#8A8A8A",
+    }
+    for axis, (measure, title) in zip(
+        axes, (("score", "equal cost"), ("time_score", "equal processor seconds")), strict=True
+    ):
+        for row, problem in enumerate(problems):
+            agents = (LEARNED, measured.best_by(problem, measure), summary.PLAIN, L_BFGS)
+            for place, (agent, (kind, colour)) in enumerate(zip(agents, kinds.items(), strict=True)):
+                if agent is None or not measured.has(problem, agent):
+                    continue
+                ends, height = measured.worth.interval(problem, agent, measure), row + 0.16 * (place - 1.5)
+                axis.plot(ends[1:], [height, height], color=colour, linewidth=1.6)
+                axis.plot(ends[0], height, "o", color=colour, markersize=4.5, label=kind if row == 0 else None)
+        axis.set_yticks(range(len(problems)), problems)
+        axis.set_ylim(len(problems) - 0.5, -0.5)
+        axis.set_title(title)
+        axis.set_xlabel("score by targets (95 %)")
+        axis.grid(visible=False, axis="y")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    written = io.BytesIO()
+    figure.savefig(written, format="png", metadata={"Software": None})
+    return written.getvalue()

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from study.findings import Finding, not_below, told
-from study.results_page import TEMPLATES, table_of_findings, versions_in_words
+from study.page import TEMPLATES, Finding, not_below, table_of_findings, told, versions_in_words
 from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, Carried
 from study.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN
 from teleport_env.agents.comparison import statistics

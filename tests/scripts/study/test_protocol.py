@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from study import pieces
@@ -20,6 +22,7 @@ from study.pieces import read as read_piece
 from study.protocol import Protocol, further_policies, gather, plays_on
 from study.results_page import write_results
 from teleport_env.agents.comparison.report import read_results
+from teleport_env.agents.comparison.targets import area
 from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
 from teleport_env.envs.features import NAMES
@@ -92,10 +95,9 @@ def test_the_page_says_what_the_episodes_say(made: tuple[Protocol, dict[str, Any
     means = results.groupby("agent")["gained"].mean()
     baselines = results[results["kind"].isin(["fixed", "adaptive", "control"])].groupby("agent")["gained"].mean()
     versus = means["learned"] - baselines.max()
-    row = next(line for line in page.splitlines() if line.startswith("| **learned** "))
-    assert f"| {means['learned']:.2f} | {versus:+.2f} [" in row
-    assert f"| Booth | {means['never']:.2f} |" in page
+    assert f"| Booth | {baselines.max():.2f} ({baselines.idxmax()}) | {means['learned']:.2f} | {versus:+.2f} [" in page
     assert "which is not held out" in page
+    assert len(page.splitlines()) <= 150
     verdict = next(one for one in found["findings"] if one.target.startswith("Nowhere significantly below the best"))
     others = means["learned"] - baselines.drop("edge of stability").max()
     assert f"Booth {others:+.2f}" in verdict.detail
@@ -103,9 +105,33 @@ def test_the_page_says_what_the_episodes_say(made: tuple[Protocol, dict[str, Any
     settings = json.loads((protocol.out / "settings.json").read_text())
     assert settings["training_decisions"] == 64 * 2 * 4
     assert f"{settings['tuning_runs']:,} episodes of tuning" in page
-    images = {line.split("(")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")}
-    assert {"images/results/decisions-booth.png", "images/results/actions-booth.png"} <= images
-    assert all((protocol.page.parent / image).exists() for image in images)
+    named = set(re.findall(r"\]\(((?:images|results)/[^)]*)\)", page))
+    assert {"images/results/decisions-booth.png", "images/results/actions-booth.png"} <= named
+    assert {"images/results/scores.png", "results/results-agents.csv", "results/results-tuned.csv"} <= named
+    assert all((protocol.page.parent / name).exists() for name in named)
+
+
+def test_the_score_of_record_is_that_of_the_targets(made: tuple[Protocol, dict[str, Any]]) -> None:
+    """The main table against the file of all targets, which anyone may score again."""
+    protocol, found = made
+    assert protocol.page is not None
+    costs = pd.read_csv(protocol.out / "targets.csv.gz")
+    ladder = [name for name in costs.columns if name.replace(".", "").isdigit()]
+    scores = {
+        agent: np.mean([area(row[~np.isnan(row)], 10.0) for row in rows[ladder].to_numpy()])
+        for agent, rows in costs.groupby("agent")
+    }
+    table = found["summary"].set_index("agent")
+    baselines = table.index[table["kind"].isin(["fixed", "adaptive", "control"])]
+    best = max(baselines, key=scores.__getitem__)
+    page = protocol.page.read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| Booth |") and "**" in line)
+    assert f"| {scores[best]:.3f} ({best}) | **{scores['learned']:.3f}** [" in row
+    assert f"| {scores['learned'] - scores[best]:+.3f} [".replace("+0.000", "0.000") in row
+    assert table.loc["learned", "score"] == pytest.approx(scores["learned"], abs=1e-5)
+    details = pd.read_csv(protocol.page.parent / "results/results-agents.csv").set_index("agent")
+    assert details.loc["learned", "score"] == pytest.approx(scores["learned"], abs=1e-5)
+    assert details.loc[best, "time_score"] <= 1.0
 
 
 def test_what_is_done_is_not_done_again_and_what_is_lost_comes_back(

@@ -1,0 +1,221 @@
+"""The page of the factorial: what teleports contribute to each problem. Every figure is computed from what was played."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from study.factorial import Factored
+from study.factorial_cells import CELLS, OPTIMIZERS, RATES, Cell
+from study.page import TEMPLATES, Finding, table_of_findings, told, versions_in_words
+from study.shared import NEW
+from study.worth import GAINED, Worth
+from teleport_env.agents.comparison import statistics, summary
+from teleport_env.agents.comparison.plots import SETTINGS, panels
+from teleport_env.agents.comparison.statistics import Interval
+from teleport_env.agents.comparison.tables import Table, interval, listed, number, render
+from teleport_env.agents.comparison.targets import MEASURES
+from teleport_env.files import write
+
+_NEW = {name.split(":")[-1] for name in NEW}
+
+
+def write_factorial(found: Factored) -> dict[str, Any]:
+    """Write the page where the settings say, its picture and its table of all cells beside it.
+
+    Returns:
+        ``findings``, ``markdown`` (the page's path) and ``details`` (that of the table of all cells).
+    """
+    pandas = summary.import_pandas()
+    factorial, results = found.factorial, Contributions(found)
+    path = factorial.page or factorial.out / "factorial.md"
+    images = Path("images") / path.stem
+    write(path.parent / images / "contributions.png", _drawn(results))
+    details = Path("results") / f"{path.stem}.csv"
+    table = pandas.DataFrame([row for problem in factorial.problems for row in results.rows_of(problem)])
+    write(path.parent / details, table.to_csv(index=False, float_format="%.6g"))
+    verdicts = findings_of(results)
+    text = render(
+        "factorial.md.j2",
+        TEMPLATES,
+        command=found.command,
+        protocol=factorial,
+        versions=versions_in_words(found.versions),
+        findings=table_of_findings(verdicts),
+        best=_best(results),
+        scores=_scores(results),
+        pairs=[(optimizer, _pairs(results, optimizer)) for optimizer in OPTIMIZERS],
+        picture=images / "contributions.png",
+        details=details,
+        tuned=sum(one["episodes"] for one in found.tuned.values()),
+        decisions=sum(one["decisions"] for seeds in found.trained.values() for one in seeds),
+    )
+    write(path, text.rstrip() + "\n")
+    return {"findings": verdicts, "markdown": path, "details": path.parent / details}
+
+
+class Contributions:
+    """Cells with teleports minus cells without, on the same episodes.
+
+    Args:
+        found: What was played.
+    """
+
+    def __init__(self, found: Factored) -> None:
+        self.found, self.worth = found, Worth(found.rows, found.targets)
+        self.results = summary.import_pandas().DataFrame(found.rows)
+
+    def mean(self, problem: str, cell: Cell, measure: str = GAINED) -> float:
+        """Mean over the episodes of a cell."""
+        return self.worth.mean(problem, cell.name, measure)
+
+    def difference(self, problem: str, first: Cell, second: Cell, measure: str = GAINED) -> Interval:
+        """Mean paired difference of two cells with its interval."""
+        return self.worth.difference(problem, first.name, second.name, measure)
+
+    def best(self, problem: str, teleports: bool) -> Cell:
+        """The best cell by the train split, or of policies by the validation split: test instances choose nothing."""
+
+        def known(cell: Cell) -> float:
+            if (problem, cell) in self.found.tuned:
+                return float(self.found.tuned[problem, cell]["gained"])
+            return float(np.mean([one["validation"] for one in self.found.trained[problem, cell]]))
+
+        return max((cell for cell in CELLS if cell.teleports == teleports), key=known)
+
+    def contribution(self, problem: str, measure: str = GAINED) -> Interval:
+        """The best cell with teleports minus the best without."""
+        return self.difference(problem, self.best(problem, True), self.best(problem, False), measure)
+
+    def hindsight(self, problem: str) -> Interval | None:
+        """The same of what could be had in hindsight: per instance the best of all settings with teleports, and without."""
+        best: dict[bool, list[list[float]]] = {True: [], False: []}
+        for (where, cell), values in self.found.oracles.items():
+            if where == problem:
+                best[cell.teleports].append(values)
+        if not best[True] or not best[False]:
+            return None
+        versus = np.max(best[True], axis=0) - np.max(best[False], axis=0)
+        return statistics.crossed_bootstrap(versus, np.zeros(len(versus)), np.arange(len(versus)), statistics.mean)
+
+    def rows_of(self, problem: str) -> list[dict[str, Any]]:
+        """Every cell of a problem with its means, its settings and what teleports add to it."""
+        rows = []
+        for cell in CELLS:
+            own = self.results[(self.results["problem"] == problem) & (self.results["agent"] == cell.name)]
+            row: dict[str, Any] = {"problem": problem, "cell": cell.name}
+            row |= {measure: self.mean(problem, cell, measure) for measure in (GAINED, *MEASURES)}
+            row |= {name: float(own[name].mean()) for name in ("teleports", "diverged", "cost")}
+            for measure in (GAINED, "score", "time_score") if cell.teleports else ():
+                ends = self.difference(problem, cell, cell.without, measure)
+                row |= dict(zip([f"adds_{measure}{end}" for end in ("", "_low", "_high")], ends, strict=True))
+            config = self.found.tuned.get((problem, cell), {}).get("config")
+            rows.append({**row, "settings": json.dumps(config) if config else ""})
+        return rows
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+def findings_of(results: Contributions) -> list[Finding]:
+    """Whether teleports contribute, on the problems on real or noisy data and on all."""
+    problems = results.found.factorial.problems
+    new = [problem for problem in problems if problem in _NEW]
+    above, explained, details = [], [], []
+    for problem in new:
+        found, possible = results.contribution(problem), results.hindsight(problem)
+        if found.low > 0:
+            above.append(problem)
+        elif possible is not None and not possible.low > 0:
+            explained.append(problem)
+        details.append(f"{problem} {told(found)}" + (f", in hindsight {told(possible)}" if possible else ""))
+    reached = len(above) >= 4 or len(above) + len(explained) == len(_NEW)
+    verdict = "yes" if reached else "not measured" if len(new) < len(_NEW) else "no"
+    intervals = {problem: results.contribution(problem) for problem in problems}
+    below = [f"{problem} {told(one)}" for problem, one in intervals.items() if one.high < 0]
+    up = sum(one.low > 0 for one in intervals.values())
+    return [
+        Finding(
+            "On real or noisy data teleports contribute on at least 4 of 5 problems, or an oracle finds nothing either",
+            verdict,
+            "; ".join(details) or "none of them was played",
+        ),
+        Finding(
+            "Nowhere do teleports harm the best cell",
+            "no" if below else "yes",
+            "; ".join(below) or f"above zero on {up} of {len(intervals)} problems, below on none",
+        ),
+    ]
+
+
+def _best(results: Contributions) -> Table:
+    def cells(problem: str) -> Sequence[Any]:
+        without, teleporting = results.best(problem, False), results.best(problem, True)
+        possible = results.hindsight(problem)
+        named = [f"{number(results.mean(problem, one))} ({_short(one)})" for one in (without, teleporting)]
+        adds = interval(results.contribution(problem), sign=True)
+        return (problem, *named, adds, interval(possible, sign=True) if possible else "")
+
+    heads = ("problem", "best without teleports", "best with teleports", "teleports add", "in hindsight")
+    return listed(heads, map(cells, results.found.factorial.problems))
+
+
+def _short(cell: Cell) -> str:
+    return f"{cell.rates}, {cell.optimizer}"
+
+
+def _scores(results: Contributions) -> Table:
+    def cells(problem: str) -> Sequence[Any]:
+        teleporting = results.best(problem, True)
+        found = [results.contribution(problem, one) for one in ("score", "time_score")]
+        scores = [number(results.mean(problem, teleporting, one)) for one in ("score", "time_score")]
+        return (problem, scores[0], interval(found[0], sign=True), scores[1], interval(found[1], sign=True))
+
+    heads = ("problem", "score with teleports", "teleports add", "score in equal time", "teleports add in equal time")
+    return listed(heads, map(cells, results.found.factorial.problems))
+
+
+def _pairs(results: Contributions, optimizer: str) -> Table:
+    def cells(problem: str) -> Sequence[Any]:
+        pairs = [Cell(rates, optimizer, True) for rates in RATES]
+        return (problem, *(interval(results.difference(problem, one, one.without), sign=True) for one in pairs))
+
+    return listed(("problem", *RATES), map(cells, results.found.factorial.problems))
+
+
+# -- the picture -------------------------------------------------------------------------------------------------------
+
+_COLOURS = dict(zip(RATES, ("#0072B2", "#D55E00", "#009E73"), strict=True))
+_MARKERS = dict(zip(OPTIMIZERS, "os", strict=True))
+
+
+@matplotlib.rc_context(SETTINGS)
+def _drawn(results: Contributions) -> bytes:
+    """What teleports add to each cell, in orders gained, with intervals: a row per problem."""
+    problems = results.found.factorial.problems
+    figure, (axis,) = panels(1, 0.62 * len(problems) + 0.6)
+    pairs = [cell for cell in CELLS if cell.teleports]
+    for row, problem in enumerate(problems):
+        for place, cell in enumerate(pairs):
+            ends = results.difference(problem, cell, cell.without)
+            height, colour = row + 0.13 * (place - 2.5), _COLOURS[cell.rates]
+            axis.plot(ends[1:], [height, height], color=colour, linewidth=1.4)
+            filled = colour if cell.optimizer == OPTIMIZERS[0] else "white"
+            look: dict[str, Any] = {"markersize": 5, "markerfacecolor": filled, "linestyle": "none", "color": colour}
+            label = _short(cell) if row == 0 else None
+            axis.plot(ends[0], height, marker=_MARKERS[cell.optimizer], label=label, **look)
+    axis.axvline(0.0, color="#333333", linewidth=1.0)
+    axis.set_yticks(range(len(problems)), problems)
+    axis.set_ylim(len(problems) - 0.5, -0.5)
+    axis.set_xlabel("orders of magnitude that teleports add at equal cost (95 %)")
+    axis.grid(visible=False, axis="y")
+    figure.legend(loc="outside lower center", ncols=3)
+    written = io.BytesIO()
+    figure.savefig(written, format="png", metadata={"Software": None})
+    return written.getvalue()
