@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer benchmark reproduce docs tutorials pictures test test-oldest test-gymnasium clients lint clean
+.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer factorial benchmark reproduce docs tutorials pictures test test-oldest test-gymnasium clients lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -72,6 +72,8 @@ results-short: venv ## the same on the coordinate problems at short budgets; wri
 		--budget Quadratic=40 Rosenbrock=20 RosenbrockND=40 Booth=12 --out results/short --page docs/results-short.md $(ARGS)
 
 # The policies of `make results` are played. Another folder of a full protocol: ARGS="--teachers FOLDER".
+factorial: venv ## say what teleports add to each way to choose the rate, and write results/factorial and docs/factorial.md
+	$(BIN)/python scripts/compare.py --protocol factorial --out results/factorial --page docs/factorial.md $(ARGS)
 transfer: venv ## play learned schedules where they were not trained, and write results/transfer and docs/transfer.md
 	$(BIN)/python scripts/compare.py --protocol transfer --teachers results/full --out results/transfer \
 		--page docs/transfer.md $(ARGS)

@@ -35,7 +35,7 @@ def write_factorial(found: Factored) -> dict[str, Any]:
     pandas = summary.import_pandas()
     factorial, results = found.factorial, Contributions(found)
     path = factorial.page or factorial.out / "factorial.md"
-    images = Path("images") / path.stem
+    images = Path("images") / path.stem if factorial.page else Path()
     write(path.parent / images / "contributions.png", _drawn(results))
     details = Path("results") / f"{path.stem}.csv"
     table = pandas.DataFrame([row for problem in factorial.problems for row in results.rows_of(problem)])

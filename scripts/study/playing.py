@@ -32,7 +32,7 @@ def timed(settings: Mapping[str, Any], agent: Agent) -> dict[int, float]:
     shared = {name: settings[name] for name in ("split", "budget")}
     few = instances_of(settings)[:TIMED]
     alone = [play(settings["problem"], agent, few[place : place + 1], **shared) for place in range(len(few))]
-    return paces_of(alone, agent.steps)
+    return paces_of(alone, agent.step_actions)
 
 
 def entry(played: Sequence[Played], about: str, paces: Paces, steps: int = 1) -> dict[str, Any]:

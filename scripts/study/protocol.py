@@ -268,11 +268,11 @@ def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     family = families_of(settings["problem"], settings["budget"])[settings["family"]]
     agent = family.agent(settings["config"])
     played, paces = [play_one(settings, agent, seed) for seed in range(settings["seeds"])], timed(settings, agent)
-    entries = [entry(played, family.about, paces, agent.steps)]
+    entries = [entry(played, family.about, paces, agent.step_actions)]
     if family.name == FIXED:
         bare = [play_one(settings, without_teleports(agent, found), seed) for seed, found in enumerate(played)]
         about = "the fixed schedule's own rates at its own steps, without its teleports"
-        entries.append(entry(bare, about, paces, agent.steps))
+        entries.append(entry(bare, about, paces, agent.step_actions))
     return entries
 
 
@@ -292,7 +292,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
             masked = play_one(settings, Masked(policy=policy), seed)
             played.setdefault("it decides again at every step, among gradient steps alone", []).append(masked)
     paces = timed(settings, policy)  # without teleports it decides and steps as with them
-    entries = [entry(found, about, paces, policy.steps) for about, found in played.items()]
+    entries = [entry(found, about, paces, policy.step_actions) for about, found in played.items()]
     for row in entries[0]["rows"]:
         row["kind"] = settings["kind"]
     if "optimizer" in policy.environment:  # whatever is left of momentum competes with no schedule of plain descent

@@ -1,7 +1,7 @@
-"""Transfer: what learned schedules are worth where they were not trained, against fixed schedules carried there alike.
+"""Transfer: what learned schedules are worth where they were not trained, against schedules and rules carried there alike.
 
-Four questions: a problem that the policy has not seen, a longer budget, another learning rate, another size of network. As
-in the full protocol every rate, tuning, training and played agent is a file under the output folder
+Five questions: a problem that the policy has not seen, a longer budget, another learning rate, another size of network, a
+lower tolerance. As in the full protocol every rate, tuning, training and played agent is a file under the output folder
 (`study.pieces`), and the test split is read by playing alone.
 """
 
@@ -22,6 +22,7 @@ from study.shared import Gathered, Shared, digest, given_policies, slug
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
     CARRIED,
+    DISTILLED,
     LEFT_OUT,
     LONGER,
     OWN,
@@ -38,6 +39,7 @@ from study.transfer_work import (
     train_mixture,
     tune_carried,
     tune_fixed,
+    tune_rule,
 )
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
@@ -48,7 +50,7 @@ from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
 from teleport_env.reading import choose_some, integer, number
 
-FAMILIES, BUDGETS, RATES, SIZES = QUESTIONS = ("families", "budgets", "rates", "sizes")
+FAMILIES, BUDGETS, RATES, SIZES, TOLERANCES = QUESTIONS = ("families", "budgets", "rates", "sizes", "tolerances")
 
 KIN = (("Rosenbrock", "RosenbrockND"), ("Ellipse", "Quadratic", "Booth"))
 """Problems that are alike but for dimension, shift and scale: one function of Rosenbrock, positive quadratic forms. What has
@@ -73,6 +75,8 @@ class Transfer(Shared):
         longer: Multiples of the budget.
         factors: Multiples of a schedule's own learning rate; 1 is among them, so that a loss of gain shows.
         shapes: As `SHAPES`.
+        rules: Configurations tried of the rule that policies are compared with at other tolerances, before the refinement.
+        tolerances: Multiples of the tolerance.
         out: Folder for the results.
     """
 
@@ -87,14 +91,16 @@ class Transfer(Shared):
     longer: tuple[float, ...] = (2.0, 4.0)
     factors: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     shapes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=lambda: SHAPES)
+    rules: int = 120
+    tolerances: tuple[float, ...] = (1.0, 1e-2, 1e-4, 1e-6)
     out: Path = Path("results/transfer")
 
     def __post_init__(self) -> None:
-        check_settings(self, instances=2, train_seeds=1, plans=8, tuning_instances=1)
+        check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, tuning_instances=1)
         integer("teacher_seed", self.teacher_seed, 0, MOST)
         if self.train_decisions is not None:
             integer("train_decisions", self.train_decisions, 1, MOST**2)
-        for name in ("longer", "factors"):
+        for name in ("longer", "factors", "tolerances"):
             for factor in getattr(self, name):
                 number(f"a number of {name}", factor, above=0.0, most=MOST)
         choose_some("a transfer", self, "questions", QUESTIONS)
@@ -141,6 +147,7 @@ class Carried(Gathered):
     Attributes:
         transfer: The settings.
         played: Episodes, one dict each: ``seed``, ``instance_id``, ``gained``, ``diverged``, ``teleports``.
+        targets: Their costs to targets, see `teleport_env.agents.comparison.targets.rows_of_targets`.
         tuned: Kind of tuning and problem (and budget) to what it found, without its candidates.
         trained: Kind of training and problem to one dict a seed, as `train_policy` returns it.
         rates: Problem and shape (``""``: its default) to the rate of plain descent.
@@ -150,6 +157,7 @@ class Carried(Gathered):
 
     transfer: Transfer
     played: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
+    targets: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
     tuned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     trained: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
     rates: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
@@ -198,7 +206,8 @@ class _Gathering:
                     key = question, problem, variant, name
                     plays[key] = self.playing(key, playing, budget, shape)
         done = self.complete(plays.values(), "playing")
-        self.found.played = {key: done[piece.path] for key, piece in plays.items()}
+        self.found.played = {key: done[piece.path]["rows"] for key, piece in plays.items()}
+        self.found.targets = {key: done[piece.path]["targets"] for key, piece in plays.items()}
 
     def complete(self, pieces: Any, title: str) -> dict[str, Any]:
         return self.transfer.complete(pieces, self.transfer.out, title, self.report)
@@ -241,6 +250,11 @@ class _Gathering:
                 work["tuned", problem, f"{factor:g}"] = Piece(
                     f"tuned/{problem}-{factor:g}.json", settings, tune_fixed, (arguments,)
                 )
+            if TOLERANCES in transfer.questions:
+                shared = {"problem": problem, "instances": transfer.tuning_instances}
+                arguments = {**shared, "count": transfer.rules, "budget": transfer.budget}
+                settings = {**arguments, "family": DISTILLED, "menu": menu_of(problem)}
+                work["rule", problem, ""] = Piece(f"tuned/{problem}-rule.json", settings, tune_rule, (arguments,))
         done = self.complete(work.values(), "tuning and training alone")
         for (kind, problem, name), piece in work.items():
             result = done[piece.path]
@@ -249,6 +263,8 @@ class _Gathering:
                 found.trained.setdefault((OWN, problem), []).append(result)
             elif kind == "rate":
                 found.rates[problem, name] = result
+            elif kind == "rule":
+                found.tuned[DISTILLED, problem] = result
             else:
                 found.tuned[f"{FIXED}, budget x {name}", problem] = result
 
@@ -346,6 +362,8 @@ class _Gathering:
         question, problem, variant, name = key
         played = self.transfer.episodes(problem, budget, self.transfer.train_seeds)
         settings = {**played, "shape": shape}
+        if question == TOLERANCES:
+            settings["tolerance"] = float(variant)
         place = "-".join(slug(part) for part in (problem, variant, name) if part)
         described = {**settings, "agents": [describe(agent) for agent in agents]}
         return Piece(f"{question}/played/{place}.json", described, play_agents, (settings, list(agents)))
@@ -394,6 +412,7 @@ class _Gathering:
             found[variant, OWN] = (self.learned(problem), budget, None)
             found[variant, OWN_FIXED] = (self.fixed(problem), budget, None)
             found[variant, LONGER] = (self.fixed(problem, factor), budget, None)
+            found[variant, PLAIN] = (self.still(problem), budget, None)
         return found
 
     def rates(self, problem: str) -> dict[tuple[str, str], Any]:
@@ -402,7 +421,24 @@ class _Gathering:
             budget, variant = self.transfer.budget_of(problem), f"{factor:g}"
             found[variant, OWN] = (self.learned(problem, factor), budget, None)
             found[variant, OWN_FIXED] = (self.fixed(problem, rate=factor), budget, None)
+            found[variant, PLAIN] = (self.still(problem), budget, None)
         return found
+
+    def tolerances(self, problem: str) -> dict[tuple[str, str], Any]:
+        found: dict[tuple[str, str], Any] = {}
+        rule = families_of(problem, self.transfer.budget)[DISTILLED].agent(
+            self.found.tuned[DISTILLED, problem]["config"]
+        )
+        for factor in self.transfer.tolerances:
+            budget, variant = self.transfer.budget_of(problem), f"{factor:g}"
+            found[variant, OWN] = (self.learned(problem), budget, None)
+            found[variant, DISTILLED] = ([rule], budget, None)
+            found[variant, PLAIN] = (self.still(problem), budget, None)
+        return found
+
+    def still(self, problem: str, shape: str = "") -> list[Agent]:
+        """Plain descent at its tuned rate."""
+        return [Never(environment={"learning_rate": self.plain(problem, shape)})]
 
     def sizes(self, problem: str) -> dict[tuple[str, str], Any]:
         found: dict[tuple[str, str], Any] = {}
@@ -411,5 +447,5 @@ class _Gathering:
             rescaled = rate / self.plain(problem)
             found[variant, OWN] = (self.learned(problem, rescaled, shape), budget, shape)
             found[variant, OWN_FIXED] = (self.fixed(problem, rate=rescaled), budget, shape)
-            found[variant, PLAIN] = ([Never(environment={"learning_rate": rate})], budget, shape)
+            found[variant, PLAIN] = (self.still(problem, variant), budget, shape)
         return found

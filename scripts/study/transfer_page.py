@@ -2,99 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import matplotlib
 
 from study.page import TEMPLATES, Finding, not_below, table_of_findings, told, versions_in_words
-from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, Carried
-from study.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN
-from teleport_env.agents.comparison import statistics
+from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, TOLERANCES, Carried, Key
+from study.transfer_work import CARRIED, DISTILLED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN
+from study.worth import GAINED, Worth
+from teleport_env.agents.comparison import summary
+from teleport_env.agents.comparison.plots import SETTINGS, panels
 from teleport_env.agents.comparison.statistics import Interval
-from teleport_env.agents.comparison.tables import Cell, Table, interval, listed, number, percent, render, setting
+from teleport_env.agents.comparison.tables import Cell, Table, interval, listed, render, setting
+from teleport_env.agents.comparison.targets import MEASURES
 from teleport_env.files import write
+
+MOST_LOST = 0.5
+"""Orders of magnitude that a policy may lose against the best rule where the tolerance is lowered."""
 
 
 def write_transfer(found: Carried) -> dict[str, Any]:
-    """Write the page where the settings say.
+    """Write the page where the settings say, and tables of all cases beside it.
 
     Returns:
         ``findings``, and ``markdown`` (the page's path).
     """
+    pandas = summary.import_pandas()
     transfer = found.transfer
     results = Results(found)
     verdicts = verdicts_of(results)
     path = transfer.page or transfer.out / "transfer.md"
-    shown = {FAMILIES: _families, BUDGETS: _budgets, RATES: _rates, SIZES: _sizes}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = render(
-        "transfer.md.j2",
-        TEMPLATES,
-        command=found.command,
-        protocol=transfer,
-        versions=versions_in_words(found.versions),
-        findings=table_of_findings(verdicts),
-        questions=[(question, shown[question](results)) for question in transfer.questions],
-        carried=_carried(found) if FAMILIES in transfer.questions else (),
-        effort=_effort(found),
-        episodes=sum(one["episodes"] for one in found.rates.values()),
-        retaught=found.retaught,
+    shown = {FAMILIES: _families, BUDGETS: _budgets, RATES: _rates, SIZES: _sizes, TOLERANCES: _tolerances}
+    pictures = Path("images") / path.stem if transfer.page else Path()
+    write(path.parent / pictures / "transfer.png", _drawn(results))
+    details = {"cases": results.rows(), "effort": [*_effort(found)]}
+    for name, rows in details.items():
+        text = pandas.DataFrame(rows).to_csv(index=False, float_format="%.6g")
+        write(path.parent / "results" / f"{path.stem}-{name}.csv", text)
+    text = render_page(
+        found, results, verdicts, [(question, shown[question](results)) for question in transfer.questions]
     )
     write(path, text.rstrip() + "\n")
     return {"findings": verdicts, "markdown": path}
 
 
+def render_page(
+    found: Carried, results: Results, verdicts: Sequence[Finding], questions: Sequence[tuple[str, Table]]
+) -> str:
+    """The page as Markdown."""
+    path = found.transfer.page or found.transfer.out / "transfer.md"
+    return render(
+        "transfer.md.j2",
+        TEMPLATES,
+        command=found.command,
+        protocol=found.transfer,
+        versions=versions_in_words(found.versions),
+        findings=table_of_findings(verdicts),
+        questions=questions,
+        carried=_carried(found) if FAMILIES in found.transfer.questions else (),
+        episodes=sum(one["episodes"] for one in found.rates.values()),
+        retaught=found.retaught,
+        picture=(f"images/{path.stem}/" if found.transfer.page else "") + "transfer.png",
+        details=[f"results/{path.stem}-{name}.csv" for name in ("cases", "effort")],
+    )
+
+
+def _case(question: str, problem: str, variant: str) -> str:
+    return " / ".join((question, problem, variant))
+
+
 class Results:
-    """The episodes of a run, compared in pairs."""
+    """The episodes of a run, compared in pairs: each case, a question, problem and variant, stands for a problem."""
 
     def __init__(self, found: Carried) -> None:
         self.found = found
-        self._gained = {
-            key: {(row["seed"], row["instance_id"]): float(row["gained"]) for row in rows}
-            for key, rows in found.played.items()
-        }
+        self.worth = Worth(
+            [{**row, **_named_as(key)} for key, rows in found.played.items() for row in rows],
+            [{**row, **_named_as(key)} for key, rows in found.targets.items() for row in rows],
+        )
 
     def variants(self, question: str, problem: str) -> list[str]:
-        """Budgets, factors or sizes that a problem was played at."""
-        return list(dict.fromkeys(key[2] for key in self._gained if key[:2] == (question, problem)))
+        """Budgets, factors, sizes or tolerances that a problem was played at."""
+        return list(dict.fromkeys(key[2] for key in self.found.played if key[:2] == (question, problem)))
 
-    def agents(self, question: str, problem: str, variant: str = "") -> list[str]:
-        """Who played."""
-        return [key[3] for key in self._gained if key[:3] == (question, problem, variant)]
-
-    def mean(self, question: str, problem: str, variant: str, agent: str, of: str = "gained") -> float:
-        """Mean over the episodes of what was gained, of whether they diverged, or of their teleports."""
-        return float(np.mean([float(row[of]) for row in self.found.played[question, problem, variant, agent]]))
-
-    def means(self, question: str, problem: str, variant: str, others: Iterable[str], own: str) -> Iterator[Cell]:
-        """The means of some agents, and that of the one that the table is about."""
-        for agent in others:
-            yield Cell(number(self.mean(question, problem, variant, agent)))
-        yield Cell(number(self.mean(question, problem, variant, own)), look="top")
-
-    def versus(
-        self, question: str, problem: str, first: tuple[str, str], others: Iterable[tuple[str, str]]
-    ) -> Iterator[Cell]:
-        """The `difference` to each of the others."""
-        for other in others:
-            yield interval(self.difference(question, problem, first, other), sign=True)
-
-    def divergences(self, question: str, problem: str, variant: str, *agents: str) -> str:
-        """The share of diverged episodes of each agent."""
-        return ", ".join(percent(self.mean(question, problem, variant, agent, "diverged")) for agent in agents)
-
-    def cases(self, question: str) -> list[tuple[str, str]]:
-        """Problems and `variants` that were played."""
-        problems = self.found.transfer.problems
-        return [(problem, variant) for problem in problems for variant in self.variants(question, problem)]
-
-    def difference(self, question: str, problem: str, first: tuple[str, str], second: tuple[str, str]) -> Interval:
+    def difference(
+        self, question: str, problem: str, first: tuple[str, str], second: tuple[str, str], measure: str = GAINED
+    ) -> Interval:
         """Mean of the first minus the second, each a variant and an agent, over the same episodes, with its interval."""
-        x, y = self._gained[question, problem, *first], self._gained[question, problem, *second]
-        keys, left, right = statistics.match_pairs(x, [*x.values()], y, [*y.values()], (first[1], second[1]))
-        seeds, instances = zip(*keys, strict=True)
-        return statistics.crossed_bootstrap(left - right, seeds, instances, statistics.mean)
+        named = [_named_as((question, problem, *one)) for one in (first, second)]
+        return self.worth.between(*[(one["problem"], one["agent"]) for one in named], measure)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All figures of every agent in every case."""
+        return [self._row(key) for key in self.found.played]
+
+    def _row(self, key: Key) -> dict[str, Any]:
+        named = _named_as(key)
+        row: dict[str, Any] = dict(zip(("question", "problem", "variant", "agent"), key, strict=True))
+        for measure in (GAINED, *MEASURES):
+            ends = self.worth.interval(named["problem"], named["agent"], measure)
+            row |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), ends, strict=True))
+        played = self.found.played[key]
+        return row | {name: sum(float(one[name]) for one in played) / len(played) for name in ("diverged", "teleports")}
+
+
+def _named_as(key: Key) -> dict[str, str]:
+    """Case and agent; plain descent by its own name, since processor time is counted in its steps."""
+    question, problem, variant, agent = key
+    return {"problem": _case(question, problem, variant), "agent": summary.PLAIN if agent == PLAIN else agent}
 
 
 # -- verdicts ----------------------------------------------------------------------------------------------------------
@@ -145,7 +163,23 @@ def verdicts_of(results: Results) -> list[Finding]:
             named = "; ".join(f"{name} {told(versus[name])}" for name in below)
             detail = f"significantly above in {len(above)} of {len(versus)} cases, below in {len(below)}"
             found.append(Finding(target, not_below(versus.values()), f"{detail}: {named}" if below else detail))
+    if TOLERANCES in transfer.questions:
+        found += _of_tolerances(results)
     return found
+
+
+def _of_tolerances(results: Results) -> Iterator[Finding]:
+    """One for each policy: what it loses against the rule, from the tolerance it was trained for down to the lowest."""
+    transfer = results.found.transfer
+    for problem in transfer.problems:
+        versus = {
+            variant: results.difference(TOLERANCES, problem, (variant, OWN), (variant, DISTILLED))
+            for variant in results.variants(TOLERANCES, problem)
+        }
+        worst = min(versus, key=lambda variant: versus[variant].estimate)
+        verdict = "yes" if versus[worst].estimate >= -MOST_LOST else "no"
+        target = f"{problem}: at lower tolerances the policy loses no more than {MOST_LOST} orders against {DISTILLED}"
+        yield Finding(target, verdict, f"at the worst, tolerance x {worst}: {told(versus[worst])}")
 
 
 def _listed(names: Sequence[str], of: Mapping[str, Any]) -> str:
@@ -159,24 +193,120 @@ def _named(question: str, variant: str) -> str:
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
+def _versus(results: Results, question: str, problem: str, variant: str, agents: tuple[str, str], measure: str) -> Cell:
+    """What the first of two agents is worth more than the second."""
+    ends = results.difference(question, problem, (variant, agents[0]), (variant, agents[1]), measure)
+    return interval(ends, 2 if measure == GAINED else 3, sign=True)
+
+
 def _families(results: Results) -> Table:
-    problems = results.found.transfer.problems
-    played = {problem: results.agents(FAMILIES, problem) for problem in problems}
-    further = [agent for agents in played.values() for agent in agents if agent not in (LEFT_OUT, CARRIED, PLAIN)]
-    heads = ["left out", PLAIN, CARRIED, f"**{LEFT_OUT}**", "minus the fixed schedule", "minus plain descent"]
-    heads += ["diverged, the fixed schedule", "teleports, the fixed schedule", *dict.fromkeys(further)]
-
     def cells(problem: str) -> Iterator[Cell | str]:
+        case = _case(FAMILIES, problem, "")
         yield problem
-        yield from results.means(FAMILIES, problem, "", (PLAIN, CARRIED), LEFT_OUT)
-        yield from results.versus(FAMILIES, problem, ("", LEFT_OUT), [("", CARRIED), ("", PLAIN)])
-        yield results.divergences(FAMILIES, problem, "", LEFT_OUT, CARRIED)
-        teleports = (results.mean(FAMILIES, problem, "", agent, "teleports") for agent in (LEFT_OUT, CARRIED))
-        yield ", ".join(number(one, 1) for one in teleports)
-        for agent in dict.fromkeys(further):
-            yield number(results.mean(FAMILIES, problem, "", agent)) if agent in played[problem] else ""
+        yield interval(results.worth.interval(case, LEFT_OUT, "score"), 3)._replace(look="top")
+        for other in (CARRIED, PLAIN):
+            yield _versus(results, FAMILIES, problem, "", (LEFT_OUT, other), "score")
+        yield _versus(results, FAMILIES, problem, "", (LEFT_OUT, PLAIN), "time_score")
 
-    return listed(heads, ([*cells(problem)] for problem in problems))
+    heads = ["left out", f"**{LEFT_OUT}**: score", "minus the fixed schedule", "minus plain descent"]
+    heads.append("the same in equal time")
+    return listed(heads, ([*cells(problem)] for problem in results.found.transfer.problems))
+
+
+def _pivoted(
+    results: Results,
+    question: str,
+    variants: Sequence[str],
+    others: Sequence[str],
+    head: Callable[[str, str], str],
+    measure: str,
+) -> Table:
+    """A row per problem; a column per variant and rival: what the policy is worth more there."""
+    columns = [(variant, other) for variant in variants for other in others]
+
+    def cells(problem: str) -> list[Cell | str]:
+        found = results.found.played
+        return [problem] + [
+            _versus(results, question, problem, variant, (OWN, other), measure)
+            if (question, problem, variant, other) in found
+            else ""
+            for variant, other in columns
+        ]
+
+    return listed(["problem", *(head(*one) for one in columns)], map(cells, results.found.transfer.problems))
+
+
+def _budgets(results: Results) -> Table:
+    variants = [f"{factor:g}" for factor in results.found.transfer.longer]
+    others = {OWN_FIXED: "that of the ordinary budget", LONGER: "that tuned for it"}
+    head = lambda variant, other: f"x {variant}, minus {others[other]}"  # noqa: E731
+    return _pivoted(results, BUDGETS, variants, [*others], head, "score")
+
+
+def _rates(results: Results) -> Table:
+    variants = [f"{factor:g}" for factor in results.found.transfer.factors if factor != 1.0]
+    return _pivoted(results, RATES, variants, [OWN_FIXED], lambda variant, _: f"x {variant}", "score")
+
+
+def _tolerances(results: Results) -> Table:
+    variants = [f"{factor:g}" for factor in results.found.transfer.tolerances]
+    return _pivoted(results, TOLERANCES, variants, [DISTILLED], lambda variant, _: f"x {variant}", GAINED)
+
+
+def _sizes(results: Results) -> Table:
+    def cells(problem: str, variant: str) -> Iterator[Cell | str]:
+        yield f"{problem}, {variant}"
+        yield interval(results.worth.interval(_case(SIZES, problem, variant), OWN, "score"), 3)._replace(look="top")
+        for other in (OWN_FIXED, PLAIN):
+            yield _versus(results, SIZES, problem, variant, (OWN, other), "score")
+        yield _versus(results, SIZES, problem, variant, (OWN, OWN_FIXED), GAINED)
+
+    problems = results.found.transfer.problems
+    cases = [(problem, variant) for problem in problems for variant in results.variants(SIZES, problem)]
+    heads = [
+        "problem, size",
+        f"**{OWN}**: score",
+        "minus the fixed schedule",
+        "minus plain descent",
+        "orders, minus the fixed",
+    ]
+    return listed(heads, ([*cells(*case)] for case in cases))
+
+
+RIVALS = {
+    FAMILIES: (LEFT_OUT, CARRIED),
+    BUDGETS: (OWN, LONGER),
+    RATES: (OWN, OWN_FIXED),
+    SIZES: (OWN, OWN_FIXED),
+    TOLERANCES: (OWN, DISTILLED),
+}
+"""Who is compared in the picture of a question."""
+
+
+@matplotlib.rc_context(SETTINGS)
+def _drawn(results: Results) -> bytes:
+    """What the policies are worth more than their rivals by the score: a panel per question, a row per problem."""
+    transfer = results.found.transfer
+    figure, axes = panels(len(transfer.questions), 0.42 * len(transfer.problems) + 0.8)
+    for axis, question in zip(axes, transfer.questions, strict=True):
+        policy, rival = RIVALS[question]
+        for row, problem in enumerate(transfer.problems):
+            variants = results.variants(question, problem)
+            for place, variant in enumerate(variants):
+                ends = results.difference(question, problem, (variant, policy), (variant, rival), "score")
+                height = row + 0.7 * ((place + 0.5) / len(variants) - 0.5)
+                colour = f"C{place % 10}"
+                axis.plot(ends[1:], [height, height], color=colour, linewidth=1.4)
+                axis.plot(ends[0], height, "o", color=colour, markersize=4)
+        axis.axvline(0.0, color="#333333", linewidth=1.0)
+        axis.set_yticks(range(len(transfer.problems)), transfer.problems)
+        axis.set_ylim(len(transfer.problems) - 0.5, -0.5)
+        axis.set_title(f"{question}, minus {rival}")
+        axis.set_xlabel("difference of the score (95 %); variants from the top")
+        axis.grid(visible=False, axis="y")
+    written = io.BytesIO()
+    figure.savefig(written, format="png", metadata={"Software": None})
+    return written.getvalue()
 
 
 def _carried(found: Carried) -> Iterator[str]:
@@ -190,77 +320,27 @@ def _carried(found: Carried) -> Iterator[str]:
         )
 
 
-def _budgets(results: Results) -> Table:
-    others = (OWN_FIXED, LONGER)
-
-    def cells(problem: str, variant: str) -> Iterator[Cell | str]:
-        yield problem
-        yield f"{variant} x, {float(variant) * results.found.transfer.budget_of(problem):g}"
-        yield from results.means(BUDGETS, problem, variant, others, OWN)
-        yield from results.versus(BUDGETS, problem, (variant, OWN), [(variant, name) for name in others])
-        yield results.divergences(BUDGETS, problem, variant, OWN)
-
-    heads = ["problem", "budget", *others, f"**{OWN}**", *(f"minus {name}" for name in others), "diverged"]
-    return listed(heads, ([*cells(*case)] for case in results.cases(BUDGETS)))
-
-
-def _rates(results: Results) -> Table:
-    def cells(problem: str, variant: str) -> Iterator[Cell | str]:
-        yield problem
-        yield f"x {variant}"
-        yield from results.means(RATES, problem, variant, (OWN_FIXED,), OWN)
-        yield from results.versus(RATES, problem, (variant, OWN), [(variant, OWN_FIXED)])
-        for name in (OWN, OWN_FIXED):
-            lost = results.versus(RATES, problem, ("1", name), [(variant, name)])
-            yield from ("",) if variant == "1" else lost
-        yield results.divergences(RATES, problem, variant, OWN, OWN_FIXED)
-
-    heads = ["problem", "rate", OWN_FIXED, f"**{OWN}**", "learned minus fixed", "learned loses", "fixed loses"]
-    heads.append("diverged, the fixed schedule")
-    return listed(heads, ([*cells(*case)] for case in results.cases(RATES)))
+def _effort(found: Carried) -> Iterator[dict[str, Any]]:
+    for (kind, problem), one in found.tuned.items():
+        if (where := _place(found, kind, problem, CARRIED)) is not None:
+            edges = ", ".join(one["edges"])
+            yield {
+                "what": kind,
+                "problem": where,
+                **{name: one[name] for name in ("tried", "episodes")},
+                "edges": edges,
+            }
+    for (kind, problem), trained in found.trained.items():
+        if (where := _place(found, kind, problem, LEFT_OUT)) is not None:
+            yield {"what": kind, "problem": where, "decisions": sum(one["decisions"] for one in trained)}
 
 
-def _sizes(results: Results) -> Table:
-    rates, shapes = results.found.rates, results.found.transfer.shapes
-
-    def cells(problem: str, variant: str) -> Iterator[Cell | str]:
-        yield problem
-        yield f"{variant} ({_shape(shapes[problem][variant])})"
-        yield f"x {rates[problem, variant]['rate'] / rates[problem, '']['rate']:.3g}"
-        yield from results.means(SIZES, problem, variant, (PLAIN, OWN_FIXED), OWN)
-        yield from results.versus(SIZES, problem, (variant, OWN), [(variant, OWN_FIXED), (variant, PLAIN)])
-        yield results.divergences(SIZES, problem, variant, OWN, OWN_FIXED)
-
-    heads = ["problem", "size", "rate of plain descent, of the ordinary one", PLAIN, OWN_FIXED, f"**{OWN}**"]
-    heads += ["learned minus fixed", "minus plain descent", "diverged, the fixed schedule"]
-    return listed(heads, ([*cells(*case)] for case in results.cases(SIZES)))
-
-
-def _effort(found: Carried) -> Table:
-    def rows() -> Iterator[Sequence[str]]:
-        for (kind, problem), one in found.tuned.items():
-            if (where := place(kind, problem, CARRIED)) is not None:
-                edges = ", ".join(one["edges"]) or "none"
-                yield kind, where, f"{one['tried']:,}", f"{one['episodes']:,}", "", edges
-        for (kind, problem), trained in found.trained.items():
-            if (where := place(kind, problem, LEFT_OUT)) is not None:
-                yield kind, where, "", "", f"{sum(one['decisions'] for one in trained):,}", ""
-
-    def place(kind: str, problem: str, without: str) -> str | None:
-        """Where it was made; None where its kin, which has the same, is listed."""
-        if kind != without:
-            return problem
-        return _others(found, problem) if problem == found.transfer.together(problem)[0] else None
-
-    return listed(("what", "problem", "schedules tried", "episodes", "decisions, all seeds", "edges"), rows(), words=2)
+def _place(found: Carried, kind: str, problem: str, without: str) -> str | None:
+    """Where something was made; None where its kin, which has the same, is listed."""
+    if kind != without:
+        return problem
+    return _others(found, problem) if problem == found.transfer.together(problem)[0] else None
 
 
 def _others(found: Carried, problem: str) -> str:
     return f"all but {' and '.join(found.transfer.together(problem))}"
-
-
-def _shape(shape: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {'-'.join(map(str, value)) if isinstance(value, (tuple, list)) else value}"
-        for name, value in shape.items()
-    )

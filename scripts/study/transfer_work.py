@@ -16,6 +16,8 @@ from study.pieces import content_of
 from study.shared import digest
 from study.transfer_schedules import Ground, plain_rate, tune_schedule
 from teleport_env.agents.base import Agent
+from teleport_env.agents.comparison.study import TIMED
+from teleport_env.agents.comparison.targets import paces_of, rows_of_targets
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import teacher_of
@@ -24,6 +26,7 @@ from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.slots import relative, search_prices
 from teleport_env.agents.tuning.search import Found
+from teleport_env.envs.settings import Settings
 from teleport_env.files import write
 
 LEFT_OUT = "learned on the others"
@@ -32,6 +35,8 @@ PLAIN = "plain descent"
 OWN = "learned on it"
 OWN_FIXED = "fixed schedule tuned on it"
 LONGER = "fixed schedule of this budget"
+DISTILLED = "edge of stability"
+"""The strongest rule, which stands for all rules where policies have to hold their own."""
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "MatrixFactorization": {
@@ -190,13 +195,29 @@ def train_mixture(training: Training, texts: Mapping[str, str]) -> dict[str, Any
     return train_policy(training)
 
 
-def play_agents(settings: Mapping[str, Any], agents: Sequence[Agent]) -> list[dict[str, Any]]:
-    """One agent for all seeds, or one a seed; a seed is also that of the searches' random numbers."""
-    more = {"problem": dict(settings["shape"])} if settings["shape"] else {}
+def tune_rule(settings: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {name: settings[name] for name in ("count", "instances", "budget")}
+    return _without_candidates(tune(settings["problem"], DISTILLED, **rest))
+
+
+def play_agents(settings: Mapping[str, Any], agents: Sequence[Agent]) -> dict[str, Any]:
+    """One agent for all seeds, or one per seed; a seed is also that of the searches' random numbers.
+
+    Returns:
+        ``rows`` and ``targets``, one of each per episode.
+    """
+    more: dict[str, Any] = {"problem": dict(settings["shape"])} if settings["shape"] else {}
     problem, split = settings["problem"], settings["split"]
+    tolerance = Settings.build(problem, split=split).tolerance * settings.get("tolerance", 1.0)
     ids = draw_instances(problem, split, settings["instances"], settings["seed"], more)
-    rows: list[dict[str, Any]] = []
-    for seed in range(settings["seeds"]):
-        agent = agents[seed % len(agents)]
-        rows += play(problem, agent, ids, split=split, budget=settings["budget"], seed=seed, settings=more).rows
-    return [{name: row[name] for name in ("seed", "instance_id", "gained", "diverged", "teleports")} for row in rows]
+    more |= {"tolerance": tolerance} if "tolerance" in settings else {}
+    asked: dict[str, Any] = {"split": split, "budget": settings["budget"], "settings": more}
+    alone = [play(problem, agents[0], ids[place : place + 1], **asked) for place in range(min(TIMED, len(ids)))]
+    steps = agents[0].step_actions
+    paces = paces_of(alone, steps)
+    played = [play(problem, agents[seed % len(agents)], ids, seed=seed, **asked) for seed in range(settings["seeds"])]
+    names = ("seed", "instance_id", "gained", "diverged", "teleports")
+    return {
+        "rows": [{name: row[name] for name in names} for one in played for row in one.rows],
+        "targets": [row for one in played for row in rows_of_targets(one, tolerance, paces, steps)],
+    }

@@ -47,7 +47,11 @@ class Worth:
 
     def difference(self, problem: str, agent: str, other: str, measure: str = GAINED) -> Interval:
         """Mean paired difference of two agents with its interval."""
-        first, second = (self.values.loc[(problem, name), measure] for name in (agent, other))
+        return self.between((problem, agent), (problem, other), measure)
+
+    def between(self, one: tuple[str, str], other: tuple[str, str], measure: str = GAINED) -> Interval:
+        """The same of pairs of problem and agent, which may have played the instances at different settings."""
+        first, second = (self.values.loc[pair, measure] for pair in (one, other))
         return _interval(first - second)
 
     def best(self, problem: str, agents: Sequence[str], measure: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
 import json
@@ -14,7 +15,7 @@ import pytest
 
 from study import pieces
 from study.pieces import write_piece
-from study.transfer import FAMILIES, RATES, SIZES, Carried, Transfer, gather_transfer
+from study.transfer import FAMILIES, RATES, SIZES, TOLERANCES, Carried, Transfer, gather_transfer
 from study.transfer_page import Results, verdicts_of, write_transfer
 from study.transfer_schedules import (
     axes_of,
@@ -24,7 +25,7 @@ from study.transfer_schedules import (
     schedule_on,
     tune_schedule,
 )
-from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, can_teach, mixture, resized
+from study.transfer_work import CARRIED, DISTILLED, LEFT_OUT, OWN, OWN_FIXED, can_teach, mixture, resized
 from teleport_env.agents.learning import course
 from teleport_env.agents.learning.warm_start import shown
 from teleport_env.agents.play import draw_instances, play
@@ -47,6 +48,8 @@ TINY: dict[str, Any] = {
     "longer": (2.0,),
     "factors": (0.5, 1.0),
     "shapes": {"MatrixFactorization": {"rank 2": {"rank": 2}}},
+    "rules": 8,
+    "tolerances": (1.0, 1e-6),
     "training": {"runs": 4, "rollout": 8, "segment": 1, "plans": 1, "validation_instances": 2, "temperatures": (0.0,)},
     "jobs": 1,
 }
@@ -123,7 +126,7 @@ def test_what_is_left_out_is_seen_by_neither_policy_nor_schedule(made: tuple[Car
 def test_rates_and_schedules_are_tuned_on_the_train_split_alone(made: tuple[Carried, Seen]) -> None:
     _, seen = made
     tunings = [path for path in seen if path.startswith(("plain/", "tuned/", "families/tuned/"))]
-    assert len(tunings) == 4 + 6 + 3
+    assert len(tunings) == 4 + 6 + 3 + 3
     assert {split for path in tunings for _, split in seen[path]} == {"train"}
     plays = [path for path in seen if "/played/" in path]
     # prices of searches are asked of an environment that plays nothing
@@ -134,7 +137,7 @@ def test_rates_and_schedules_are_tuned_on_the_train_split_alone(made: tuple[Carr
 def test_everyone_plays_the_same_episodes(made: tuple[Carried, Seen]) -> None:
     found, _ = made
     ids = {name: set(draw_instances(name, "validation", 3, 1).tolist()) for name in THREE}
-    assert {key[0] for key in found.played} == {"families", "budgets", "rates", "sizes"}
+    assert {key[0] for key in found.played} == {"families", "budgets", "rates", "sizes", "tolerances"}
     for (_, problem, _, _), rows in found.played.items():
         assert {row["instance_id"] for row in rows} == ids[problem]
         assert all(np.isfinite(row["gained"]) for row in rows)
@@ -235,16 +238,48 @@ def test_the_page_says_what_the_episodes_say(made: tuple[Carried, Seen]) -> None
     found, _ = made
     written = write_transfer(found)
     page = written["markdown"].read_text(encoding="utf-8")
-    gained = {
-        agent: np.array([row["gained"] for row in found.played[FAMILIES, "Booth", "", agent]])
-        for agent in (LEFT_OUT, CARRIED)
-    }
-    versus = (gained[LEFT_OUT] - gained[CARRIED]).mean()
+    folder = written["markdown"].parent
+    results = Results(found)
+    score = {agent: results.worth.mean("families / Booth / ", agent, "score") for agent in (LEFT_OUT, CARRIED)}
     row = next(line for line in page.splitlines() if line.startswith("| Booth | ") and "**" in line)
-    assert f"| {gained[CARRIED].mean():.2f} | **{gained[LEFT_OUT].mean():.2f}** | {versus:+.2f} [" in row
+    versus = f"{score[LEFT_OUT] - score[CARRIED]:+.3f}".replace("+0.000", "0.000").replace("-0.000", "0.000")
+    assert f"| Booth | **{score[LEFT_OUT]:.3f}** [" in row
+    assert f"| {versus} [" in row
     assert "which is not held out" in page
+    assert len(page.splitlines()) <= 150
     for one in written["findings"]:
         assert f"| {one.target} | {one.holds} |" in page
+    names = ("question", "problem", "variant", "agent")
+    with (folder / "results" / "transfer-cases.csv").open(encoding="utf-8") as file:
+        cases = {tuple(line[name] for name in names): line for line in csv.DictReader(file)}
+    assert set(cases) == set(found.played)
+    for key, rows in found.played.items():
+        assert float(cases[key]["gained"]) == pytest.approx(np.mean([one["gained"] for one in rows]), abs=1e-4)
+    assert (folder / "results" / "transfer-effort.csv").exists()
+    assert (folder / "images" / "transfer" / "transfer.png").exists()
+
+
+def test_policies_and_the_rule_play_to_the_tolerance_asked_for(made: tuple[Carried, Seen]) -> None:
+    """At a lower tolerance there are more targets, and a loss that was floored before counts in full."""
+    found, _ = made
+    for agent in (OWN, DISTILLED):
+        usual, lower = (found.targets[TOLERANCES, "Booth", variant, agent] for variant in ("1", "1e-06"))
+        assert all(len(b["costs"]) - len(a["costs"]) == 30 for a, b in zip(usual, lower, strict=True))
+    assert found.played[TOLERANCES, "Booth", "1", OWN] == found.played[RATES, "Booth", "1", OWN]
+
+
+def test_a_policy_that_loses_at_lower_tolerances_is_named(made: tuple[Carried, Seen]) -> None:
+    found, _ = made
+    moved = {key: [dict(row) for row in rows] for key, rows in found.played.items()}
+    for problem, lost in (("Booth", 0.4), ("Rosenbrock", 0.6)):
+        for variant in ("1", "1e-06"):
+            base = moved[TOLERANCES, problem, variant, DISTILLED]
+            shift = lost if variant == "1e-06" else 0.0
+            moved[TOLERANCES, problem, variant, OWN] = [{**row, "gained": row["gained"] - shift} for row in base]
+    held = {one.target.split(":")[0]: one for one in verdicts_of(Results(dataclasses.replace(found, played=moved)))}
+    assert held["Booth"].holds == "yes"
+    assert held["Rosenbrock"].holds == "no"
+    assert held["Rosenbrock"].detail.startswith("at the worst, tolerance x 1e-06: -0.60 [")
 
 
 def test_verdicts_follow_the_intervals(made: tuple[Carried, Seen]) -> None:
