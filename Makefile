@@ -71,9 +71,10 @@ results-short: venv ## the same on the coordinate problems at short budgets; wri
 	$(BIN)/python scripts/compare.py --protocol full --problems Quadratic Rosenbrock RosenbrockND Booth --no-momentum \
 		--budget Quadratic=40 Rosenbrock=20 RosenbrockND=40 Booth=12 --out results/short --page docs/results-short.md $(ARGS)
 
-# The policies of `make results` are played. Another folder of a full protocol: ARGS="--teachers FOLDER".
 factorial: venv ## say what teleports add to each way to choose the rate, and write results/factorial and docs/factorial.md
 	$(BIN)/python scripts/compare.py --protocol factorial --out results/factorial --page docs/factorial.md $(ARGS)
+
+# The policies of `make results` are played. Another folder of a full protocol: ARGS="--teachers FOLDER".
 transfer: venv ## play learned schedules where they were not trained, and write results/transfer and docs/transfer.md
 	$(BIN)/python scripts/compare.py --protocol transfer --teachers results/full --out results/transfer \
 		--page docs/transfer.md $(ARGS)

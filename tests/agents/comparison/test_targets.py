@@ -197,7 +197,7 @@ def test_every_action_of_a_run_is_timed() -> None:
     assert found.seconds.shape == found.actions.shape
     assert (found.seconds > 0).all()
     assert found.seconds.sum() < found.rows[0]["seconds"]  # which holds the reset and the recording too
-    assert set(paces_of([found], look.steps)) == {0, 1}
+    assert set(paces_of([found], look.step_actions)) == {0, 1}
 
 
 def test_targets_agree_with_the_orders_that_an_episode_gained() -> None:
