@@ -285,7 +285,7 @@ def _batches(measured: Measured) -> Finding:
         gains = f"teleports give the oracle {told(measured.oracle_difference(problem))}"
         return _not_below(found), f"{problem} {told(found)} {used}; {gains}"
 
-    target = "With mini-batches: not below the best rate schedule, and what the oracle gains by teleports is told"
+    target = "With mini-batches: not below the best rate schedule, with what the oracle gains by teleports"
     return finding(target, map(judge, BATCHES))
 
 

@@ -78,6 +78,7 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         shown=shown,
         further=drawings,
         targets=measured.worth.targets,
+        files=True,
     )
     markdown = protocol.page or protocol.out / "results.md"
     images = "." if protocol.page is None else f"images/{markdown.stem}"
