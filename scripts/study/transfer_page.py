@@ -92,8 +92,8 @@ class Results:
         self, question: str, problem: str, first: tuple[str, str], second: tuple[str, str], measure: str = GAINED
     ) -> Interval:
         """Mean of the first minus the second, each a variant and an agent, over the same episodes, with its interval."""
-        named = [_named_as((question, problem, *one)) for one in (first, second)]
-        return self.worth.between(*[(one["problem"], one["agent"]) for one in named], measure)
+        one, other = (_named_as((question, problem, *pair)) for pair in (first, second))
+        return self.worth.between((one["problem"], one["agent"]), (other["problem"], other["agent"]), measure)
 
     def rows(self) -> list[dict[str, Any]]:
         """All figures of every agent in every case."""
