@@ -71,7 +71,7 @@ def _starts(problem: MatrixFactorization, count: int) -> dict[str, np.ndarray]:
 
 
 def _factorize(case: str, label: str, count: int) -> pd.DataFrame:
-    """A row a run, from one of the starts."""
+    """A row per run, from one of the starts."""
     height, width, units = CASES[case]
     problem, ids = MatrixFactorization(rows=height, columns=width, rank=units), np.arange(count)
     instance, start = problem.instances(torch.from_numpy(ids), "test"), _starts(problem, count)[label]
