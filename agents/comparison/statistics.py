@@ -181,10 +181,14 @@ def _crossed_weights(
         return
     sizes = tuple(int(index.max()) + 1 for index in units)
     drawn = _drawn_again(sizes, resamples, rng) if isinstance(rng, int) else _drawn(sizes, resamples, rng)
+    in_order = sizes[1] == count and bool((np.diff(units[1]) > 0).all())
     block = max(1, _BLOCK // count)
     for begin in range(0, resamples, block):
         rows = slice(begin, begin + block)
-        weights = drawn[0][rows, units[0]] * drawn[1][rows, units[1]]
+        # with one seed, and instances in their order, there is nothing to multiply and nothing to copy
+        weights = drawn[1][rows] if in_order else drawn[1][rows, units[1]]
+        if sizes[0] > 1:
+            weights = drawn[0][rows, units[0]] * weights
         # in a sparse design the drawn seeds may never have met the drawn instances
         yield weights[weights.any(axis=1)]
 

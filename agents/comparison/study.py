@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from teleport_env.agents.comparison.recording import record
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
-from teleport_env.agents.comparison.targets import paces_of, rows_of_targets, with_scores
+from teleport_env.agents.comparison.targets import paces_of, rows_of_targets, timed_actions, with_scores
 from teleport_env.agents.known import compared
 from teleport_env.agents.naming import SHIPPED, parse, players
 from teleport_env.agents.outside import Outside, as_agent
@@ -51,8 +52,9 @@ from teleport_env.registration import problem_named
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
 
-TIMED = 3
-"""Episodes that an agent plays once more, one at a time, to find its processor seconds per gradient evaluation."""
+TIMED, ENOUGH = 3, 8
+"""Episodes that an agent plays once more, one at a time, to find its processor seconds per gradient evaluation, at most; it
+plays no more once each kind of action was timed so often."""
 
 WATCHED = 64
 """Episodes from which the pictures of a policy's decisions are drawn."""
@@ -457,9 +459,21 @@ def _play_task(study: Study, problem: str, agents: Sequence[Agent]) -> list[_Fou
                 record(study.record, problem, agent, ids, seed=seed, **shared)
     found: list[_Found] = []
     for agent, played in zip(agents, zip(*seeds, strict=True), strict=True):
-        # by itself, since those that share a batch share its time
-        alone = [play(problem, agent, ids[place : place + 1], **shared) for place in range(min(TIMED, len(ids)))]
+        alone = _alone(problem, agent, ids, played, **shared)
         found.append(_with_targets((problem, agent.name), list(played), alone, study.split, agent.step_actions))
+    return found
+
+
+def _alone(problem: str, agent: Agent, ids: Any, played: Sequence[Played], **shared: Any) -> list[Played]:
+    """Episodes of an agent by itself, since those that share a batch share its time."""
+    kinds = {kind for one in played for kind in timed_actions(one, agent.step_actions)}
+    found: list[Played] = []
+    counts: Counter[int] = Counter()
+    for place in range(min(TIMED, len(ids))):
+        found.append(play(problem, agent, ids[place : place + 1], **shared))
+        counts.update({kind: len(values) for kind, values in timed_actions(found[-1], agent.step_actions).items()})
+        if all(counts[kind] >= ENOUGH for kind in kinds):
+            break
     return found
 
 

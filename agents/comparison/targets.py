@@ -106,19 +106,21 @@ def paces_of(alone: Sequence[Played], steps: int = 1) -> dict[int, float]:
     """
     found: dict[int, list[float]] = {}
     for played in alone:
-        if played.actions is None or played.seconds is None:
-            rows = [row["seconds"] / row["cost"] for row in played.rows if row["cost"] > 0]
-            found.setdefault(GRADIENT_STEP, []).extend(rows)
-            continue
-        paid = np.diff(played.cost, axis=0)
-        kinds = _kinds(played.actions, steps)
-        for kind in np.unique(kinds[paid > 0]).tolist():
-            mine = (kinds == kind) & (paid > 0)
-            found.setdefault(kind, []).extend((played.seconds[mine] / paid[mine]).tolist())
+        for kind, values in timed_actions(played, steps).items():
+            found.setdefault(kind, []).extend(values)
     paces = {kind: float(np.median(values)) for kind, values in found.items() if values}
     # an agent that was seen to do nothing but teleport has no other pace for its steps
     paces.setdefault(GRADIENT_STEP, float(np.median([*paces.values()])) if paces else float("nan"))
     return paces
+
+
+def timed_actions(played: Played, steps: int = 1) -> dict[int, list[float]]:
+    """Processor seconds per gradient evaluation of single actions, by their kind; of a solver those of whole episodes."""
+    if played.actions is None or played.seconds is None:
+        return {GRADIENT_STEP: [row["seconds"] / row["cost"] for row in played.rows if row["cost"] > 0]}
+    paid, kinds = np.diff(played.cost, axis=0), _kinds(played.actions, steps)
+    each = [(kind, (kinds == kind) & (paid > 0)) for kind in np.unique(kinds[paid > 0]).tolist()]
+    return {kind: (played.seconds[mine] / paid[mine]).tolist() for kind, mine in each}
 
 
 def _kinds(actions: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
@@ -267,8 +269,9 @@ def with_scores(table: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
 
 def running_times(episodes: pd.DataFrame) -> Array:
     """The expected cost of each target over an agent's episodes that have it ``(T,)``; infinite where none reached it."""
-    most = max(map(len, episodes["costs"]), default=0)
-    return np.array([statistics.expected_cost_to_target(*_met(episodes, place)[:2]) for place in range(most)])
+    ladders = _ladders(episodes, "costs")
+    most = ladders[0].shape[1]
+    return np.array([statistics.expected_cost_to_target(*_met(*ladders, place)[:2]) for place in range(most)])
 
 
 def expected_time(episodes: pd.DataFrame, place: int, column: str = "costs") -> Interval:
@@ -279,20 +282,28 @@ def expected_time(episodes: pd.DataFrame, place: int, column: str = "costs") -> 
         place: Index of the target on the ladder.
         column: ``"costs"`` or ``"seconds"``.
     """
-    reached, spent, having = _met(episodes, place, column)
+    reached, spent, having = _met(*_ladders(episodes, column), place)
     hit = np.isfinite(reached)
     if not len(hit) or not hit.any():
         return _UNKNOWN
     paid = np.where(hit, reached, spent)
-    return statistics.ratio_of_means(paid, hit.astype(float), having["seed"], having["instance_id"])
+    units = (episodes[name].to_numpy()[having] for name in ("seed", "instance_id"))
+    return statistics.ratio_of_means(paid, hit.astype(float), *units)
 
 
-def _met(episodes: pd.DataFrame, place: int, column: str = "costs") -> tuple[Array, Array, pd.DataFrame]:
-    """What a target cost, what the episode spent in all, and the episodes that have the target."""
-    having = episodes[[len(costs) > place for costs in episodes["costs"]]]
-    reached = np.array([row[place] for row in having[column]])
-    spent = having["spent"].to_numpy(dtype=np.float64)
-    if column == "seconds":
-        spent = spent * having["pace"].to_numpy(dtype=np.float64)
+def _ladders(episodes: pd.DataFrame, column: str) -> tuple[Array, NDArray[np.int64], Array]:
+    """What each target cost ``(N, T)``, how many targets each episode has, and what it spent in all, both ``(N,)``."""
+    counts = np.array([len(one) for one in episodes[column]], dtype=np.int64)
+    values = np.full((len(counts), int(counts.max(initial=0))), np.nan)
+    for row, one in enumerate(episodes[column]):
+        values[row, : len(one)] = one
+    spent = episodes["spent"].to_numpy(dtype=np.float64)
+    return values, counts, spent * episodes["pace"].to_numpy(dtype=np.float64) if column == "seconds" else spent
+
+
+def _met(values: Array, counts: NDArray[np.int64], spent: Array, place: int) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """What a target cost, what the episode spent in all, and which of `_ladders` have the target ``(N,)``."""
+    having = counts > place
+    reached = values[having, place] if place < values.shape[1] else np.zeros(0)
     # an episode that met its tolerance while it paid for more has spent what the target cost at least
-    return reached, np.maximum(spent, np.where(np.isfinite(reached), reached, 0.0)), having
+    return reached, np.maximum(spent[having], np.where(np.isfinite(reached), reached, 0.0)), having
