@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,8 +27,11 @@ def play_all(pieces: Mapping[Key, Task], title: str, jobs: int) -> dict[Key, Any
     """
     began = last = time.monotonic()
     found: dict[Key, Any] = {}
-    for key, result in run_tasks([(_named, (key, *task)) for key, task in pieces.items()], jobs=jobs, title=title):
+    tasks = [(_named, (key, *task)) for key, task in pieces.items()]
+    for key, result, process, spent in run_tasks(tasks, jobs=jobs, title=title):
         found[key] = result
+        if process != os.getpid():
+            _elsewhere[0] += spent
         now = time.monotonic()
         if now - last > QUIET and not sys.stdout.isatty():
             print(f"  {title}: {progress(len(found), len(pieces), now - began)}", flush=True)
@@ -41,5 +45,15 @@ def progress(done: int, total: int, seconds: float) -> str:
     return f"{done} of {total} done after {seconds:.0f} s{left}"
 
 
-def _named(key: Key, work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Key, Any]:
-    return key, work(*arguments)
+def _named(key: Key, work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Key, Any, int, float]:
+    """The key, the result, and which process spent how many seconds on it."""
+    began = time.process_time()
+    return key, work(*arguments), os.getpid(), time.process_time() - began
+
+
+_elsewhere = [0.0]  # processor seconds of other processes
+
+
+def processor_seconds() -> float:
+    """Of this process, and of those that have played pieces for it. A busy machine does not stretch them."""
+    return time.process_time() + _elsewhere[0]

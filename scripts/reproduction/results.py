@@ -132,7 +132,7 @@ class Findings:
         settings: One sentence each: what was played, and which settings are ours because the paper has none.
         form: ``"quick"`` or ``"full"``, as it was made.
         note: What the page says of the experiment, a sentence or two; it may be empty.
-        seconds: Time that it took; 0 where it was not taken.
+        seconds, processor_seconds: Time that it took by the clock, and of all processes together; 0: not taken.
         machine: What it was made on.
     """
 
@@ -143,6 +143,7 @@ class Findings:
     form: str = "quick"
     note: str = ""
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     machine: str = ""
 
     def write(self, name: str, folder: Path) -> list[Path]:
@@ -162,6 +163,7 @@ class Findings:
             "form": self.form,
             "note": self.note,
             "seconds": round(self.seconds, 1),
+            "processor_seconds": round(self.processor_seconds, 1),
             "machine": self.machine,
             "settings": self.settings,
             "rows": [asdict(row) for row in self.rows],
@@ -203,6 +205,7 @@ def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "
         template,
         Path(__file__).parent / "templates",
         minutes=sum(part["seconds"] for part in found.values()) / 60.0,
+        work=sum(part["processor_seconds"] for part in found.values()) / 60.0,
         machines=sorted({part["machine"] for part in found.values() if part["machine"]}),
         counts={one: claims.count(one) for one in HOLDS},
         claims=len(claims),
