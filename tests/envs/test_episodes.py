@@ -367,7 +367,7 @@ def test_rendering_draws_level_sets_and_curves() -> None:
         assert after.std() > 5
 
 
-def test_data_element_is_what_new_inputs_go_through() -> None:
+def test_algorithm_3_data_element_is_what_new_inputs_go_through() -> None:
     """Algorithm 3: the composition over two teleports undoes what the weights did; a copy, and None where data stay."""
     settings = {"split": "test", "symmetry": "input_transform", "searches": ["random_element"]}
     env = gym.make_vec(

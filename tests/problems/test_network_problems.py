@@ -345,7 +345,7 @@ def test_linear_actions_hold_on_all_data_and_built_ones_on_their_batch():
         assert (float(change) < 1e-12) == exact, name
 
 
-def test_input_transform_keeps_the_loss_with_the_data_and_not_without():
+def test_algorithm_3_input_transform_keeps_the_loss_with_the_data_and_not_without():
     problem = PROBLEMS["linear"]
     instance, _ = drawn(problem)
     symmetry = problem.symmetries["input_transform"]
