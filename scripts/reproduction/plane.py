@@ -67,8 +67,9 @@ def _table(courses: Mapping[str, Course]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _quartiles(values: np.ndarray) -> str:
-    low, middle, high = np.percentile(values, [0, 50, 100])
+def _range(values: np.ndarray) -> str:
+    """The least, the middle and the greatest of the runs that do not diverge."""
+    low, middle, high = np.percentile(values[np.isfinite(values)], [0, 50, 100])
     return f"{low:.2g} / {middle:.2g} / {high:.2g}"
 
 
@@ -254,7 +255,7 @@ def _rosenbrock_rows(courses: Mapping[str, Course], seeds: int, setup: Setup) ->
     plain, final = courses["GD"], courses["GD + teleport"].loss[-1]
     random_end, best_end = courses["random angle"].loss[-1], float(courses["best angle"].loss[-1, 0])
     below = float((final < 1e-2).mean()), float((final < 1e-8).mean())
-    lower = float((final < plain.loss[-1, 0]).mean())
+    lower, lost = float((final < plain.loss[-1, 0]).mean()), int(courses["GD + teleport"].diverged.sum())
     chance, growth = first_growths(setup.pick(full=20000, quick=20000, tiny=3))
     end = plain.loss[-1, 0]
     first = np.argmax(courses["GD + teleport"].loss < end, axis=0)
