@@ -56,9 +56,10 @@ def register_problem(name: str, factory: Callable[..., Problem]) -> str:
         refuse("a problem's name", "letters, digits and underscores", name)
     if not callable(factory):
         refuse(f"the factory of {name}", "a Problem class, or a function that builds a Problem", factory)
-    if name in BUILT_IN and factory is not PROBLEMS[name]:
+    taken = {one.casefold(): one for one in BUILT_IN}.get(name.casefold())
+    if taken is not None and (name != taken or factory is not PROBLEMS[name]):
         raise ValueError(
-            f"{name} is a built-in problem; register yours under another name, or pass it to any id by problem=..."
+            f"{taken} is a built-in problem; register yours under another name, or pass it to any id by problem=..."
         )
     PROBLEMS[name] = factory
     return _register(id_of(name), name)

@@ -167,6 +167,11 @@ class Study:
 
     def __post_init__(self) -> None:
         check_settings(self, instances=1, seeds=1, tuning_instances=0, tuning_rules=0)
+        for name in ("out", "record"):
+            given = getattr(self, name)
+            if not isinstance(given, str | Path) and (name, given) != ("record", None):
+                refuse(name, "a folder", given)
+            object.__setattr__(self, name, given and Path(given))
         if self.tune and not self.tuning_instances:
             raise ValueError("to tune anew takes tuning_instances of at least 1, got 0; without tune none are needed")
         object.__setattr__(self, "agents", tuple(entries("agents", self.agents, "names")))

@@ -33,6 +33,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from teleport_env.files import checksum, read_bytes, write
+from teleport_env.reading import refuse
 
 POLICY = "teleport-env policy"
 CHECKPOINT = "teleport-env checkpoint"
@@ -93,6 +94,8 @@ def read_policy_file(path: Path | str, kind: str = POLICY) -> PolicyFile:
         FileNotFoundError: There is none.
         PolicyFileError: Anything about it is not as `write_policy_file` writes it.
     """
+    if not isinstance(path, str | Path):
+        refuse("a policy's file", "a path", path)
     try:
         raw = read_bytes(path, MAX_BYTES)
     except FileNotFoundError as error:

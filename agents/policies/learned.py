@@ -21,6 +21,7 @@ from teleport_env.agents.base import State
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.settings import ENVIRONMENT, Family
 from teleport_env.agents.policies.slots import SLOTS, fill, price_shares, relative, search_prices
+from teleport_env.envs.settings import check_arguments
 from teleport_env.reading import known
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"
@@ -85,6 +86,7 @@ class LearnedSchedule(NetworkAgent):
             ValueError: This policy was trained on other problems, and on one menu, which means nothing elsewhere; or the
                 environment cannot be made.
         """
+        check_arguments(f"environment of the policy {self.name!r}", environment)
         if not self.families:
             return super().for_problem(problem, **environment)
         # of the network the agent keeps the slots that the problem fills

@@ -21,6 +21,7 @@ from teleport_env.agents.policies.file import PolicyFile, PolicyFileError, read_
 from teleport_env.agents.policies.settings import ENVIRONMENT, check_name, settings_of
 from teleport_env.agents.schedules import episode_keys
 from teleport_env.envs.features import INDEX
+from teleport_env.envs.settings import check_arguments
 from teleport_env.random import Streams, fold_in
 from teleport_env.reading import choose
 
@@ -98,6 +99,7 @@ class NetworkAgent(Agent):
         Raises:
             ValueError: This policy was trained on other problems: its actions mean nothing elsewhere.
         """
+        check_arguments(f"environment of the policy {self.name!r}", environment)
         if self.problems and problem not in self.problems:
             raise ValueError(f"the policy {self.name!r} was trained on {', '.join(self.problems)}, not on {problem!r}")
         return dataclasses.replace(self, environment={**self.environment, **environment}) if environment else self

@@ -22,7 +22,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from torch import Tensor
 
-from teleport_env.files import draft
+from teleport_env.files import check_file, draft
 
 NUMBERS = (
     *("loss", "grad_norm", "learning_rate", "step", "teleports", "cost", "loss_change", "teleport_status"),
@@ -54,6 +54,7 @@ class _Writer:
         labels: Mapping[str, Any],
     ) -> None:
         self._arrow = require_pyarrow()
+        check_file(path)
         if not isinstance(observations, spaces.Box) or not isinstance(actions, spaces.Discrete | spaces.Box):
             raise ValueError(
                 f"recorded are observations of a Box and actions of the modes 'schedule' and 'group', got {observations} "

@@ -20,8 +20,8 @@ from torch.nn.parameter import is_lazy
 
 from teleport_env.modules.probe import MODES, TOLERANCE, Probe
 from teleport_env.modules.tracing import KINDS, OUTPUT, Books, Kind, layout
-from teleport_env.modules.watch import books_of
-from teleport_env.reading import known, refuse
+from teleport_env.modules.watch import books_of, leaves
+from teleport_env.reading import entries, integer, known, refuse
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.coupled import (
     CoupledLinear,
@@ -142,11 +142,14 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
         ValueError: It is no module, or it cannot be run on the example.
     """
     check_module(module)
-    if not modes:
+    asked = entries("modes", modes, "names")
+    if not asked:
         refuse("modes", "'train', 'eval' or both", modes)
     module = getattr(module, "_orig_mod", module)  # of a compiled one
-    modes = tuple(known("mode", mode, MODES) for mode in modes)
+    modes = tuple(known("mode", mode, MODES) for mode in asked)
     given = _double(example)
+    if not all(tensor.numel() for tensor in leaves(given)):
+        refuse("example", "what the module is called with, with at least one entry", example)
     frozen = _frozen(module)
     try:
         double = copy.deepcopy(module).cpu().double().train("train" in modes)
@@ -247,16 +250,22 @@ def _stated(module: nn.Module, trained: Mapping[str, Tensor]) -> dict[Kind, list
     for where, part in module.named_modules():
         stated: list[Coupled] = []
         if type(part) in _RULES:
-            stated += _RULES[type(part)](part)
+            stated += entries(
+                f"what the rule of {type(part).__name__} states", _RULES[type(part)](part), "Coupled objects"
+            )
         if hasattr(part, "teleport_symmetries"):
-            stated += part.teleport_symmetries()
+            own = part.teleport_symmetries()
+            stated += entries(f"what {type(part).__name__}.teleport_symmetries returns", own, "Coupled objects")
         for entry in stated:
+            if not isinstance(entry, Coupled):
+                refuse(f"what {type(part).__name__} states", "a list of Coupled objects", entry)
             kind = known("kind of symmetry", entry.kind, KINDS)
 
             def rows(side: Mapping[str, int], where: str = where) -> Tensor:
                 whole = []
                 for name, axis in side.items():
                     full = known("parameter", f"{where}.{name}".lstrip("."), places)
+                    axis = integer(f"the axis of {full}", axis, 0, places[full].ndim - 1)
                     moved = places[full].movedim(axis, 0)
                     whole.append(moved.reshape(len(moved), -1))
                 return torch.cat(whole, dim=1)

@@ -100,6 +100,8 @@ class ModuleProblem(Problem):
         check_module(module)
         if not callable(loss):
             refuse("loss", "a function (outputs, targets) -> number, such as F.cross_entropy", loss)
+        if not isinstance(name, str):
+            refuse("name", "a string", name)
         self.name = name
         # a compiled module is the wrapper of one, which `vmap` does not enter
         self._given = copy.deepcopy(getattr(module, "_orig_mod", module)).cpu()
@@ -158,6 +160,16 @@ class ModuleProblem(Problem):
             raise ValueError(f"loss must return one number for a batch, got shape {tuple(losses.shape[1:])}")
         if not bool(torch.isfinite(losses).all()):
             raise ValueError(f"the loss of the module on the first {count} examples is {float(losses[0])}")
+        if self._validation is not None:
+            try:
+                with torch.no_grad():
+                    whole = self._shared(dtype, "cpu").items()
+                    few = {key: value[:count] for key, value in whole if key.startswith("validation_")}
+                    self._losses(rows, few, "validation_", None)
+            except Exception as error:
+                raise ValueError(
+                    f"the loss of the module on {count} examples of validation fails: {_first_line(error)}"
+                ) from error
         changed = [key for key, buffer in self._module.named_buffers() if not torch.equal(before[key], buffer)]
         if changed:
             raise ValueError(f"the module writes to its buffer {changed[0]!r} when called, which runs cannot share")

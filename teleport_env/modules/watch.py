@@ -15,6 +15,7 @@ from teleport_env.modules.attention import plain_attention
 from teleport_env.modules.operations import RULES, name_of, opaque, pointwise
 from teleport_env.modules.tracing import OUTPUT, Books, Frozen, Kind, Weights, layout
 from teleport_env.modules.units import Reason
+from teleport_env.reading import shown
 
 
 class _Watch(TorchDispatchMode):
@@ -82,6 +83,8 @@ def books_of(
         torch.manual_seed(0)
         with _Watch(books):
             out = call(module, example)
+    if not leaves(out):
+        raise ValueError(f"it returns no tensor, but {shown(out)}")
     for tensor in leaves(out):
         books.where = ""
         if isinstance(shadow := books.shadow(tensor), Weights):

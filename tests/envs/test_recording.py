@@ -110,6 +110,8 @@ def test_the_file_names_its_environment(tmp_path: Path) -> None:
 def test_dicts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="modes 'schedule' and 'group'"):
         RecordTrajectories(gym.make("Teleport/Booth-v0", action_mode="hybrid"), tmp_path / "file.parquet")
+    with pytest.raises(ValueError, match="is a folder: name a file"):
+        RecordTrajectories(gym.make("Teleport/Booth-v0"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

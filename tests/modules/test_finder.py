@@ -542,10 +542,28 @@ def test_symmetries_of_a_module_of_one_s_own() -> None:
         register_rule(Branches, lambda module: [Coupled(SCALING, {"over.weight": 0}, {"down.weight": 1})])
         with pytest.raises(ValueError, match="parameter"):
             find_symmetries(Branches(), rows(3, 3))
+        register_rule(Branches, lambda module: [Coupled(SCALING, {"up.weight": 5}, {"down.weight": 1})])
+        with pytest.raises(ValueError, match="axis of up.weight must be an integer of at least 0 and at most 1, got 5"):
+            find_symmetries(Branches(), rows(3, 3))
+        for stated, message in (
+            (None, "rule of Branches states must be a list of Coupled"),
+            ([3], "list of Coupled .*3"),
+        ):
+            register_rule(Branches, lambda module, stated=stated: stated)
+            with pytest.raises(ValueError, match=message):
+                find_symmetries(Branches(), rows(3, 3))
     finally:
         del _RULES[Branches]
     with pytest.raises(ValueError, match="a subclass of torch.nn.Module"):
         register_rule(int, lambda module: [])  # type: ignore[arg-type]
+
+
+class Silent(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+
+    def forward(self, x: Tensor) -> None:  # type: ignore[override]
+        super().forward(x)
 
 
 @pytest.mark.parametrize(
@@ -555,6 +573,9 @@ def test_symmetries_of_a_module_of_one_s_own() -> None:
         ((nn.LazyLinear(2), rows(2, 4)), "lazy parameters.*call it once"),
         ((nn.Linear(3, 2), rows(2, 3), ()), "modes must be 'train', 'eval' or both, got"),
         (("cnn", rows(2, 4)), "module must be a torch.nn.Module, got 'cnn'"),
+        ((nn.Linear(3, 2), rows(0, 3)), "example must be what the module is called with, with at least one entry"),
+        ((nn.Linear(3, 2), rows(2, 3), "train"), "modes must be a list of names, got 'train'"),
+        ((Silent(), rows(2, 3)), "it returns no tensor, but None"),
         ((nn.Linear(3, 2), rows(2, 3), ("test",)), "mode must be one of 'train', 'eval', got 'test'"),
     ],
 )

@@ -166,6 +166,11 @@ class Noisy(nn.Module):
         (lambda: ModuleProblem(Classifier(), F.cross_entropy, (data()[0], data()[1][:3])), "as many targets"),
         (lambda: ModuleProblem(Classifier(), lambda out, y: out, data()), "one number for a batch"),
         (lambda: ModuleProblem(Classifier(), lambda out, y: out.sum() / 0, data()), "is (inf|-inf|nan)"),
+        (
+            lambda: problem_of(Classifier(), validation=(data()[0][:, :, :5], data()[1])),
+            "4 examples of validation fails",
+        ),
+        (lambda: problem_of(Classifier(), name=3), "name must be a string, got 3"),
         (lambda: TeleportEnv("Module"), "pass problem=teleport_env.ModuleProblem"),
     ],
 )
