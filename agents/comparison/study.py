@@ -464,13 +464,21 @@ def _play_task(study: Study, problem: str, agents: Sequence[Agent]) -> list[_Fou
                 record(study.record, problem, agent, ids, seed=seed, **shared)
     found: list[_Found] = []
     for agent, played in zip(agents, zip(*seeds, strict=True), strict=True):
-        alone = _alone(problem, agent, ids, played, **shared)
+        alone = play_alone(problem, agent, ids, played, **shared)
         found.append(_with_targets((problem, agent.name), list(played), alone, study.split, agent.step_actions))
     return found
 
 
-def _alone(problem: str, agent: Agent, ids: Any, played: Sequence[Played], **shared: Any) -> list[Played]:
-    """Episodes of an agent by itself, since those that share a batch share its time."""
+def play_alone(problem: str, agent: Agent, ids: Any, played: Sequence[Played], **shared: Any) -> list[Played]:
+    """A few episodes of an agent by itself, since those that share a batch share its time.
+
+    Args:
+        problem: Registered name.
+        agent: Who plays.
+        ids: Instances to take the episodes from.
+        played: What it has played, which says what kinds of actions are to be timed.
+        shared: Further arguments of `play`.
+    """
     kinds = {kind for one in played for kind in timed_actions(one, agent.step_actions)}
     found: list[Played] = []
     counts: Counter[int] = Counter()

@@ -294,9 +294,7 @@ def expected_time(episodes: pd.DataFrame, place: int, column: str = "costs") -> 
 def _ladders(episodes: pd.DataFrame, column: str) -> tuple[Array, NDArray[np.int64], Array]:
     """What each target cost ``(N, T)``, how many targets each episode has, and what it spent in all, both ``(N,)``."""
     counts = np.array([len(one) for one in episodes[column]], dtype=np.int64)
-    values = np.full((len(counts), int(counts.max(initial=0))), np.nan)
-    for row, one in enumerate(episodes[column]):
-        values[row, : len(one)] = one
+    values = _padded([*episodes[column]])
     spent = episodes["spent"].to_numpy(dtype=np.float64)
     return values, counts, spent * episodes["pace"].to_numpy(dtype=np.float64) if column == "seconds" else spent
 

@@ -31,6 +31,8 @@ PLAIN = "never"
 FIXED = "fixed schedule"
 RATE_SCHEDULE = "rate schedule"
 WHITENING_CYCLE = "whitening cycle"
+DISTILLED = "edge of stability"
+"""The rule that was read off learned policies. It is a baseline like any other, but not one that was there before them."""
 
 NEUTRAL_EDGE: dict[str, Any] = {
     "first": 0,

@@ -185,7 +185,7 @@ def _play_family(settings: Mapping[str, Any]) -> dict[str, Any]:
     family = _family(settings)
     agent = family.agent(settings["config"])
     played = [play_one(settings, agent, seed) for seed in range(settings["seeds"])]
-    return entry(played, family.about, timed(settings, agent), agent.step_actions)
+    return entry(played, family.about, timed(settings, agent, played), agent.step_actions)
 
 
 def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
@@ -194,7 +194,8 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> dict[st
         dataclasses.replace(policy_of(text).for_problem(settings["problem"]), name=settings["name"]) for text in texts
     ]
     played = [play_one(settings, policy, seed) for seed, policy in enumerate(policies)]
-    found = entry(played, "policies, one per training seed", timed(settings, policies[0]), policies[0].step_actions)
+    paces, steps = timed(settings, policies[0], played), policies[0].step_actions
+    found = entry(played, "policies, one per training seed", paces, steps)
     for row in found["rows"]:
         row["kind"] = "learned" if "teleports" in settings["name"] else "control"
     return found

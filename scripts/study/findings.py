@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.baselines import FIXED, RATE_SCHEDULE, WHITENING_CYCLE
+from study.baselines import DISTILLED, FIXED, RATE_SCHEDULE, WHITENING_CYCLE
 from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, WHITENED
 from study.page import Finding, Verdict, finding, told
 from study.protocol import Evidence, Oracle, further_policies
@@ -25,8 +25,6 @@ MATRICES = ("MatrixFactorization", "LinearNetwork", "MLPRegression")
 BATCHES = ("Digits", "MNISTSmall")
 GAPS = ("Quadratic", "Rosenbrock", "RosenbrockND")
 L_BFGS = "L-BFGS"
-DISTILLED = "edge of stability"
-"""The rule that was read off learned policies. It is a baseline like any other, but not one that was there before them."""
 _NONE = Interval(math.nan, math.nan, math.nan)
 
 

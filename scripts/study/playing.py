@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.study import TIMED
+from teleport_env.agents.comparison.study import play_alone
 from teleport_env.agents.comparison.targets import paces_of, rows_of_targets
 from teleport_env.agents.play import Played, curve, draw_instances, play, trace
 from teleport_env.envs.settings import Settings
@@ -27,11 +27,10 @@ def play_one(settings: Mapping[str, Any], agent: Agent, seed: int) -> Played:
     return play(settings["problem"], agent, instances_of(settings), seed=seed, **shared)
 
 
-def timed(settings: Mapping[str, Any], agent: Agent) -> dict[int, float]:
+def timed(settings: Mapping[str, Any], agent: Agent, played: Sequence[Played]) -> dict[int, float]:
     """The paces of an agent's actions, from a few episodes played one at a time."""
     shared = {name: settings[name] for name in ("split", "budget")}
-    few = instances_of(settings)[:TIMED]
-    alone = [play(settings["problem"], agent, few[place : place + 1], **shared) for place in range(len(few))]
+    alone = play_alone(settings["problem"], agent, instances_of(settings), played, **shared)
     return paces_of(alone, agent.step_actions)
 
 

@@ -267,7 +267,8 @@ def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A tuned baseline, once a seed; the fixed schedule also without its teleports."""
     family = families_of(settings["problem"], settings["budget"])[settings["family"]]
     agent = family.agent(settings["config"])
-    played, paces = [play_one(settings, agent, seed) for seed in range(settings["seeds"])], timed(settings, agent)
+    played = [play_one(settings, agent, seed) for seed in range(settings["seeds"])]
+    paces = timed(settings, agent, played)
     entries = [entry(played, family.about, paces, agent.step_actions)]
     if family.name == FIXED:
         bare = [play_one(settings, without_teleports(agent, found), seed) for seed, found in enumerate(played)]
@@ -291,7 +292,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
             )
             masked = play_one(settings, Masked(policy=policy), seed)
             played.setdefault("it decides again at every step, among gradient steps alone", []).append(masked)
-    paces = timed(settings, policy)  # without teleports it decides and steps as with them
+    paces = timed(settings, policy, played[""])  # without teleports it decides and steps as with them
     entries = [entry(found, about, paces, policy.step_actions) for about, found in played.items()]
     for row in entries[0]["rows"]:
         row["kind"] = settings["kind"]

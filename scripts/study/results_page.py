@@ -13,9 +13,9 @@ from typing import Any
 
 import matplotlib
 
-from study.baselines import WHITENING_CYCLE, menu_of, opening_of
+from study.baselines import DISTILLED, WHITENING_CYCLE, menu_of, opening_of
 from study.contestants import LEARNED, MOMENTUM, RATE_LINE_SEARCH, RATE_ONLY, WHITENED
-from study.findings import DISTILLED, L_BFGS, Measured, findings, hindsight
+from study.findings import L_BFGS, Measured, findings, hindsight
 from study.page import TEMPLATES, table_of_findings, told, versions_in_words
 from study.protocol import Evidence, policies_of, protocol_settings
 from study.worth import orders

@@ -15,22 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.baselines import FIXED, families_of, menu_of
+from study.baselines import DISTILLED, FIXED, families_of, menu_of
 from study.contestants import LEARNED, contestants_of, settings_of, train_policy
 from study.pieces import Piece
 from study.shared import Gathered, Shared, digest, given_policies, slug
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
     CARRIED,
-    DISTILLED,
     LEFT_OUT,
     LONGER,
     OWN,
     OWN_FIXED,
     PLAIN,
+    RULE,
     SHAPES,
     can_teach,
     describe,
+    kept_rule,
     mixture,
     play_agents,
     resized,
@@ -45,6 +46,7 @@ from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.policies.learned import SHIPPED, shipped
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
 from teleport_env.envs.settings import Settings
@@ -65,6 +67,7 @@ class Transfer(Shared):
         problems: Registered names, each of them left out once.
         questions: Which of `QUESTIONS` to ask.
         teachers: Folder of a full protocol, whose policies for single problems are played, and teach; None: train them.
+        shipped: The policies for single problems are those that the package brings; no others are trained.
         teacher_seed: The first of their training seeds.
         cloned: Whether policies that leave one out begin as clones of those for single problems.
         policies: Files of further policies for several problems, shown beside those that leave one out.
@@ -75,13 +78,15 @@ class Transfer(Shared):
         longer: Multiples of the budget.
         factors: Multiples of a schedule's own learning rate; 1 is among them, so that a loss of gain shows.
         shapes: As `SHAPES`.
-        rules: Configurations tried of the rule that policies are compared with at other tolerances, before the refinement.
+        rules: Configurations tried of the edge of stability rule, before the refinement: policies are compared with it at
+            other tolerances where the package keeps no tuned rules.
         tolerances: Multiples of the tolerance.
         out: Folder for the results.
     """
 
     questions: tuple[str, ...] = QUESTIONS
     teachers: Path | None = None
+    shipped: bool = False
     teacher_seed: int = 0
     cloned: bool = False
     policies: tuple[Path, ...] = ()
@@ -104,6 +109,13 @@ class Transfer(Shared):
             for factor in getattr(self, name):
                 number(f"a number of {name}", factor, above=0.0, most=MOST)
         choose_some("a transfer", self, "questions", QUESTIONS)
+        if self.shipped and (self.teachers or self.budget or self.train_seeds > 1):
+            raise ValueError(
+                "shipped: one policy per problem, for its own budget; leave teachers, budget and train_seeds out"
+            )
+        missing = sorted(set(self.problems) - set(shipped())) if self.shipped else []
+        if missing:
+            raise ValueError(f"the package brings no policy for {', '.join(missing)}; it has {', '.join(shipped())}")
         if 1.0 not in self.factors:
             raise ValueError(f"1 must be among the factors, got {self.factors}")
         if FAMILIES in self.questions and min(len(self.others(problem)) for problem in self.problems) < 2:
@@ -218,7 +230,9 @@ class _Gathering:
         """Policies for single problems, rates of plain descent, tuned fixed schedules."""
         transfer, found = self.transfer, self.found
         work: dict[tuple[str, ...], Piece] = {}
-        given = {key: self.given(*key) for key in self.wanted()}
+        given = {} if transfer.shipped else {key: self.given(*key) for key in self.wanted()}
+        for problem, seed in self.wanted() if transfer.shipped else ():
+            self.singles[problem, seed] = (SHIPPED / f"{problem}.json").read_text(encoding="utf-8")
         missing = [str(path) for path in given.values() if path is not None and not path.exists()]
         if missing:
             raise FileNotFoundError(
@@ -241,8 +255,9 @@ class _Gathering:
                 place = "-".join(["plain/" + problem, *name.split()])
                 work["rate", problem, name] = Piece(f"{place}.json", arguments, sweep, (arguments,))
         longer = transfer.longer if BUDGETS in transfer.questions else ()
+        scheduled = {*transfer.questions} != {TOLERANCES}  # there policies are compared with a rule alone
         for problem in transfer.problems:
-            for factor in (1.0, *longer):
+            for factor in (1.0, *longer) if scheduled else ():
                 shared = {"problem": problem, "instances": transfer.tuning_instances}
                 arguments = {**shared, "count": transfer.plans, "budget": factor * transfer.budget_of(problem)}
                 # a configuration names its search by number: with another menu it would be another schedule
@@ -250,7 +265,7 @@ class _Gathering:
                 work["tuned", problem, f"{factor:g}"] = Piece(
                     f"tuned/{problem}-{factor:g}.json", settings, tune_fixed, (arguments,)
                 )
-            if TOLERANCES in transfer.questions:
+            if TOLERANCES in transfer.questions and kept_rule(problem, transfer.budget) is None:
                 shared = {"problem": problem, "instances": transfer.tuning_instances}
                 arguments = {**shared, "count": transfer.rules, "budget": transfer.budget}
                 settings = {**arguments, "family": DISTILLED, "menu": menu_of(problem)}
@@ -264,7 +279,7 @@ class _Gathering:
             elif kind == "rate":
                 found.rates[problem, name] = result
             elif kind == "rule":
-                found.tuned[DISTILLED, problem] = result
+                found.tuned[RULE, problem] = result
             else:
                 found.tuned[f"{FIXED}, budget x {name}", problem] = result
 
@@ -426,13 +441,14 @@ class _Gathering:
 
     def tolerances(self, problem: str) -> dict[tuple[str, str], Any]:
         found: dict[tuple[str, str], Any] = {}
-        rule = families_of(problem, self.transfer.budget)[DISTILLED].agent(
-            self.found.tuned[DISTILLED, problem]["config"]
-        )
+        rule = kept_rule(problem, self.transfer.budget)
+        if rule is None:
+            config = self.found.tuned[RULE, problem]["config"]
+            rule = families_of(problem, self.transfer.budget)[DISTILLED].agent(config)
         for factor in self.transfer.tolerances:
             budget, variant = self.transfer.budget_of(problem), f"{factor:g}"
             found[variant, OWN] = (self.learned(problem), budget, None)
-            found[variant, DISTILLED] = ([rule], budget, None)
+            found[variant, RULE] = ([rule], budget, None)
             found[variant, PLAIN] = (self.still(problem), budget, None)
         return found
 

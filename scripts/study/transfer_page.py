@@ -11,7 +11,7 @@ import matplotlib
 
 from study.page import TEMPLATES, Finding, not_below, table_of_findings, told, versions_in_words
 from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, TOLERANCES, Carried, Key
-from study.transfer_work import CARRIED, DISTILLED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN
+from study.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN, RULE
 from study.worth import GAINED, Worth
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.plots import SETTINGS, panels
@@ -173,12 +173,12 @@ def _of_tolerances(results: Results) -> Iterator[Finding]:
     transfer = results.found.transfer
     for problem in transfer.problems:
         versus = {
-            variant: results.difference(TOLERANCES, problem, (variant, OWN), (variant, DISTILLED))
+            variant: results.difference(TOLERANCES, problem, (variant, OWN), (variant, RULE))
             for variant in results.variants(TOLERANCES, problem)
         }
         worst = min(versus, key=lambda variant: versus[variant].estimate)
         verdict = "yes" if versus[worst].estimate >= -MOST_LOST else "no"
-        target = f"{problem}: at lower tolerances the policy loses no more than {MOST_LOST} orders against {DISTILLED}"
+        target = f"{problem}: at lower tolerances the policy loses no more than {MOST_LOST} orders against the {RULE}"
         yield Finding(target, verdict, f"at the worst, tolerance x {worst}: {told(versus[worst])}")
 
 
@@ -250,7 +250,7 @@ def _rates(results: Results) -> Table:
 
 def _tolerances(results: Results) -> Table:
     variants = [f"{factor:g}" for factor in results.found.transfer.tolerances]
-    return _pivoted(results, TOLERANCES, variants, [DISTILLED], lambda variant, _: f"x {variant}", GAINED)
+    return _pivoted(results, TOLERANCES, variants, [RULE], lambda variant, _: f"x {variant}", GAINED)
 
 
 def _sizes(results: Results) -> Table:
@@ -278,7 +278,7 @@ RIVALS = {
     BUDGETS: (OWN, LONGER),
     RATES: (OWN, OWN_FIXED),
     SIZES: (OWN, OWN_FIXED),
-    TOLERANCES: (OWN, DISTILLED),
+    TOLERANCES: (OWN, RULE),
 }
 """Who is compared in the picture of a question."""
 

@@ -10,21 +10,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study.baselines import FIXED, tune
+from study.baselines import DISTILLED, FIXED, tune
 from study.contestants import train_policy
 from study.pieces import content_of
 from study.shared import digest
 from study.transfer_schedules import Ground, plain_rate, tune_schedule
 from teleport_env.agents.base import Agent
-from teleport_env.agents.comparison.study import TIMED
+from teleport_env.agents.comparison.study import play_alone
 from teleport_env.agents.comparison.targets import paces_of, rows_of_targets
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import teacher_of
+from teleport_env.agents.naming import agent_for
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.slots import relative, search_prices
+from teleport_env.agents.tuned_settings import read_tuned, tuned_settings
 from teleport_env.agents.tuning.search import Found
 from teleport_env.envs.settings import Settings
 from teleport_env.files import write
@@ -35,8 +37,7 @@ PLAIN = "plain descent"
 OWN = "learned on it"
 OWN_FIXED = "fixed schedule tuned on it"
 LONGER = "fixed schedule of this budget"
-DISTILLED = "edge of stability"
-"""The strongest rule, which stands for all rules where policies have to hold their own."""
+RULE = "best rule"
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "MatrixFactorization": {
@@ -200,6 +201,15 @@ def tune_rule(settings: Mapping[str, Any]) -> dict[str, Any]:
     return _without_candidates(tune(settings["problem"], DISTILLED, **rest))
 
 
+def kept_rule(problem: str, budget: float | None) -> Agent | None:
+    """The best of the rules whose tuned settings the package keeps, by the train split; None where it keeps none."""
+    kept = read_tuned(problem)
+    if kept is None or not tuned_settings(problem, budget):
+        return None
+    rules = [name for name in kept.agents if agent_for(problem, name, budget=budget).kind == "adaptive"]
+    return agent_for(problem, max(rules, key=lambda name: kept.agents[name]["gained"]), budget=budget)
+
+
 def play_agents(settings: Mapping[str, Any], agents: Sequence[Agent]) -> dict[str, Any]:
     """One agent for all seeds, or one per seed; a seed is also that of the searches' random numbers.
 
@@ -212,10 +222,9 @@ def play_agents(settings: Mapping[str, Any], agents: Sequence[Agent]) -> dict[st
     ids = draw_instances(problem, split, settings["instances"], settings["seed"], more)
     more |= {"tolerance": tolerance} if "tolerance" in settings else {}
     asked: dict[str, Any] = {"split": split, "budget": settings["budget"], "settings": more}
-    alone = [play(problem, agents[0], ids[place : place + 1], **asked) for place in range(min(TIMED, len(ids)))]
-    steps = agents[0].step_actions
-    paces = paces_of(alone, steps)
     played = [play(problem, agents[seed % len(agents)], ids, seed=seed, **asked) for seed in range(settings["seeds"])]
+    steps = agents[0].step_actions
+    paces = paces_of(play_alone(problem, agents[0], ids, played, **asked), steps)
     names = ("seed", "instance_id", "gained", "diverged", "teleports")
     return {
         "rows": [{name: row[name] for name in names} for one in played for row in one.rows],

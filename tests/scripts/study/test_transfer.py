@@ -25,7 +25,7 @@ from study.transfer_schedules import (
     schedule_on,
     tune_schedule,
 )
-from study.transfer_work import CARRIED, DISTILLED, LEFT_OUT, OWN, OWN_FIXED, can_teach, mixture, resized
+from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, RULE, can_teach, mixture, resized
 from teleport_env.agents.learning import course
 from teleport_env.agents.learning.warm_start import shown
 from teleport_env.agents.play import draw_instances, play
@@ -262,10 +262,27 @@ def test_the_page_says_what_the_episodes_say(made: tuple[Carried, Seen]) -> None
 def test_policies_and_the_rule_play_to_the_tolerance_asked_for(made: tuple[Carried, Seen]) -> None:
     """At a lower tolerance there are more targets, and a loss that was floored before counts in full."""
     found, _ = made
-    for agent in (OWN, DISTILLED):
+    for agent in (OWN, RULE):
         usual, lower = (found.targets[TOLERANCES, "Booth", variant, agent] for variant in ("1", "1e-06"))
         assert all(len(b["costs"]) - len(a["costs"]) == 30 for a, b in zip(usual, lower, strict=True))
     assert found.played[TOLERANCES, "Booth", "1", OWN] == found.played[RATES, "Booth", "1", OWN]
+
+
+def test_shipped_policies_are_played_as_they_are(short_lessons: None, tmp_path: Path) -> None:
+    """Against the tuned rules that the package keeps: nothing is trained and no schedule is tuned."""
+    asked: dict[str, Any] = {"problems": ("Booth",), "split": "validation", "instances": 2, "jobs": 1, "out": tmp_path}
+    asked |= {"questions": (TOLERANCES,), "tolerances": (1.0, 1e-6), "tuning_instances": 1, "shipped": True}
+    found = gather_transfer(Transfer(**asked), quiet)
+    assert {path.name for path in tmp_path.iterdir()} == {"plain", "tolerances"}
+    ids = draw_instances("Booth", "validation", 2, 1)
+    mine = play("Booth", LearnedSchedule.pretrained("Booth").for_problem("Booth"), ids, split="validation")
+    assert [row["gained"] for row in found.played[TOLERANCES, "Booth", "1", OWN]] == mine.gained.tolist()
+    page = write_transfer(found)["markdown"].read_text(encoding="utf-8")
+    assert "| Booth: at lower tolerances the policy loses no more than 0.5 orders against the best rule |" in page
+    with pytest.raises(ValueError, match="the package brings no policy for Digits; it has Booth"):
+        Transfer(**{**asked, "problems": ("Booth", "Digits")})
+    with pytest.raises(ValueError, match="one policy per problem"):
+        Transfer(**{**asked, "budget": 12.0})
 
 
 def test_a_policy_that_loses_at_lower_tolerances_is_named(made: tuple[Carried, Seen]) -> None:
@@ -273,7 +290,7 @@ def test_a_policy_that_loses_at_lower_tolerances_is_named(made: tuple[Carried, S
     moved = {key: [dict(row) for row in rows] for key, rows in found.played.items()}
     for problem, lost in (("Booth", 0.4), ("Rosenbrock", 0.6)):
         for variant in ("1", "1e-06"):
-            base = moved[TOLERANCES, problem, variant, DISTILLED]
+            base = moved[TOLERANCES, problem, variant, RULE]
             shift = lost if variant == "1e-06" else 0.0
             moved[TOLERANCES, problem, variant, OWN] = [{**row, "gained": row["gained"] - shift} for row in base]
     held = {one.target.split(":")[0]: one for one in verdicts_of(Results(dataclasses.replace(found, played=moved)))}
