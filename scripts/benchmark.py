@@ -54,7 +54,7 @@ def main() -> None:
     found = run(rows, curves if given.curves else (), QUICK if given.quick else FULL, console.print)
     save(found, given.out)
     console.print(terminal(table(found)))
-    console.print(f"Saved as {given.out / 'benchmark.md'} and benchmark.json")
+    console.print(f"Saved as {given.out.resolve() / 'benchmark.md'} and benchmark.json")
 
 
 if __name__ == "__main__":

@@ -80,16 +80,19 @@ def main() -> None:
             began = time.perf_counter()
             files = reproduce(name, setup, given.out)
             print(
-                f"{name}: {time.perf_counter() - began:.0f} s", *(f"  {file}" for file in files), sep="\n", flush=True
+                f"{name}: {time.perf_counter() - began:.0f} s",
+                *(f"  {file.resolve()}" for file in files),
+                sep="\n",
+                flush=True,
             )
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"reproduce: {error}") from error
     if given.page:
         older = [name for name in FIGURES if name not in given.figures and (given.out / f"{name}.json").exists()]
         if older:
-            print(f"from earlier runs, found in {given.out}: {', '.join(older)}")
+            print(f"from earlier runs, found in {given.out.resolve()}: {', '.join(older)}")
         write_page(given.page, given.out)
-        print(f"wrote {given.page} and {details_of(given.page)}")
+        print(f"wrote {given.page.resolve()} and {details_of(given.page).resolve()}")
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def main() -> None:
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"rollout: {error}") from error
     seen.save(given.out, given.frames)
-    print(f"{seen}.\nSaved {given.out}")
+    print(f"{seen}.\nSaved {given.out.resolve()}")
     if given.html is not None:
-        print(f"Saved {write(given.html, export(recorder.document()))}")
+        print(f"Saved {write(given.html, export(recorder.document())).resolve()}")
 
 
 if __name__ == "__main__":

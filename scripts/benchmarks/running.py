@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks import networks, steps, waits
+from benchmarks.machine import processor
 from benchmarks.rows import Curve, Row, Scale
 from teleport_env.agents.comparison.tables import Cell, Table, listed, render, significant, to_json
 from teleport_env.agents.versions import versions
@@ -78,16 +78,6 @@ def settings(scale: Scale) -> dict[str, Any]:
         "versions": versions(),
         "scale": asdict(scale),
     }
-
-
-def processor() -> str:
-    """Name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
 
 
 def save(found: dict[str, Any], folder: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.running import processor
+from benchmarks.machine import processor
 from reproduction.pieces import processor_seconds
 from reproduction.results import Findings, Setup, page
 from teleport_env.files import write
