@@ -60,12 +60,12 @@ def stepping(envs: gym.vector.VectorEnv, actions: list[np.ndarray], scale: Scale
     return step
 
 
-def formerly(problem: str, count: int, scale: Scale) -> Earlier:
-    """The same gradient steps by the earlier state."""
+def formerly(problem: str, count: int, scale: Scale, mode: str = "vector_entry_point") -> Earlier:
+    """The same gradient steps by the earlier state, in one of Gymnasium's vectorization modes."""
     source = f"""
 import gymnasium as gym, numpy as np, teleport_env, torch
 torch.set_num_threads(1)
-envs = gym.make_vec("Teleport/{problem}-v0", num_envs={count}, vectorization_mode="vector_entry_point")
+envs = gym.make_vec("Teleport/{problem}-v0", num_envs={count}, vectorization_mode="{mode}")
 envs.reset(seed=0)
 action = np.zeros({count}, dtype=np.int64)
 def work():
@@ -153,17 +153,21 @@ def tenth(problem: str, count: int, scale: Scale) -> Measured:
     return Measured(seconds["with"] / seconds["before"], 1e6 * seconds["with"], 1e6 * seconds["before"], "us", details)
 
 
-def against_sync(problem: str, count: int, scale: Scale) -> Measured:
-    """Against a few single environments of ours in Gymnasium's `SyncVectorEnv`."""
+def against_sync(problem: str, count: int, scale: Scale, *, former: bool) -> Measured:
+    """Against a few single environments in Gymnasium's `SyncVectorEnv`: ours, or those of the earlier state."""
     count = scale.of(count)
-    theirs = gym.make_vec(id_of(problem), num_envs=FEW, vectorization_mode="sync")
-    work = {
-        "ours": stepping(vector(problem, count), steps(count), scale),
-        "theirs": stepping(theirs, steps(FEW), scale),
-    }
+    work: dict[str, Work] = {"ours": stepping(vector(problem, count), steps(count), scale)}
+    before = theirs = None
+    if former:
+        before = work["theirs"] = formerly(problem, FEW, scale, "sync")
+    else:
+        theirs = gym.make_vec(id_of(problem), num_envs=FEW, vectorization_mode="sync")
+        work["theirs"] = stepping(theirs, steps(FEW), scale)
     seconds = timed(work, scale, scale.of(EPISODES, 1))
     rate, other = count / seconds["ours"], FEW / seconds["theirs"]
-    theirs.close()
+    for one in (before, theirs):
+        if one is not None:
+            one.close()
     return Measured(rate / other, rate, other, "steps/s", {"us a step of ours": 1e6 * seconds["ours"]})
 
 
@@ -300,13 +304,16 @@ ROWS: list[Row] = [
         )
         for name in NETWORKS
     ],
-    Row(
-        "steps a second, MLPRegression, 256 runs",
-        f"SyncVectorEnv of {FEW} of ours",
-        400.0,
-        "at least",
-        partial(against_sync, "MLPRegression", 256),
-    ),
+    *[
+        Row(
+            "steps a second, MLPRegression, 256 runs",
+            f"SyncVectorEnv of {FEW} of {'the former state' if former else 'ours'}",
+            400.0,
+            "at least",
+            partial(against_sync, "MLPRegression", 256, former=former),
+        )
+        for former in (False, True)
+    ],
     *[
         Row(
             f"a step with a tenth of teleports, {name}, 4096 runs",
