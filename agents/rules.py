@@ -92,7 +92,7 @@ class Alignment(Rule, by_rows=True):
     """Teleport while the gradient is not Newton's direction.
 
     The feature is the cosine of the last step and of the change of gradient along it. Where it is 1 the gradient norm is
-    critical on the level set and a teleport has nothing to gain (Lemma C.4); so the rule acts *below* the threshold.
+    critical on the level set and a teleport has nothing to gain (Lemma C.4). So the rule acts *below* the threshold.
 
     Attributes:
         threshold: Cosine.
@@ -119,8 +119,8 @@ class Alignment(Rule, by_rows=True):
 class RelativeDecrease(Rule, by_rows=True):
     """Teleport when the next step promises little: ``lr |g|^2 / L`` is below the threshold.
 
-    To first order a gradient step lowers the loss by ``lr |g|^2``, so the ratio is the share of the loss that it promises to
-    take away; it is known at the start already and does not depend on the loss's scale.
+    To first order a gradient step lowers the loss by ``lr |g|^2``, so the ratio is the share of the loss that it
+    promises to take away. It is known at the start already and does not depend on the loss's scale.
 
     Attributes:
         threshold: Of ``lr |g|^2 / L``, between 1e-4 and 1e4 (where the feature is clipped).
@@ -142,7 +142,7 @@ class AcceptIfBetter(Rule, by_rows=True):
     """Try every so many gradient steps, and learn from what came of it.
 
     A teleport that was refused, or that changed the gradient norm by less than ``least_gain`` orders of magnitude in either
-    direction (some searches lower it on purpose), doubles the interval to the next; a better one halves it.
+    direction (some searches lower it on purpose), doubles the interval to the next. A better one halves it.
 
     Attributes:
         k: Gradient steps between the first teleports; the first is at the start.

@@ -273,7 +273,7 @@ class RandomTiming(Schedule, by_rows=True):
     """A teleport before each step action with a fixed probability: does it matter *when*?
 
     Draws are counter-based. A run's key is a hash of ``seed`` and of its episode's first features, so that a run draws the
-    same whether alone or in any row of a batch; two episodes on one instance draw alike.
+    same whether alone or in any row of a batch. Two episodes on one instance draw alike.
 
     Attributes:
         probability: Of a teleport before a step action.

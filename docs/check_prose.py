@@ -1,8 +1,9 @@
 """Look for words that make prose hard to read, and for long sentences: `make lint`.
 
 Words are looked for in README, CONTRIBUTING, CHANGELOG, the pages and tutorials of ``docs/``, in all docstrings, messages
-and texts of ``--help``, and in templates. Sentences are counted in the pages and tutorials. Tables, code, quotations and
-targets of links are left out, and so is a page that says in its first lines which command writes it.
+and texts of ``--help``, and in templates. Sentences are counted in pages, tutorials and the docstrings that are pages.
+Tables, code, quotations and targets of links are left out, and so is a page that says in its first lines which command
+writes it.
 
 Checkers of prose from the registries do not fit: proselint has a list of its own and takes no other, and Vale is a program
 in Go that has to be fetched apart.
@@ -88,10 +89,11 @@ def of_tutorial(path: Path) -> Iterator[str]:
 
 
 def of_code(path: Path) -> Iterator[str]:
-    """Complaints about words in docstrings and messages, which are the texts with a blank between words."""
+    """Complaints about docstrings and messages, the texts with a blank between words; long sentences of manual pages."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\w \w", node.value):
-            yield from complaints(inspect.cleandoc(node.value), math.inf)
+            text = re.sub(r"^ +(?=\w+: )", "\n* ", inspect.cleandoc(node.value), flags=re.MULTILINE)  # an argument each
+            yield from complaints(text, LONGEST if "\n## Description\n" in text else math.inf)
 
 
 def of_template(path: Path) -> Iterator[str]:

@@ -64,6 +64,10 @@ def test_docstrings_and_messages_are_read(tmp_path: Path) -> None:
     module.write_text('"""Fine."""\n\nNAME = "told"\nraise ValueError(f"it is told {NAME} so")\n', encoding="utf-8")
     (found,) = check_prose.of_code(module)
     assert found.startswith('"told"')
+    page = f'"""Title.\n\n## Description\n{LONG}\n\nArgs:\n    a: {LONG[:60]}\n    b: {LONG[:60]}\n"""\n'
+    module.write_text(page, encoding="utf-8")
+    (found,) = check_prose.of_code(module)
+    assert found.startswith("26 words")
 
 
 def test_tutorials_are_read_in_their_prose(tmp_path: Path) -> None:

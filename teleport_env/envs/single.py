@@ -24,9 +24,9 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
     """When, how far and to what end should an optimizer teleport?
 
     ## Description
-    An episode is one optimization run on one instance of a problem. Each action is either one or more gradient steps or a
-    *symmetry teleport*: the parameters move along the level set of the loss by a group action, ``L(g.w) = L(w)``, to a
-    point from which the following gradient steps go faster (Zhao, Dehmamy, Walters, Yu, "Symmetry Teleportation for
+    An episode is one optimization run on one instance of a problem. Each action is either one or more gradient steps or
+    a *symmetry teleport*. In a teleport the parameters move along the level set of the loss by a group action, ``L(g.w)
+    = L(w)``, to a point from which gradient steps go faster (Zhao, Dehmamy, Walters, Yu, "Symmetry Teleportation for
     Accelerated Optimization", NeurIPS 2022). The run has a budget, counted in gradient evaluations, that steps and
     teleports alike are paid from.
 
@@ -42,9 +42,9 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
     ``observation="params"`` the parameters clipped to 1e6, or both.
 
     ## Rewards
-    ``"log_decrease"``: ``log10`` of the loss before over after, floored at the tolerance, minus ``cost_weight`` times the
-    cost of the action; the undiscounted return is the orders of magnitude gained. ``"terminal"``: the same sum at the end
-    of the episode, on the whole training set. An episode that diverges returns -2 in all.
+    ``"log_decrease"``: ``log10`` of the loss before over after, floored at the tolerance, minus ``cost_weight`` times
+    the cost of the action. The undiscounted return is the orders of magnitude gained. ``"terminal"``: the same sum at
+    the end of the episode, on the whole training set. An episode that diverges returns -2 in all.
 
     ## Starting State
     An instance of the ``split`` and its start. ``reset(options={"instance_id": i})`` chooses one, ``options={"params":

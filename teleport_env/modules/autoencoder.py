@@ -25,10 +25,10 @@ class Autoencoder(ModuleProblem):
     """Reconstruct handwritten digits from a code of few numbers, by a `torch.nn.Module`.
 
     ## Description
-    ``L(w) = 0.5 |f(x) - x|^2``, the mean over the training images, of a network with widths 64, *hidden*, *code*, *hidden*,
-    64, biases, ReLU between image and hidden layer on both sides and nothing around the code. The code is narrower than the
-    data, so that the minimum is not 0; it is not known. Deep autoencoders are the classical test of optimizers for networks
-    (Hinton and Salakhutdinov, Science 313, 2006; Martens, ICML 2010).
+    ``L(w) = 0.5 |f(x) - x|^2``, the mean over the training images. The network has widths 64, *hidden*, *code*,
+    *hidden*, 64 and biases. ReLU stands between image and hidden layer on both sides, and nothing around the code. The
+    code is narrower than the data, so that the minimum is not 0; it is not known. Deep autoencoders are the classical
+    test of optimizers for networks (Hinton and Salakhutdinov, Science 313, 2006; Martens, ICML 2010).
 
     ## Symmetry
     Found in the module: ``scaling`` of all hidden units and of the code (default), ``general_linear`` on the code, and

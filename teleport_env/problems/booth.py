@@ -44,19 +44,19 @@ class Booth(AnalyticProblem):
 
     ## Starting State
     * ``"paper"``: one instance, Booth's function from (5, -5).
-    * ``"train"``, ``"validation"``, ``"test"``: ``M`` has its largest singular value log-uniform in ``largest``, the ratio
-      of the two log-uniform in ``ratio`` and singular vectors at uniformly random angles; the minimum is uniform in
-      [-5, 5]^2, and the start lies at a random angle and a distance uniform in [4, 10] from it.
+    * ``"train"``, ``"validation"``, ``"test"``: ``M`` has its largest singular value log-uniform in ``largest``, the
+      ratio of the two log-uniform in ``ratio`` and singular vectors at uniformly random angles. The minimum is uniform
+      in [-5, 5]^2, and the start lies at a random angle and a distance uniform in [4, 10] from it.
 
     ## Arguments
     * ``ratio``: range ``(low, high)`` of the ratio of the singular values, not below 1 (3 for Booth's own map).
     * ``largest``: range of the largest singular value (3 for Booth's own map); it bounds the usable learning rate.
 
     ## Defaults
-    Gradient descent. ``"paper"``: rate 0.08, 10 steps of ascent on the angle at rate 1e-3 from an angle uniform in (0, pi),
-    kept wherever it ends; the budget pays for 10 steps and one such teleport. Otherwise rate 0.105, the best constant one
-    for plain descent within 24 evaluations on the train split; tolerance about 12 orders of magnitude below a typical
-    initial loss.
+    Gradient descent. ``"paper"``: rate 0.08, 10 steps of ascent on the angle at rate 1e-3 from an angle uniform in (0,
+    pi), kept wherever it ends. The budget pays for 10 steps and one such teleport. Otherwise rate 0.105, the best
+    constant one for plain descent within 24 evaluations on the train split. The tolerance is about 12 orders of
+    magnitude below a typical initial loss.
 
     Raises:
         ValueError: A range is not a positive range.

@@ -25,13 +25,13 @@ class Digits(Classification):
     ## Symmetry
     * ``scaling`` (default of the splits on which schedules are learned): exact for all data.
     * ``general_linear`` (default of the paper split), ``general_linear_published``, ``general_linear_first_order``: built
-      from the mini-batch and exact on it alone, and only while it has no more images than every layer that is acted on
-      has inputs (a bias counts as one).
+      from the mini-batch and exact on it alone. The mini-batch must have no more images than each moved layer has
+      inputs (a bias counts as one).
     * ``permutation`` of hidden units.
 
     ## Starting State
     Normal weights (He et al., ICCV 2015), zero biases. A fixed random order of the images is cut in three pools of 599,
-    one for each of ``"train"``, ``"validation"`` and ``"test"``, so that no image of the test split is ever seen in the
+    one for each of ``"train"``, ``"validation"`` and ``"test"``. So no image of the test split is ever seen in the
     other two. ``"paper"`` has all 1,797, those of the three pools too: it is no held-out set (the publication has no
     experiment on these digits, the name stands for its setting). Of each pool 80 % are the training set, the others are
     for validation.
@@ -129,14 +129,14 @@ class MNIST(Classification):
     ## Starting State
     Normal weights (He et al., ICCV 2015), zero biases. ``"paper"`` has all images of the training files, 48,000 to train on
     and 12,000 for validation. For the other splits a fixed random order of the images is cut in three pools of 20,000,
-    one for each, so that no image of the test split is ever seen in the other two; 80 % of a pool are its training
-    set. Where only the t10k files are there, the same is made of their 10,000 images.
+    one for each. So no image of the test split is ever seen in the other two. 80 % of a pool are its training set.
+    Where only the t10k files are there, the same is made of their 10,000 images.
 
     ## Data
-    Nothing is read before the first instance is drawn. The files ``train-images-idx3-ubyte`` and
-    ``train-labels-idx1-ubyte``, or the two of ``t10k``, gzip-compressed or not, are looked for in ``folder``, else in the
-    folder that the environment variable ``TELEPORT_ENV_DATA`` names, and in ``mnist`` inside it. ``source="openml"`` lets
-    scikit-learn download the set.
+    Nothing is read before the first instance is drawn. The files are ``train-images-idx3-ubyte`` and
+    ``train-labels-idx1-ubyte``, or the two of ``t10k``, gzip-compressed or not. They are looked for in ``folder``, else
+    in the folder that the environment variable ``TELEPORT_ENV_DATA`` names, and in ``mnist`` inside it.
+    ``source="openml"`` lets scikit-learn download the set.
 
     ## Arguments
     * ``folder``, ``source``: see above. ``part``: ``"train"``, ``"t10k"`` or None (train if it is there, else t10k).
@@ -194,8 +194,8 @@ class MNISTSmall(MNIST):
     """Classify MNIST with the small network of `Digits`, so that schedules can be tuned and learned on it.
 
     ## Description
-    `MNIST` with a network 784-32-32-10, a gradient step of which takes a tenth of the time or less where several runs share
-    a tensor: cross-entropy with leaky ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.
+    `MNIST` with a network 784-32-32-10. Its gradient step takes a tenth of the time or less where several runs share a
+    tensor. The loss is cross-entropy with leaky ReLU on mini-batches of 20 images, grey values in ``[0, 1]``.
 
     Symmetry, starting state, pools of images, data and arguments are those of `MNIST`, but for the default of ``hidden``.
     The publication has no such network: ``"paper"`` stands for its setting, with the settings of `MNIST`.

@@ -32,9 +32,9 @@ class Ellipse(AnalyticProblem):
     """A quadratic bowl of two variables whose level sets are ellipses.
 
     ## Description
-    ``L(x, y) = s (x^2 + a y^2)``, minimum 0 at the origin. The picture behind the publication (Zhao et al., NeurIPS 2022,
-    Figure 1 and eq. 20): on one level set the gradient is longest at the ends of the short axis, from where steepest
-    descent runs straight to the minimum.
+    ``L(x, y) = s (x^2 + a y^2)``, minimum 0 at the origin. The picture behind the publication (Zhao et al., NeurIPS
+    2022, Figure 1 and eq. 20). On one level set the gradient is longest at the ends of the short axis. From there
+    steepest descent runs straight to the minimum.
 
     ## Symmetries
     ``"rotation"``: SO(2) turns ``(u, v) = (sqrt(s) x, sqrt(s a) y)``, in which ``L = u^2 + v^2``. Exact everywhere and

@@ -24,9 +24,9 @@ class LinearNetwork(SquaredErrorProblem):
     """Regression by a product of matrices.
 
     ## Description
-    ``L(W1, W2, W3) = 0.5 |W3 W2 W1 X - Y|^2`` with data ``X`` and realizable targets ``Y``: the minimum is 0. The loss is
-    convex in the product and not in the factors, and its conditioning depends on how the product is shared among
-    them: this is what a teleport changes.
+    ``L(W1, W2, W3) = 0.5 |W3 W2 W1 X - Y|^2`` with data ``X`` and realizable targets ``Y``: the minimum is 0. The loss
+    is convex in the product and not in the factors. Its conditioning depends on how the product is shared among them,
+    which a teleport changes.
 
     ## Symmetry
     ``(W_l, W_(l+1)) -> (g W_l, W_(l+1) g^-1)`` for every hidden layer keeps the loss for all data: ``general_linear``
@@ -35,7 +35,7 @@ class LinearNetwork(SquaredErrorProblem):
 
     ## Starting State
     ``X`` is standard normal. ``Y`` is a random network's output on ``X``, whose entries are normal with variance ``1 /``
-    columns. The start is drawn alike, then hidden unit ``i`` is imbalanced: what goes into it is multiplied by
+    columns. The start is drawn alike, then hidden unit ``i`` is imbalanced. What goes into it is multiplied by
     ``exp(z_i)``, what leaves it divided by that, ``z_i`` normal with deviation ``imbalance``. Every split draws alike,
     from streams of its own.
 

@@ -42,11 +42,11 @@ class MatrixCompletion(FactorModel):
     offered. No element of the group changes ``U V'``, so that no teleport lowers the error by itself.
 
     ## Starting State
-    A split has eight tables of its own: ``rows`` of its patients each, every feature shifted and scaled to mean 0 and
-    variance 1 on what is observed, a share ``observed`` of each patient's entries. An instance is one of them, with normal
-    ``U`` and ``V`` of deviation ``scale``, then imbalanced: factor ``i`` of ``V`` is multiplied by ``exp(z_i)`` and that of
-    ``U`` divided by it, ``z_i`` normal with deviation ``imbalance``. A patient belongs to one split; ``"paper"`` draws from
-    all (the publication has no such experiment).
+    A split has eight tables of its own, each with ``rows`` of its patients. A share ``observed`` of each patient's
+    entries is observed, and every feature is shifted and scaled to mean 0 and variance 1 on these. An instance is one
+    of them, with normal ``U`` and ``V`` of deviation ``scale``, then imbalanced. Factor ``i`` of ``V`` is multiplied by
+    ``exp(z_i)`` and that of ``U`` divided by it, ``z_i`` normal with deviation ``imbalance``. A patient belongs to one
+    split; ``"paper"`` draws from all (the publication has no such experiment).
 
     ## Arguments
     * ``rows``, ``rank``: the sizes.
@@ -55,8 +55,8 @@ class MatrixCompletion(FactorModel):
     * ``scale``, ``imbalance``: of the start, see above.
 
     ## Defaults
-    Gradient descent within 100 evaluations. The rate is the best constant one of eight tried on 128 instances of the train
-    split at which no more than two of them diverge.
+    Gradient descent within 100 evaluations. The rate is the best constant one of eight tried on 128 instances of the
+    train split. At most two of them diverge at it.
     """
 
     name = "MatrixCompletion"

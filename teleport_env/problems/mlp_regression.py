@@ -40,7 +40,7 @@ class MLPRegression(SquaredErrorProblem):
 
     ## Starting State
     All entries of ``W1, W2, W3, X, Y`` are uniform on ``[0, 1)``, drawn in this order. The split ``"paper"`` has the five
-    published starts, drawn in float32 from a torch generator seeded with ``n * n * 12345``; the other splits draw alike
+    published starts, drawn in float32 from a torch generator seeded with ``n * n * 12345``. The other splits draw alike
     from streams of their own. Biases, which the publication does not have, start at 0.
 
     ## Published settings

@@ -28,20 +28,20 @@ class Quadratic(AnalyticProblem):
     ## Description
     ``L(w) = w' A w`` with ``A = Q diag(lambda) Q'`` positive definite; minimum 0 at the origin. On the level set ``c`` the
     gradient norm is largest at ``sqrt(c / lambda_max)`` times the steepest eigenvector, ``|grad|^2 = 4 lambda_max c``, which
-    also is the point nearest to the minimum; from there descent stays on the ray (Zhao et al., NeurIPS 2022, Propositions
-    5.5 and 5.6).
+    also is the point nearest to the minimum. From there descent stays on the ray (Zhao et al., NeurIPS 2022,
+    Propositions 5.5 and 5.6).
 
     ## Symmetries
     ``"rotation"``: SO(n) turns ``phi(w) = diag(sqrt(lambda)) Q' w``, in which ``L = |phi|^2``. Exact everywhere and linear
     in the parameters: the gradient after a move is known from the one before.
 
     ## Starting State
-    * ``"paper"``: one instance, this project's own because the publication states theorems and no experiment here:
-      ``Q = 1``, eigenvalues from 1 down to one over the geometric mean of ``condition``, evenly spaced in the logarithm, all
-      coordinates of the start equal to ``1 / sqrt(n)``.
+    * ``"paper"``: one instance, this project's own because the publication states theorems and no experiment here. ``Q
+      = 1``, eigenvalues from 1 down to one over the geometric mean of ``condition``, evenly spaced in the logarithm,
+      all coordinates of the start equal to ``1 / sqrt(n)``.
     * ``"train"``, ``"validation"``, ``"test"``: condition number log-uniform in ``condition``, largest eigenvalue
-      log-uniform in ``largest``, the other ones evenly spaced in the logarithm and shifted at random by up to 0.4 of a
-      spacing, ``Q`` uniform on the orthogonal group; the start is uniform on the unit sphere.
+      log-uniform in ``largest``. The other ones are evenly spaced in the logarithm and shifted at random by up to 0.4
+      of a spacing. ``Q`` is uniform on the orthogonal group, and the start on the unit sphere.
 
     ## Arguments
     * ``dimension``: ``n``, 2 or more.
@@ -49,8 +49,8 @@ class Quadratic(AnalyticProblem):
     * ``largest``: range of the largest eigenvalue; it bounds the usable learning rate.
 
     ## Defaults
-    Gradient descent; the rate is the best constant one for plain descent within 80 evaluations on the train split, the
-    tolerance about 12 orders of magnitude below a typical initial loss.
+    Gradient descent. The rate is the best constant one for plain descent within 80 evaluations on the train split. The
+    tolerance is about 12 orders of magnitude below a typical initial loss.
 
     Raises:
         ValueError: ``dimension`` is not an integer above 1, or a range is not a positive range.

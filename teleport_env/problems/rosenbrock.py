@@ -54,7 +54,7 @@ class RosenbrockND(AnalyticProblem):
 
     ## Defaults
     Gradient descent. ``"paper"``: as `Rosenbrock`. Otherwise the best constant rate for plain descent within 160
-    evaluations on the train split, the tolerance about 12 orders of magnitude below a typical initial loss.
+    evaluations on the train split. The tolerance is about 12 orders of magnitude below a typical initial loss.
 
     Raises:
         ValueError: ``pairs`` is not a positive integer, or ``curvature`` is not a positive range.
@@ -164,10 +164,10 @@ class Rosenbrock(RosenbrockND):
     * ``curvature``: range ``(low, high)`` of ``b`` outside the paper's split.
 
     ## Defaults
-    Gradient descent. ``"paper"``: rate 1e-3, 10 steps of ascent on the angle at rate 0.1 from an angle uniform in (0, pi);
-    the budget pays for 1000 steps and 10 such teleports, and the tolerance is low enough not to end such a run early.
-    Otherwise rate 6e-4, the best constant one for plain descent within 80 evaluations on the train split; tolerance
-    about 12 orders of magnitude below a typical initial loss.
+    Gradient descent. ``"paper"``: rate 1e-3, 10 steps of ascent on the angle at rate 0.1 from an angle uniform in (0,
+    pi). The budget pays for 1000 steps and 10 such teleports, and the tolerance is low enough not to end such a run
+    early. Otherwise rate 6e-4, the best constant one for plain descent within 80 evaluations on the train split. The
+    tolerance is about 12 orders of magnitude below a typical initial loss.
 
     Raises:
         ValueError: ``curvature`` is not a positive range.

@@ -43,8 +43,8 @@ class TensorFactorization(FactorModel):
     ## Starting State
     A split has eight stacks of its own. Each holds ``images`` digits of one class, which differs from stack to stack; no
     image belongs to two splits, but ``"paper"`` draws from all (the publication has no such experiment). An instance is one
-    of them, with normal factors scaled so that the model is about as large as ``X``, then imbalanced: ``s`` and ``t`` of
-    each term are ``exp(z)``, ``z`` normal with deviation ``imbalance``.
+    of them, with normal factors scaled so that the model is about as large as ``X``, then imbalanced. ``s`` and ``t``
+    of each term are ``exp(z)``, ``z`` normal with deviation ``imbalance``.
 
     ## Arguments
     * ``images``, ``rank``: the sizes.

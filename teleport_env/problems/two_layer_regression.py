@@ -37,7 +37,7 @@ class TwoLayerRegression(SquaredErrorProblem):
     Each instance draws ``samples`` patients from those of its split to train on and 30 others for validation. A patient
     belongs to one split; ``"paper"`` draws from all (the publication has no such experiment). Every variable and the target
     are shifted and scaled to mean 0 and variance 1 on the training patients. Weights are normal with variance 2 / fan-in (He
-    et al., ICCV 2015), biases 0; then hidden unit ``i`` is imbalanced: what goes into it is multiplied by ``exp(z_i)``,
+    et al., ICCV 2015), biases 0. Then hidden unit ``i`` is imbalanced: what goes into it is multiplied by ``exp(z_i)``,
     what leaves it divided by that, ``z_i`` normal with deviation ``imbalance``.
 
     ## Arguments
@@ -49,7 +49,7 @@ class TwoLayerRegression(SquaredErrorProblem):
 
     ## Defaults
     Gradient descent within 150 evaluations. The rate lies between the two best constant ones of seven tried on 128
-    instances of the train split: at the larger one two of them diverge.
+    instances of the train split. At the larger one two of them diverge.
 
     Needs scikit-learn (``pip install teleport-env[compare]``), at the first instance and not before.
     """
