@@ -192,5 +192,5 @@ def test_a_trained_policy_is_played_where_it_knows_the_problem_and_its_decisions
 def test_an_agent_is_timed_until_each_of_its_actions_was_seen_often_enough(agent: Any, episodes: int) -> None:
     ids = draw_instances("Booth", "test", 5, seed=0)
     shared: dict[str, Any] = {"split": "test", "budget": 30.0}
-    alone = study_module._alone("Booth", agent, ids, [play("Booth", agent, ids, **shared)], **shared)
+    alone = study_module.play_alone("Booth", agent, ids, [play("Booth", agent, ids, **shared)], **shared)
     assert len(alone) == episodes

@@ -48,7 +48,8 @@ def test_it_is_an_agent_like_all_others(policy: LearnedSchedule) -> None:
 
 
 def test_it_plays_what_it_has_not_seen(policy: LearnedSchedule) -> None:
-    check_agent(policy.for_problem("Ellipse"), "Ellipse", budget=20.0)
+    pytest.importorskip("sklearn")
+    check_agent(policy.for_problem("TwoLayerRegression"), "TwoLayerRegression", budget=20.0)
 
 
 # -- the policies for one problem ----------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def test_a_specialist_says_how_it_was_made_and_beats_plain_descent(problem: str)
     base = {"learning_rate": policy.environment["learning_rate"]}
     plain = [agent_from("never", environment=environment) for environment in (base, {})]
     own, *others = (play(problem, one, ids, split="validation").rows for one in (policy, *plain))
-    assert sum(row["diverged"] for row in own) <= 0.05 * len(ids)  # plain descent loses as many, or more
+    assert sum(row["diverged"] for row in own) <= 0.05 * len(ids)
     gained = [float(np.mean([row["gained"] for row in rows])) for rows in (own, *others)]
     assert gained[0] > max(gained[1:]) + LEAD.get(problem, 0.5)
 
