@@ -13,7 +13,7 @@ import numpy as np
 
 from study.factorial import Factored
 from study.factorial_cells import CELLS, OPTIMIZERS, RATES, Cell
-from study.page import TEMPLATES, Finding, table_of_findings, told, versions_in_words
+from study.page import TEMPLATES, Finding, table_of_findings, told, versions_in_words, write_data
 from study.shared import NEW
 from study.worth import GAINED, Worth
 from teleport_env.agents.comparison import statistics, summary
@@ -32,14 +32,12 @@ def write_factorial(found: Factored) -> dict[str, Any]:
     Returns:
         ``findings``, ``markdown`` (the page's path) and ``details`` (that of the table of all cells).
     """
-    pandas = summary.import_pandas()
     factorial, results = found.factorial, Contributions(found)
     path = factorial.page or factorial.out / "factorial.md"
     images = Path("images") / path.stem if factorial.page else Path()
     write(path.parent / images / "contributions.png", _drawn(results))
-    details = Path("results") / f"{path.stem}.csv"
-    table = pandas.DataFrame([row for problem in factorial.problems for row in results.rows_of(problem)])
-    write(path.parent / details, table.to_csv(index=False, float_format="%.6g"))
+    rows = [row for problem in factorial.problems for row in results.rows_of(problem)]
+    details = write_data(path, {"cells": rows})["cells"]
     verdicts = findings_of(results)
     text = render(
         "factorial.md.j2",

@@ -6,12 +6,32 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from teleport_env.agents.comparison import tables
 from teleport_env.agents.comparison.statistics import Interval
+from teleport_env.agents.comparison.summary import import_pandas
 from teleport_env.agents.comparison.tables import Table, listed
+from teleport_env.files import write
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_data(page: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Write tables into the folder of a page's data, as ``results-data/PAGE/NAME.csv`` beside it.
+
+    Args:
+        page: The page.
+        tables: Rows of each table, by its name.
+
+    Returns:
+        Their paths by name, as the page links to them.
+    """
+    pandas, found = import_pandas(), {}
+    for name, rows in tables.items():
+        found[name] = f"results-data/{page.stem.removeprefix('results-')}/{name}.csv"
+        write(page.parent / found[name], pandas.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+    return found
 
 
 @dataclass(frozen=True)

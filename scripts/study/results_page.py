@@ -16,7 +16,7 @@ import matplotlib
 from study.baselines import DISTILLED, WHITENING_CYCLE, menu_of, opening_of
 from study.contestants import LEARNED, MOMENTUM, RATE_LINE_SEARCH, RATE_ONLY, WHITENED
 from study.findings import L_BFGS, Measured, findings, hindsight
-from study.page import TEMPLATES, table_of_findings, told, versions_in_words
+from study.page import TEMPLATES, table_of_findings, told, versions_in_words, write_data
 from study.protocol import Evidence, policies_of, protocol_settings
 from study.worth import orders
 from teleport_env.agents.comparison import summary
@@ -89,14 +89,8 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
     pictures = [(name, title) for name, title in pictures if (protocol.out / f"{name}.png").exists()]
     for name, _ in pictures if protocol.page is not None else ():
         write(markdown.parent / images / f"{name}.png", (protocol.out / f"{name}.png").read_bytes())
-    details = {
-        "agents": pandas.DataFrame([_row(evidence, measured, one) for one in table.to_dict("records")]),
-        "tuned": pandas.DataFrame(_effort(evidence)),
-    }
-    for name, frame in details.items():
-        write(
-            markdown.parent / "results" / f"{markdown.stem}-{name}.csv", frame.to_csv(index=False, float_format="%.6g")
-        )
+    rows = [_row(evidence, measured, one) for one in table.to_dict("records")]
+    details = write_data(markdown, {"agents": rows, "tuned": _effort(evidence)})
     text = render(
         "results.md.j2",
         TEMPLATES,
@@ -112,7 +106,7 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         settings=settings,
         pictures=pictures,
         images=images,
-        details=[f"results/{markdown.stem}-{name}.csv" for name in details],
+        details=details,
     )
     write(markdown, text.rstrip() + "\n")
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib
 
-from study.page import TEMPLATES, Finding, not_below, table_of_findings, told, versions_in_words
+from study.page import TEMPLATES, Finding, not_below, table_of_findings, told, versions_in_words, write_data
 from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, TOLERANCES, Carried, Key
 from study.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN, RULE
 from study.worth import GAINED, Worth
@@ -30,7 +30,6 @@ def write_transfer(found: Carried) -> dict[str, Any]:
     Returns:
         ``findings``, and ``markdown`` (the page's path).
     """
-    pandas = summary.import_pandas()
     transfer = found.transfer
     results = Results(found)
     verdicts = verdicts_of(results)
@@ -38,36 +37,23 @@ def write_transfer(found: Carried) -> dict[str, Any]:
     shown = {FAMILIES: _families, BUDGETS: _budgets, RATES: _rates, SIZES: _sizes, TOLERANCES: _tolerances}
     pictures = Path("images") / path.stem if transfer.page else Path()
     write(path.parent / pictures / "transfer.png", _drawn(results))
-    details = {"cases": results.rows(), "effort": [*_effort(found)]}
-    for name, rows in details.items():
-        text = pandas.DataFrame(rows).to_csv(index=False, float_format="%.6g")
-        write(path.parent / "results" / f"{path.stem}-{name}.csv", text)
-    text = render_page(
-        found, results, verdicts, [(question, shown[question](results)) for question in transfer.questions]
-    )
-    write(path, text.rstrip() + "\n")
-    return {"findings": verdicts, "markdown": path}
-
-
-def render_page(
-    found: Carried, results: Results, verdicts: Sequence[Finding], questions: Sequence[tuple[str, Table]]
-) -> str:
-    """The page as Markdown."""
-    path = found.transfer.page or found.transfer.out / "transfer.md"
-    return render(
+    details = write_data(path, {"cases": results.rows(), "effort": [*_effort(found)]})
+    text = render(
         "transfer.md.j2",
         TEMPLATES,
         command=found.command,
-        protocol=found.transfer,
+        protocol=transfer,
         versions=versions_in_words(found.versions),
         findings=table_of_findings(verdicts),
-        questions=questions,
-        carried=_carried(found) if FAMILIES in found.transfer.questions else (),
+        questions=[(question, shown[question](results)) for question in transfer.questions],
+        carried=_carried(found) if FAMILIES in transfer.questions else (),
         episodes=sum(one["episodes"] for one in found.rates.values()),
         retaught=found.retaught,
-        picture=(f"images/{path.stem}/" if found.transfer.page else "") + "transfer.png",
-        details=[f"results/{path.stem}-{name}.csv" for name in ("cases", "effort")],
+        picture=(pictures / "transfer.png").as_posix(),
+        details=details,
     )
+    write(path, text.rstrip() + "\n")
+    return {"findings": verdicts, "markdown": path}
 
 
 def _case(question: str, problem: str, variant: str) -> str:

@@ -105,9 +105,9 @@ def test_the_page_says_what_the_episodes_say(made: tuple[Protocol, dict[str, Any
     settings = json.loads((protocol.out / "settings.json").read_text())
     assert settings["training_decisions"] == 64 * 2 * 4
     assert f"{settings['tuning_runs']:,} episodes of tuning" in page
-    named = set(re.findall(r"\]\(((?:images|results)/[^)]*)\)", page))
+    named = set(re.findall(r"\]\(((?:images|results-data)/[^)]*)\)", page))
     assert {"images/results/decisions-booth.png", "images/results/actions-booth.png"} <= named
-    assert {"images/results/scores.png", "results/results-agents.csv", "results/results-tuned.csv"} <= named
+    assert {"images/results/scores.png", "results-data/results/agents.csv", "results-data/results/tuned.csv"} <= named
     assert all((protocol.page.parent / name).exists() for name in named)
 
 
@@ -129,7 +129,7 @@ def test_the_score_of_record_is_that_of_the_targets(made: tuple[Protocol, dict[s
     assert f"| {scores[best]:.3f} ({best}) | **{scores['learned']:.3f}** [" in row
     assert f"| {scores['learned'] - scores[best]:+.3f} [".replace("+0.000", "0.000") in row
     assert table.loc["learned", "score"] == pytest.approx(scores["learned"], abs=1e-5)
-    details = pd.read_csv(protocol.page.parent / "results/results-agents.csv").set_index("agent")
+    details = pd.read_csv(protocol.page.parent / "results-data/results/agents.csv").set_index("agent")
     assert details.loc["learned", "score"] == pytest.approx(scores["learned"], abs=1e-5)
     assert details.loc[best, "time_score"] <= 1.0
 

@@ -250,12 +250,12 @@ def test_the_page_says_what_the_episodes_say(made: tuple[Carried, Seen]) -> None
     for one in written["findings"]:
         assert f"| {one.target} | {one.holds} |" in page
     names = ("question", "problem", "variant", "agent")
-    with (folder / "results" / "transfer-cases.csv").open(encoding="utf-8") as file:
+    with (folder / "results-data/transfer/cases.csv").open(encoding="utf-8") as file:
         cases = {tuple(line[name] for name in names): line for line in csv.DictReader(file)}
     assert set(cases) == set(found.played)
     for key, rows in found.played.items():
         assert float(cases[key]["gained"]) == pytest.approx(np.mean([one["gained"] for one in rows]), abs=1e-4)
-    assert (folder / "results" / "transfer-effort.csv").exists()
+    assert (folder / "results-data/transfer/effort.csv").exists()
     assert (folder / "images" / "transfer" / "transfer.png").exists()
 
 
