@@ -155,7 +155,7 @@ def verdicts_of(results: Results) -> list[Finding]:
 
 
 def _of_tolerances(results: Results) -> Iterator[Finding]:
-    """One for each policy: what it loses against the rule, from the tolerance it was trained for down to the lowest."""
+    """What each policy loses against the rule, down to the lowest tolerance; and all of them by targets."""
     transfer = results.found.transfer
     for problem in transfer.problems:
         versus = {
@@ -166,6 +166,22 @@ def _of_tolerances(results: Results) -> Iterator[Finding]:
         verdict = "yes" if versus[worst].estimate >= -MOST_LOST else "no"
         target = f"{problem}: at lower tolerances the policy loses no more than {MOST_LOST} orders against the {RULE}"
         yield Finding(target, verdict, f"at the worst, tolerance x {worst}: {told(versus[worst])}")
+    cases = [(problem, variant) for problem in transfer.problems for variant in results.variants(TOLERANCES, problem)]
+    scores = {case: results.difference(TOLERANCES, case[0], (case[1], OWN), (case[1], RULE), "score") for case in cases}
+    above, below = ([case for case, one in scores.items() if test(one)] for test in (_wins, _loses))
+    problems = list(dict.fromkeys(problem for problem, _ in below))
+    detail = f"significantly above in {len(above)} of {len(cases)} cases, below in {len(below)}"
+    target = f"By targets, at any of the tolerances: nowhere significantly below the {RULE}"
+    named = f": {', '.join(problems)}" if below else ""
+    yield Finding(target, not_below(scores.values()), detail + named)
+
+
+def _wins(one: Interval) -> bool:
+    return one.low > 0
+
+
+def _loses(one: Interval) -> bool:
+    return one.high < 0
 
 
 def _listed(names: Sequence[str], of: Mapping[str, Any]) -> str:
@@ -283,12 +299,15 @@ def _drawn(results: Results) -> bytes:
                 height = row + 0.7 * ((place + 0.5) / len(variants) - 0.5)
                 colour = f"C{place % 10}"
                 axis.plot(ends[1:], [height, height], color=colour, linewidth=1.4)
-                axis.plot(ends[0], height, "o", color=colour, markersize=4)
+                label = f"x {variant}" if row == 0 and question in (BUDGETS, RATES, TOLERANCES) else None
+                axis.plot(ends[0], height, "o", color=colour, markersize=4, label=label)
         axis.axvline(0.0, color="#333333", linewidth=1.0)
         axis.set_yticks(range(len(transfer.problems)), transfer.problems)
         axis.set_ylim(len(transfer.problems) - 0.5, -0.5)
-        axis.set_title(f"{question}, minus {rival}")
-        axis.set_xlabel("difference of the score (95 %); variants from the top")
+        axis.set_title(f"{question}: policies minus the {rival}")
+        axis.set_xlabel("difference of the score (95 %)")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="best", fontsize=7)
         axis.grid(visible=False, axis="y")
     written = io.BytesIO()
     figure.savefig(written, format="png", metadata={"Software": None})
