@@ -116,7 +116,7 @@ test-oldest: venv ## the tests under the oldest versions that pyproject.toml all
 	$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 		print(*(x.replace('>=', '==') for x in p['dependencies'] + p['optional-dependencies']['compare']), sep='\n')" > .venv-oldest/oldest.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r .venv-oldest/oldest.txt \
-		'pyparsing<3.3' array-api-compat hypothesis pytest pytest-xdist build setuptools
+		'pyparsing<3.3' array-api-compat hypothesis pytest pytest-xdist build 'setuptools>=77'
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 

@@ -88,15 +88,19 @@ def _read(kind: Any, words: Sequence[str] | None, default: Any, description: str
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_rule)
     given: Any = {} if default is None else {"default": default}
-    with registry:
-        return tyro.cli(
-            kind,
-            args=own_words(words),
-            description=_paragraphs(description),
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs),
-            **given,
-            **more,
-        )
+    try:
+        with registry:
+            return tyro.cli(
+                kind,
+                args=own_words(words),
+                description=_paragraphs(description),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs),
+                **given,
+                **more,
+            )
+    except ValueError as error:  # what a class of settings refuses, which older versions of tyro hand on
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def _rule(info: Any) -> Any:

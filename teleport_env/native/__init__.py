@@ -1,6 +1,7 @@
 """Compiled kernels, where the package was built with a C compiler; without them NumPy and torch do the same work.
 
-A kernel takes NumPy arrays, checks their types and shapes, and writes into memory that it is given. Kernels exist for
+A kernel takes NumPy arrays, checks their types and shapes, and writes into memory that it is given; those of losses take
+tensors, where torch has ``torch.Tensor.__dlpack_c_exchange_api__`` (2.6 has not). Kernels exist for
 float64 on the CPU alone. What is elementwise has the same bits with and without them; sums of products agree to rounding.
 
 Set ``TELEPORT_ENV_NATIVE=0`` before the first import to do without them.
