@@ -21,7 +21,7 @@ from study.factorial_cells import CELLS, Cell, begun_from, trained_cells, tuned_
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
 from study.shared import NEW, SEVEN, Gathered, Shared, digest, slug
-from teleport_env.agents.comparison.study import check_settings, check_work
+from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.tuning.tuning import Family
 from teleport_env.agents.tuning.tuning import tune as tune_family
@@ -51,7 +51,9 @@ class Factorial(Shared):
 
     def __post_init__(self) -> None:
         check_settings(self, instances=2, train_seeds=1, rules=8, tuning_instances=1)
-        integer("oracle", self.oracle, 0)
+        integer("oracle", self.oracle, 0, MOST)
+        if self.train_decisions is not None:
+            integer("train_decisions", self.train_decisions, 1, MOST**2)
         for problem in self.problems:
             if not menu_of(problem):
                 raise ValueError(

@@ -20,7 +20,15 @@ from study.protocol import Protocol
 from study.transfer import Transfer
 from teleport_env.agents.comparison.study import Study
 
-ALLOWED_ZERO = {"seed", "teacher_seed", "tuning_instances of study", "tuning_rules of study", "instance", "port"}
+ALLOWED_ZERO = {
+    "seed",
+    "teacher_seed",
+    "tuning_instances of study",
+    "tuning_rules of study",
+    "instance",
+    "port",
+    "oracle of factorial",
+}
 
 
 def comparison(name: str) -> Callable[[Sequence[str]], Any]:
@@ -129,8 +137,8 @@ def test_the_command_line_makes_either_comparison(capsys: pytest.CaptureFixture[
         (["--protocol", "full", "--seeds", "3"], "--seeds: no option of --protocol full"),
         (["--plans=3", "--no-momentum"], "--no-momentum, --plans: no option of --protocol study"),
         (["--protocol", "full", "--teachers", "x"], "--teachers: no option of --protocol full"),
-        (["--protocol", "transfer", "--rules", "9"], "--rules: no option of --protocol transfer"),
-        (["--quick"], "give --protocol full or transfer"),
+        (["--protocol", "transfer", "--seeds", "9"], "--seeds: no option of --protocol transfer"),
+        (["--quick"], "give --protocol full, transfer or factorial"),
         (["--protocol", "half"], "half"),
         (["--astrology"], "--astrology"),
         (["--problems", "Booth", "Booth"], "problems must be different from each other"),
