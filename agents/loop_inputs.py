@@ -46,6 +46,11 @@ def require_one_optimizer(model: nn.Module, optimizer: Optimizer, names: Mapping
         raise ValueError("the parameters lie on several devices: a teleport needs them on one")
 
 
+def hooks_of(optimizer: Optimizer) -> list[Callable[..., Any]]:
+    """What is called before the optimizer's updates."""
+    return list(optimizer._optimizer_step_pre_hooks.values())  # torch has no public way to ask
+
+
 def flat(params: Sequence[Tensor], dtype: torch.dtype, tensors: Sequence[Tensor | None]) -> Tensor:
     """The vector ``(1, P)`` of tensors shaped as the parameters; None counts as zeros."""
     parts = [torch.zeros_like(p) if tensor is None else tensor for p, tensor in zip(params, tensors, strict=True)]

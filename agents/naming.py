@@ -158,6 +158,11 @@ def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budge
             raise ValueError(f"whitening has no settings, got {', '.join(given)}")
         return whitening(problem, **which)
     name = known("agent", name, AGENTS, "--agents help lists them. Solvers, such as L-BFGS, play in comparisons alone")
+    return with_menu(problem, _built(name, given, listed.get(name, {})))
+
+
+def _built(name: str, given: Mapping[str, Any], others: Mapping[str, Any]) -> Agent:
+    """The agent of that name, with settings that were ``given`` and others; those of the environment may be among both."""
     fields, more = parameters(AGENTS[name])
     for key in given:
         if not more and key not in fields and key not in ARGUMENTS:
@@ -165,11 +170,29 @@ def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budge
                 f"agent {name!r} has no setting {key!r}; it has {', '.join(fields)}, and what it asks of the environment: "
                 f"{', '.join(ARGUMENTS)}.{suggestion(key, (*fields, *ARGUMENTS))}"
             )
-    settings = {**listed.get(name, {}), **given}
+    settings = {**others, **given}
     asked = {key: settings.pop(key) for key in list(settings) if key in ARGUMENTS and key not in fields}
     if asked:
         settings["environment"] = {**settings.get("environment", {}), **asked}
-    return with_menu(problem, agent_from(name, **settings))
+    return agent_from(name, **settings)
+
+
+def agent_named(text: str) -> Agent:
+    """The agent that a text names, for no problem in particular: what the text leaves open has the agent's own defaults.
+
+    Args:
+        text: A name with settings, as the head of this module says; not the file of a model.
+
+    Raises:
+        ValueError: There is no such agent, or it has no such settings.
+    """
+    name, given = parse(text)
+    if name.endswith(MODEL):
+        raise ValueError(f"{name} is the file of a model: load it, and pass the object")
+    module, _, own = name.rpartition(":")
+    if module:
+        import_own(module)
+    return _built(known("agent", own, AGENTS, "python scripts/compare.py --agents help lists them"), given, {})
 
 
 def check_player(problem: str, agent: Agent, budget: float | None = None) -> None:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from teleport_env.agents.base import agent_from
 from teleport_env.agents.in_place import UnitsInPlace, in_place
 from teleport_env.agents.loop_inputs import (
     as_arrays,
@@ -25,12 +24,14 @@ from teleport_env.agents.loop_inputs import (
     first_examples,
     flat,
     flops_of,
+    hooks_of,
     put,
     rate_of,
     require_one_optimizer,
     size_of,
     tensors_of,
 )
+from teleport_env.agents.naming import agent_named
 from teleport_env.agents.own_loop import Course
 from teleport_env.agents.transport import Transport, require_known_tensors, reset, roles_of
 from teleport_env.groups.base import Element
@@ -61,9 +62,10 @@ class Teleporter:
         model: The model, or what `torch.compile` made of it.
         optimizer: Its optimizer, of `torch.optim` or derived from it. It holds all trainable parameters of the model and no
             others.
-        schedule: Name of an agent, an `Agent`, a `LearnedSchedule`, or any object with ``predict(observation, state,
-            episode_start, deterministic)``, which sees the features ``(1, F)``. Of its ``environment``, ``searches``,
-            ``rate_factors``, ``steps_per_action`` and ``symmetry`` hold. Optimizer and learning rate are the loop's.
+        schedule: Name of an agent with settings, such as ``"every:k=50"`` (`teleport_env.agents.naming`), an `Agent`, a
+            `LearnedSchedule`, or any object with ``predict(observation, state, episode_start, deterministic)``, which sees
+            the features ``(1, F)``. Of its ``environment``, ``searches``, ``rate_factors``, ``steps_per_action`` and
+            ``symmetry`` hold. Optimizer and learning rate are the loop's.
         searches: Menu of teleports: names, dicts or `Search` objects; None: the schedule's own, else the environment's
             default, closed forms.
         symmetry: ``"scaling"``, ``"general_linear"`` or ``"permutation"``, one of those found in the model; or a linear
@@ -88,7 +90,7 @@ class Teleporter:
         report: What `find_symmetries` found; None before the first step, or where a symmetry was given.
 
     Raises:
-        ValueError: Something that cannot work, with what to do instead.
+        ValueError: Something that cannot work, with what to do instead; also where the optimizer has a Teleporter already.
     """
 
     def __init__(
@@ -112,9 +114,13 @@ class Teleporter:
             refuse("model", "a torch.nn.Module", model)
         if not isinstance(optimizer, Optimizer):
             refuse("optimizer", "a torch.optim.Optimizer", optimizer)
+        if any(isinstance(getattr(hook, "__self__", None), Teleporter) for hook in hooks_of(optimizer)):
+            raise ValueError(
+                "the optimizer has a Teleporter, and two would move the same weights: call its remove() first"
+            )
         self.model = getattr(model, "_orig_mod", model)  # of a compiled one
         self.optimizer = optimizer
-        self.schedule = agent_from(schedule) if isinstance(schedule, str) else schedule
+        self.schedule = agent_named(schedule) if isinstance(schedule, str) else schedule
         self._read_schedule(searches, symmetry)
         names = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         require_one_optimizer(self.model, optimizer, names)

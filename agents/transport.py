@@ -181,8 +181,9 @@ def _anew(name: str, param: Tensor, state: Mapping[str, Any], group: Mapping[str
     gradient = torch.zeros_like(param) if param.grad is None else param.grad
     if "exp_avg" in state:
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        mean = state["exp_avg"] / (1.0 - beta1 ** state["step"])
-        return (1.0 - beta2 ** state["step"]) * torch.maximum(gradient.square(), mean.square())
+        step = float(state["step"])  # a tensor of single precision
+        mean = state["exp_avg"] / (1.0 - beta1**step)
+        return (1.0 - beta2**step) * torch.maximum(gradient.square(), mean.square())
     if name == "square_avg":
         mean = state.get("grad_avg", gradient)
         return torch.maximum(gradient.square(), mean.square())

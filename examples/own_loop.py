@@ -1,128 +1,115 @@
-"""A schedule of teleports in a training loop of one's own, on scikit-learn's digits, with the controls that explain it.
-
-Run: python examples/own_loop.py --model mlp      (or cnn, transformer, lora)
-It prints the mean loss of the last tenth of the steps for each way to train, and costs: the time of a training step, and in
-such steps that of a teleport, of a step under a fixed schedule, and of one under a schedule that reads losses and gradients.
---costs-only prints the costs of all four models.
-"""
+"""What the examples own_loop_*.py share: a training loop with a `Teleporter`, the ways to train it, and its costs."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from teleport_env.agents import Teleporter, agent_from
-from teleport_env.problems.data import digits
-
-MODELS = ("mlp", "cnn", "transformer", "lora")
+from teleport_env.agents import Teleporter
+from teleport_env.problems.data import digits, mnist
 
 
-class Transformer(nn.Module):
-    """Eight rows of an image are eight tokens."""
+class Task(NamedTuple):
+    """What is trained.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(8, 32)
-        self.layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
-        self.head = nn.Linear(32, 10)
+    Attributes:
+        images: ``(N, side, side)`` grey values.
+        labels: ``(N,)``.
+        model: Makes a fresh model, which takes images and gives logits.
+        optimizer: Makes its optimizer of parameter groups.
+        rate: Its learning rate.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.layer(self.embed(x.view(-1, 8, 8))).mean(dim=1))
-
-
-class LowRank(nn.Module):
-    """A frozen layer and a trained update of rank 4, which begins at zero."""
-
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.down, self.up = nn.Linear(base.in_features, 4, bias=False), nn.Linear(4, base.out_features, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.up(self.down(x))
+    images: Tensor
+    labels: Tensor
+    model: Callable[[], nn.Module]
+    optimizer: Callable[..., torch.optim.Optimizer]
+    rate: float
 
 
-def pretrained() -> list[nn.Module]:
-    """The layers of a perceptron that has learned upright digits."""
-    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    images, labels = inputs("mlp")
-    for _ in range(100):
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-    return [*model]
-
-
-def inputs(name: str) -> tuple[Tensor, Tensor]:
-    """Images ``(N, 64)`` and labels; for low-rank updates a quarter turn from those that the base has learned."""
-    images = digits().images.float()
-    return (images.rot90(dims=(-2, -1)) if name == "lora" else images).reshape(-1, 64), digits().labels
-
-
-def make(name: str, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    if name == "mlp":
-        return nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
-    if name == "cnn":
-        first = (nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
-        second = (nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 10))
-        return nn.Sequential(*first, *second)
-    if name == "transformer":
-        return Transformer()
-    first, relu, second = pretrained()
-    return nn.Sequential(LowRank(first), relu, LowRank(second))
+def data(folder: str | None) -> tuple[Tensor, Tensor]:
+    """Images ``(N, side, side)`` and labels: MNIST from a folder with its IDX files, else scikit-learn's digits."""
+    found = digits() if folder is None else mnist(folder)
+    side = round(found.images.shape[1] ** 0.5) if found.images.ndim == 2 else found.images.shape[-1]
+    return found.images.float().view(-1, side, side), found.labels
 
 
 def train(
-    name: str, steps: int, rate: float, seed: int, factor: float = 1.0, first: float = 1.0, search: str = ""
+    task: Task, steps: int, seed: int, search: str = "", factor: float = 1.0, halves: tuple[float, float] = (1.0, 1.0)
 ) -> list[float]:
-    """The losses; ``search``: what a teleport does every fifty steps."""
-    images, labels = inputs(name)
-    model = make(name, seed)
+    """The loss of every step.
+
+    Args:
+        task: What is trained.
+        steps: Gradient steps on batches of 128.
+        seed: Seed of the model and of the batches.
+        search: What happens every fifty steps, a search of teleports or ``"reset_optimizer"``; empty: nothing.
+        factor: Factor of the learning rate.
+        halves: Two more, of the first half of the parameters and of the second.
+    """
+    torch.manual_seed(seed)
+    model = task.model()
     params = [p for p in model.parameters() if p.requires_grad]
-    half = len(params) // 2
-    groups = [{"params": params[:half], "lr": rate * factor * first}, {"params": params[half:], "lr": rate * factor}]
-    optimizer = torch.optim.SGD(groups, momentum=0.9)
-    schedule = (
-        agent_from("every", k=50, offset=50, environment={"searches": [search] if search else []}) if search else None
-    )
-    teleporter = Teleporter(model, optimizer, schedule, steps=steps) if schedule else None
+    parts = params[: len(params) // 2], params[len(params) // 2 :]
+    groups = [
+        {"params": part, "lr": task.rate * factor * half} for part, half in zip(parts, halves, strict=True) if part
+    ]
+    optimizer = task.optimizer(groups)
+    teleporter = None
+    if search:
+        teleporter = Teleporter(model, optimizer, "every:k=50,offset=50", searches=[search], steps=steps)
     draws, losses = torch.Generator().manual_seed(seed + 1), []
     for _ in range(steps):
-        batch = torch.randint(len(images), (128,), generator=draws)
+        batch = torch.randint(len(task.labels), (128,), generator=draws)
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images[batch]), labels[batch])
+        loss = F.cross_entropy(model(task.images[batch]), task.labels[batch])
         loss.backward()
         if teleporter:
             teleporter.observe(loss)
-        optimizer.step()
+        optimizer.step()  # teleports happen here
         losses.append(loss.item())
     return losses
 
 
-def looping(name: str, way: str) -> Callable[[int], None]:
-    """Makes so many training steps on one batch, plain, observed or with a teleport each."""
-    images, labels = (part[:128] for part in inputs(name))
-    model = make(name)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
-    schedules = {
-        "never": ("never", {}),
-        "stall": ("stall", {"threshold": 0.0, "watch": "gradient"}),
-        "teleports": ("every", {"k": 1}),
-    }
-    teleporter = None
-    if way in schedules:
-        schedule, settings = schedules[way]
-        teleporter = Teleporter(model, optimizer, agent_from(schedule, **settings), searches=["balance_weights"])
+WAYS: dict[str, dict[str, Any]] = {
+    "no teleports": {},
+    "teleports, balance_weights": {"search": "balance_weights"},
+    "teleports, normalized_ascent": {"search": "normalized_ascent"},
+    "reset of the state, no teleport": {"search": "reset_optimizer"},
+    "rate times 2": {"factor": 2.0},
+    "rate times 1/2": {"factor": 0.5},
+    "rate of the first half times 2": {"halves": (2.0, 1.0)},
+    "rate of the second half times 2": {"halves": (1.0, 2.0)},
+}
+"""With and without teleports, and the controls that may explain the difference."""
 
-    def steps(count: int) -> None:
+
+def looping(task: Task, way: str) -> Callable[[int], list[float]]:
+    """Makes so many training steps on one batch, plain, observed by a schedule, or with a teleport each: seconds of each."""
+    torch.manual_seed(0)
+    model, images, labels = task.model(), task.images[:128], task.labels[:128]
+    optimizer = task.optimizer([{"params": [p for p in model.parameters() if p.requires_grad], "lr": 1e-5}])
+    schedules = {
+        "never": "never",
+        "reads": 'stall:threshold=0,watch="gradient"',
+        "teleports": "cycle:pattern=[1,0,2,0]",  # to two places in turn, so that every teleport moves
+    }
+    menu = [
+        {"search": "closed_form", "objective": "balance_weights"},
+        {"search": "closed_form", "objective": "relative", "trust_radius": 0.1},
+    ]
+    teleporter = Teleporter(model, optimizer, schedules[way], searches=menu) if way in schedules else None
+
+    def steps(count: int) -> list[float]:
+        times = [time.process_time()]
         for _ in range(count):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images), labels)
@@ -130,49 +117,49 @@ def looping(name: str, way: str) -> Callable[[int], None]:
             if teleporter:
                 teleporter.observe(loss)
             optimizer.step()
+            times.append(time.process_time())
+        assert not teleporter or way != "teleports" or all(row["moved"] for row in teleporter.history[-count:])
+        return [after - before for before, after in pairwise(times)]
 
     return steps
 
 
-def costs(name: str, turns: int) -> tuple[float, float, float, float]:
+def costs(task: Task, turns: int) -> tuple[float, float, float, float]:
     """Milliseconds of a training step; over it those of a teleport, of the work of a schedule that reads no losses, and of
-    the work of one that does: the least of several turns, which the ways take one after the other."""
-    loops = {way: looping(name, way) for way in ("plain", "never", "stall", "teleports")}
+    one that does. Processor time: of every turn, which the ways take one after the other, the median step, and the least
+    of those."""
+    loops = {way: looping(task, way) for way in ("plain", "never", "reads", "teleports")}
     times = dict.fromkeys(loops, 1e9)
     for turn in range(turns + 1):
         for way, steps in loops.items():
-            begun = time.process_time()
-            steps(10)
+            step = median(steps(10))
             if turn:  # the first finds symmetries
-                times[way] = min(times[way], time.process_time() - begun)
-    plain, never, stall, moved = times.values()
-    return 100.0 * plain, (moved - never) / plain, (never - plain) / plain, (stall - plain) / plain
+                times[way] = min(times[way], step)
+    plain, never, reads, moved = times.values()
+    return 1000.0 * plain, (moved - never) / plain, (never - plain) / plain, (reads - plain) / plain
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, default="mlp")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--rate", type=float, default=0.02)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=20, help="of the measurement of time")
-    parser.add_argument("--costs-only", action="store_true", help="the costs of all four models and nothing else")
-    asked = parser.parse_args()
+def parser(text: str | None) -> argparse.ArgumentParser:
+    """Of the options that all examples have."""
+    made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data-dir", help="folder with MNIST's IDX files; default: scikit-learn's digits")
+    made.add_argument("--steps", type=int, default=400, help="training steps")
+    made.add_argument("--seeds", type=int, default=3, help="runs per way to train")
+    made.add_argument("--rate", type=float, help="learning rate")
+    made.add_argument("--turns", type=int, default=40, help="turns of the measurement of time")
+    made.add_argument("--costs-only", action="store_true", help="measure costs and train nothing")
+    return made
+
+
+def report(task: Task, asked: argparse.Namespace) -> None:
+    """Print what each way to train ends at, the mean over the last tenth of the steps, and the costs."""
     torch.set_num_threads(1)
+    task = task if asked.rate is None else task._replace(rate=asked.rate)
     last = max(1, asked.steps // 10)
-    ways: dict[str, dict] = {
-        "no teleports": {},
-        "teleports, balance_weights": {"search": "balance_weights"},
-        "teleports, normalized_ascent": {"search": "normalized_ascent"},
-        "reset of momentum, no teleport": {"search": "reset_optimizer"},
-        "rate times 2": {"factor": 2.0},
-        "rate of the first half times 2": {"first": 2.0},
-    }
-    for label, way in {} if asked.costs_only else ways.items():
-        every = [train(asked.model, asked.steps, asked.rate, seed, **way)[-last:] for seed in range(asked.seeds)]
-        means = [sum(losses) / last for losses in every]
-        print(f"{label:32s} loss {sum(means) / len(means):.4f} ({min(means):.4f} to {max(means):.4f})")
-    print(f"{'in training steps':18s} {'step, ms':>9s} {'teleport':>9s} {'fixed':>9s} {'observed':>9s}")
-    for name in MODELS if asked.costs_only else (asked.model,):
-        took, *shares = costs(name, asked.turns)
-        print(f"{name:18s} {took:9.2f} " + " ".join(f"{share:9.2f}" for share in shares))
+    for label, way in {} if asked.costs_only else WAYS.items():
+        runs = [train(task, asked.steps, seed, **way)[-last:] for seed in range(asked.seeds)]
+        means = [sum(losses) / last for losses in runs]
+        print(f"{label:32s} loss {sum(means) / len(means):.4f} ({min(means):.4f} to {max(means):.4f})", flush=True)
+    step, *shares = costs(task, asked.turns)
+    words = zip(("teleport", "step, fixed schedule", "step, other schedule"), shares, strict=True)
+    print(f"training step {step:.2f} ms; in such steps: " + ", ".join(f"{word} {share:.2f}" for word, share in words))

@@ -20,6 +20,7 @@ layers, branches on values) are called once per run.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -143,14 +144,20 @@ class ModuleProblem(Problem):
         with torch.no_grad():
             try:
                 losses = self._losses(rows, data, "", None)
-            except Exception:  # vmap has no type of error for what it has no rule for
+            except Exception as error:  # vmap has no type of error for what it has no rule for
                 self.vectorized = False  # what is wrong with the module itself is raised by the second try, below
+                why = _first_line(error)
         if not self.vectorized:
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
                     losses, again = (self._losses(rows, data, "", None) for _ in range(2))
             except Exception as error:
                 raise ValueError(f"the loss of the module on {count} examples fails: {_first_line(error)}") from error
+            warnings.warn(
+                f"the problem {self.name!r} calls its module once per run, so that 64 runs take 64 times as long as one: "
+                f"torch.func.vmap cannot vectorize it ({why})",
+                stacklevel=3,
+            )
             if not torch.equal(losses, again):
                 raise ValueError(
                     "the module draws random numbers, but a loss must be a function of its parameters: leave out what "

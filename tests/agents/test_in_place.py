@@ -79,6 +79,8 @@ def trained(
     search: dict[str, Any],
     dtype: torch.dtype = torch.float64,
     spoil: Callable[[Any], None] = lambda _: None,
+    kind: Any = torch.optim.Adam,
+    **settings: Any,
 ) -> tuple[list[Tensor], Teleporter]:
     """Everything that two teleports move, and the teleporter."""
     torch.manual_seed(0)
@@ -86,11 +88,11 @@ def trained(
     average = MODELS[model]().to(dtype)
     average.load_state_dict(module.state_dict())
     x, y = torch.randn(9, 6, dtype=torch.float64).to(dtype), torch.arange(9) % 3
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2, amsgrad=True)
-    schedule = agent_from("at_steps", at=(2, 4), environment={"searches": [search]})
+    optimizer = kind(module.parameters(), lr=1e-2, **(settings or {"amsgrad": True}))
+    schedule = agent_from("at_steps", steps=(2, 4), environment={"searches": [search]})
     found = Teleporter(module, optimizer, Reads(schedule), symmetry="scaling", also=[average])
     spoil(module)
-    for _ in range(5):
+    for _ in range(6):  # of the last step features say how it went
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(module(x), y)
         loss.backward()
@@ -131,6 +133,22 @@ def test_in_place_is_the_general_way(model: str, search: dict[str, Any], monkeyp
     close(mine, theirs, 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (torch.optim.SGD, {"momentum": 0.9}),
+        (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
+        (torch.optim.ASGD, {"t0": 0.0}),
+        (torch.optim.Rprop, {"etas": (0.5, 1.2)}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_kind_of_state(kind: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = trained("chain", SEARCHES[0], kind=kind, **settings)
+    general(monkeypatch)
+    close(mine, trained("chain", SEARCHES[0], kind=kind, **settings), 1e-9)
+
+
 @pytest.mark.parametrize("search", SEARCHES[:1])
 def test_in_single_precision(search: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     mine = trained("convolutions", search, torch.float32)
@@ -161,7 +179,7 @@ def test_a_move_that_gains_nothing_or_is_not_finite_is_refused_alike(monkeypatch
         torch.manual_seed(0)
         module = MODELS["chain"]().double()
         optimizer = torch.optim.SGD(module.parameters(), lr=0.0)
-        schedule = agent_from("at_steps", at=(0, 0, 1), environment={"searches": [SEARCHES[0] | {"sweeps": 60}]})
+        schedule = agent_from("at_steps", steps=(0, 0, 1), environment={"searches": [SEARCHES[0] | {"sweeps": 60}]})
         teleports = Teleporter(module, optimizer, schedule, symmetry="scaling")
         x = torch.randn(9, 6, dtype=torch.float64)
         for large in (1.0, 1e200):

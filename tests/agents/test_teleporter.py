@@ -153,6 +153,21 @@ def test_without_an_end_a_schedule_sees_the_same_budget_ahead() -> None:
     assert watched.done.count(1) == 2
 
 
+def test_a_schedule_is_named_with_settings() -> None:
+    found = []
+    for schedule in (
+        'every:k=3,offset=2,searches=["balance_weights"]',
+        agent_from("every", k=3, offset=2, environment=OUTER),
+    ):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        teleporter = Teleporter(model, optimizer, schedule)
+        train(model, optimizer, teleporter, 9)
+        found.append(teleporter.history)
+    assert found[0] == found[1]
+    assert [row["step"] for row in found[0]] == [2, 5, 8]
+
+
 BLIND: dict[str, dict[str, Any]] = {
     "every": {"k": 3, "retry": True, "least_steps": 4},
     "at_steps": {"steps": (0, 4, 4, 9)},
@@ -301,7 +316,7 @@ def test_the_state_is_that_of_a_run_with_moved_gradients(kind: Any, settings: di
     reference, _, _ = fed(kind, settings, factors)
     for p, q in zip(optimizer.param_groups[0]["params"], reference.param_groups[0]["params"], strict=True):
         for key, value in reference.state[q].items():
-            torch.testing.assert_close(optimizer.state[p][key], value, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(optimizer.state[p][key], value, rtol=1e-9, atol=0.0)
 
 
 def test_permutations_move_every_tensor_of_the_state_alike() -> None:
@@ -366,6 +381,76 @@ def test_under_matrices_first_moments_move_and_second_begin_anew(kind: Any) -> N
             )
 
 
+def states_after_a_matrix(kind: Any, **settings: Any) -> tuple[Any, Any, list[Tensor]]:
+    """An optimizer's state, and that of a copy, right after a teleport by a matrix; the gradients there."""
+    torch.manual_seed(3)
+    model = LowRank().double()
+    optimizer = kind(model.parameters(), lr=0.01, **settings)
+    teleporter = Teleporter(model, optimizer, at_steps(5), symmetry="general_linear")
+    train(model, optimizer, teleporter, 5)
+    before = [{name: value.clone() for name, value in optimizer.state[p].items()} for p in model.parameters()]
+    found: list[Any] = []
+
+    def note(*_: Any) -> None:  # after the teleporter's hook, before the update
+        found.extend({n: v.clone() for n, v in optimizer.state[p].items()} for p in model.parameters())
+        found.extend(p.grad.clone() for p in model.parameters())
+
+    optimizer.register_step_pre_hook(note)
+    train(model, optimizer, teleporter, 1)
+    assert teleporter.history[0]["moved"]
+    return before, found[:2], found[2:]
+
+
+def test_second_moments_begin_anew_as_large_as_what_is_known() -> None:
+    """The squares of mixed entries are not known: of gradient and first moment at hand the larger takes their place."""
+    before, after, gradients = states_after_a_matrix(torch.optim.AdamW, betas=(0.8, 0.9), amsgrad=True)
+    for old, state, gradient in zip(before, after, gradients, strict=True):
+        mean = state["exp_avg"] / (1 - 0.8**5)
+        assert not torch.allclose(state["exp_avg"], old["exp_avg"])
+        known = (1 - 0.9**5) * torch.maximum(gradient.square(), mean.square())
+        assert bool((gradient.abs() > mean.abs()).any())
+        assert bool((gradient.abs() < mean.abs()).any())
+        for name in ("exp_avg_sq", "max_exp_avg_sq"):
+            torch.testing.assert_close(state[name], known, rtol=1e-12, atol=0.0)
+    _, after, gradients = states_after_a_matrix(torch.optim.RMSprop, centered=True, momentum=0.9)
+    for state, gradient in zip(after, gradients, strict=True):
+        known = torch.maximum(gradient.square(), state["grad_avg"].square())
+        torch.testing.assert_close(state["square_avg"], known, rtol=1e-12, atol=0.0)
+        assert not state["momentum_buffer"].any()
+    _, after, _ = states_after_a_matrix(torch.optim.Adagrad, initial_accumulator_value=0.25)
+    assert all(bool((state["sum"] == 0.25).all()) for state in after)
+
+
+@pytest.mark.parametrize("symmetry", ["scaling", "general_linear"])
+def test_averaged_weights_of_the_optimizer_stay_a_network_of_the_same_outputs(symmetry: str) -> None:
+    """ASGD averages weights, which move as the weights do."""
+    torch.manual_seed(3)
+    model = LowRank().double() if symmetry == "general_linear" else network()
+    optimizer = torch.optim.ASGD(model.parameters(), lr=0.01, t0=0.0, lambd=0.1)
+    averaged, (x, _) = copy.deepcopy(model), examples()
+
+    def outputs() -> Tensor:
+        with torch.no_grad():
+            for mine, p in zip(averaged.parameters(), model.parameters(), strict=True):
+                mine.copy_(optimizer.state[p]["ax"])
+        return averaged(x).detach()
+
+    copies = [p.detach().clone() for p in model.parameters()]
+    teleporter = Teleporter(model, optimizer, at_steps(5), symmetry=symmetry, also=[copies])
+    train(model, optimizer, teleporter, 5)
+    before = outputs()
+    for mine, p in zip(copies, model.parameters(), strict=True):
+        mine.copy_(optimizer.state[p]["ax"])
+    found: list[Tensor] = []
+    optimizer.register_step_pre_hook(lambda *_: found.append(outputs()))  # after the teleporter's
+    train(model, optimizer, teleporter, 1)
+    assert teleporter.history[0]["moved"], teleporter.history
+    torch.testing.assert_close(found[0], before, rtol=1e-11, atol=1e-12)
+    for mine, p in zip(copies, averaged.parameters(), strict=True):  # the inverse would keep the outputs too
+        torch.testing.assert_close(p, mine, rtol=1e-12, atol=0.0)
+    assert float((before - model(x).detach()).abs().max()) > 1e-6, "averages must differ from weights"
+
+
 def moved_to(old: dict[str, Tensor], element: Tensor) -> list[Tensor]:
     return [element @ old["down.weight"], old["up.weight"] @ torch.linalg.inv(element)]
 
@@ -377,10 +462,11 @@ def test_a_state_can_be_kept_and_reset(state: str) -> None:
         optimizer = kind(model.parameters(), lr=1e-3)
         teleporter = Teleporter(model, optimizer, at_steps(4), state=state)
         train(model, optimizer, teleporter, 4)
-        held: dict[str, Tensor] = {}
+        held: dict[str, Any] = {}
 
         def note(optimizer: Any, args: Any, kwargs: Any, names: Any = names, held: Any = held) -> None:
             states = [(p, optimizer.state[p]) for p in optimizer.param_groups[0]["params"]]
+            held["step"] = sum(float(state.get("step", 0.0)) for _, state in states)
             for n in names:
                 held[n] = torch.cat([state.get(n, torch.zeros_like(p)).flatten() for p, state in states]).clone()
 
@@ -389,6 +475,7 @@ def test_a_state_can_be_kept_and_reset(state: str) -> None:
         train(model, optimizer, teleporter, 1)
         handle.remove()
         assert teleporter.history[0]["moved"]
+        assert held["step"] == (0.0 if state == "reset" else 24.0), "of six parameters"
         for name in names:
             same = torch.equal(held[name], before[name])
             assert same == (state == "keep")
@@ -663,6 +750,16 @@ def refusals() -> dict[str, tuple[Callable[[nn.Module], Any], str]]:
     def foreign(model: Any) -> Any:
         return Teleporter(model, sgd([*model.parameters(), nn.Parameter(torch.ones(2))], lr=1.0))
 
+    def twice(model: Any) -> Any:
+        optimizer = sgd(model.parameters(), lr=1.0)
+        Teleporter(model, optimizer).remove()
+        Teleporter(model, optimizer)
+        return Teleporter(model, optimizer)
+
+    def muon(_: Any) -> Any:  # takes matrices alone
+        kind, low_rank = getattr(torch.optim, "Muon", None) or type("Muon", (Own,), {}), LowRank()
+        return Teleporter(low_rank, kind(low_rank.parameters()))
+
     def on(optimizer: Any, *args: Any, **settings: Any) -> Callable[[Any], Any]:
         return lambda model: Teleporter(model, optimizer(model.parameters()), *args, **settings)
 
@@ -671,6 +768,7 @@ def refusals() -> dict[str, tuple[Callable[[nn.Module], Any], str]]:
         "sparse": (on(torch.optim.SparseAdam), "sparse"),
         "unknown state": (on(Own), "state of Own is not known"),
         "factored state": (on(torch.optim.Adafactor), "state='keep'"),
+        "orthogonal updates": (muon, "state of Muon is not known"),
         "several optimizers": (half, "groups of one"),
         "foreign parameters": (foreign, "not the model's"),
         "state": (on(sgd, state="move"), "transport"),
@@ -679,6 +777,11 @@ def refusals() -> dict[str, tuple[Callable[[nn.Module], Any], str]]:
         "several problems": (on(sgd, LearnedSchedule.pretrained()), "for_problem"),
         "group mode": (on(sgd, Acts()), "action_mode"),
         "steps": (on(sgd, steps=0), "steps"),
+        "two teleporters": (twice, "remove"),
+        "name": (on(sgd, "evry:k=3"), "every"),
+        "setting": (on(sgd, "every:n=3"), "k"),
+        "value": (on(sgd, "every:k=0"), "k"),
+        "file": (on(sgd, "model.zip"), "load it"),
         "copies": (on(sgd, also=[nn.Linear(2, 2)]), "also="),
         "copies of other shapes": (on(sgd, also=[[torch.ones(2)]]), "shapes"),
     }
@@ -724,6 +827,17 @@ def test_refusals_at_the_first_step() -> None:
         with pytest.raises(ValueError, match=words):
             stepped(model, sgd(model), **settings)
         assert torch.equal(before, weights(model))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adamax, torch.optim.Adadelta, torch.optim.Rprop])
+def test_what_matrices_make_of_a_state_is_known_or_refused(kind: Any) -> None:
+    model = LowRank().double()
+    optimizer = kind(model.parameters())
+    teleporter = Teleporter(model, optimizer, at_steps(1), symmetry="general_linear")
+    before = weights(model)
+    with pytest.raises(ValueError, match=f"invertible matrix makes of the state of {kind.__name__}"):
+        train(model, optimizer, teleporter, 1)
+    assert torch.equal(before, weights(model))
 
 
 def test_a_tensor_of_an_unknown_kind_is_refused_before_anything_moves() -> None:

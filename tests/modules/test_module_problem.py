@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -112,9 +113,13 @@ def test_frozen_parameters_are_constants() -> None:
 def test_modules_that_cannot_be_vectorized_are_called_once_per_run() -> None:
     """`vmap` has no rule for recurrent layers; rows are then the same bits alone and among others."""
     inputs, targets = torch.randn(N, 4, 3), torch.randint(2, (N,))
-    problem = ModuleProblem(Recurrent(), F.cross_entropy, (inputs, targets), 8, (inputs, targets), budget=10)
+    with pytest.warns(UserWarning, match="calls its module once per run.*vmap") as caught:
+        problem = ModuleProblem(Recurrent(), F.cross_entropy, (inputs, targets), 8, (inputs, targets), budget=10)
+    assert caught[0].filename == __file__
     assert not problem.vectorized
-    assert problem_of(Classifier()).vectorized
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert problem_of(Classifier()).vectorized
     instance = problem.instances(torch.arange(3), "train")
     batch = torch.arange(24).reshape(3, 8)
     losses, gradients = problem.loss_and_gradient(instance.start, instance, batch)

@@ -36,12 +36,12 @@ AGENT_ORDER = (
     ("base", "in_place", "loop_inputs", "own_loop", "versions"),
     ("schedules", "outside", "transport"),
     ("together",),
-    ("rules", "policies", "play", "paper", "teleporter"),
+    ("rules", "policies", "play", "paper"),
     ("edge_rule", "known"),
     ("tuned_settings",),
     ("presets", "tuning", "saved"),
     ("naming",),
-    ("learning", "comparison"),
+    ("learning", "comparison", "teleporter"),
 )
 AGENT_RANK = {room: rank for rank, row in enumerate(AGENT_ORDER) for room in row}
 # `import teleport_env` registers the environments and may show the checks; to import it is to import the registration.
