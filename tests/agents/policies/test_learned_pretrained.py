@@ -10,8 +10,9 @@ from teleport_env.agents import agent_from
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import GENERALIST, PRETRAINED, SHIPPED, LearnedSchedule, shipped, shipped_for
 from teleport_env.checks import check_agent
+from teleport_env.problems import PROBLEMS
 
-OWN = [name for name in shipped() if name != GENERALIST]
+OWN = [name for name in shipped() if name in PROBLEMS]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,22 @@ def test_it_is_an_agent_like_all_others(policy: LearnedSchedule) -> None:
 def test_it_plays_what_it_has_not_seen(policy: LearnedSchedule) -> None:
     pytest.importorskip("sklearn")
     check_agent(policy.for_problem("TwoLayerRegression"), "TwoLayerRegression", budget=20.0)
+
+
+@pytest.mark.parametrize("problem", ["Ellipse", "MatrixCompletion", "TensorFactorization", "TwoLayerRegression"])
+def test_the_generalist_of_ten_gains_more_where_the_other_was_not_trained(
+    policy: LearnedSchedule, problem: str
+) -> None:
+    pytest.importorskip("sklearn")
+    ten = LearnedSchedule.pretrained("generalist_ten")
+    assert len(ten.problems) == 10
+    assert "orders_left" not in ten.features
+    assert problem in ten.problems or problem == "TwoLayerRegression"
+    assert problem not in policy.problems
+    ids = draw_instances(problem, "validation", 64, 12345)
+    rows = [play(problem, one.for_problem(problem), ids, split="validation").rows for one in (ten, policy)]
+    gained = [float(np.mean([row["gained"] for row in found])) for found in rows]
+    assert gained[0] > gained[1] + 0.3
 
 
 # -- the policies for one problem ----------------------------------------------------------------------------------------
