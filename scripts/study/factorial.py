@@ -8,7 +8,6 @@ alone. As in the full protocol every finished piece is a file (`study.pieces`).
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from study.contestants import settings_of, train_policy
 from study.factorial_cells import CELLS, Cell, begun_from, trained_cells, tuned_cells
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
-from study.shared import NEW, SEVEN, Gathered, Shared, digest, slug
+from study.shared import NEW, SEVEN, Gathered, Shared, command, digest, slug
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.tuning.tuning import Family
@@ -90,7 +89,7 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
         ValueError: A folder that cannot be written to, before anything is computed; or one that belongs to other settings.
     """
     began = time.perf_counter()
-    found = Factored(factorial, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
+    found = Factored(factorial, command=command())
     check_work(factorial.problems, ("train", "validation", factorial.split), factorial.out, factorial.page)
     tunings: dict[tuple[str, Cell | None], Piece] = {}  # None: plain descent
     trainings: dict[tuple[str, Cell, int], Piece] = {}

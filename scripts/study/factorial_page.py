@@ -138,6 +138,8 @@ def findings_of(results: Contributions) -> list[Finding]:
     intervals = {problem: results.contribution(problem) for problem in problems}
     below = [f"{problem} {told(one)}" for problem, one in intervals.items() if one.high < 0]
     up = sum(one.low > 0 for one in intervals.values())
+    timed = {problem: results.contribution(problem, "time_score") for problem in problems}
+    slower = [f"{problem} {told(one)}" for problem, one in timed.items() if one.high < 0]
     return [
         Finding(
             "On real or noisy data teleports contribute on at least 4 of 5 problems, or an oracle finds nothing either",
@@ -148,6 +150,11 @@ def findings_of(results: Contributions) -> list[Finding]:
             "Nowhere do teleports harm the best cell",
             "no" if below else "yes",
             "; ".join(below) or f"above zero on {up} of {len(intervals)} problems, below on none",
+        ),
+        Finding(
+            "In equal processor time teleports do not lower the score of the best cell",
+            "no" if slower else "yes",
+            "; ".join(slower) or f"on none of {len(timed)} problems",
         ),
     ]
 
@@ -172,8 +179,8 @@ def _scores(results: Contributions) -> Table:
     def cells(problem: str) -> Sequence[Any]:
         teleporting = results.best(problem, True)
         found = [results.contribution(problem, one) for one in ("score", "time_score")]
-        scores = [number(results.mean(problem, teleporting, one)) for one in ("score", "time_score")]
-        return (problem, scores[0], interval(found[0], sign=True), scores[1], interval(found[1], sign=True))
+        scores = [number(results.mean(problem, teleporting, one), 3) for one in ("score", "time_score")]
+        return (problem, scores[0], interval(found[0], 3, sign=True), scores[1], interval(found[1], 3, sign=True))
 
     heads = ("problem", "score with teleports", "teleports add", "score in equal time", "teleports add in equal time")
     return listed(heads, map(cells, results.found.factorial.problems))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from study.contestants import LEARNED, MOMENTUM, Contestant, contestants_of, set
 from study.controls import Masked, without_teleports
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
-from study.shared import Gathered, Shared, digest, given_policies, slug
+from study.shared import Gathered, Shared, command, digest, given_policies, slug
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
@@ -140,7 +139,7 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         ValueError: A folder that cannot be written to, before anything is computed; or one that belongs to other settings.
     """
     began = time.perf_counter()
-    evidence = Evidence(protocol, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
+    evidence = Evidence(protocol, command=command())
     policies = further_policies(protocol)
     check_work(protocol.problems, ("train", "validation", protocol.split), protocol.out, protocol.page)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +84,11 @@ class Gathered:
     versions: dict[str, str] = field(default_factory=versions)
     command: str = ""
     seconds: float = 0.0
+
+
+def command() -> str:
+    """The command line of this process, to be typed again."""
+    return shlex.join(["scripts/compare.py", *sys.argv[1:]])
 
 
 def slug(name: str) -> str:

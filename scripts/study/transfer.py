@@ -8,7 +8,6 @@ lower tolerance. As in the full protocol every rate, tuning, training and played
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 from study.baselines import DISTILLED, FIXED, families_of, menu_of
 from study.contestants import LEARNED, contestants_of, settings_of, train_policy
 from study.pieces import Piece
-from study.shared import Gathered, Shared, digest, given_policies, slug
+from study.shared import Gathered, Shared, command, digest, given_policies, slug
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
     CARRIED,
@@ -189,7 +188,7 @@ def gather_transfer(transfer: Transfer, report: Callable[[str], None] = print) -
         ValueError: A folder that cannot be written to, before anything is computed; or one that belongs to other settings.
     """
     began = time.perf_counter()
-    found = Carried(transfer, command=" ".join(["scripts/compare.py", *sys.argv[1:]]))
+    found = Carried(transfer, command=command())
     _Gathering(found, report).run()
     found.seconds = time.perf_counter() - began
     return found
