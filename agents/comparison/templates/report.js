@@ -208,11 +208,13 @@
     const words = by("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
     let left = 0;
     for (const table of document.querySelectorAll("#tables table")) {
+      const before = left;
       for (const row of table.querySelectorAll("tbody tr:not(.label)")) {
         const text = row.textContent.toLowerCase();
         row.hidden = !words.every((word) => text.includes(word));
         left += !row.hidden;
       }
+      if (words.length && left > before) table.closest("details").open = true;
     }
     by("left").textContent = words.length ? `${left} rows match` : "";
   };

@@ -86,6 +86,8 @@ def test_tables_sort_by_figures_and_by_words(chromium: Any, address: str, said: 
 
 def test_a_filter_leaves_what_matches_it(chromium: Any, address: str, said: list[str]) -> None:
     page = opened(chromium, address, said)
+    page.locator("#tables summary").nth(1).click()
+    assert not page.locator("#tables table").nth(1).is_visible()
     page.fill("#filter", "adaptive STALL")
     assert [column(page, 0, table) for table in (0, 1)] == [["stall"], ["stall"]]
     assert page.inner_text("#left") == "2 rows match"
