@@ -364,7 +364,7 @@ def regression(setup: Setup) -> Findings:
     tuned = {name: swept[name][rate] for name, rate in best.items()}
     losses = [(name, rate, loss) for name, values in ends.items() for rate, loss in values.items()]
     sweep = pd.DataFrame(losses, columns=["optimizer", "rate", "final_loss"])
-    repeats = setup.pick(full=20, quick=8, tiny=1)
+    repeats = setup.pick(full=40, quick=40, tiny=1)
     timed = formulas.seconds(repeats)
     seconds = {optimizer: _timed(optimizer, steps, *timed) for optimizer in courses}
     here = _timed("gd", steps, *seconds_here("gd", 1e-4, repeats))

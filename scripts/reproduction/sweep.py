@@ -192,7 +192,7 @@ def sweep(setup: Setup) -> Findings:
     """Figure 8."""
     limit = setup.pick(full=2000, quick=2000, tiny=30)
     tables, runs = {}, []
-    repeats = setup.pick(full=20, quick=8, tiny=1)
+    repeats = setup.pick(full=40, quick=40, tiny=1)
     published = plain.seconds(repeats)
     pieces = {(one, action): (_play, (one, form, limit)) for one in RATES for action, form in ACTIONS.items()}
     played = play_all(pieces, "sweeps", setup.jobs)

@@ -172,7 +172,7 @@ def timing(setup: Setup) -> Findings:
             order, ordered = _order(panel, list(played.values()))
             checks += ordered
             orders.append(f"{name}: mean of all schedules {_told(*gain)}; {order}")
-            brief.append(f"{name} {order.removeprefix('rank correlation of ')}")
+            brief.append(f"{name}: {order.removeprefix('rank correlation of ').replace(' with the loss', '')}")
             lower += sum(below(course, plain) is True for course in played.values())
             count += len(played)
         found += rows({"figure5.panel": "not comparable" if single else checks}, globals() | locals())
