@@ -151,6 +151,7 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
     def each(name: str = "training_loss") -> str:
         return ", ".join(f"{label} {interval(course, base, name)}" for label, course in forms.items())
 
+    some_diverge = any(course.diverged.any() for course in forms.values())
     names = globals() | locals() | {"final": final, "interval": interval}
     single = data.seeds == 1
     training = "not comparable" if single else [_speeds_up(course, base) for course in forms.values()]
@@ -172,13 +173,15 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
             [sign(-middle, half) for middle, half in losses],
         )
     slightly = [sign(middle, half) for middle, half in accuracies]
+    worse = [label for label, (middle, half) in zip(forms, losses, strict=True) if sign(-middle, half)]
+    poorer = [label for label, check in zip(forms, slightly, strict=True) if check]
     return rows(
         {
             "figure4.training": training,
             "figure4.validation": "not comparable" if single else validation,
             "figure4.accuracy": "not comparable" if single else slightly,
         },
-        names | {"claim": claim},
+        names | {"claim": claim, "worse": worse, "poorer": poorer},
     )
 
 
@@ -232,7 +235,9 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimize
 def classification(setup: Setup) -> Findings:
     """Figure 4."""
     claims: list[Row] = []
-    pictures, tables, sentences = {}, {}, []
+    pictures: dict[str, Figure] = {}
+    tables: dict[str, pd.DataFrame] = {}
+    sentences: list[str] = []
     found = datasets(setup)
     for number, data in enumerate(found):
         optimizers = [name for name in NAMES if name in data.rates]
@@ -240,7 +245,8 @@ def classification(setup: Setup) -> Findings:
         played = play_schedules(data, optimizers, tuned, setup.jobs)
         stem = "figure4" if number == 0 else f"figure4_{data.problem.lower()}"
         claims += _rows(data, played, tuned, shown=number == len(found) - 1)
-        pictures[stem] = _picture(data, played, [name for name in PAPERS if name in played])
+        # the data set of the page's rows comes first, which is the last
+        pictures = {stem: _picture(data, played, [name for name in PAPERS if name in played]), **pictures}
         future = [name for name in played if name not in PAPERS]
         if future:
             pictures[f"{stem}_future_work"] = _picture(data, played, future)
