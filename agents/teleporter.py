@@ -38,7 +38,7 @@ from teleport_env.groups.base import Element
 from teleport_env.modules import find_symmetries
 from teleport_env.modules.finder import MAKERS
 from teleport_env.progress import HUGE
-from teleport_env.reading import known, number, refuse
+from teleport_env.reading import entries, integer, known, number, refuse
 from teleport_env.runs import RATE_RANGE
 from teleport_env.searches import Search
 from teleport_env.searches.base import Status
@@ -131,13 +131,13 @@ class Teleporter:
         self._device = self._params[0].device
         self._state = known("state", state, STATES) if isinstance(state, str) else dict(state)
         self._roles = roles_of(optimizer, self._state)
-        self._also = [tensors_of(entry, names) for entry in also]
+        self._also = [tensors_of(entry, names) for entry in entries("also", also, "modules or lists of tensors")]
         self._endless = steps is None
         self._budget = (HORIZON if steps is None else number("steps", steps, least=1)) + 1.0
         self._tolerance = number("tolerance", tolerance, least=0)
         self._max_norm = None if max_norm is None else number("max_norm", max_norm, above=0)
         self._flops = None if gradient_flops is None else number("gradient_flops", gradient_flops, above=0)
-        self._seed = int(seed)
+        self._seed = integer("seed", seed)
         self.history: list[dict[str, Any]] = []
         self.report: Any = None
         self._observed: Tensor | None = None
@@ -179,6 +179,8 @@ class Teleporter:
         self._stride = int(wanted.get("steps_per_action", 1))
         self._searches = wanted.get("searches") if searches is None else searches
         self._symmetry = wanted.get("symmetry") if symmetry is None else symmetry
+        if not isinstance(self._symmetry, Symmetry | None):
+            self._symmetry = known("symmetry", self._symmetry, MAKERS)
 
     def _keep_inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._example = args

@@ -782,6 +782,9 @@ def refusals() -> dict[str, tuple[Callable[[nn.Module], Any], str]]:
         "setting": (on(sgd, "every:n=3"), "k"),
         "value": (on(sgd, "every:k=0"), "k"),
         "file": (on(sgd, "model.zip"), "load it"),
+        "seed": (on(sgd, seed="a"), "seed must be an integer, got 'a'"),
+        "symmetry": (on(sgd, symmetry="scalings"), "symmetry must be one of .* mean 'scaling'"),
+        "no copies": (on(sgd, also=3), "also must be a list of modules"),
         "copies": (on(sgd, also=[nn.Linear(2, 2)]), "also="),
         "copies of other shapes": (on(sgd, also=[[torch.ones(2)]]), "shapes"),
     }
