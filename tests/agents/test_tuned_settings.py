@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tune as script
 
+from study import keeping
 from teleport_env.agents import agent_for, agent_from, default_agents
 from teleport_env.agents.comparison import report
 from teleport_env.agents.comparison.study import Study, run_study
@@ -32,7 +33,7 @@ KEPT = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def test_the_problems_of_a_comparison_have_them() -> None:
-    assert set(compared()) <= set(KEPT) <= set(script.TUNED)
+    assert set(compared()) <= set(KEPT) <= set(keeping.TUNED)
 
 
 @pytest.mark.parametrize("problem", KEPT)
@@ -49,7 +50,7 @@ def test_they_hold_for_the_problem_as_it_is(problem: str) -> None:
 
 @pytest.mark.parametrize("problem", ["Booth", "Rosenbrock"])
 def test_they_gain_what_the_file_says(problem: str) -> None:
-    kept, effort = read_tuned(problem), script.Tuning()
+    kept, effort = read_tuned(problem), keeping.Tuning()
     assert kept is not None
     ids = draw_instances(problem, "train", (1 + effort.finals) * effort.instances, TUNING_SEED)[effort.instances :]
     for name in ("edge_of_stability", "momentum"):
@@ -97,9 +98,9 @@ def test_a_comparison_plays_them_and_tunes_only_what_is_asked_for_otherwise(tmp_
 
 
 def test_the_command_writes_what_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    every = script.families("Ellipse")
+    every = keeping.families("Ellipse")
     few = {name: every[name] for name in ("rate_and_teleport", "edge_of_stability", "adam")}
-    monkeypatch.setattr(script, "families", lambda problem: few)
+    monkeypatch.setattr(keeping, "families", lambda problem: few)
     options = ["--problems", "Ellipse", "--count", "2", "--instances", "2", "--finals", "1"]
     monkeypatch.setattr("sys.argv", ["tune", *options, "--out", str(tmp_path)])
     script.main()
@@ -109,13 +110,13 @@ def test_the_command_writes_what_can_be_read(tmp_path: Path, monkeypatch: pytest
     assert kept.agents.keys() == few.keys()
     for name, entry in kept.agents.items():
         agent = agent_from(name, **entry["settings"])
-        assert json.loads(json.dumps(script.settings_of(name, agent))) == entry["settings"]
+        assert json.loads(json.dumps(keeping.settings_of(name, agent))) == entry["settings"]
         assert entry["tried"] >= 2
 
 
 @pytest.mark.parametrize("problem", ["Booth", "MatrixFactorization"])
 def test_every_agent_of_the_roster_has_a_family_whose_members_are_of_its_class(problem: str) -> None:
-    families, untuned = script.families(problem), default_agents(problem, tuned=False)
+    families, untuned = keeping.families(problem), default_agents(problem, tuned=False)
     assert list(families) == list(roster(problem, tuned=False))
     for family, agent in zip(families.values(), untuned, strict=True):
         member = family.build({name: axis.values[0] for name, axis in family.axes.items()})
