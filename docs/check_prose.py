@@ -27,15 +27,19 @@ CODE = "CODE"
 NOTES = ("learning-log.md", "performance-networks.md")
 """Logs of experiments, whose sentences may be as long as their lists of numbers."""
 
+_COUNTED = (
+    "one|two|rows?|entry|entries|numbers?|arrays?|evaluations|seconds|times|draws|columns?|files?|threads?|magnitude|"
+    "gradients?|steps|teleports|actions|decisions"
+)
 _EACH = (
-    r"run|row|episode|step|search|problem|process|setting|command|segment|action|teleport|column|instance|agent|option"
+    "run|row|episode|step|search|problem|process|setting|command|segment|action|teleport|column|instance|agent|option|"
+    "seed|pair|layer|factor"
 )
 FORBIDDEN = {
     r"\btold\b": "say who rejects, reads or prints",
     r"\b(whoever|nobody|whither)\b": "name the subject",
     r"\bone another\b": "each other",
-    r"\b(one|two|row|rows|entry|entries|number|numbers|array|arrays|evaluations|seconds|times|draws|columns?|files?|threads?|magnitude|"
-    rf"gradients?|steps|teleports|actions|decisions) an? (gradient |played |rate )?({_EACH}|factor)\b": "per",
+    rf"\b({_COUNTED}) an? (gradient |played |rate )?({_EACH})\b": "per",
 }
 """Patterns, and what to write instead."""
 

@@ -355,7 +355,7 @@ def _take(evidence: Evidence, problem: str, found: Mapping[str, Any]) -> None:
 
 
 def policies_of(evidence: Evidence, problem: str, name: str) -> list[Policy]:
-    """The trained policies of a contestant, one a seed."""
+    """The trained policies of a contestant, one per seed."""
     return [policy_of(found["policy"]) for found in evidence.trained.get((problem, name), [])]
 
 

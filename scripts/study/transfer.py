@@ -391,7 +391,7 @@ class _Gathering:
         return [dataclasses.replace(agent, environment={**agent.environment, "learning_rate": base})]
 
     def learned(self, problem: str, rate: float = 1.0, shape: Mapping[str, Any] | None = None) -> list[Agent]:
-        """The policies for a problem, one a seed, at a multiple of their rate and of another size."""
+        """The policies for a problem, one per seed, at a multiple of their rate and of another size."""
         found: list[Agent] = []
         for seed in self.transfer.seeds:
             policy = policy_of(self.singles[problem, seed]).for_problem(problem)
