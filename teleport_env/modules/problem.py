@@ -105,7 +105,10 @@ class ModuleProblem(Problem):
             refuse("name", "a string", name)
         self.name = name
         # a compiled module is the wrapper of one, which `vmap` does not enter
-        self._given = copy.deepcopy(getattr(module, "_orig_mod", module)).cpu()
+        try:
+            self._given = copy.deepcopy(getattr(module, "_orig_mod", module)).cpu()
+        except RuntimeError as error:
+            raise ValueError(f"the module cannot be copied: {_first_line(error)}") from error
         self._start = start if callable(start) else known("start", start, STARTS)
         self._loss = loss
         self._module = copy.deepcopy(self._given).eval()
@@ -138,7 +141,7 @@ class ModuleProblem(Problem):
     def _try_out(self) -> None:
         """Raise ValueError where the loss of two runs on a few examples is no loss."""
         dtype, count = self._dtype, min(4, len(self._data["targets"]))
-        before = {key: buffer.clone() for key, buffer in self._module.named_buffers()}
+        before = [value.clone() for _, value in self._constants(dtype)]
         rows = torch.stack([self._first_start, self._first_start]).to(dtype)
         data = {key: value[:count] for key, value in self._shared(dtype, "cpu").items()}
         with torch.no_grad():
@@ -177,9 +180,16 @@ class ModuleProblem(Problem):
                 raise ValueError(
                     f"the loss of the module on {count} examples of validation fails: {_first_line(error)}"
                 ) from error
-        changed = [key for key, buffer in self._module.named_buffers() if not torch.equal(before[key], buffer)]
+        after = zip(self._constants(dtype), before, strict=True)
+        changed = [key for (key, value), old in after if not torch.equal(old, value)]
         if changed:
             raise ValueError(f"the module writes to its buffer {changed[0]!r} when called, which runs cannot share")
+
+    def _constants(self, dtype: torch.dtype) -> list[tuple[str, Tensor]]:
+        """Buffers of the module, and what it is called with in their place: a module may write to either."""
+        called = self._converted("fixed", self._fixed, dtype, "cpu")
+        own = list(self._module.named_buffers())
+        return [*own, *((key, called[key]) for key, _ in own)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}}  # converted copies, made again where they are needed

@@ -150,6 +150,22 @@ class Counts(nn.Module):
         return self.linear(x.flatten(1))
 
 
+class CountsInPlace(Counts):
+    """Regression: the count is written into the tensor that all runs share, so that losses depended on the calls before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1.0
+        return self.linear(x.flatten(1)) * self.calls
+
+
+class Derived(nn.Linear):
+    """Its weight is computed ahead, as by hooks of old; torch copies no such tensor."""
+
+    def __init__(self) -> None:
+        super().__init__(64, 10)
+        self.ahead = 2.0 * self.weight
+
+
 class Noisy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -164,6 +180,8 @@ class Noisy(nn.Module):
     [
         (lambda: ModuleProblem("cnn", F.cross_entropy, data()), "module must be a torch.nn.Module, got 'cnn'"),
         (lambda: ModuleProblem(nn.ReLU(), F.cross_entropy, data()), "no trainable parameter"),
+        (lambda: problem_of(CountsInPlace()), "writes to its buffer 'calls' when called"),
+        (lambda: problem_of(Derived()), "the module cannot be copied"),
         (lambda: problem_of(Noisy()), "draws random numbers, but a loss must be a function of its parameters"),
         (lambda: problem_of(Classifier(), batch_size=100), "batch_size .*24"),
         (lambda: problem_of(Classifier(), start="zero"), "start must be one of 'reset', 'keep', got 'zero'"),
