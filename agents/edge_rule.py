@@ -37,7 +37,7 @@ class EdgeOfStability(Rule, by_rows=True):
         slow: Teleport where ``lr |g|^2 / L`` is below this; 0: not for this reason.
         flatten: Teleport where ``lr kappa`` is above this; 4 (where the feature is clipped): not for this reason.
         first: Teleports before the first gradient step.
-        looks: The first so many teleports are by search 0 of the menu, all others by search ``which``: far from the minimum
+        looks: The first so many teleports are by search 0 of the menu, all others by search ``which``. Far from the minimum
             one that looks ahead serves better than one that only looks for steeper ground.
         landing: The rate before the first step after a teleport that moved: ``"up"``, ``"same"`` or ``"down"``; down in any
             case where half of ``lr |g|^2 / L`` is above ``edge``.

@@ -316,7 +316,7 @@ class RandomElement(Every, by_rows=True, blind=True):
     """`Every` with a random group element that nothing is asked of: does it matter *where to*?
 
     Attributes:
-        scale: How far from the identity the elements lie, as in `Group.sample`; 1 is uniform on compact groups and far too
+        scale: How far from the identity the elements lie, as in `Group.sample`. 1 is uniform on compact groups and far too
             far on others, so that a comparison tries several.
     """
 

@@ -166,7 +166,7 @@ class Group(ABC):
     def contains(self, element: Element, tolerance: float | None = None) -> Tensor:
         """Whether each row lies in the group, ``(B,)`` bool, within ``tolerance``; None: `default_tolerance`.
 
-        This version asks for finite numbers only; a group with a condition on its elements (orthogonal, positive)
+        This version asks for finite numbers only. A group with a condition on its elements (orthogonal, positive)
         overrides it, and `teleport_env.groups.laws` then checks that no operation leaves the group.
         """
         return torch.stack([torch.isfinite(part).flatten(1).all(dim=1) for part in parts(element)]).all(dim=0)

@@ -123,7 +123,7 @@ class SO(_Rotations):
         """Uniform (Haar) from ``scale = 1`` on; below, the exponential of a normal ``xi`` times ``scale``.
 
         The orthogonal factor of a matrix of normals is uniform on O(n) once the signs of the triangular factor's
-        diagonal are made positive (Mezzadri, Notices of the AMS 54, 2007); turning one column over where the determinant
+        diagonal are made positive (Mezzadri, Notices of the AMS 54, 2007). Turning one column over where the determinant
         is -1 brings it to SO(n), still uniform.
         """
         if number("scale", scale, least=0) < 1.0:

@@ -60,7 +60,7 @@ class GradientAscent(Search):
             ``(0, pi * start_scale)``, as published; for other groups ``group.sample(scale=start_scale)``.
         start_scale: How far the random element lies from the identity.
         trust_radius: Bound on the sum of the steps' lengths for groups that are not compact, where a rate too large ends in
-            elements so ill-conditioned that the loss is lost to rounding; the steps are shortened to it. None: no bound,
+            elements so ill-conditioned that the loss is lost to rounding. The steps are shortened to it. None: no bound,
             as published.
         retract: Move by ``group.retract`` in place of ``exp``. (The first-order variant of the publication's networks is
             ``1 + T`` either way.)

@@ -26,7 +26,7 @@ class ClosedForm(Search):
     * Actions that know their best element, `Symmetry.optimal_element`: the global optimum on the level set. Affine
       coordinate changes do; their group is compact, so the trust radius plays no part.
     * Pairs of matrices under the general linear group or positive scalings (`Symmetry.acts_on_pairs`): pair by
-      pair from the lowest up. Neighbours share a matrix, so a chain is swept several times (Gauss and Seidel); each pair's
+      pair from the lowest up. Neighbours share a matrix, so a chain is swept several times (Gauss and Seidel). Each pair's
       element is the best given the others', within the trust region around where the run stands (what optimum that is,
       where the region cuts it, stands there), and no sweep makes the objective worse. For one pair one sweep suffices.
 

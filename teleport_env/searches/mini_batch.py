@@ -31,9 +31,9 @@ class MiniBatch(Search):
     mini-batches is teleported on *and* stepped on before the next. A schedule of the inner search plays that:
     ``AtSteps(steps=(2400, 2401, 2402, 2403))`` for four mini-batches after an epoch of 2,400 steps.
 
-    The first is the current one, whose loss and gradient are known; each further one costs one gradient before its
+    The first is the current one, whose loss and gradient are known. Each further one costs one gradient before its
     search begins, and a last gradient brings the run back to its current batch. Every batch accepts its own move, on its
-    own data: an action that is exact on one batch alone may well move the loss of another, also the current one's.
+    own data. An action that is exact on one batch alone may well move the loss of another, also the current one's.
 
     ``Found.loss_change`` is the largest (in modulus) of the batches' invariance errors. A run has moved if any of its
     batches' moves was accepted; otherwise its status is the first batch's.

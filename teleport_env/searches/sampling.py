@@ -231,7 +231,7 @@ class VirtualStep(Search):
     With ``fit_rate`` the candidates also choose their rate. The parabola through ``L`` at 0 with slope ``-|G|^2`` and
     through the virtual step's loss, which has been paid for, has its minimum at the rate
     ``|G|^2 lr^2 / (2 (L_next - L + lr |G|^2))``. The candidate whose parabola promises least is evaluated once more, there,
-    and moves if that loss is below what staying at its old rate promises; so the fit costs one forward pass, and no
+    and moves if that loss is below what staying at its old rate promises. So the fit costs one forward pass, and no
     move rests on a promise. Where the old rate turns out better, the rate stays. Staying never changes the rate.
 
     Attributes:

@@ -47,12 +47,12 @@ class Whiten(Search):
             that know the curvature of their loss in the outputs (`Problem.output_curvature`); ``"trace"``: the mean of
             the eigenvalues above the floor stays what it is.
         fit_rate: With ``"rate"``: set the learning rate too, low enough for the next step to leave the pair's other layer
-            where it is; never above the rate that the run has, nor below the lower end of its range. Without it the step is
-            Newton's in one layer, and whatever the rate makes of it in the other.
+            where it is. It is never above the rate that the run has, nor below the lower end of its range. Without it the
+            step is Newton's in one layer, and whatever the rate makes of it in the other.
         calm: How low: the rate times the largest eigenvalue of the other layer's Hessian is at most the square of this,
             unless the lower end of the rate's range is above it.
         floor: Eigenvalues below this part of the largest are directions that the data do not tell apart, or units that
-            nothing reads; they are moved as the largest is.
+            nothing reads. They are moved as the largest is.
         verify: As in `GradientAscent`.
         objective: ``"any"``: it is the step to come that improves, and not the point.
     """

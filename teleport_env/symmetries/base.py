@@ -99,7 +99,7 @@ class Symmetry(ABC):
         group: The group that acts.
         exact_when: One sentence: under which condition the loss is kept.
         data_dependent: The action is built from the current data (it then is exact on that data only).
-        keeps_loss: False for the published first-order variant alone, whose leak is part of a result: searches then do
+        keeps_loss: False for the published first-order variant alone, whose leak is part of a result. Searches then do
             not reject a candidate because its loss moved.
         linear: ``w -> g.w`` is linear in ``w``, and `gradient_after` needs no loss.
         weightwise: Every weight is moved by a factor or to a place of its own, so that rounding stays in its last bit
@@ -110,7 +110,7 @@ class Symmetry(ABC):
         direction_flops: The same of one `ascent_direction`; None: four times an exponential and a move, which is what
             differentiating the action twice takes.
         changes_coordinates: The action is a change of coordinates of a loss that is a squared distance, and not one on the
-            layers of a network; agents choose their settings by it.
+            layers of a network. Agents choose their settings by it.
         optima: Objectives of which `optimal_element` knows the optimum on the whole level set.
         optimum_flops: Floating-point operations of the matrix work of one `optimal_element`.
         sphere: For the action of all rotations; else None.

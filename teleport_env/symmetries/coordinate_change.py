@@ -24,7 +24,7 @@ Matrix = Callable[[Instance], Tensor]
 class CoordinateChange(Symmetry):
     """``g.w = phi^-1(R phi(w))`` for a loss ``L(w) = |phi(w)|^2``.
 
-    Where ``phi`` is affine, ``u = A w + c``, the action is affine too and its Jacobian is ``J = A^-1 R A``; the gradient
+    Where ``phi`` is affine, ``u = A w + c``, the action is affine too and its Jacobian is ``J = A^-1 R A``. The gradient
     after a move and the best rotation of all are then closed forms.
 
     Flops, for ``n > 2``: a move takes ``2 n^2`` for ``R u``, and with ``matrix`` another ``4 n^2`` for ``A w`` and

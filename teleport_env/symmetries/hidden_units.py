@@ -268,7 +268,7 @@ class FirstOrder(OnData):
     98 % at one teleport, and that leak is part of the published gain. `HiddenUnits` is the action that keeps the loss.
 
     Pairs are moved in order, so that the ``V`` of a pair is already the ``U`` of the pair below. For a single pair the error
-    of the loss is ``O(|T|^2)``. For several it is so in the residual form; the published form projects ``V`` onto the old
+    of the loss is ``O(|T|^2)``. For several it is so in the residual form. The published form projects ``V`` onto the old
     inputs, and where the batch does not span the layer (``n < m``) its error is ``O(|T|)``. Not an action of the group: it
     does not compose.
 

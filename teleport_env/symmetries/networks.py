@@ -30,7 +30,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
     A 3-D ``bmm``, also with expanded operands (stride 0 along ``B``), except where it, or its gradient, is a
     matrix-vector product in disguise: that one takes another path through BLAS when ``B`` is 1, and is written as an
-    elementwise product and a sum. Tiny matrices go to NumPy where nothing is differentiated: torch multiplies those by a
+    elementwise product and a sum. Tiny matrices go to NumPy where nothing is differentiated. Torch multiplies those by a
     plain loop, NumPy by a BLAS call each, in a third of the time.
     """
     inner = left.shape[2]

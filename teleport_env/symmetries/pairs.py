@@ -177,7 +177,7 @@ class PermutationSymmetry(PairSymmetry):
     """``V, b -> P V, P b`` and ``U -> U P'``: hidden unit ``i`` takes place ``p[i]``.
 
     Exact for every activation and all data, and orthogonal: no norm changes, neither of the weights nor of the gradient
-    (Zhao et al., 2022, Cor. 5.2), so a search by gradient norm finds nothing here; a control, and a symmetry for
+    (Zhao et al., 2022, Cor. 5.2), so a search by gradient norm finds nothing here. It is a control, and a symmetry for
     optimizers whose state does not move along. Discrete: searched by sampling.
 
     Args:
