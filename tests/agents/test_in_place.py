@@ -90,7 +90,7 @@ def trained(
     x, y = torch.randn(9, 6, dtype=torch.float64).to(dtype), torch.arange(9) % 3
     optimizer = kind(module.parameters(), lr=1e-2, **(settings or {"amsgrad": True}))
     schedule = agent_from("at_steps", steps=(2, 4), environment={"searches": [search]})
-    found = Teleporter(module, optimizer, Reads(schedule), symmetry="scaling", also=[average])
+    found = Teleporter(module, optimizer, Reads(schedule), symmetry="scaling", also=[average], steps=40)
     spoil(module)
     for _ in range(6):  # of the last step features say how it went
         optimizer.zero_grad()

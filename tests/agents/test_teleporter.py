@@ -176,26 +176,52 @@ BLIND: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("steps", [None, 20])
+@pytest.mark.parametrize(("steps", "rate"), [(None, 1e-3), (20, 1e-3), (None, 0.0)])
 @pytest.mark.parametrize("name", BLIND)
-def test_a_schedule_that_reads_no_losses_decides_alike_without_them(name: str, steps: int | None) -> None:
-    agent = agent_from(name, **BLIND[name], environment=OUTER)
+def test_a_schedule_that_reads_no_losses_decides_alike_without_them(name: str, steps: int | None, rate: float) -> None:
+    """At a rate of zero all teleports but the first are refused, which a schedule may answer."""
+    best = {"search": "closed_form", "objective": "balance_weights", "sweeps": 2 if rate else 60}
+    agent = agent_from(name, **BLIND[name], environment={"searches": [best]})
     assert agent.blind
     found = []
     for schedule in (agent, Watched(agent)):
         model = network()
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
         falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
         teleporter = Teleporter(model, optimizer, schedule, steps=steps)
         for _ in range(20):
             train(model, optimizer, teleporter, 1)
             falling.step()
-        left = [INDEX[entry] for entry in ("budget_left", "log_budget_left", "price", "refused", "since_teleport")]
+        left = [
+            INDEX[entry]
+            for entry in (
+                "budget_left",
+                "log_budget_left",
+                "price",
+                "refused",
+                "since_teleport",
+                "teleport_gain",
+                "teleports",
+            )
+        ]
         found.append((weights(model), teleporter.history, teleporter.features[0, left]))
     assert torch.equal(found[0][0], found[1][0])
     assert found[0][1] == found[1][1]
     assert len(found[0][1]) > 1 or name == "never"
+    assert rate or name == "never" or any("refused" in row["status"] for row in found[0][1])
     np.testing.assert_array_equal(found[0][2], found[1][2])
+
+
+def test_a_teleport_that_the_budget_cannot_pay_is_not_made() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    schedule = agent_from("cycle", pattern=(1, 0), environment=OUTER)
+    teleporter = Teleporter(model, optimizer, schedule, steps=5, gradient_flops=1.0)
+    before = weights(model)
+    train(model, optimizer, teleporter, 1)
+    (row,) = teleporter.history
+    assert row["status"] == "refused: the budget cannot pay for it"
+    assert torch.equal(weights(model), before)
 
 
 def test_a_blind_schedule_sees_that_a_run_diverges() -> None:
