@@ -206,3 +206,18 @@ def test_slots_of_rows_and_columns() -> None:
         assert torch.equal(torch.minimum(found[0][:, None], found[1][None, :]), torch.minimum(*pair))
     first[1, 1] = 4
     assert in_place.separated(first, second) is None
+
+
+def test_a_state_that_the_kernel_cannot_read_moves_the_general_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Turned(torch.optim.SGD):
+        """Keeps its state in another order in memory."""
+
+        def step(self, closure: Any = None) -> Any:
+            done = super().step(closure)
+            for state in self.state.values():
+                state["momentum_buffer"] = state["momentum_buffer"].t().contiguous().t()
+            return done
+
+    mine = trained("chain", SEARCHES[0], kind=Turned, momentum=0.9)
+    general(monkeypatch)
+    close(mine, trained("chain", SEARCHES[0], kind=torch.optim.SGD, momentum=0.9), 1e-9)
