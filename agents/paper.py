@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 
 from teleport_env.agents.schedules import AtSteps
-from teleport_env.reading import known
+from teleport_env.reading import entries, integer, known, number
 from teleport_env.registration import id_of
 
 
@@ -53,11 +53,18 @@ class _Published:
     source: str
     optimizer: str = "gd"
     symmetry: str | None = None
+    epoch: int | None = None
+    problem: Mapping[str, Any] | None = None
 
 
 def _ascent(steps: int, rate: float, **settings: Any) -> dict[str, Any]:
     # the publication moves wherever its ascent ended; "any" asks for no improvement
     return {"search": "gradient_ascent", "steps": steps, "rate": rate, "objective": "any", **settings}
+
+
+def _algorithm2(epoch: int, epochs: Sequence[int], mini_batches: int) -> tuple[int, ...]:
+    # teleport and step on each of the first mini-batches of the epoch
+    return tuple(after * epoch + batch for after in sorted(epochs) for batch in range(mini_batches))
 
 
 _EPOCH = 48_000 // 20
@@ -68,8 +75,8 @@ _FIRST_ORDER = (
 )
 _CLASSIFICATION: dict[str, Any] = {
     "steps": 80 * _EPOCH,
-    # Algorithm 2: teleport and step on each of the first mini-batches of the epoch
-    "at": tuple(range(_EPOCH, _EPOCH + 4)),
+    "epoch": _EPOCH,
+    "at": _algorithm2(_EPOCH, (1,), 4),
     "search": _ascent(10, 5e-4, retract=True),
     "source": "Section 6.1: right after the first epoch, on 4 mini-batches, with 10 ascent steps on each, by Algorithm 2. "
     "The published learning rate and ascent rate are lost in this project's copy of the text: both are this project's, "
@@ -116,6 +123,17 @@ _PUBLISHED: dict[str, _Published] = {
         source="Sections 6.1 and D.2: once before step 5, AdaGrad. " + _FIRST_ORDER,
         symmetry=_ACTIONS["first order"],
     ),
+    "MLPRegression/runtime": _Published(
+        learning_rate=1e-6,
+        steps=300,
+        at=tuple(range(10, 300, 10)),
+        search=_ascent(10, 1e-12),
+        source="Figure 6: gradient descent of 300 steps with a teleport of ten ascent steps every ten, on square weights "
+        "and data. The width is problem={'widths': (d, d, d, d), 'samples': d}, the depth the number of widths. Rates are not "
+        "published: these are so small that runs of small width last, since times do not depend on them",
+        symmetry=_ACTIONS["exact"],
+        problem={"widths": (8, 8, 8, 8), "samples": 8},
+    ),
     "MNIST": _Published(learning_rate=0.1, **_CLASSIFICATION),
     "MNIST/adagrad": _Published(optimizer="adagrad", learning_rate=1e-2, **_CLASSIFICATION),
 }
@@ -129,35 +147,70 @@ PAPER: tuple[str, ...] = tuple(_PUBLISHED)
 _ASCENT_STEP_PRICE = 100.0
 
 
-def paper(name: str, *, action: str | None = None, **arguments: Any) -> Preset:
+def paper(
+    name: str,
+    *,
+    action: str | None = None,
+    epochs: Sequence[int] | None = None,
+    mini_batches: int | None = None,
+    ascent_steps: int | None = None,
+    ascent_rate: float | None = None,
+    **arguments: Any,
+) -> Preset:
     """A published experiment by name.
+
+    The variations of Section 6.2 and Section D.2 are arguments: ``epochs`` and ``mini_batches`` are those of Figure 5,
+    ``ascent_steps`` and ``ascent_rate`` those of Figure 8.
 
     Args:
         name: One of `PAPER`.
         action: Form of the regression's action: ``"first order"``, which the paper played and which is the default, or
             ``"exact"``, which keeps the loss. At the published rates the exact teleport may go further than the optimizer
             survives. The other experiments have one form.
+        epochs: Epochs after which MNIST's runs teleport, 0 for before training (Algorithm 2's K); None: ``(1,)``.
+        mini_batches: Number of mini-batches of such an epoch with a teleport each (Algorithm 2's B); None: 4.
+        ascent_steps: Ascent steps per teleport; None: the published number.
+        ascent_rate: Rate of these steps; None: the published one, or this project's where that is lost.
         arguments: Further keyword arguments of the environment, which go before the preset's.
 
     Raises:
-        ValueError: There is no such experiment, or no such action of it.
+        ValueError: There is no such experiment, no such action of it, or it has no epochs; an epoch is not one of the
+            run's, or a number is not positive.
     """
     name = known("published experiment", name, _PUBLISHED)
-    found, symmetry = _PUBLISHED[name], {}
+    found, environment = _PUBLISHED[name], {}
     if found.symmetry is not None:
-        symmetry["symmetry"] = _ACTIONS[known("action", action, _ACTIONS)] if action is not None else found.symmetry
+        environment["symmetry"] = _ACTIONS[known("action", action, _ACTIONS)] if action is not None else found.symmetry
     elif action is not None:
         raise ValueError(f"action must be None for {name!r}, whose action has one form, got {action!r}; leave it out")
-    ascent_steps = found.search["steps"]
-    environment = {
-        **symmetry,
+    if found.problem is not None:
+        environment["problem"] = dict(found.problem)
+    at = found.at if epochs is None and mini_batches is None else _when(name, found, epochs, mini_batches)
+    search = dict(found.search)
+    if ascent_steps is not None:
+        search["steps"] = integer("ascent_steps", ascent_steps, 1)
+    if ascent_rate is not None:
+        search["rate"] = number("ascent_rate", ascent_rate, above=0.0)
+    environment |= {
         "split": "paper",
         "optimizer": found.optimizer,
         "learning_rate": found.learning_rate,
-        "searches": [dict(found.search)],
+        "searches": [search],
         "steps_per_action": 1,
-        "budget": float(1 + found.steps + _ASCENT_STEP_PRICE * (ascent_steps + 1) * len(found.at)),
+        "budget": float(1 + found.steps + _ASCENT_STEP_PRICE * (search["steps"] + 1) * len(at)),
         **arguments,
     }
-    agent = AtSteps(name=f"published {name}", steps=found.at, environment=environment)
+    agent = AtSteps(name=f"published {name}", steps=at, environment=environment)
     return Preset(problem=name.partition("/")[0], agent=agent, steps=found.steps, source=found.source)
+
+
+def _when(name: str, found: _Published, epochs: Sequence[int] | None, mini_batches: int | None) -> tuple[int, ...]:
+    """Step counts of the teleports of Algorithm 2."""
+    if found.epoch is None:
+        raise ValueError(
+            f"epochs and mini_batches must be None for {name!r}, which has no mini-batches; leave them out"
+        )
+    count = integer("mini_batches", 4 if mini_batches is None else mini_batches, 1, found.epoch)
+    last = found.steps // found.epoch - 1
+    after = [integer("epochs", epoch, 0, last) for epoch in entries("epochs", (1,) if epochs is None else epochs)]
+    return _algorithm2(found.epoch, after, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -334,7 +335,12 @@ def test_published_teleports_come_before_the_published_steps(name: str) -> None:
         observation, _, terminated, truncated, info = env.step(action)
         assert not terminated
         assert not truncated
-    expected = {"Rosenbrock": [99, 199, 299, 399, 499, 599, 699, 799, 899, 999], "Booth": [4], "Ellipse": [3]}
+    expected = {
+        "MLPRegression/runtime": list(range(10, 300, 10)),
+        "Rosenbrock": [99, 199, 299, 399, 499, 599, 699, 799, 899, 999],
+        "Booth": [4],
+        "Ellipse": [3],
+    }
     assert found == expected.get(name, [5])
     assert info["step"] == preset.steps
     assert info["teleports"] == len(found)
@@ -382,7 +388,7 @@ def played(
     return losses, teleports
 
 
-REGRESSIONS = [name for name in PAPER if name.startswith("MLPRegression")]
+REGRESSIONS = ["MLPRegression", "MLPRegression/adagrad"]
 
 
 @pytest.mark.parametrize("name", [name for name in PAPER if not name.startswith("MNIST")])
@@ -390,7 +396,7 @@ def test_no_preset_diverges(name: str) -> None:
     """Played through the environment, every preset is lower at its end than at its start and than after its first teleport,
     on all five published starts, or from eight random angles."""
     preset = paper(name)
-    losses, teleports = played(preset, 5 if name in REGRESSIONS else 8)
+    losses, teleports = played(preset, 5 if preset.problem == "MLPRegression" else 8)
     assert len(teleports) == len(preset.agent.steps)
     assert np.isfinite(losses[preset.steps]).all()
     assert (losses[preset.steps] < 0.5 * losses[1]).all()
@@ -435,6 +441,55 @@ def test_mnist_preset_has_the_published_schedule() -> None:
         paper("MNIST", action="exact")
     with pytest.raises(ValueError, match="action must be one of .*got 'second order'"):
         paper("MLPRegression", action="second order")
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"epochs": [0]}, (0, 1, 2, 3)),  # Figure 5 (a)
+        ({"epochs": (5, 1, 3)}, (2400, 2401, 2402, 2403, 7200, 7201, 7202, 7203, 12000, 12001, 12002, 12003)),  # (b)
+        ({"mini_batches": 2}, (2400, 2401)),  # (c)
+    ],
+)
+def test_figure_5_varies_epochs_and_mini_batches(settings: dict[str, Any], steps: tuple[int, ...]) -> None:
+    preset = paper("MNIST", **settings)
+    assert preset.agent.steps == steps
+    assert preset.arguments["budget"] > preset.steps + 11 * len(steps)
+
+
+def test_figure_8_varies_the_ascent() -> None:
+    """A longer ascent and a larger rate find a longer gradient, on all five starts (exact action)."""
+    grown = [
+        played(paper("MLPRegression", action="exact", **ascent), 5, steps=6)[1][0]["growth"]
+        for ascent in ({"ascent_steps": 2}, {}, {"ascent_steps": 8, "ascent_rate": 2e-7})
+    ]
+    assert (grown[0] < grown[1]).all()
+    assert (grown[1] < grown[2]).all()
+
+
+def test_figure_6_takes_any_square_size() -> None:
+    """Ten ascent steps every ten gradient steps, on layers and data of one width."""
+    preset = paper("MLPRegression/runtime", problem={"widths": (6, 6, 6, 6, 6), "samples": 6})
+    losses, teleports = played(preset, 2)
+    assert len(teleports) == 29
+    assert (losses[300] < losses[1]).all()
+    assert preset.arguments["searches"][0]["steps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("Booth", {"epochs": (1,)}, "epochs and mini_batches must be None for 'Booth'"),
+        ("MNIST", {"epochs": (80,)}, "epochs must be an integer of at least 0 and at most 79, got 80"),
+        ("MNIST", {"epochs": 3}, "epochs must be a list of values, got 3"),
+        ("MNIST", {"mini_batches": 0}, "mini_batches must be an integer of at least 1 and at most 2400, got 0"),
+        ("Booth", {"ascent_steps": 0}, "ascent_steps must be an integer of at least 1, got 0"),
+        ("Booth", {"ascent_rate": 0.0}, "ascent_rate must be a positive number, got 0.0"),
+    ],
+)
+def test_variations_that_an_experiment_has_not(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        paper(name, **settings)
 
 
 @pytest.mark.skipif("TELEPORT_ENV_DATA" not in os.environ, reason="TELEPORT_ENV_DATA names no folder with MNIST")
