@@ -129,8 +129,8 @@ _PUBLISHED: dict[str, _Published] = {
         at=tuple(range(10, 300, 10)),
         search=_ascent(10, 1e-12),
         source="Figure 6: gradient descent of 300 steps with a teleport of ten ascent steps every ten, on square weights "
-        "and data. The width is problem={'widths': (d, d, d, d), 'samples': d}, the depth the number of widths. Rates are not "
-        "published: these are so small that runs of small width last, since times do not depend on them",
+        "and data. The width is problem={'widths': (d, d, d, d), 'samples': d}, the depth the number of widths. The rates "
+        "are not published. These are so small that runs of small width last; times do not depend on them",
         symmetry=_ACTIONS["exact"],
         problem={"widths": (8, 8, 8, 8), "samples": 8},
     ),
@@ -178,7 +178,8 @@ def paper(
             run's, or a number is not positive.
     """
     name = known("published experiment", name, _PUBLISHED)
-    found, environment = _PUBLISHED[name], {}
+    found = _PUBLISHED[name]
+    environment: dict[str, Any] = {}
     if found.symmetry is not None:
         environment["symmetry"] = _ACTIONS[known("action", action, _ACTIONS)] if action is not None else found.symmetry
     elif action is not None:
