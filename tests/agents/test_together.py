@@ -84,6 +84,9 @@ def test_rules_plans_rates_and_menus_all_at_once(problem: str) -> None:
         assert gained.tolist() == alone.gained.tolist()
         for field in dataclasses.fields(alone)[1:]:
             first, second = getattr(alone, field.name), getattr(found, field.name)
+            if field.name == "seconds":  # of the processor: no two plays take the same
+                assert first.shape == second.shape
+                continue
             np.testing.assert_array_equal(first, second, err_msg=f"{agent.name}: {field.name}")
     # and they share few environments, in which those of a class decide in one call
     made = list(ensembles(problem, everybody, len(ids), 4096, {}, {}))
