@@ -27,6 +27,9 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 
 HOMOGENEOUS = frozenset({"relu", "leaky_relu", "neg", "abs", "rrelu_with_noise"})
+UNTAGGED = frozenset({"leaky_relu", "hardswish"})
+"""Operations on each entry alone that torch does not tag as such: the first in 2.6, the second in 2.13 too."""
+
 NAMES = {
     "relu": "ReLU",
     "leaky_relu": "LeakyReLU",

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from teleport_env.modules import layers  # noqa: F401  # enters its rules
 from teleport_env.modules.attention import plain_attention
-from teleport_env.modules.operations import RULES, name_of, opaque, pointwise
+from teleport_env.modules.operations import RULES, UNTAGGED, name_of, opaque, pointwise
 from teleport_env.modules.tracing import OUTPUT, Books, Frozen, Kind, Weights, layout
 from teleport_env.modules.units import Reason
 from teleport_env.reading import shown
@@ -26,7 +26,8 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         books, kwargs = self._books, kwargs or {}
         name = name_of(func)
-        found = RULES.get(name) or (pointwise if torch.Tag.pointwise in func.tags else None)
+        alone = torch.Tag.pointwise in func.tags or name in UNTAGGED
+        found = RULES.get(name) or (pointwise if alone else None)
         out = func(*args, **kwargs)
         results = out if isinstance(out, list | tuple) else [out]
         shadow: Any = None
