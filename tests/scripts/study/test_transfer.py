@@ -25,7 +25,7 @@ from study.transfer_schedules import (
     schedule_on,
     tune_schedule,
 )
-from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, RULE, can_teach, mixture, resized
+from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, RULE, can_teach, kept_rule, mixture, resized
 from teleport_env.agents.learning import course
 from teleport_env.agents.learning.warm_start import shown
 from teleport_env.agents.play import draw_instances, play
@@ -126,7 +126,9 @@ def test_what_is_left_out_is_seen_by_neither_policy_nor_schedule(made: tuple[Car
 def test_rates_and_schedules_are_tuned_on_the_train_split_alone(made: tuple[Carried, Seen]) -> None:
     _, seen = made
     tunings = [path for path in seen if path.startswith(("plain/", "tuned/", "families/tuned/"))]
-    assert len(tunings) == 4 + 6 + 3 + 3
+    rules = [name for name in THREE if kept_rule(name, TINY["budget"]) is None]  # Booth's budget is its default
+    assert {path for path in tunings if path.endswith("-rule.json")} == {f"tuned/{name}-rule.json" for name in rules}
+    assert len(tunings) == 4 + 6 + 3 + len(rules)
     assert {split for path in tunings for _, split in seen[path]} == {"train"}
     plays = [path for path in seen if "/played/" in path]
     # prices of searches are asked of an environment that plays nothing
