@@ -127,15 +127,12 @@ def _rule(info: Any) -> Any:
             return None
         return word if named and not word.startswith("{") else _table(word)
 
-    def word_of(value: Any) -> list[str]:
-        return [str(value) if value is None or isinstance(value, str) else json.dumps(value)]
-
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="NAME|JSON" if named else "JSON",
         instance_from_str=value_of,
         is_instance=lambda value: True,
-        str_from_instance=word_of,
+        str_from_instance=lambda value: [str(value) if value is None or isinstance(value, str) else json.dumps(value)],
     )
 
 
