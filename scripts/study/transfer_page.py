@@ -171,7 +171,9 @@ def _of_tolerances(results: Results) -> Iterator[Finding]:
     above, below = ([case for case, one in scores.items() if test(one)] for test in (_wins, _loses))
     problems = list(dict.fromkeys(problem for problem, _ in below))
     detail = f"significantly above in {len(above)} of {len(cases)} cases, below in {len(below)}"
-    target = f"By targets (how early each loss is reached), at any of the tolerances: nowhere significantly below the {RULE}"
+    target = (
+        f"By targets (how early each loss is reached), at any of the tolerances: nowhere significantly below the {RULE}"
+    )
     named = f": {', '.join(problems)}" if below else ""
     yield Finding(target, not_below(scores.values()), detail + named)
 
