@@ -2,8 +2,8 @@
 
 A teleport in a training loop must be short beside a training step. So no vector of all weights is made: a compiled kernel
 sums squares per unit in the tensors of the model, sweeps to the best factors, and multiplies weights, gradients and the
-optimizer's state once. It serves the closed forms of `CoupledScaling` for dense float32 or float64 tensors on the CPU. For
-everything else the general way remains (`Course.teleport`, `Transport`), which tests compare with this one.
+optimizer's state once. It serves the closed forms of scalings (`Symmetry.unit_slots`) for dense float32 or float64 tensors
+on the CPU. For everything else the general way remains (`Course.teleport`, `Transport`), which tests compare with this one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from teleport_env.searches import Search
 from teleport_env.searches.base import Status
 from teleport_env.searches.closed_form import ClosedForm
 from teleport_env.symmetries.base import Symmetry
-from teleport_env.symmetries.coupled import CoupledScaling
 
 POWERS = {"covector": -1, "covector squared": -2, "vector": 1, "vector squared": 2}
 """What a scaling by ``F`` makes of the kinds of tensors in `teleport_env.agents.transport`: it multiplies by ``F^power``."""
@@ -47,16 +46,13 @@ class UnitsInPlace:
     Made by `in_place`.
 
     Args:
-        symmetry: The scalings.
+        widths: Numbers of units, coupling by coupling.
         params: The parameters, in the order in which they lie in the symmetry's vector.
         slots: For each parameter the slots of its rows and of its columns (`separated`).
     """
 
-    def __init__(
-        self, symmetry: CoupledScaling, params: Sequence[Tensor], slots: Sequence[tuple[Tensor, Tensor]]
-    ) -> None:
+    def __init__(self, widths: list[int], params: Sequence[Tensor], slots: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._params, self._dtype = params, params[0].dtype
-        widths = [coupling.width for coupling in symmetry.couplings]
         ends = np.cumsum(widths, dtype=np.int64)
         self._widths, units = widths, int(ends[-1])
         owner = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))  # of a unit its coupling
@@ -123,17 +119,18 @@ class UnitsInPlace:
 def in_place(symmetry: Symmetry, params: Sequence[Tensor]) -> UnitsInPlace | None:
     """The scalings of a model in place; None where they must be made in a vector of all weights."""
     dtype = params[0].dtype
-    if KERNELS is None or type(symmetry) is not CoupledScaling or dtype not in TINY:
+    found = symmetry.unit_slots(sum(p.numel() for p in params))
+    if KERNELS is None or found is None or dtype not in TINY:
         return None
     if symmetry.shortcut is None or any(p.dtype != dtype or p.device.type != "cpu" for p in params):
         return None
-    whole = symmetry.slots(sum(p.numel() for p in params))
+    whole = found.slots
     sizes = [p.numel() for p in params]
     first, second = (slot.split(sizes) for slot in (whole if len(whole) == 2 else [*whole, torch.zeros_like(whole[0])]))
     slots = [
         separated(*(slot.view(_matrix(p)) for slot in pair)) for p, *pair in zip(params, first, second, strict=True)
     ]
-    return None if None in slots else UnitsInPlace(symmetry, params, [pair for pair in slots if pair is not None])
+    return None if None in slots else UnitsInPlace(found.widths, params, [pair for pair in slots if pair is not None])
 
 
 def _matrix(param: Tensor) -> tuple[int, int]:

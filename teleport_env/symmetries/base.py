@@ -25,6 +25,7 @@ offer                                what it is for
 `Symmetry.sphere`                    Searches over all rotations, by vectors and without a matrix.
 `Symmetry.shortcut`                  Walks on less than all weights (`Shortcut`).
 `Symmetry.ascent_direction`          The direction of ascent in closed form.
+`Symmetry.unit_slots`                Scalings made where the weights of a model lie, by a compiled kernel.
 ===================================  =================================================================================
 """
 
@@ -89,6 +90,19 @@ class Shortcut:
     memory as `Layers` says. Searches choose how to walk by the class of the description
     (`teleport_env.searches.trail_choice`, where descriptions of one's own are entered too).
     """
+
+
+class UnitSlots(NamedTuple):
+    """Which factor of a hidden unit each weight is multiplied by, for an action that scales units.
+
+    Attributes:
+        widths: Numbers of units, coupling by coupling.
+        slots: One or two tensors ``(P,)`` int64: for every weight the place in ``(1, factors, reciprocals)`` of what
+            multiplies it, in turn.
+    """
+
+    widths: list[int]
+    slots: list[Tensor]
 
 
 class Symmetry(ABC):
@@ -167,6 +181,10 @@ class Symmetry(ABC):
             ``g.w`` ``(B, P)``, a new tensor, differentiable in ``g`` and ``params``. A row that cannot be moved (a singular
             element) is NaN and leaves the others alone.
         """
+
+    def unit_slots(self, num_params: int) -> UnitSlots | None:
+        """The slots of the weights ``(P,)``, where the action scales hidden units; else None."""
+        return None
 
     def move_data(self, g: Element, data: Tensor, instance: Instance) -> Tensor:
         """Move the inputs ``(B, ...)`` of the model, for actions on weights *and* data (Algorithm 3); here unchanged.

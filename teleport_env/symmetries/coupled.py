@@ -23,7 +23,7 @@ from teleport_env.groups.base import Group
 from teleport_env.instances import Instance
 from teleport_env.ledger import elementwise_price
 from teleport_env.reading import refuse
-from teleport_env.symmetries.base import Pair, Shortcut
+from teleport_env.symmetries.base import Pair, Shortcut, UnitSlots
 from teleport_env.symmetries.pairs import LinearPairs, PairSymmetry, PermutationSymmetry
 from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
@@ -297,12 +297,9 @@ class CoupledScaling(CoupledPairs, ScalingSymmetry):
     def work_price(self, gradient_flops: float) -> float:
         return _AUTOGRAD * elementwise_price(gradient_flops)
 
-    def slots(self, num_params: int) -> list[Tensor]:
-        """For every weight, ``(num_params,)`` int64, which of ``(1, rows, columns)`` it is multiplied by, in turn.
-
-        ``rows`` are the factors of all units, coupling by coupling, and ``columns`` their reciprocals.
-        """
-        return self._units.slots_of(num_params, torch.device("cpu"))
+    def unit_slots(self, num_params: int) -> UnitSlots:
+        slots = self._units.slots_of(num_params, torch.device("cpu"))
+        return UnitSlots([coupling.width for coupling in self.couplings], slots)
 
     def _scale(self, rows: Tensor, columns: Tensor, vector: Tensor) -> Tensor:
         return vector * self._units.factors(rows, columns, vector.shape[1])
