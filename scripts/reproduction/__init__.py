@@ -1,8 +1,9 @@
 """The paper's experiments, figure by figure, and what became of its claims.
 
 Zhao, Dehmamy, Walters, Yu, "Symmetry Teleportation for Accelerated Optimization", NeurIPS 2022 (arXiv 2205.10637), called
-*the paper* here. Every experiment is played through the public environments: `gym.make_vec` makes them, a schedule issues
-the teleports, the environment does the rest. `plain` alone does not: the published formulas, which times are taken of.
+*the paper* here. Experiments are played through the public environments: `gym.make_vec` makes them, a schedule issues
+the teleports, the environment does the rest. `plain` does not, the published formulas of which times are taken, nor does the
+gradient flow of `discussion`.
 
 A figure is a function ``Setup -> Findings`` in the table `FIGURES`. It plays its independent pieces in several processes
 (`pieces.play_all`) and writes pictures, CSV files and its `Row`s: a claim of the paper or a question of this project, what

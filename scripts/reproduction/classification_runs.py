@@ -84,8 +84,9 @@ class Dataset:
         return problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper")) // BATCH
 
     def ascent(self, rate: float, steps: int = ASCENT_STEPS) -> dict[str, Any]:
-        """The ascent on one mini-batch, moving wherever it ends."""
-        return {"search": "gradient_ascent", "steps": steps, "rate": rate, "objective": "any", "retract": self.retract}
+        """The ascent on one mini-batch, without a bound, moving wherever it ends."""
+        settings = {"rate": rate, "trust_radius": None, "objective": "any", "retract": self.retract}
+        return {"search": "gradient_ascent", "steps": steps, **settings}
 
     def algorithm2(self, epochs: Sequence[int], batches: int = MINI_BATCHES) -> tuple[int, ...]:
         """Step counts of the teleports of Algorithm 2: before the steps on the first mini-batches of these epochs."""
@@ -327,22 +328,30 @@ def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.nd
     return np.where(course.diverged, np.inf, course.measured[min(epoch, last)][1][name])
 
 
-def paired(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> tuple[float, float]:
-    """Mean difference to the base over the seeds that neither loses, and half the width of its 95 % interval (Student's t,
-    over seeds; infinite for a single one). A loss's is that of ``log10``, an accuracy's in percentage points."""
+def differences(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:
+    """To the base, of the seeds that neither loses. A loss's is that of ``log10``, an accuracy's in percentage points."""
     values, others = final(course, name, epoch), final(base, name, epoch)
     both = np.isfinite(values) & np.isfinite(others)
     if name.endswith("accuracy"):
-        return interval_of(100.0 * (values[both] - others[both]))
-    return interval_of(np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12)))
+        return 100.0 * (values[both] - others[both])
+    return np.log10(np.maximum(values[both], 1e-12)) - np.log10(np.maximum(others[both], 1e-12))
+
+
+def paired(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> tuple[float, float]:
+    """Mean of the `differences`, and half the width of its 95 % interval (Student's t, over seeds; infinite where fewer than
+    `results.FEWEST` last)."""
+    return interval_of(differences(course, base, name, epoch))
 
 
 def interval(course: Course, base: Course, name: str = "training_loss", epoch: int = -1) -> str:
-    """`paired` in words, with the number of runs that diverged."""
+    """`paired` in words, or each seed's where too few last for an interval, with the number of runs that diverged."""
     lost = int(course.diverged.sum())
     if lost == len(course.diverged):
-        return "diverges"
-    return signed(*paired(course, base, name, epoch)) + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
+        return "all diverge"
+    middle, half = paired(course, base, name, epoch)
+    each = differences(course, base, name, epoch)
+    told = signed(middle, half) if np.isfinite(half) else " / ".join(f"{value:+.2f}" for value in each)
+    return told + (f" ({lost} of {len(course.diverged)} diverge)" if lost else "")
 
 
 def loses_half(course: Course) -> bool:

@@ -193,6 +193,19 @@ def play(
         return recorder.course(info["diverged"].astype(bool))
 
 
+STILL = 1e-3
+"""A run has converged where a step changes its loss by less. The paper's number is lost in our copy of its text, and stands
+nowhere in its released code."""
+
+
+def converged(course: Course) -> np.ndarray:
+    """Steps ``(B,)`` after which a run has converged; the last where it has not; infinite for a diverged one."""
+    still = np.abs(np.diff(np.where(np.isfinite(course.loss), course.loss, 1e300), axis=0)) < STILL
+    still[:6] = False  # the teleport comes first
+    first = np.where(still.any(axis=0), still.argmax(axis=0) + 1, course.steps)
+    return np.where(course.diverged, np.inf, first)
+
+
 def measured_frame(courses: Iterable[tuple[Mapping[str, Any], Course]], epoch: int) -> pd.DataFrame:
     """A row a measurement and run, with what names the course; ``epoch`` is how many steps one has."""
     return pd.DataFrame(

@@ -34,6 +34,19 @@ def gradient_step(weights: list[Tensor], inputs: Tensor, targets: Tensor, rate: 
     return [weight.detach() - rate * slope for weight, slope in zip(leaves, slopes, strict=True)]
 
 
+def adagrad_step(
+    weights: list[Tensor], sums: list[Tensor], inputs: Tensor, targets: Tensor, rate: float
+) -> tuple[list[Tensor], list[Tensor]]:
+    """One step of AdaGrad: the weights, and the sums of the squared gradients."""
+    leaves = [weight.detach().requires_grad_(True) for weight in weights]
+    slopes = torch.autograd.grad(loss(leaves, inputs, targets), leaves)
+    sums = [total + slope**2 for total, slope in zip(sums, slopes, strict=True)]
+    return [
+        weight.detach() - rate * slope / (total.sqrt() + 1e-10)
+        for weight, slope, total in zip(leaves, slopes, sums, strict=True)
+    ], sums
+
+
 def act(
     weights: list[Tensor], inputs: Tensor, increments: list[Tensor], slope: float = SLOPE, released: bool = False
 ) -> list[Tensor]:
@@ -77,8 +90,9 @@ def teleport(
     return weights
 
 
-def seconds(repeats: int, steps: int = 16) -> tuple[float, float]:
-    """Processor seconds of a gradient step and of an ascent step on the regression, the least of several.
+def seconds(optimizer: str, repeats: int, steps: int = 16) -> tuple[float, float]:
+    """Processor seconds of a step of an optimizer, ``"gd"`` or ``"adagrad"``, and of an ascent step on the regression, the
+    least of several.
 
     Both are these formulas, in torch: against the environment's compiled steps an ascent by autograd would look dearer than
     the paper's own was.
@@ -96,5 +110,12 @@ def seconds(repeats: int, steps: int = 16) -> tuple[float, float]:
             found.append((time.process_time() - began) / steps)
         return min(found)
 
-    step = least(lambda: [gradient_step(weights, inputs, targets, 1e-4) for _ in range(steps)])
-    return step, least(lambda: teleport(weights, inputs, targets, steps, 1e-9))
+    def descend() -> None:
+        moved, sums = weights, [torch.zeros_like(weight) for weight in weights]
+        for _ in range(steps):
+            if optimizer == "adagrad":
+                moved, sums = adagrad_step(moved, sums, inputs, targets, 0.1)
+            else:
+                moved = gradient_step(moved, inputs, targets, 1e-4)
+
+    return least(descend), least(lambda: teleport(weights, inputs, targets, steps, 1e-9))

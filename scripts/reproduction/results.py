@@ -220,13 +220,17 @@ def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "
     )
 
 
+FEWEST = 5
+"""Values that an interval takes at least."""
+
+
 def interval_of(values: np.ndarray, normal: bool = False) -> tuple[float, float]:
     """Mean of the finite values and half the width of its 95 % interval: Student's, or the ``normal`` one of many values.
 
-    The half is infinite where there are fewer than two values, and the mean NaN where there is none.
+    The half is infinite where there are fewer than `FEWEST` values, and the mean NaN where there is none.
     """
     values = values[np.isfinite(values)]
-    if len(values) < 2:
+    if len(values) < FEWEST:
         return float(values.mean()) if len(values) else np.nan, np.inf
     quantile = 1.96 if normal else float(stats.t.ppf(0.975, len(values) - 1))
     return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))

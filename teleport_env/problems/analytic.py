@@ -38,7 +38,7 @@ are judged by the step that follows: the steepest of a few makes the next step o
 
 AFFINE_SEARCHES: tuple[dict[str, Any], ...] = ({"search": "closed_form"}, *CHEAP_SEARCHES)
 """The same where the coordinates are affine: the steepest point of the level set is known in closed form (Zhao et al.,
-NeurIPS 2022, Proposition 5.5), and from there descent runs straight to the minimum."""
+NeurIPS 2022, Proposition C.2), and from there descent runs straight to the minimum."""
 
 
 def positive_range(name: str, value: Sequence[float], least: float = 0.0) -> Range:

@@ -261,10 +261,11 @@ class HiddenUnits(OnData):
 
 
 class FirstOrder(OnData):
-    """The publication's released code: ``U -> U (1 - T)``, ``V -> s^-1((1 + T) s(V h)) h^+`` with ``T = g - 1``.
+    """The publication's first-order approximation: ``U -> U (1 - T)``, ``V -> s^-1((1 + T) s(V h)) h^+`` with ``T = g - 1``.
 
-    It is here for the reproduction only. It takes ``1 - T`` for ``g^-1`` and ``h`` from the weights before the move, but
-    ``(1 - T)(1 + T) = 1 - T^2``, and the layer below has moved. The loss changes, on the publication's regression by 39 to
+    It is here for the reproduction only. Section 6.1 of the publication states ``1 + T`` and ``1 - T``; that ``h``
+    comes from the weights before the move is its released code's. But ``(1 - T)(1 + T) = 1 - T^2``, and the layer below has
+    moved. The loss changes, on the publication's regression by 37 to
     98 % at one teleport, and that leak is part of the published gain. `HiddenUnits` is the action that keeps the loss.
 
     Pairs are moved in order, so that the ``V`` of a pair is already the ``U`` of the pair below. For a single pair the error

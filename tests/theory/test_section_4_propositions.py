@@ -148,7 +148,7 @@ def test_proposition_4_3_needs_invertible_layer_inputs() -> None:
 
 
 @pytest.mark.parametrize("power", [1, 2])
-def test_proposition_4_3_fails_for_the_released_first_order_form(power: int) -> None:
+def test_first_order_form_of_section_6_1_does_not_keep_the_loss(power: int) -> None:
     """``1 - T`` for ``(1 + T)^-1`` and stale inputs: not invariant. The error is first order in T where n < m."""
     problem, instance = drawn("MLPRegression")
     symmetry = problem.symmetries["general_linear_first_order"]
