@@ -142,6 +142,7 @@ class Teleporter:
         self.report: Any = None
         self._observed: Tensor | None = None
         self._again: Callable[[], Tensor] | None = None
+        self._evaluates = False  # whether the loop says how to evaluate a loss
         self._depth = 0  # of calls of step(): that of a subclass may call its base's, and both have hooks
         self._example, self._share = example, 1.0
         self._course: Course | None = None
@@ -209,7 +210,8 @@ class Teleporter:
             refuse("loss", "a tensor of one number", loss)
         value = loss.detach().reshape(1).to(self._device, self._dtype)
         self._observed = value if self._observed is None else self._observed + value
-        self._again, self._depth = again, 0  # which an update that failed has left open
+        self._again, self._evaluates = again, again is not None
+        self._depth = 0  # which an update that failed has left open
 
     def remove(self) -> None:
         """Let go of model and optimizer: no more teleports."""
@@ -330,7 +332,7 @@ class Teleporter:
         settings = self._searches, flops, self._budget, self._endless, self._tolerance, len(self._factors), self._seed
         self._units = in_place(symmetry, self._params)
         self._course = Course(
-            symmetry, *settings, params, loss, gradient, rate, self._evaluate if self._again else None
+            symmetry, *settings, params, loss, gradient, rate, self._evaluate if self._evaluates else None
         )
 
     def _evaluate(self, point: Tensor, differentiates: bool) -> tuple[Tensor, Tensor]:
@@ -457,6 +459,7 @@ class Teleporter:
         `torch.save` writes it, and `torch.load` reads it with ``weights_only=True``.
         """
         saved: dict[str, Any] = {"history": [dict(row) for row in self.history], "factor": self._factor}
+        saved |= {"evaluates": self._evaluates}
         saved |= {"rest": self._rest, "begins": self._begins, "memory": as_tensors(self._memory), "course": None}
         if self._course is not None:
             symmetry = self._course.symmetry
@@ -475,7 +478,7 @@ class Teleporter:
         Raises:
             ValueError: The model has another number of parameters.
         """
-        kept = saved["course"]
+        kept, self._evaluates = saved["course"], saved["evaluates"]
         if kept is not None:
             count = sum(p.numel() for p in self._params)
             if kept["params"].shape[1] != count:

@@ -300,11 +300,12 @@ def dropout(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 
 def _homogeneous(name: str, args: Any, moved: int) -> bool:
     """Whether positive factors pass; ``moved``: how many operands have units."""
-    bounds = [bound for bound in args[1:] if not isinstance(bound, Tensor)]
     if name in ("clamp", "clamp_min", "clamp_max", "threshold"):
-        return moved == 1 and all(bound is None or bound == 0 for bound in bounds)
+        # a bound that is a tensor may be anything later, and bites where this example does not reach
+        zero = all(bound is None or (not isinstance(bound, Tensor) and bound == 0) for bound in args[1:])
+        return moved == 1 and zero
     if name == "masked_fill":
-        return moved == 1 and bounds == [0]
+        return moved == 1 and [bound for bound in args[1:] if not isinstance(bound, Tensor)] == [0]
     return name in HOMOGENEOUS or (name in ("maximum", "minimum") and moved == 2)
 
 

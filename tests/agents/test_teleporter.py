@@ -561,6 +561,35 @@ def test_a_resumed_training_is_the_same() -> None:
     np.testing.assert_array_equal(whole[3].features, resumed[3].features)
 
 
+def test_a_resumed_training_evaluates_as_before() -> None:
+    """Regression: a search that evaluates the loss could not be loaded, since no `observe` had said yet how."""
+
+    def made(seed: int) -> tuple[nn.Module, Any, Teleporter]:
+        model = network(seed=seed)
+        optimizer = torch.optim.SGD(model.parameters(), lr=5e-3)
+        return model, optimizer, Teleporter(model, optimizer, "every:k=3", searches=["virtual_step"], steps=20)
+
+    def go(parts: tuple[nn.Module, Any, Teleporter], steps: int) -> None:
+        model, optimizer, teleporter = parts
+        x, y = examples(next(model.parameters()).dtype)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = squared(model(x), y)
+            loss.backward()
+            teleporter.observe(loss, again=lambda: squared(model(x), y))
+            optimizer.step()
+
+    whole, resumed = made(0), made(1)
+    go(whole, 7)
+    for part, saved in zip(resumed, [copy.deepcopy(part.state_dict()) for part in whole], strict=True):
+        part.load_state_dict(saved)
+    go(whole, 7)
+    go(resumed, 7)
+    assert torch.equal(weights(whole[0]), weights(resumed[0]))
+    assert len(whole[2].history) > 2
+    assert whole[2].history == resumed[2].history
+
+
 def test_a_state_saved_before_the_first_step_is_loaded() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

@@ -601,3 +601,27 @@ def test_a_whole_transformer() -> None:
     widths = {coupling.name.partition(" ->")[0]: coupling.width for coupling in found.couplings(PERMUTATION)}
     stream = "position, embed, layer.self_attn.out_proj, layer.linear2, layer.norm1, layer.norm2, norm"
     assert widths[stream] == 8
+
+
+class Capped(nn.Module):
+    """Units that a tensor bounds, far above what the example reaches."""
+
+    def __init__(self, trained: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        cap = torch.tensor(50.0)
+        if trained:
+            self.cap = nn.Parameter(cap, requires_grad=False)
+        else:
+            self.register_buffer("cap", cap)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).relu().clamp(max=self.cap))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_bound_that_is_a_tensor_is_no_scaling(trained: bool) -> None:
+    """Regression: a bound that the example does not reach passed the probe, and larger inputs moved the outputs."""
+    report = find_symmetries(Capped(trained), torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))
+    assert SCALING not in report.symmetries
+    assert any("clamp" in entry.why for entry in report.refused if entry.kind == SCALING)
