@@ -7,6 +7,7 @@ from the gradient at hand. One that evaluates the loss elsewhere needs a loop th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -179,6 +180,12 @@ class Course:
         self._booked: tuple[float, float, float, bool] | None = None
         self._menu = Menu(self._prices, 1, None, params.device, step_actions)
         self._budget = budget
+        if self._prices and min(self._prices) > budget:
+            warnings.warn(
+                f"no teleport will come: the cheapest costs {min(self._prices):.4g} gradient evaluations, and the budget is "
+                f"{budget:.4g}; give more steps, a budget, or another search",
+                stacklevel=2,
+            )
         self._spent = torch.ones_like(runs.ledger.cost) if endless else runs.ledger.cost
         self._spent_view = runs.books.xp.view(self._spent)
         self._seen: tuple[int, Tensor] | None = None

@@ -142,6 +142,7 @@ class Teleporter:
         self.report: Any = None
         self._observed: Tensor | None = None
         self._again: Callable[[], Tensor] | None = None
+        self._witness: Tensor | None = None  # a gradient of the loss that was observed last
         self._evaluates = False  # whether the loop says how to evaluate a loss
         self._depth = 0  # of calls of step(): that of a subclass may call its base's, and both have hooks
         self._example, self._share = example, 1.0
@@ -209,7 +210,12 @@ class Teleporter:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             refuse("loss", "a tensor of one number", loss)
         value = loss.detach().reshape(1).to(self._device, self._dtype)
-        self._observed = value if self._observed is None else self._observed + value
+        gradient = next((p.grad for p in self._params if p.grad is not None), None)
+        # a scaler that skips an update calls no step(), and the gradients that follow lie in tensors of their own
+        skipped = self._witness is not None and gradient is not None and gradient is not self._witness
+        self._observed = value if self._observed is None or skipped else self._observed + value
+        self._witness = gradient
+        self._give_back()  # what an update that failed has kept
         self._again, self._evaluates = again, again is not None
         self._depth = 0  # which an update that failed has left open
 
@@ -264,7 +270,7 @@ class Teleporter:
             raise ValueError("no loss was observed: call teleporter.observe(loss) before every optimizer.step()")
         if any(p.grad is not None and p.grad.is_sparse for p in self._params):
             raise ValueError("a gradient is sparse, which no action moves: use dense gradients (sparse=False)")
-        loss, self._observed = self._observed, None
+        loss, self._observed, self._witness = self._observed, None, None
         rate, self._unseen = rate_of(self.optimizer), None
         if self._course is None:
             self._begin(*self._point(loss), rate)
@@ -292,7 +298,10 @@ class Teleporter:
         self._depth -= 1
         if self._depth > 0:
             return
-        for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=False):
             group["lr"] = rate
         self._rates = []
 

@@ -218,7 +218,8 @@ def test_a_teleport_that_the_budget_cannot_pay_is_not_made() -> None:
     schedule = agent_from("cycle", pattern=(1, 0), environment=OUTER)
     teleporter = Teleporter(model, optimizer, schedule, steps=5, gradient_flops=1.0)
     before = weights(model)
-    train(model, optimizer, teleporter, 1)
+    with pytest.warns(UserWarning, match="no teleport will come"):
+        train(model, optimizer, teleporter, 1)
     (row,) = teleporter.history
     assert row["status"] == "refused: the budget cannot pay for it"
     assert torch.equal(weights(model), before)
@@ -718,6 +719,55 @@ def test_a_compiled_model_is_its_model() -> None:
     teleports = Teleporter(plain, again, at_steps(2))
     np.testing.assert_allclose(losses, train(plain, again, teleports, 4), rtol=1e-12)
     assert teleporter.history[0]["moved"]
+
+
+def test_a_skipped_update_adds_no_loss_and_accumulation_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: a `GradScaler` that skips calls no ``step``; the loss of that batch was added to the next one's."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    teleporter = Teleporter(model, optimizer, agent_from("relative_decrease"))
+    x, y = examples()
+    seen: list[float] = []
+    here = teleporter._point
+    monkeypatch.setattr(teleporter, "_point", lambda loss: (seen.append(float(loss)), here(loss))[1])
+
+    def part(count: int) -> float:
+        loss = squared(model(x[:count]), y[:count])
+        loss.backward()
+        teleporter.observe(loss)
+        return loss.item()
+
+    part(3)
+    optimizer.zero_grad()  # no step: the update was skipped
+    expected = [part(5)]
+    optimizer.step()
+    optimizer.zero_grad()
+    expected.append(part(3) + part(5))
+    optimizer.step()
+    assert [seen[0], seen[-1]] == pytest.approx(expected, rel=1e-12)  # a teleport asks again
+
+
+def test_an_update_that_fails_gives_the_rate_back() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    teleporter = Teleporter(model, optimizer, agent_from("rate_warmup_decay"))
+    train(model, optimizer, teleporter, 1)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    teleporter._rates, optimizer.param_groups[0]["lr"] = [0.1], 0.025  # as an update leaves it that raises
+    train(model, optimizer, teleporter, 1)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_loop_that_cannot_pay_for_a_teleport_is_told() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    teleporter = Teleporter(model, optimizer, "every:k=2", symmetry="general_linear", steps=20)
+    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loss = model(x).square().mean()
+    loss.backward()
+    teleporter.observe(loss)
+    with pytest.warns(UserWarning, match="no teleport will come: the cheapest costs .* and the budget is"):
+        optimizer.step()
 
 
 def test_scaled_gradients() -> None:
