@@ -88,7 +88,7 @@ reproduce: venv ## reproduce the paper in its quick form, and write results/repr
 
 # Strict: a warning fails. The packages are fetched once; building itself asks no network for anything.
 docs: $(VENV)/.docs ## build the documentation site into site/
-	@OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "The site: $(CURDIR)/site/index.html; with its search: $(BIN)/python -m http.server -d site"
 
 $(VENV)/.docs: $(STAMP)

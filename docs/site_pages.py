@@ -58,14 +58,23 @@ def _home_of_constant(package: str, name: str) -> str:
 
 
 def reference(package: str) -> str:
-    """The page of a package: what it is for, and every public name."""
+    """The page of a package: what it is for, and every public name.
+
+    A name that a smaller package has too is described there, and linked here: it has one address.
+    """
     module = importlib.import_module(package)
     lines = [f"# {package}", "", inspect.getdoc(module) or "", ""]
     for name in sorted(module.__all__, key=str.lower):
         thing = getattr(module, name)
         own = inspect.isclass(thing) or inspect.isfunction(thing)
         home = thing.__module__ if own else _home_of_constant(package, name)
-        lines += [f"::: {home}.{name}", ""]
+        elsewhere = [
+            other for other in PUBLIC[1:] if package == PUBLIC[0] and name in importlib.import_module(other).__all__
+        ]
+        if elsewhere:
+            lines += [f"## {name}", "", f"See [`{elsewhere[0]}.{name}`]({elsewhere[0]}.md#{home}.{name}).", ""]
+        else:
+            lines += [f"::: {home}.{name}", ""]
     return "\n".join(lines)
 
 
@@ -156,5 +165,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    # a fence with two words would swallow the rest of the page
+    markdown = markdown.replace("```python no-run\n", "```python\n")
     written = page.file.generated_by is None and "/" not in page.file.src_uri
     return relinked(markdown, "docs") if written else markdown
