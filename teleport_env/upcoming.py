@@ -17,7 +17,7 @@ from teleport_env.random import Streams
 from teleport_env.stepping import SteppingRuns
 
 AHEAD = 3
-"""Episodes a run that are prepared: a run may diverge at once more than once before the others have ended."""
+"""Episodes per run that are prepared: a run may diverge at once more than once before the others have ended."""
 
 
 class Upcoming:

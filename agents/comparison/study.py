@@ -127,7 +127,7 @@ class Study:
         pretrained: Play the policies that the package brings too, where whole rosters are played, on the problems that they
             were trained on.
         split: Where the played instances come from.
-        instances: How many a problem.
+        instances: How many per problem.
         seeds: How often each is played, with other random numbers for the searches.
         budget: Gradient evaluations per episode; None: the problem's default.
         tune: Tune every agent anew. Else those whose tuned settings the package keeps, for the problem and the budget

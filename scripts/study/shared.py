@@ -35,7 +35,7 @@ class Shared:
     Attributes:
         problems: Registered names.
         split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
-        instances: How many a problem.
+        instances: How many per problem.
         train_decisions: Of each training; None: the recipe's.
         tuning_instances: Of the train split that every configuration is tried on; the last choice sees ten times as many.
         training: Further settings that all trainings share.

@@ -93,7 +93,7 @@ class Group(ABC):
         return (self,)
 
     def of_factors(self, parts: Sequence[Tensor]) -> Element:
-        """The element whose factors are these, one a group of `factors`."""
+        """The element whose factors are these, one per group of `factors`."""
         return parts[0]
 
     @property

@@ -256,7 +256,7 @@ class Evaluator:
         self.counts = self.counts + counts
 
     def loss(self, params: Tensor, where: Tensor | None = None) -> Tensor:
-        """One forward pass at ``params`` ``(R, P)``, or at ``(R, K, P)`` for ``K`` candidates a run: ``(R,)``, ``(R, K)``.
+        """One forward pass at ``params`` ``(R, P)``, or at ``(R, K, P)`` for ``K`` candidates per run: ``(R,)``, ``(R, K)``.
 
         Args:
             where: ``(R,)`` bool; the other rows are neither evaluated nor charged, and come back as NaN.

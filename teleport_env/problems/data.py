@@ -344,7 +344,7 @@ class MiniBatches:
     Args:
         num_examples: Size ``N`` of the training set.
         batch_size: Examples ``n`` in a mini-batch.
-        cache_bytes: Bound of the cache. Keep it above ``8 N`` bytes a run, else orders are drawn anew at every step.
+        cache_bytes: Bound of the cache. Keep it above ``8 N`` bytes per run, else orders are drawn anew at every step.
     """
 
     _last: tuple[Tensor, Tensor, Tensor] | None
