@@ -212,7 +212,7 @@ def timing(setup: Setup) -> Findings:
         {"figure5": _picture(data, courses)},
         {"figure5": table, "figure5_sweep": tuned.table},
         settings,
-        note=note_of("figure5", data=data),
+        note=note_of("figure5", data=data, count=len(courses)),
     )
 
 
