@@ -26,7 +26,7 @@ from reproduction.classification_runs import (
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, panels
 from reproduction.pieces import play_all
-from reproduction.results import Findings, Setup, interval_of, note_of, rows, settings_of, sign, signed
+from reproduction.results import FEWEST, Findings, Setup, interval_of, note_of, rows, settings_of, sign, signed
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Never
 
@@ -105,7 +105,9 @@ def _falling(course: Course) -> np.ndarray:
 
 
 def _told(middle: float, half: float) -> str:
-    return signed(middle, half, missing="all diverge")
+    if np.isnan(middle):
+        return "all diverge"
+    return signed(middle, half) if np.isfinite(half) else f"fewer than {FEWEST} seeds last"
 
 
 def _rank(courses: Sequence[Course], measure: Callable[[Course], np.ndarray] = _logs) -> tuple[float, float]:
@@ -127,13 +129,14 @@ def _gain(courses: Sequence[Course], plain: Course) -> tuple[float, float]:
 def _order(panel: str, courses: Sequence[Course]) -> tuple[str, list[bool | None]]:
     """The claimed order in numbers, and whether it is there."""
     checks: list[bool | None] = []
-    told = ""
+    lost, runs = sum(int(course.diverged.sum()) for course in courses), sum(len(course.diverged) for course in courses)
+    told = f" ({lost} of {runs} runs diverge)" if lost else ""
     if panel == "when":  # the first is before training
         first, rest = _logs(courses[0]), np.stack([_logs(course) for course in courses[1:]])
         with np.errstate(invalid="ignore"):
             late = interval_of(rest.mean(axis=0) - first)
         checks.append(sign(*late))
-        told = f"; the later ones against the one before training {_told(*late)}"
+        told += f"; the later ones against the one before training {_told(*late)}"
         courses = courses[1:]
     middle, half = _rank(courses, _falling if panel == "mini-batches" else _logs)
     wanted = -1.0 if panel == "mini-batches" else 1.0
