@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from teleport_env.problems import PROBLEMS
+from teleport_env.registration import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -69,9 +70,9 @@ def test_the_navigation_has_every_page_once() -> None:
 
 
 def test_every_environment_has_a_page() -> None:
-    for name, build in PROBLEMS.items():
+    for name in sorted(BUILT_IN):  # other tests register problems of their own
         page = site_pages.environment(name)
-        assert str(build.__doc__).split("\n")[0] in page
+        assert str(PROBLEMS[name].__doc__).split("\n")[0] in page
         assert "## Description" in page, f"the docstring of {name} is no manual page"
 
 
