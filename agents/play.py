@@ -29,6 +29,8 @@ from teleport_env.reading import flag, integer, refuse, tensor
 from teleport_env.registration import id_of
 from teleport_env.searches import describe
 
+__all__ = ["Moment", "Played", "draw_instances", "episodes", "play", "play_all", "play_many"]
+
 ROWS, NUMBERS = 4096, 1 << 19
 """Episodes that play side by side at most, and parameters: of big networks fewer, whose numbers should lie in a cache."""
 

@@ -21,15 +21,31 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = (
     "teleport_env",
     "teleport_env.envs",
+    "teleport_env.envs.features",
+    "teleport_env.envs.recording",
     "teleport_env.problems",
+    "teleport_env.problems.data",
     "teleport_env.modules",
     "teleport_env.symmetries",
     "teleport_env.groups",
     "teleport_env.searches",
+    "teleport_env.ledger",
+    "teleport_env.random",
     "teleport_env.agents",
+    "teleport_env.agents.play",
+    "teleport_env.agents.policies.learned",
+    "teleport_env.agents.policies.learned_moves",
+    "teleport_env.agents.learning.recipes",
+    "teleport_env.agents.learning.settings",
+    "teleport_env.agents.learning.training",
+    "teleport_env.agents.learning.sb3",
+    "teleport_env.agents.comparison.study",
+    "teleport_env.agents.comparison.report",
+    "teleport_env.agents.comparison.statistics",
+    "teleport_env.agents.comparison.decisions",
     "teleport_env.checks",
 )
-"""Packages whose ``__all__`` is the public interface."""
+"""Packages and modules with ``__all__``: together the public interface, which the reference lists."""
 
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "README.md": "index.md", "CITATION.cff": "CITATION.cff"}
 """Files at the top level that the site has, and their names there."""
@@ -41,6 +57,24 @@ def documented(package: str, name: str) -> bool:
     if inspect.isclass(thing) or inspect.isfunction(thing):
         return bool(thing.__doc__)
     return bool(_home_of_constant(package, name))
+
+
+def undocumented_members(package: str) -> list[str]:
+    """Public methods and properties of a package's public classes that neither they nor a base class describe."""
+    found = set()
+    for name in importlib.import_module(package).__all__:
+        thing = getattr(importlib.import_module(package), name)
+        for base in thing.__mro__ if inspect.isclass(thing) else ():
+            for member, value in vars(base).items() if base.__module__.startswith("teleport_env") else ():
+                made = getattr(value, "__func__", getattr(value, "fget", getattr(value, "func", value)))
+                inherited = [vars(one)[member] for one in thing.__mro__ if member in vars(one)]
+                if (
+                    inspect.isfunction(made)
+                    and not member.startswith("_")
+                    and not any(one.__doc__ for one in inherited)
+                ):
+                    found.add(f"{base.__qualname__}.{member}")
+    return sorted(found)
 
 
 def _home_of_constant(package: str, name: str) -> str:

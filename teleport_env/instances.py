@@ -92,6 +92,7 @@ class Instance:
             self.ids[rows] = other.ids
 
     def clone(self) -> Instance:
+        """A copy that shares no tensor with this one."""
         return self._each(Tensor.clone)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Instance:

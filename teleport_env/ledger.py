@@ -22,6 +22,8 @@ from torch import Tensor
 
 from teleport_env.arrays import arrays_of
 
+__all__ = ["Counts", "Ledger"]
+
 FORWARD = 1.0 / 3.0
 GRADIENT = 1.0
 HESSIAN_VECTOR = 2.0

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from teleport_env.arrays import Array, arrays_of
 
+__all__ = ["Streams", "seeds_of_rows"]
+
 # SplitMix64's constants, written as signed 64-bit integers because torch has no unsigned multiplication.
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -119,6 +121,7 @@ class Streams:
 
     @property
     def device(self) -> torch.device:
+        """Where the keys lie, and the numbers that are drawn."""
         return self.keys.device
 
     def fork(self, data: Tensor | int) -> Streams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -101,16 +102,63 @@ def test_blocks_that_tests_pass_over_do_not_swallow_the_page() -> None:
     assert "no-run" not in shown
 
 
+@pytest.mark.parametrize("package", site_pages.PUBLIC)
+def test_every_public_method_is_documented(package: str) -> None:
+    assert not site_pages.undocumented_members(package), "public methods without a docstring"
+
+
 def test_every_package_with_public_names_is_in_the_reference() -> None:
-    """Packages that declare ``__all__``; all others are inner."""
-    folders = [ROOT / "teleport_env", *(path for path in (ROOT / "teleport_env").iterdir() if path.is_dir())]
-    heads = [folder / "__init__.py" for folder in folders]
-    public = {
-        ".".join(head.parent.relative_to(ROOT).parts)
-        for head in heads
-        if head.exists() and re.search(r"^__all__", head.read_text(encoding="utf-8"), re.MULTILINE)
-    }
+    """Packages and modules that declare ``__all__``; all others are inner."""
+    public = set()
+    for package, folder in (("teleport_env", ROOT / "teleport_env"), ("teleport_env.agents", ROOT / "agents")):
+        for path in folder.rglob("*.py"):  # it passes over the link to agents/
+            if re.search(r"^__all__", path.read_text(encoding="utf-8"), re.MULTILINE):
+                parts = [part for part in path.relative_to(folder).with_suffix("").parts if part != "__init__"]
+                public.add(".".join([package, *parts]))
     assert public == set(site_pages.PUBLIC)
+
+
+def imported(source: str) -> set[tuple[str, str]]:
+    """Modules of the package, and the names that Python imports from them."""
+    return {
+        (str(node.module), alias.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "teleport_env"
+        for alias in node.names
+    }
+
+
+def not_in_the_reference(source: str) -> list[str]:
+    return [
+        f"{module}.{name}"
+        for module, name in sorted(imported(source))
+        if module not in site_pages.PUBLIC
+        or (name not in importlib.import_module(module).__all__ and f"{module}.{name}" not in site_pages.PUBLIC)
+    ]
+
+
+SHOWN = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted(DOCS.glob("*.md")),
+    *sorted((DOCS / "tutorials").glob("*.py")),
+    *sorted((ROOT / "examples").glob("*.py")),
+]
+"""What users copy from: pages, tutorials and examples."""
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=lambda path: path.name)
+def test_what_pages_and_examples_import_is_in_the_reference(shown: Path) -> None:
+    text = shown.read_text(encoding="utf-8")
+    blocks = (
+        re.findall(r"^```python[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if shown.suffix == ".md" else [text]
+    )
+    missing = [name for block in blocks for name in not_in_the_reference(block)]
+    assert not missing, f"{shown.name} imports names that no page of the reference has: add them to an __all__"
+
+
+def test_a_name_without_an_entry_is_found() -> None:
+    source = "from teleport_env.agents.play import curve, play\nfrom teleport_env.reading import integer\n"
+    assert not_in_the_reference(source) == ["teleport_env.agents.play.curve", "teleport_env.reading.integer"]
 
 
 def test_an_undocumented_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,3 +167,14 @@ def test_an_undocumented_name_is_found(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(tmp_path))
     found = [name for name in ("A", "B", "f") if not site_pages.documented("named_badly", name)]
     assert found == ["B", "f"]
+
+
+def test_an_undocumented_method_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (
+        '__all__ = ["C"]\n\n\nclass Base:\n    def inherited(self):\n        "Described."\n\n\nclass C(Base):\n'
+        "    def inherited(self): ...\n    def bare(self): ...\n"
+        "    @property\n    def seen(self): ...\n    def _inner(self): ...\n"
+    )
+    (tmp_path / "teleport_env_named_badly.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert site_pages.undocumented_members("teleport_env_named_badly") == ["C.bare", "C.seen"]

@@ -21,6 +21,8 @@ from teleport_env.envs.settings import Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["Decisions", "course_picture", "frequency_picture", "watch"]
+
 _DOWN = ("#BCA5D8", "#7E57A8", "#4A2C78")  # rates that fall
 _UP = ("#9ECAE1", "#4292C6", "#08519C", "#041F45")  # rates that rise
 _PLAIN = "#D9D9D9"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+__all__ = ["read_results", "write_report"]
+
 SMALL_SVG = 400_000
 """Pictures whose SVG is larger, in bytes, are written as PNG alone."""
 

@@ -22,6 +22,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from teleport_env.reading import integer, number
 
+__all__ = [
+    "Interval",
+    "crossed_bootstrap",
+    "expected_cost_to_target",
+    "improvement",
+    "iqm",
+    "match_pairs",
+    "mean",
+    "performance_profile",
+    "ratio_of_means",
+    "wilson_interval",
+]
+
 Array = NDArray[np.float64]
 
 _BLOCK = 200_000  # numbers a block of resamples may hold at once; 1.6 MB stay in the cache

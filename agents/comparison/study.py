@@ -49,6 +49,8 @@ from teleport_env.problems.base import SPLITS
 from teleport_env.reading import entries, integer, known, read_fields, refuse
 from teleport_env.registration import problem_named
 
+__all__ = ["Study", "run_study"]
+
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
 

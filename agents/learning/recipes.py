@@ -19,6 +19,8 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.envs.settings import Settings
 from teleport_env.registration import IMPORTED, problem_named
 
+__all__ = ["command", "rate_only", "recipe", "teacher", "whitening", "without_teleports"]
+
 SEVERAL: dict[str, Any] = {
     "rate_factors": RATES,
     "price_inputs": True,

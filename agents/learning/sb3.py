@@ -20,6 +20,8 @@ from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.random import seeds_of_rows
 from teleport_env.reading import integer
 
+__all__ = ["SB3VecEnv"]
+
 Indices = int | Iterable[int] | None
 
 

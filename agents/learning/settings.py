@@ -18,6 +18,8 @@ from teleport_env.agents.policies.settings import check_name
 from teleport_env.envs.settings import Settings
 from teleport_env.reading import choose, integer, number, read_fields, refuse
 
+__all__ = ["Learner", "Schedule", "Teaching", "Training"]
+
 ALGORITHMS = ("ppo", "a2c")
 _MOST = 1_000_000
 

@@ -19,6 +19,8 @@ from teleport_env.agents.learning.warm_start import clone_moves, shown_by_moves
 from teleport_env.agents.play import one_thread
 from teleport_env.agents.policies.learned_moves import LearnedMoves, MovePlan
 
+__all__ = ["train"]
+
 
 class MovesCourse(Course):
     """A training of the group mode under way: a Gaussian in place of the menu."""

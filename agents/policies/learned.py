@@ -24,6 +24,8 @@ from teleport_env.agents.policies.slots import SLOTS, fill, price_shares, relati
 from teleport_env.envs.settings import check_arguments
 from teleport_env.reading import known
 
+__all__ = ["LearnedSchedule", "shipped", "shipped_for"]
+
 SHIPPED = Path(__file__).parents[1] / "pretrained"
 """Folder of the policies that the package brings: one for each problem that has one, named after it, and the generalist."""
 GENERALIST = "generalist"

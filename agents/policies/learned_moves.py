@@ -27,6 +27,8 @@ from teleport_env.agents.policies.settings import GROUP_ENVIRONMENT
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.reading import integer, refuse
 
+__all__ = ["LearnedMoves", "load_policy"]
+
 DIRECTIONS = ("change", "place")
 """Inputs beside features, each as many numbers as there are parameters: the direction of their last change, a unit vector
 (where nothing changed the one before; 0 before the first), and ``w / (1 + |w|)`` of each, bounded but of a scale."""

@@ -388,6 +388,7 @@ class Episodes:
         return self._writer.write(self.runs.changes, rows).t()
 
     def allowance(self) -> Allowance:
+        """What features need to know of cost and budget: what each run has spent, and what it may spend."""
         s = self.settings
         return Allowance(self.runs.ledger.cost, s.budget, s.tolerance, self.menu.cheapest)
 
@@ -454,10 +455,12 @@ class Episodes:
         return {("training_loss" if name == "loss" else name): value for name, value in found.items()}
 
     def snapshot(self) -> EpisodesSnapshot:
+        """All that the course of the episodes depends on, as copies; `restore` takes it."""
         numbers = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss)
         return EpisodesSnapshot(self.runs.snapshot(), tuple(tensor.clone() for tensor in numbers), self.menu.clone())
 
     def restore(self, snapshot: EpisodesSnapshot) -> None:
+        """Go back to a snapshot of these episodes."""
         self.runs.restore(snapshot.runs)
         memory = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss)
         for mine, saved in zip(memory, snapshot.numbers, strict=True):

@@ -27,6 +27,8 @@ from teleport_env.bookkeeping import Bookkeeper
 from teleport_env.progress import AT, FLOATS, SMALLEST, Blocks, Progress
 from teleport_env.runs import RATE_RANGE
 
+__all__ = ["INDEX", "NAMES"]
+
 
 @dataclass(frozen=True)
 class Allowance:
@@ -295,6 +297,7 @@ FEATURES: tuple[Feature, ...] = (
 """Entries of the observation, in their order."""
 
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+"""Names of the features, in the order of the observation."""
 INDEX: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
 """Where a feature stands in the observation."""
 

@@ -24,6 +24,8 @@ from torch import Tensor
 
 from teleport_env.files import check_file, draft
 
+__all__ = ["RecordTrajectories", "RecordVectorTrajectories", "episodes_of", "to_minari"]
+
 NUMBERS = (
     *("loss", "grad_norm", "learning_rate", "step", "teleports", "cost", "loss_change", "teleport_status"),
     *("converged", "diverged", "instance_id"),

@@ -28,6 +28,8 @@ from torch import Tensor
 from teleport_env.random import Streams, fold_in, key_of
 from teleport_env.reading import known
 
+__all__ = ["DataMissing", "LabelledImages", "Measurements", "digits", "load_idx", "mnist"]
+
 DATA_VARIABLE = "TELEPORT_ENV_DATA"
 """Environment variable with the folder of the data files."""
 
@@ -362,6 +364,7 @@ class MiniBatches:
 
     @property
     def batches_per_epoch(self) -> int:
+        """Whole mini-batches in one pass over the examples."""
         return self.num_examples // self.batch_size
 
     def indices(self, keys: Tensor, steps: Tensor) -> Tensor:

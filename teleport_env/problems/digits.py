@@ -108,6 +108,7 @@ class DigitsFull(Digits):
 
     @cached_property
     def symmetries(self) -> Mapping[str, Symmetry]:
+        """Scalings and permutations of the hidden units."""
         return {name: one for name, one in super().symmetries.items() if name in ("scaling", "permutation")}
 
     def defaults(self, split: str = "train") -> Defaults:

@@ -57,6 +57,7 @@ class LinearNetwork(SquaredErrorProblem):
 
     @cached_property
     def symmetries(self) -> Mapping[str, Symmetry]:
+        """Invertible maps between layers, their scalings and permutations, and transforms of the inputs."""
         return {
             "general_linear": LinearPairs(self.layers, gradient_rank=self.samples),
             "scaling": ScalingSymmetry(self.layers),

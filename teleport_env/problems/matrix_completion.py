@@ -86,6 +86,7 @@ class MatrixCompletion(FactorModel):
 
     @cached_property
     def symmetries(self) -> Mapping[str, Symmetry]:
+        """Invertible maps between the factors, their scalings and permutations; with a ridge, permutations alone."""
         permutation = PermutationSymmetry(self.layers, activated=False)
         if self.ridge > 0:
             return {"permutation": permutation}

@@ -61,6 +61,7 @@ class MatrixFactorization(Problem):
 
     @cached_property
     def symmetries(self) -> Mapping[str, Symmetry]:
+        """Invertible maps between the factors, their scalings and permutations."""
         return {
             "general_linear": LinearPairs(self.layers),
             "scaling": ScalingSymmetry(self.layers),

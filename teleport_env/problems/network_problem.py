@@ -125,6 +125,7 @@ class NetworkProblem(Problem):
         """The same, with its gradient with respect to the outputs ``(B, widths[-1], n)``."""
 
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
+        """The loss ``(B,)`` at ``params`` ``(B, P)``, by a forward pass."""
         outputs = self.network.forward(params, self.network.inputs(instance, batch))
         return self.output_loss(outputs, instance, batch)
 

@@ -69,6 +69,7 @@ class TensorFactorization(FactorModel):
 
     @cached_property
     def symmetries(self) -> Mapping[str, Symmetry]:
+        """Scalings between the three factors, and permutations of the terms."""
         place = torch.arange(sum(self._sizes), device="cpu")
         first, second, third = (part.view(self.rank, -1) for part in place.split(self._sizes))
         pairs = [Coupling(first, second.T.contiguous(), "A B"), Coupling(second, third.T.contiguous(), "B C")]

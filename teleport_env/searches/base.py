@@ -116,10 +116,12 @@ class Start:
 
     @property
     def instance(self) -> Instance:
+        """The instances of the runs."""
         return self.evaluator.instance
 
     @property
     def batch(self) -> Batch:
+        """The mini-batches that the runs look at, ``(B, n)`` int64; None where they look at all data."""
         return self.evaluator.batch
 
     def __len__(self) -> int:

@@ -292,6 +292,7 @@ class CoupledScaling(CoupledPairs, ScalingSymmetry):
 
     @property
     def shortcut(self) -> Shortcut | None:  # type: ignore[override]
+        """The coupled units, where their factors may be summed; else None."""
         return self._units if self._units.summable else None
 
     def work_price(self, gradient_flops: float) -> float:
