@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer factorial benchmark reproduce docs tutorials pictures test test-oldest test-gymnasium clients lint clean
+.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer factorial benchmark reproduce docs tutorials drawn pictures test test-oldest test-gymnasium clients lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -97,6 +97,10 @@ $(VENV)/.docs: $(STAMP)
 
 tutorials: $(VENV)/.docs ## execute the tutorials, and write their notebooks and pictures
 	OMP_NUM_THREADS=1 $(BIN)/python docs/write_tutorials.py $(ARGS)
+
+# For pages whose comparison is not played anew.
+drawn: venv ## draw pictures of kept result pages from the tables beside them
+	OMP_NUM_THREADS=1 $(BIN)/python docs/draw_results.py
 
 # The rule for rates diverges on some problems with its default settings: those are played by other agents.
 PICTURED := Ellipse Quadratic Rosenbrock RosenbrockND Booth MatrixFactorization MatrixCompletion LinearNetwork Digits DigitsFull \

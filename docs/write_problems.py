@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from teleport_env.envs import Settings
@@ -15,9 +16,14 @@ from teleport_env.registration import id_of
 def markdown_table() -> str:
     """What each registered problem is, and what its environments use by default."""
     problems = {name: problem_from(name) for name in PROBLEMS}
+    used = {Settings.build(name, split=split).optimizer.name for name in PROBLEMS for split in SPLITS}
+    optimizers = " or ".join(f"`{name}`" for name in sorted(used))
     return "\n".join(
         [
             "# Problems",
+            "",
+            "All built-in problems, what each environment of them uses by default, and which teleports it offers. "
+            "After this page you know which id to take.",
             "",
             "Each problem's docstring is its manual page: formula, symmetries, distribution of instances, arguments "
             "(`help(teleport_env.problems.Rosenbrock)`). Arguments are given as "
@@ -29,12 +35,20 @@ def markdown_table() -> str:
             "",
             "## Defaults",
             "",
-            "Budgets are in gradient evaluations. The menu are the teleports of the schedule mode, in the order of their "
-            "actions.",
+            "Budgets are in gradient evaluations. An episode ends at its tolerance: the loss at which a run has converged. "
+            f"The optimizer is {optimizers}, unless `optimizer=` names another.",
             "",
-            "| id | split | instances | symmetry | optimizer | rate | budget | tolerance | menu |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *(row for name, problem in problems.items() for row in _defaults(name, problem)),
+            "| id | split | learning rate | budget | tolerance |",
+            "|---|---|---|---|---|",
+            *_rows(problems, _numbers),
+            "",
+            "## Menus",
+            "",
+            "The teleports that an action chooses among, in the order of their actions, and the number of instances.",
+            "",
+            "| id | split | instances | symmetry | menu |",
+            "|---|---|---|---|---|",
+            *_rows(problems, _menu),
             "",
         ]
     )
@@ -50,24 +64,27 @@ def _described(name: str, problem: Problem) -> str:
     return f"| `{id_of(name)}` | {first} | {loss} | {symmetries} |"
 
 
-def _defaults(name: str, problem: Problem) -> list[str]:
-    """A row for every set of splits that share their defaults."""
-    rows: dict[str, list[str]] = {}
-    for split in SPLITS:
-        settings = Settings.build(name, split=split)
-        limit = problem.num_instances(split)
-        chosen = problem.defaults(split)
-        cells = [
-            "unlimited" if limit is None else str(limit),
-            f"`{settings.symmetry}`" if settings.symmetry else "",
-            settings.optimizer.name,
-            f"{settings.learning_rate:g}",
-            f"{settings.budget:g}",
-            f"{settings.tolerance:g}",
-            ", ".join(_named(search) for search in (chosen.searches if settings.symmetry else ())),
-        ]
-        rows.setdefault(" | ".join(cells), []).append(split)
-    return [f"| `{id_of(name)}` | {', '.join(splits)} | {cells} |" for cells, splits in rows.items()]
+def _rows(problems: dict[str, Problem], cells: Callable[[Settings, Problem], list[str]]) -> Iterator[str]:
+    """A row for every set of splits of a problem that share their cells."""
+    for name, problem in problems.items():
+        rows: dict[str, list[str]] = {}
+        for split in SPLITS:
+            rows.setdefault(" | ".join(cells(Settings.build(name, split=split), problem)), []).append(split)
+        yield from (f"| `{id_of(name)}` | {', '.join(splits)} | {row} |" for row, splits in rows.items())
+
+
+def _numbers(settings: Settings, problem: Problem) -> list[str]:
+    return [f"{number:g}" for number in (settings.learning_rate, settings.budget, settings.tolerance)]
+
+
+def _menu(settings: Settings, problem: Problem) -> list[str]:
+    limit = problem.num_instances(settings.split)
+    searches = problem.defaults(settings.split).searches if settings.symmetry else ()
+    return [
+        "unlimited" if limit is None else str(limit),
+        f"`{settings.symmetry}`" if settings.symmetry else "",
+        ", ".join(map(_named, searches)),
+    ]
 
 
 def _named(search: Any) -> str:

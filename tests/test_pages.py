@@ -1,0 +1,127 @@
+"""The form of pages: narrow tables, short result pages that open with a figure and a table, pictures made by a command."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted(DOCS.glob("*.md"))]
+
+RESULTS = sorted(
+    path for start in ("results", "transfer", "factorial", "reproduction") for path in DOCS.glob(f"{start}*.md")
+)
+COLUMNS = 5
+LINES = 150
+APPENDIX = "reproduction-details.md"
+"""Full numbers of the reproduction, which its page sums up: longer, and with a figure per experiment."""
+
+
+def blocks(text: str) -> list[str]:
+    """What a page consists of after its title: pieces that blank lines separate; code is one piece."""
+    code = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+    pieces = re.split(r"\n\s*\n", code.sub(lambda found: re.sub(r"\n\s*\n", "\n", found[0]), text))
+    return [piece.strip() for piece in pieces if piece.strip()][1:]
+
+
+def kind(block: str) -> str:
+    for start, name in (
+        ("```", "code"),
+        ("|", "table"),
+        ("![", "figure"),
+        ("#", "heading"),
+        ("* ", "list"),
+        ("- ", "list"),
+    ):
+        if block.startswith(start):
+            return name
+    return "prose"
+
+
+def wide_tables(text: str) -> list[str]:
+    """First lines of tables with more columns than a reader can follow."""
+    tables = [block for block in blocks("# Title\n\n" + text) if kind(block) == "table"]
+    return [
+        head
+        for head in (table.splitlines()[0] for table in tables)
+        if len(re.findall(r"(?<!\\)\|", head)) - 1 > COLUMNS
+    ]
+
+
+def out_of_order(text: str) -> list[str]:
+    """What a result page shows before its first figure and its first table, and should not."""
+    kinds = [kind(block) for block in blocks(text)]
+    if not {"figure", "table"} <= set(kinds):
+        return ["a figure or a table is missing"]
+    first = max(kinds.index("figure"), kinds.index("table"))
+    return [name for name in kinds[:first] if name == "code"] + (
+        ["table"] if kinds.index("table") < kinds.index("figure") else []
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_narrow(page: Path) -> None:
+    assert not wide_tables(page.read_text(encoding="utf-8")), (
+        f"at most {COLUMNS} columns; the rest goes into a CSV file"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_begin_with_what_they_are_for(page: Path) -> None:
+    assert kind(blocks(page.read_text(encoding="utf-8"))[0]) == "prose"
+
+
+@pytest.mark.parametrize("page", RESULTS, ids=lambda page: page.name)
+def test_result_pages_are_short_and_show_first(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert page.name == APPENDIX or len(text.splitlines()) <= LINES
+    assert page.name == APPENDIX or not out_of_order(text)
+
+
+def test_the_form_is_checked() -> None:
+    table = "| a | b |\n|---|---|\n| 1 | 2 |"
+    wide = "| a | b | c | d | e | f |\n|---|---|---|---|---|---|"
+    assert wide_tables(f"# T\n\n{table}\n\n{wide}\n\n```\n{wide}\n```") == ["| a | b | c | d | e | f |"]
+    assert wide_tables(wide) == ["| a | b | c | d | e | f |"]
+    assert not wide_tables("| a | `\\|w\\|` | c | d | e |")
+    assert out_of_order(f"# T\n\nText.\n\n```\nrun\n\nmore\n```\n\n![F](f.png)\n\n{table}") == ["code"]
+    assert out_of_order(f"# T\n\nText.\n\n{table}\n\n![F](f.png)") == ["table"]
+    assert out_of_order(f"# T\n\n{table}") == ["a figure or a table is missing"]
+    assert not out_of_order(f"# T\n\nText.\n\n![F](f.png)\n\n{table}\n\n```\nrun\n```")
+    assert [kind(block) for block in blocks("# T\n\n```\na\n\nb\n```\n\nText")] == ["code", "prose"]
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def made_by() -> dict[str, str]:
+    """Patterns under ``docs/images``, and the command that makes them: the table in CONTRIBUTING.md."""
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## Pictures\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*) \| (.*) \|$", section, re.MULTILINE)
+    return {pattern: command for patterns, command in rows for pattern in re.findall(r"`([^`]+)`", patterns)}
+
+
+def test_every_picture_has_a_command() -> None:
+    commands = made_by()
+    pictures = [path.relative_to(DOCS / "images").as_posix() for path in (DOCS / "images").rglob("*") if path.is_file()]
+    for picture in pictures:
+        assert len([one for one in commands if fnmatch.fnmatch(picture, one)]) == 1, (
+            f"no command is named for {picture}"
+        )
+    assert all(fnmatch.filter(pictures, pattern) for pattern in commands), "a command is named for no picture"
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {target for command in commands.values() for target in re.findall(r"`make ([a-z-]+)`", command)}
+    assert named <= targets
+
+
+def test_every_picture_is_shown() -> None:
+    tutorials = [path.read_text(encoding="utf-8") for path in (DOCS / "tutorials").glob("*.py")]
+    text = "\n".join([*(page.read_text(encoding="utf-8") for page in PAGES), *tutorials])
+    shown = {re.sub(r"^docs/", "", path) for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)}
+    for path in (DOCS / "images").rglob("*.*"):
+        name = path.relative_to(DOCS).as_posix()
+        assert name in shown or "/environments/" in name or "/tutorials/" in name, f"no page shows {name}"
