@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from teleport_env.modules.problem import counted_flops
 from teleport_env.modules.watch import call, leaves
 
-_FEW = 3  # examples that symmetries are tried on
+_FEW = 16  # examples that symmetries are tried on: what more of them cost is not noticed beside the search
 
 
 def require_one_optimizer(model: nn.Module, optimizer: Optimizer, names: Mapping[str, Tensor]) -> None:

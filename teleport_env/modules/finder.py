@@ -1,7 +1,7 @@
 """The symmetries of a module: read off its structure, accepted by a probe, refused with a reason.
 
-`find_symmetries` runs the module once per kind of group (`teleport_env.modules.watch`), gathers the weights of each unit to
-couplings, and tries them (`teleport_env.modules.probe`).
+`find_symmetries` runs the module once per kind of group and mode (`teleport_env.modules.watch`), gathers the weights of each
+unit to couplings, and tries those that all modes have in common (`teleport_env.modules.probe`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import copy
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from teleport_env.modules.probe import MODES, TOLERANCE, Probe
-from teleport_env.modules.tracing import KINDS, OUTPUT, Books, Kind, layout
+from teleport_env.modules.tracing import KINDS, OUTPUT, Books, Family, Kind, layout
 from teleport_env.modules.watch import books_of, leaves
 from teleport_env.reading import entries, integer, known, refuse
 from teleport_env.symmetries.base import Symmetry
@@ -82,12 +82,14 @@ class Refused:
         kind: Of what symmetry.
         why: The reason.
         at: The submodule where that was found, where it is another.
+        mode: The mode, ``"train"`` or ``"eval"``, where it is so in one of several alone.
     """
 
     where: str
     kind: str
     why: str
     at: str = ""
+    mode: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,13 @@ class Found:
         refused: What was not accepted.
         deviations: How far each accepted coupling moved the outputs, relative to the largest, by kind and name. Couplings
             are tried together, and one by one only where that fails.
+        notes: What could not be followed, and what that means.
     """
 
     symmetries: Mapping[str, Symmetry]
     refused: tuple[Refused, ...]
     deviations: Mapping[tuple[str, str], float]
+    notes: tuple[str, ...] = ()
 
     def couplings(self, kind: str) -> tuple[Coupling, ...]:
         """The accepted couplings of a kind; empty where there are none."""
@@ -121,12 +125,13 @@ class Found:
             lines = ["no symmetry"]
         grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
         for entry in self.refused:
-            grouped[entry.kind, entry.why].append(entry.where + (f" (at {entry.at})" if entry.at else ""))
+            why = entry.why + (f" (in mode {entry.mode} alone)" if entry.mode else "")
+            grouped[entry.kind, why].append(entry.where + (f" (at {entry.at})" if entry.at else ""))
         if grouped:
             lines.append("refused:")
         for (kind, why), where in grouped.items():
             lines.append(f"  {kind} of {', '.join(dict.fromkeys(where))}: {why}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODES) -> Found:
@@ -161,12 +166,19 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
     deviations: dict[tuple[str, str], float] = {}
     trained = {name: value for name, value in double.named_parameters() if value.requires_grad}
     stated = _stated(double, trained)
+    branches: set[str] = set()
     for kind in KINDS:
-        try:
-            books = books_of(copy.deepcopy(double), given, kind, frozen, "eval" in modes)
-        except Exception as error:
-            raise ValueError(f"the module cannot be run on the example in float64: {error}") from error
-        candidates, reasons = _couplings(books, frozen)
+        seen = {}
+        for mode in modes:
+            try:
+                books = books_of(copy.deepcopy(double).train(mode == "train"), given, kind, frozen)
+            except Exception as error:
+                raise ValueError(
+                    f"the module cannot be run on the example in float64, in mode {mode}: {error}"
+                ) from error
+            branches |= books.branches
+            seen[mode] = _couplings(books, frozen)
+        candidates, reasons = _in_every_mode(kind, seen)
         refused += reasons
         if stated[kind]:
             places = {_fingerprint(candidate) for candidate in candidates}
@@ -192,13 +204,51 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
                 )
                 refused.append(Refused(coupling.name, kind, why))
     symmetries: dict[str, Symmetry] = {kind: MAKERS[kind](couplings) for kind, couplings in found.items() if couplings}
-    return Found(symmetries, tuple(dict.fromkeys(refused)), deviations)
+    notes = [
+        f"Python reads a number of a tensor in {where or 'the module'} (item(), if): with another number the module may "
+        "take a path that this example did not, and symmetries were not tried there"
+        for where in sorted(branches)
+    ]
+    return Found(symmetries, tuple(dict.fromkeys(refused)), deviations, tuple(notes))
+
+
+def _in_every_mode(
+    kind: Kind, seen: Mapping[str, tuple[list[Coupling], list[Refused]]]
+) -> tuple[list[Coupling], list[Refused]]:
+    """The candidates that all modes have in common, and what is refused; ``seen``: by mode."""
+    places = {mode: {_fingerprint(candidate) for candidate in candidates} for mode, (candidates, _) in seen.items()}
+    (first, _), *_ = seen.values()
+    common = [candidate for candidate in first if all(_fingerprint(candidate) in here for here in places.values())]
+    refused = []
+    for mode, (candidates, reasons) in seen.items():
+        others = [other for other in seen if other != mode]
+        for entry in reasons:
+            everywhere = all(entry in seen[other][1] for other in others)
+            refused.append(entry if everywhere else replace(entry, mode=mode))
+        for candidate in candidates:
+            for other in others:
+                if _fingerprint(candidate) not in places[other] and not _explained(candidate, seen[other][1]):
+                    why = "its weights write and read other units there than in the other mode"
+                    refused.append(Refused(candidate.name, kind, why, mode=other))
+    return common, refused
+
+
+def _explained(candidate: Coupling, reasons: Sequence[Refused]) -> bool:
+    """Whether a reason speaks of what writes the units of a candidate."""
+    writers = candidate.name.partition(" -> ")[0].split(", ")
+    return any(f"{writer}.".startswith(f"{entry.where}.") for entry in reasons for writer in writers)
 
 
 def check_module(module: Any) -> None:
     """Raise ValueError unless it is a module whose parameters all have shapes."""
     if not isinstance(module, nn.Module):
         refuse("module", "a torch.nn.Module", module)
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{name or 'the module'} is compiled by torch.jit, which hides its operations: pass the module that it was "
+                "made of, or one that torch.compile has made"
+            )
     if any(is_lazy(value) for value in module.parameters()):
         raise ValueError(
             "the module has lazy parameters, whose shapes are not known yet: call it once on an example before"
@@ -307,6 +357,13 @@ def _couplings(books: Books, frozen: Mapping[str, str]) -> tuple[list[Coupling],
             for side in (below[0], above[0])
         )
         couplings.append(Coupling(lower, upper, name))
+    for scalar in books.scalars if books.kind == "scaling" else ():
+        one = books.parameter(scalar.place)
+        if one in books.weights_refused or not len(scalar.against):
+            continue
+        against = dict.fromkeys(_owner(books.parameter(int(place))) for place in scalar.against)
+        place = torch.tensor([[scalar.place]], dtype=torch.int64, device="cpu")
+        couplings.append(Coupling(place, torch.from_numpy(scalar.against)[:, None], f"{one} -> {', '.join(against)}"))
     couplings = _numbered(couplings)
     if books.kind != "scaling":
         alone = [coupling for coupling in couplings if coupling.width == 1]
@@ -326,14 +383,23 @@ def _reasons(books: Books, frozen: Mapping[str, str]) -> list[Refused]:
     ]
     refused += [Refused(where, books.kind, why) for where, why in books.broken.items()]
     hidden = books.read()
-    read = set(np.abs(books.units.roots(np.array(sorted(hidden), dtype=np.int64))).tolist())
-    for family in books.families:
-        for name, rows in books.gathered:
-            gathered = np.abs(books.units.roots(np.intersect1d(family.labels, rows)))
-            if set(gathered.tolist()) - read - {0}:
-                why = f"no weights read its units, which {name} gathers"
-                refused.append(Refused(family.where or "the module", books.kind, why))
-    for family in books.families:
+    stranded, known = books.stranded(), {abs(books.units.find(int(label))) for label in _labels_of(books.families)}
+    families = [
+        *books.families,
+        *(own for own in books.alone if not {abs(books.units.find(int(label))) for label in own.labels} <= known),
+    ]
+    for family in families:
+        left = set(np.abs(books.units.roots(family.labels)).tolist()) & stranded
+        if left:
+            gathers = (
+                f", which {name} gathers"
+                for name, rows in books.gathered
+                if left & set(np.abs(books.units.roots(np.intersect1d(family.labels, rows))).tolist())
+            )
+            why = f"no weights read its units{next(gathers, '')}"
+            refused.append(Refused(family.where or "the module", books.kind, why))
+    refused += [Refused(name, "every symmetry", "it enters no operation on this example") for name in books.unused]
+    for family in families:
         reasons = dict.fromkeys((books.units.reason(label), label in hidden) for label in family.labels.tolist())
         refused += [
             Refused(family.where or "the module", books.kind, reason.why, reason.place)
@@ -341,6 +407,10 @@ def _reasons(books: Books, frozen: Mapping[str, str]) -> list[Refused]:
             if reason is not None and (read or reason.why != OUTPUT)
         ]
     return refused
+
+
+def _labels_of(families: Sequence[Family]) -> list[int]:
+    return [label for family in families for label in family.labels.tolist()]
 
 
 def _tags(books: Books) -> dict[int, tuple[tuple[int, int], ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.modules.operations import added, opaque, rule
+from teleport_env.modules.operations import added, name_of, opaque, rule
 from teleport_env.modules.tracing import Books, Frozen, Weights, folded, varies_along
 
 # -- products of matrices ----------------------------------------------------------------------------------------------
@@ -228,6 +228,7 @@ def _affine(books: Books, labels: Tensor | None, gain: Any, shift: Any, shape: t
 def batch_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     value, gain, shift, mean = args[0], args[1], args[2], args[3]
     stored = isinstance(mean, Tensor)
+    reads_stored = stored and ("no_training" in name_of(func) or not args[5])
     # torch hands over the examples of InstanceNorm as further channels of one example
     norm = "InstanceNorm" if len(value) == 1 else "BatchNorm"
     labels = books.labels(value)
@@ -235,7 +236,7 @@ def batch_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any
         keeps = ", and keeps running statistics, which do not move" if stored else ""
         books.fix(labels, f"{norm} adds eps to a variance{keeps}")
         labels = None
-    elif stored and books.running_statistics:
+    elif reads_stored:
         books.fix(labels, f"the running statistics of {norm} are buffers, which do not move")
         labels = None
     shape = (1, value.shape[1], *[1] * (value.ndim - 2))
@@ -267,6 +268,9 @@ def group_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any
     return [_affine(books, labels, gain, shift, shape, out[0]), None, None]
 
 
+_LARGEST_OF_BAG = 2  # torch's number for mode="max"
+
+
 @rule("embedding")
 def embedding(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     shadow = books.shadow(args[0])
@@ -275,6 +279,49 @@ def embedding(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     written = torch.from_numpy(books.fresh(out.shape[-1]))
     books.bind(shadow.places, written[None])
     return written.expand(out.shape)
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def bag(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    weights, mode = args[0], args[4] if len(args) > 4 else kwargs.get("mode", 0)
+    opaque(books, "a bag of embeddings", args[1:], "it weighs the entries of a bag, which has no rule")
+    if mode == _LARGEST_OF_BAG and books.kind == "general_linear":
+        opaque(books, "the largest of a bag", [weights], "the largest of a bag of embeddings is not linear")
+        return [None] * len(out)
+    return [embedding(books, func, [weights], {}, out[0]), *[None] * (len(out) - 1)]
+
+
+@rule("_trilinear")
+def bilinear(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """Outputs ``x' W_k y`` of `torch.nn.Bilinear`: ``W`` ``(k, i, j)`` reads both inputs."""
+    one, weight, other = args[:3]
+    weights = books.shadow(weight)
+    if not isinstance(weights, Weights) or [list(axes) for axes in args[3:7]] != [[1, 3], [0], [1, 2], [2, 3]]:
+        opaque(
+            books, "trilinear", args, "a product of three tensors, of which the middle one is no weight, has no rule"
+        )
+        return None
+    if not books.use(weights):
+        for tensor in (one, other):
+            books.fix(books.labels(tensor), "it is read by weights that do not move")
+        return None
+    written = torch.from_numpy(books.fresh(out.shape[-1]))
+    books.bind(weights.places, written[:, None, None])
+    for tensor, shape in ((one, (1, -1, 1)), (other, (1, 1, -1))):
+        if (labels := books.labels(tensor)) is not None:
+            books.bind(weights.places, -books.constant_along(labels, 0).reshape(shape))
+    return written.expand(out.shape)
+
+
+@rule("_softmax", "_safe_softmax", "_log_softmax")
+def softmax(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    labels = books.labels(args[0])
+    if labels is None or books.kind != "permutation":
+        opaque(books, name_of(func), args)
+        return None
+    if args[1] % labels.ndim - labels.ndim in varies_along(labels):  # units change places among those of one sum
+        books.fibers.append(labels.movedim(args[1], -1).reshape(-1, labels.shape[args[1]]).numpy())
+    return labels
 
 
 # -- over places -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.modules.tracing import NOISE, Books, Noise, Weights, folded, varies_along
+from teleport_env.modules.tracing import NOISE, Books, Noise, Scalar, Weights, compact, folded, varies_along
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -42,10 +42,16 @@ NAMES = {
 }
 NAMES |= {
     "_safe_softmax": "softmax",
+    "_log_softmax": "log-softmax",
     "native_group_norm": "GroupNorm",
     "hardtanh": "hardtanh (ReLU6)",
     "pow": "a power",
 }
+_SHARES = ": its results are shares of a sum, which a factor per unit changes"
+_BOUNDS = ": its bounds stay where they are while units are multiplied (bounds of 0, and trained ones, move along)"
+WHY = dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax"), _SHARES)
+WHY |= dict.fromkeys(("clamp", "clamp_min", "clamp_max", "hardtanh"), _BOUNDS)
+"""Why factors do not pass, where the name does not say it."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -69,15 +75,15 @@ def opaque(books: Books, name: str, args: Any, why: str | None = None) -> None:
     for tensor in _tensors(args):
         shadow = books.shadow(tensor)
         if isinstance(shadow, Weights):
-            books.refuse(shadow, f"{NAMES.get(name, name)} is applied to it before it is used")
+            books.refuse(shadow, why or f"{NAMES.get(name, name)} is applied to it before it is used")
         elif isinstance(shadow, Tensor):
             books.fix(shadow, why or _unlike(books, name))
 
 
 def _unlike(books: Books, name: str) -> str:
-    name = NAMES.get(name, name)
     how = {"scaling": "is not homogeneous", "general_linear": "is not linear", "permutation": "mixes its entries"}
-    return f"{name} {how[books.kind]}"
+    why = WHY.get(name, "") if books.kind == "scaling" else ""
+    return f"{NAMES.get(name, name)} {how[books.kind]}{why}"
 
 
 def _tensors(args: Any) -> list[Tensor]:
@@ -124,7 +130,9 @@ def same(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 @rule("copy")
 def copied(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     shadow = books.shadow(args[1])
-    return shadow if not isinstance(shadow, Tensor) else shadow.expand(out.shape)
+    if isinstance(shadow, Weights):
+        return Weights(shadow.places.expand(out.shape))
+    return shadow.expand(out.shape) if isinstance(shadow, Tensor) else shadow
 
 
 @rule("empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full")
@@ -162,9 +170,14 @@ def _fit(books: Books, labels: Tensor, other: Any, reason: str) -> Tensor:
     return labels.expand(shape)
 
 
+def _moving(books: Books, tensor: Any) -> Tensor | None:
+    """The labels of an operand. One number is the same for all units, which may change places: it stays."""
+    return None if books.kind == "permutation" and books.single(tensor) else books.labels(tensor)
+
+
 @rule("add", "sub")
 def added(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    one, other = (books.labels(arg) for arg in args[:2])
+    one, other = (_moving(books, arg) for arg in args[:2])
     if one is None and other is None:
         return None
     if one is not None and other is not None:
@@ -181,6 +194,9 @@ def added(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return labels.expand(out.shape)
 
 
+_PRODUCT_OF_WEIGHTS = "it is one number in a quotient or a product of weights: multiply units by one number alone"
+
+
 @rule("mul", "div")
 def multiplied(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     one, other = args[:2]
@@ -194,9 +210,16 @@ def multiplied(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any
             books.fix(labels, "dropout is not the same for all units")
         return labels
     weights = [arg for arg in (one, other) if isinstance(books.shadow(arg), Weights)]
-    if len(weights) == 1 and weights[0].numel() > 1 and not (divided and weights[0] is other):
-        return _gain(books, other if weights[0] is one else one, books.shadow(weights[0]), out)
-    a, b = (None if isinstance(arg, Tensor) and arg.numel() == 1 else books.labels(arg) for arg in (one, other))
+    if divided or len(weights) == 2:
+        for weight in filter(books.single, weights):
+            books.refuse(books.shadow(weight), _PRODUCT_OF_WEIGHTS)
+    elif weights:
+        value, weight = (other, one) if weights[0] is one else (one, other)
+        if not books.single(weight):
+            return _gain(books, value, books.shadow(weight), out)
+        if books.kind == "scaling":
+            return _scalar_gain(books, value, books.shadow(weight), out)
+    a, b = (None if books.single(arg) else books.labels(arg) for arg in (one, other))
     if a is not None and b is not None:
         if books.kind == "permutation":
             books.join(a, b, "what is multiplied does not move alike")
@@ -229,7 +252,7 @@ def _gain(books: Books, value: Any, weights: Weights, out: Tensor) -> Any:
             return None
         distinct, back = np.unique(places.numpy(), return_inverse=True)
         fresh = books.fresh(len(distinct))
-        written = torch.from_numpy(fresh[back].reshape(out.shape))
+        written = torch.from_numpy(np.asarray(fresh[back]).reshape(out.shape))
         books.bind(places, written)
         if labels is not None:
             labels = labels.expand(out.shape)
@@ -247,6 +270,16 @@ def _gain(books: Books, value: Any, weights: Weights, out: Tensor) -> Any:
         books.fix(labels, "it is multiplied by weights that do not move")
         return None
     books.join(labels, gains, "what is multiplied does not move alike")
+    return labels.expand(out.shape)
+
+
+def _scalar_gain(books: Books, value: Any, weight: Weights, out: Tensor) -> Any:
+    """A product with one trained number: factors of the units pass, and it has one of its own against what writes them."""
+    labels = books.labels(value)
+    if labels is None:
+        return _gain(books, value, weight, out)
+    if books.use(weight):
+        books.scalars.append(Scalar(books.where, int(compact(weight.places).reshape(-1)[0]), books.writers(labels)))
     return labels.expand(out.shape)
 
 
@@ -301,9 +334,10 @@ def dropout(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 def _homogeneous(name: str, args: Any, moved: int) -> bool:
     """Whether positive factors pass; ``moved``: how many operands have units."""
     if name in ("clamp", "clamp_min", "clamp_max", "threshold"):
-        # a bound that is a tensor may be anything later, and bites where this example does not reach
-        zero = all(bound is None or (not isinstance(bound, Tensor) and bound == 0) for bound in args[1:])
-        return moved == 1 and zero
+        # a bound that is a tensor and does not move may be anything later, and bites where this example does not reach
+        tensors = sum(isinstance(arg, Tensor) for arg in args)
+        zero = all(isinstance(bound, Tensor | None) or bound == 0 for bound in args[1:])
+        return moved == tensors and zero
     if name == "masked_fill":
         return moved == 1 and [bound for bound in args[1:] if not isinstance(bound, Tensor)] == [0]
     return name in HOMOGENEOUS or (name in ("maximum", "minimum") and moved == 2)
@@ -313,7 +347,7 @@ def pointwise(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     """Every other operation on each entry alone."""
     name = name_of(func)
     tensors = _tensors(args)
-    found = [(tensor, label) for tensor in tensors if (label := books.labels(tensor)) is not None]
+    found = [(tensor, label) for tensor in tensors if (label := _moving(books, tensor)) is not None]
     if not found:
         return None
     if books.kind == "scaling" and _homogeneous(name, args, len(found)):

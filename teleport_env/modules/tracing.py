@@ -66,6 +66,21 @@ class Family:
     labels: Labels
 
 
+@dataclass(frozen=True, eq=False)
+class Scalar:
+    """One trained number that multiplies units, and what it can be moved against.
+
+    Attributes:
+        where: The submodule that multiplies.
+        place: Its place in the vector of parameters.
+        against: Places of the weights that write what it multiplies.
+    """
+
+    where: str
+    place: int
+    against: np.ndarray
+
+
 @dataclass
 class Books:
     """What was learned in one run.
@@ -74,21 +89,24 @@ class Books:
         kind: The group that the units are followed for.
         names: Names of the trainable parameters.
         ends: Where each ends in the vector.
-        running_statistics: Whether running statistics of batch normalization are used in some mode.
     """
 
     kind: Kind
     names: Sequence[str]
     ends: np.ndarray
-    running_statistics: bool = True
     where: str = ""
     families: list[Family] = field(default_factory=list)
+    alone: list[Family] = field(default_factory=list)  # of weights that are added or multiplied entry by entry
+    scalars: list[Scalar] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)  # parameters that entered no operation
+    branches: set[str] = field(default_factory=set)  # submodules in which Python reads a number of a tensor
     fibers: list[Labels] = field(default_factory=list)
     gathered: list[tuple[str, Labels]] = field(default_factory=list)
     weights_refused: dict[str, Reason] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     _bound: list[tuple[np.ndarray, Labels]] = field(default_factory=list)
     _shadows: dict[int, tuple[Tensor, Any]] = field(default_factory=dict)
+    _memory: dict[int, list[Tensor]] = field(default_factory=dict)  # the tensors by the memory that they share
 
     def __post_init__(self) -> None:
         self.units = Units(signed=self.kind != "permutation")
@@ -105,7 +123,43 @@ class Books:
         """Give a tensor its shadow. The tensor is kept, so that no other gets its identity."""
         if isinstance(shadow, Tensor) and tuple(shadow.shape) != tuple(tensor.shape):
             raise RuntimeError(f"a shadow of shape {tuple(shadow.shape)} for a tensor of {tuple(tensor.shape)}")
+        if id(tensor) not in self._shadows:
+            self._memory.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
         self._shadows[id(tensor)] = (tensor, shadow)
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether the tensor was given a shadow, if only none."""
+        return id(tensor) in self._shadows
+
+    def written(self, tensor: Tensor) -> None:
+        """A tensor was written to in place: what shares its memory has the same units there."""
+        others = [other for other in self._memory[tensor.untyped_storage().data_ptr()] if other is not tensor]
+        if not others or tensor.numel() == 0:
+            return
+        labels = self.labels(tensor)
+        if not isinstance(self.shadow(tensor), Tensor):
+            self.cast(tensor, labels)
+        count = tensor.untyped_storage().nbytes() // tensor.element_size()
+        units = torch.zeros(count, dtype=torch.int64, device="cpu")
+        known = torch.zeros(count, dtype=torch.bool, device="cpu")
+
+        def seen(whole: Tensor, by: Tensor) -> Tensor:
+            return whole.as_strided(by.shape, by.stride(), by.storage_offset())
+
+        seen(known, tensor).fill_(True)
+        if labels is not None:
+            seen(units, tensor).copy_(labels)
+        for other in others:
+            if other.element_size() != tensor.element_size():
+                self.fix(self.labels(other), "it is written to as numbers of another size")
+                self.fix(labels, "it is written to as numbers of another size")
+            elif (here := seen(known, other)).any():
+                if isinstance(shadow := self.shadow(other), Weights):
+                    self.refuse(shadow, "it is written to in place")
+                old = (
+                    shadow if isinstance(shadow, Tensor) else torch.zeros(other.shape, dtype=torch.int64, device="cpu")
+                )
+                self.cast(other, folded(torch.where(here, seen(units, other), old)))
 
     def labels(self, tensor: Any) -> Tensor | None:
         """The units of a tensor's entries; None where all of them are fixed. Weights become units of their own."""
@@ -123,8 +177,20 @@ class Books:
             return None
         places, back = np.unique(weights.places.numpy(), return_inverse=True)
         fresh = self.units.fresh(len(places))
+        self.alone.append(Family(self.parameter(int(places[0])), fresh))
         self.bind(places, fresh)
-        return torch.from_numpy(fresh[back].reshape(weights.places.shape))
+        return torch.from_numpy(np.asarray(fresh[back]).reshape(weights.places.shape))
+
+    def single(self, tensor: Any) -> bool:
+        """Whether a tensor is one trained number, of whatever shape."""
+        shadow = self.shadow(tensor)
+        return isinstance(shadow, Weights) and compact(shadow.places).numel() == 1
+
+    def writers(self, labels: Tensor) -> np.ndarray:
+        """Places of the weights that are known so far to write these units."""
+        wanted = np.unique(self.units.roots(_numbers(labels).ravel()))
+        found = [places[np.isin(self.units.roots(units), wanted[wanted != 0])] for places, units in self._bound]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
@@ -187,6 +253,11 @@ class Books:
     def read(self) -> set[int]:
         """The units, as they were made, that some weights read."""
         return {-label for _, labels in self._bound for label in np.unique(labels).tolist() if label < 0}
+
+    def stranded(self) -> set[int]:
+        """Roots of free units that no weights move against."""
+        roots = set(np.unique(self.bound()[1]).tolist())
+        return {abs(root) for root in roots if -root not in roots}
 
     def bound(self) -> tuple[np.ndarray, Labels]:
         """All places that are bound to free units, and the roots of these units, signed."""

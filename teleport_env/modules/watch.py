@@ -17,23 +17,34 @@ from teleport_env.modules.tracing import OUTPUT, Books, Frozen, Kind, Weights, l
 from teleport_env.modules.units import Reason
 from teleport_env.reading import shown
 
+_UNKNOWN = "has no rule: what it does to units is not known, and a module can state it (teleport_symmetries)"
+_READS = frozenset({"_local_scalar_dense", "is_nonzero", "equal"})
+"""Operations by which Python reads a number of a tensor, on which a branch may depend."""
+
 
 class _Watch(TorchDispatchMode):
     def __init__(self, books: Books) -> None:
         super().__init__()
         self._books = books
+        self.operands: set[int] = set()  # identities of what entered an operation
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         books, kwargs = self._books, kwargs or {}
         name = name_of(func)
         alone = torch.Tag.pointwise in func.tags or name in UNTAGGED
         found = RULES.get(name) or (pointwise if alone else None)
+        for tensor in leaves([*args, *kwargs.values()]):
+            self.operands.add(id(tensor))
+            if not books.knows(tensor):
+                books.cast(tensor, None)
         out = func(*args, **kwargs)
+        if name in _READS:
+            books.branches.add(books.where)
         results = out if isinstance(out, list | tuple) else [out]
         shadow: Any = None
         try:
             if found is None:
-                opaque(books, name, args)
+                opaque(books, name, args, f"{name} {_UNKNOWN}")
             else:
                 shadow = found(books, func, args, kwargs, out)
             self._cast(results, shadow)
@@ -41,6 +52,11 @@ class _Watch(TorchDispatchMode):
             # a way of calling that the rule does not know: what enters is refused, and the module still runs
             opaque(books, name, args, f"{name} could not be followed: {error}")
             self._cast(results, None)
+        if func._schema.is_mutable:
+            for index, argument in enumerate(func._schema.arguments):
+                value = args[index] if index < len(args) else kwargs.get(argument.name)
+                if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor):
+                    books.written(value)
         return out
 
     def _cast(self, results: Any, shadow: Any) -> None:
@@ -55,7 +71,6 @@ def books_of(
     example: Any,
     kind: Kind,
     frozen: Mapping[str, str],
-    running_statistics: bool,
 ) -> Books:
     """What one run of ``module`` on ``example`` says about one kind of symmetry.
 
@@ -64,11 +79,10 @@ def books_of(
         example: What it is called with, as `call` takes it.
         kind: The group to follow units for.
         frozen: Names of parameters that are not to move, with the reason.
-        running_statistics: Whether running statistics of batch normalization are used in some mode.
     """
     parameters = dict(module.named_parameters())
     names, ends = layout({name: value for name, value in parameters.items() if value.requires_grad})
-    books = Books(kind, names, ends, running_statistics)
+    books = Books(kind, names, ends)
     starts = {name: int(end) - parameters[name].numel() for name, end in zip(names, ends, strict=True)}
     for name, value in parameters.items():
         shadow: Any
@@ -82,8 +96,9 @@ def books_of(
         books.cast(value, shadow)
     with _places(module, books), plain_attention(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        with _Watch(books):
+        with _Watch(books) as watch:
             out = call(module, example)
+    books.unused = [name for name in names if id(parameters[name]) not in watch.operands and name not in frozen]
     if not leaves(out):
         raise ValueError(f"it returns no tensor, but {shown(out)}")
     for tensor in leaves(out):

@@ -203,6 +203,67 @@ class Clamped(nn.Module):
         return self.head(x.amax((2, 3)))
 
 
+class Sliced(nn.Module):
+    """Two branches that are assigned to slices of one tensor; half of what each computes is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x.new_zeros(len(x), 8)
+        hidden[:, :3] = F.relu(self.one(x))[:, :3]
+        hidden[:, 3:6] = F.relu(self.two(x))[:, 3:]
+        return self.head(hidden)
+
+
+class ReZero(nn.Module):
+    """A residual branch with one trained number as its gain, another in a quotient, and a layer without use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.branch, self.head = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.gain, self.heat = nn.Parameter(torch.tensor(0.3)), nn.Parameter(torch.tensor(2.0))
+        self.idle = nn.Linear(3, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(x + self.gain * F.relu(self.branch(x))) / self.heat
+
+
+class Pact(nn.Module):
+    """ReLU with a trained cap, one for all units, and then a share per unit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 3)
+        self.cap = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(F.relu(self.first(x)).clamp(max=self.cap)).softmax(-1))
+
+
+class Pairs(nn.Module):
+    """A bilinear layer on two hidden layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 5), nn.Linear(4, 6)
+        self.both, self.head = nn.Bilinear(5, 6, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.both(F.relu(self.one(x)), self.two(x)))
+
+
+class Bags(nn.Module):
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.bags, self.head = nn.EmbeddingBag(7, 5, mode=mode), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.bags(x))
+
+
 def vgg() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from modules.models import (
+    Bags,
     Clamped,
     Classifier,
     Dense,
@@ -18,9 +19,13 @@ from modules.models import (
     LowRank,
     Maxout,
     NormedMLP,
+    Pact,
+    Pairs,
     Recurrent,
     Residual,
+    ReZero,
     Rotary,
+    Sliced,
     SwiGLU,
     Tied,
     Transformer,
@@ -44,6 +49,7 @@ from teleport_env import find_symmetries
 from teleport_env.instances import Instance
 from teleport_env.modules import Coupled, Found, register_rule
 from teleport_env.modules.finder import _RULES, MAKERS
+from teleport_env.modules.operations import WHY
 from teleport_env.modules.probe import TOLERANCE, Probe
 from teleport_env.random import Streams
 from teleport_env.symmetries import Coupling
@@ -53,6 +59,7 @@ NORM = "it belongs to units of a normalization that do not move"
 BATCH_NORM = "BatchNorm adds eps to a variance, and keeps running statistics, which do not move"
 STATISTICS = "the running statistics of BatchNorm are buffers, which do not move"
 LAYER_NORM = "LayerNorm divides by a mean over all units"
+QUOTIENT = "it is one number in a quotient or a product of weights: multiply units by one number alone"
 STREAM, STREAM_ORDER = "what is added does not move", "what is added differs between its units"
 HEADS = {f"self_attn.in_proj -> self_attn.{reader} #{head}": 4 for reader in ("in_proj", "out_proj") for head in (1, 2)}
 ENCODER_SCALING = {
@@ -68,6 +75,8 @@ ENCODER_REFUSED = {
     (LINEAR, "norm2", NORM),
     (LINEAR, "self_attn", "dropout is not the same for all units"),
     (LINEAR, "linear2", "dropout is not the same for all units"),
+    (LINEAR, "self_attn", STREAM),  # where dropout is off
+    (LINEAR, "linear2", STREAM),
     (PERMUTATION, "norm1", NORM),
     (PERMUTATION, "norm2", NORM),
     (PERMUTATION, "self_attn", STREAM_ORDER),
@@ -77,6 +86,12 @@ ENCODER_REFUSED = {
 
 def twice_of(name: str) -> str:
     return f"`{name}` is used more than once: its module is called again, or shares it"
+
+
+def added(*names: str) -> set[tuple[str, str, str]]:
+    """What is refused of biases of layers whose weights do not move."""
+    reasons = {SCALING: STREAM, LINEAR: STREAM, PERMUTATION: STREAM_ORDER}
+    return {(kind, name, why) for kind, why in reasons.items() for name in names}
 
 
 def every(name: str, why: str) -> tuple[str, str, str]:
@@ -198,7 +213,7 @@ TABLE: dict[str, Row] = {
         rows(3, 4),
         {SCALING: {"pieces -> upper": 4}, PERMUTATION: {"lower -> pieces": 6}},
         {
-            (SCALING, "lower", "clamp_min is not homogeneous"),
+            (SCALING, "lower", f"clamp_min is not homogeneous{WHY['clamp_min']}"),
             (LINEAR, "lower", "a norm is not linear"),
             (LINEAR, "pieces", "amax is not linear"),
             (PERMUTATION, "pieces", "no weights read its units, which amax gathers"),
@@ -252,6 +267,7 @@ TABLE: dict[str, Row] = {
         rows(12, 6),
         both(encode_to_middle=9),
         {every("tied_encode.weight", "tied to `tied_decode.weight`")}
+        | added("tied_encode.bias", "tied_decode.bias")
         | {(kind, "middle", "`tied_encode.weight` is tied to `tied_decode.weight`") for kind in (SCALING, PERMUTATION)}
         | linear_refused("ReLU is not linear", "encode", "middle"),
     ),
@@ -260,6 +276,7 @@ TABLE: dict[str, Row] = {
         rows(3, 4),
         both(_2_to_4=6),
         {every(f"0.parametrizations.weight.original{index}", "parametrized") for index in (0, 1)}
+        | added("0.bias")
         | linear_refused("ReLU is not linear", "2"),
     ),
     "RNN": Row(
@@ -326,6 +343,56 @@ TABLE: dict[str, Row] = {
         {kind: {"first -> one, two": 3, "one, two -> head": 4} for kind in (SCALING, PERMUTATION)},
         {(LINEAR, "first", "clamp is not linear")} | linear_refused("maximum is not linear", "one", "two"),
     ),
+    "slices that are assigned": Row(
+        Sliced,
+        rows(3, 4),
+        both(one_to_head=3, two_to_head=3),
+        {(kind, name, "no weights read its units") for kind in (SCALING, PERMUTATION) for name in ("one", "two")}
+        | linear_refused("ReLU is not linear", "one", "two"),
+    ),
+    "one number as a gain": Row(
+        ReZero,
+        rows(3, 4),
+        {
+            SCALING: {"gain -> branch": 1},
+            PERMUTATION: {"stem, branch -> branch, head": 6},
+        },
+        {("every symmetry", "idle.weight", "it enters no operation on this example")}
+        | {(SCALING, "stem, branch -> branch, head", "the same weights read and write its units")}
+        | {(kind, "heat", QUOTIENT) for kind in (SCALING, LINEAR, PERMUTATION)}
+        | linear_refused("ReLU is not linear", "branch")
+        | linear_refused(STREAM, "stem"),
+    ),
+    "a trained cap, and softmax": Row(
+        Pact,
+        rows(3, 4),
+        {SCALING: {"cap, first -> second": 1}, PERMUTATION: {"first -> second": 5, "second -> head": 6}},
+        {
+            (SCALING, "second", f"softmax is not homogeneous{WHY['_softmax']}"),
+            (LINEAR, "second", "softmax is not linear"),
+            (LINEAR, "first", "ReLU is not linear"),
+            (LINEAR, "cap", "clamp is applied to it before it is used"),
+        },
+    ),
+    "bilinear layer": Row(
+        Pairs,
+        rows(3, 4),
+        {kind: {"one -> both": 5, "two -> both": 6, "both -> head": 4} for kind in (SCALING, PERMUTATION)}
+        | {LINEAR: {"two -> both": 6, "both -> head": 4}},
+        linear_refused("ReLU is not linear", "one"),
+    ),
+    "bags of embeddings": Row(
+        lambda: Bags("mean"),
+        torch.tensor([[1, 4], [2, 6], [0, 5]]),
+        {kind: {"bags -> head": 5} for kind in (SCALING, LINEAR, PERMUTATION)},
+        set(),
+    ),
+    "largest of bags": Row(
+        lambda: Bags("max"),
+        torch.tensor([[1, 4], [2, 6], [0, 5]]),
+        both(bags_to_head=5),
+        linear_refused("the largest of a bag of embeddings is not linear", "bags"),
+    ),
     "convolutional classifier": Row(
         Classifier,
         rows(3, 1, 8, 8),
@@ -355,6 +422,10 @@ def test_what_is_found_and_what_is_refused(name: str) -> None:
     assert found_of(name)[0] is module
 
 
+def as_double(example: Tensor) -> Tensor:
+    return example.double() if example.is_floating_point() else example
+
+
 def outputs(module: nn.Module, weights: Tensor, example: Tensor, mode: str) -> Tensor:
     """What the module makes of the example with its trainable parameters taken from a vector, without dropout."""
     module = copy.deepcopy(module).double().train(mode == "train")
@@ -369,7 +440,7 @@ def outputs(module: nn.Module, weights: Tensor, example: Tensor, mode: str) -> T
             named[name] = weights[0, first : first + value.numel()].view_as(value)
             first += value.numel()
     with torch.no_grad():
-        result: Tensor = functional_call(module, named, (example.double(),))
+        result: Tensor = functional_call(module, named, (as_double(example),))
     return result
 
 
@@ -412,7 +483,7 @@ def broken(coupling: Coupling, side: str) -> Coupling | None:
 def test_a_coupling_left_out_is_noticed(name: str) -> None:
     """Half of what reads or writes each unit is forgotten, and the probe sees it."""
     module, found = found_of(name)
-    probe = Probe(copy.deepcopy(module).double(), (TABLE[name].example.double(),))
+    probe = Probe(copy.deepcopy(module).double(), (as_double(TABLE[name].example),))
     for kind, make in MAKERS.items():
         for coupling in found.couplings(kind)[:3]:
             assert probe.deviation(make([coupling]))[0] <= TOLERANCE
@@ -505,6 +576,60 @@ def test_modes() -> None:
     assert names == ["0, 1 -> 3", "3, 4 -> 8", "8 -> 11"]
 
 
+class Modal(nn.Module):
+    """Something of its own in one mode."""
+
+    def __init__(self, what: str, mode: str) -> None:
+        super().__init__()
+        self.what, self.mode = what, mode
+        self.first, self.last, self.more = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()
+        own = self.training is (self.mode == "train")
+        if own and self.what == "clamp":
+            hidden = hidden.clamp(max=1e6)
+        return self.last(hidden) + (self.more(hidden) if own and self.what == "reader" else 0.0)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("what", ["clamp", "reader"])
+def test_what_one_mode_has_alone_is_refused(what: str, mode: str) -> None:
+    """Regression: the structure was that of one mode, and a clamp that the example does not reach passed the probe."""
+    found = find_symmetries(Modal(what, mode), rows(3, 3))
+    other = {"train": "eval", "eval": "train"}[mode]
+    assert SCALING not in found.symmetries
+    (entry,) = [
+        entry for entry in found.refused if entry.kind == SCALING and entry.mode == mode and entry.where != "more"
+    ]
+    assert ("clamp is not homogeneous" if what == "clamp" else "other units there than in the other mode") in entry.why
+    assert f"(in mode {mode} alone)" in str(found)
+    alone = find_symmetries(Modal(what, mode), rows(3, 3), modes=(other,))
+    assert [coupling.name for coupling in alone.couplings(SCALING)] == ["first -> last"]
+    assert not any(entry.mode for entry in alone.refused)
+
+
+class Chooses(nn.Module):
+    """Which path is taken depends on a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()
+        return self.last(hidden.clamp(max=2.0) if x.max() > 100 else hidden)
+
+
+def test_a_path_that_a_value_chooses_is_noted() -> None:
+    found = find_symmetries(nn.Sequential(nn.Identity(), Chooses()), rows(3, 3))
+    assert SCALING in found.symmetries
+    (note,) = found.notes
+    assert note.startswith("Python reads a number of a tensor in 1 ")
+    assert note in str(found)
+    assert not find_symmetries(mlp(), rows(3, 4)).notes
+
+
 class Branches(nn.Module):
     """Two linear branches whose outputs are multiplied and then sorted, which has no rule."""
 
@@ -528,7 +653,8 @@ def test_symmetries_of_a_module_of_one_s_own() -> None:
     """What has no rule is refused, unless the module or a registered rule states it; and a wrong statement is refused."""
     plain = find_symmetries(Branches(), rows(3, 3))
     assert not plain.symmetries
-    assert (LINEAR, "up", "sort is not linear") in {(entry.kind, entry.where, entry.why) for entry in plain.refused}
+    reasons = {(entry.kind, entry.where): entry.why for entry in plain.refused}
+    assert reasons[LINEAR, "up"].startswith("sort has no rule: what it does to units is not known")
 
     stated = find_symmetries(nn.Sequential(Stated()), rows(3, 3))
     assert [c.name for c in stated.couplings(LINEAR)] == ["up.weight -> down.weight of 0"]
@@ -572,6 +698,7 @@ class Silent(nn.Linear):
         ((nn.Linear(3, 2), rows(2, 4)), "cannot be run on the example"),
         ((nn.LazyLinear(2), rows(2, 4)), "lazy parameters.*call it once"),
         ((nn.Linear(3, 2), rows(2, 3), ()), "modes must be 'train', 'eval' or both, got"),
+        ((torch.jit.script(nn.Linear(3, 2)), rows(2, 3)), "the module is compiled by torch.jit, which hides"),
         (("cnn", rows(2, 4)), "module must be a torch.nn.Module, got 'cnn'"),
         ((nn.Linear(3, 2), rows(0, 3)), "example must be what the module is called with, with at least one entry"),
         ((nn.Linear(3, 2), rows(2, 3), "train"), "modes must be a list of names, got 'train'"),
