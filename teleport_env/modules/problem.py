@@ -210,7 +210,7 @@ class ModuleProblem(Problem):
         """The parameters by name, views of ``vector`` ``(..., P)``."""
         parts = vector.split(self._sizes, dim=-1)
         named = zip(self._shapes.items(), parts, strict=True)
-        return {key: part.reshape(*vector.shape[:-1], *shape) for (key, shape), part in named}
+        return {key: part.reshape((*vector.shape[:-1], *shape)) for (key, shape), part in named}
 
     def flatten(self, module: nn.Module) -> Tensor:
         """The vector ``(P,)`` of a module of the same kind."""

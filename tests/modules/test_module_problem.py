@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from modules.models import Classifier, Recurrent, Transformer, linear_pairs
+from modules.models import Classifier, Pact, Recurrent, Transformer, linear_pairs
 from torch import Tensor, nn
 
 from teleport_env import ModuleProblem
 from teleport_env.checks import check_problem
 from teleport_env.envs.single import TeleportEnv
+from teleport_env.random import Streams
 
 N = 24
 
@@ -62,6 +63,19 @@ def test_every_run_is_the_module_with_its_own_parameters(name: str) -> None:
         torch.testing.assert_close(losses[row], loss.detach(), rtol=1e-12, atol=1e-12)
         expected = torch.cat([parameter.grad.flatten() for parameter in module.parameters()])  # type: ignore[union-attr]
         torch.testing.assert_close(gradients[row], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_one_number_is_a_parameter() -> None:
+    """Regression: a parameter without axes could not be taken from the vector. Its scaling keeps the loss."""
+    examples = torch.randn(6, 4), torch.randint(3, (6,))
+    problem = ModuleProblem(Pact(), F.cross_entropy, examples, batch_size=3, budget=5)
+    instance = problem.instances(torch.arange(2), "train")
+    assert problem.unflatten(instance.start)["cap"].shape == (2,)
+    symmetry = problem.symmetries["scaling"]
+    assert symmetry.couplings[0].name == "cap, first -> second"  # type: ignore[attr-defined]
+    moved = symmetry.act(symmetry.group.sample(Streams.from_seeds([1, 2]), 1.0), instance.start, instance)
+    losses = (problem.loss(where, instance) for where in (moved, instance.start))
+    torch.testing.assert_close(*losses, rtol=1e-12, atol=0.0)
 
 
 def test_stored_statistics_are_constants() -> None:
