@@ -13,8 +13,12 @@ below the best plan of its own menu or below plain descent, which the file then 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +27,7 @@ import command_line
 from teleport_env.agents.learning.recipes import recipe, teacher, whitening, without_teleports
 from teleport_env.agents.learning.settings import Training
 from teleport_env.problems import DEFAULT_PROBLEM
+from teleport_env.registration import IMPORTED, import_own
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,27 @@ BELOW = 3
 """Exit status of a training whose policy was written, but is below the best plan of its menu or plain descent."""
 
 
+def second_process() -> AbstractContextManager[Executor | None]:
+    """For the searches that a training does not need; None where there is one core. It begins with the first of them."""
+    if (os.cpu_count() or 1) < 2:
+        return nullcontext()
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_import_all, initargs=(tuple(IMPORTED),))
+
+
+def _import_all(modules: Sequence[str]) -> None:
+    """In the second process: what ``--import`` named."""
+    for module in modules:
+        import_own(module)
+
+
 def main() -> None:
     console = Console()
     try:
         training = settings()
         from teleport_env.agents.learning.training import train
 
-        found = train(training, console.print)
+        with second_process() as beside:
+            found = train(training, console.print, beside=beside)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"train: {error}") from error
     console.print(

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -82,10 +83,11 @@ class _Game:
 
 
 class Course:
-    """A training under way."""
+    """A training under way; the arguments are those of `teleport_env.agents.learning.training.train`."""
 
-    def __init__(self, training: Training, report: Callable[[str], None]) -> None:
-        self.training, self.report = training, report
+    def __init__(self, training: Training, report: Callable[[str], None], beside: Executor | None = None) -> None:
+        self.training, self.report, self.beside = training, report, beside
+        self.under_way: list[tuple[dict[str, dict[str, Any]], str, Future[dict[str, Any]]]] = []
         self.path = training.out / "checkpoint.json"
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, Policy | None] = (-np.inf, None)
@@ -99,7 +101,7 @@ class Course:
         self.writer = writer(training) if training.tensorboard else None
         self.plans: dict[str, dict[str, Any]] = dict(found.get("plans", {}))
         self.rules: dict[str, dict[str, Any]] = dict(found.get("rules", {}))
-        self.games = {problem: self._game(problem, search=saved is None) for problem in training.task.problems}
+        self.games = {problem: self._game(problem) for problem in training.task.problems}
         self.teleports = len(training.task.slots) if training.task.several else len(training.settings().searches)
         self.env: Mixture | Moves = self._environment()
         with generators(training.seed, 0):
@@ -145,28 +147,23 @@ class Course:
         settings = {"teleports": self.teleports}
         return build(self.training, MaskedPolicy, self.env, self.teleports * self.training.task.price_inputs, settings)
 
-    def _game(self, problem: str, search: bool) -> _Game:
+    def _game(self, problem: str) -> _Game:
         """A problem with its rate, prices and teacher, after the search for plans and rules on it, if there is one."""
         alone = self.training.alone(problem)
         teaching, several = alone.teaching, self.training.task.several
         rule = rule_from(alone)  # what is wrong with it is told before anything is computed
         settings = alone.settings()
-        where = f" of {problem}" if several else ""
         environment = alone.policy_environment(settings.learning_rate)
-        menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, alone.task.learning_rate is not None)
-        if teaching.plans and search:
-            self.report(f"Searching {teaching.plans} fixed schedules on the train split{where}")
-            found = self.plans[problem] = search_plans(menu)
-            best = plan_from(found["plan"], environment)
-            self.report(f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {best}")
-        if teaching.rules and settings.searches and search:
-            self.report(f"Searching {teaching.rules} rules on the train split{where}")
-            found = self.rules[problem] = search_rules(dataclasses.replace(menu, count=teaching.rules))
-            said = f"{found['rule']} {found['settings']}"
-            self.report(f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {said}")
-        plan = plan_from(self.plans[problem]["plan"], environment) if problem in self.plans else None
         teacher = teacher_of(alone, teaching.teachers) or rule
         rate = teacher.environment["learning_rate"] if teacher else alone.task.learning_rate
+        menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, alone.task.learning_rate is not None)
+        if teaching.plans and problem not in self.plans:
+            self._search(
+                search_plans, menu, self.plans, first=teacher is None and (teaching.warm_start or rate is None)
+            )
+        if teaching.rules and settings.searches and problem not in self.rules:
+            self._search(search_rules, dataclasses.replace(menu, count=teaching.rules), self.rules, first=False)
+        plan = plan_from(self.plans[problem]["plan"], environment) if problem in self.plans else None
         slots = tuple(range(len(settings.searches)))
         if several:
             slots = tuple(slot for slot, one in enumerate(self.training.task.filled(problem)) if one is not None)
@@ -176,6 +173,39 @@ class Course:
         ids = draw_instances(problem, "validation", alone.schedule.validation_instances, VALIDATION_SEED)
         rate = rate or (plan.learning_rate if plan else settings.learning_rate)
         return _Game(alone, slots, prices, rate, ids, teacher or (plan if teaching.warm_start else None))
+
+    def _search(
+        self,
+        search: Callable[[Menu], dict[str, Any]],
+        menu: Menu,
+        found: dict[str, dict[str, Any]],
+        first: bool,
+    ) -> None:
+        """Put the best plan or rule into ``found``: at once, or beside a training that does not need it ``first``."""
+        sort = "fixed schedules" if search is search_plans else "rules"
+        where = f" of {menu.problem}" if self.training.task.several else ""
+        self.report(f"Searching {menu.count} {sort} on the train split{where}")
+        if self.beside is None or first:
+            found[menu.problem] = search(menu)
+            self._say(found[menu.problem], menu.environment)
+        else:
+            self.under_way.append((found, menu.problem, self.beside.submit(search, menu)))
+
+    def _say(self, found: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        said = plan_from(found["plan"], environment) if "plan" in found else f"{found['rule']} {found['settings']}"
+        self.report(f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {said}")
+
+    def _gather(self, wait: bool) -> None:
+        """Take in what searches beside the training have found; all of it, or what is there by now."""
+        going = []
+        for found, problem, future in self.under_way:
+            if wait or future.done():
+                found[problem] = future.result()
+                alone = self.training.alone(problem)
+                self._say(found[problem], alone.policy_environment(alone.settings().learning_rate))
+            else:
+                going.append((found, problem, future))
+        self.under_way = going
 
     def _runs(self, game: _Game, rate: float = 1.0, tolerance: float = 1.0, budget: float = 1.0) -> SB3VecEnv:
         """A part of the runs, at multiples of the base learning rate, of the tolerance and of the budget."""
@@ -256,6 +286,7 @@ class Course:
         if gained > self.best[0]:
             self.best = (gained, policy)
             policy.save(training.out / "policy.json")
+        self._gather(wait=number + 1 == training.schedule.segments)
         self._save(number + 1)
         if self.writer is not None:
             for name, value in self.history[-1].items():
@@ -266,10 +297,12 @@ class Course:
     def finish(self) -> Trained:
         """The best policy, written and returned."""
         self.env.close()
+        self._gather(wait=True)
         gained, policy = self.best
         if policy is None:
             policy, _, worth = self._best_play()
             gained = float(np.mean([*worth.values()]))
+        policy = dataclasses.replace(policy, provenance={**policy.provenance, **self._found()})
         trainings = {problem: (game.training, game.learning_rate) for problem, game in self.games.items()}
         policy, below = judged(policy, trainings, self.plans)
         policy.save(self.training.out / "policy.json")
@@ -346,6 +379,14 @@ class Course:
             "provenance": dict(self._origin),
         }
 
+    def _found(self) -> dict[str, Any]:
+        """What the searches have found by now, for a policy's file."""
+        if self.training.task.several:
+            return {"plans": self.plans, "rules": self.rules}
+        problem = self.training.only
+        found = {"plan": self.plans.get(problem)}
+        return found if self.training.task.action_mode == "group" else {**found, "rule": self.rules.get(problem)}
+
     def _policy(self, temperature: float = 0.0) -> Policy:
         """The network as it is now, as an agent; a temperature above 0 divides the logits that it draws from."""
         training, shared = self.training, self._shared(temperature)
@@ -356,16 +397,15 @@ class Course:
         if training.teaching.teachers:
             taught = {p: game.teacher for p, game in self.games.items() if isinstance(game.teacher, LearnedSchedule)}
             provenance["teachers"] = {p: teacher.provenance.get("command") for p, teacher in taught.items()}
+        provenance |= self._found()
         shared["price_inputs"] = training.task.price_inputs
         environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
         if training.task.several:
-            provenance |= {"plans": self.plans, "rules": self.rules}
             task = training.task
             environment = {"rate_factors": list(task.rate_factors), "steps_per_action": task.steps_per_action}
             families = {p: Family(environments[p], game.slots, game.prices or ()) for p, game in self.games.items()}
             return LearnedSchedule(**shared, environment=environment, families=families, slots=task.slots)
         problem = training.only
-        provenance |= {"plan": self.plans.get(problem), "rule": self.rules.get(problem)}
         return LearnedSchedule(**shared, environment=environments[problem], prices=self.games[problem].prices)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class MovesCourse(Course):
     def _policy(self, temperature: float = 0.0) -> LearnedMoves:
         """The network as it is now; a temperature above 0 is a factor of the deviations that it draws with."""
         training, shared = self.training, self._shared(temperature)
-        shared["provenance"]["plan"] = self.plans.get(training.only)
+        shared["provenance"] |= self._found()
         network: Any = self.model.policy
         deviation = np.exp(network.log_std.detach().numpy())
         return LearnedMoves(
@@ -63,20 +64,27 @@ class MovesCourse(Course):
 
 
 @one_thread()  # the tensors are small
-def train(training: Training, report: Callable[[str], None] = print, until: int | None = None) -> Trained:
+def train(
+    training: Training,
+    report: Callable[[str], None] = print,
+    until: int | None = None,
+    beside: Executor | None = None,
+) -> Trained:
     """Train a schedule, or go on with a training whose checkpoint lies in ``training.out``.
 
     Args:
         training: The settings.
         report: Called with a line of text now and then.
         until: Stop before this segment, as if cut off; None: train to the end.
+        beside: Where searches for plans and rules run beside the training that does not need what they find, such as a
+            `concurrent.futures.ProcessPoolExecutor`; None: here, before it. What is trained and found is the same.
 
     Raises:
         ValueError: The folder holds the checkpoint of another training, or cannot be written.
         FileNotFoundError: The data of a problem are missing.
         PolicyFileError: The checkpoint is damaged.
     """
-    run = (MovesCourse if training.task.action_mode == "group" else Course)(training, report)
+    run = (MovesCourse if training.task.action_mode == "group" else Course)(training, report, beside)
     for segment in run.remaining(until):
         run.segment(segment)
     return run.finish()

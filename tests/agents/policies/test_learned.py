@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -375,12 +376,50 @@ def test_a_training_that_is_cut_off_ends_where_it_would_have_ended(tmp_path: Pat
         np.random.seed(until)  # noqa: NPY002 (what others draw globally does not matter)
         torch.manual_seed(until or 7)
         train(parts, silent, until=until)
+    assert_same_files(whole.out, parts.out)
+
+
+def assert_same_files(*folders: Path) -> None:
+    """Two trainings wrote the same, but for where."""
     for name in ("checkpoint.json", "policy.json", "training.json"):
-        first, second = (json.loads((folder / name).read_text()) for folder in (whole.out, parts.out))
+        first, second = (json.loads((folder / name).read_text()) for folder in folders)
         for content in (first, second):
             content.pop("sha256", None)
             content.get("settings", content).get("training", {}).pop("out", None)
         assert first == second, name
+
+
+class Late(Executor):
+    """Does what it was given when somebody waits for the answer; ``asked`` has the names."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        self.asked.append(function.__name__)
+        answer: Future[Any] = Future()
+        answer.result = lambda timeout=None: function(*arguments, **named)  # type: ignore[method-assign]
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("settings", "beside"),
+    [
+        ({}, ["search_rules"]),
+        ({"warm_start": False, "critic_segments": 0, "learning_rate": 0.05}, ["search_plans", "search_rules"]),
+    ],
+    ids=["learns from the plan", "needs no search"],
+)
+def test_searches_beside_a_training_change_nothing(tmp_path: Path, settings: dict[str, Any], beside: list[str]) -> None:
+    before = TINY.changed(**settings, decisions=256, out=tmp_path / "before")
+    during = before.changed(out=tmp_path / "during")
+    train(before, silent)
+    late, said = Late(), list[str]()
+    train(during, said.append, until=1, beside=late)
+    assert late.asked == beside
+    assert sum(line.startswith("The best of") for line in said) == 2  # what is cut off waits for the searches too
+    train(during, silent, beside=late)
+    assert_same_files(before.out, during.out)
 
 
 def test_every_segment_has_other_finish_lines(tmp_path: Path) -> None:
