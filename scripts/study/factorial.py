@@ -17,6 +17,7 @@ from typing import Any
 from study.baselines import PLAIN, families_of, menu_of
 from study.contestants import settings_of, train_policy
 from study.factorial_cells import CELLS, Cell, begun_from, trained_cells, tuned_cells
+from study.look_ahead import foreseen
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
 from study.shared import NEW, SEVEN, Gathered, Shared, command, digest, slug
@@ -37,6 +38,7 @@ class Factorial(Shared):
         rules: Configurations tried in each tuned cell, before the refinement.
         oracle: Configurations of each tuned cell that the oracles choose among in hindsight, the best on the train split
             first; 0: no oracles.
+        look_ahead: Instances that the look-ahead plays, the first of those that all play; 0: no look-ahead.
         budget: Gradient evaluations per episode; None: the problem's default.
         out: Folder for the results.
     """
@@ -45,12 +47,14 @@ class Factorial(Shared):
     train_seeds: int = 3
     rules: int = 300
     oracle: int = 64
+    look_ahead: int = 64
     budget: float | None = None
     out: Path = Path("results/factorial")
 
     def __post_init__(self) -> None:
         check_settings(self, instances=2, train_seeds=1, rules=8, tuning_instances=1)
-        integer("oracle", self.oracle, 0, MOST)
+        for name in ("oracle", "look_ahead"):
+            integer(name, getattr(self, name), 0, MOST)
         if self.train_decisions is not None:
             integer("train_decisions", self.train_decisions, 1, MOST**2)
         for problem in self.problems:
@@ -71,6 +75,7 @@ class Factored(Gathered):
         tuned: ``(problem, cell)`` to what its tuning found, as in `teleport_env.agents.tuning.search.Found`.
         trained: ``(problem, cell)`` to one dict per seed, as `train_policy` returns it.
         oracles: ``(problem, cell)`` to the best of its configurations, per instance ``(B,)``.
+        foreseen: ``(problem, teleports)`` to what the look-ahead came to, as `study.look_ahead.foreseen` has it.
     """
 
     factorial: Factorial
@@ -79,6 +84,7 @@ class Factored(Gathered):
     tuned: dict[tuple[str, Cell], dict[str, Any]] = field(default_factory=dict)
     trained: dict[tuple[str, Cell], list[dict[str, Any]]] = field(default_factory=dict)
     oracles: dict[tuple[str, Cell], list[float]] = field(default_factory=dict)
+    foreseen: dict[tuple[str, bool], dict[str, list[float]]] = field(default_factory=dict)
 
 
 def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print) -> Factored:
@@ -114,10 +120,14 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
     for (problem, cell, _), piece in trainings.items():
         found.trained.setdefault((problem, cell), []).append(done[piece.path])
 
-    plays: dict[tuple[str, str, Cell | None], Piece] = {}
+    plays: dict[tuple[str, str, Cell | bool | None], Piece] = {}
     for problem in factorial.problems:
         shared = factorial.episodes(problem, factorial.budget, factorial.train_seeds)
         plays["play", problem, None] = _playing(shared, PLAIN, done[tunings[problem, None].path][0])
+        for teleports in (False, True) if factorial.look_ahead else ():
+            settings = {**shared, "first": factorial.look_ahead, "teleports": teleports}
+            path = f"{problem}/look-ahead/{'with' if teleports else 'without'}.json"
+            plays["look ahead", problem, teleports] = Piece(path, settings, foreseen, (settings,))
         for cell in CELLS:
             if (problem, cell) in found.tuned:
                 plays["play", problem, cell] = _playing(shared, cell.name, found.tuned[problem, cell])
@@ -134,7 +144,9 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
     played = factorial.complete(plays.values(), factorial.out, "playing", report)
     for (kind, problem, player), piece in plays.items():
         result = played[piece.path]
-        if kind == "oracle" and player is not None:
+        if isinstance(player, bool):
+            found.foreseen[problem, player] = result
+        elif kind == "oracle" and player is not None:
             found.oracles[problem, player] = result
         else:
             found.rows += result["rows"]

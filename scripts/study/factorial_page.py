@@ -13,6 +13,7 @@ import numpy as np
 
 from study.factorial import Factored
 from study.factorial_cells import CELLS, OPTIMIZERS, RATES, Cell
+from study.look_ahead import HORIZONS
 from study.page import TEMPLATES, Finding, table_of_findings, told, versions_in_words, write_data
 from study.shared import NEW
 from study.worth import GAINED, Worth
@@ -48,6 +49,10 @@ def write_factorial(found: Factored) -> dict[str, Any]:
         findings=table_of_findings(verdicts),
         best=_best(results),
         scores=_scores(results),
+        foreseen=_foreseen(results),
+        horizons=HORIZONS,
+        still=[problem for problem in factorial.problems if (one := results.beyond(problem)) and not one.low > 0],
+        trials=results.trials(),
         pairs=[(optimizer, _pairs(results, optimizer)) for optimizer in OPTIMIZERS],
         picture=images / "contributions.png",
         details=details,
@@ -99,7 +104,37 @@ class Contributions:
                 best[cell.teleports].append(values)
         if not best[True] or not best[False]:
             return None
-        versus = np.max(best[True], axis=0) - np.max(best[False], axis=0)
+        return self._paired(np.max(best[True], axis=0), np.max(best[False], axis=0))
+
+    def foreseen(self, problem: str, teleports: bool) -> np.ndarray | None:
+        """Orders gained by the look-ahead, per instance ``(B,)``; None where it did not play."""
+        found = self.found.foreseen.get((problem, teleports))
+        return None if found is None else np.array(found["gained"])
+
+    def foresight(self, problem: str) -> Interval | None:
+        """What teleports add to the look-ahead."""
+        return self._paired(self.foreseen(problem, True), self.foreseen(problem, False))
+
+    def beyond(self, problem: str) -> Interval | None:
+        """The look-ahead with teleports minus the best cell without, on the same instances."""
+        found = self.found.foreseen.get((problem, True))
+        if found is None:
+            return None
+        cell = self.best(problem, False).name
+        own = self.results[(self.results["problem"] == problem) & (self.results["agent"] == cell)]
+        means = own.groupby("instance_id")[GAINED].mean()
+        return self._paired(self.foreseen(problem, True), means.loc[found["ids"]].to_numpy())
+
+    def trials(self) -> int:
+        """Evaluations that the look-aheads tried per evaluation that they were charged; 0 where none played."""
+        spent = {name: sum(sum(one[name]) for one in self.found.foreseen.values()) for name in ("tried", "cost")}
+        return round(spent["tried"] / spent["cost"]) if spent["cost"] else 0
+
+    @staticmethod
+    def _paired(first: np.ndarray | None, second: np.ndarray | None) -> Interval | None:
+        if first is None or second is None:
+            return None
+        versus = first - second
         return statistics.crossed_bootstrap(versus, np.zeros(len(versus)), np.arange(len(versus)), statistics.mean)
 
     def rows_of(self, problem: str) -> list[dict[str, Any]]:
@@ -127,12 +162,16 @@ def findings_of(results: Contributions) -> list[Finding]:
     new = [problem for problem in problems if problem in _NEW]
     above, explained, details = [], [], []
     for problem in new:
-        found, possible = results.contribution(problem), results.hindsight(problem)
+        found = results.contribution(problem)
+        oracles = {"in hindsight": results.hindsight(problem), "looking ahead": results.foresight(problem)}
+        possible = {name: one for name, one in oracles.items() if one is not None}
         if found.low > 0:
             above.append(problem)
-        elif possible is not None and not possible.low > 0:
+        elif possible and not any(one.low > 0 for one in possible.values()):
             explained.append(problem)
-        details.append(f"{problem} {told(found)}" + (f", in hindsight {told(possible)}" if possible else ""))
+        details.append(
+            ", ".join([f"{problem} {told(found)}", *(f"{name} {told(one)}" for name, one in possible.items())])
+        )
     reached = len(above) >= 4 or len(above) + len(explained) == len(_NEW)
     verdict = "yes" if reached else "not measured" if len(new) < len(_NEW) else "no"
     intervals = {problem: results.contribution(problem) for problem in problems}
@@ -169,6 +208,20 @@ def _best(results: Contributions) -> Table:
 
     heads = ("problem", "best without teleports", "best with teleports", "teleports add", "in hindsight")
     return listed(heads, map(cells, results.found.factorial.problems))
+
+
+def _foreseen(results: Contributions) -> Table | None:
+    """What a look-ahead gains; None where none played."""
+
+    def cells(problem: str) -> Sequence[Any]:
+        with_, without = (results.foreseen(problem, teleports) for teleports in (True, False))
+        means = [number(float(np.mean(values))) for values in (without, with_) if values is not None]
+        ends = [interval(one, sign=True) for one in (results.foresight(problem), results.beyond(problem)) if one]
+        return (problem, *means, *ends)
+
+    heads = ("problem", "without teleports", "with teleports", "teleports add", "minus the best cell without")
+    played = [problem for problem in results.found.factorial.problems if (problem, True) in results.found.foreseen]
+    return listed(heads, map(cells, played)) if played else None
 
 
 def _short(cell: Cell) -> str:

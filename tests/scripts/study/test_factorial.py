@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     "train_decisions": 64,
     "rules": 8,
     "oracle": 4,
+    "look_ahead": 2,
     "tuning_instances": 1,
     "budget": 8.0,
     "training": {"runs": 4, "rollout": 8, "segment": 1, "minibatches": 1, "plans": 2, "validation_instances": 2},
@@ -139,6 +140,7 @@ def shifted(made: Factored, problem: str, shift: float, oracle: float) -> Factor
         tuned={(problem, cell): one for (_, cell), one in made.tuned.items()},
         trained={(problem, cell): one for (_, cell), one in made.trained.items()},
         oracles=oracles,
+        foreseen={(problem, on): {**one, "gained": [oracle * on] * 2} for (_, on), one in made.foreseen.items()},
     )
 
 
@@ -149,6 +151,16 @@ def test_verdicts_follow_the_intervals(made: Factored) -> None:
     assert harm[1].holds == "no"
     assert "MatrixCompletion -1.00" in harm[1].detail
     assert "in hindsight -1.00" in harm[0].detail
+    assert "looking ahead -1.00" in harm[0].detail
+
+
+def test_what_an_oracle_says_is_on_the_page(made: Factored, tmp_path: Path) -> None:
+    for oracle, still in ((0.0, True), (1.0, False)):
+        found = shifted(made, "MatrixCompletion", 0.0, oracle)
+        found.factorial = dataclasses.replace(found.factorial, page=tmp_path / "page.md")
+        page = write_factorial(found)["markdown"].read_text(encoding="utf-8")
+        assert ("**Nothing to schedule:** on MatrixCompletion" in page) == still
+    assert "looking ahead +1.00" in page
 
 
 def test_what_is_done_is_not_done_again(made: Factored) -> None:
