@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def agent_for(
         FileNotFoundError: There is no such file.
     """
     name, given = parse(text)
-    called = given.pop("name", text if given else None)  # two of a name are told apart by what was asked
+    called = _label(name, given) or (text if given else None)  # two of a name are told apart by what was asked
     if name == SHIPPED or name.endswith(POLICY):
         policy = shipped_for(problem)[0] if name == SHIPPED else load_policy(name)
         policy = policy.for_problem(problem, **given)
@@ -192,7 +192,21 @@ def agent_named(text: str) -> Agent:
     module, _, own = name.rpartition(":")
     if module:
         import_own(module)
-    return _built(known("agent", own, AGENTS, "python scripts/compare.py --agents help lists them"), given, {})
+    label = _label(name, given)
+    agent = _built(known("agent", own, AGENTS, "python scripts/compare.py --agents help lists them"), given, {})
+    return agent if label is None else dataclasses.replace(agent, name=label)
+
+
+def _label(agent: str, given: dict[str, Any]) -> str | None:
+    """Take the name that tables are to show from the settings.
+
+    Raises:
+        ValueError: It is that of another agent.
+    """
+    label: str | None = given.pop("name", None)
+    if label is not None and (not isinstance(label, str) or (label in AGENTS and label != agent)):
+        refuse(f"name of agent {agent!r}", "what tables are to call it, and not the name of another agent", label)
+    return label
 
 
 def check_player(problem: str, agent: Agent, budget: float | None = None) -> None:
@@ -210,32 +224,64 @@ def check_player(problem: str, agent: Agent, budget: float | None = None) -> Non
         )
     if isinstance(agent, Outside):
         agent.check_actions(settings)
+    if first_teleport(agent) is None:
+        return
+    asked = {key: value for key, value in environment.items() if key != "searches"}
+    check_teleports(
+        f"agent {agent.name!r} cannot teleport on {problem}",
+        agent,
+        len(settings.searches),
+        settings.budget,
+        lambda which: search_prices(problem, [settings.searches[which]], **asked)[0],
+    )
+
+
+def check_teleports(
+    what: str, agent: Any, menu: int | None, budget: float, price_of: Callable[[int], float] = lambda which: 0.0
+) -> None:
+    """See that the first teleport of an agent that is meant to teleport can come.
+
+    Args:
+        what: What cannot work, for the message.
+        agent: The agent.
+        menu: Number of searches; None: not known.
+        budget: Gradient evaluations per episode.
+        price_of: Price of the search with a given number, in gradient evaluations.
+
+    Raises:
+        ValueError: It cannot; why, and what to change.
+    """
     first = first_teleport(agent)
     if first is None:
         return
-    what = f"agent {agent.name!r} cannot teleport on {problem}"
     if first == math.inf:
         raise ValueError(f"{what}: its settings name no teleport. The agent 'never' plays plain descent")
-    if not settings.searches:
+    if menu == 0:
         raise ValueError(f"{what}: its menu is empty; name searches=[...] for a problem that has a symmetry")
-    which = getattr(agent, "which", 0)
-    if which >= len(settings.searches) or settings.action_count <= max(getattr(agent, "pattern", (0,))):
+    which, actions = getattr(agent, "which", 0), None if menu is None else agent.step_actions + menu
+    if actions is not None and (
+        which >= actions - agent.step_actions or actions <= max(getattr(agent, "pattern", (0,)))
+    ):
         raise ValueError(
-            f"{what} as it is asked to: its menu has {len(settings.searches)} searches, and actions 0 to "
-            f"{settings.action_count - 1}; name more searches=[...], or a smaller which or pattern"
+            f"{what} as it is asked to: its menu has {menu} searches, and actions 0 to {actions - 1}; name more "
+            "searches=[...], or a smaller which or pattern"
         )
-    asked = {key: value for key, value in environment.items() if key != "searches"}
-    price = search_prices(problem, [settings.searches[which]], **asked)[0]
+    price = price_of(which)
+    if least_budget(agent, price) > budget:
+        costs = f" and costs up to {price:.3g} gradient evaluations" if price else ""
+        raise ValueError(
+            f"{what}: its first teleport comes after {first:g} gradient steps{costs}, and the budget is {budget:g} gradient "
+            "evaluations; teleport earlier, or raise the budget"
+        )
+
+
+def least_budget(agent: Any, price: float) -> float:
+    """Gradient evaluations that the first teleport of an agent needs, where it costs ``price``."""
     # one evaluation at the start; the steps to be taken before and after the teleport
-    least = 1.0 + first + price + getattr(agent, "least_steps", 0)
-    if least > settings.budget:
-        raise ValueError(
-            f"{what}: its first teleport comes after {first:g} gradient steps and costs up to {price:.3g} gradient "
-            f"evaluations, and the budget is {settings.budget:g}; teleport earlier, or raise the budget"
-        )
+    return 1.0 + (first_teleport(agent) or 0.0) + price + getattr(agent, "least_steps", 0)
 
 
-def first_teleport(agent: Agent) -> float | None:
+def first_teleport(agent: Any) -> float | None:
     """Gradient steps before the first teleport that an agent can ask for; None: it is not meant to, or not known."""
     match agent:
         case AtSteps():

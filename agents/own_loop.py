@@ -7,7 +7,7 @@ from the gradient at hand. One that evaluates the loss elsewhere needs a loop th
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -180,12 +180,6 @@ class Course:
         self._booked: tuple[float, float, float, bool] | None = None
         self._menu = Menu(self._prices, 1, None, params.device, step_actions)
         self._budget = budget
-        if self._prices and min(self._prices) > budget:
-            warnings.warn(
-                f"no teleport will come: the cheapest costs {min(self._prices):.4g} gradient evaluations, and the budget is "
-                f"{budget:.4g}; give more steps, a budget, or another search",
-                stacklevel=2,
-            )
         self._spent = torch.ones_like(runs.ledger.cost) if endless else runs.ledger.cost
         self._spent_view = runs.books.xp.view(self._spent)
         self._seen: tuple[int, Tensor] | None = None
@@ -203,6 +197,11 @@ class Course:
                 f"the search {search} evaluates the loss: pass observe(loss, again=lambda: criterion(model(x), y)), "
                 "or use a closed form, such as searches=['balance_weights']"
             )
+
+    @property
+    def cheapest(self) -> float:
+        """Price of the cheapest teleport; infinite where there is none."""
+        return min(self._prices, default=math.inf)
 
     @property
     def features(self) -> np.ndarray:

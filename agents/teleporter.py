@@ -8,6 +8,8 @@ gradients that the loop has computed, asks the schedule, and moves weights, grad
 from __future__ import annotations
 
 import inspect
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,12 +33,12 @@ from teleport_env.agents.loop_inputs import (
     size_of,
     tensors_of,
 )
-from teleport_env.agents.naming import agent_named
+from teleport_env.agents.naming import agent_named, check_teleports, least_budget
 from teleport_env.agents.own_loop import Course
 from teleport_env.agents.transport import Transport, require_known_tensors, reset, roles_of
 from teleport_env.groups.base import Element
 from teleport_env.modules import find_symmetries
-from teleport_env.modules.finder import MAKERS
+from teleport_env.modules.finder import MAKERS, check_module
 from teleport_env.progress import HUGE
 from teleport_env.reading import entries, integer, known, number, refuse
 from teleport_env.runs import RATE_RANGE
@@ -48,6 +50,7 @@ from teleport_env.symmetries.coupled import Coupling
 STATES = ("transport", "keep", "reset")
 HORIZON = 1000
 """Gradient steps that a schedule sees ahead of it where their number is not given."""
+_CANNOT = "the schedule cannot teleport"
 MOST_TELEPORTS = 10
 """Teleports between two updates."""
 
@@ -71,17 +74,19 @@ class Teleporter:
         symmetry: ``"scaling"``, ``"general_linear"`` or ``"permutation"``, one of those found in the model; or a linear
             `Symmetry` on the vector of trainable parameters. None: the schedule's own, else the first found.
         steps: Gradient steps of the whole training; a schedule sees how many are left and makes no teleport after them.
-            None: not known, and the schedule always sees 1000 ahead.
+            None: not known, and the schedule always sees 1000 ahead. An environment with ``budget=steps + 1`` plays the
+            same: it pays for a gradient at the point that its last step reaches, which a loop never computes.
         state: What becomes of the optimizer's state: ``"transport"``: that of a run which has always been at the new
             place (`teleport_env.agents.transport`); ``"keep"``; ``"reset"``; or the kinds of its tensors by name, for an
             optimizer of one's own.
         also: Copies of the weights that move along, such as averages: modules with parameters of the same names, an
             `AveragedModel`, or lists of tensors in the order of the trainable parameters.
         example: Inputs of the model that symmetries are found with, as `find_symmetries` takes them; None: those of the
-            model's next call.
+            model's last call before the first step.
         max_norm: Largest gradient norm after a teleport, for loops that clip: clipping comes before the teleport.
         tolerance: Loss at which a run counts as converged, which one feature is measured against.
-        gradient_flops: Floating-point operations of one gradient, the unit in which teleports are priced; None: counted.
+        gradient_flops: Floating-point operations of one gradient, the unit in which teleports are priced; None: those of the
+            first step are counted, a batch (``example``, or the model's last call) for each loss that was observed.
         seed: Seed of searches that draw random elements.
 
     Attributes:
@@ -110,8 +115,7 @@ class Teleporter:
         gradient_flops: float | None = None,
         seed: int = 0,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            refuse("model", "a torch.nn.Module", model)
+        check_module(getattr(model, "_orig_mod", model))
         if not isinstance(optimizer, Optimizer):
             refuse("optimizer", "a torch.optim.Optimizer", optimizer)
         if any(isinstance(getattr(hook, "__self__", None), Teleporter) for hook in hooks_of(optimizer)):
@@ -133,7 +137,9 @@ class Teleporter:
         self._roles = roles_of(optimizer, self._state)
         self._also = [tensors_of(entry, names) for entry in entries("also", also, "modules or lists of tensors")]
         self._endless = steps is None
-        self._budget = (HORIZON if steps is None else number("steps", steps, least=1)) + 1.0
+        self._budget = (HORIZON if steps is None else integer("steps", steps, least=1)) + 1.0
+        menu = None if self._searches is None else len(self._searches)
+        check_teleports(_CANNOT, self.schedule, menu, math.inf if self._endless else self._budget)
         self._tolerance = number("tolerance", tolerance, least=0)
         self._max_norm = None if max_norm is None else number("max_norm", max_norm, above=0)
         self._flops = None if gradient_flops is None else number("gradient_flops", gradient_flops, above=0)
@@ -146,6 +152,7 @@ class Teleporter:
         self._evaluates = False  # whether the loop says how to evaluate a loss
         self._depth = 0  # of calls of step(): that of a subclass may call its base's, and both have hooks
         self._example, self._share = example, 1.0
+        self._parts = 0  # losses that were observed since the last step
         self._course: Course | None = None
         self._units: UnitsInPlace | None = None
         self._memory: Any = None
@@ -155,6 +162,7 @@ class Teleporter:
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
+        self._watch: Any = None
         if example is None and self._needs_example:
             self._watch = model.register_forward_pre_hook(self._keep_inputs, with_kwargs=True)
             self._handles.append(self._watch)
@@ -185,10 +193,11 @@ class Teleporter:
             self._symmetry = known("symmetry", self._symmetry, MAKERS)
 
     def _keep_inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._example is not None and not torch.is_grad_enabled():
+            return  # no training
         self._example = args
         if kwargs:
             self._example = dict(inspect.signature(self.model.forward).bind(*args, **kwargs).arguments)
-        self._watch.remove()
 
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
@@ -213,7 +222,8 @@ class Teleporter:
         gradient = next((p.grad for p in self._params if p.grad is not None), None)
         # a scaler that skips an update calls no step(), and the gradients that follow lie in tensors of their own
         skipped = self._witness is not None and gradient is not None and gradient is not self._witness
-        self._observed = value if self._observed is None or skipped else self._observed + value
+        before = None if skipped else self._observed
+        self._observed, self._parts = (value, 1) if before is None else (before + value, self._parts + 1)
         self._witness = gradient
         self._give_back()  # what an update that failed has kept
         self._again, self._evaluates = again, again is not None
@@ -313,13 +323,15 @@ class Teleporter:
         symmetry = self._symmetry if isinstance(self._symmetry, Symmetry) else self._find()
         self._build(
             symmetry,
-            self._flops or flops_of(self.model, self._example, self._share, self._params),
+            self._flops or self._parts * flops_of(self.model, self._example, self._share, self._params),
             params,
             loss,
             gradient,
             rate,
         )
         self._example = None
+        if self._watch is not None:
+            self._watch.remove()
 
     def _find(self) -> Symmetry:
         """The symmetry that was asked for, found in the model."""
@@ -343,6 +355,15 @@ class Teleporter:
         self._course = Course(
             symmetry, *settings, params, loss, gradient, rate, self._evaluate if self._evaluates else None
         )
+        check_teleports(_CANNOT, self.schedule, len(self._course.names), math.inf)
+        cheapest = self._course.cheapest
+        least = cheapest if self._endless else least_budget(self.schedule, cheapest)
+        if math.isfinite(cheapest) and least > self._budget:
+            warnings.warn(
+                f"no teleport will come: the cheapest costs {cheapest:.4g} gradient evaluations, the first needs a budget "
+                f"of {least:.4g}, and it is {self._budget:.4g}; give more steps, or another search",
+                stacklevel=2,
+            )
 
     def _evaluate(self, point: Tensor, differentiates: bool) -> tuple[Tensor, Tensor]:
         """`evaluated` by the function that was handed to `observe`."""

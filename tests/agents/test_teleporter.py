@@ -766,8 +766,34 @@ def test_a_loop_that_cannot_pay_for_a_teleport_is_told() -> None:
     loss = model(x).square().mean()
     loss.backward()
     teleporter.observe(loss)
-    with pytest.warns(UserWarning, match="no teleport will come: the cheapest costs .* and the budget is"):
+    with pytest.warns(
+        UserWarning, match="no teleport will come: the cheapest costs .* needs a budget of .*, and it is 21"
+    ):
         optimizer.step()
+
+
+def test_a_gradient_costs_what_the_first_step_computes() -> None:
+    """Regression: it was that of the first call of the model, which may be a trial with one example."""
+    x, y = examples()
+    flops = []
+    for parts, trial in ((1, False), (1, True), (2, False)):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        teleporter = Teleporter(model, optimizer, at_steps(5))
+        if trial:
+            model(x[:1])
+        for _ in range(parts):
+            loss = squared(model(x), y)
+            loss.backward()
+            teleporter.observe(loss)
+        with torch.no_grad():
+            model(x[:1])  # for a table of the loop's own
+        optimizer.step()
+        assert teleporter._course is not None
+        flops.append(teleporter._course.flops)
+        assert not model._forward_pre_hooks
+    assert flops[0] == flops[1] > 0
+    assert flops[2] == 2 * flops[0]
 
 
 def test_scaled_gradients() -> None:
@@ -882,6 +908,16 @@ def refusals() -> dict[str, tuple[Callable[[nn.Module], Any], str]]:
         "several problems": (on(sgd, LearnedSchedule.pretrained()), "for_problem"),
         "group mode": (on(sgd, Acts()), "action_mode"),
         "steps": (on(sgd, steps=0), "steps"),
+        "half a step": (on(sgd, steps=2.5), "steps must be an integer of at least 1, got 2.5"),
+        "no menu": (on(sgd, "every:k=5", searches=[]), "its menu is empty"),
+        "no teleport": (on(sgd, "at_steps:steps=[]"), "its settings name no teleport"),
+        "too late": (on(sgd, "at_steps:steps=[10]", steps=10), "comes after 10 gradient steps, and the budget is 11"),
+        "another's name": (
+            on(sgd, "every:name=never"),
+            "name of agent 'every' must be .*not the name of another agent",
+        ),
+        "name that is no text": (on(sgd, "every:name=3"), "name of agent 'every' must be"),
+        "torch.jit": (lambda model: on(sgd)(torch.jit.script(model)), "compiled by torch.jit"),
         "two teleporters": (twice, "remove"),
         "name": (on(sgd, "evry:k=3"), "every"),
         "setting": (on(sgd, "every:n=3"), "k"),
@@ -913,7 +949,7 @@ def test_refusals_at_the_first_step() -> None:
     x, y = examples()
 
     def stepped(model: nn.Module, optimizer: Any, closure: Any = None, observes: bool = True, **settings: Any) -> None:
-        teleporter = Teleporter(model, optimizer, at_steps(0), **settings)
+        teleporter = Teleporter(model, optimizer, **{"schedule": at_steps(0), **settings})
         loss = squared(model(x), y)
         loss.backward()
         if observes:
@@ -928,6 +964,7 @@ def test_refusals_at_the_first_step() -> None:
         (network(), {"closure": lambda: None}, "call backward before"),
         (network(), {"observes": False}, "observe"),
         (network(), {"searches": ["virtual_step"]}, "evaluates the loss"),
+        (network(), {"schedule": "every:k=5,which=7"}, "its menu has 3 searches"),
         (tanh, {"symmetry": "scaling"}, "scaling"),
         (nn.Linear(5, 3).double(), {}, "no symmetry"),
     ):
