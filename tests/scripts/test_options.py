@@ -16,6 +16,7 @@ import rollout
 from compare import PROTOCOLS, read
 
 import command_line
+from study.factorial import Factorial
 from study.protocol import Protocol
 from study.transfer import Transfer
 from teleport_env.agents.comparison.study import Study
@@ -122,13 +123,16 @@ def test_the_command_line_makes_either_comparison(capsys: pytest.CaptureFixture[
     ]
     full = read("", words)
     assert isinstance(full, Protocol)
-    assert (full.plans, full.rules, full.split, full.momentum, full.page) == (50, 16, "validation", False, Path("p.md"))
+    assert (full.plans, full.rules, full.split, full.momentum, full.page) == (50, 8, "validation", False, Path("p.md"))
     assert read("", ["--protocol", "full"]) == Protocol()
     asked = read("", ["--protocol", "transfer", "--teachers", "full", "--teacher-seed", "3", "--questions", "rates"])
     assert asked == Transfer(teachers=Path("full"), teacher_seed=3, questions=("rates",))
     quick = read("", ["--protocol", "transfer", "--quick", "--cloned"])
     assert isinstance(quick, Transfer)
-    assert (quick.cloned, quick.plans, quick.instances) == (True, 24, 12)
+    assert (quick.cloned, quick.plans, quick.instances) == (True, 8, 6)
+    tiny = read("", ["--protocol", "factorial", "--quick"])
+    assert isinstance(tiny, Factorial)
+    assert (tiny.problems, tiny.oracle, tiny.train_decisions) == (("Booth",), 8, 512)
 
 
 @pytest.mark.parametrize(
