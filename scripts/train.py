@@ -24,10 +24,10 @@ from typing import Any
 from rich.console import Console
 
 import command_line
+from teleport_env.agents.comparison.parallel import additions, adopt
 from teleport_env.agents.learning.recipes import recipe, teacher, whitening, without_teleports
 from teleport_env.agents.learning.settings import Training
 from teleport_env.problems import DEFAULT_PROBLEM
-from teleport_env.registration import IMPORTED, import_own
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,7 @@ def second_process() -> AbstractContextManager[Executor | None]:
     """For the searches that a training does not need; None where there is one core. It begins with the first of them."""
     if (os.cpu_count() or 1) < 2:
         return nullcontext()
-    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_import_all, initargs=(tuple(IMPORTED),))
-
-
-def _import_all(modules: Sequence[str]) -> None:
-    """In the second process: what ``--import`` named."""
-    for module in modules:
-        import_own(module)
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=adopt, initargs=(additions(),))
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processe
     chosen = list(tasks)
     if not chosen:
         return
-    own = None if jobs == 1 and backend == "processes" else _own()
+    own = None if jobs == 1 and backend == "processes" else additions()
     calls = [delayed(_quietly)(function, arguments, own) for function, arguments in chosen]
     if backend == "processes":
         results = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
@@ -100,7 +100,7 @@ def _is_own(factory: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Own:
+class Additions:
     """What the user of this process has added to it, for other processes.
 
     Attributes:
@@ -117,8 +117,12 @@ class _Own:
     entries: tuple[tuple[Callable[..., Any], str, bytes], ...]
 
 
-def _own() -> _Own:
-    """Raises ValueError where something cannot be pickled."""
+def additions() -> Additions:
+    """What this process has and others have not.
+
+    Raises:
+        ValueError: Something cannot be pickled.
+    """
     tables = ((register_problem, PROBLEMS), (register_agent, AGENTS))
     entries = []
     for register, name, factory in [(add, *entry) for add, table in tables for entry in table.items()]:
@@ -131,11 +135,11 @@ def _own() -> _Own:
                 f"what is registered as {name!r} cannot be sent to other processes ({type(error).__name__}: {error}): "
                 "define it in a module, and import that by --import or import_own; or take jobs=1"
             ) from error
-    return _Own(os.getpid(), str(Path.cwd()), tuple(IMPORTED), tuple(entries))
+    return Additions(os.getpid(), str(Path.cwd()), tuple(IMPORTED), tuple(entries))
 
 
 @lru_cache(maxsize=1)
-def _add(own: _Own) -> None:
+def adopt(own: Additions) -> None:
     """Make this process know what another has added to itself."""
     if own.folder not in sys.path:
         sys.path.append(own.folder)
@@ -148,11 +152,11 @@ def _add(own: _Own) -> None:
             KNOWN[name] = facts
 
 
-def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...], own: _Own | None) -> Any:
+def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...], own: Additions | None) -> Any:
     """The task, with one thread: processes and threads would fight over the cores."""
     import torch
 
     if own is not None and own.process != os.getpid():
-        _add(own)
+        adopt(own)
     torch.set_num_threads(1)
     return function(*arguments)

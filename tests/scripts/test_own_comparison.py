@@ -30,7 +30,7 @@ MAINS = {"compare.py": compare.main, "train.py": training_script.main, "rollout.
 # so little that nothing is learned
 TINY = {
     "compare.py": "--tuning-instances 2 --tuning-rules 2 --no-references --jobs 1 --instances 2 --budget 8",
-    "train.py": "--runs 4 --rollout 4 --segment 1 --minibatches 1 --plans 1 --rules 0 --validation-instances 4 "
+    "train.py": "--runs 4 --rollout 4 --segment 1 --minibatches 1 --plans 1 --rules 1 --validation-instances 4 "
     "--decisions 16",
 }
 
