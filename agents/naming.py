@@ -82,6 +82,11 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
+def typed(name: str, settings: Mapping[str, Any]) -> str:
+    """A name with settings as one types them: `parse` reads it."""
+    return name + ":" * bool(settings) + ",".join(f"{key}={_shown(value)}" for key, value in settings.items())
+
+
 def _split(text: str) -> list[str]:
     """Parts between the commas that stand in no bracket and in no string."""
     parts, depth, quoted = [""], 0, False

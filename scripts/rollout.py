@@ -38,7 +38,7 @@ class Episode:
         instance: Number of the instance; None: drawn from the seed.
         seed: Seed of the environment.
         frames: Most frames of an animation.
-        out: File of the picture (.png) or of the animation (.gif).
+        out: File of the picture (.png) or of the animation (.gif); None: rollout.png, or none where a page is asked for.
         html: File of a page on which the episode can be played again, without a server (.html); None: none.
     """
 
@@ -50,7 +50,7 @@ class Episode:
     instance: int | None = None
     seed: int = 0
     frames: int = 60
-    out: Path = Path("rollout.png")
+    out: Path | None = None
     html: Path | None = None
 
     def __post_init__(self) -> None:
@@ -61,7 +61,10 @@ class Episode:
         integer("instance", self.instance or 0, 0, (1 << 63) - 1)
         integer("seed", self.seed, 0, (1 << 63) - 1)
         integer("frames", self.frames, 1, 10_000)
-        check_ending(self.out)
+        if self.out is None and self.html is None:
+            object.__setattr__(self, "out", Path("rollout.png"))
+        if self.out is not None:
+            check_ending(self.out)
         if self.html is not None and self.html.suffix != ".html":
             raise ValueError(f"html must be a file that ends in .html, got {str(self.html)!r}")
 
@@ -84,13 +87,15 @@ def main() -> None:
             agent, steps = agent_for(given.problem, given.agent, trust=given.trust), None
             env = gym.make(id_of(given.problem), render_mode="rgb_array", split=given.split, **agent.environment)
         options = None if given.instance is None else {"instance_id": given.instance}
-        animate = given.out.suffix == ".gif"
+        animate = given.out is not None and given.out.suffix == ".gif"
         recorder = Recorder(env, {"agent": agent.name, "seed": given.seed})
         seen = roll_out(env, agent, seed=given.seed, options=options, steps=steps, animate=animate, watch=recorder)
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"rollout: {error}") from error
-    seen.save(given.out, given.frames)
-    print(f"{seen}.\nSaved {given.out.resolve()}")
+    print(f"{seen}.")
+    if given.out is not None:
+        seen.save(given.out, given.frames)
+        print(f"Saved {given.out.resolve()}")
     if given.html is not None:
         print(f"Saved {write(given.html, export(recorder.document())).resolve()}")
 

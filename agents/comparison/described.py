@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from teleport_env.agents.base import Agent
+from teleport_env.agents.base import AGENTS, Agent
 from teleport_env.agents.comparison.solvers import SOLVERS
-from teleport_env.agents.comparison.tables import setting
-from teleport_env.agents.naming import about
+from teleport_env.agents.naming import about, typed
 from teleport_env.agents.tuning.roster import NARROW, WIDE, Tuned
 
 _MACHINERY = ("which", "steps_per_action", "least_steps", "retry", "seed")
@@ -27,12 +26,22 @@ def sentences(agents: Iterable[Agent]) -> dict[str, str]:
 
 
 def settings_of(agent: Agent | None) -> str:
-    """The numbers and words that an agent decides by, such as ``k=3, offset=0``; nothing of a trained one."""
+    """An agent with the numbers and words that it decides by, as one types them: ``every:k=3,offset=0``.
+
+    Nothing of a trained agent, and of one that has no settings.
+    """
     if agent is None or agent.kind == "learned":
         return ""
     own = {field.name for field in dataclasses.fields(agent)} - {field.name for field in dataclasses.fields(Agent)}
     values = {name: getattr(agent, name) for name in sorted(own - set(_MACHINERY))}
-    return ", ".join(f"{name}={setting(one)}" for name, one in values.items() if isinstance(one, int | float | str))
+    shown = {name: _short(one) for name, one in values.items() if isinstance(one, int | float | str)}
+    registered = [name for name, factory in AGENTS.items() if factory is type(agent)]
+    return typed(registered[0] if registered else agent.name, shown) if shown else ""
+
+
+def _short(value: Any) -> Any:
+    """A float with four significant digits."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def described(tuned: Tuned) -> dict[str, Any]:

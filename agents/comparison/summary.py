@@ -365,7 +365,12 @@ _OF_TARGETS = (
 
 
 _OF_SETTINGS = (
-    Column("Settings", lambda row: row["settings"] or "none", "the numbers and words that it decides by", words=True),
+    Column(
+        "Settings",
+        lambda row: row["settings"] or "none",
+        "the agent with its settings, as one types it after --agents",
+        words=True,
+    ),
 )
 
 

@@ -31,6 +31,7 @@ from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.vec_env import Mixture, Moves, Shares, with_shares
 from teleport_env.agents.learning.warm_start import Demonstration, clone, rule_from, shown, teacher_of
+from teleport_env.agents.naming import typed
 from teleport_env.agents.play import draw_instances, play_many
 from teleport_env.agents.policies.file import CHECKPOINT, PolicyFileError, read_policy_file, write_policy_file
 from teleport_env.agents.policies.learned import LearnedSchedule
@@ -192,7 +193,10 @@ class Course:
             self.under_way.append((found, menu.problem, self.beside.submit(search, menu)))
 
     def _say(self, found: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        said = plan_from(found["plan"], environment) if "plan" in found else f"{found['rule']} {found['settings']}"
+        if "plan" in found:
+            said = plan_from(found["plan"], environment).in_words(environment)
+        else:
+            said = typed(found["rule"], found["settings"])
         self.report(f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {said}")
 
     def _gather(self, wait: bool) -> None:

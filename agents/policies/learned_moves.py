@@ -195,6 +195,15 @@ class MovePlan:
     every: int = 0
     first: int = 0
 
+    def in_words(self, environment: Mapping[str, Any]) -> str:
+        """The plan in a line; the group mode's ``environment`` has no menu."""
+        rate = f"learning rate {self.learning_rate:.4g}"
+        if not self.every:
+            return f"{rate}; no teleports"
+        wait = f", the first after {self.first} steps" * bool(self.first)
+        xi = ", ".join(f"{value:.3g}" for value in self.xi)
+        return f"{rate}; a teleport by xi = ({xi}) every {self.every} steps{wait}"
+
     def agent(self, environment: Mapping[str, Any], **settings: Any) -> ConstantMove:
         """The plan as an agent for a comparison; ``environment``: that of the policy."""
         own = {**environment, "learning_rate": self.learning_rate}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from teleport_env.agents.schedules import RateAndTeleport
+from teleport_env.searches import describe, search_from
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class Plan:
     which: int = 0
     first: int = 0
     every: int = 0
+
+    def in_words(self, environment: Mapping[str, Any]) -> str:
+        """The plan in a line; ``environment`` has the menu."""
+        parts = [f"learning rate {self.learning_rate:.4g}"]
+        if self.warmup:
+            parts.append(f"times {self.up:g} for the first {self.warmup} steps")
+        if self.decay_every:
+            parts.append(f"times {self.down:g} every {self.decay_every} steps")
+        when = [f"before each of the first {self.first} steps"] * bool(self.first)
+        when += [f"every {self.every} steps"] * bool(self.every)
+        if not when:
+            return f"{', '.join(parts)}; no teleports"
+        search = describe(search_from(environment["searches"][self.which]))
+        return f"{', '.join(parts)}; a teleport ({search}) {' and then '.join(when)}"
 
     def agent(self, environment: Mapping[str, Any], **settings: Any) -> RateAndTeleport:
         """The plan as an agent for a comparison.

@@ -14,6 +14,7 @@ from teleport_env import registration
 from teleport_env.agents import AGENTS, AtSteps, Cycle, Every, Never, Stall, agent_for, agent_from, default_agents
 from teleport_env.agents.comparison import decisions, report
 from teleport_env.agents.comparison import study as study_module
+from teleport_env.agents.comparison.described import settings_of
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.known import KNOWN, known_of
 from teleport_env.agents.naming import described_agents, first_teleport, parse
@@ -297,3 +298,19 @@ def test_all_that_is_named_plays_as_its_object_does() -> None:
     agent = agent_for("Booth", "every:k=3", tuned=False)
     other = agent_from("every", k=3, environment={"searches": [known_of("Booth").search]})
     assert np.array_equal(*play_many("Booth", [agent, other], ids, split="test"))
+
+
+@pytest.mark.parametrize("problem", ["Booth", "MatrixFactorization"])
+def test_settings_in_tables_can_be_typed(problem: str) -> None:
+    shown = 0
+    for agent in default_agents(problem):
+        text = settings_of(agent)
+        if text:
+            again = agent_for(problem, text)
+            assert type(again) is type(agent)
+            assert settings_of(again) == text
+            shown += 1
+    assert shown > 8
+    assert settings_of(Every(k=3)) == "every:k=3,offset=0"
+    assert settings_of(Stall(watch="gradient")).endswith('watch="gradient"')
+    assert not settings_of(Never())

@@ -108,6 +108,13 @@ def test_rollout_saves_an_animation_and_a_page(tmp_path: Path) -> None:
         assert image.n_frames == 5
 
 
+def test_rollout_writes_what_was_asked_for_alone(tmp_path: Path) -> None:
+    """Regression: a page alone also left rollout.png where the command ran."""
+    done = call("rollout.py", "--problem", "Booth", "--html", "b.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["b.html"]
+
+
 def test_rollout_names_what_is_wrong(tmp_path: Path) -> None:
     done = call("rollout.py", "--out", "b.jpg", cwd=tmp_path)
     assert done.returncode != 0

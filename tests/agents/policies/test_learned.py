@@ -418,6 +418,7 @@ def test_searches_beside_a_training_change_nothing(tmp_path: Path, settings: dic
     train(during, said.append, until=1, beside=late)
     assert late.asked == beside
     assert sum(line.startswith("The best of") for line in said) == 2  # what is cut off waits for the searches too
+    assert not [line for line in said if "Plan(" in line or "{" in line], "a reader wants words"
     train(during, silent, beside=late)
     assert_same_files(before.out, during.out)
 

@@ -9,7 +9,8 @@ import pytest
 
 from teleport_env.agents import Never
 from teleport_env.agents.play import draw_instances, episodes, play
-from teleport_env.agents.tuning.plans import canonical
+from teleport_env.agents.policies.learned_moves import MovePlan
+from teleport_env.agents.tuning.plans import Plan, canonical
 from teleport_env.agents.tuning.search import Axis
 from teleport_env.agents.tuning.tuning import Family, tune
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -78,3 +79,18 @@ def test_the_loop_shows_what_each_action_was_decided_on() -> None:
     for moment in course:
         np.testing.assert_array_equal(moment.seen, observation)
         observation, *_ = again.step(moment.action)
+
+
+def test_plans_are_said_in_words() -> None:
+    menu = {"searches": ["virtual_step", "closed_form"]}
+    plan = Plan(0.00125, up=2.0, warmup=4, down=0.5, decay_every=20, which=1, first=3, every=10)
+    assert plan.in_words(menu) == (
+        "learning rate 0.00125, times 2 for the first 4 steps, times 0.5 every 20 steps; a teleport (closed form, gradient "
+        "norm, sweeps 2) before each of the first 3 steps and then every 10 steps"
+    )
+    assert Plan(0.5).in_words({}) == "learning rate 0.5; no teleports"
+    move = MovePlan(0.1, (0.25, -1.0), every=3, first=2)
+    assert (
+        move.in_words({}) == "learning rate 0.1; a teleport by xi = (0.25, -1) every 3 steps, the first after 2 steps"
+    )
+    assert MovePlan(0.1, (0.25,)).in_words({}) == "learning rate 0.1; no teleports"
