@@ -19,6 +19,7 @@ from teleport_env.envs.settings import Settings
 from teleport_env.envs.specs import plain_spec
 from teleport_env.groups.base import Element, map_element
 from teleport_env.reading import integer, known, parameters, refuse, shown, tensor
+from teleport_env.searches import Status
 
 
 @contextmanager
@@ -108,6 +109,11 @@ class Boundary:
     def action_names(self) -> tuple[str, ...]:
         """Name of each action, see `Settings.action_names`."""
         return self.settings.action_names
+
+    @property
+    def status_names(self) -> tuple[str, ...]:
+        """Name of each number in ``info["teleport_status"]``; `describe_status` gives the reason in words."""
+        return tuple(status.name for status in Status)
 
     @property
     def data_element(self) -> Element | None:

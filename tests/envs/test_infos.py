@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -104,6 +105,24 @@ def test_what_became_of_a_teleport_has_a_name_and_words() -> None:
     assert info["teleport_status"].name == "NOT_PAID"
     assert info["teleport_status"].words == describe_status(5) == "refused: the budget cannot pay for it"
     assert {describe_status(status) for status in Status} == {status.words for status in Status}
+
+
+def test_many_runs_have_names_for_what_became_of_teleports() -> None:
+    envs = gym.make_vec(
+        "Teleport/Booth-v0", num_envs=2, vectorization_mode="vector_entry_point", searches=["grid"], budget=6.0
+    )
+    _, infos = envs.reset(seed=0)
+    names = np.array(envs.unwrapped.status_names)
+    assert names[infos["teleport_status"]].tolist() == ["NONE", "NONE"]
+    infos = envs.step(np.array([1, 0]))[4]
+    assert names[infos["teleport_status"]].tolist() == ["NOT_PAID", "NONE"]
+    assert [Status[name] for name in envs.unwrapped.status_names] == list(range(len(Status)))
+
+
+def test_the_page_has_every_status() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "playing.md").read_text(encoding="utf-8")
+    for status in Status:
+        assert f"| {status.value} | `{status.name}` | {status.words} |" in page
 
 
 def test_actions_have_names() -> None:
