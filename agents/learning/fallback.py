@@ -48,7 +48,10 @@ def judged(
         what, plan = rivals[best]
         content = {**asdict(plan), **({"xi": list(plan.xi)} if isinstance(plan, MovePlan) else {})}
         fallbacks[problem] = {"plan": content, "what": what, "gained": others[best], "policy_gained": own}
-        said[problem] = f"on {problem} the policy gains {own:.2f} orders of magnitude, and {what} {others[best]:.2f}"
+        said[problem] = (
+            f"on {problem} the policy gains {own:.2f} orders of magnitude, and {what} {others[best]:.2f}, both on instances "
+            "that chose nothing"
+        )
     if not fallbacks:
         return policy, {}
     entry = {"fallbacks": fallbacks} if len(trainings) > 1 else {"fallback": fallbacks[problem]}

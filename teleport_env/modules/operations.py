@@ -99,7 +99,7 @@ def _tensors(args: Any) -> list[Tensor]:
 _VIEWS = (
     "t transpose permute movedim expand slice select narrow split split_with_sizes chunk unsafe_split unsafe_chunk unbind "
     "squeeze unsqueeze alias detach diagonal flip roll repeat index_select unfold "
-    "channel_shuffle pixel_shuffle pixel_unshuffle"
+    "channel_shuffle pixel_shuffle pixel_unshuffle index gather"
 )
 
 
@@ -135,9 +135,16 @@ def copied(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return shadow.expand(out.shape) if isinstance(shadow, Tensor) else shadow
 
 
-@rule("empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full")
+_MADE = (
+    "empty_like zeros_like ones_like full_like rand_like randn_like randint_like "
+    "new_empty new_empty_strided new_zeros new_ones new_full fill zero"
+)
+
+
+@rule(*_MADE.split())
 def made(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     """Of the shape of a tensor, and nothing else."""
+    opaque(books, name_of(func), args[1:])
     return None
 
 

@@ -181,6 +181,17 @@ class Books:
         self.bind(places, fresh)
         return torch.from_numpy(np.asarray(fresh[back]).reshape(weights.places.shape))
 
+    def require_whole(self) -> None:
+        """Refuse parameters of which this example used a part: another may use another part, which would not have moved."""
+        for name, places in zip(self.names, np.split(np.arange(len(self._used)), self.ends[:-1]), strict=False):
+            used = self._used[places]
+            if used.any() and not used.all():
+                self.where = ""
+                self.refuse(
+                    Weights(torch.from_numpy(places)),
+                    f"this example uses only a part of `{name}`: give one of full length",
+                )
+
     def single(self, tensor: Any) -> bool:
         """Whether a tensor is one trained number, of whatever shape."""
         shadow = self.shadow(tensor)

@@ -106,6 +106,7 @@ def books_of(
         if isinstance(shadow := books.shadow(tensor), Weights):
             books.refuse(shadow, OUTPUT)
         books.fix(books.labels(tensor), OUTPUT)
+    books.require_whole()
     return books
 
 

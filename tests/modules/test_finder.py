@@ -21,6 +21,7 @@ from modules.models import (
     NormedMLP,
     Pact,
     Pairs,
+    Positions,
     Recurrent,
     Residual,
     ReZero,
@@ -628,6 +629,35 @@ def test_a_path_that_a_value_chooses_is_noted() -> None:
     assert note.startswith("Python reads a number of a tensor in 1 ")
     assert note in str(found)
     assert not find_symmetries(mlp(), rows(3, 4)).notes
+
+
+def test_a_part_of_a_parameter_is_not_all_of_it() -> None:
+    """Regression: places that a longer sequence uses would have stayed behind."""
+    whole = find_symmetries(Positions(), rows(2, 6, 4))
+    assert [coupling.name for coupling in whole.couplings(PERMUTATION)] == ["place, embed -> head"]
+    part = find_symmetries(Positions(), rows(2, 4, 4))
+    assert not part.symmetries
+    why = "this example uses only a part of `place`: give one of full length"
+    assert (PERMUTATION, "embed", why) in {(entry.kind, entry.where, entry.why) for entry in part.refused}
+
+
+class Takes(nn.Module):
+    """Units are put in another order by an index, and one of them is replaced by a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()[:, [2, 0, 1, 3]]
+        hidden[:, 3] = 1.0
+        return self.last(hidden)
+
+
+def test_units_are_followed_through_indices() -> None:
+    found = find_symmetries(Takes(), rows(3, 3))
+    assert [c.width for kind in (SCALING, PERMUTATION) for c in found.couplings(kind)] == [3, 3]
+    assert (SCALING, "first", "no weights read its units") in {(e.kind, e.where, e.why) for e in found.refused}
 
 
 class Branches(nn.Module):

@@ -51,7 +51,10 @@ def test_only_a_policy_below_its_rivals_has_a_fallback() -> None:
     policy, said = judged(lower, {"Booth": (training, usual)}, {})
     own, other = gained(lower), gained(Never(environment={"learning_rate": usual}))
     assert own < other
-    assert said == {"Booth": f"on Booth the policy gains {own:.2f} orders of magnitude, and {PLAIN} {other:.2f}"}
+    assert said == {
+        "Booth": f"on Booth the policy gains {own:.2f} orders of magnitude, and {PLAIN} {other:.2f}, both on instances "
+        "that chose nothing"
+    }
     fallback = fallback_of(policy)
     assert fallback is not None
     assert (fallback.name, fallback.kind) == ("learned, fallback", "fixed")
