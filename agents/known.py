@@ -51,6 +51,22 @@ _SMALL_UPDATES: dict[str, Any] = {
     "entropy": 0.015,
 }
 """Of long episodes, where more, smaller updates learn more."""
+_FROM_A_RULE: dict[str, Any] = {
+    "symmetry": "scaling",
+    "searches": (
+        {"search": "closed_form", "objective": "balance_gradient", "sweeps": 2},
+        {"search": "closed_form", "objective": "balance_weights", "sweeps": 2},
+        {"search": "normalized_ascent", "objective": "gradient_norm", "steps": 1, "radius": 1.0},
+    ),
+    "steps_per_action": 1,
+    "minibatches": 4,
+    "critic_segments": 1,
+    "step_size": 4e-4,
+    "entropy": 0.0,
+    "trace": 0.99,
+    "decisions": 400_000,
+}
+"""Where teleports cost little and most of them do harm: a policy that begins by chance never finds a schedule there."""
 _NETWORKS = tuple(slot.searches[0] for slot in SLOTS.values() if slot.serves != "coordinates")
 
 
@@ -127,6 +143,43 @@ KNOWN: dict[str, Known] = {
     ),
     "MatrixCompletion": Known(
         training={**_SMALL_UPDATES, "learning_rate": 7.0, "segment": 10, "decisions": 450_000},
+    ),
+    "TensorFactorization": Known(
+        training={
+            **_FROM_A_RULE,
+            "rate_factors": (1.0, 0.125, 0.5, 1.3, 2.0),
+            "rule": {
+                "agent": "edge_of_stability",
+                "learning_rate": 0.085,
+                "searches": [0],
+                "first": 1,
+                "slow": 0.0,
+                "edge": 1.5,
+                "up": 1.3,
+                "down": 0.125,
+                "cooldown": 20,
+            },
+        },
+    ),
+    "TwoLayerRegression": Known(
+        training={
+            **_FROM_A_RULE,
+            "rate_factors": (1.0, 0.25, 0.7, 1.3, 1.6),
+            "rule": {
+                "agent": "edge_of_stability",
+                "learning_rate": 0.006,
+                "searches": [0, 1],
+                "which": 1,
+                "looks": 1,
+                "first": 2,
+                "flatten": 1.5,
+                "slow": 0.3,
+                "edge": 1.5,
+                "up": 1.6,
+                "down": 0.25,
+                "cooldown": 20,
+            },
+        },
     ),
     "LinearNetwork": Known(
         whitening=(
