@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ from reproduction.classification_runs import (
     BATCH,
     BOUNDED,
     FORMS,
+    LASTING,
     LONGER,
     NAMES,
     RADIUS,
-    TOGETHER,
+    STAYING,
     Dataset,
     Tuned,
     below,
@@ -27,14 +29,12 @@ from reproduction.classification_runs import (
     loses_half,
     paired,
     play_schedules,
+    times,
     tune,
 )
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, panels
 from reproduction.results import Findings, Row, Setup, note_of, rows, settings_of, sign
-
-SHOWN = (*FORMS.values(), TOGETHER, ALONE, BOUNDED)
-"""What moves."""
 
 EXACT, KEPT = 1e-5, 0.01
 """Relative changes of the loss that count as none: on the mini-batches, in single precision, and on all training data."""
@@ -53,7 +53,8 @@ EARLY = 2
 
 
 def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tuned, shown: bool) -> list[Row]:
-    effects = {label: {optimizer: effect(courses[label]) for optimizer, courses in played.items()} for label in SHOWN}
+    moving = [label for label in next(iter(played.values())) if label not in STAYING]
+    effects = {label: {optimizer: effect(courses[label]) for optimizer, courses in played.items()} for label in moving}
     found = [*_longer(data, effects, tuned, shown), *_kept(data, effects)]
     for optimizer, courses in played.items():
         found += _played(data, optimizer, courses, tuned.rates[optimizer], shown)
@@ -62,13 +63,14 @@ def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tune
 
 def _overfits(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: bool) -> list[Row]:
     """How far the fit goes beyond what is known, against no teleport."""
-    checks, ratios = [], []
+    checks, ratios, brief = [], [], []
     for optimizer, courses in played.items():
         found = {label: paired(courses[label], courses["no teleport"], "overfit") for label in FORMS.values()}
         middle, half = found[DECIDES]
         checks.append(None if loses_half(courses[DECIDES]) else sign(-middle, half))
         told = ", ".join(f"{label} {interval(courses[label], courses['no teleport'], 'overfit')}" for label in found)
         ratios.append(f"{NAMES[optimizer]} {told}")
+        brief.append(f"{NAMES[optimizer]} {times(courses[DECIDES], courses['no teleport'], 'overfit')}")
     return rows({"figure4.overfitting": "not comparable" if data.seeds == 1 else checks}, globals() | locals())
 
 
@@ -83,12 +85,14 @@ def _each(values: Mapping[str, float]) -> str:
 def _kept(data: Dataset, effects: Effects) -> list[Row]:
     told, checks = [], []
     for label, found in effects.items():
+        refused = np.concatenate([e["refused"] for e in found.values()])
+        lost = f"; {refused.sum()} refused, in {(refused > 0).sum()} of {len(refused)} runs" if refused.any() else ""
         batch = max(float(np.abs(e["batch"]).max()) for e in found.values())
         whole = np.concatenate([e["set"] for e in found.values()])
         medians = {optimizer: float(np.median(e["set"])) for optimizer, e in found.items()}
         told.append(
             f"{label}: {batch:.0e} at most on its mini-batches; training loss times {_each(medians)} (medians; "
-            f"{whole.min():.3g} to {whole.max():.3g} over all runs)"
+            f"{whole.min():.3g} to {whole.max():.3g} over all runs){lost}"
         )
         if label == DECIDES:
             checks += [batch < EXACT, bool((np.abs(whole - 1.0) < KEPT).all())]
@@ -111,22 +115,23 @@ def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[
     medians = {
         label: {optimizer: float(np.median(e["growth"])) for optimizer, e in effects[label].items()}
         for label in (ALONE, BOUNDED)
+        if label in effects
     }
     short = [
         f"{FORMS[form]} with {NAMES[optimizer]}"
         for (optimizer, form) in tuned.ascents
         if not _lengthens(tuned, optimizer, form)
     ]
-    grown = np.concatenate([e["growth"] for e in effects[BOUNDED].values()])
+    grown = np.concatenate([e["growth"] for e in effects.get(BOUNDED, effects[ALONE]).values()])
     return rows({"figure4.longer": checks}, globals() | locals())
 
 
 def _lengthens(tuned: Tuned, optimizer: str, form: str) -> bool:
-    """Whether a sweep found an ascent rate that lengthens the gradient; also where nothing was swept."""
+    """Whether the sweep's choice lengthens the gradient; also where nothing was swept."""
     if "growth" not in tuned.table:
         return True
     tried = tuned.table[(tuned.table["optimizer"] == optimizer) & (tuned.table["symmetry"] == form)]
-    return bool((tried["growth"] >= LONGER).any())
+    return bool((tried["growth"][tried["chosen"] == True] >= LONGER).all())  # noqa: E712
 
 
 def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: float, shown: bool) -> list[Row]:
@@ -144,11 +149,13 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
         )
 
     def each(name: str = "training_loss", epoch: int = -1) -> str:
-        return ", ".join(f"{label} {interval(course, base, name, epoch)}" for label, course in forms.items())
+        return ", ".join(f"{label} {times(course, base, name, epoch)}" for label, course in forms.items())
 
     deciding = forms[DECIDES]
     early, late = (below(deciding, base, epoch) for epoch in (EARLY, -1))
     lost = loses_half(deciding)
+    projected = courses[ALONE]
+    multiplied = float(np.median(effect(projected)["set"]))
     names = globals() | locals() | {"final": final, "interval": interval}
     single = data.seeds == 1
     training = "not comparable" if single else [early]
@@ -189,16 +196,19 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimize
         for row, optimizer in enumerate(optimizers):
             part = axes[4 * row : 4 * row + 4]
             for (schedule, course), colour in zip(played[optimizer].items(), COLOURS, strict=False):
+                # what coincides stays visible: no teleport is wide and below, and the later of two alike is dashed
+                dashes = (0, (2.5, 2)) if schedule in ("scaling", ALONE) else "-"
+                line: dict[str, Any] = {"dashes": dashes, "width": 3.6 if schedule == "no teleport" else 1.6}
                 last, lost = ~course.diverged, int(course.diverged.sum())
                 label = f"{schedule} ({lost} of {data.seeds} diverge)" if lost else schedule
                 for axis, name in zip(part, titles, strict=False):
                     steps, values = course.measurements(name)
                     values = values[:, last] * (100.0 if "accuracy" in name else 1.0)
-                    band(axis, steps / data.epoch, values, label, colour)
+                    band(axis, steps / data.epoch, values, label, colour, **line)
                 norms = course.grad_norm[1:, last]
                 whole = len(norms) // data.epoch
                 means = norms[: whole * data.epoch].reshape(whole, data.epoch, norms.shape[1]).mean(axis=1)
-                band(part[3], np.arange(1, whole + 1), means, label, colour)
+                band(part[3], np.arange(1, whole + 1), means, label, colour, **line)
             for axis, (name, title) in zip(part, titles.items(), strict=False):
                 _, values = played[optimizer]["no teleport"].measurements(name)
                 axis.set(title=f"{NAMES[optimizer]}: {title}", xlabel="epoch")
@@ -251,13 +261,16 @@ def classification(setup: Setup) -> Findings:
         )
         longer = f"{100 * (LONGER - 1):.0f} % or more"
         swept = (
-            "the learning rates those of the presets, the ascent rates the least that lengthen the gradient of another "
-            f"seed after one epoch, on one mini-batch, by {longer} beyond a teleport of no length"
-            + (", its steps by the Cayley transform in place of the exponential" if data.retract else "")
+            f"the learning rates those of the presets, the ascent rates by a scan on {data.tuning_seeds} other seeds, which "
+            f"follows: of those with room the least whose four teleports lengthen the gradient by {longer} (median) beyond "
+            f"teleports of no length. A rate has room where it and the next larger one last {LASTING} steps, without a "
+            "diverged run or a refused teleport"
+            + (". Ascent steps go by the Cayley transform in place of the exponential" if data.retract else "")
             if data.by_growth
             else f"the best training loss of a sweep on {data.tuning_seeds} other seeds and {data.tuning_epochs} epochs, "
-            f"which follows; of the ascent rates, the best of those that lengthen the gradient by {longer} (median) "
-            "beyond a teleport of no length, so that an ascent is tested"
+            "which follows, of the rates with room: it and the next larger one last, without a diverged run or a refused "
+            f"teleport; of the ascent rates, the best of those that also lengthen the gradient by {longer} (median) "
+            "beyond teleports of no length, or the one that does most"
         )
         sentences.append(
             f"{data.label}: batch {BATCH}, {data.epochs} epochs of {data.epoch} steps, seeds: {data.seeds}; learning "
@@ -277,7 +290,8 @@ def sweep_sentence(label: str, table: pd.DataFrame) -> str:
         loss = "" if np.isnan(row["loss"]) else f" {row['loss']:.3g}" if np.isfinite(row["loss"]) else " diverges"
         growth = row.get("growth", np.nan)
         grown = "" if np.isnan(growth) else f" (x {growth:.3g})" if growth < 1e3 else " (x > 1000)"
-        text = f"{row[name]:g}:{loss}{grown}"
+        lost = ", does not last" if row.get("lasts") is False and not np.isinf(row["loss"]) else ""
+        text = f"{row[name]:g}:{loss}{grown}{lost}"
         return f"**{text}**" if row.get("chosen") is True else text
 
     found = []

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from teleport_env.agents.base import Agent, State
+from teleport_env.envs.boundary import EnvSnapshot
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.registration import id_of
 
@@ -28,6 +29,7 @@ class Jump:
     Attributes:
         step: Gradient steps taken before it.
         moved: ``(B,)`` bool.
+        refused: ``(B,)`` bool, of the runs that were not over before it: nothing moved.
         loss_change: ``(B,)``, the relative change of the loss on the data it used.
         growth: ``(B,)``, of the gradient norm: after over before.
         left: ``(B, P)``, the parameters before it, where parameters are recorded.
@@ -36,6 +38,7 @@ class Jump:
 
     step: int
     moved: np.ndarray
+    refused: np.ndarray
     loss_change: np.ndarray
     growth: np.ndarray
     left: np.ndarray
@@ -117,6 +120,7 @@ def play(
     measure_jumps: bool = False,
     look: Callable[[TeleportVectorEnv], Tensors] | None = None,
     begin: Callable[[TeleportVectorEnv], np.ndarray | None] | None = None,
+    resume: EnvSnapshot | None = None,
     finish: Callable[[TeleportVectorEnv], None] | None = None,
     **arguments: Any,
 ) -> Course:
@@ -133,6 +137,7 @@ def play(
         measure_jumps: And around every teleport.
         look: What else to record around every teleport, from the environment.
         begin: Gives parameters ``(B, P)`` to start from, from the new environment.
+        resume: A snapshot to go on from, of an environment of the same arguments; ``steps`` count from there.
         finish: Sees the environment at the end.
         arguments: Keyword arguments of the environment, which go before the agent's. The budget is no limit by default: runs
             are compared after equally many steps, with their cost beside them.
@@ -156,6 +161,8 @@ def play(
         if start is not None:
             options["params"] = start
         observation, info = env.reset(seed=seed, options=options)
+        if resume is not None:
+            observation, info = env.restore(resume)
         recorder.add(info, 0.0)
         state, first = None, np.ones(len(instances), dtype=bool)
         over = np.zeros(len(instances), dtype=bool)
@@ -171,16 +178,18 @@ def play(
             began = time.process_time()
             observation, _, terminated, truncated, info = env.step(action)
             spent += time.process_time() - began
-            over = terminated | truncated
+            gone, over = over, terminated | truncated
             if stepping:
                 taken += env.settings.steps_per_action
                 recorder.add(info, spent)
                 if measure_every and taken % measure_every == 0:
                     recorder.measured.append((taken, _numbers(env)))
                 continue
+            moved = info["teleports"] > moves
             jump = Jump(
                 taken,
-                info["teleports"] > moves,
+                moved,
+                ~moved & ~gone,
                 info["loss_change"],
                 info["grad_norm"] / np.maximum(norms, 1e-300),
                 recorder.params[-1] if watch_params else np.zeros((len(instances), 0)),

@@ -49,12 +49,19 @@ def panels(
 
 
 def band(
-    axes: Axes, x: np.ndarray, values: np.ndarray, label: str, colour: str, dashes: Any = "-", middle: str = "median"
+    axes: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    label: str,
+    colour: str,
+    dashes: Any = "-",
+    middle: str = "median",
+    width: float = 1.6,
 ) -> None:
     """The median (or mean) of ``values`` ``(T, B)`` over ``x`` ``(T,)`` and a band of quartiles (or one deviation)."""
     values = np.where(np.isfinite(values), values, np.nan)
     if not values.shape[1]:  # no run is left: the legend names the schedule all the same
-        axes.plot([], [], color=colour, linestyle=dashes, label=label)
+        axes.plot([], [], color=colour, linestyle=dashes, linewidth=width, label=label)
         return
     with np.errstate(all="ignore"):
         if middle == "median":
@@ -62,7 +69,7 @@ def band(
         else:
             line, deviation = np.nanmean(values, axis=1), np.nanstd(values, axis=1)
             low, high = np.maximum(line - deviation, np.nanmin(values, axis=1)), line + deviation
-    axes.plot(x, line, color=colour, linestyle=dashes, label=label)
+    axes.plot(x, line, color=colour, linestyle=dashes, linewidth=width, label=label)
     if values.shape[1] > 1:
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 

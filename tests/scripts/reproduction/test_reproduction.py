@@ -27,7 +27,17 @@ import command_line
 from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, results
 from reproduction import plain as published_formulas
 from reproduction.classification import alike, sweep_sentence
-from reproduction.classification_runs import below, choice, datasets, interval, paired, played
+from reproduction.classification_runs import (
+    below,
+    choice,
+    datasets,
+    effect,
+    interval,
+    mishaps,
+    paired,
+    played,
+    roomy,
+)
 from reproduction.course import Course, OneEach, longer_at_equal_loss, play
 from reproduction.figures import details_of, titles
 from reproduction.pieces import play_all, progress
@@ -36,6 +46,7 @@ from reproduction.regression import against, agents, agreement, both, lower
 from reproduction.results import interval_of, sign, signed, verdict
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.checks import CheckFailed, check_problem
+from teleport_env.envs.boundary import EnvSnapshot
 from teleport_env.problems.base import Evaluator
 from teleport_env.random import Streams
 from teleport_env.searches import search_from
@@ -193,18 +204,27 @@ def test_an_interval_that_there_is_not_is_left_out() -> None:
     assert signed(*interval_of(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), normal=True)) == "+0.30 ± 0.14"
 
 
-def test_the_ascent_rate_is_the_best_of_those_that_lengthen_the_gradient() -> None:
-    def row(rate: float, loss: float, growth: float) -> dict[str, float]:
-        return {"ascent_rate": rate, "loss": loss, "growth": growth}
+def test_the_ascent_rate_lasts_with_room_and_lengthens_the_gradient() -> None:
+    def row(rate: float, loss: float, growth: float, lasts: bool = True) -> dict[str, float]:
+        return {"ascent_rate": rate, "loss": loss, "growth": growth, "lasts": lasts}
 
-    still, small, best, far = row(1, 0.1, 1.0), row(2, 0.3, 1.06), row(3, 0.2, 1.3), row(4, np.inf, 1e9)
-    assert choice([still, small, best, far]) == 3
-    assert choice([still, far]) == 4
-    assert choice([still, row(2, 0.5, 1.02), row(3, 0.1, np.inf)]) == 2  # none does: the one that does most
+    still, small, best, large, lost = (
+        row(1, 0.1, 1.0),
+        row(2, 0.3, 1.06),
+        row(3, 0.2, 1.3),
+        row(4, 0.05, 1.4),
+        row(5, np.inf, 9.0, False),
+    )
+    assert choice([still, small, best, large, lost]) == 3  # the fourth is at the edge of what lasts
+    assert choice([still, small, best, row(4, 0.05, 1.4, False), row(5, 0.1, 1.5)]) == 2
+    assert choice([still, row(2, 0.5, 1.02), row(3, 0.1, 2.0), lost]) == 2  # none does: the one that does most
+    assert choice([row(1, 0.1, 1.2, False), best]) == 1
+    assert roomy((1, 2, 3), (True, True, False)) == [1]
+    assert roomy((1,), (True,)) == [1]
     table = pd.DataFrame(
         [
             {"optimizer": "gd", "symmetry": "scaling", "learning_rate": 0.1, "chosen": r is best, **r}
-            for r in (still, small, best, far)
+            for r in (still, small, best, large)
         ]
     )
     told = sweep_sentence("x", table)
@@ -240,7 +260,7 @@ def test_the_order_of_schedules_is_judged_over_seeds() -> None:
     assert _order("how often", mixed)[1] == [None]
     # the one before training does least, and the later ones rise
     assert _order("when", [ended([9.0, 9.1, 9.2, 9.0, 9.0]), *rising[:2]])[1] == [True, True]
-    told, checks = _order("how often", [ended([np.inf] * 5)] * 3)
+    told, checks, _ = _order("how often", [ended([np.inf] * 5)] * 3)
     assert "all diverge" in told
     assert checks == [None]
 
@@ -251,6 +271,47 @@ def test_what_is_looked_at_is_recorded_around_teleports() -> None:
     (jump,) = seen.jumps
     np.testing.assert_array_equal(jump.before["at"], jump.left)
     np.testing.assert_array_equal(jump.after["at"], seen.params[4])
+
+
+def test_a_refused_teleport_is_no_diverged_run() -> None:
+    """An ascent whose numbers are not finite moves nothing, and the run goes on: what the teleports did is told of those
+    that moved. A run that is gone refuses nothing."""
+    ascent = {"search": "gradient_ascent", "steps": 10, "trust_radius": None, "objective": "any"}
+    searches = [{**ascent, "rate": rate} for rate in (1e-6, 1e30)]
+    environment = {
+        "searches": searches,
+        "symmetry": "general_linear_published",
+        "optimizer": "gd",
+        "learning_rate": 0.1,
+    }
+    agent = OneEach(at=2, searches=(0, 1), times=2, environment=environment)
+    course = play("Digits", agent, 8, instances=(0, 0), measure_jumps=True)
+    done = effect(course)
+    assert not course.diverged.any()
+    assert done["refused"].tolist() == [0, 2]
+    assert done["growth"][1] == done["set"][1] == 1.0
+    assert done["batch"][1] == 0.0
+    assert 0.0 < done["batch"][0] < 1e-4
+    assert mishaps(course) == " (2 teleports refused, in 1 of 2 runs)"
+    gone = play(
+        "Digits",
+        OneEach(at=2, searches=(0, 0), times=2, environment=environment),
+        8,
+        instances=(0, 0),
+        learning_rate=1e6,
+    )
+    assert gone.diverged.all()
+    assert all(not jump.refused.any() for jump in gone.jumps)
+
+
+def test_a_course_goes_on_from_a_snapshot() -> None:
+    environment = {"searches": ["random"], "optimizer": "adagrad", "learning_rate": 0.1}
+    whole = play("Digits", Never(environment=environment), 6)
+    begun: list[EnvSnapshot] = []
+    play("Digits", Never(environment=environment), 4, finish=lambda env: begun.append(env.snapshot()))
+    np.testing.assert_array_equal(
+        play("Digits", Never(environment=environment), 2, resume=begun[0]).loss, whole.loss[4:]
+    )
 
 
 def test_comparisons_are_of_the_seeds_that_both_have() -> None:
@@ -513,7 +574,7 @@ def test_released_form_is_the_problems_own() -> None:
 
 def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
     """The page is written by ``make reproduce``: whoever adds a figure or a claim runs it again. It has a picture and one to
-    six rows per figure; the appendix has the others."""
+    six rows per figure, of a sentence each; the appendix has the others."""
     path = ROOT / "docs" / "reproduction.md"
     written, details = (file.read_text(encoding="utf-8") for file in (path, details_of(path)))
     for text in (written, details):
@@ -527,6 +588,9 @@ def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
         assert 2 <= len(lines) <= 7, part.splitlines()[0]
         assert verdicts[0] == "holds"
         assert set(verdicts[1:]) <= set(HOLDS)
+        reasons = [line.split(" | ")[3] for line in lines[1:]]
+        assert [reason for reason in reasons if re.search(r"[.!?] [A-Z]", reason)] == []
+    assert len(written.splitlines()) <= 150
 
 
 def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
