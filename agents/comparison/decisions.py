@@ -154,11 +154,12 @@ def frequency_picture(decisions: Decisions) -> Figure:
     figure, axes = panels(len(chosen), 2.3, columns=3)
     for axis, (name, bits) in zip(axes, chosen, strict=True):
         ends, table = shares(seen[:, INDEX[name]], actions, len(decisions.labels))
-        places = np.arange(len(table))
-        bottom = np.zeros(len(table))
-        for action, colour in enumerate(decisions.colours):
-            axis.bar(places, table[:, action], bottom=bottom, color=colour, width=1.0, linewidth=0)
-            bottom += table[:, action]
+        edges = np.arange(len(table) + 1) - 0.5
+        tops = np.cumsum(table, axis=1)
+        for share, top, colour in zip(
+            table.T, tops.T, decisions.colours, strict=True
+        ):  # a shape per action, not per bar
+            axis.stairs(top, edges, baseline=top - share, fill=True, color=colour, linewidth=0)
         axis.set_title(f"{name} ({bits:.2f} bits)", fontsize=9)
         ticks = np.unique(np.linspace(0, len(table), 5).round().astype(int))
         axis.set_xticks(ticks - 0.5, [f"{round(float(ends[tick]), 3):g}" for tick in ticks])
