@@ -35,6 +35,8 @@ RATE_RANGE = 1024.0
 # this of which more than one in so many waits: to pick some of those costs a quarter of a step.
 _FEW, _APART = 64, 4
 
+_SMALL = 256  # parameters and data of a run together
+
 
 @dataclass
 class Snapshot:
@@ -103,9 +105,11 @@ class SteppingRuns:
         self._ready = False
 
     @property
-    def few(self) -> bool:
-        """Whether the runs have few parameters, and had their first reset."""
-        return self._columns is not None
+    def small(self) -> bool:
+        """Whether the runs had their first reset, and are of so few numbers that to begin one costs as much as a step."""
+        if not self._ready or self._columns is not None:
+            return self._ready
+        return self.params.shape[1] + sum(one[0].numel() for one in self.instance.tensors.values()) <= _SMALL
 
     # -- memory --------------------------------------------------------------------------------------------------------
 

@@ -46,8 +46,8 @@ class Upcoming:
 
     @staticmethod
     def serves(runs: SteppingRuns) -> bool:
-        """Whether these runs are of a kind that is worth it: few parameters, so that a reset costs as much as a step."""
-        return runs.few and runs.count >= 16
+        """Whether these runs are of a kind that is worth it: small, so that a reset costs as much as a step."""
+        return runs.small and runs.count >= 16
 
     def play(self, runs: SteppingRuns, rows: Tensor, numbers: Tensor) -> None:
         """Let ``runs`` play the episodes with ``numbers`` ``(R,)`` in ``rows`` ``(R,)``."""
@@ -61,12 +61,15 @@ class Upcoming:
         self._first_unplayed[at] = wanted + 1
 
     def _prepare(self, rows: np.ndarray, numbers: np.ndarray) -> None:
-        """Anew for all rows that have begun what was prepared for them."""
+        """Anew for these rows, and for all that have one episode left at most.
+
+        Those would soon ask for more, a few at every step; of the others more would be thrown away than is saved.
+        """
         if self._first[0] < 0:
-            self._first_unplayed = np.zeros(len(self._first), dtype=np.int64)
+            self._first_unplayed = np.ones(len(self._first), dtype=np.int64)  # the episode 0 is being played
             stale = np.ones(len(self._first), dtype=bool)
         else:
-            stale = self._first_unplayed > self._first
+            stale = self._first_unplayed - self._first >= AHEAD - 1
             stale[rows] = True
         self._first_unplayed[rows] = numbers
         chosen = torch.from_numpy(np.flatnonzero(stale))
@@ -80,7 +83,7 @@ class Upcoming:
 
 
 def adopt(runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor) -> None:
-    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind, with few parameters."""
+    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind."""
     runs.memory().adopt(rows, others.memory(), theirs)
     view = runs.books.xp.view
     at, of = view(rows), view(theirs)

@@ -97,14 +97,21 @@ def test_features_of_a_diverged_run_are_finite() -> None:
     assert envs.episodes.runs.progress.diverged.all()
 
 
-@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_prepared_episodes_are_those_of_single_environments(mode: str) -> None:
+@pytest.mark.parametrize(
+    ("problem", "search", "mode"),
+    [
+        ("Rosenbrock", {"search": "grid", "points": 2}, "NextStep"),
+        ("Rosenbrock", {"search": "grid", "points": 2}, "SameStep"),
+        ("MatrixFactorization", {"search": "closed_form"}, "SameStep"),  # too many parameters to lie column by column
+    ],
+)
+def test_prepared_episodes_are_those_of_single_environments(problem: str, search: dict[str, Any], mode: str) -> None:
     """Of as many rows as are worth preparing for, through more episodes than are prepared at a time."""
-    arguments: dict[str, Any] = {"budget": 6.0, "searches": [{"search": "grid", "points": 2}]}
-    envs = make("Rosenbrock", autoreset_mode=mode, **arguments).unwrapped
+    arguments: dict[str, Any] = {"budget": 6.0, "searches": [search]}
+    envs = make(problem, autoreset_mode=mode, **arguments).unwrapped
     assert Upcoming.serves(envs.episodes.runs) is False, "not before the first reset"
     observations, _ = envs.reset(seed=3)
-    singles = [gym.make("Teleport/Rosenbrock-v0", **arguments) for _ in range(ROWS)]
+    singles = [gym.make(f"Teleport/{problem}-v0", **arguments) for _ in range(ROWS)]
     for single, seed, observation in zip(singles, seeds_of_rows(3, ROWS), observations, strict=True):
         assert np.array_equal(single.reset(seed=seed)[0], observation)
     over, ends = [False] * ROWS, [0] * ROWS
