@@ -197,7 +197,7 @@ def test_the_package_s_own_policy_plays_any_problem(tmp_path: Path) -> None:
     """One that it was not trained on, and that has no policy of its own. By its name among the agents it plays the same."""
     pytest.importorskip("sklearn")
     shared = {**FEW, "policies": (Path("pretrained"),), "agents": ("never", "pretrained:name=named")}
-    found = run_study(Study(problems=("TwoLayerRegression",), out=tmp_path, **shared), silent)
+    found = run_study(Study(problems=("Digits",), out=tmp_path, **shared), silent)
     table = found["summary"].set_index("agent")
     assert table.loc["named", "mean"] == table.loc["generalist", "mean"] != table.loc["never", "mean"]
     assert table.loc["generalist", "kind"] == "learned"
