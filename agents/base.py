@@ -1,8 +1,8 @@
 """What an agent is.
 
 An agent decides from observations: `Agent.predict` has the signature of stable-baselines3's policies, batched, so that its
-``evaluate_policy``, this project's comparison and a user's own loop play all agents alike. Whatever an agent remembers (how
-many gradient steps it has asked for, whether a cooldown is running) is in the ``state`` it returns and is given back; the
+``evaluate_policy``, this project's comparison and a user's own loop play all agents alike. Whatever an agent remembers, such
+as how many gradient steps it has asked for, is in the ``state`` it returns and is given back; the
 object itself does not change while it plays.
 
 Most agents act in the schedule mode: action ``0 .. F-1`` is a gradient step with one of ``F`` rate factors, action ``F + k``

@@ -93,7 +93,7 @@ class Played:
     """What came of one agent on one problem and seed.
 
     Attributes:
-        rows: One dict an episode, with the keys `COLUMNS` of the summary.
+        rows: One dict per episode, with the keys `COLUMNS` of the summary.
         cost: ``(T + 1, B)`` gradient evaluations spent after each action; an ended episode's stay where they are.
         loss: ``(T + 1, B)`` on the run's current data (one mini-batch, where there are mini-batches).
         orders: ``(T + 1, B)`` ``log10`` of ``loss`` over its first entry, floored at the tolerance; NaN from where a run

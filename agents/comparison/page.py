@@ -190,7 +190,7 @@ def overall(table: pd.DataFrame) -> str:
 
 
 def _below(table: pd.DataFrame) -> Any:
-    """The table of those that are significantly below plain descent; None where there is none."""
+    """The table of those that are significantly worse than plain descent; None where there is none."""
     rows = summary.below_plain(table)
     if rows.empty:
         return None

@@ -143,7 +143,7 @@ def _legend(figure: Figure, styles: Mapping[str, Style], agents: Sequence[str], 
 
 
 def _panels(frame: pd.DataFrame, height: float, x: str, y: str = "") -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """A figure with a panel a problem, each beside the problem's rows; ``x`` and ``y`` are labels."""
+    """A figure with a panel per problem, each beside the problem's rows; ``x`` and ``y`` are labels."""
     if frame.empty:
         raise ValueError("there is nothing to draw: the frame has no rows")
     groups = list(frame.groupby("problem", sort=False))
@@ -162,7 +162,7 @@ def _drawn(rows: pd.DataFrame, styles: Mapping[str, Style]) -> list[tuple[str, S
 
 @matplotlib.rc_context(SETTINGS)
 def loss_curves(curves: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
-    """Loss against compute, a panel a problem: medians, with the quartile band of learned agents and plain descent.
+    """Loss against compute, a panel per problem: medians, with the quartile band of learned agents and plain descent.
 
     Args:
         curves: Columns ``problem, agent, cost, q25, median, q75``, the latter three log10 of the loss relative to the
@@ -220,7 +220,7 @@ def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Sty
 def _forest(
     table: pd.DataFrame, styles: Mapping[str, Style], columns: tuple[str, str, str], label: str, zero: bool
 ) -> Figure:
-    """Rows of intervals, a panel a problem; schedules by falling estimate, then references and oracles below a rule."""
+    """Rows of intervals, a panel per problem; schedules by falling estimate, then references and oracles below a rule."""
     estimate, low, high = columns
     most = int(table.groupby("problem", sort=False).size().max()) if len(table) else 0
     figure, drawn = _panels(table, 0.9 + 0.225 * most, label)
@@ -276,7 +276,7 @@ def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figur
 
 @matplotlib.rc_context(SETTINGS)
 def performance_profiles(results: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
-    """The share of runs that gained at least so many orders, a panel a problem (Agarwal et al. 2021, section 4.2)."""
+    """The share of runs that gained at least so many orders, a panel per problem (Agarwal et al. 2021, section 4.2)."""
     x, y = r"orders of magnitude $\tau$", r"share of runs with gained $\geq \tau$"
     figure, drawn = _panels(results, 3.1, x, y)
     for axis, rows in drawn:

@@ -43,7 +43,7 @@ def play_reference(
     Returns:
         Arrays with leading axis ``B``: ``cost``; ``initial_loss``; ``loss``, the best seen; ``gained``, orders of magnitude
         between them, both floored at the tolerance, or -2 where diverged; ``converged`` and ``diverged`` (the loss is not
-        finite at the very start; later such points are passed over) bool; ``steps``,
+        finite at the very start) bool; ``steps``,
         loss-and-gradient evaluations; ``hessian_products``; ``seconds`` of the processor; ``params`` ``(B, P)``, the best
         point; and ``trace_cost``, ``trace_loss`` ``(B, T)``: the best loss after each evaluation, from
         ``(0, initial_loss)`` on, a shorter row continued by its last value.

@@ -1,6 +1,6 @@
 """Statistics of a comparison: arrays in, numbers out.
 
-A comparison is a *crossed* design: every agent plays the same instances, and a learned agent plays them once a training
+A comparison is a *crossed* design: every agent plays the same instances, and a learned agent plays them once per training
 seed. `crossed_bootstrap` therefore resamples whole seeds and whole instances (Owen, "The pigeonhole bootstrap", Annals of
 Applied Statistics 1, 2007): an easy instance is easy for all seeds, so five seeds on 40 instances are not 200 independent
 values. Measured on 1,500 samples, for intervals that say 95 %: crossed resamples cover 95 % where seeds do not differ, 94 %

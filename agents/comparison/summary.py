@@ -219,7 +219,7 @@ def statements(table: pd.DataFrame) -> list[str]:
 
 
 def below_plain(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `summary_table` whose agent is significantly below plain descent, the worst first."""
+    """The rows of `summary_table` whose agent is significantly worse than plain descent, the worst first."""
     return table[table["plain_difference_high"] < 0].sort_values("plain_difference", kind="stable")
 
 

@@ -25,7 +25,7 @@ PLAN, PLAIN = "the best plan of its own menu", "plain descent"
 def judged(
     policy: Policy, trainings: Mapping[str, tuple[Training, float]], plans: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Policy, dict[str, str]]:
-    """The policy with a fallback for each problem on which it is below a rival, and a sentence for each of these.
+    """The policy with a fallback for each problem on which it is worse than a rival, and a sentence for each of these.
 
     Args:
         policy: The best of the training.

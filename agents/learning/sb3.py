@@ -29,7 +29,7 @@ class SB3VecEnv(VecEnv):
     """Many runs in one tensor, for the algorithms of stable-baselines3.
 
     A run whose episode is over starts the next at once, and the last observation is in its info, as in `DummyVecEnv`. Infos
-    are dicts a row with Python numbers, and an array for the mask. While a run goes on its info is empty; all such runs
+    are dicts per row with Python numbers, and an array for the mask. While a run goes on its info is empty; all such runs
     share one dict, which cannot be written to (a batch of thousands would spend its time on unread dicts). Where
     a run ends its info has the environment's last info, ``terminal_observation``, ``TimeLimit.truncated``, and ``episode``
     with ``r`` (return), ``l`` (actions) and ``t`` (seconds since this object was made) as `Monitor` gives, ``diverged`` and
@@ -133,7 +133,7 @@ class SB3VecEnv(VecEnv):
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """One picture a row."""
+        """One picture per row."""
         if self.render_mode != "rgb_array":
             warnings.warn(f"pictures need render_mode='rgb_array', this is {self.render_mode!r}", stacklevel=2)
             return [None] * self.num_envs
@@ -142,7 +142,7 @@ class SB3VecEnv(VecEnv):
         return list(images)
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """An attribute of the environment, once a row; of one that has a value a row, each row's own."""
+        """An attribute of the environment, once per row; of one that has a value per row, each row's own."""
         value = getattr(self.env, attr_name)
         return [self._of_row(value, row) for row in self._get_indices(indices)]
 
@@ -180,7 +180,7 @@ class SB3VecEnv(VecEnv):
         return value
 
     def _batched_options(self) -> dict[str, Any] | None:
-        """One dict of arrays from one dict a row."""
+        """One dict of arrays from one dict per row."""
         names = {name for options in self._options for name in options}
         for name in names:
             if not all(name in options for options in self._options):

@@ -13,7 +13,7 @@ has one standard parser, which builds dicts, lists, strings and numbers and noth
 editor, and the size of a tensor is bounded by the size of the text. A policy of 2 x 64 units takes 35 KB.
 
 What is promised of `read_policy_file`, for whatever bytes: it returns settings (JSON's types, finite numbers, bounded depth,
-text of bounded length without control characters) and float32 arrays (finite, of the stated shapes), or raises
+short text without control characters) and float32 arrays (finite, of the stated shapes), or raises
 `PolicyFileError` with the reason; it reads no more than `MAX_BYTES`, and imports, calls and writes nothing. The checksum
 finds damage and is no signature. What the settings may say is checked where they are used.
 """

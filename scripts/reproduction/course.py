@@ -216,7 +216,7 @@ def converged(course: Course) -> np.ndarray:
 
 
 def measured_frame(courses: Iterable[tuple[Mapping[str, Any], Course]], epoch: int) -> pd.DataFrame:
-    """A row a measurement and run, with what names the course; ``epoch`` is how many steps one has."""
+    """A row per measurement and run, with what names the course; ``epoch`` is how many steps one has."""
     return pd.DataFrame(
         [
             {**named, "seed": seed, "epoch": step / epoch, **{name: value[seed] for name, value in values.items()}}

@@ -68,7 +68,7 @@ def _published(problem: MLPRegression, steps: int) -> tuple[float, float]:
 
 
 def _times(sizes: Sequence[tuple[int, int]], steps: int, repeats: int) -> pd.DataFrame:
-    """A row a size and implementation; one after the other, so that no time is taken beside another piece."""
+    """A row per size and implementation; one after the other, so that no time is taken beside another piece."""
     pieces = {(*size, turn): (_turn, (*size, steps)) for size in sizes for turn in range(repeats)}
     taken, rows = play_all(pieces, "times", 1), []
     for width, layers in sizes:

@@ -37,7 +37,7 @@ def _at(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _play(optimizer: str, symmetry: str, limit: int) -> pd.DataFrame:
-    """A row an ascent and seed."""
+    """A row per ascent and seed."""
     environment: dict[str, Any] = {"optimizer": optimizer, "learning_rate": PLAIN_RATES[optimizer]}
     base = play("MLPRegression", Never(environment=environment), limit, instances=range(SEEDS))
     cells = [(steps, rate) for steps in STEPS[: limit // 10] for rate in RATES[optimizer]]

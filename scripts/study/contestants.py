@@ -24,7 +24,7 @@ RATE_ONLY_MOMENTUM = "learned rate only, momentum"
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something that is trained once a seed.
+    """Something that is trained once per seed.
 
     Attributes:
         name: What tables call it.

@@ -187,15 +187,15 @@ def findings(measured: Measured) -> list[Finding]:
 
     apart, minus, menu = f"{DISTILLED} apart", f"Minus the {best} on the same episodes", "With whitenings in the menu:"
     zero, cycle = "the interval lies above zero", "cycle of whitenings"
-    without = "the policy without them is not below that cycle"
+    without = "the policy without them is not worse than that cycle"
     gap = "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed"
-    rule = f"Nowhere significantly below {DISTILLED}, the rule that was read off learned policies"
+    rule = f"Nowhere significantly worse than {DISTILLED}, the rule that was read off learned policies"
     return [
         _by_targets(measured, "score", "By targets, at equal cost"),
         _by_targets(measured, "time_score", "By targets, at equal processor seconds"),
         everywhere(f"{minus}, {apart}: {zero}", SEVEN, to_best(DISTILLED), _above),
         everywhere(
-            f"Nowhere significantly below the {best}, {apart}", measured.problems, to_best(DISTILLED), _not_below
+            f"Nowhere significantly worse than the {best}, {apart}", measured.problems, to_best(DISTILLED), _not_below
         ),
         everywhere(f"{minus}, {DISTILLED} among them: {zero}", SEVEN, to_best(), _above),
         everywhere(rule, measured.problems, versus(LEARNED, DISTILLED), _not_below),
@@ -269,7 +269,7 @@ def _momentum(measured: Measured) -> Finding:
         details.append(f"{problem}: to {worst} {told(known[worst])}{'' if wins else ' (no)'}")
     possible = above + len(SEVEN) - len(details)
     verdict = "yes" if above >= 5 else "no" if possible < 5 else "not measured"
-    return Finding(target, verdict, f"above on {above} of {len(details)}. " + "; ".join(details))
+    return Finding(target, verdict, f"better on {above} of {len(details)}. " + "; ".join(details))
 
 
 def _batches(measured: Measured) -> Finding:
@@ -301,8 +301,8 @@ def _generalists(measured: Measured) -> Iterator[Finding]:
         fine = all(map(_not_below, known.values()))
         verdict = "no" if not fine or above + len(missing) < 5 else "not measured" if missing else "yes"
         details = "; ".join(f"{problem} {told(value)}" for problem, value in known.items())
-        target = f"One policy ({name}): significantly below the best fixed schedule nowhere, above on at least 5"
-        yield Finding(target, verdict, f"above on {above} of {len(known)}. {details}")
+        target = f"One policy ({name}): nowhere significantly worse than the best fixed schedule, better on at least 5"
+        yield Finding(target, verdict, f"better on {above} of {len(known)}. {details}")
         others = {problem: value for problem, value in found.items() if problem not in policy.problems}
         if others:
             # the best fixed schedule that was tuned on the problem itself is at least as good as one tuned on others

@@ -106,12 +106,12 @@ class Evidence(Gathered):
 
     Attributes:
         protocol: The settings.
-        rows: One dict an episode, see `teleport_env.agents.comparison.summary.COLUMNS`.
+        rows: One dict per episode, see `teleport_env.agents.comparison.summary.COLUMNS`.
         targets: One dict per episode, see `teleport_env.agents.comparison.targets.rows_of_targets`.
         curves: ``(problem, agent)`` to the quartiles of its loss over compute.
         traces: Single episodes, for a picture.
         tuned: ``(problem, family)`` to what its tuning found, as in `teleport_env.agents.tuning.search.Found`.
-        trained: ``(problem, contestant)`` to one dict a seed, as `train_policy` returns it.
+        trained: ``(problem, contestant)`` to one dict per seed, as `train_policy` returns it.
         oracles: ``(problem, name)`` to a choice in hindsight.
         about: ``(problem, agent)`` to what the row is.
     """
@@ -263,7 +263,7 @@ def _plays(
 
 
 def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A tuned baseline, once a seed; the fixed schedule also without its teleports."""
+    """A tuned baseline, once per seed; the fixed schedule also without its teleports."""
     family = families_of(settings["problem"], settings["budget"])[settings["family"]]
     agent = family.agent(settings["config"])
     played = [play_one(settings, agent, seed) for seed in range(settings["seeds"])]
@@ -277,7 +277,7 @@ def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Policies of one name, one a training seed (or one for all); a policy that teleports also without doing so."""
+    """Policies of one name, one per training seed (or one for all); a policy that teleports also without doing so."""
     played: dict[str, list[Played]] = {}
     for seed in range(settings["seeds"]):
         policy = policy_of(texts[seed % len(texts)]).for_problem(settings["problem"])

@@ -40,7 +40,7 @@ class Shared:
         tuning_instances: Of the train split that every configuration is tried on; the last choice sees ten times as many.
         training: Further settings that all trainings share.
         seed: Of the choice of instances.
-        jobs: Workers; -1: one a core.
+        jobs: Workers; -1: one per core.
         backend: ``"processes"`` or ``"ray"``.
         page: Write the page here, pictures beside it; None: into the folder alone.
     """

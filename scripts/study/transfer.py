@@ -160,7 +160,7 @@ class Carried(Gathered):
         played: Episodes, one dict each: ``seed``, ``instance_id``, ``gained``, ``diverged``, ``teleports``.
         targets: Their costs to targets, see `teleport_env.agents.comparison.targets.rows_of_targets`.
         tuned: Kind of tuning and problem (and budget) to what it found, without its candidates.
-        trained: Kind of training and problem to one dict a seed, as `train_policy` returns it.
+        trained: Kind of training and problem to one dict per seed, as `train_policy` returns it.
         rates: Problem and shape (``""``: its default) to the rate of plain descent.
         grounds: Left-out problems: where they are played.
         retaught: Problems whose given policy has another menu than the slots, so that a teacher was trained for them.

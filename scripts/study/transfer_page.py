@@ -114,22 +114,24 @@ def verdicts_of(results: Results) -> list[Finding]:
             for problem in transfer.problems
         }
         for problem, one in versus.items():
-            target = f"{problem} left out: not significantly below the best fixed schedule tuned on the other families"
+            target = (
+                f"{problem} left out: not significantly worse than the best fixed schedule tuned on the other families"
+            )
             found.append(Finding(target, not_below([one]), told(one)))
         above = [problem for problem, one in versus.items() if one.low > 0]
         below = [problem for problem, one in versus.items() if one.high < 0]
-        detail = f"significantly above on {_listed(above, versus)}; significantly below on {_listed(below, versus)}"
-        target = "Left out, each in turn: nowhere significantly below the best fixed schedule tuned on the others"
+        detail = f"significantly better on {_listed(above, versus)}; significantly worse on {_listed(below, versus)}"
+        target = "Left out, each in turn: nowhere significantly worse than the best fixed schedule tuned on the others"
         found.append(Finding(target, not_below(versus.values()), detail))
     pairs = {
         BUDGETS: {
-            "At a longer budget: nowhere significantly below the fixed schedule of the ordinary one": OWN_FIXED,
-            "At a longer budget: nowhere significantly below the fixed schedule tuned for it": LONGER,
+            "At a longer budget: nowhere significantly worse than the fixed schedule of the ordinary one": OWN_FIXED,
+            "At a longer budget: nowhere significantly worse than the fixed schedule tuned for it": LONGER,
         },
         RATES: {
-            "At another rate: nowhere significantly below the fixed schedule at its rate off by as much": OWN_FIXED
+            "At another rate: nowhere significantly worse than the fixed schedule at its rate off by as much": OWN_FIXED
         },
-        SIZES: {"At another size: nowhere significantly below the fixed schedule carried there": OWN_FIXED},
+        SIZES: {"At another size: nowhere significantly worse than the fixed schedule carried there": OWN_FIXED},
     }
     for question in transfer.questions:
         for target, other in pairs.get(question, {}).items():
@@ -147,7 +149,7 @@ def verdicts_of(results: Results) -> list[Finding]:
             below = [name for name, one in versus.items() if one.high < 0]
             above = [name for name, one in versus.items() if one.low > 0]
             named = "; ".join(f"{name} {told(versus[name])}" for name in below)
-            detail = f"significantly above in {len(above)} of {len(versus)} cases, below in {len(below)}"
+            detail = f"significantly better in {len(above)} of {len(versus)} cases, worse in {len(below)}"
             found.append(Finding(target, not_below(versus.values()), f"{detail}: {named}" if below else detail))
     if TOLERANCES in transfer.questions:
         found += _of_tolerances(results)
@@ -170,9 +172,9 @@ def _of_tolerances(results: Results) -> Iterator[Finding]:
     scores = {case: results.difference(TOLERANCES, case[0], (case[1], OWN), (case[1], RULE), "score") for case in cases}
     above, below = ([case for case, one in scores.items() if test(one)] for test in (_wins, _loses))
     problems = list(dict.fromkeys(problem for problem, _ in below))
-    detail = f"significantly above in {len(above)} of {len(cases)} cases, below in {len(below)}"
+    detail = f"significantly better in {len(above)} of {len(cases)} cases, worse in {len(below)}"
     target = (
-        f"By targets (how early each loss is reached), at any of the tolerances: nowhere significantly below the {RULE}"
+        f"By targets (how early each loss is reached), at all tolerances: nowhere significantly worse than the {RULE}"
     )
     named = f": {', '.join(problems)}" if below else ""
     yield Finding(target, not_below(scores.values()), detail + named)

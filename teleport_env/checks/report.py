@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 
 ROUNDING_REMEDY = (
     "A run alone and among others then differ in the last bits. What does that: a matrix product in which the batch axis B "
-    "is a dimension (`params @ W` with a shared W: write it as a 3-D torch.bmm with one matrix a row), a batched "
+    "is a dimension (`params @ W` with a shared W: write a 3-D torch.bmm, one matrix per row), a batched "
     "matrix-vector product (write it as an elementwise product and a sum), sigmoid (0.5 + 0.5 * tanh(x / 2)), atan2, hypot, "
     "x ** 1.5, matrix_exp, and a sum over a tensor whose memory layout depends on B (call .contiguous() first)"
 )

@@ -152,7 +152,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         return self._observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """One picture a row, as `TeleportEnv.render`."""
+        """One picture per row, as `TeleportEnv.render`."""
         if self._history is None:
             gym.logger.warn("render() needs render_mode='rgb_array' at make_vec()")
             return None

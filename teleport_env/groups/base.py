@@ -9,7 +9,7 @@ Elements of a batch of ``B`` are one tensor with leading axis ``B``:
 * matrix groups: ``(B, k, k)``;
 * the diagonal group (positive scaling): its diagonal, ``(B, k)``;
 * permutations: the image of every index, ``(B, k)`` int64;
-* a product of groups: a tuple with one such tensor a factor.
+* a product of groups: a tuple with one such tensor per factor.
 """
 
 from __future__ import annotations

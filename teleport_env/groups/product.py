@@ -14,7 +14,7 @@ from teleport_env.random import Streams
 
 @dataclass(frozen=True, init=False, repr=False)
 class Product(Group):
-    """The direct product of groups; elements are tuples with one tensor a factor, also for a single factor.
+    """The direct product of groups; elements are tuples with one tensor per factor, also for a single factor.
 
     ``xi`` ``(B, dim)`` holds the factors' coordinates one after the other. Where any factor is discrete the product has
     no exponential, and ``dim`` is 0 as it is for every group without one; such elements are sampled.

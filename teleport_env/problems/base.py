@@ -109,7 +109,7 @@ class Problem(ABC):
         return None
 
     def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None] | None:
-        """What goes into every layer of a network, ``(B, in, n)`` each, one column an example; None: it is no network.
+        """What goes into every layer of a network, ``(B, in, n)`` each, one column per example; None: it is no network.
 
         An entry that is None stands for the identity.
 

@@ -32,8 +32,8 @@ class Digits(Classification):
     ## Starting State
     Normal weights (He et al., ICCV 2015), zero biases. A fixed random order of the images is cut in three pools of 599,
     one for each of ``"train"``, ``"validation"`` and ``"test"``. So no image of the test split is ever seen in the
-    other two. ``"paper"`` has all 1,797, those of the three pools too: it is no held-out set (the publication has no
-    experiment on these digits, the name stands for its setting). Of each pool 80 % are the training set, the others are
+    other two. ``"paper"`` has all 1,797, those of the three pools too: it is no held-out set. The publication has no
+    experiment on these digits, so the name stands for its setting. Of each pool 80 % are the training set, the others are
     for validation.
 
     ## Arguments

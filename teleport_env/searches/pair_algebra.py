@@ -26,7 +26,7 @@ For positive scalings ``S`` is diagonal, ``a`` and ``b`` are vectors, and all of
 exact in the box, and for the weights it is ``d_i = sqrt(|U_i| / |V_i|)``.
 
 Everything is row-independent bit for bit in float64, `torch.linalg.eigh` included: LAPACK takes the matrices one by one
-(measured for k = 1 to 64, one row against seven; tests/searches/test_pair_algebra.py repeats it).
+(measured for k = 1 to 64; tests/searches/test_pair_algebra.py repeats it).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The general linear group on the hidden units of a network with a bijective activation.
 
 Between the layers ``V`` and ``U`` of a network stands an activation ``s``, which no general matrix commutes with. On the
-data at hand, a matrix of layer inputs ``h`` ``(m, n)`` with one column an example, the group acts all the same (Zhao et
+data at hand, a matrix of layer inputs ``h`` ``(m, n)`` with one column per example, the group acts all the same (Zhao et
 al., NeurIPS 2022, eq. 11): the activations ``a = s(V h)`` become ``g a`` if ``V`` is changed so that it sends ``h`` to
 ``s^-1(g a)``, and ``U -> U g^-1`` makes up for it. Finding such a ``V`` is a linear system with a solution where the columns
 of ``h`` are linearly independent, which takes ``n <= m`` (a bias's row of ones is part of ``h``). Two solutions:

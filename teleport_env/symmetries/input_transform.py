@@ -64,7 +64,7 @@ class InputTransform(Symmetry):
         return self._first_times(params, single(self.group.inverse(g)))
 
     def move_data(self, g: Element, data: Tensor, instance: Instance) -> Tensor:
-        """``g X`` for inputs ``X`` ``(B, m, n)``, one column an example."""
+        """``g X`` for inputs ``X`` ``(B, m, n)``, one column per example."""
         return product(single(g), data)
 
     def gradient_after(self, g: Element, gradient: Tensor, instance: Instance) -> Tensor:

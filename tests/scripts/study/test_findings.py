@@ -159,12 +159,12 @@ def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measu
     [
         ("Minus the best", {"learned": 6.5}),
         ("Minus the best", {"learned_rate_only": 8.2}),
-        ("Nowhere significantly below the best", {"learned": 6.0}),
+        ("Nowhere significantly worse than the best", {"learned": 6.0}),
         (
             "Minus the best baseline or control on the same episodes, edge of stability among",
             {"edge_of_stability": 8.0},
         ),
-        ("Nowhere significantly below edge of stability", {"edge_of_stability": 8.3}),
+        ("Nowhere significantly worse than edge of stability", {"edge_of_stability": 8.3}),
         ("At least 60 %", {"oracle": 11.0}),
         ("Minus learned rate only", {"learned": 6.9}),
         ("Above tuned momentum", {"momentum_with_line_search": 8.0}),
@@ -187,7 +187,7 @@ def test_the_rule_read_off_policies_is_told_apart_and_nowhere_left_out() -> None
     strong = measured(("Booth",), edge_of_stability=9.0)
     found = findings(strong)
     assert "Booth +1.50 [" in verdict(found, "Minus the best").detail  # to relative decrease
-    assert "Booth -1.00 [" in verdict(found, "Nowhere significantly below edge of stability").detail
+    assert "Booth -1.00 [" in verdict(found, "Nowhere significantly worse than edge of stability").detail
     assert strong.best("Booth", ["adaptive"]) == "edge of stability"
     assert strong.row("Booth", "learned")["baseline"] == "edge of stability"
 
@@ -195,7 +195,7 @@ def test_the_rule_read_off_policies_is_told_apart_and_nowhere_left_out() -> None
 def test_what_was_not_played_is_not_said_to_hold() -> None:
     found = findings(measured(("Booth",)))
     assert verdict(found, "Minus the best").holds == "not measured"
-    assert verdict(found, "Nowhere significantly below the best").holds == "yes"
+    assert verdict(found, "Nowhere significantly worse than the best").holds == "yes"
     assert {verdict(found, begins).holds for begins in ("At least 60 %", "Above tuned momentum")} == {"not measured"}
     missed = findings(measured(("Booth",), learned=6.0))
     assert verdict(missed, "Minus the best").holds == "no"  # one is enough

@@ -98,7 +98,9 @@ def test_the_page_says_what_the_episodes_say(made: tuple[Protocol, dict[str, Any
     assert f"| Booth | {baselines.max():.2f} ({baselines.idxmax()}) | {means['learned']:.2f} | {versus:+.2f} [" in page
     assert "which is not held out" in page
     assert len(page.splitlines()) <= 150
-    verdict = next(one for one in found["findings"] if one.target.startswith("Nowhere significantly below the best"))
+    verdict = next(
+        one for one in found["findings"] if one.target.startswith("Nowhere significantly worse than the best")
+    )
     others = means["learned"] - baselines.drop("edge of stability").max()
     assert f"Booth {others:+.2f}" in verdict.detail
     assert f"| {verdict.target} | {verdict.holds} |" in page
