@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -49,18 +48,18 @@ def _product(books: Books, left: Any, right: Any, shape: tuple[int, int, int]) -
     if isinstance(left, Tensor) and isinstance(right, Tensor):  # queries and keys
         one, other = books.constant_along(left, 1), books.constant_along(right, 2)
         books.join(one.mT, -other, "what meets in a product does not move inversely")
-        _apart(books, one[:, 0])
+        apart(books, one[:, 0])
         return None
     if isinstance(right, Tensor):  # attention weights and values
         one = books.constant_along(right, 1)
-        _apart(books, one[:, 0])
+        apart(books, one[:, 0])
         return one.expand(shape)
     one = books.constant_along(left, 2)
-    _apart(books, one[:, :, 0])
+    apart(books, one[:, :, 0])
     return one.expand(shape)
 
 
-def _apart(books: Books, labels: Tensor) -> None:
+def apart(books: Books, labels: Tensor) -> None:
     """Units of different rows of ``labels`` ``(n, k)`` never mix, nor change places: each row has a matrix of its own."""
     if len(labels) > 1:
         books.fibers.append(labels.numpy())
@@ -75,7 +74,7 @@ def _factors(books: Books, left: Weights, right: Weights) -> None:
     inner = torch.from_numpy(books.fresh(count * one.shape[2]).reshape(count, 1, -1))
     books.bind(other[:count], inner.mT)
     books.bind(one[:count], -inner)
-    _apart(books, inner[:, 0])
+    apart(books, inner[:, 0])
 
 
 def _read(books: Books, labels: Tensor | None, weights: Weights, shape: tuple[int, int, int]) -> Tensor | None:
@@ -88,13 +87,13 @@ def _read(books: Books, labels: Tensor | None, weights: Weights, shape: tuple[in
     places = places[:count]
     written = torch.from_numpy(books.fresh(count * shape[2]).reshape(count, 1, -1))
     books.bind(places, written)
-    _apart(books, written[:, 0])
+    apart(books, written[:, 0])
     if labels is not None:
         row = books.constant_along(labels, 1)
         if count == 1:
             row = books.constant_along(row, 0)
         books.bind(places, -row.mT)
-        _apart(books, row[:, 0])
+        apart(books, row[:, 0])
     return written.expand(shape)
 
 
@@ -126,7 +125,7 @@ def plus(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 # -- convolutions ------------------------------------------------------------------------------------------------------
 
 
-def _channels(books: Books, tensor: Tensor) -> Tensor | None:
+def channels_of(books: Books, tensor: Tensor) -> Tensor | None:
     """The units of the channels ``(C,)`` of ``(N, C, ...)``."""
     labels = books.labels(tensor)
     if labels is None:
@@ -136,7 +135,7 @@ def _channels(books: Books, tensor: Tensor) -> Tensor | None:
     return labels.reshape(-1)
 
 
-def _over_channels(labels: Tensor, out: Tensor) -> Tensor:
+def over_channels(labels: Tensor, out: Tensor) -> Tensor:
     return labels.reshape(1, -1, *[1] * (out.ndim - 2)).expand(out.shape)
 
 
@@ -144,7 +143,7 @@ def _over_channels(labels: Tensor, out: Tensor) -> Tensor:
 def convolution(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     value, weight, bias = args[:3]
     transposed, groups = bool(args[6]), int(args[8])
-    labels, weights = _channels(books, value), books.shadow(weight)
+    labels, weights = channels_of(books, value), books.shadow(weight)
     into, onto = value.shape[1], out.shape[1]
     if not isinstance(weights, Weights) or not books.use(weights):
         known = isinstance(weights, Frozen)
@@ -168,7 +167,7 @@ def convolution(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> An
     if groups > 1:
         for units in (written, labels):
             if units is not None:
-                _apart(books, units.reshape(groups, -1))
+                apart(books, units.reshape(groups, -1))
         if books.kind != "scaling":
             books.broken[books.where] = f"its {groups} groups break the axis: units of different groups stay apart"
     return _with_bias(books, written, bias, out)
@@ -180,7 +179,7 @@ def _with_bias(books: Books, written: Tensor, bias: Any, out: Tensor) -> Tensor:
         books.bind(shadow.places, written)
     elif bias is not None:
         books.fix(written, shadow.reason if isinstance(shadow, Frozen) else "its bias does not move")
-    return _over_channels(written, out)
+    return over_channels(written, out)
 
 
 def _depthwise(books: Books, labels: Tensor | None, weights: Weights, bias: Any, out: Tensor) -> Tensor | None:
@@ -195,78 +194,7 @@ def _depthwise(books: Books, labels: Tensor | None, weights: Weights, bias: Any,
     return _with_bias(books, labels, bias, out)
 
 
-# -- normalizations ----------------------------------------------------------------------------------------------------
-
-
-def _affine(books: Books, labels: Tensor | None, gain: Any, shift: Any, shape: tuple[int, ...], out: Tensor) -> Any:
-    """Gain and shift per unit after a normalization; ``labels``: units that pass it; ``shape``: of the gain beside them."""
-    own = [(what, books.shadow(what)) for what in (gain, shift) if what is not None]
-    weights = [Weights(shadow.places.reshape(shape)) for _, shadow in own if isinstance(shadow, Weights)]
-    if books.kind == "scaling" and gain is not None and len(weights) == len(own):
-        free = [books.use(weight) for weight in weights]
-        if not all(free):
-            return None
-        written = torch.from_numpy(books.fresh(math.prod(shape)).reshape(shape))
-        for weight in weights:
-            books.bind(weight.places, written)
-        return written.expand(out.shape)
-    if books.kind == "permutation" and labels is not None and len(weights) == len(own):
-        for weight in weights:
-            units = books.as_units(weight)
-            if units is None:
-                books.fix(labels, "its gain does not move")
-                return None
-            books.join(labels, units, "the gain of the normalization does not move alike")
-        return labels
-    for weight in weights:
-        books.refuse(weight, "it belongs to units of a normalization that do not move")
-    books.fix(labels, "its gain does not move")
-    return None
-
-
-@rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
-def batch_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    value, gain, shift, mean = args[0], args[1], args[2], args[3]
-    stored = isinstance(mean, Tensor)
-    reads_stored = stored and ("no_training" in name_of(func) or not args[5])
-    # torch hands over the examples of InstanceNorm as further channels of one example
-    norm = "InstanceNorm" if len(value) == 1 else "BatchNorm"
-    labels = books.labels(value)
-    if books.kind != "permutation":
-        keeps = ", and keeps running statistics, which do not move" if stored else ""
-        books.fix(labels, f"{norm} adds eps to a variance{keeps}")
-        labels = None
-    elif reads_stored:
-        books.fix(labels, f"the running statistics of {norm} are buffers, which do not move")
-        labels = None
-    shape = (1, value.shape[1], *[1] * (value.ndim - 2))
-    return [_affine(books, labels, gain, shift, shape, out[0]), None, None]
-
-
-@rule("native_layer_norm", "_fused_rms_norm")
-def layer_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    value, shape, gain = args[0], tuple(args[1]), args[2]
-    shift = args[3] if isinstance(args[3], Tensor) else None
-    labels = books.labels(value)
-    if books.kind != "permutation":
-        books.fix(labels, "LayerNorm divides by a mean over all units")
-        labels = None
-    return [_affine(books, labels, gain, shift, shape, out[0]), *[None] * (len(out) - 1)]
-
-
-@rule("native_group_norm")
-def group_norm(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    value, gain, shift, groups = args[0], args[1], args[2], args[6]
-    labels, count = None, value.shape[1]
-    if books.kind != "permutation":
-        books.fix(books.labels(value), "GroupNorm divides by a mean over the units of a group")
-    elif (channels := _channels(books, value)) is not None:
-        if 1 < groups < count:
-            _apart(books, channels.reshape(groups, -1))
-        labels = _over_channels(channels, out[0])
-    shape = (1, count, *[1] * (value.ndim - 2))
-    return [_affine(books, labels, gain, shift, shape, out[0]), None, None]
-
+# -- embeddings, bilinear layers, softmax -------------------------------------------------------------------------------
 
 _LARGEST_OF_BAG = 2  # torch's number for mode="max"
 

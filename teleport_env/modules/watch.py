@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from teleport_env.modules import layers  # noqa: F401  # enters its rules
+from teleport_env.modules import layers, normalizations  # noqa: F401  # enter their rules
 from teleport_env.modules.attention import plain_attention
 from teleport_env.modules.operations import RULES, UNTAGGED, name_of, opaque, pointwise
 from teleport_env.modules.tracing import OUTPUT, Books, Frozen, Kind, Weights, layout

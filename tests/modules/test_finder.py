@@ -49,9 +49,10 @@ from torch.func import functional_call
 from teleport_env import find_symmetries
 from teleport_env.instances import Instance
 from teleport_env.modules import Coupled, Found, register_rule
-from teleport_env.modules.finder import _RULES, MAKERS
+from teleport_env.modules.finder import MAKERS
 from teleport_env.modules.operations import WHY
 from teleport_env.modules.probe import TOLERANCE, Probe
+from teleport_env.modules.stated import _RULES
 from teleport_env.random import Streams
 from teleport_env.symmetries import Coupling
 
