@@ -76,6 +76,29 @@ def drawn(shown: Sequence[Panel]) -> Figure:
     return figure
 
 
+SHIPPED = {"never": ("plain descent", "#111111"), "edge of stability": ("rule edge_of_stability", "#0072B2")}
+SHIPPED |= {"specialist": ("shipped specialist", LEARNED), "L-BFGS": ("L-BFGS", "#8A8A8A")}
+"""Agents of the overview by their names in its table, with what a reader calls them and a colour."""
+
+
+@matplotlib.rc_context(SETTINGS)
+def overview() -> Figure:
+    """Orders gained by four agents, a group of bars per problem; wide enough to be read on a telephone."""
+    rows = [row for row in _rows("shipped/agents.csv") if row["agent"] in SHIPPED]
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    figure, (axis,) = panels(1, 0.5 * len(problems) + 0.8)
+    figure.set_size_inches(6.4, 0.55 * len(problems) + 1.2)
+    for place, (agent, (label, colour)) in enumerate(SHIPPED.items()):
+        found = {row["problem"]: float(row["gained"]) for row in rows if row["agent"] == agent}
+        gained = [found[problem] for problem in problems]
+        axis.barh([row + 0.2 * (place - 1.5) for row in range(len(problems))], gained, 0.18, color=colour, label=label)
+    axis.set(xlabel="orders of magnitude gained (mean)", ylim=(len(problems) - 0.5, -0.5))
+    axis.set_yticks(range(len(problems)), problems)
+    axis.grid(visible=False, axis="y")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     """A table, without the rows at a policy's own rate, which is no transfer."""
     with (DOCS / "results-data" / name).open(encoding="utf-8") as file:
@@ -93,9 +116,10 @@ def _variant(text: str) -> str:
 
 
 def main() -> None:
-    for name, shown in PICTURES.items():
+    figures = {name: drawn(shown) for name, shown in PICTURES.items()} | {"shipped/gained.png": overview()}
+    for name, figure in figures.items():
         written = io.BytesIO()
-        drawn(shown).savefig(written, format="png", metadata={"Software": None})
+        figure.savefig(written, format="png", metadata={"Software": None})
         path = DOCS / "images" / name
         path.parent.mkdir(exist_ok=True)
         write(path, written.getvalue())

@@ -171,7 +171,9 @@ def on_config(config: Any) -> Any:
         if "Environments" in section:
             section["Environments"] += [{name: f"environments/{name.lower()}.md"} for name in PROBLEMS]
         if "API reference" in section:
-            section["API reference"] = [{package: f"reference/{package}.md"} for package in PUBLIC]
+            section["API reference"] = [
+                {package.removeprefix("teleport_env."): f"reference/{package}.md"} for package in PUBLIC
+            ]
     return config
 
 
@@ -198,8 +200,14 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def _bars(code: re.Match[str]) -> str:
+    return code[0].replace("\\|", "|")
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     # a fence with two words would swallow the rest of the page
     markdown = markdown.replace("```python no-run\n", "```python\n")
+    # GitHub needs a backslash before a bar within the code of a table, and Python-Markdown would show it
+    markdown = re.sub(r"^\|.*$", lambda row: re.sub(r"`[^`]*`", _bars, row[0]), markdown, flags=re.MULTILINE)
     written = page.file.generated_by is None and "/" not in page.file.src_uri
     return relinked(markdown, "docs") if written else markdown

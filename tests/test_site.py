@@ -107,6 +107,12 @@ def test_every_public_method_is_documented(package: str) -> None:
     assert not site_pages.undocumented_members(package), "public methods without a docstring"
 
 
+def test_bars_in_the_code_of_tables_have_no_backslash() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(generated_by=None, src_uri="problems.md"))
+    shown = site_pages.on_page_markdown("| a |\n|---|\n| `\\|w\\|^2` \\| |\n\n`\\|`\n", page)
+    assert shown == "| a |\n|---|\n| `|w|^2` \\| |\n\n`\\|`\n"
+
+
 def test_every_package_with_public_names_is_in_the_reference() -> None:
     """Packages and modules that declare ``__all__``; all others are inner."""
     public = set()
