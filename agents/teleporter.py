@@ -173,7 +173,11 @@ class Teleporter:
 
     def _read_schedule(self, searches: Sequence[Any] | None, symmetry: str | Symmetry | None) -> None:
         if not callable(getattr(self.schedule, "predict", None)):
-            refuse("schedule", "the name of an agent, an Agent, or an object with predict", self.schedule)
+            refuse(
+                "schedule",
+                "the name of an agent, an Agent, an object with predict, or as_agent(function)",
+                self.schedule,
+            )
         if getattr(self.schedule, "families", None):
             raise ValueError(
                 "this policy is for several problems: register a ModuleProblem of the model, and pass "

@@ -79,7 +79,7 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
                 books = books_of(copy.deepcopy(double).train(mode == "train"), given, kind, frozen)
             except Exception as error:
                 raise ValueError(
-                    f"the module cannot be run on the example in float64, in mode {mode}: {error}"
+                    f"the module cannot be run on the example in float64, in mode {mode}: {_words(error, mode, modes)}"
                 ) from error
             branches |= books.branches
             seen[mode] = couplings_of(books, frozen)
@@ -142,6 +142,13 @@ def _explained(candidate: Coupling, reasons: Sequence[Refused]) -> bool:
     """Whether a reason speaks of what writes the units of a candidate."""
     writers = candidate.name.partition(" -> ")[0].split(", ")
     return any(f"{writer}.".startswith(f"{entry.where}.") for entry in reasons for writer in writers)
+
+
+def _words(error: Exception, mode: str, modes: Sequence[str]) -> str:
+    if "HigherOrderOperator" in str(error):
+        return "it uses torch.cond or another operator that takes functions, which are not followed; write it with if"
+    others = tuple(other for other in modes if other != mode)
+    return f"{error}" + (f". Where it is not used in that mode, pass modes={others}" if others else "")
 
 
 def check_module(module: Any) -> None:

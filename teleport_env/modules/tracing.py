@@ -189,7 +189,7 @@ class Books:
                 self.where = ""
                 self.refuse(
                     Weights(torch.from_numpy(places)),
-                    f"this example uses only a part of `{name}`: give one of full length",
+                    f"this example uses only a part of `{name}`: give one that uses all of it",
                 )
 
     def single(self, tensor: Any) -> bool:

@@ -638,7 +638,7 @@ def test_a_part_of_a_parameter_is_not_all_of_it() -> None:
     assert [coupling.name for coupling in whole.couplings(PERMUTATION)] == ["place, embed -> head"]
     part = find_symmetries(Positions(), rows(2, 4, 4))
     assert not part.symmetries
-    why = "this example uses only a part of `place`: give one of full length"
+    why = "this example uses only a part of `place`: give one that uses all of it"
     assert (PERMUTATION, "embed", why) in {(entry.kind, entry.where, entry.why) for entry in part.refused}
 
 
@@ -715,6 +715,16 @@ def test_symmetries_of_a_module_of_one_s_own() -> None:
         register_rule(int, lambda module: [])  # type: ignore[arg-type]
 
 
+class OneMode(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            raise NotImplementedError("no evaluation")
+        return super().forward(x)
+
+
 class Silent(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 2)
@@ -729,6 +739,10 @@ class Silent(nn.Linear):
         ((nn.Linear(3, 2), rows(2, 4)), "cannot be run on the example"),
         ((nn.LazyLinear(2), rows(2, 4)), "lazy parameters.*call it once"),
         ((nn.Linear(3, 2), rows(2, 3), ()), "modes must be 'train', 'eval' or both, got"),
+        (
+            (OneMode(), rows(2, 3)),
+            "in mode eval: no evaluation. Where it is not used in that mode, pass modes=\\('train',\\)",
+        ),
         ((torch.jit.script(nn.Linear(3, 2)), rows(2, 3)), "the module is compiled by torch.jit, which hides"),
         (("cnn", rows(2, 4)), "module must be a torch.nn.Module, got 'cnn'"),
         ((nn.Linear(3, 2), rows(0, 3)), "example must be what the module is called with, with at least one entry"),
