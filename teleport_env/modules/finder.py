@@ -104,9 +104,7 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
                 found[kind].append(coupling)
                 deviations[kind, coupling.name] = change
             else:
-                why = (
-                    f"the probe moved the outputs by {change:.1e} of the largest in mode {mode}, allowed {TOLERANCE:g}"
-                )
+                why = f"the probe moved the outputs by {change:.1e} of their size in mode {mode}, allowed {TOLERANCE:g}"
                 refused.append(Refused(coupling.name, kind, why))
     symmetries: dict[str, Symmetry] = {kind: MAKERS[kind](couplings) for kind, couplings in found.items() if couplings}
     notes = [

@@ -14,7 +14,7 @@ The rules hold for one group at a time, ``books.kind``:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ NAMES |= {
     "native_group_norm": "GroupNorm",
     "hardtanh": "hardtanh (ReLU6)",
     "pow": "a power",
+    "div": "a division that rounds",
 }
 _SHARES = ": its results are shares of a sum, which a factor per unit changes"
 _BOUNDS = ": its bounds stay where they are while units are multiplied (bounds of 0, and trained ones, move along)"
@@ -91,6 +92,32 @@ def _tensors(args: Any) -> list[Tensor]:
     for arg in args:
         found += [arg] if isinstance(arg, Tensor) else _tensors(arg) if isinstance(arg, list | tuple) else []
     return found
+
+
+def rounded(books: Books, args: Any, results: Sequence[Any]) -> None:
+    """Numbers that become integers, or numbers of fewer digits, are rounded: only a permutation passes that.
+
+    Entered for every operation, because many can change the type: casts, copies into a tensor, sums, views of the bits.
+    """
+    if books.kind == "permutation":
+        return
+    before = [tensor.dtype for tensor in _tensors(args) if _has_units(books, tensor)]
+    for result in results:
+        if before and _has_units(books, result) and any(_narrower(result.dtype, dtype) for dtype in before):
+            opaque(books, "", [result], f"it is cast to {str(result.dtype).removeprefix('torch.')}, which rounds")
+
+
+def _has_units(books: Books, value: Any) -> bool:
+    return isinstance(value, Tensor) and isinstance(books.shadow(value), Tensor | Weights)
+
+
+def _narrower(new: torch.dtype, old: torch.dtype) -> bool:
+    """Whether numbers of the type ``old`` lose digits or range in the type ``new``."""
+    if not (old.is_floating_point or old.is_complex):
+        return False
+    if not (new.is_floating_point or new.is_complex):
+        return True
+    return torch.finfo(new).eps > torch.finfo(old).eps or torch.finfo(new).max < torch.finfo(old).max
 
 
 # -- views -------------------------------------------------------------------------------------------------------------
@@ -206,6 +233,8 @@ _PRODUCT_OF_WEIGHTS = "it is one number in a quotient or a product of weights: m
 
 @rule("mul", "div")
 def multiplied(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    if kwargs.get("rounding_mode") is not None:
+        return pointwise(books, func, args, kwargs, out)
     one, other = args[:2]
     divided = name_of(func) == "div"
     noise = [isinstance(books.shadow(arg), Noise) for arg in (one, other)]

@@ -23,7 +23,7 @@ from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 
 TOLERANCE = 1e-12
-"""Largest change of an output that counts as rounding, relative to the largest output."""
+"""Largest change of an output that counts as rounding, relative to its size or to what is typical of the outputs."""
 
 MODES = ("train", "eval")
 _SMALL = 100_000
@@ -56,7 +56,7 @@ class Probe:
         example: What it is called with, as `teleport_env.modules.watch.call` takes it.
         modes: Of ``"train"`` and ``"eval"`` those to try.
         seed: Of the random weights and elements.
-        points: How many random weights; None: four for small modules, two for others, which are rarely silent.
+        points: How many random weights, at least two; None: four for small modules, two for others, which are rarely silent.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Probe:
         return _Point(torch.cat(trained)[None], fixed)
 
     def deviation(self, symmetry: Symmetry) -> tuple[float, str]:
-        """Largest change of an output under random elements, relative to the largest output, and the mode it is in."""
+        """Largest change of an output under random elements, relative to the outputs' size, and the mode it is in."""
         group, keep = symmetry.group, not symmetry.group.continuous
         scale = 1.0 if keep else 0.3
         if group.factors[0].metrics == "all":  # well-conditioned matrices
@@ -108,11 +108,15 @@ class Probe:
             element = group.sample(Streams.from_seeds(self._seed + index), scale)
             moved = symmetry.act(element, point.weights, Instance(point.weights))
             for mode in self._modes:
-                if (mode, keep) not in point.outputs:
-                    point.outputs[mode, keep] = self._outputs(point.weights, point.fixed, mode, keep)
+                before, elsewhere = (self._at(here, mode, keep) for here in (point, self._points[index - 1]))
                 after = self._outputs(moved, point.fixed, mode, keep)
-                worst = max(worst, (_relative(after, point.outputs[mode, keep]), mode), key=lambda entry: entry[0])
+                worst = max(worst, (_relative(after, before, elsewhere), mode), key=lambda entry: entry[0])
         return worst
+
+    def _at(self, point: _Point, mode: str, keep: bool) -> list[Tensor]:
+        if (mode, keep) not in point.outputs:
+            point.outputs[mode, keep] = self._outputs(point.weights, point.fixed, mode, keep)
+        return point.outputs[mode, keep]
 
     def _outputs(self, weights: Tensor, fixed: dict[str, Tensor], mode: str, keep: bool) -> list[Tensor]:
         parts = weights[0].split([shape.numel() for shape in self._shapes.values()])
@@ -134,13 +138,28 @@ class Probe:
         return leaves(out)
 
 
-def _relative(after: Sequence[Tensor], before: Sequence[Tensor]) -> float:
-    """The largest change over the largest number; infinite where something is not finite."""
+def _relative(after: Sequence[Tensor], before: Sequence[Tensor], elsewhere: Sequence[Tensor]) -> float:
+    """The largest change of an entry over its size, or over the size that is typical of its tensor if that is larger.
+
+    Numbers that the outputs ``elsewhere``, at other weights, hold as well do not depend on weights, such as what a mask
+    fills in. They say nothing about what is typical, and neither do large constants that are added. Equal infinities are
+    equal; infinite where something else is not finite.
+    """
     worst = 0.0
-    for a, b in zip(after, before, strict=True):
-        if not b.is_floating_point():
+    for a, b, other in zip(after, before, elsewhere, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        if not (b.is_floating_point() or b.is_complex()):
             worst = max(worst, 0.0 if torch.equal(a, b) else 1.0)
             continue
-        change = float((a - b).abs().max()) / max(float(b.abs().max()), torch.finfo(torch.float64).tiny)
-        worst = max(worst, change if change == change else float("inf"))
+        a, b, other = (torch.view_as_real(part) if part.is_complex() else part for part in (a, b, other))
+        moved = a != b
+        if not moved.any():
+            continue
+        size = b.abs()
+        small = torch.minimum(size, (b - other).abs()) if b.shape == other.shape else size
+        own = small[~torch.isin(b, other) & small.isfinite()]
+        typical = own.median() if own.numel() else b.new_tensor(0.0)
+        change = (a - b).abs() / torch.maximum(size, typical).clamp_min(torch.finfo(b.dtype).tiny)
+        worst = max(worst, float(torch.nan_to_num(change[moved], nan=float("inf")).max()))
     return worst

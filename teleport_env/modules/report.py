@@ -38,7 +38,7 @@ class Found:
             ``"general_linear"``, ``"permutation"``. They act on the vector of trainable parameters, one after the other in
             the order of ``module.named_parameters()``.
         refused: What was not accepted.
-        deviations: How far each accepted coupling moved the outputs, relative to the largest, by kind and name. Couplings
+        deviations: How far each accepted coupling moved the outputs, relative to their size, by kind and name. Couplings
             are tried together, and one by one only where that fails.
         notes: What could not be followed, and what that means.
     """

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from teleport_env.modules import layers, normalizations  # noqa: F401  # enter their rules
 from teleport_env.modules.attention import plain_attention
-from teleport_env.modules.operations import RULES, UNTAGGED, name_of, opaque, pointwise
+from teleport_env.modules.operations import RULES, UNTAGGED, name_of, opaque, pointwise, rounded
 from teleport_env.modules.tracing import OUTPUT, Books, Frozen, Kind, Weights, layout
 from teleport_env.modules.units import Reason
 from teleport_env.reading import shown
@@ -48,6 +48,7 @@ class _Watch(TorchDispatchMode):
             else:
                 shadow = found(books, func, args, kwargs, out)
             self._cast(results, shadow)
+            rounded(books, args, results)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             # a way of calling that the rule does not know: what enters is refused, and the module still runs
             opaque(books, name, args, f"{name} could not be followed: {error}")

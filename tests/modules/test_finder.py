@@ -51,7 +51,7 @@ from teleport_env.instances import Instance
 from teleport_env.modules import Coupled, Found, register_rule
 from teleport_env.modules.finder import MAKERS
 from teleport_env.modules.operations import WHY
-from teleport_env.modules.probe import TOLERANCE, Probe
+from teleport_env.modules.probe import TOLERANCE, Probe, _relative
 from teleport_env.modules.stated import _RULES
 from teleport_env.random import Streams
 from teleport_env.symmetries import Coupling
@@ -797,3 +797,87 @@ def test_a_bound_that_is_a_tensor_is_no_scaling(trained: bool) -> None:
     report = find_symmetries(Capped(trained), torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))
     assert SCALING not in report.symmetries
     assert any("clamp" in entry.why for entry in report.refused if entry.kind == SCALING)
+
+
+class Beside(nn.Module):
+    """Hidden units are read twice: as they are, and after a function that is handed in."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.one, self.other = nn.Linear(5, 7), nn.Linear(7, 3), nn.Linear(7, 3)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()
+        return self.one(hidden) + self.other(self.function(hidden))
+
+
+ROUNDED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "trunc": (lambda h: torch.div(h, 20, rounding_mode="trunc"), "a division that rounds is not homogeneous"),
+    "floor": (lambda h: h.clone().div_(20, rounding_mode="floor"), "a division that rounds is not homogeneous"),
+    "integers": (lambda h: (h / 20).to(torch.int32).to(h.dtype), "it is cast to int32, which rounds"),
+    "halves": (lambda h: (h * 1e-9).half().to(h.dtype), "it is cast to float16, which rounds"),
+    "a sum": (lambda h: h + (h * 1e-9).sum(0, dtype=torch.float16), "it is cast to float16, which rounds"),
+    "a copy": (
+        lambda h: h + torch.zeros(h.shape, dtype=torch.int64).copy_(h / 20),
+        "it is cast to int64, which rounds",
+    ),
+    "bits": (lambda h: h.view(torch.int64).clone().view(h.dtype), "it is cast to int64, which rounds"),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_what_rounds_is_no_scaling(name: str) -> None:
+    """Regression: units that round to zero on the example passed the probe, and larger inputs moved the outputs."""
+    function, why = ROUNDED[name]
+    report = find_symmetries(Beside(function), rows(6, 5))
+    assert SCALING not in report.symmetries
+    assert why in {entry.why for entry in report.refused if entry.kind == SCALING and entry.where == "first"}
+    assert PERMUTATION in report.symmetries
+
+
+def test_a_cast_to_more_digits_rounds_nothing() -> None:
+    report = find_symmetries(Beside(lambda h: h.to(torch.complex128).abs()), rows(6, 5))
+    assert SCALING in report.symmetries
+
+
+class Masking(nn.Module):
+    """Some outputs are a constant; the module states a scaling, which ReLU has and tanh has not."""
+
+    def __init__(self, mask: Callable[[Tensor, Tensor], Tensor], wrong: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.mask = nn.Linear(5, 7), nn.Linear(7, 3), mask
+        self.activation = torch.tanh if wrong else torch.relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.last(self.activation(self.first(x)))
+        return self.mask(out, torch.ones_like(out, dtype=torch.bool).tril(-1))
+
+    def teleport_symmetries(self) -> list[Coupled]:
+        return [Coupled(SCALING, {"first.weight": 0, "first.bias": 0}, {"last.weight": 1})]
+
+
+MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "least": lambda out, mask: out.masked_fill(mask, torch.finfo(out.dtype).min),
+    "-1e15": lambda out, mask: out.masked_fill(mask, -1e15),
+    "infinite": lambda out, mask: out.masked_fill(mask, -torch.inf),
+    "added": lambda out, mask: out - 1e9 * mask,
+    "all but the largest": lambda out, mask: out.masked_fill(out < out.amax(-1, keepdim=True), -1e15),
+    "complex": lambda out, mask: torch.complex(out, out.masked_fill(mask, -1e15)),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_does_not_hide_what_moves(name: str) -> None:
+    """Regression: changes were compared with the largest output, the constant of a mask; infinities refused all."""
+    right, wrong = (find_symmetries(Masking(MASKS[name], wrong), rows(6, 5)) for wrong in (False, True))
+    assert SCALING in right.symmetries
+    assert SCALING not in wrong.symmetries
+    assert any("the probe moved the outputs by" in entry.why for entry in wrong.refused)
+
+
+def test_the_probe_sees_infinities_and_other_shapes() -> None:
+    before, elsewhere = [torch.tensor([1.0, torch.inf, -2.0])], [torch.tensor([2.0, torch.inf, 1.0])]
+    for after in ([1.0, -torch.inf, -2.0], [1.0, torch.nan, -2.0], [1.0, 5.0, -2.0], [1.0, torch.inf]):
+        assert _relative([torch.tensor(after)], before, elsewhere) == torch.inf
+    assert _relative(before, before, elsewhere) == 0.0
