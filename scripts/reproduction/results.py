@@ -201,7 +201,7 @@ def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "
 
     claims = [row["holds"] for part in found.values() for row in part["rows"] if row["short"] and not row["ours"]]
     questions = [row for part in found.values() for row in part["rows"] if row["short"] and row["ours"]]
-    return render(
+    filled = render(
         template,
         Path(__file__).parent / "templates",
         minutes=sum(part["seconds"] for part in found.values()) / 60.0,
@@ -218,6 +218,7 @@ def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "
         ),
         images=images,
     )
+    return filled.rstrip("\n") + "\n"
 
 
 FEWEST = 5
