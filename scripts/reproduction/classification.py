@@ -9,29 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reproduction.classification_runs import (
-    ALONE,
-    BATCH,
-    BOUNDED,
-    FORMS,
-    LASTING,
-    LONGER,
-    NAMES,
-    RADIUS,
-    STAYING,
-    Dataset,
-    Tuned,
-    below,
-    datasets,
-    effect,
-    final,
-    interval,
-    loses_half,
-    paired,
-    play_schedules,
-    times,
-    tune,
-)
+from reproduction.classification_data import BATCH, FORMS, NAMES, Dataset, datasets
+from reproduction.classification_measures import below, effect, final, interval, loses_half, paired, times
+from reproduction.classification_rates import LASTING, LONGER, Tuned, tune
+from reproduction.classification_runs import ALONE, BOUNDED, RADIUS, STAYING, play_schedules
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, panels
 from reproduction.results import Findings, Row, Setup, note_of, rows, settings_of, sign

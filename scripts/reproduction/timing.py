@@ -10,22 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction.classification import sweep_sentence
-from reproduction.classification_runs import (
-    BATCH,
-    FORMS,
-    MINI_BATCHES,
-    NAMES,
-    Dataset,
-    Tuned,
-    below,
-    datasets,
-    factor,
-    final,
-    interval,
-    played,
-    teleporting,
-    tune,
-)
+from reproduction.classification_data import BATCH, FORMS, MINI_BATCHES, NAMES, Dataset, datasets
+from reproduction.classification_measures import below, factor, final, interval
+from reproduction.classification_rates import Tuned, tune
+from reproduction.classification_runs import played, teleporting
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, panels
 from reproduction.pieces import play_all

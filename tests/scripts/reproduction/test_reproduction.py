@@ -27,17 +27,10 @@ import command_line
 from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, results
 from reproduction import plain as published_formulas
 from reproduction.classification import alike, sweep_sentence
-from reproduction.classification_runs import (
-    below,
-    choice,
-    datasets,
-    effect,
-    interval,
-    mishaps,
-    paired,
-    played,
-    roomy,
-)
+from reproduction.classification_data import datasets
+from reproduction.classification_measures import below, effect, interval, mishaps, paired
+from reproduction.classification_rates import choice, roomy
+from reproduction.classification_runs import played
 from reproduction.course import Course, OneEach, longer_at_equal_loss, play
 from reproduction.figures import details_of, titles
 from reproduction.pieces import play_all, progress
