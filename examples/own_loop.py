@@ -65,7 +65,7 @@ def train(
     optimizer = task.optimizer(groups)
     teleporter = None
     if search:
-        teleporter = Teleporter(model, optimizer, "every:k=50,offset=50", searches=[search], steps=steps)
+        teleporter = Teleporter(model, optimizer, "every:k=50,offset=50", searches=[search])
     draws, losses = torch.Generator().manual_seed(seed + 1), []
     for _ in range(steps):
         batch = torch.randint(len(task.labels), (128,), generator=draws)
