@@ -346,7 +346,12 @@ def about(agent: Agent) -> str:
     """A sentence on what an agent does."""
     if isinstance(agent, Never):
         optimizer = agent.environment.get("optimizer")
-        return f"Gradient steps by the optimizer {optimizer!r}, without teleports." if optimizer else "Plain descent."
+        if not optimizer:
+            return "Plain descent."
+        name, rest = (optimizer, {}) if isinstance(optimizer, str) else (optimizer["optimizer"], dict(optimizer))
+        rest.pop("optimizer", None)
+        chosen = ", ".join(f"{key} {_shown(value)}" for key, value in rest.items())
+        return f"Gradient steps by the optimizer {name}{f' ({chosen})' * bool(chosen)}, without teleports."
     return " ".join((type(agent).__doc__ or "").strip().split("\n\n")[0].split())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ def sentences(agents: Iterable[Agent]) -> dict[str, str]:
     for solver in SOLVERS.values():
         run = solver.run.func if isinstance(solver.run, partial) else solver.run
         told[solver.title] = " ".join((inspect.getdoc(run) or "").split("\n\n")[0].split())
-    return {name: text.replace("``", "").replace("`", "") for name, text in told.items()}
+    return {name: re.sub(r"[`*]", "", text) for name, text in told.items()}
 
 
 def settings_of(agent: Agent | None) -> str:

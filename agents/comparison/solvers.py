@@ -79,7 +79,7 @@ def _again(objective: Counted) -> Iterator[Vector]:
 
 
 def _scipy(method: str, options: dict[str, Any], objective: Counted) -> None:
-    """With loss and gradient together, as the methods want both at nearly every point."""
+    """A minimizer of SciPy, which sees losses and gradients alone."""
     minimize = optimize().minimize
     extra = {"hessp": objective.hessian_vector} if objective.keep_graph else {}
     for x in _again(objective):
@@ -94,6 +94,7 @@ def _l_bfgs(pairs: int) -> Callable[[Counted], None]:
 
 def _torch_l_bfgs(pairs: int) -> Callable[[Counted], None]:
     def run(objective: Counted) -> None:
+        """The minimizer of torch, with a strong Wolfe search; it sees losses and gradients alone."""
         for x in _again(objective):
             weights = torch.from_numpy(x.copy()).requires_grad_(True)
             settings: dict[str, Any] = {"max_iter": _MOST, "max_eval": _MOST, "history_size": pairs}

@@ -306,9 +306,15 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
         ),
         *(_OF_TARGETS if "score" in summary_rows else ()),
         Column("Diverged", lambda row: percent(row["diverged"]), "share of episodes that diverged", short="div."),
-        Column("Teleports", lambda row: number(row["teleports"], 1), "mean number in an episode", short="tel."),
         Column(
-            "Rate", lambda row: setting(row["learning_rate"] or float("nan")), "its base learning rate", short="rate"
+            "Teleports", lambda row: number(row["teleports"], 1), "mean number in an episode", short="tel.", more=True
+        ),
+        Column(
+            "Rate",
+            lambda row: setting(row["learning_rate"] or float("nan")),
+            "its base learning rate",
+            short="rate",
+            more=True,
         ),
         Column("n", lambda row: str(row["n"]), "episodes: instances times seeds", more=True),
         Column(
@@ -338,7 +344,9 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
             "mean processor time of an episode; runs that share a batch share its time",
             more=True,
         ),
-        Column("Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True),
+        Column(
+            "Menu", lambda row: row["menu"] or MISSING, "the teleports that it could ask for", words=True, more=True
+        ),
         *(_OF_SETTINGS if "settings" in summary_rows else ()),
     )
     asides = [(label, [row for row in rows if row["kind"] == kind]) for kind, label in ASIDE.items()]
@@ -350,16 +358,19 @@ _OF_TARGETS = (
         "Score [95\u00a0%]",
         lambda row: spread(row, "score"),
         "area below the curve of targets reached over the logarithm of the cost: 1 is every target at once",
+        more=True,
     ),
     Column(
         "Targets reached",
         lambda row: percent(row["reached"], 0),
         "share of the targets, one per fifth of an order of magnitude of the loss, that are reached within the budget",
+        more=True,
     ),
     Column(
         "In equal time",
         lambda row: percent(row["time_reached"], 0),
         "share of the targets that are reached in the processor time in which plain descent spends its budget",
+        more=True,
     ),
 )
 

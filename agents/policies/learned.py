@@ -35,7 +35,7 @@ PRETRAINED = SHIPPED / f"{GENERALIST}.json"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LearnedSchedule(NetworkAgent):
-    """A policy network over named features, whose outputs are the logits of the actions.
+    """A trained policy: a small network gives each action a logit, from features that it knows by name.
 
     Attributes:
         prices: Of each search of the menu, in units of the cheapest. With it, no teleport is chosen that the rest of the

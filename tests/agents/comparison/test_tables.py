@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from teleport_env.agents import default_agents
 from teleport_env.agents.comparison import summary, tables
+from teleport_env.agents.comparison.described import sentences
 from teleport_env.agents.comparison.rollout import Rollout
 from teleport_env.agents.comparison.tables import Cell, Column, Table, interval, number, significant
 
@@ -181,3 +183,17 @@ def test_menus_are_listed_by_who_has_them() -> None:
         "Menu of stall, every: virtual step",
         "No teleports: never, L-BFGS",
     ]
+
+
+def test_a_report_shows_six_columns_at_first() -> None:
+    row = {"kind": "fixed", "mean": 1.0, "iqm": 1.0, "score": 0.1, "settings": ""}
+    shown = [column.title for column in summary.table_of(pd.DataFrame([row])).columns if not column.more]
+    assert shown[:3] == ["Agent", "Kind", "Mean"]
+    assert len(shown) <= 6, "the others appear with All columns"
+
+
+@pytest.mark.parametrize("problem", ["Booth", "MatrixFactorization"])
+def test_agents_are_said_in_words(problem: str) -> None:
+    for name, text in sentences(default_agents(problem)).items():
+        assert len(text.split()) > 1, f"nothing is said of {name}"
+        assert not re.search(r"[{}`*]", text), text
