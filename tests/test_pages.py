@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import re
 from pathlib import Path
 
@@ -125,3 +126,22 @@ def test_every_picture_is_shown() -> None:
     for path in (DOCS / "images").rglob("*.*"):
         name = path.relative_to(DOCS).as_posix()
         assert name in shown or "/environments/" in name or "/tutorials/" in name, f"no page shows {name}"
+
+
+def test_the_overview_s_picture_has_the_figures_of_readme() -> None:
+    spec = importlib.util.spec_from_file_location("draw_results", DOCS / "draw_results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    figure = draw.overview()
+    problems = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    drawn = [[round(float(bar.get_width()), 2) for bar in bars] for bars in figure.axes[0].containers]
+    rows = re.findall(
+        r"^\| (\w+)(?: \*)? \| ([\d. |]+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    shown = {problem: [float(one) for one in numbers.split("|")] for problem, numbers in rows}
+    assert shown == {
+        problem: list(numbers) for problem, numbers in zip(problems, zip(*drawn, strict=True), strict=True)
+    }
+    assert draw.ends("+1.36 [-1.25, +1.48]") == [1.36, -1.25, 1.48]
