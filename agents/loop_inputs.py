@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from teleport_env.modules.problem import counted_flops
 from teleport_env.modules.watch import call, leaves
+from teleport_env.reading import refuse
 
 _FEW = 16  # examples that symmetries are tried on: what more of them cost is not noticed beside the search
 
@@ -34,6 +35,11 @@ def require_one_optimizer(model: nn.Module, optimizer: Optimizer, names: Mapping
             f"the optimizer does not hold the parameters {', '.join(missing[:3])} of the model. A teleport moves all "
             "trainable parameters: put those of several optimizers into the groups of one, or freeze what is not trained "
             "with requires_grad_(False)"
+        )
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise ValueError(
+            "the optimizer maximizes, and schedules and searches are made for losses that fall: use maximize=False and the "
+            "negative of what is maximized"
         )
     foreign = len(held) - len({id(p) for p in model.parameters()} & held.keys())
     if foreign:
@@ -85,8 +91,10 @@ def tensors_of(entry: Any, names: Mapping[str, Tensor]) -> list[Tensor]:
         if missing:
             raise ValueError(f"a module of also= has no parameter {missing[0]!r}: it must be a copy of the model")
         found = [held[name] for name in names]
-    else:
+    elif isinstance(entry, list | tuple) and all(isinstance(part, Tensor) for part in entry):
         found = list(entry)
+    else:
+        refuse("an entry of also", "a module, or a list of tensors in the order of the trainable parameters", entry)
     shapes, own = [tuple(t.shape) for t in found], [tuple(p.shape) for p in names.values()]
     if shapes != own:
         raise ValueError(f"an entry of also= has tensors of the shapes {shapes}, the parameters have {own}")

@@ -148,7 +148,7 @@ class Teleporter:
         self.report: Any = None
         self._observed: Tensor | None = None
         self._again: Callable[[], Tensor] | None = None
-        self._witness: Tensor | None = None  # a gradient of the loss that was observed last
+        self._first: dict[int, bool] = {}  # of parameters by identity, whether the first gradient since found none
         self._evaluates = False  # whether the loop says how to evaluate a loss
         self._depth = 0  # of calls of step(): that of a subclass may call its base's, and both have hooks
         self._example, self._share = example, 1.0
@@ -162,6 +162,7 @@ class Teleporter:
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
+        self._handles += [p.register_hook(self._watch_gradient(p)) for p in self._params]
         self._watch: Any = None
         if example is None and self._needs_example:
             self._watch = model.register_forward_pre_hook(self._keep_inputs, with_kwargs=True)
@@ -223,15 +224,23 @@ class Teleporter:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             refuse("loss", "a tensor of one number", loss)
         value = loss.detach().reshape(1).to(self._device, self._dtype)
-        gradient = next((p.grad for p in self._params if p.grad is not None), None)
-        # a scaler that skips an update calls no step(), and the gradients that follow lie in tensors of their own
-        skipped = self._witness is not None and gradient is not None and gradient is not self._witness
+        # an update that is skipped calls no step(), and the gradients that follow begin at zero
+        skipped = bool(self._first) and all(self._first.values())
         before = None if skipped else self._observed
         self._observed, self._parts = (value, 1) if before is None else (before + value, self._parts + 1)
-        self._witness = gradient
+        self._first.clear()
         self._give_back()  # what an update that failed has kept
         self._again, self._evaluates = again, again is not None
         self._depth = 0  # which an update that failed has left open
+
+    def _watch_gradient(self, param: Tensor) -> Callable[[Tensor], None]:
+        """A hook that runs before a gradient is added to what `param.grad` has, and looks where a loss was observed."""
+
+        def look(_: Tensor) -> None:
+            if self._observed is not None and id(param) not in self._first:
+                self._first[id(param)] = param.grad is None or not bool(param.grad.any())
+
+        return look
 
     def remove(self) -> None:
         """Let go of model and optimizer: no more teleports."""
@@ -284,7 +293,12 @@ class Teleporter:
             raise ValueError("no loss was observed: call teleporter.observe(loss) before every optimizer.step()")
         if any(p.grad is not None and p.grad.is_sparse for p in self._params):
             raise ValueError("a gradient is sparse, which no action moves: use dense gradients (sparse=False)")
-        loss, self._observed, self._witness = self._observed, None, None
+        if not all(p.requires_grad for p in self._params):
+            raise ValueError(
+                "a parameter was frozen since the Teleporter was made, and a teleport would move it: call remove() and "
+                "make a new one, which leaves the symmetries of frozen parameters out"
+            )
+        loss, self._observed = self._observed, None
         rate, self._unseen = rate_of(self.optimizer), None
         if self._course is None:
             self._begin(*self._point(loss), rate)

@@ -160,12 +160,21 @@ class Transport:
         """Move the state of an optimizer in place, after the gradients."""
         exact = self._symmetry.weightwise
         states = [optimizer.state.get(p, {}) for p in self._params]
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        began = [
+            (state["sum"], _start_of(groups[id(p)]))
+            for p, state in zip(self._params, states, strict=True)
+            if "sum" in state
+        ]
+        for total, start in began:
+            total.sub_(start)  # no gradient has put it there
         for name, role in roles.items():
             if exact or role in ("covector", "vector"):
                 self.move([state.get(name) for state in states], role)
+        for total, start in began:
+            total.add_(start)
         if exact:
             return
-        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         for p, state in zip(self._params, states, strict=True):
             for name, role in roles.items():
                 if name in state and role not in ("covector", "vector"):
@@ -187,7 +196,12 @@ def _anew(name: str, param: Tensor, state: Mapping[str, Any], group: Mapping[str
     if name == "square_avg":
         mean = state.get("grad_avg", gradient)
         return torch.maximum(gradient.square(), mean.square())
-    return torch.full_like(param, group.get("initial_accumulator_value", 0.0))  # a sum, or a momentum of steps
+    return torch.full_like(param, _start_of(group))  # a sum, or a momentum of steps
+
+
+def _start_of(group: Mapping[str, Any]) -> float:
+    """What Adagrad's sums begin with."""
+    return float(group.get("initial_accumulator_value", 0.0))
 
 
 def require_known_tensors(optimizer: Optimizer, roles: Mapping[str, str], params: Sequence[Tensor]) -> None:
@@ -209,7 +223,7 @@ def reset(optimizer: Optimizer, params: Sequence[Tensor]) -> None:
         if not state:
             continue
         if "sum" in state:  # Adagrad's is made with the optimizer and never again
-            state["sum"].fill_(groups[id(p)].get("initial_accumulator_value", 0.0))
+            state["sum"].fill_(_start_of(groups[id(p)]))
             state["step"].zero_()
         else:
             state.clear()

@@ -333,6 +333,7 @@ OTHERS = [
     (torch.optim.RMSprop, {"momentum": 0.9, "eps": 0.0}),
     (torch.optim.Adadelta, {"eps": 1e-18}),
     (torch.optim.Rprop, {}),
+    (torch.optim.Adagrad, {"lr": 0.1, "initial_accumulator_value": 0.1}),
     (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "dampening": 0.0}),
 ]
 
@@ -721,8 +722,9 @@ def test_a_compiled_model_is_its_model() -> None:
     assert teleporter.history[0]["moved"]
 
 
-def test_a_skipped_update_adds_no_loss_and_accumulation_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regression: a `GradScaler` that skips calls no ``step``; the loss of that batch was added to the next one's."""
+@pytest.mark.parametrize("to_none", [True, False])
+def test_a_skipped_update_adds_no_loss_and_accumulation_does(to_none: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: a loop that skips calls no ``step``; the loss of that batch was added to the next one's."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     teleporter = Teleporter(model, optimizer, agent_from("relative_decrease"))
@@ -737,14 +739,54 @@ def test_a_skipped_update_adds_no_loss_and_accumulation_does(monkeypatch: pytest
         teleporter.observe(loss)
         return loss.item()
 
+    part(4)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=to_none)
+    seen.clear()
     part(3)
-    optimizer.zero_grad()  # no step: the update was skipped
+    optimizer.zero_grad(set_to_none=to_none)  # no step: the update was skipped
     expected = [part(5)]
     optimizer.step()
-    optimizer.zero_grad()
+    optimizer.zero_grad(set_to_none=to_none)
     expected.append(part(3) + part(5))
     optimizer.step()
     assert [seen[0], seen[-1]] == pytest.approx(expected, rel=1e-12)  # a teleport asks again
+
+
+def test_losses_of_two_backward_passes_that_are_observed_later_add_up() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    teleporter = Teleporter(model, optimizer, at_steps(5))
+    x, y = examples()
+    for _ in range(2):
+        optimizer.zero_grad(set_to_none=False)
+        losses = [squared(model(x[:3]), y[:3]), squared(model(x[3:]), y[3:])]
+        for loss in losses:
+            loss.backward()
+        for loss in losses:
+            teleporter.observe(loss)
+        assert teleporter._observed is not None
+        assert float(teleporter._observed) == pytest.approx(sum(loss.item() for loss in losses))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_a_parameter_that_is_frozen_later_is_not_moved(index: int) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    teleporter = Teleporter(model, optimizer, at_steps(2, 4))
+    train(model, optimizer, teleporter, 3)
+    assert teleporter.history[0]["moved"]
+    frozen = list(model.parameters())[index].requires_grad_(False)
+    before = frozen.clone()
+    with pytest.raises(ValueError, match="was frozen since the Teleporter was made"):
+        train(model, optimizer, teleporter, 2)
+    assert torch.equal(frozen, before)
+    teleporter.remove()
+    again = Teleporter(model, optimizer, at_steps(1))  # by the symmetries that are left
+    train(model, optimizer, again, 2)
+    assert again.history[0]["moved"]
+    assert torch.equal(frozen, before)
 
 
 def test_an_update_that_fails_gives_the_rate_back() -> None:
@@ -926,6 +968,12 @@ def refusals() -> dict[str, tuple[Callable[[nn.Module], Any], str]]:
         "seed": (on(sgd, seed="a"), "seed must be an integer, got 'a'"),
         "symmetry": (on(sgd, symmetry="scalings"), "symmetry must be one of .* mean 'scaling'"),
         "no copies": (on(sgd, also=3), "also must be a list of modules"),
+        "copies that are text": (on(sgd, also=["x"]), "an entry of also must be a module, or a list of tensors"),
+        "copies by name": (
+            lambda model: on(sgd, also=[model.state_dict()])(model),
+            "an entry of also must be a module, or a list of tensors",
+        ),
+        "maximized": (lambda model: Teleporter(model, sgd(model.parameters(), lr=1.0, maximize=True)), "the negative"),
         "copies": (on(sgd, also=[nn.Linear(2, 2)]), "also="),
         "copies of other shapes": (on(sgd, also=[[torch.ones(2)]]), "shapes"),
     }
