@@ -159,7 +159,7 @@ def test_what_an_oracle_says_is_on_the_page(made: Factored, tmp_path: Path) -> N
         found = shifted(made, "MatrixCompletion", 0.0, oracle)
         found.factorial = dataclasses.replace(found.factorial, page=tmp_path / "page.md")
         page = write_factorial(found)["markdown"].read_text(encoding="utf-8")
-        assert ("**Nothing to schedule:** on MatrixCompletion" in page) == still
+        assert ("**Nothing to schedule is found** on MatrixCompletion" in page) == still
     assert "looking ahead +1.00" in page
 
 
