@@ -41,6 +41,7 @@ QUICK: dict[str, Any] = {
     "plans": 8,
     "rules": 8,
     "oracle": 8,
+    "look_ahead": 2,
     "tuning_instances": 1,
     "training": {"runs": 32, "rollout": 8, "segment": 1, "plans": 8, "validation_instances": 8},
 }
