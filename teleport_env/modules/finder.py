@@ -108,8 +108,8 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
                 refused.append(Refused(coupling.name, kind, why))
     symmetries: dict[str, Symmetry] = {kind: MAKERS[kind](couplings) for kind, couplings in found.items() if couplings}
     notes = [
-        f"Python reads a number of a tensor in {where or 'the module'} (item(), if): with another number the module may "
-        "take a path that this example did not, and symmetries were not tried there"
+        f"Python reads a number of a tensor in {where or 'the module'} (item(), tolist(), numpy(), if): with "
+        "another number the module may take a path that this example did not, and symmetries were not tried there"
         for where in sorted(branches)
     ]
     return Found(symmetries, tuple(dict.fromkeys(refused)), deviations, tuple(notes))

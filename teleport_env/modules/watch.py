@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from teleport_env.modules import layers, normalizations  # noqa: F401  # enter their rules
@@ -20,6 +24,21 @@ from teleport_env.reading import shown
 _UNKNOWN = "has no rule: what it does to units is not known, and a module can state it (teleport_symmetries)"
 _READS = frozenset({"_local_scalar_dense", "is_nonzero", "equal"})
 """Operations by which Python reads a number of a tensor, on which a branch may depend."""
+
+_LEAVES_TORCH = frozenset({"tolist", "numpy", "__array__", "__dlpack__", "data_ptr"})
+
+
+class _Reads(TorchFunctionMode):
+    """Notes where all numbers of a tensor leave torch at once, which executes no operation."""
+
+    def __init__(self, books: Books) -> None:
+        super().__init__()
+        self._books = books
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _LEAVES_TORCH:
+            self._books.branches.add(self._books.where)
+        return func(*args, **(kwargs or {}))
 
 
 class _Watch(TorchDispatchMode):
@@ -97,7 +116,7 @@ def books_of(
         books.cast(value, shadow)
     with _places(module, books), plain_attention(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        with _Watch(books) as watch:
+        with _Reads(books), _Watch(books) as watch:
             out = call(module, example)
     books.unused = [name for name in names if id(parameters[name]) not in watch.operands and name not in frozen]
     if not leaves(out):
@@ -145,9 +164,25 @@ def call(function: Callable[..., Any], example: Any) -> Any:
 
 
 def leaves(out: Any) -> list[Tensor]:
-    """All tensors in what a module returned."""
+    """All tensors in what a module returned, also in the attributes of objects, such as a distribution's."""
+    return _leaves(out, {})
+
+
+def _leaves(out: Any, seen: dict[int, Any]) -> list[Tensor]:
+    """``seen``: objects by identity, because some hold themselves."""
     if isinstance(out, Tensor):
         return [out]
     if isinstance(out, Mapping):
-        out = list(out.values())
-    return [tensor for part in out for tensor in leaves(part)] if isinstance(out, list | tuple) else []
+        parts = list(out.values())
+    elif isinstance(out, list | tuple | set | frozenset | deque):
+        parts = list(out)
+    elif isinstance(out, type | ModuleType | nn.Module):
+        return []
+    else:
+        slots = [name for kind in type(out).__mro__ for name in np.ravel(getattr(kind, "__slots__", ())).tolist()]
+        parts = [getattr(out, name, None) for name in slots if not name.startswith("__")]
+        parts += getattr(out, "__dict__", {}).values()
+    if not parts or id(out) in seen:
+        return []
+    seen[id(out)] = out
+    return [tensor for part in parts for tensor in _leaves(part, seen)]

@@ -6,8 +6,10 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from modules.models import (
@@ -881,3 +883,58 @@ def test_the_probe_sees_infinities_and_other_shapes() -> None:
     for after in ([1.0, -torch.inf, -2.0], [1.0, torch.nan, -2.0], [1.0, 5.0, -2.0], [1.0, torch.inf]):
         assert _relative([torch.tensor(after)], before, elsewhere) == torch.inf
     assert _relative(before, before, elsewhere) == 0.0
+
+
+@pytest.mark.parametrize("read", ["tolist", "numpy", "array"])
+def test_numbers_that_leave_torch_all_at_once_are_noted(read: str) -> None:
+    """Regression: these execute no operation of torch, and branches on them left no note."""
+    largest = {
+        "tolist": lambda h: max(max(row) for row in h.tolist()),
+        "numpy": lambda h: h.detach().numpy().max(),
+        "array": lambda h: np.asarray(h.detach()).max(),
+    }[read]
+    found = find_symmetries(Beside(lambda h: h.clamp(max=20.0) if largest(h) > 20 else h), rows(6, 5))
+    assert SCALING in found.symmetries
+    assert [note.partition(":")[0] for note in found.notes] == [
+        "Python reads a number of a tensor in the module (item(), tolist(), numpy(), if)"
+    ]
+
+
+@dataclass
+class Fields:
+    hidden: Tensor
+
+
+class Attributes:
+    def __init__(self, hidden: Tensor) -> None:
+        self.inner, self.itself = Slotted(hidden), self
+
+
+class Slotted:
+    __slots__ = ("hidden",)
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+@pytest.mark.parametrize("kind", [Fields, Attributes, Slotted, lambda h: {"states": SimpleNamespace(all=[h])}])
+def test_units_that_are_returned_inside_an_object_are_outputs(kind: Any) -> None:
+    """Regression: tensors in attributes of what a module returns were no outputs, and the units moved."""
+
+    class Holds(Beside):
+        def forward(self, x: Tensor) -> Any:
+            hidden = self.first(x).relu()
+            return self.one(hidden), kind(hidden)
+
+    report = find_symmetries(Holds(lambda h: h), rows(6, 5))
+    assert not report.symmetries
+    assert (SCALING, "first", "it is an output of the module") in {(e.kind, e.where, e.why) for e in report.refused}
+
+
+def test_a_distribution_that_is_returned() -> None:
+    class Policy(Beside):
+        def forward(self, x: Tensor) -> Any:
+            return torch.distributions.Normal(self.one(self.first(x).relu()), 0.1)
+
+    report = find_symmetries(Policy(lambda h: h), rows(6, 5))
+    assert [coupling.name for coupling in report.couplings(SCALING)] == ["first -> one"]
