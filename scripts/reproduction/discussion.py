@@ -167,7 +167,7 @@ def discussion(setup: Setup) -> Findings:
         {
             "discussion.imbalance": [drift < 1e-6, jump > 0.01],
             "discussion.large": [sign(*interval_of(found[1], normal=True)) for found in gains[large].values()],
-            "discussion.guaranteed": [bool(found.all()) for found in better.values()],
+            "discussion.guaranteed": [all(bool(found.all()) for found in better.values())],
             "discussion.local": [True in local],
             "discussion.faster": [sign(*found) for found in ranks.values()],
         },

@@ -214,7 +214,10 @@ def timing(setup: Setup) -> Findings:
             )
             gain = _gain(list(played.values()), plain)
             order, ordered, late = _order(panel, list(played.values()))
-            checks += [*ordered, sign(*gain)] if action == DECIDES else []
+            if action == DECIDES:  # an order of what does not accelerate is none of effects
+                *first, last = ordered
+                faster = sign(*gain)
+                checks += [*first, False if False in (last, faster) else None if None in (last, faster) else True]
             orders.append(f"{name}: mean of all schedules {_told(*gain)}; rank correlation of {what} {order}")
             brief.append(f"{name} {order}")
             after.append(f"{name} {late}")
