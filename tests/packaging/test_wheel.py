@@ -39,7 +39,7 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env={name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
         | variables,
     )

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def call(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
     done.stderr = " ".join(done.stderr.replace("│", " ").split())  # messages are framed and wrapped
     return done
 
@@ -44,7 +44,7 @@ def test_workers_find_what_lies_beside_the_scripts(tmp_path: Path) -> None:
         "pieces = [Piece(f'{n}.json', {}, digest, (str(n),)) for n in range(4)]\n"
         "print(len(set(complete(pieces, Path('r'), jobs=2).values())), 'done')\n"
     )
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert "4 done" in done.stdout
 

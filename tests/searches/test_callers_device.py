@@ -57,7 +57,7 @@ def test_a_default_device_changes_nothing() -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
-        timeout=300,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.splitlines() == sums()

@@ -250,7 +250,7 @@ observation, _ = env.reset(seed=0)
 env.step(agent.predict(observation)[0])
 print('played')
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout == "played\n", done.stderr
 
 

@@ -343,7 +343,7 @@ from teleport_env.agents.policies.learned_moves import load_policy
 agent = load_policy({str(path)!r})
 print(len(play('Booth', agent, draw_instances('Booth', 'train', 3, 0), split='train', budget=8.0).rows))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
     assert done.stdout.strip() == "3", done.stderr
 
 

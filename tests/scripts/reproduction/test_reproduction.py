@@ -155,7 +155,7 @@ def test_the_script_and_the_page(tmp_path: Path) -> None:
     command = [sys.executable, "scripts/reproduce.py", "figure1", "--jobs", "1", "--out", str(tmp_path / "out")]
     command += ["--page", str(tmp_path / "docs" / "page.md")]
     (tmp_path / "docs").mkdir()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "docs" / "page.md").read_text(encoding="utf-8")
     assert (tmp_path / "docs" / "page-details.md").exists()
