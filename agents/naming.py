@@ -30,8 +30,9 @@ from teleport_env.agents.schedules import (
     RateWarmupDecay,
     Schedule,
 )
-from teleport_env.agents.tuning.own_menu import fallback_of
+from teleport_env.agents.tuning.own_menu import fallback_of, found_in_menu
 from teleport_env.envs.settings import Settings
+from teleport_env.optimizers import optimizer_from
 from teleport_env.reading import known, parameters, refuse, suggestion
 from teleport_env.registration import import_own
 
@@ -344,15 +345,29 @@ def described_agents() -> str:
 
 def about(agent: Agent) -> str:
     """A sentence on what an agent does."""
-    if isinstance(agent, Never):
-        optimizer = agent.environment.get("optimizer")
-        if not optimizer:
-            return "Plain descent."
-        name, rest = (optimizer, {}) if isinstance(optimizer, str) else (optimizer["optimizer"], dict(optimizer))
-        rest.pop("optimizer", None)
-        chosen = ", ".join(f"{key} {_shown(value)}" for key, value in rest.items())
-        return f"Gradient steps by the optimizer {name}{f' ({chosen})' * bool(chosen)}, without teleports."
-    return " ".join((type(agent).__doc__ or "").strip().split("\n\n")[0].split())
+    if agent.kind == "learned" and agent.name in _SHIPPED_ABOUT:
+        return _SHIPPED_ABOUT[agent.name]
+    optimizer = agent.environment.get("optimizer") if isinstance(agent, Never) else None
+    if isinstance(agent, Never) and not optimizer:
+        return "Plain descent: gradient steps and no teleports."
+    if optimizer:
+        words = _summary(optimizer_from(optimizer)).rstrip(".") + ". It never teleports"
+        given = (
+            {key: one for key, one in optimizer.items() if key != "optimizer"} if isinstance(optimizer, Mapping) else {}
+        )
+        return words + (f" ({', '.join(f'{key} {_shown(one)}' for key, one in given.items())})." if given else ".")
+    within = ", the best found within a policy's own menu" if found_in_menu(agent.name) else ""
+    return _summary(agent).rstrip(".") + within + "."
+
+
+_SHIPPED_ABOUT = {
+    "specialist": "A policy network that was trained on this problem alone and chooses each action from what it sees.",
+    "generalist": "One policy network for many problems, trained on all of them together, that chooses each action.",
+}
+
+
+def _summary(thing: Any) -> str:
+    return " ".join((type(thing).__doc__ or "").strip().split("\n\n")[0].split())
 
 
 def _shown(value: Any) -> str:

@@ -139,7 +139,7 @@ class RelativeDecrease(Rule, by_rows=True):
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptIfBetter(Rule, by_rows=True):
-    """Try every so many gradient steps, and learn from what came of it.
+    """Teleport after a number of gradient steps that doubles when a teleport changed little, up to a limit.
 
     A teleport that was refused, or that changed the gradient norm by less than ``least_gain`` orders of magnitude in either
     direction (some searches lower it on purpose), doubles the interval to the next. A better one halves it.

@@ -56,7 +56,7 @@ def plain_step(agent: Agent) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Never(Agent, by_rows=True, blind=True):
-    """Gradient steps alone: plain descent, or whatever ``environment["optimizer"]`` is without teleports.
+    """Gradient steps alone: plain descent, or the optimizer in ``environment["optimizer"]`` without teleports.
 
     The environment is asked for an empty menu unless it names one.
     """
@@ -270,7 +270,7 @@ class First(Schedule, by_rows=True, blind=True):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomTiming(Schedule, by_rows=True):
-    """A teleport before each step action with a fixed probability: does it matter *when*?
+    """A teleport before each step action with a fixed probability, which tests whether the time of a teleport matters.
 
     Draws are counter-based. A run's key is a hash of ``seed`` and of its episode's first features, so that a run draws the
     same whether alone or in any row of a batch. Two episodes on one instance draw alike.
@@ -313,7 +313,7 @@ def episode_keys(observation: np.ndarray, seed: int | np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomElement(Every, by_rows=True, blind=True):
-    """`Every` with a random group element that nothing is asked of: does it matter *where to*?
+    """A teleport by a random group element every ``k`` gradient steps, which tests whether the destination matters.
 
     Attributes:
         scale: How far from the identity the elements lie, as in `Group.sample`. 1 is uniform on compact groups and far too
@@ -334,7 +334,7 @@ class RandomElement(Every, by_rows=True, blind=True):
 
 @dataclass(frozen=True, kw_only=True)
 class ResetOptimizer(Every, by_rows=True, blind=True):
-    """`Every` that clears the optimizer's state and moves nothing: how much of a teleport's gain is the reset?"""
+    """A cleared optimizer state every ``k`` gradient steps and no move, which tests how much of a gain is the reset."""
 
     name: str = "reset optimizer"
     kind: str = "control"
@@ -346,7 +346,7 @@ class ResetOptimizer(Every, by_rows=True, blind=True):
 
 @dataclass(frozen=True, kw_only=True)
 class RateWarmupDecay(Schedule, by_rows=True):
-    """No teleports, a fixed schedule of the learning rate: is it only a learning-rate schedule?
+    """A fixed schedule of the learning rate without teleports, which tests whether teleports are needed at all.
 
     The rate is multiplied by ``up`` before each step action that begins within the first ``warmup`` gradient steps, and by
     ``down`` after every ``decay_every`` gradient steps from there on.
@@ -397,7 +397,7 @@ class RateWarmupDecay(Schedule, by_rows=True):
 
 @dataclass(frozen=True, kw_only=True)
 class RateAndTeleport(RateWarmupDecay, by_rows=True):
-    """A fixed schedule of both: flatten by teleports, then stride with a larger rate.
+    """A fixed schedule of teleports and of learning rates: flatten by teleports, then take steps with a larger rate.
 
     Attributes:
         first: One teleport before each of the first so many gradient steps.
@@ -425,7 +425,7 @@ class RateAndTeleport(RateWarmupDecay, by_rows=True):
 def line_search(
     *, name: str = "line search", kind: str = "control", environment: Mapping[str, Any] | None = None
 ) -> Never:
-    """Plain descent whose steps search their rate and pay for it: a control, since a teleport is a change of metric."""
+    """Plain descent whose steps search for their rate and pay for it: a control, since a teleport changes the metric."""
     return Never(name=name, kind=kind, environment={"optimizer": "gd_line_search", **(environment or {})})
 
 

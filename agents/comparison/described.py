@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from teleport_env.agents.base import AGENTS, Agent
@@ -19,11 +16,8 @@ _MACHINERY = ("which", "steps_per_action", "least_steps", "retry", "seed")
 
 def sentences(agents: Iterable[Agent]) -> dict[str, str]:
     """A sentence on each agent, and on each solver of `SOLVERS`, by its name in tables."""
-    told = {agent.name: about(agent) for agent in agents}
-    for solver in SOLVERS.values():
-        run = solver.run.func if isinstance(solver.run, partial) else solver.run
-        told[solver.title] = " ".join((inspect.getdoc(run) or "").split("\n\n")[0].split())
-    return {name: re.sub(r"[`*]", "", text) for name, text in told.items()}
+    found = {agent.name: about(agent) for agent in agents} | {one.title: one.about for one in SOLVERS.values()}
+    return {name: text.replace("`", "") for name, text in found.items()}
 
 
 def settings_of(agent: Agent | None) -> str:

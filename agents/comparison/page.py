@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from teleport_env.agents.comparison import plots, summary
+from teleport_env.agents.comparison import plots, summary, verdict
 from teleport_env.agents.comparison.tables import listed, number, render, setting, to_json
 from teleport_env.agents.comparison.targets import STEP, reached_within, running_times
 
@@ -28,10 +28,10 @@ ROOM = 1_900_000
 _POINTS = 60  # of a curve on the page
 _L_BFGS = "L-BFGS"
 _KINDS = {
-    "fixed": "A fixed schedule.",
-    "adaptive": "A rule: it decides from what it sees.",
+    "fixed": "A schedule that is fixed before the run.",
+    "adaptive": "A rule that decides from what it sees.",
     "learned": "A trained policy.",
-    "control": "A control: it shows what remains without the part in question.",
+    "control": "A control, which shows what remains without the part in question.",
     "reference": "A solver of a library.",
     "structure": "A solver that knows the problem's structure.",
     "oracle": "The best fixed schedule of each episode, chosen afterwards. It cannot be played.",
@@ -73,8 +73,9 @@ def render_page(
         splits=sorted({str(split) for split in results["split"]}),
         instances=results.groupby("problem")["instance_id"].nunique().max(),
         budgets={problem: summary.budget_of(results, problem) for problem in results["problem"].unique()},
-        overall=overall(table),
-        winners=winners(table),
+        advice=verdict.advice(table),
+        overall=verdict.overall(table),
+        winners=verdict.winners(table),
         statements=summary.statements(table),
         below=_below(table),
         plain=plain,
@@ -119,74 +120,7 @@ def _embedded(pictures: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, str
     return found, left
 
 
-# -- in words ----------------------------------------------------------------------------------------------------------
-
-
-def _range(row: Any, name: str) -> str:
-    """A difference with its interval, of which one may be missing."""
-    cell = summary.spread(row, name, sign=True)
-    return str(cell).replace("-", "\N{MINUS SIGN}")
-
-
-def _leaders(rows: pd.DataFrame) -> tuple[Any, Any, Any]:
-    """The rows of the best schedule, the best learned one, and the best of the solvers; None where there is none."""
-    parts = [~rows["kind"].isin(list(summary.ASIDE)), rows["kind"] == "learned"]
-    parts += [rows["kind"].isin(["reference", "structure"])]
-    return tuple(  # type: ignore[return-value]
-        rows.loc[rows.loc[part, "mean"].idxmax()] if part.any() else None for part in parts
-    )
-
-
-def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Per problem its name and a sentence or three: which schedule won, how the learned ones did, how the solvers."""
-    told = []
-    for problem, rows in table.groupby("problem", sort=False):
-        schedule, learned, solver = _leaders(rows)
-        words = []
-        if schedule is not None:
-            versus = _range(schedule, "plain_difference")
-            gained = f"{number(schedule['mean'])} orders of magnitude"
-            if schedule["agent"] == summary.PLAIN:
-                words.append(f"{schedule['agent']} won: {gained} gained, without any teleport.")
-            elif schedule["plain_difference_low"] > 0:
-                words.append(f"{schedule['agent']} won: {gained} gained, {versus} against plain descent.")
-            elif np.isfinite(schedule["plain_difference"]):
-                words.append(
-                    f"{schedule['agent']} gained the most, {gained}, but is not separated from plain descent: {versus}."
-                )
-            else:
-                words.append(f"{schedule['agent']} gained the most, {gained}.")
-        if learned is not None and schedule is not None and learned["agent"] != schedule["agent"]:
-            versus = f", {_range(learned, 'difference')} against the best baseline" * bool(
-                np.isfinite(learned["difference"])
-            )
-            words.append(f"The best learned agent, {learned['agent']}, gained {number(learned['mean'])}{versus}.")
-        if solver is not None:
-            words.append(f"The best solver, {solver['agent']}, gained {number(solver['mean'])}.")
-        told.append((str(problem), " ".join(words)))
-    return told
-
-
-def overall(table: pd.DataFrame) -> str:
-    """One line on all problems: on how many the best schedule outperforms plain descent, and solvers the schedules."""
-    groups = [_leaders(rows) for _, rows in table.groupby("problem", sort=False)]
-    many, words = len(groups), []
-    played = [schedule for schedule, _, _ in groups if schedule is not None]
-    if table["agent"].eq(summary.PLAIN).any() and played:
-        above = sum(bool(row["plain_difference_low"] > 0) for row in played)
-        words.append(f"The best schedule outperforms plain descent on {above} of {many} problems.")
-    learned = [row for _, row, _ in groups if row is not None and row["baseline"]]
-    if learned:
-        wins, losses = (sum(row["verdict"] == one for row in learned) for one in ("win", "loss"))
-        words.append(
-            f"The best learned agent outperforms the best baseline on {wins} of {len(learned)}, and loses to it on {losses}."
-        )
-    solved = [(schedule, solver) for schedule, _, solver in groups if schedule is not None and solver is not None]
-    if solved:
-        # what the tables show as equal is equal
-        above = sum(bool(solver["mean"] >= schedule["mean"] + 0.005) for schedule, solver in solved)
-        words.append(f"The best solver gains more than every schedule on {above} of {len(solved)}.")
-    return " ".join(words)
+# -- tables -------------------------------------------------------------------------------------------------------------
 
 
 def _below(table: pd.DataFrame) -> Any:

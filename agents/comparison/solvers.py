@@ -35,6 +35,7 @@ class Solver:
 
     Attributes:
         title: Its name in tables.
+        about: A sentence on what it does.
         run: Plays one instance; it ends by itself or by `Finished`.
         kind: ``"reference"``, or ``"structure"`` where it knows more than losses and gradients.
         serves: Whether a problem has what it asks for.
@@ -42,6 +43,7 @@ class Solver:
     """
 
     title: str
+    about: str
     run: Callable[[Counted], None]
     kind: str = "reference"
     serves: Callable[[Problem], bool] = lambda problem: True
@@ -231,21 +233,53 @@ def _levenberg_marquardt(objective: Counted) -> None:
             least_squares(residuals, x, jac=derivative, method=method, **settings)
 
 
-def _structured(title: str, run: Callable[[Counted], None], serves: Callable[[Problem], bool]) -> Solver:
-    return Solver(title, run, "structure", serves)
+def _structured(title: str, about: str, run: Callable[[Counted], None], serves: Callable[[Problem], bool]) -> Solver:
+    return Solver(title, about, run, "structure", serves)
 
+
+_QUASI_NEWTON = "{}'s quasi-Newton method, which estimates curvature from the last {} steps and gradient changes."
 
 SOLVERS: dict[str, Solver] = {
-    "l_bfgs": Solver("L-BFGS", _l_bfgs(10)),
-    "l_bfgs_40": Solver("L-BFGS, 40 pairs", _l_bfgs(40)),
-    "torch_l_bfgs": Solver("L-BFGS of torch", _torch_l_bfgs(10)),
-    "torch_l_bfgs_40": Solver("L-BFGS of torch, 40 pairs", _torch_l_bfgs(40)),
-    "newton_cg": Solver("Newton-CG", partial(_scipy, "Newton-CG", {"xtol": 0.0, "maxiter": _MOST}), keep_graph=True),
-    "closed_form": _structured("closed form", _closed_form, _has_minimum),
-    "conjugate_gradients": _structured("conjugate gradients", _conjugate_gradients, _is_quadratic),
-    "alternating_least_squares": _structured("alternating least squares", _alternate, lambda p: p.blocks > 1),
-    "variable_projection": _structured("variable projection", _project, lambda p: p.blocks > 0),
-    "levenberg_marquardt": _structured("Levenberg-Marquardt", _levenberg_marquardt, _has_residuals),
+    "l_bfgs": Solver("L-BFGS", _QUASI_NEWTON.format("SciPy", 10), _l_bfgs(10)),
+    "l_bfgs_40": Solver("L-BFGS, 40 pairs", _QUASI_NEWTON.format("SciPy", 40), _l_bfgs(40)),
+    "torch_l_bfgs": Solver("L-BFGS of torch", _QUASI_NEWTON.format("torch", 10), _torch_l_bfgs(10)),
+    "torch_l_bfgs_40": Solver("L-BFGS of torch, 40 pairs", _QUASI_NEWTON.format("torch", 40), _torch_l_bfgs(40)),
+    "newton_cg": Solver(
+        "Newton-CG",
+        "SciPy's Newton method, whose steps conjugate gradients find by Hessian-vector products.",
+        partial(_scipy, "Newton-CG", {"xtol": 0.0, "maxiter": _MOST}),
+        keep_graph=True,
+    ),
+    "closed_form": _structured(
+        "closed form",
+        "The minimum itself, by a linear solve or a truncated singular value decomposition.",
+        _closed_form,
+        _has_minimum,
+    ),
+    "conjugate_gradients": _structured(
+        "conjugate gradients",
+        "SciPy's conjugate gradients on the Hessian of a quadratic form.",
+        _conjugate_gradients,
+        _is_quadratic,
+    ),
+    "alternating_least_squares": _structured(
+        "alternating least squares",
+        "Least squares in one block of parameters after the other, until a round gains nothing.",
+        _alternate,
+        lambda p: p.blocks > 1,
+    ),
+    "variable_projection": _structured(
+        "variable projection",
+        "L-BFGS on all blocks of parameters but the last, which least squares solves at every point.",
+        _project,
+        lambda p: p.blocks > 0,
+    ),
+    "levenberg_marquardt": _structured(
+        "Levenberg-Marquardt",
+        "SciPy's damped Gauss-Newton method on the residuals, or its trust-region method where residuals are few.",
+        _levenberg_marquardt,
+        _has_residuals,
+    ),
 }
 """Names to solvers: those that take losses and gradients first, then those that know the structure."""
 

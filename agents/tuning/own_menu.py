@@ -188,6 +188,11 @@ def plan_of(policy: Policy) -> Agent | None:
     return _best(policy, "plan", lambda found: plan_from(found["plan"], policy.environment).agent(policy.environment))
 
 
+def found_in_menu(agent: str) -> bool:
+    """Whether a name is that of a baseline of a policy's menu, which has no name that one can ask for."""
+    return agent.startswith(("best plan of ", "best rule of ")) or agent.endswith(", fallback")
+
+
 def rule_of(policy: Policy) -> Agent | None:
     """The best rule that the training of a policy found, as an agent; None if it searched for none.
 

@@ -59,7 +59,7 @@ def test_a_named_agent_gains_what_the_roster_s_gains(tmp_path: Path, monkeypatch
     menu = describe(search_from(known_of("Booth").search))
     assert one.loc["every", "menu"] == menu
     assert one.loc["every", "learning_rate"] == Settings.build("Booth").learning_rate
-    assert f'<td class="words">{menu}</td>' in (tmp_path / "a" / "report.html").read_text()
+    assert f'<td class="words more">{menu}</td>' in (tmp_path / "a" / "report.html").read_text()
 
 
 def test_settings_in_a_name() -> None:

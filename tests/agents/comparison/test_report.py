@@ -18,8 +18,12 @@ import pytest
 from PIL import Image
 
 from teleport_env.agents.comparison import page as pages
-from teleport_env.agents.comparison import plots, report, statistics, summary
+from teleport_env.agents.comparison import plots, report, statistics, summary, verdict
+from teleport_env.agents.comparison.described import sentences
+from teleport_env.agents.comparison.solvers import SOLVERS
 from teleport_env.agents.comparison.targets import with_scores
+from teleport_env.agents.policies.learned import shipped_for
+from teleport_env.agents.presets import default_agents
 
 AWKWARD = '<b>"rule" & $x_1$'
 AGENTS = {  # name -> kind, orders gained above the instance's difficulty, teleports
@@ -385,7 +389,7 @@ def test_the_page_tells_wins_and_losses(written: Path) -> None:
     page = Page((written / "report.html").read_text(encoding="utf-8"))
     items = page.cells["li"]
     assert sum("_ppo wins against" in item for item in items) == 2
-    assert any("_ppo won: " in item and "against plain descent. The best solver, l_bfgs" in item for item in items)
+    assert any("Use _ppo: " in item and "against plain descent. The best solver, l_bfgs" in item for item in items)
     losers = page.text.split("Worse than plain descent")[-1].split("How to read this")[0]
     assert "NA" in losers
     assert "_ppo" not in losers
@@ -443,13 +447,57 @@ def test_charts_hold_every_agent_and_show_the_main_ones(written: Path) -> None:
 def test_a_lead_that_the_interval_does_not_support_is_no_win() -> None:
     table = summary.summary_table(episodes({**AGENTS, AWKWARD: ("adaptive", 2.0, 5), "_ppo": ("learned", 2.0, 7)}))
     table = table[table["agent"].isin(["never", "_ppo"])].assign(mean=lambda rows: rows["agent"].map(len))
-    for _, words in pages.winners(table):
-        assert words.startswith("never won: 5.00 orders of magnitude gained, without any teleport.")
+    for _, words in verdict.winners(table):
+        assert words.startswith(
+            "Use plain descent (never): 5.00 orders of magnitude gained, and no agent that teleports"
+        )
+    assert verdict.advice(table) == "Schedule to use: never on Booth and Bowl & <i>."
     table = table.assign(mean=-table["mean"])
-    for _, words in pages.winners(table):
+    for _, words in verdict.winners(table):
         assert "_ppo gained the most" in words
         assert "is not separated from plain descent" in words
-    assert pages.overall(table).startswith("The best schedule outperforms plain descent on 0 of 2 problems.")
+    assert verdict.advice(table) == "Schedule to use: plain descent (never) on Booth and Bowl & <i>."
+    assert verdict.overall(table).startswith("The best schedule outperforms plain descent on 0 of 2 problems.")
+
+
+def test_a_tie_is_no_win_and_names_what_one_can_ask_for() -> None:
+    """Regression: the first of six agents that gained the same, which has no name to ask for, was said to have won."""
+    equal = {
+        "best plan of specialist": ("fixed", 6.0, 1),
+        "first": ("fixed", 6.0, 1),
+        "specialist": ("learned", 6.0, 1),
+    }
+    table = summary.summary_table(episodes({**AGENTS, **equal}, problems=("Booth",)), resamples=50)
+    table.loc[table["agent"].isin([*equal, "l_bfgs"]), "mean"] = 6.0
+    ((_, words),) = verdict.winners(table)
+    assert words.startswith("Use first: 6.00 orders of magnitude gained, +")
+    assert "specialist and best plan of specialist gained the same." in words
+    assert "The best solver, l_bfgs, gained the same." in words
+    assert verdict.advice(table) == (
+        "Schedule to use: first on Booth. A solver gains at least as much, and needs no schedule: l_bfgs on Booth."
+    )
+
+
+def test_a_table_shows_few_columns_at_first(written: Path) -> None:
+    results = episodes(problems=("Booth",))
+    table = with_scores(summary.summary_table(results, resamples=50), targets_of(results)).assign(settings="")
+    columns = summary.table_of(table).columns
+    assert len([column for column in columns if not column.more]) <= 8 < len(columns)
+
+
+def test_every_agent_has_a_sentence_without_code_or_a_question() -> None:
+    """Regression: the page showed a Python dict in place of an optimizer, and nothing on the solvers."""
+    agents = [one for problem in ("Booth", "MLPRegression") for one in default_agents(problem)]
+    policies = [policy for problem in ("Booth", "MLPRegression") for policy in shipped_for(problem)]
+    found = sentences([*agents, *policies])
+    assert set(found) >= {"L-BFGS", "Newton-CG", "Adam", "line search", "specialist", "generalist", "random element"}
+    for name, text in found.items():
+        assert text.endswith("."), (name, text)
+        assert not set(text) & set("{}`?"), (name, text)
+        assert len(text.split()) > 5, (name, text)
+    solvers = [found[one.title] for one in SOLVERS.values()]
+    assert len(set(solvers)) == len(solvers)
+    assert found["specialist"] != found["generalist"]
 
 
 def test_pictures_without_room_are_named(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:

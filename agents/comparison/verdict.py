@@ -1,0 +1,147 @@
+"""A comparison's outcome in sentences: what to use on each problem, what it gains, and where a solver gains as much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from teleport_env.agents.comparison import summary
+from teleport_env.agents.comparison.tables import number
+from teleport_env.agents.tuning.own_menu import found_in_menu
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EQUAL = 0.005
+"""Difference of means, in orders of magnitude, below which tables show both as equal."""
+
+_SIMPLEST = ("fixed", "control", "adaptive", "learned")  # first what needs no training
+
+
+def _range(row: Any, name: str) -> str:
+    """A difference with its interval, of which one may be missing."""
+    cell = summary.spread(row, name, sign=True)
+    return str(cell).replace("-", "\N{MINUS SIGN}")
+
+
+def _schedules(rows: pd.DataFrame) -> tuple[Any, list[str]]:
+    """The schedule to use, and the names of the others that gain the same; None and nothing where there is none.
+
+    Among equals it is the simplest that a reader can ask for by name; plain descent comes before all.
+    """
+    played = rows[~rows["kind"].isin(list(summary.ASIDE))]
+    if played.empty:
+        return None, []
+    equal = played[played["mean"] > played["mean"].max() - EQUAL].to_dict("records")
+
+    def order(row: Mapping[str, Any]) -> tuple[bool, bool, int]:
+        return row["agent"] != summary.PLAIN, found_in_menu(row["agent"]), _SIMPLEST.index(row["kind"])
+
+    best, *others = sorted(equal, key=order)
+    return best, [row["agent"] for row in others]
+
+
+def _best(rows: pd.DataFrame, *kinds: str) -> Any:
+    """The row with the highest mean among some kinds; None where there is none."""
+    some = rows[rows["kind"].isin(kinds)]
+    return None if some.empty else some.loc[some["mean"].idxmax()]
+
+
+def _solver(rows: pd.DataFrame) -> Any:
+    return _best(rows, "reference", "structure")
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = list(names[:most])
+    if len(names) > most:
+        left = len(names) - most
+        shown.append(f"{left} other{'s' if left > 1 else ''}")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _use(best: Mapping[str, Any]) -> str:
+    name, gained = best["agent"], f"{number(best['mean'])} orders of magnitude"
+    versus = _range(best, "plain_difference")
+    if name == summary.PLAIN:
+        return f"Use plain descent ({name}): {gained} gained, and no agent that teleports gained more."
+    if best["plain_difference_low"] > 0:
+        return f"Use {name}: {gained} gained, {versus} against plain descent."
+    if np.isfinite(best["plain_difference"]):
+        return (
+            f"Plain descent ({summary.PLAIN}) is enough: {name} gained the most, {gained}, but is not separated from plain "
+            f"descent: {versus}."
+        )
+    return f"Use {name}: {gained} gained."
+
+
+def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Per problem its name and sentences: which schedule to use, which equal it, and how learned agents and solvers did."""
+    said = []
+    for problem, rows in table.groupby("problem", sort=False):
+        best, equal = _schedules(rows)
+        learned, solver = _best(rows, "learned"), _solver(rows)
+        words = [] if best is None else [_use(best)]
+        if equal:
+            words.append(f"{_listed(equal)} gained the same.")
+        if learned is not None and learned["agent"] not in (best["agent"], *equal):
+            versus = f", {_range(learned, 'difference')} against the best baseline" * bool(
+                np.isfinite(learned["difference"])
+            )
+            words.append(f"The best learned agent, {learned['agent']}, gained {number(learned['mean'])}{versus}.")
+        if solver is not None:
+            more = None if best is None else solver["mean"] - best["mean"]
+            than = "" if more is None else " the same" if abs(more) < EQUAL else f" {number(abs(more))} "
+            than += "" if not than.endswith(" ") else "more" if more > 0 else "less"
+            words.append(f"The best solver, {solver['agent']}, gained{than or ' ' + number(solver['mean'])}.")
+        said.append((str(problem), " ".join(words)))
+    return said
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> str:
+    """Agents with the problems that they are meant for, from pairs of agent and problem."""
+    groups: dict[str, list[str]] = {}
+    for agent, problem in pairs:
+        groups.setdefault(agent, []).append(problem)
+    return "; ".join(f"{agent} on {_listed(problems, len(problems))}" for agent, problems in groups.items())
+
+
+def advice(table: pd.DataFrame) -> str:
+    """What to use: per problem the simplest of the best schedules, and where a solver gains at least as much."""
+    schedules, solvers = [], []
+    for problem, rows in table.groupby("problem", sort=False):
+        best, solver = _schedules(rows)[0], _solver(rows)
+        if best is not None:
+            enough = best["agent"] != summary.PLAIN and best["plain_difference_low"] <= 0
+            schedules.append((f"plain descent ({summary.PLAIN})" if enough else best["agent"], str(problem)))
+        if solver is not None and (best is None or solver["mean"] > best["mean"] - EQUAL):
+            solvers.append((solver["agent"], str(problem)))
+    words = [f"Schedule to use: {_grouped(schedules)}."] if schedules else []
+    if solvers:
+        words.append(f"A solver gains at least as much, and needs no schedule: {_grouped(solvers)}.")
+    elif schedules and table["kind"].isin(["reference", "structure"]).any():
+        words.append("No solver gains as much.")
+    return " ".join(words)
+
+
+def overall(table: pd.DataFrame) -> str:
+    """One line on all problems: on how many the best schedule outperforms plain descent, and solvers the schedules."""
+    groups = [rows for _, rows in table.groupby("problem", sort=False)]
+    words = []
+    played = [row for rows in groups if (row := _schedules(rows)[0]) is not None]
+    if table["agent"].eq(summary.PLAIN).any() and played:
+        won = sum(bool(row["plain_difference_low"] > 0) for row in played)
+        words.append(f"The best schedule outperforms plain descent on {won} of {len(groups)} problems.")
+    learned = [row for rows in groups if (row := _best(rows, "learned")) is not None and row["baseline"]]
+    if learned:
+        wins, losses = (sum(row["verdict"] == one for row in learned) for one in ("win", "loss"))
+        words.append(
+            f"The best learned agent outperforms the best baseline on {wins} of {len(learned)}, and loses to it on {losses}."
+        )
+    pairs = [(_schedules(rows)[0], _solver(rows)) for rows in groups]
+    solved = [(schedule, solver) for schedule, solver in pairs if schedule is not None and solver is not None]
+    if solved:
+        won = sum(bool(solver["mean"] >= schedule["mean"] + EQUAL) for schedule, solver in solved)
+        words.append(f"The best solver gains more than every schedule on {won} of {len(solved)}.")
+    return " ".join(words)
