@@ -76,6 +76,14 @@ def _use(best: Mapping[str, Any]) -> str:
     return f"Use {name}: {gained} gained."
 
 
+def _compared(solver: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
+    """What a solver gained, beside the best schedule where there is one."""
+    if best is None:
+        return number(solver["mean"])
+    more = float(solver["mean"] - best["mean"])
+    return "the same" if abs(more) < EQUAL else f"{number(abs(more))} {'more' if more > 0 else 'less'}"
+
+
 def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Per problem its name and sentences: which schedule to use, which equal it, and how learned agents and solvers did."""
     said = []
@@ -91,10 +99,7 @@ def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
             )
             words.append(f"The best learned agent, {learned['agent']}, gained {number(learned['mean'])}{versus}.")
         if solver is not None:
-            more = None if best is None else solver["mean"] - best["mean"]
-            than = "" if more is None else " the same" if abs(more) < EQUAL else f" {number(abs(more))} "
-            than += "" if not than.endswith(" ") else "more" if more > 0 else "less"
-            words.append(f"The best solver, {solver['agent']}, gained{than or ' ' + number(solver['mean'])}.")
+            words.append(f"The best solver, {solver['agent']}, gained {_compared(solver, best)}.")
         said.append((str(problem), " ".join(words)))
     return said
 
