@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 
 from teleport_env.agents.schedules import AtSteps
-from teleport_env.reading import entries, integer, known, number
+from teleport_env.envs.settings import Settings
+from teleport_env.problems import PROBLEMS, MLPRegression
+from teleport_env.problems.classification import Classification
+from teleport_env.problems.data import DataMissing
+from teleport_env.reading import entries, integer, known, number, refuse
 from teleport_env.registration import id_of
 
 
@@ -20,7 +24,7 @@ class Preset:
     Attributes:
         problem: Registered name.
         agent: The published schedule; its ``environment`` is `arguments`.
-        steps: Gradient steps of the published run. The budget pays for them and more: stop here.
+        steps: Gradient steps of the published run, or the most of them. The budget pays for these and more: stop here.
         source: Where it stands, and what the publication leaves open.
     """
 
@@ -40,21 +44,36 @@ class Preset:
         return id_of(self.problem)
 
     def make(self, **arguments: Any) -> gym.Env[Any, Any]:
-        """The environment, made; ``arguments`` go before the preset's."""
+        """The environment, made; ``arguments`` go before the preset's. A ``problem`` of your own goes to `paper`, whose
+        schedule and rates follow it."""
         return gym.make(self.env_id, **{**self.arguments, **arguments})
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Published:
+    """An experiment as it is written down.
+
+    Attributes:
+        steps: Gradient steps, or epochs where the experiment has mini-batches.
+        at: Gradient steps, or epochs, after which a teleport comes.
+        sweep_steps: Most gradient steps of the experiment where its ascent is varied.
+        actions: Names to symmetries, the default first; empty: the one that the problem has by default.
+        ascent_rates: Of actions whose rate is another than the search's.
+        scaled: Whether both rates are multiples of `_square_rates`.
+    """
+
     learning_rate: float
     steps: int
     at: tuple[int, ...]
     search: Mapping[str, Any]
     source: str
     optimizer: str = "gd"
-    symmetry: str | None = None
-    epoch: int | None = None
+    sweep_steps: int = 0
+    actions: Mapping[str, str] = field(default_factory=dict)
+    ascent_rates: Mapping[str, float] = field(default_factory=dict)
+    mini_batches: int | None = None
     problem: Mapping[str, Any] | None = None
+    scaled: bool = False
 
 
 def _ascent(steps: int, rate: float, **settings: Any) -> dict[str, Any]:
@@ -69,13 +88,10 @@ def _ascent(steps: int, rate: float, **settings: Any) -> dict[str, Any]:
     }
 
 
-def _algorithm2(epoch: int, epochs: Sequence[int], mini_batches: int) -> tuple[int, ...]:
-    # teleport and step on each of the first mini-batches of the epoch
-    return tuple(after * epoch + batch for after in sorted(epochs) for batch in range(mini_batches))
+_IMAGES = 48_000
+"""Training images of the publication."""
 
-
-_EPOCH = 48_000 // 20
-_ACTIONS = {"first order": "general_linear_first_order", "exact": "general_linear_published"}
+_FIRST_ORDER_FIRST = {"first order": "general_linear_first_order", "exact": "general_linear_published"}
 _FIRST_ORDER = (
     "The action is the first-order approximation of Section 6.1, g = 1 + T and its inverse 1 - T, with layer inputs from "
     "before the move, as in the released code. It does not keep the loss: loss_change of the infos has what it takes away. "
@@ -85,9 +101,10 @@ _FIRST_ORDER = (
     "gradient descent and AdaGrad each diverge from the second of the five starts, and one teleport of descent is refused"
 )
 _CLASSIFICATION: dict[str, Any] = {
-    "steps": 80 * _EPOCH,
-    "epoch": _EPOCH,
-    "at": _algorithm2(_EPOCH, (1,), 4),
+    "steps": 80,
+    "at": (1,),
+    "mini_batches": 4,
+    "actions": {"residual": "general_linear"},
     "source": "Section 6.1: right after the first epoch, on 4 mini-batches, with 10 ascent steps on each, by Algorithm 2. "
     "The published learning rate and ascent rate are lost in this project's copy of the text: both are this project's, and "
     "so is the residual form of the action. The ascent rate is the least of a grid that lengthens the gradient on the ten "
@@ -123,7 +140,8 @@ _PUBLISHED: dict[str, _Published] = {
         at=(5,),
         search=_ascent(8, 1e-7),
         source="Sections 6.1 and D.2: once before step 5, gradient descent. " + _FIRST_ORDER,
-        symmetry=_ACTIONS["first order"],
+        actions=_FIRST_ORDER_FIRST,
+        sweep_steps=2000,
     ),
     "MLPRegression/adagrad": _Published(
         optimizer="adagrad",
@@ -132,18 +150,22 @@ _PUBLISHED: dict[str, _Published] = {
         at=(5,),
         search=_ascent(2, 1e-5),
         source="Sections 6.1 and D.2: once before step 5, AdaGrad. " + _FIRST_ORDER,
-        symmetry=_ACTIONS["first order"],
+        actions=_FIRST_ORDER_FIRST,
+        sweep_steps=2000,
     ),
     "MLPRegression/runtime": _Published(
-        learning_rate=1e-6,
+        learning_rate=0.1,
         steps=300,
         at=tuple(range(10, 300, 10)),
-        search=_ascent(10, 1e-12),
+        search=_ascent(10, 1e-4),
         source="Figure 6: gradient descent of 300 steps with a teleport of ten ascent steps every ten, on square weights "
         "and data. The width is problem={'widths': (d, d, d, d), 'samples': d}, the depth the number of widths. The rates "
-        "are not published. These are so small that runs of small width last; times do not depend on them",
-        symmetry=_ACTIONS["exact"],
+        "are not published. These are this project's and follow width d and number of layers l: the learning rate is "
+        "0.1 / (l (d / 2)^(2 l)) and the ascent rate 1e-4 / (l (d / 2)^(4 l + 2)), a part of the inverse of the curvature "
+        "and of the squared gradient norm at the start. Times do not depend on them",
+        actions={name: _FIRST_ORDER_FIRST[name] for name in ("exact", "first order")},
         problem={"widths": (8, 8, 8, 8), "samples": 8},
+        scaled=True,
     ),
     "MNIST": _Published(learning_rate=0.1, search=_ascent(10, 1e-4, retract=True), **_CLASSIFICATION),
     "MNIST/adagrad": _Published(
@@ -158,6 +180,27 @@ PAPER: tuple[str, ...] = tuple(_PUBLISHED)
 # Above what one ascent step of these searches costs with any symmetry, in gradient evaluations: on networks of a few dozen
 # weights a pseudo-inverse weighs as much as dozens of gradients.
 _ASCENT_STEP_PRICE = 100.0
+
+
+def _square_rates(problem: MLPRegression) -> tuple[float, float]:
+    """Inverse curvature of the loss and inverse squared gradient norm at the start of a network of equal widths, by order
+    of magnitude.
+
+    Entries uniform on [0, 1) make a matrix of width d stretch positive vectors by d / 2: the outputs have norm
+    ``(d / 2)^(l + 1)``, and the weights of a layer act on them with norm ``(d / 2)^l``.
+    """
+    layers, half = problem.layers.count, max(*problem.widths, problem.samples) / 2.0
+    return 1.0 / (layers * half ** (2 * layers)), 1.0 / (layers * half ** (4 * layers + 2))
+
+
+def _steps_per_epoch(problem: Classification) -> int:
+    """Mini-batches in the training images at hand; those of the publication where there are none."""
+    batch = problem.batch_size
+    try:
+        count = len(problem.image_rows("paper")[0])
+    except DataMissing:
+        count = _IMAGES
+    return 1 if batch is None else count // batch
 
 
 def paper(
@@ -177,54 +220,73 @@ def paper(
 
     Args:
         name: One of `PAPER`.
-        action: Form of the regression's action: ``"first order"``, which the paper played and which is the default, or
-            ``"exact"``, which keeps the loss. At the published rates the exact teleport may go further than the optimizer
-            survives. The other experiments have one form.
+        action: Form of a network's action; None: the first that is named here. Of the regression ``"first order"``, which
+            the paper played, or ``"exact"``, which keeps the loss: at the published rates the exact teleport may go further
+            than the optimizer survives. The
+            other experiments have one form.
         epochs: Epochs after which MNIST's runs teleport, 0 for before training (Algorithm 2's K); None: ``(1,)``.
         mini_batches: Number of mini-batches of such an epoch with a teleport each (Algorithm 2's B); None: 4.
         ascent_steps: Ascent steps per teleport; None: the published number.
-        ascent_rate: Rate of these steps; None: the published one, or this project's where that is lost.
-        arguments: Further keyword arguments of the environment, which go before the preset's.
+        ascent_rate: Rate of these steps; None: the published one, or this project's where that is lost. Where this or
+            ``ascent_steps`` is given, the regression's `Preset.steps` are the 2000 within which Figure 8 asks for
+            convergence, in place of Figure 3's 300.
+        arguments: Further keyword arguments of the environment, which go before the preset's. The length of MNIST's epochs
+            follows the images of ``problem``; where no files are found it is the publication's.
 
     Raises:
         ValueError: There is no such experiment, no such action of it, or it has no epochs; an epoch is not one of the
             run's, or a number is not positive.
     """
     name = known("published experiment", name, _PUBLISHED)
-    found = _PUBLISHED[name]
+    found, registered = _PUBLISHED[name], name.partition("/")[0]
     environment: dict[str, Any] = {}
-    if found.symmetry is not None:
-        environment["symmetry"] = _ACTIONS[known("action", action, _ACTIONS)] if action is not None else found.symmetry
-    elif action is not None:
+    if action is not None and len(found.actions) < 2:
         raise ValueError(f"action must be None for {name!r}, whose action has one form, got {action!r}; leave it out")
+    search = dict(found.search)
+    if found.actions:
+        form = next(iter(found.actions)) if action is None else known("action", action, found.actions)
+        environment["symmetry"] = found.actions[form]
+        search["rate"] = found.ascent_rates.get(form, search["rate"])
     if found.problem is not None:
         environment["problem"] = dict(found.problem)
-    at = found.at if epochs is None and mini_batches is None else _when(name, found, epochs, mini_batches)
-    search = dict(found.search)
+    problem: Any = Settings.build(registered, problem=arguments.get("problem", found.problem)).problem
+    if not isinstance(problem, PROBLEMS[registered]):  # type: ignore[arg-type]
+        refuse("problem", f"a dict of settings of {registered}, or such a problem", problem)
+    learning_rate = found.learning_rate
+    if found.scaled:
+        inverse_curvature, inverse_square = _square_rates(problem)
+        learning_rate, search["rate"] = learning_rate * inverse_curvature, search["rate"] * inverse_square
     if ascent_steps is not None:
         search["steps"] = integer("ascent_steps", ascent_steps, 1)
     if ascent_rate is not None:
         search["rate"] = number("ascent_rate", ascent_rate, above=0.0)
-    environment |= {
-        "split": "paper",
-        "optimizer": found.optimizer,
-        "learning_rate": found.learning_rate,
-        "searches": [search],
-        "steps_per_action": 1,
-        "budget": float(1 + found.steps + _ASCENT_STEP_PRICE * (search["steps"] + 1) * len(at)),
-        **arguments,
-    }
-    agent = AtSteps(name=f"published {name}", steps=at, environment=environment)
-    return Preset(problem=name.partition("/")[0], agent=agent, steps=found.steps, source=found.source)
-
-
-def _when(name: str, found: _Published, epochs: Sequence[int] | None, mini_batches: int | None) -> tuple[int, ...]:
-    """Step counts of the teleports of Algorithm 2."""
-    if found.epoch is None:
+    varied = ascent_steps is not None or ascent_rate is not None
+    steps, at = (found.sweep_steps if varied else 0) or found.steps, found.at
+    if found.mini_batches is not None:
+        steps, at = _in_epochs(found, _steps_per_epoch(problem), epochs, mini_batches)
+    elif epochs is not None or mini_batches is not None:
         raise ValueError(
             f"epochs and mini_batches must be None for {name!r}, which has no mini-batches; leave them out"
         )
-    count = integer("mini_batches", 4 if mini_batches is None else mini_batches, 1, found.epoch)
-    last = found.steps // found.epoch - 1
-    after = [integer("epochs", epoch, 0, last) for epoch in entries("epochs", (1,) if epochs is None else epochs)]
-    return _algorithm2(found.epoch, after, count)
+    environment |= {
+        "split": "paper",
+        "optimizer": found.optimizer,
+        "learning_rate": learning_rate,
+        "searches": [search],
+        "steps_per_action": 1,
+        "budget": float(1 + max(steps, found.sweep_steps) + _ASCENT_STEP_PRICE * (search["steps"] + 1) * len(at)),
+        **arguments,
+    }
+    agent = AtSteps(name=f"published {name}", steps=at, environment=environment)
+    return Preset(problem=registered, agent=agent, steps=steps, source=found.source)
+
+
+def _in_epochs(
+    found: _Published, epoch: int, epochs: Sequence[int] | None, mini_batches: int | None
+) -> tuple[int, tuple[int, ...]]:
+    """Gradient steps of the run, and step counts of the teleports of Algorithm 2, which teleports and steps on each of the
+    first mini-batches of an epoch."""
+    count = integer("mini_batches", found.mini_batches if mini_batches is None else mini_batches, 1, epoch)
+    listed = entries("epochs", found.at if epochs is None else epochs)
+    after = sorted(integer("epochs", one, 0, found.steps - 1) for one in listed)
+    return found.steps * epoch, tuple(one * epoch + batch for one in after for batch in range(count))
