@@ -2,8 +2,8 @@
 
 `AGENTS` is the table of names and `agent_from` builds one of them. `agent_for` builds it as it plays a problem, and
 `as_agent` makes an agent of any other player. `default_agents` is a comparison's roster, and `paper` gives the published
-experiments. A trained policy is a `teleport_env.agents.policies.learned.LearnedSchedule`, its training
-`teleport_env.agents.learning`, the adapter for stable-baselines3 `teleport_env.agents.learning.sb3`; none is imported here.
+experiments. A trained policy is a `LearnedSchedule`. Its training is `teleport_env.agents.learning`, and the adapter for
+stable-baselines3 `teleport_env.agents.learning.sb3`; neither is imported here.
 """
 
 from teleport_env.agents.base import AGENTS, KINDS, Agent, State, agent_from, feature, register_agent
@@ -12,6 +12,7 @@ from teleport_env.agents.known import Known, known_of, register_known
 from teleport_env.agents.naming import agent_for
 from teleport_env.agents.outside import as_agent
 from teleport_env.agents.paper import PAPER, Preset, paper
+from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.presets import default_agents, reference, whitening
 from teleport_env.agents.rules import (
     AcceptIfBetter,
@@ -49,6 +50,7 @@ __all__ = [
     "First",
     "KINDS",
     "Known",
+    "LearnedSchedule",
     "MomentumTrigger",
     "Never",
     "PAPER",

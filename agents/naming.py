@@ -15,7 +15,7 @@ from typing import Any
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
 from teleport_env.agents.outside import ARGUMENTS, Outside, as_agent
-from teleport_env.agents.policies.learned import shipped_for
+from teleport_env.agents.policies.learned import GENERALIST, LearnedSchedule, shipped, shipped_for
 from teleport_env.agents.policies.learned_moves import load_policy
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.presets import roster, whitening, with_menu
@@ -45,13 +45,17 @@ POLICY = ".json"
 SHIPPED = "pretrained"
 """Name of the policies that the package brings: a problem's own, or else the generalist."""
 
+SPECIALIST = "specialist"
+"""Name of the policy that the package brings for one problem."""
+
 HOW = """\
 An agent is a name with settings: every:k=3   at_steps:steps=[4,8]   stall:patience=3,threshold=0.05
 Values are JSON. Every agent also takes what it asks of the environment: learning_rate, rate_factors, steps_per_action,
 searches, symmetry, optimizer, on_teleport. Settings that are not given are those that were tuned for the problem
 and are kept in the package, else those of the problem's roster, else those below.
 my_module:my_rule imports my_module and plays what that registers as my_rule.
-policy.json plays a policy that scripts/train.py has written, and pretrained the one that the package brings for the problem.
+policy.json plays a policy that scripts/train.py has written, and pretrained the one that the package brings for the problem:
+its specialist where there is one, or else the generalist. Both can be asked for by these names too.
 model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
 """
 
@@ -128,8 +132,8 @@ def agent_for(
     """
     name, given = parse(text)
     called = _label(name, given) or (text if given else None)  # two of a name are told apart by what was asked
-    if name == SHIPPED or name.endswith(POLICY):
-        policy = shipped_for(problem)[0] if name == SHIPPED else load_policy(name)
+    if name in (SHIPPED, SPECIALIST, GENERALIST) or name.endswith(POLICY):
+        policy = load_policy(name) if name.endswith(POLICY) else _shipped(problem, name)
         policy = policy.for_problem(problem, **given)
         agent: Agent = fallback_of(policy) or policy
     elif name.endswith(MODEL):
@@ -148,6 +152,12 @@ def agent_for(
         agent = dataclasses.replace(agent, name=called)
     check_player(problem, agent, budget)
     return agent
+
+
+def _shipped(problem: str, name: str) -> LearnedSchedule:
+    if name == SPECIALIST and problem not in shipped():
+        refuse(f"a specialist for {problem}", f"{SHIPPED!r} or {GENERALIST!r}, as the package has none", name)
+    return LearnedSchedule.pretrained(GENERALIST) if name == GENERALIST else shipped_for(problem)[0]
 
 
 def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budget: float | None) -> Agent:
@@ -361,8 +371,8 @@ def about(agent: Agent) -> str:
 
 
 _SHIPPED_ABOUT = {
-    "specialist": "A policy network that was trained on this problem alone and chooses each action from what it sees.",
-    "generalist": "One policy network for many problems, trained on all of them together, that chooses each action.",
+    SPECIALIST: "A policy network that was trained on this problem alone and chooses each action from what it sees.",
+    GENERALIST: "One policy network for many problems, trained on all of them together, that chooses each action.",
 }
 
 

@@ -103,7 +103,10 @@ def reference(package: str) -> str:
         own = inspect.isclass(thing) or inspect.isfunction(thing)
         home = thing.__module__ if own else _home_of_constant(package, name)
         elsewhere = [
-            other for other in PUBLIC[1:] if package == PUBLIC[0] and name in importlib.import_module(other).__all__
+            other
+            for other in PUBLIC[1:]
+            if (package == PUBLIC[0] or (own and other == home != package))
+            and name in importlib.import_module(other).__all__
         ]
         if elsewhere:
             lines += [f"## {name}", "", f"See [`{elsewhere[0]}.{name}`]({elsewhere[0]}.md#{home}.{name}).", ""]

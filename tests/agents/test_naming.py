@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teleport_env import registration
+from teleport_env import agents, registration
 from teleport_env.agents import AGENTS, AtSteps, Cycle, Every, Never, Stall, agent_for, agent_from, default_agents
 from teleport_env.agents.comparison import decisions, report
 from teleport_env.agents.comparison import study as study_module
@@ -191,6 +192,32 @@ def test_the_help_has_every_agent_with_its_settings() -> None:
     assert all(f"\n{name} (" in said for name in AGENTS)
     for text in ("k=10, offset=0", "patience=2", "whitening", "pretrained", "model.zip", "steps=[4,8]"):
         assert text in said
+
+
+def test_shipped_policies_are_asked_for_by_the_names_that_tables_give_them() -> None:
+    """Regression: reports said "specialist" and "generalist", and both were unknown agents."""
+    for name in ("specialist", "generalist"):
+        agent = agent_for("Booth", name)
+        assert agent.name == name
+        assert isinstance(agent, agents.LearnedSchedule)
+    assert agent_for("Booth", "pretrained").name == "specialist"
+    with pytest.raises(ValueError, match="a specialist for Digits must be 'pretrained' or 'generalist'"):
+        agent_for("Digits", "specialist")
+
+
+def test_what_readme_names_can_be_pasted() -> None:
+    """Regression: the table of situations named classes that no import of README or of the package gave."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = text.split("## What to use, when?")[1].split("## ")[0]
+    imports = re.findall(r"^(?:from [\w.]+ )?import .*$", text, re.MULTILINE) + re.findall(r"`(from [^`]+)`", rows)
+    namespace: dict[str, Any] = {}
+    exec("\n".join(imports), namespace)
+    called = re.findall(r"`([A-Za-z_]\w*)[(.]", rows)
+    assert len(called) >= 2
+    assert len(imports) >= 4
+    assert [
+        name for name in called if name not in {*namespace, "env", "torch"}
+    ] == []  # env is that of the example above
 
 
 def test_the_package_s_own_policy_plays_any_problem(tmp_path: Path) -> None:
