@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from teleport_env.envs.boundary import first_episode
 from teleport_env.envs.features import INDEX, Allowance, FeatureWriter
 from teleport_env.envs.menu import Menu
 from teleport_env.instances import Batch, Instance
@@ -119,7 +120,7 @@ class Course:
         endless: Whether the schedule always sees the whole budget ahead.
         tolerance: The loss at which a run has converged.
         step_actions: Number of kinds of gradient steps.
-        seed: Of random elements.
+        seed: Of random elements, which are those of an environment's first episode after ``reset(seed=seed)``.
         params: ``(1, P)``, where the loop is.
         loss: ``(1,)`` there.
         gradient: ``(1, P)`` there.
@@ -170,7 +171,7 @@ class Course:
         )
         for search in runs.searches:
             self._check_price(describe(search), search.price(self._loop, symmetry), elsewhere is not None)
-        runs.reset(torch.tensor([seed]), torch.zeros(1, dtype=torch.int64), params=params)
+        runs.reset(first_episode(seed), torch.zeros(1, dtype=torch.int64), params=params)
         self._loop.elsewhere = elsewhere
         counted = [search.price(self._loop, symmetry) for search in runs.searches]
         self._prices = [float(counts.cost(runs.ledger.gradient_flops)) for counts in counted]

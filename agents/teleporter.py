@@ -87,7 +87,7 @@ class Teleporter:
         tolerance: Loss at which a run counts as converged, which one feature is measured against.
         gradient_flops: Floating-point operations of one gradient, the unit in which teleports are priced; None: those of the
             first step are counted, a batch (``example``, or the model's last call) for each loss that was observed.
-        seed: Seed of searches that draw random elements.
+        seed: Seed of searches that draw random elements: those of an environment after ``reset(seed=seed)``.
 
     Attributes:
         history: One row per teleport that was asked for, dicts: ``step`` (gradient steps before it), ``search``, ``status``
@@ -143,7 +143,7 @@ class Teleporter:
         self._tolerance = number("tolerance", tolerance, least=0)
         self._max_norm = None if max_norm is None else number("max_norm", max_norm, above=0)
         self._flops = None if gradient_flops is None else number("gradient_flops", gradient_flops, above=0)
-        self._seed = integer("seed", seed)
+        self._seed = integer("seed", seed, least=0)
         self.history: list[dict[str, Any]] = []
         self.report: Any = None
         self._observed: Tensor | None = None

@@ -12,12 +12,14 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import seeding
 from torch import Tensor
 
 from teleport_env.envs.episodes import Episodes, EpisodesSnapshot
 from teleport_env.envs.settings import Settings
 from teleport_env.envs.specs import plain_spec
 from teleport_env.groups.base import Element, map_element
+from teleport_env.random import Streams
 from teleport_env.reading import integer, known, parameters, refuse, shown, tensor
 from teleport_env.searches import Status
 
@@ -259,6 +261,11 @@ def _is_list(value: Any) -> bool:
 def first_keys(generators: list[np.random.Generator]) -> Tensor:
     """The keys ``(B,)`` of the episodes to come, one drawn from each generator."""
     return torch.tensor([int(g.integers((1 << 63) - 1)) for g in generators], dtype=torch.int64, device="cpu")
+
+
+def first_episode(seed: int) -> Tensor:
+    """The key ``(1,)`` of the first episode of a single environment after ``reset(seed=seed)``."""
+    return Streams(first_keys([seeding.np_random(seed)[0]])).fork(torch.zeros(1, dtype=torch.int64)).keys
 
 
 def _layout(value: Any, path: str) -> dict[str, str]:

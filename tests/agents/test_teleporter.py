@@ -11,14 +11,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from teleport_env import ModuleProblem
 from teleport_env.agents import Teleporter, agent_from
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.transport import Transport
 from teleport_env.envs.features import INDEX
 from teleport_env.instances import Instance
 from teleport_env.modules import find_symmetries
+from teleport_env.searches.pair_algebra import solve
 
 OUTER = {"searches": ["balance_weights"]}
 
@@ -234,11 +237,73 @@ def test_a_blind_schedule_sees_that_a_run_diverges() -> None:
     assert teleporter.history == []
 
 
+def both_ways(make: Callable[[], nn.Module], symmetry: str, searches: list[Any] | None) -> float:
+    """The largest relative difference of losses in 12 steps of environment and loop, with teleports at 0, 5 and 10."""
+    x, y = (torch.randn(64, n, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (5, 3))
+    problem = ModuleProblem(make(), F.mse_loss, (x, y), learning_rate=0.05, budget=201, start="keep")
+    menu = {} if searches is None else {"searches": searches}
+    env = gym.make("Teleport/Module-v0", problem=problem, dtype=torch.float64, symmetry=symmetry, **menu)
+    env.reset(seed=4)
+    played = []
+    for step in range(12):
+        if step % 5 == 0:
+            env.step(1)
+        played.append(env.step(0)[-1]["loss"])
+    model = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    schedule = agent_from("at_steps", steps=(0, 5, 10))
+    teleporter = Teleporter(model, optimizer, schedule, searches=searches, symmetry=symmetry, steps=200, seed=4)
+    losses = []
+    for _ in range(13):
+        optimizer.zero_grad()
+        loss = F.mse_loss(model(x), y)
+        loss.backward()
+        losses.append(loss.item())
+        teleporter.observe(loss, again=lambda: F.mse_loss(model(x), y))
+        optimizer.step()
+    assert [row["moved"] for row in teleporter.history] == [True] * 3
+    return float(np.abs(np.array(losses[1:]) / np.array(played) - 1.0).max())
+
+
+def pair(width: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, width), nn.Linear(width, 3)).double()
+
+
+@pytest.mark.parametrize("searches", [None, ["balance_weights"], ["virtual_step"], ["relative"]], ids=str)
+def test_under_matrices_a_loop_is_the_environment(searches: Any) -> None:
+    assert both_ways(lambda: pair(3), "general_linear", searches) < 1e-12
+
+
+def test_closed_forms_of_matrices_magnify_rounding_where_units_outnumber_outputs() -> None:
+    """Gram matrices of 8 units and 3 outputs have rank 3: the minimum lies at infinity, and rounding picks the basis."""
+    assert 1e-9 < both_ways(lambda: pair(8), "general_linear", None) < 1e-3
+    assert both_ways(lambda: pair(8), "general_linear", ["virtual_step"]) < 1e-12
+    changes = {}
+    for width in (3, 8):
+        x, y = examples()
+        model = pair(width)
+        squared(model(x), y).backward()
+        lower = torch.cat([model[0].weight.grad, model[0].bias.grad[:, None]], dim=1)
+        upper = model[1].weight.grad
+        rounded = lower + 1e-16 * lower.abs().max() * torch.randn(lower.shape, dtype=torch.float64)
+        one, other = (
+            solve("balance_gradient", (g @ g.T)[None], (upper.T @ upper)[None], 1.0) for g in (lower, rounded)
+        )
+        changes[width] = float((one.element() - other.element()).abs().max())
+    assert changes[3] < 1e-11
+    assert changes[8] > 1e-4
+
+
+def test_random_elements_are_those_of_an_environment_of_that_seed() -> None:
+    assert both_ways(network, "scaling", ["random_element"]) < 1e-12
+
+
 # -- the optimizer's state ---------------------------------------------------------------------------------------------
 
 
 def fed(
-    kind: Any, settings: dict[str, Any], factors: list[Tensor] | None, count: int = 6
+    kind: Any, settings: dict[str, Any], factors: list[Tensor] | None, count: int = 6, size: float = 1.0
 ) -> tuple[Any, list[Any], Any]:
     """Steps by given gradients, divided by the factors: the state that they leave, and the gradients."""
     model = network()
@@ -247,16 +312,16 @@ def fed(
     gradients = []
     for _ in range(count):
         for index, p in enumerate(model.parameters()):
-            drawn = torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            drawn = size * torch.randn(p.shape, generator=generator, dtype=p.dtype)
             p.grad = drawn if factors is None else drawn / factors[index]
         gradients.append([p.grad.clone() for p in model.parameters()])
         optimizer.step()
     return optimizer, gradients, model
 
 
-def moved_after_steps(kind: Any, settings: dict[str, Any]) -> tuple[Any, list[Tensor], list[Any]]:
+def moved_after_steps(kind: Any, settings: dict[str, Any], size: float = 1.0) -> tuple[Any, list[Tensor], list[Any]]:
     """The same with a teleport right before step 6: the optimizer, the factor of every weight, gradients before it."""
-    optimizer, gradients, model = fed(kind, settings, None)
+    optimizer, gradients, model = fed(kind, settings, None, size=size)
     symmetry = find_symmetries(model, examples()[0]).symmetries["scaling"]
     element = tuple(torch.linspace(0.5, 2.0, n, dtype=torch.float64)[None] for n in (6, 7))
     params = list(model.parameters())
@@ -345,6 +410,26 @@ def test_the_state_is_that_of_a_run_with_moved_gradients(kind: Any, settings: di
     for p, q in zip(optimizer.param_groups[0]["params"], reference.param_groups[0]["params"], strict=True):
         for key, value in reference.state[q].items():
             torch.testing.assert_close(optimizer.state[p][key], value, rtol=1e-9, atol=0.0)
+
+
+EPS = [
+    (torch.optim.Adadelta, {}, "acc_delta", {1.0: 0.045, 0.01: 0.32}),
+    (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}, "momentum_buffer", {1.0: 2.2e-6, 0.01: 2.2e-4}),
+    (torch.optim.Adamax, {}, "exp_inf", {1.0: 4.2e-9, 0.01: 4.2e-7}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "name", "figures"), EPS, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_eps_breaks(kind: Any, settings: dict[str, Any], name: str, figures: dict[float, float]) -> None:
+    """What updates add to a gradient's size does not move with it: these are the figures of docs/own-loop.md."""
+    for size, figure in figures.items():
+        optimizer, factors, _ = moved_after_steps(kind, settings, size)
+        reference, _, _ = fed(kind, settings, factors, size=size)
+        pairs = [
+            (optimizer.state[p][name], reference.state[q][name])
+            for p, q in zip(optimizer.param_groups[0]["params"], reference.param_groups[0]["params"], strict=True)
+        ]
+        assert max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs) == pytest.approx(figure, rel=0.05)
 
 
 def test_permutations_move_every_tensor_of_the_state_alike() -> None:
@@ -965,7 +1050,7 @@ def refusals() -> dict[str, tuple[Callable[[nn.Module], Any], str]]:
         "setting": (on(sgd, "every:n=3"), "k"),
         "value": (on(sgd, "every:k=0"), "k"),
         "file": (on(sgd, "model.zip"), "load it"),
-        "seed": (on(sgd, seed="a"), "seed must be an integer, got 'a'"),
+        "seed": (on(sgd, seed="a"), "seed must be an integer of at least 0, got 'a'"),
         "symmetry": (on(sgd, symmetry="scalings"), "symmetry must be one of .* mean 'scaling'"),
         "no copies": (on(sgd, also=3), "also must be a list of modules"),
         "copies that are text": (on(sgd, also=["x"]), "an entry of also must be a module, or a list of tensors"),
