@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,30 @@ def undocumented_members(package: str) -> list[str]:
     return sorted(found)
 
 
+def inherited_members(thing: type) -> list[str]:
+    """Public methods and properties of a class that come from a base of this package which the reference does not have."""
+    listed = {getattr(importlib.import_module(package), name) for package in PUBLIC for name in _classes(package)}
+    found = set()
+    for base in thing.__mro__[1:]:
+        if base.__module__.startswith("teleport_env") and base not in listed:
+            found |= {name for name, value in vars(base).items() if not name.startswith("_") and _is_code(value)}
+    return sorted(name for name in found - set(vars(thing)) if not _from_outside(thing, name))
+
+
+def _classes(package: str) -> list[str]:
+    module = importlib.import_module(package)
+    return [name for name in module.__all__ if inspect.isclass(getattr(module, name))]
+
+
+def _is_code(value: Any) -> bool:
+    return inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod | cached_property)
+
+
+def _from_outside(thing: type, name: str) -> bool:
+    """Whether the first class that has the member is none of this package."""
+    return not next(base for base in thing.__mro__ if name in vars(base)).__module__.startswith("teleport_env")
+
+
 def _home_of_constant(package: str, name: str) -> str:
     """The module in which a constant is assigned and described, or ""."""
     module = importlib.import_module(package)
@@ -111,7 +136,10 @@ def reference(package: str) -> str:
         if elsewhere:
             lines += [f"## {name}", "", f"See [`{elsewhere[0]}.{name}`]({elsewhere[0]}.md#{home}.{name}).", ""]
         else:
-            lines += [f"::: {home}.{name}", ""]
+            lines += [f"::: {home}.{name}"]
+            if inspect.isclass(thing) and (more := inherited_members(thing)):
+                lines += ["    options:", f"      inherited_members: [{', '.join(more)}]"]
+            lines += [""]
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from teleport_env import TeleportEnv, TeleportVectorEnv
 from teleport_env.problems import PROBLEMS
 from teleport_env.registration import BUILT_IN
 
@@ -87,6 +88,23 @@ def test_every_public_name_is_documented(package: str) -> None:
         (other,) = re.findall(rf"\[`([\w.]+)\.{name}`\]", page)
         assert package in ("teleport_env", "teleport_env.agents")
         assert re.search(rf"^::: [\w.]+\.{name}$", site_pages.reference(other), re.MULTILINE)
+
+
+def test_members_that_pages_call_have_an_address() -> None:
+    """Regression: what environments inherit, such as ``snapshot``, stood on no page, though guides call it."""
+    texts = [*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.py"), DOCS.parent / "README.md"]
+    texts += (DOCS.parent / "examples").glob("*.py")
+    called = {name for path in texts for name in re.findall(r"\.unwrapped\.(\w+)", path.read_text(encoding="utf-8"))}
+    assert {"action_names", "snapshot", "status_names"} <= called
+    page = site_pages.reference("teleport_env.envs")
+    for thing in (TeleportEnv, TeleportVectorEnv):
+        entry = page.split(f"::: {thing.__module__}.{thing.__name__}\n")[1].split(":::")[0]
+        inherited = set(re.findall(r"\w+", entry.partition("inherited_members:")[2]))
+        assert called - set(vars(thing)) <= inherited
+    entry = site_pages.reference("teleport_env.agents.policies.learned")
+    assert re.search(
+        r"LearnedSchedule\n    options:\n      inherited_members: \[.*\bload\b.*\bpredict\b.*\bsave\b", entry
+    )
 
 
 def test_no_public_name_has_two_addresses() -> None:
