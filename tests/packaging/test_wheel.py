@@ -40,7 +40,11 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
         capture_output=True,
         text=True,
         timeout=600,
-        env={name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "PYTEST", "TELEPORT_ENV_DATA"))
+        }
         | variables,
     )
     assert result.returncode == 0, f"{command} failed:\n{result.stdout}\n{result.stderr}"
