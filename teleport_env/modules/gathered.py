@@ -82,11 +82,11 @@ def _reasons(books: Books, frozen: Mapping[str, str]) -> list[Refused]:
         left = set(np.abs(books.units.roots(family.labels)).tolist()) & stranded
         if left:
             gathers = (
-                f", which {name} gathers"
+                f"{name} makes one number of several units, and which of them change places together is not followed"
                 for name, rows in books.gathered
                 if left & set(np.abs(books.units.roots(np.intersect1d(family.labels, rows))).tolist())
             )
-            why = f"no weights read its units{next(gathers, '')}"
+            why = next(gathers, "no weights read its units")
             refused.append(Refused(family.where or "the module", books.kind, why))
     refused += [Refused(name, "every symmetry", "it enters no operation on this example") for name in books.unused]
     for family in families:

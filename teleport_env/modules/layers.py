@@ -309,7 +309,10 @@ def reduced(books: Books, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     if labels.ndim != result.ndim:
         for axis in axes:
             labels = labels.squeeze(axis)
-    return [labels] * len(out) if several else labels
+    if not several:
+        return labels
+    # places of the largest change with the order of units alone
+    return [labels if books.kind == "permutation" or part.is_floating_point() else None for part in out]
 
 
 @rule("constant_pad_nd")

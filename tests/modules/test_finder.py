@@ -220,7 +220,11 @@ TABLE: dict[str, Row] = {
             (SCALING, "lower", f"clamp_min is not homogeneous{WHY['clamp_min']}"),
             (LINEAR, "lower", "a norm is not linear"),
             (LINEAR, "pieces", "amax is not linear"),
-            (PERMUTATION, "pieces", "no weights read its units, which amax gathers"),
+            (
+                PERMUTATION,
+                "pieces",
+                "amax makes one number of several units, and which of them change places together is not followed",
+            ),
         },
     ),
     "LayerNorm MLP": Row(
@@ -836,6 +840,12 @@ def test_what_rounds_is_no_scaling(name: str) -> None:
     assert SCALING not in report.symmetries
     assert why in {entry.why for entry in report.refused if entry.kind == SCALING and entry.where == "first"}
     assert PERMUTATION in report.symmetries
+
+
+def test_the_largest_over_examples_scales() -> None:
+    """Its places, which come with it, are integers and no units."""
+    report = find_symmetries(Beside(lambda h: h.max(0, keepdim=True).values), rows(6, 5))
+    assert SCALING in report.symmetries
 
 
 def test_a_cast_to_more_digits_rounds_nothing() -> None:
