@@ -33,6 +33,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}...{text[-15:]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is one."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def refuse(name: str, allowed: str, value: object) -> NoReturn:
     """Raise the `ValueError` that says what ``name`` must be and what it is."""
     raise ValueError(f"{name} must be {allowed}, got {shown(value)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -258,3 +259,12 @@ def test_several_names() -> None:
         Asked("Booth")
     with pytest.raises(ValueError, match="an entry of names of a question must be one of .*Did you mean 'Booth'"):
         Asked(["Boot"])
+
+
+def test_one_is_no_plural() -> None:
+    """Regression: messages said "1 kinds of gradient step" and "Searching 1 fixed schedules"."""
+    assert [reading.counted(count, "kind") for count in (0, 1, 2)] == ["0 kinds", "1 kind", "2 kinds"]
+    env = gymnasium.make("teleport_env:Teleport/Rosenbrock-v0", split="train", disable_env_checker=True).unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="outside 0..3: 1 kind of gradient step, then 3 teleports"):
+        env.step(99)

@@ -43,6 +43,7 @@ from teleport_env.agents.tuning.own_menu import Menu, plan_from, search_plans, s
 from teleport_env.agents.tuning.plans import Plan
 from teleport_env.agents.versions import versions
 from teleport_env.files import check_folder, write
+from teleport_env.reading import counted
 from teleport_env.registration import id_of
 
 VALIDATION_SEED = 20222
@@ -183,9 +184,9 @@ class Course:
         first: bool,
     ) -> None:
         """Put the best plan or rule into ``found``: at once, or beside a training that does not need it ``first``."""
-        sort = "fixed schedules" if search is search_plans else "rules"
+        sort = counted(menu.count, "fixed schedule" if search is search_plans else "rule")
         where = f" of {menu.problem}" if self.training.task.several else ""
-        self.report(f"Searching {menu.count} {sort} on the train split{where}")
+        self.report(f"Searching {sort} on the train split{where}")
         if self.beside is None or first:
             found[menu.problem] = search(menu)
             self._say(found[menu.problem], menu.environment)

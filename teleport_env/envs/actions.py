@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from teleport_env.envs.settings import Settings
-from teleport_env.reading import refuse, tensor
+from teleport_env.reading import counted, refuse, tensor
 
 
 @dataclass
@@ -97,9 +97,10 @@ class ActionReader:
                 raise ValueError(f"actions of the schedule mode are {count} integers, got shape {tuple(chosen.shape)}")
             outside = (chosen < 0) | (chosen >= total)
             if bool(outside.any()):
+                kinds, teleports = counted(steps, "kind"), counted(len(settings.searches), "teleport")
                 raise ValueError(
-                    f"action {chosen[outside][0].item()} is outside 0..{total - 1}: {steps} kinds of gradient step, "
-                    f"then {len(settings.searches)} teleports"
+                    f"action {chosen[outside][0].item()} is outside 0..{total - 1}: {kinds} of gradient step, "
+                    f"then {teleports}"
                 )
         step = chosen < steps
         factor = None if self._one_rate else self._factors[chosen.clamp_max(steps - 1)]
