@@ -22,8 +22,19 @@ async function ask(path, body) {
 }
 
 // One request at a time: what a button offers must be what the server's state allows.
-async function during(work) {
-  if (busy) return;
+let running = Promise.resolve();
+function during(work) {
+  if (!busy) running = run(work);
+  return running;
+}
+
+// A choice of a problem or of an episode waits for its turn; a second click on an action is dropped.
+async function afterwards(work) {
+  while (busy) await running;
+  return during(work);
+}
+
+async function run(work) {
   busy = true;
   document.body.classList.add("busy");
   try {
@@ -41,8 +52,8 @@ const play = (verb, body = {}) => during(async () => {
   take(found.state, verb === "turn" || verb === "view");
 });
 
-const begin = (wish) => during(async () => {
-  const found = await ask("/api/episodes", wish);
+const begin = () => afterwards(async () => {
+  const found = await ask("/api/episodes", wish());
   name = found.episode;
   take(found.state, false);
 });
@@ -180,7 +191,7 @@ function drawOrbit(hand) {
   plot($("orbit"), { lines: [{ points, colour: colour("orbit") }], low: -hand.length, high: hand.length, here: [hand.shares[place] * hand.length, norm], label: (x) => shown(x) });
   const before = state.course[state.course.length - 1].grad_norm;
   const where = hand.points && hand.points[place].every((one) => one !== null) ? ` at (${hand.points[place].map((one) => shown(one)).join(", ")})` : "";
-  $("hand-where").textContent = hand.refused[place] ? `It would be ${hand.refused[place]}.` : `Gradient norm ${shown(norm)}${where}, ${shown(norm / before)} times that of now. Costs at most ${shown(hand.price)} gradient evaluations.`;
+  $("hand-where").textContent = hand.refused[place] ? `It would be ${hand.refused[place]}.` : `Gradient norm ${shown(norm)}${where}, ${shown(norm / before)} times the present norm. Costs at most ${shown(hand.price)} gradient evaluations.`;
   $("move").disabled = Boolean(state.over) || share === 0;
 }
 
@@ -293,8 +304,8 @@ if (live) {
   fill($("split"), splits, first.split);
   $("seed").value = first.seed;
   if (first.instance !== null) $("instance").value = first.instance;
-  $("problem").onchange = () => during(() => offer($("problem").value, $("agent").value));
-  $("begin").onsubmit = (event) => { event.preventDefault(); begin(wish()); };
+  $("problem").onchange = () => afterwards(() => offer($("problem").value, $("agent").value));
+  $("begin").onsubmit = (event) => { event.preventDefault(); begin(); };
   $("share").oninput = () => { share = Number($("share").value); draw(); };
   $("map").onclick = pick;
   $("move").onclick = () => play("move", { along: share });
@@ -305,7 +316,7 @@ if (live) {
   $("undo").onclick = () => play("undo");
   $("follow").onclick = () => state.advice && play("act", { action: state.advice.action });
   $("finish").onclick = () => play("finish");
-  during(() => offer(first.problem, first.agent)).then(() => begin(wish()));
+  during(() => offer(first.problem, first.agent)).then(begin);
 } else {
   $("main").classList.add("played");
   $("act-card").hidden = true;

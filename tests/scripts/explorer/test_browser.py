@@ -129,3 +129,22 @@ def test_a_refusal_is_shown_in_words(chromium: Any, address: str) -> None:
     page.fill("#instance", "")
     page.click("#begin button")
     page.wait_for_selector("#message", state="hidden")
+
+
+def test_a_new_episode_waits_for_the_chosen_problem(chromium: Any, address: str) -> None:
+    """Regression: the click was lost while the problem's agents and splits were still on their way."""
+    page = watched(chromium, [])
+    page.goto(address)
+    rows(page, 1)
+    begun: list[Any] = []
+    page.on("request", lambda request: request.url.endswith("/api/episodes") and begun.append(request.post_data_json))
+    held: list[Any] = []
+    page.route("**/api/problems/**", lambda route: held.append(route))
+    page.select_option("#problem", "Ellipse")
+    page.click("#begin button")
+    page.wait_for_timeout(200)
+    assert begun == []
+    assert len(held) == 1
+    with page.expect_response("**/api/episodes"):
+        held[0].continue_()
+    assert [wish["problem"] for wish in begun] == ["Ellipse"]
