@@ -66,7 +66,7 @@ tuned: venv ## tune the agents of comparisons anew, for an hour; writes agents/t
 results: venv ## tune, train and play everything, for hours, and write results/full and docs/results.md
 	$(BIN)/python scripts/compare.py --protocol full --out results/full --page docs/results.md $(ARGS)
 
-# At the default budgets the best rule solves most instances of these four problems, and nobody can be told apart.
+# At the default budgets the best rule solves most instances of these four problems, and agents cannot be distinguished.
 results-short: venv ## the same on the coordinate problems at short budgets; writes results/short and docs/results-short.md
 	$(BIN)/python scripts/compare.py --protocol full --problems Quadratic Rosenbrock RosenbrockND Booth --no-momentum \
 		--budget Quadratic=40 Rosenbrock=20 RosenbrockND=40 Booth=12 --out results/short --page docs/results-short.md $(ARGS)

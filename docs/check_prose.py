@@ -31,7 +31,7 @@ STRICT = ("README.md", "results*.md", "transfer*.md", "factorial.md", "reproduct
 """Pages whose sentences are counted with code and parentheses."""
 
 _COUNTED = (
-    "one|two|once|rows?|entry|entries|numbers?|arrays?|evaluations|seconds|times|draws|columns?|files?|threads?|magnitude|"
+    "one|two|once|twice|us|elements?|rows?|entry|entries|numbers?|arrays?|evaluations|seconds|times|draws|columns?|files?|threads?|magnitude|"
     "gradients?|steps|teleports|actions|decisions|instances|episodes|seeds|configurations|losses|products|parameters|"
     "points?|values?|panels?|pictures?|dicts?|tensors?|rates?|calls|trainings?|draws|bytes"
 )
@@ -39,7 +39,9 @@ _EACH = (
     "run|row|episode|step|search|problem|process|setting|command|segment|action|teleport|column|instance|agent|option|"
     "seed|pair|layer|factor|core|training|example|task|case|panel"
 )
-_RIVAL = "plain descent|its rivals?|a rival|the (best|rule|fixed|tuned|carried|specialists?)|every|all"
+_RIVAL = (
+    "plain descent|its (rivals?|like)|the latter|a rival|the (best|rule|fixed|tuned|carried|specialists?)|every|all"
+)
 FORBIDDEN = {
     r"\btold\b": "say who rejects, reads or prints",
     r"\b(whoever|nobody|whither)\b": "name the subject",

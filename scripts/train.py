@@ -32,7 +32,7 @@ from teleport_env.problems import DEFAULT_PROBLEM
 
 @dataclass(frozen=True)
 class Sort:
-    """Which recipe of the problem to begin with.
+    """The recipe of the problem to begin with.
 
     Attributes:
         rate_only: The control without teleports, which learns rates alone.
@@ -75,8 +75,8 @@ class Asked:
     """The command line.
 
     Attributes:
-        sort: Which recipe.
-        training: What is other than in the recipe.
+        sort: Name of the recipe.
+        training: Settings that differ from the recipe.
     """
 
     sort: Sort = field(default_factory=Sort)

@@ -26,6 +26,8 @@ LONG = "A sentence of " + "many " * 22 + "words."
         ("One dict a training seed.", '"dict a training seed"'),
         ("A row an ascent and seed.", '"A row an ascent and"'),
         ("It is significantly above the rule.", '"significantly above"'),
+        ("A run costs 3 us a step.", '"us a step"'),
+        ("The policy is below its like.", '"is below its like"'),
         ("The policy is below plain descent.", '"is below plain descent"'),
         ("It (" + "word " * 13 + ") ends.", "13 words in parentheses"),
         (LONG, "26 words"),

@@ -158,7 +158,7 @@ class Training:
         schedule: How much of it.
         control: The policy is a control (kind ``"control"`` in tables), such as one without teleports.
         name: What tables call the policy.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
         tensorboard: Write TensorBoard's files.
         out: Folder for ``policy.json``, ``checkpoint.json`` and ``training.json``.
     """

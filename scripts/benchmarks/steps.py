@@ -123,7 +123,7 @@ def against_cartpole(problem: str, count: int, scale: Scale) -> Measured:
     }
     seconds = timed(work, scale, scale.of(EPISODES, 1))
     rate, other = count / seconds["ours"], count / seconds["theirs"]
-    details = {"us a step": 1e6 * seconds["ours"], "us to copy what a step must touch": 1e6 * seconds["limit"]}
+    details = {"us per step": 1e6 * seconds["ours"], "us to copy what a step must touch": 1e6 * seconds["limit"]}
     return Measured(rate / other, rate, other, "steps/s", details)
 
 
@@ -168,7 +168,7 @@ def against_sync(problem: str, count: int, scale: Scale, *, former: bool) -> Mea
     for one in (before, theirs):
         if one is not None:
             one.close()
-    return Measured(rate / other, rate, other, "steps/s", {"us a step of ours": 1e6 * seconds["ours"]})
+    return Measured(rate / other, rate, other, "steps/s", {"us per step of ours": 1e6 * seconds["ours"]})
 
 
 def bare_loop(name: str) -> Callable[[], object]:

@@ -148,7 +148,7 @@ class Group(ABC):
 
     @abstractmethod
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Element:
-        """A random element a row: for compact groups uniform (Haar) at ``scale = 1``, else ``exp`` of a normal ``xi``.
+        """One random element per row: for compact groups uniform (Haar) at ``scale = 1``, else ``exp`` of a normal ``xi``.
 
         Args:
             streams: One stream a row.

@@ -16,7 +16,7 @@ class Refused:
 
     Attributes:
         where: The submodule whose units, or the parameter that, would have moved.
-        kind: Of what symmetry.
+        kind: Kind of symmetry.
         why: The reason.
         at: The submodule where that was found, where it is another.
         mode: The mode, ``"train"`` or ``"eval"``, where it is so in one of several alone.
