@@ -49,8 +49,8 @@ def judged(
         content = {**asdict(plan), **({"xi": list(plan.xi)} if isinstance(plan, MovePlan) else {})}
         fallbacks[problem] = {"plan": content, "what": what, "gained": others[best], "policy_gained": own}
         said[problem] = (
-            f"on {problem} the policy gains {own:.2f} orders of magnitude, and {what} {others[best]:.2f}, both on instances "
-            "that chose nothing"
+            f"on {problem} the policy gains {own:.2f} orders of magnitude, and {what} {others[best]:.2f}, both on "
+            "other validation instances than those that chose the policy"
         )
     if not fallbacks:
         return policy, {}

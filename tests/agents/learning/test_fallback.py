@@ -52,8 +52,8 @@ def test_only_a_policy_below_its_rivals_has_a_fallback() -> None:
     own, other = gained(lower), gained(Never(environment={"learning_rate": usual}))
     assert own < other
     assert said == {
-        "Booth": f"on Booth the policy gains {own:.2f} orders of magnitude, and {PLAIN} {other:.2f}, both on instances "
-        "that chose nothing"
+        "Booth": f"on Booth the policy gains {own:.2f} orders of magnitude, and {PLAIN} {other:.2f}, both on "
+        "other validation instances than those that chose the policy"
     }
     fallback = fallback_of(policy)
     assert fallback is not None
