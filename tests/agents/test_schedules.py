@@ -557,17 +557,28 @@ def test_variations_that_an_experiment_has_not(name: str, settings: dict[str, An
         paper(name, **settings)
 
 
+@pytest.mark.parametrize("name", ["MNIST", "MNIST/adagrad"])
+def test_mnist_has_an_ascent_rate_per_action(name: str) -> None:
+    residual, exact = paper(name), paper(name, action="exact")
+    assert (residual.arguments["symmetry"], exact.arguments["symmetry"]) == (
+        "general_linear",
+        "general_linear_published",
+    )
+    assert exact.arguments["searches"][0]["rate"] < residual.arguments["searches"][0]["rate"]
+    assert paper(name, action="exact", ascent_rate=1e-3).arguments["searches"][0]["rate"] == 1e-3
+
+
 @pytest.mark.skipif(MNIST_FOLDER is None, reason="TELEPORT_ENV_DATA names no folder with MNIST")
 @pytest.mark.parametrize("name", ["MNIST", "MNIST/adagrad"])
 def test_the_mnist_presets_lengthen_the_gradient_and_last(name: str) -> None:
-    """Played on the ten thousand digits, right after an epoch: from three starts all four teleports move, lengthen the
-    gradient together and leave the loss of their mini-batch, and no run diverges."""
+    """As they are, on the ten thousand digits: right after the first epoch, from three starts, all four teleports move,
+    lengthen the gradient together by 5 % and leave the loss of their mini-batch, and no run diverges."""
     preset = paper(name, problem={"part": "t10k", "folder": MNIST_FOLDER})
-    preset = dataclasses.replace(preset, agent=dataclasses.replace(preset.agent, steps=(400, 401, 402, 403)))
+    assert preset.agent.steps == (400, 401, 402, 403)
     losses, teleports = played(preset, 3, steps=500)
     assert [info["teleports"].tolist() for info in teleports] == [[number] * 3 for number in (1, 2, 3, 4)]
     assert np.abs([info["loss_change"] for info in teleports]).max() < 1e-4
-    assert (np.prod([info["growth"] for info in teleports], axis=0) > 1.01).all()
+    assert (np.prod([info["growth"] for info in teleports], axis=0) >= 1.05).all()
     late, early = (np.mean([losses[step] for step in steps], axis=0) for steps in (range(450, 500), range(300, 400)))
     assert (late < 1.2 * early).all()
 

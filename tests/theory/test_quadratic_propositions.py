@@ -84,8 +84,8 @@ def case() -> tuple[Quadratic, Instance, Tensor]:
 
 
 def test_proposition_c_1_a_level_set_is_one_orbit(case: tuple[Quadratic, Instance, Tensor]) -> None:
-    """For any two points of a level set the proof's orthogonal ``Q`` with ``Q u = v`` leads from one to the other, by the
-    library's action. Its transpose leads back, and a ``Q`` of other columns elsewhere."""
+    """A level set is one orbit: for any two of its points the proof's orthogonal ``Q`` with ``Q u = v`` leads from one to
+    the other, by the library's action. Its transpose leads back, and a ``Q`` of other columns elsewhere."""
     problem, instance, level = case
     action = problem.symmetries["rotation"]
     here, there = level_set(problem, instance, 2)
@@ -113,7 +113,7 @@ def basis_from(first: Tensor) -> Tensor:
 def test_proposition_5_5_the_norm_stays_maximal_along_the_gradient_flow(
     case: tuple[Quadratic, Instance, Tensor], steep: bool
 ) -> None:
-    """The flow ``w(t) = exp(-2 A t) w(0)``, exactly, from the steepest point of a level set and from the start."""
+    """Along the gradient flow ``w(t) = exp(-2 A t) w(0)``, exactly, from a level set's steepest point and from the start."""
     problem, instance, level = case
     begin = steepest(problem, instance, level) if steep else instance.start
     top = instance["eigenvalues"][:, 0]
@@ -224,9 +224,8 @@ def test_proposition_5_7_newton_direction_is_the_gradient(case: tuple[Quadratic,
         assert bool((angle > 1e-3).all()) is not parallel
 
 
-@pytest.mark.parametrize("problem", [Booth(), Rosenbrock()], ids=lambda p: p.name)
-def test_lemma_c_4_at_a_critical_angle(problem: Booth | Rosenbrock) -> None:
-    """The same where the level set is a skew ellipse or a bent curve: at the angle of the longest gradient."""
+def at_the_longest_gradient(problem: Booth | Rosenbrock) -> tuple[Instance, Tensor, Tensor]:
+    """An instance, and two points ``(1, 2)`` of a level set of it: that of the longest gradient, and one 0.3 radians on."""
     instance = problem.instances(torch.zeros(1, dtype=torch.int64), "paper")
     level = problem.loss(instance.start, instance)
 
@@ -243,12 +242,39 @@ def test_lemma_c_4_at_a_critical_angle(problem: Booth | Rosenbrock) -> None:
         best = float(grid[squared(grid).argmax()])
         width = (high - low) / 500
         low, high = best - width, best + width
-    for offset, parallel in ((0.0, True), (0.3, False)):
-        params = point(torch.tensor([best + offset], dtype=torch.float64))
+    longest, other = (point(torch.tensor([best + offset], dtype=torch.float64)) for offset in (0.0, 0.3))
+    return instance, longest, other
+
+
+@pytest.mark.parametrize("problem", [Booth(), Rosenbrock()], ids=lambda p: p.name)
+def test_lemma_c_4_at_a_critical_angle(problem: Booth | Rosenbrock) -> None:
+    """The Hessian times the gradient where the level set is a skew ellipse or a bent curve."""
+    instance, longest, other = at_the_longest_gradient(problem)
+    for params, parallel in ((longest, True), (other, False)):
         _, gradient, _ = Evaluator(problem, instance).hessian_vector(params, params)
         _, _, product = Evaluator(problem, instance).hessian_vector(params, gradient)
         across = (1.0 - cosine(product, gradient) ** 2).clamp_min(0.0)
         assert bool(across < 1e-10) is parallel
+
+
+def test_proposition_5_7_on_rosenbrocks_function_that_is_not_quadratic() -> None:
+    """Newton's direction is the gradient's where the gradient is longest on a bent level set. It is not beside that point,
+    nor by the Hessian at the minimum, which is another."""
+    problem = Rosenbrock()
+    instance, longest, other = at_the_longest_gradient(problem)
+    minimum = torch.ones_like(longest)
+
+    def angle(params: Tensor, curved: Tensor) -> float:
+        """One less the cosine between the gradient and Newton's direction by the Hessian at ``curved``."""
+        gradient = problem.loss_and_gradient(params, instance)[1]
+        vectors = torch.eye(2, dtype=torch.float64)
+        columns = [Evaluator(problem, instance).hessian_vector(curved, vector[None])[2] for vector in vectors]
+        newton = torch.linalg.solve(torch.cat(columns).mT, gradient[0])[None]
+        return float(1.0 - cosine(newton, gradient))
+
+    assert angle(longest, longest) < 1e-9
+    assert angle(other, other) > 1e-3
+    assert angle(longest, minimum) > 1e-3
 
 
 def test_proposition_5_4_how_long_the_advantage_lasts(case: tuple[Quadratic, Instance, Tensor]) -> None:

@@ -106,7 +106,7 @@ def test_proposition_5_1_a_move_speeds_descent_up_where_the_transported_gradient
 
 
 def test_proposition_5_1_has_both_outcomes() -> None:
-    """Otherwise the "if and only if" above would be empty."""
+    """Some moves accelerate and some do not: otherwise the "if and only if" above would be empty."""
     faster = 0
     for name, symmetry in ACTIONS:
         problem, instance, action, g = case(name, symmetry)
@@ -217,9 +217,10 @@ def shares_of_the_most(name: str, rate: float, steps: int, teleport: bool) -> li
 
 
 @pytest.mark.parametrize("name", ["Booth", "Ellipse"])
-def test_proposition_5_5_one_teleport_is_enough_where_descent_keeps_to_the_longest_gradients(name: str) -> None:
-    """On Booth's function and the ellipse the teleported run stays at the longest gradient of whatever level set it is on:
-    further teleports have nothing to gain. Without the first it is not there."""
+def test_one_teleport_is_enough_where_descent_keeps_to_the_longest_gradients(name: str) -> None:
+    """Ours, with steps of a finite rate in place of Proposition 5.5's gradient flow: on Booth's function and the ellipse
+    the teleported run stays at the longest gradient of each level set that it comes to. Further teleports have nothing to
+    gain. Without the first it is not there."""
     shares = shares_of_the_most(name, 0.03, 12, teleport=True)
     assert min(shares) > 1.0 - 1e-5
     assert max(shares) < 1.0 + 1e-5

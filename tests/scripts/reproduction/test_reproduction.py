@@ -189,7 +189,7 @@ def test_an_interval_that_covers_both_outcomes_decides_nothing() -> None:
 
 
 def test_an_interval_that_there_is_not_is_left_out() -> None:
-    """Regression: figure 5 with one seed that lasts said ``+0.83 ± inf``."""
+    """Regression: schedules of figure 5 with one seed that lasts said ``+0.83 ± inf``."""
     assert signed(*interval_of(np.array([0.83, np.inf]))) == "+0.83"
     assert signed(*interval_of(np.array([np.nan]))) == "n/a"
     assert signed(*interval_of(np.array([0.1, 0.2, 0.3, 0.4]))) == "+0.25"
