@@ -28,8 +28,8 @@ class Instance:
     Attributes:
         start: ``(B, P)``, where the runs begin.
         tensors: Named tensors with leading axis ``B``.
-        shared: What all rows have in common, such as a data set; never indexed by row. Tensors in it are moved between
-            devices and precisions with the rest.
+        shared: Data that all rows have in common, such as a data set; never indexed by row. Tensors in it are moved
+            between devices and precisions with the rest.
         ids: ``(B,)`` int64; which instance of its split a row is.
     """
 

@@ -89,7 +89,7 @@ class Ledger:
     Args:
         count: Number of runs ``B``.
         gradient_flops: Floating-point operations of one loss-and-gradient evaluation of one run.
-        device: Where the account is kept.
+        device: Device of the account.
 
     Attributes:
         cost: ``(B,)`` float64, gradient evaluations spent.

@@ -249,7 +249,7 @@ class LayerRates(Optimizer):
         sizes: Parameters of each block, in the order of the flat vector; they add up to ``P``. Empty: a single block.
         factors: The rate of each block over the run's learning rate; as many as sizes, empty: 1.
         inner: ``"gd"`` or ``"momentum"``.
-        momentum: Of the latter.
+        momentum: Momentum of ``"momentum"``.
     """
 
     name: ClassVar[str] = "layer_rates"
@@ -304,8 +304,8 @@ class LineSearch(Optimizer):
 
     Attributes:
         armijo: Share of the decrease promised by the slope that a trial must keep.
-        growth: How much larger than the last accepted factor the first trial is.
-        max_halvings: After so many halvings the search has failed; it evaluates one trial more than this.
+        growth: Ratio of the first trial to the last accepted factor.
+        max_halvings: Number of halvings after which the search has failed; it evaluates one trial more than this.
     """
 
     name: ClassVar[str] = "gd_line_search"

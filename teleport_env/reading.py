@@ -57,8 +57,8 @@ def known(what: str, name: object, names: Collection[str], remedy: str = "") -> 
     """The one of ``names`` that is meant; upper and lower case do not count where only one name remains.
 
     Args:
-        what: What is named, such as ``"search"``.
-        name: What the caller wrote.
+        what: Kind of thing that the name stands for, such as ``"search"``.
+        name: The name that the caller wrote.
         names: The names there are.
         remedy: A further sentence for the message.
 
@@ -250,9 +250,9 @@ def arguments(what: str, factory: Callable[..., Any], settings: Mapping[str, Any
     """Keyword arguments for ``factory``, each read by its annotation.
 
     Args:
-        what: What is built, such as ``"optimizer 'adam'"``.
+        what: The thing that is built, such as ``"optimizer 'adam'"``.
         factory: A class, a dataclass or a function.
-        settings: What the caller wrote.
+        settings: The settings that the caller wrote.
 
     Raises:
         ValueError: A setting that the factory does not have, or a value of another kind than its annotation.

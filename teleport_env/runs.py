@@ -61,7 +61,7 @@ class Runs(SteppingRuns):
         settings: The other arguments of `SteppingRuns`.
 
     Attributes:
-        data_element: For symmetries that move data: the composition of all moves so far (Algorithm 3), else None.
+        data_element: Composition of all moves so far (Algorithm 3), for symmetries that move data; else None.
 
     The others are those of `SteppingRuns`.
 

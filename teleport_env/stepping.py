@@ -55,15 +55,15 @@ class SteppingRuns:
         optimizer: Name, dict or `Optimizer`: what a step does.
         learning_rate: Base learning rate of runs that are given none of their own at their reset.
         dtype: Precision of everything but the ledger.
-        device: Where everything is computed.
+        device: Device of all computation.
 
     Attributes:
         instance: The ``B`` instances.
         params: ``(B, P)``.
         gradient: ``(B, P)``, on the current data.
         progress: The runs' own numbers.
-        ledger: What they spent.
-        books: What keeps ``progress`` up to date, with NumPy views of it on the CPU.
+        ledger: Account of the compute that the runs spent.
+        books: Keeper of ``progress``, with NumPy views of it on the CPU.
         changes: Goes up when numbers change by something else than a gradient step.
 
     Raises:

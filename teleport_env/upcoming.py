@@ -26,9 +26,9 @@ class Upcoming:
     An episode depends on its run's key and number alone, so that it does not matter when it is prepared.
 
     Args:
-        runs: Who will play them.
+        runs: The runs that will play them.
         keys: ``(B,)`` int64: the runs' keys; fixed for this object's life.
-        draw_ids: From the keys of episodes to their instances.
+        draw_ids: Function from the keys of episodes to their instances.
     """
 
     def __init__(self, runs: SteppingRuns, keys: Tensor, draw_ids: Callable[[Tensor], Tensor]) -> None:

@@ -78,7 +78,7 @@ def check_symmetry(
         problem: The problem, or its registered name.
         instance: Instances to check on, float64; None: the first ``count`` of the train split.
         batch: The examples of a mini-batch; None: the first of each run, where the problem has mini-batches.
-        count: How many instances.
+        count: Number of instances.
         seed: Seed of the random elements.
         length: Largest length of ``xi``: how far from the identity.
 

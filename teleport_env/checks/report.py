@@ -43,9 +43,9 @@ class Report:
     """What a check found in order.
 
     Attributes:
-        subject: What was checked.
-        passed: What holds, a phrase each.
-        notes: What is allowed but worth knowing, a sentence each.
+        subject: Name of the thing that was checked.
+        passed: Laws that hold, one phrase each.
+        notes: Remarks on things that are allowed but worth knowing, one sentence each.
     """
 
     subject: str

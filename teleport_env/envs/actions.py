@@ -49,11 +49,12 @@ class ActionReader:
     """Reads a batch of actions: ``(B,)`` integers, ``(B, 1 + dim)`` floats, or a dict of ``(B,)`` and ``(B, dim)``.
 
     Args:
-        settings: What is played.
+        settings: Settings of the environment.
         count: ``B``.
 
     Attributes:
-        zeros: What zeros ask, where that is a gradient step of everybody at the rate there is; else None.
+        zeros: The request that an action of zeros makes, where the environment has one rate and zeros mean a gradient
+            step by it for every run; else None.
     """
 
     def __init__(self, settings: Settings, count: int) -> None:

@@ -36,7 +36,7 @@ class EnvSnapshot:
     """The whole state of an environment; made by ``snapshot()``, handed to ``restore()``.
 
     Attributes:
-        made_for: What an environment must share with the one that made it.
+        made_for: Properties that an environment must share with the one that made the snapshot.
         episodes: The episodes and their runs.
         keys: ``(B,)`` int64: the key of each row's random numbers.
         numbers: ``(B,)`` int64: the number of each row's episode since its key was drawn.
@@ -57,7 +57,7 @@ class Boundary:
 
     Attributes:
         settings: The arguments of the environment, checked.
-        episodes: What is played.
+        episodes: The episodes in progress.
     """
 
     settings: Settings

@@ -73,7 +73,7 @@ class Episodes:
     """``B`` episodes side by side.
 
     Args:
-        settings: What to play.
+        settings: Settings of the environment.
         count: ``B``.
 
     A run whose episode is over waits, whatever it is asked.
@@ -83,7 +83,7 @@ class Episodes:
         terminated: ``(B,)`` bool.
         truncated: ``(B,)`` bool.
         returns: ``(B,)`` float64: the sum of rewards so far.
-        menu: What teleports cost, and which an episode has; known after the first reset.
+        menu: Prices of the teleports, and the offers of each episode; known after the first reset.
     """
 
     def __init__(self, settings: Settings, count: int) -> None:
@@ -206,7 +206,7 @@ class Episodes:
         """Do what is asked.
 
         Args:
-            actions: What each run is asked.
+            actions: Requests, one per run.
             waiting: ``(B,)`` bool: runs that do nothing this time, as those do whose episode is over.
         """
         s, runs = self.settings, self.runs

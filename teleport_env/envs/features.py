@@ -36,7 +36,7 @@ class Allowance:
 
     Attributes:
         cost: ``(B,)`` float64, spent so far.
-        budget: What the episode may spend.
+        budget: Gradient evaluations that an episode may spend.
         tolerance: The loss at which a run has converged.
         cheapest: ``(B,)`` float32: price of the cheapest teleport on offer; infinite if there is none.
     """
@@ -72,11 +72,11 @@ class Terms:
     memory that the work goes through.
 
     Args:
-        books: What keeps the runs' numbers.
-        allowance: What they may spend.
+        books: Keeper of the runs' numbers.
+        allowance: Compute that the runs may spend.
 
     Attributes:
-        xp: What works with the arrays.
+        xp: Array library of the numbers.
         left: Gradient evaluations left, at least 1e-9; `log_left` the logarithm of one more.
         share: Gradient evaluations left; may be negative.
     """
@@ -140,7 +140,7 @@ class Feature(NamedTuple):
         name: Its name.
         low: Lower bound.
         high: Upper bound.
-        sentence: What it says.
+        sentence: Description of the feature, one sentence.
         terms: Names of one to three terms: numbers of a run, logarithms kept beside them, or `DERIVED`.
         scale: Factor.
     """
@@ -356,8 +356,8 @@ class FeatureWriter:
     """The features of the runs that a bookkeeper keeps, again and again.
 
     Args:
-        books: What keeps the numbers.
-        allowance: What the runs may spend.
+        books: Keeper of the runs' numbers.
+        allowance: Compute that the runs may spend.
         derived: Whether the logarithms kept beside the numbers are up to date.
     """
 

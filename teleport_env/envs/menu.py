@@ -15,10 +15,10 @@ class Menu:
     """Prices of teleports, by run: episodes side by side need not have the same searches.
 
     Args:
-        prices: Of each search: the most that a teleport by it can cost, in gradient evaluations.
+        prices: Highest cost of one teleport by each search, in gradient evaluations.
         count: ``B``.
         move: Price of a move by a given element, which the group modes make; None: there are no such moves.
-        device: Where the prices are kept.
+        device: Device of the prices.
         steps: Number of kinds of gradient step, which cost 1 each.
 
     Attributes:
@@ -57,7 +57,7 @@ class Menu:
         """Episodes of ``rows`` ``(R,)`` begin.
 
         Args:
-            rows: Which.
+            rows: The runs whose episodes begin.
             offered: ``(R, searches)`` bool, the searches that each has; None: all.
         """
         if self._whole and offered is None:

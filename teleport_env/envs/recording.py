@@ -41,7 +41,7 @@ class _Writer:
 
     Args:
         path: The file.
-        spec: Of the environment, or None.
+        spec: Specification of the environment, or None.
         observations: Space of one observation.
         actions: Space of one action.
         labels: Constant columns.
@@ -152,8 +152,8 @@ class RecordVectorTrajectories(VectorWrapper):
 
     Args:
         env: The vector environment.
-        path: As in `RecordTrajectories`.
-        labels: As there.
+        path: The file, as in `RecordTrajectories`.
+        labels: Constant columns, as in `RecordTrajectories`.
 
     Raises:
         ImportError: pyarrow is missing; the message names the extra.

@@ -34,13 +34,13 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
     Args:
         name: The registered problem.
         num_envs: Number of runs.
-        autoreset_mode: What happens to a run whose episode is over: ``"NextStep"`` (its next step resets it, action
+        autoreset_mode: Treatment of a run whose episode is over: ``"NextStep"`` (its next step resets it, action
             ignored), ``"SameStep"`` (reset at once; the last observation and info are in ``final_obs`` and
             ``final_info``), or ``"Disabled"`` (it waits, with reward 0, until ``reset(options={"reset_mask": mask})``).
         output: ``"numpy"``, or ``"torch"``: tensors on ``device`` out, and in where the caller has them. Rewards are float64
             arrays, as in Gymnasium, or float32 tensors, which learners declare.
         render_mode: None or ``"rgb_array"``.
-        arguments: As for `TeleportEnv`.
+        arguments: Arguments of `TeleportEnv`.
 
     Seeds: ``reset(seed=s)`` gives row ``i`` the seed ``teleport_env.random.seeds_of_rows(s, num_envs)[i]``, with which a
     single environment plays the same episodes; ``seed=[...]`` gives one per row. ``s`` and ``s + 1`` share no row.

@@ -73,8 +73,9 @@ class Group(ABC):
         dim: Dimension of the Lie algebra, the length of ``xi``; 0 for a discrete group.
         exp_flops: Floating-point operations of one ``exp``, for the ledger; 0 where it is elementwise.
         compact: Whether the group is compact, so that no step in it is too long.
-        metrics: Which ``g'g`` the group reaches: ``"all"`` symmetric positive definite matrices, the ``"diagonal"`` ones,
-            or neither (None). Searches know the best element in closed form where it is one of the two.
+        metrics: The set of matrices ``g'g`` that the group reaches: ``"all"`` symmetric positive definite matrices, the
+            ``"diagonal"`` ones, or neither (None). Searches know the best element in closed form where it is one of the
+            two.
         retract_reach: Length of ``xi`` below which `retract` is defined.
         on_circle: Whether ``xi`` is an angle that runs through the whole group once.
     """
@@ -152,7 +153,7 @@ class Group(ABC):
 
         Args:
             streams: One stream a row.
-            scale: How far from the identity; 0 is the identity.
+            scale: Distance from the identity; 0 is the identity.
         """
 
     def sample_start(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Element:

@@ -34,7 +34,7 @@ class Case:
 
     Attributes:
         group: The group.
-        seed: Where the random elements come from; a case has the same numbers whenever it is asked.
+        seed: Seed of the random elements; a case always has the same numbers.
         count: Number of elements ``B``.
         tolerance: Largest error, relative to the larger of 1 and the entries of the row, that counts as rounding.
     """

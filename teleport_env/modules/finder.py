@@ -44,7 +44,7 @@ def find_symmetries(module: nn.Module, example: Any, modes: Sequence[str] = MODE
 
     Args:
         module: The module; it is copied and not changed.
-        example: What it is called with: a tensor, a tuple of arguments, or a mapping of arguments by name. Two or more
+        example: Input of the module: a tensor, a tuple of arguments, or a mapping of arguments by name. Two or more
             examples, because batch normalization needs them.
         modes: The modes that a symmetry must hold in: ``"train"``, ``"eval"`` or both.
 

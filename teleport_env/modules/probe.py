@@ -52,11 +52,12 @@ class Probe:
     """A module and an example at random weights, several times: units that ReLU silences at one place speak at another.
 
     Args:
-        module: In float64; it is not changed.
-        example: What it is called with, as `teleport_env.modules.watch.call` takes it.
-        modes: Of ``"train"`` and ``"eval"`` those to try.
-        seed: Of the random weights and elements.
-        points: How many random weights, at least two; None: four for small modules, two for others, which are rarely silent.
+        module: The module, in float64; it is not changed.
+        example: Input of the module, as `teleport_env.modules.watch.call` takes it.
+        modes: Modes to try, ``"train"`` or ``"eval"`` or both.
+        seed: Seed of the random weights and elements.
+        points: Number of random weights, at least two; None: four for small modules, two for others, which are rarely
+            silent.
     """
 
     def __init__(

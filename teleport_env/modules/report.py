@@ -37,10 +37,10 @@ class Found:
         symmetries: The accepted symmetries by kind, each a product over its couplings, in the order ``"scaling"``,
             ``"general_linear"``, ``"permutation"``. They act on the vector of trainable parameters, one after the other in
             the order of ``module.named_parameters()``.
-        refused: What was not accepted.
-        deviations: How far each accepted coupling moved the outputs, relative to their size, by kind and name. Couplings
+        refused: Couplings that were not accepted, with the reason.
+        deviations: Change of the outputs by each accepted coupling, relative to their size, by kind and name. Couplings
             are tried together, and one by one only where that fails.
-        notes: What could not be followed, and what that means.
+        notes: Parts of the module that could not be followed, and the consequence.
     """
 
     symmetries: Mapping[str, Symmetry]

@@ -88,7 +88,7 @@ class Books:
     Args:
         kind: The group that the units are followed for.
         names: Names of the trainable parameters.
-        ends: Where each ends in the vector.
+        ends: End of each parameter in the vector.
     """
 
     kind: Kind

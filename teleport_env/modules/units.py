@@ -17,7 +17,7 @@ class Reason(NamedTuple):
     """Why units do not move.
 
     Attributes:
-        why: In words.
+        why: The reason in words.
         place: The submodule where that was found; empty: the module itself.
     """
 

@@ -95,8 +95,8 @@ def books_of(
     """What one run of ``module`` on ``example`` says about one kind of symmetry.
 
     Args:
-        module: In float64, and in the mode to run it in; its buffers may change.
-        example: What it is called with, as `call` takes it.
+        module: The module, in float64 and in the mode to run it in; its buffers may change.
+        example: Input of the module, as `call` takes it.
         kind: The group to follow units for.
         frozen: Names of parameters that are not to move, with the reason.
     """

@@ -45,7 +45,7 @@ def positive_range(name: str, value: Sequence[float], least: float = 0.0) -> Ran
     """``value`` as a pair of floats, checked: finite, ``low <= high``, both above 0 and not below ``least``.
 
     Args:
-        name: What the range is called, for the message.
+        name: Name of the range, for the message.
         value: ``(low, high)``.
         least: Smallest number allowed, 1 for a condition number.
 

@@ -36,7 +36,7 @@ def compiled(name: str, arguments: Arguments) -> Callable[[Any], Any]:
 
     Args:
         name: Name of the kernel in `teleport_env.native`. Without kernels the methods stay what they are.
-        arguments: From the problem, the instances and the mini-batches to the kernel's own arguments.
+        arguments: Function from the problem, the instances and the mini-batches to the kernel's own arguments.
     """
     kernel = getattr(KERNELS, name, None)
 

@@ -58,7 +58,7 @@ class LabelledImages:
     Attributes:
         images: ``(N, d)`` floats in ``[0, 1]``, a flattened image a row.
         labels: ``(N,)`` int64, ``0, ..., 9``.
-        origin: Where they come from, for messages and records.
+        origin: Source of the images, for messages and records.
     """
 
     images: Tensor
@@ -136,7 +136,7 @@ def mnist(folder: str | Path | None = None, part: str | None = None, source: str
     """The MNIST digits, 28 x 28 grey values in float32.
 
     Args:
-        folder: Where the IDX files lie; None: the environment variable ``TELEPORT_ENV_DATA``.
+        folder: Folder of the IDX files; None: the environment variable ``TELEPORT_ENV_DATA``.
         part: ``"train"`` (60,000 images), ``"t10k"`` (10,000), or None: the training files if they are there, else t10k.
         source: ``"files"``, or ``"openml"``: let scikit-learn download the set (kept in its own cache; `folder`, if
             given, is used as that cache).

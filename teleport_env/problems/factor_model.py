@@ -39,7 +39,7 @@ class FactorModel(Problem):
     A subclass says what the data sets are, where runs start, and how well a model fits.
 
     Args:
-        settings: What tells a problem from others of its class, hashable.
+        settings: Values that distinguish a problem from others of its class, hashable.
     """
 
     sets: int

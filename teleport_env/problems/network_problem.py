@@ -44,7 +44,7 @@ class NetworkProblem(Problem):
 
     Args:
         network: The network, with the function that finds its inputs in an instance.
-        examples: How many examples a gradient sees; None: as many as an action built from them is exact on.
+        examples: Number of examples that a gradient sees; None: as many as an action built from them is exact on.
     """
 
     def __init__(self, network: FeedForward, examples: int | None = None) -> None:
@@ -163,7 +163,7 @@ class NetworkProblem(Problem):
 
         Args:
             owner: The class whose loss of the outputs a kernel computes. No part of it may be replaced.
-            inputs: Where a kernel takes the data from.
+            inputs: Function that finds the data for a kernel in an instance.
         """
         if not _PARTS.isdisjoint(self.__dict__) or self.network.inputs is not inputs:
             return None

@@ -58,7 +58,7 @@ class GradientAscent(Search):
         rate: Step size on ``|grad L|^2``; not scale-free, so it is each problem's own.
         start: ``"identity"``, or ``"random"``: first move by a random element. For SO(2) that is an angle uniform in
             ``(0, pi * start_scale)``, as published; for other groups ``group.sample(scale=start_scale)``.
-        start_scale: How far the random element lies from the identity.
+        start_scale: Distance of the random element from the identity.
         trust_radius: Bound on the sum of the steps' lengths for groups that are not compact, where a rate too large ends in
             elements so ill-conditioned that the loss is lost to rounding. The steps are shortened to it. None: no bound,
             as published.
@@ -159,8 +159,8 @@ class NormalizedAscent(Search):
         trust_radius: Bound on the sum of the lengths.
         retract: Move by ``group.retract`` in place of ``exp``: for matrices a quarter of the work, and to second order the
             same. It is defined for lengths below 2.
-        derivative: As in `GradientAscent`.
-        verify: As in `GradientAscent`.
+        derivative: Method of differentiation; the values are those of `GradientAscent`.
+        verify: Whether to spend a forward pass on the loss where it was carried over, and report its real change.
         objective: ``"gradient_norm"`` (ascent), ``"balance_gradient"`` (descent), or ``"relative"``: ascent along
             ``(B - A) / (A + B)``, for actions on pairs of matrices.
     """

@@ -169,7 +169,7 @@ class Found:
         loss_change: ``(R,)``: the loss of the proposed point over the start's, minus one: the invariance error on the data
             the search used, whether accepted or not; 0 where the loss was carried over, 0 where nothing was proposed.
         rate_factor: ``(R,)``, 1 where the rate stays.
-        element: As in `Candidate`; rows that did not move are not to be read.
+        element: The element that moved each run, as in `Candidate`; rows that did not move are not to be read.
         grad_norm2: ``(R,)``, the squared norm of the gradient, where the search has it at hand.
     """
 

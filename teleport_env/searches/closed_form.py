@@ -33,7 +33,7 @@ class ClosedForm(Search):
     Attributes:
         trust_radius: ``r``: the eigenvalues of each pair's ``log g`` stay in ``[-r, r]``.
         sweeps: Passes over a chain of two or more pairs.
-        verify: As in `GradientAscent`.
+        verify: Whether to spend a forward pass on the loss where it was carried over, and report its real change.
         objective: ``"balance_weights"``, ``"balance_gradient"``, ``"gradient_norm"`` or ``"relative"``; for coordinate
             changes the middle two. ``"relative"`` bounds its step by the trust radius and has no optimum to sweep to: each
             sweep starts anew from what the neighbours did.

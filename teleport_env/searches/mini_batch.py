@@ -39,7 +39,7 @@ class MiniBatch(Search):
     batches' moves was accepted; otherwise its status is the first batch's.
 
     Attributes:
-        batches: How many mini-batches.
+        batches: Number of mini-batches.
         inner: The search on each: a name, a dict or a `Search`.
         objective: The inner search's, whatever is given here.
     """

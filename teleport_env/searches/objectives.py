@@ -44,7 +44,7 @@ class Objective:
     """A score of points, batched over runs and, optionally, candidates.
 
     Attributes:
-        name: What users write.
+        name: Name by which users choose it.
         sign: 1 for a score that is a squared norm, -1 for one that is minus a squared norm or a loss.
         needs_gradient: Whether the gradient at a point must be known to score it; the norm is then the gradient's.
         forwards: Forward passes that the score of one point costs: those of the loss after one step.
@@ -59,7 +59,7 @@ class Objective:
         """Scores ``(R,)`` of points ``(R, P)`` or ``(R, K)`` of points ``(R, K, P)``; a NaN comes back as -inf.
 
         Args:
-            start: Where the runs stand; its evaluator is charged `forwards` per point.
+            start: Starting points of the runs; their evaluator is charged `forwards` per point.
             params: The points.
             gradient: The gradient there, of the same shape; None if not `needs_gradient`.
 

@@ -33,10 +33,10 @@ class Turning:
 
     Args:
         sphere: The coordinates.
-        evaluator: What knows the instances of the runs.
+        evaluator: Evaluator that has the instances of the runs.
 
     Attributes:
-        xp: What the arrays are of; torch where the coordinates are functions of tensors alone.
+        xp: Array library; torch where the coordinates are functions of tensors alone.
     """
 
     def __init__(self, sphere: Sphere, evaluator: Evaluator) -> None:

@@ -127,7 +127,7 @@ class RandomSampling(Search):
     Attributes:
         candidates: Elements drawn.
         scale: Distance from the identity, as in `Group.sample`; at 1 uniform on compact groups.
-        verify: As in `GradientAscent`.
+        verify: Whether to spend a forward pass on the loss where it was carried over, and report its real change.
         objective: Any of them.
     """
 
@@ -176,7 +176,7 @@ class Grid(Search):
 
     Attributes:
         points: Number of angles besides the identity.
-        verify: As in `GradientAscent`.
+        verify: Whether to spend a forward pass on the loss where it was carried over, and report its real change.
         objective: Any but ``"any"`` and ``"relative"``.
     """
 
@@ -238,8 +238,8 @@ class VirtualStep(Search):
         radii: Lengths ``rho`` to try.
         fit_rate: See above.
         max_factor: Bound on the fitted rate over the run's rate, and on its inverse.
-        retract: As in `NormalizedAscent`.
-        derivative: As in `GradientAscent`.
+        retract: Whether to move by ``group.retract`` in place of ``exp``, as in `NormalizedAscent`.
+        derivative: Method of differentiation; the values are those of `GradientAscent`.
         objective: ``"virtual_step"``.
     """
 

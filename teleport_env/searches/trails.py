@@ -35,7 +35,7 @@ class Place:
     """Where ``R`` runs are on their trails; numbers are arrays of `teleport_env.arrays`, here and in `Trail`.
 
     Attributes:
-        state: What the trail needs to know of it.
+        state: Values that the trail needs at this place.
         loss: ``(R,)``, evaluated or carried over.
         norm2: ``(R,)``, the squared gradient norm; None where it was not evaluated.
         finite: ``(R,)`` bool.

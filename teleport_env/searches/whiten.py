@@ -42,18 +42,18 @@ class Whiten(Search):
     Attributes:
         side: ``"inputs"``: of the layer above the hidden one, whose inputs become white. ``"outputs"``: of the layer below
             it, as far as what lies above is what bends it: ``J'J`` becomes a multiple of the identity.
-        hidden: Which hidden layer, 0 the lowest; negative numbers count from the top.
+        hidden: Number of the hidden layer, 0 the lowest; negative numbers count from the top.
         scale: ``"rate"``: the largest eigenvalue of that layer's Hessian becomes one over the learning rate, for problems
             that know the curvature of their loss in the outputs (`Problem.output_curvature`); ``"trace"``: the mean of
             the eigenvalues above the floor stays what it is.
-        fit_rate: With ``"rate"``: set the learning rate too, low enough for the next step to leave the pair's other layer
-            where it is. It is never above the rate that the run has, nor below the lower end of its range. Without it the
-            step is Newton's in one layer, and whatever the rate makes of it in the other.
-        calm: How low: the rate times the largest eigenvalue of the other layer's Hessian is at most the square of this,
-            unless the lower end of the rate's range is above it.
+        fit_rate: Whether to set the learning rate too, with ``"rate"``: low enough for the next step to leave the
+            pair's other layer where it is. It is never above the rate that the run has, nor below the lower end of its
+            range. Without it the step is Newton's in one layer, and the rate decides the step in the other.
+        calm: Square root of the bound for `fit_rate`: the rate times the largest eigenvalue of the other layer's
+            Hessian is at most the square of this, unless the lower end of the rate's range is above it.
         floor: Eigenvalues below this part of the largest are directions that the data do not tell apart, or units that
             nothing reads. They are moved as the largest is.
-        verify: As in `GradientAscent`.
+        verify: Whether to spend a forward pass on the loss where it was carried over, and report its real change.
         objective: ``"any"``: it is the step to come that improves, and not the point.
     """
 

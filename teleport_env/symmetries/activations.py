@@ -29,7 +29,7 @@ class Activation(ABC):
     """An elementwise nonlinearity ``s``; all methods take and return tensors of one shape.
 
     Attributes:
-        name: What `activation` finds it by.
+        name: Name by which `activation` finds it.
         homogeneous: ``s(d z) = d s(z)`` for every ``d > 0``.
         bijective: ``s`` is a bijection of the real line, and `inverse` is its inverse.
         curved: ``s''`` is not zero everywhere that it exists.

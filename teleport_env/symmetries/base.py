@@ -109,7 +109,7 @@ class Symmetry(ABC):
     """A group action on the parameters of a loss.
 
     Attributes:
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         group: The group that acts.
         exact_when: One sentence: under which condition the loss is kept.
         data_dependent: The action is built from the current data (it then is exact on that data only).
@@ -127,10 +127,10 @@ class Symmetry(ABC):
             layers of a network. Agents choose their settings by it.
         optima: Objectives of which `optimal_element` knows the optimum on the whole level set.
         optimum_flops: Floating-point operations of the matrix work of one `optimal_element`.
-        sphere: For the action of all rotations; else None.
-        shortcut: What searches may walk on in place of all weights; None: nothing.
+        sphere: Coordinates of the spheres that the action of all rotations moves along; else None.
+        shortcut: Representation, smaller than all weights, that searches may walk on; None: there is none.
         layers: Layout of the parameters, for actions on a chain of layers; else None.
-        examples: How many examples the current data have at most, where the symmetry knows it.
+        examples: Largest number of examples that the current data have, where the symmetry knows it.
         gathered: Whether `pairs` are copies, which `put_pair` writes back, and not views.
         direction_exact: False where `ascent_direction` is an approximation although the loss is kept: where exactness
             matters, differentiate through the loss instead.

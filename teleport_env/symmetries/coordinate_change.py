@@ -35,11 +35,11 @@ class CoordinateChange(Symmetry):
         forward: ``phi``: ``(params (B, n), instance) -> u (B, n)``.
         backward: ``phi^-1``: ``(u (B, n), instance) -> params (B, n)``.
         dimension: ``n``, at least 2.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         matrix: ``instance -> A`` ``(B, n, n)`` where ``phi`` is affine; else None.
         group: The rotations; by default SO(2) in the plane and SO(n) in space.
-        slope: As in `Sphere`.
-        on_arrays: As in `Sphere`.
+        slope: Derivative of ``|grad L|^2`` in the coordinates, as in `Sphere`.
+        on_arrays: Whether the three functions also take the arrays of `teleport_env.arrays`, as in `Sphere`.
 
     Raises:
         ValueError: The dimension is below 2.

@@ -35,7 +35,7 @@ class Coupling:
     Attributes:
         lower: ``(k, m)`` int64, what writes the units, one row per unit; biases belong to it.
         upper: ``(p, k)`` int64, what reads them, one column per unit.
-        name: What the units are called in reports.
+        name: Name of the units in reports.
 
     Raises:
         ValueError: The two have no axis ``k`` in common, or are no indices.
@@ -85,7 +85,7 @@ class CoupledPairs(PairSymmetry):
 
     Args:
         couplings: The hidden spaces, one factor of the group each.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         factor: Makes the group that acts on a hidden space of a given width.
 
     Raises:
@@ -148,8 +148,8 @@ class Link:
 
     Attributes:
         couplings: The two, by number.
-        below: For each, whether the weights write its units, and do not read them.
-        place: Where the matrix ``(k, k')`` lies among the sums of `CoupledUnits.sums`.
+        below: Whether the weights write the units of each, rather than read them.
+        place: Position of the matrix ``(k, k')`` among the sums of `CoupledUnits.sums`.
     """
 
     couplings: tuple[int, int]
@@ -162,7 +162,7 @@ class CoupledUnits(Shortcut):
 
     Attributes:
         couplings: The couplings.
-        units: Where the units of each lie among those of all, side by side.
+        units: Positions of each coupling's units among those of all, side by side.
         size: Number of weights that move, each counted as often as it does.
     """
 

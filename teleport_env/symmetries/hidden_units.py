@@ -131,7 +131,7 @@ class CachedActivations(Shortcut):
 
     Attributes:
         network: The network, with its inputs.
-        examples: How many examples its inputs have; no more than the narrowest layer input.
+        examples: Number of examples of its inputs; no more than the narrowest layer input.
     """
 
     network: FeedForward
@@ -143,7 +143,7 @@ class HiddenUnits(OnData):
 
     Args:
         network: The network, with its inputs.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         form: ``"residual"`` or ``"published"``.
         examples: ``n``, for `move_flops` and the searches' prices; by default the most that the action is exact on. Where
             it is given and the action is exact, ascents walk on cached activations (`CachedActivations`).
@@ -278,7 +278,7 @@ class FirstOrder(OnData):
 
     Args:
         network: The network, with its inputs.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         form: ``"published"``, as the released code has it, or ``"residual"``.
         examples: ``n``, for `move_flops`; by default the narrowest layer input.
 

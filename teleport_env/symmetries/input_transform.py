@@ -31,7 +31,7 @@ class InputTransform(Symmetry):
 
     Args:
         model: The network, or its layout.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         group: ``GL(m)`` by default; ``SO(m)`` keeps the gradient's norm in the first layer and the inputs' lengths.
 
     Raises:

@@ -44,8 +44,8 @@ class SymmetryCase:
         params: ``(B, P)``, generic: not at a minimum.
         instance: ``B`` instances.
         batch: The current mini-batch, or None.
-        data: For a symmetry that moves data: which tensor of the instance holds them.
-        seed: Where the random elements come from.
+        data: Name of the tensor of the instance that holds the data, for a symmetry that moves them.
+        seed: Seed of the random elements.
         length: Largest norm of ``xi``, for non-compact groups.
     """
 

@@ -174,8 +174,8 @@ class FeedForward:
 
     Attributes:
         layers: Layout of the parameters.
-        activation: Of the hidden layers.
-        inputs: Where the data come from.
+        activation: Activation of the hidden layers.
+        inputs: Function that finds the data in an instance.
     """
 
     layers: Layers

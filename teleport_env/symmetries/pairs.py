@@ -57,7 +57,7 @@ class PairSymmetry(Symmetry):
 
     Args:
         layers: Layout of the chain.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         factor: Makes the group that acts on a hidden space of a given width.
 
     Raises:
@@ -134,7 +134,7 @@ class LinearPairs(PairSymmetry):
 
     Args:
         layers: Layout of the chain.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         gradient_rank: A bound on the rank of every layer's gradient, such as the number of examples; searches then work in
             what the gradients span (`LinearChain`). None: no bound.
 
@@ -182,7 +182,7 @@ class PermutationSymmetry(PairSymmetry):
 
     Args:
         layers: Layout of the network.
-        name: What a user types for ``symmetry=``.
+        name: Name by which ``symmetry=`` chooses it.
         activated: Whether the network has activations, for `work_price`.
 
     Raises:

@@ -96,8 +96,8 @@ class ScalingSymmetry(PairSymmetry):
 
     Args:
         layers: Layout of the network.
-        activation: Of its hidden layers.
-        name: What a user types for ``symmetry=``.
+        activation: Activation of the hidden layers.
+        name: Name by which ``symmetry=`` chooses it.
 
     Raises:
         ValueError: The activation is not homogeneous, or the network has no hidden layer.

@@ -35,7 +35,7 @@ class Turns:
     """The kernels for where some runs stand.
 
     Attributes:
-        start: Where they stand.
+        start: Starting points of the runs.
         kind: Name of the coordinates.
         data: The problem's own data.
     """
