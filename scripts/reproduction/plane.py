@@ -1,4 +1,4 @@
-"""Figures 1, 2 and 7: the ellipse, and Rosenbrock's and Booth's functions, over many angles at which the ascent begins."""
+"""Figures 1, 2 and 7: the ellipse, both test functions and their gradients, over many angles at which the ascent begins."""
 
 from __future__ import annotations
 

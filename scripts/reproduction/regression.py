@@ -214,7 +214,7 @@ def claims(
     here: Mapping[str, tuple[float, float]],
     cosines: Mapping[str, Mapping[str, np.ndarray]],
 ) -> list[Row]:
-    """The rows of figure 3.
+    """The rows of figure 3, the regression.
 
     Args:
         courses: Optimizer -> schedule -> its runs.

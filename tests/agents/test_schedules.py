@@ -456,7 +456,8 @@ def no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_digits")
 def test_mnist_preset_has_the_published_schedule() -> None:
-    """Right after the first epoch of 48,000 images, on four mini-batches of 20 with a gradient step after each."""
+    """Section 6.1: MNIST, right after the first epoch of 48,000 images, on four mini-batches of 20 with a gradient
+    step after each."""
     preset = paper("MNIST", symmetry="scaling")
     assert preset.agent.steps == (2400, 2401, 2402, 2403)
     assert preset.steps == 192_000
