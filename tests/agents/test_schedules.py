@@ -569,7 +569,7 @@ def test_mnist_has_an_ascent_rate_per_action(name: str) -> None:
     assert paper(name, action="exact", ascent_rate=1e-3).arguments["searches"][0]["rate"] == 1e-3
 
 
-@pytest.mark.skipif(MNIST_FOLDER is None, reason="TELEPORT_ENV_DATA names no folder with MNIST")
+@pytest.mark.skipif(not MNIST_FOLDER, reason="TELEPORT_ENV_DATA names no folder with MNIST")
 @pytest.mark.parametrize("name", ["MNIST", "MNIST/adagrad"])
 def test_the_mnist_presets_lengthen_the_gradient_and_last(name: str) -> None:
     """As they are, on the ten thousand digits: right after the first epoch, from three starts, all four teleports move,

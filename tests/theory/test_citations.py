@@ -200,6 +200,7 @@ STATEMENTS: dict[str, Statement] = {
             "action=.exact",
             "exact (action|teleport)",
             "true inverse",
+            "it changes by",
         ),
         ("test_proposition_4_3_any_bijective_activation",),
     ),
