@@ -526,12 +526,13 @@ def test_figure_8_has_two_thousand_steps(name: str, ascent_steps: int, ascent_ra
     assert paper(name).arguments["budget"] > 2000
 
 
-@pytest.mark.parametrize(("width", "layers", "steps"), [(6, 4, 300), (128, 3, 22), (64, 7, 22)])
+@pytest.mark.parametrize(("width", "layers", "steps"), [(32, 3, 300), (128, 3, 22), (64, 7, 22)])
 def test_figure_6_lasts_at_any_square_size(width: int, layers: int, steps: int) -> None:
-    """Ten ascent steps every ten gradient steps, on layers and data of one width; the rates follow the size."""
+    """Ten ascent steps every ten gradient steps, on layers and data of one width; the rates follow the size.
+    One of the three starts of width 32 comes to a layer input that is nearly singular."""
     size = {"widths": (width,) * (layers + 1), "samples": width}
     preset = paper("MLPRegression/runtime", problem=size)
-    losses, teleports = played(preset, 1 if steps < 300 else 2, steps)
+    losses, teleports = played(preset, 1 if steps < 300 else 3, steps)
     assert [info["teleports"].min() for info in teleports] == list(range(1, (steps - 1) // 10 + 1))
     assert np.abs([info["loss_change"] for info in teleports]).max() < 1e-10
     assert (losses[steps] < 0.5 * losses[1]).all()
