@@ -13,7 +13,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One thread a process: the tensors are small, and threads of several test processes would fight for the cores. Without the
+# One thread per process: the tensors are small, and threads of several test processes would fight for the cores. Without the
 # order of files by their number of tests, in which a few long tests would run last, beside an idle process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

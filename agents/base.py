@@ -43,7 +43,7 @@ class Agent(ABC):
     a `Teleporter` then spares the loop the rest. A class does not inherit either.
 
     Attributes:
-        name: What tables call it.
+        name: Name in tables.
         kind: One of `KINDS`.
         environment: Keyword arguments for `gym.make` that this agent needs: its menu of ``searches``, its ``rate_factors``,
             ``learning_rate``, ``optimizer``, ``on_teleport``. What it leaves open is the problem's default.
@@ -93,7 +93,7 @@ class Agent(ABC):
 
         Args:
             observation: ``(B, F)`` features, or ``(F,)`` of one run.
-            state: What the last call returned; None at the start.
+            state: State that the last call returned; None at the start.
             episode_start: ``(B,)`` bool: runs that begin an episode now, whose memory is cleared.
             deterministic: Unused by rules, which are deterministic given their state.
 

@@ -31,11 +31,11 @@ class EdgeOfStability(Rule, by_rows=True):
     half of ``lr |g|^2 / L`` stands in: on a quadratic with the minimum 0 it is ``lr`` times an average of the curvatures.
 
     Attributes:
-        edge: Of ``lr kappa``.
+        edge: Value of ``lr kappa`` beyond which a run is at its edge.
         up: Factor of the rate before a step away from the edge.
         down: Factor of the rate before a step at the edge.
-        slow: Teleport where ``lr |g|^2 / L`` is below this; 0: not for this reason.
-        flatten: Teleport where ``lr kappa`` is above this; 4 (where the feature is clipped): not for this reason.
+        slow: Value of ``lr |g|^2 / L`` below which the rule teleports; 0: not for this reason.
+        flatten: Value of ``lr kappa`` above which the rule teleports; 4 (where the feature is clipped): not for this reason.
         first: Teleports before the first gradient step.
         looks: The first so many teleports are by search 0 of the menu, all others by search ``which``. Far from the minimum
             one that looks ahead serves better than one that only looks for steeper ground.

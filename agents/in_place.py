@@ -48,7 +48,7 @@ class UnitsInPlace:
     Args:
         widths: Numbers of units, coupling by coupling.
         params: The parameters, in the order in which they lie in the symmetry's vector.
-        slots: For each parameter the slots of its rows and of its columns (`separated`).
+        slots: Slots of the rows and of the columns of each parameter (`separated`).
     """
 
     def __init__(self, widths: list[int], params: Sequence[Tensor], slots: Sequence[tuple[Tensor, Tensor]]) -> None:

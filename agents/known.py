@@ -77,18 +77,19 @@ class Known:
     Settings are those of `teleport_env.agents.learning.settings.Training`, by name.
 
     Attributes:
-        compared: Among the problems of a comparison that names none.
-        search: That serves fixed schedules and rules best, untuned, on 32 instances of the train split.
+        compared: Whether a comparison that names no problems includes this one.
+        search: Search that serves fixed schedules and rules best, untuned, on 32 instances of the train split.
         whitening: Searches that `teleport_env.agents.presets.whitening` goes through in turn, the best of a few tried on the
             validation split; empty: no such cycle is known.
-        whitening_menu: Of a policy that whitens, where it is not that of the cycle.
+        whitening_menu: Menu of a policy that whitens, where it is not that of the cycle.
         teacher: Settings of a training whose policy can teach one for several problems, beside what every problem of its
             kind has. `known_of` leaves None where gradients are those of mini-batches: a step takes far longer there.
         training: The same of a training for the problem alone; None: as a teacher.
-        short: What a training has besides at no more than half of the default budget: few steps, each of them a decision.
+        short: Further settings of a training at no more than half of the default budget: few steps, each of them a
+            decision.
         momentum: Settings of a training on momentum in place of the teacher's and of those that all on momentum share.
-        group: What a training of the group mode has for itself: one rate serves the whole run, and the best plan's need not
-            be it.
+        group: Further settings of a training of the group mode: one rate serves the whole run, and the best plan's need
+            not be it.
     """
 
     compared: bool = False

@@ -119,7 +119,7 @@ def agent_for(
 
     Args:
         problem: Registered name.
-        text: As the head of this module says.
+        text: Text in the form that the head of this module describes.
         trust: Read the file of a model, which is unpickled: it can run any code.
         budget: Gradient evaluations per episode; None: the problem's.
         tuned: Take the settings that the package keeps, where they hold, for what the text leaves open. They hold for no
@@ -258,7 +258,7 @@ def check_teleports(
     """See that the first teleport of an agent that is meant to teleport can come.
 
     Args:
-        what: What cannot work, for the message.
+        what: Subject of the message: the thing that cannot work.
         agent: The agent.
         menu: Number of searches; None: not known.
         budget: Gradient evaluations per episode.

@@ -156,7 +156,7 @@ def as_agent(
         environment: Arguments of the environment that the player was made for; None: those of a model's own environment,
             if it has one, else the problem's defaults.
         prepare: Applied to observations first; None: nothing, or the model's normalization.
-        row_by_row: As in `Outside`.
+        row_by_row: Whether the agent plays row by row, as in `Outside`.
 
     Raises:
         ValueError: It is nothing that plays, or an argument is not allowed.

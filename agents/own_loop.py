@@ -45,7 +45,7 @@ class Loop(Problem):
 
     Attributes:
         here: Loss ``(1,)`` and gradient ``(1, P)`` that the loop has computed last.
-        params: Where, ``(1, P)``.
+        params: Parameters, ``(1, P)``.
         elsewhere: Evaluates the loss at other parameters ``(P,)``; None: nothing does.
     """
 
@@ -113,14 +113,14 @@ class Course:
     """One run, stepped by somebody's loop.
 
     Args:
-        symmetry: What moves the parameters.
+        symmetry: Symmetry that moves the parameters.
         searches: The menu; None: the environment's default for the symmetry.
         flops: Floating-point operations of one gradient.
         budget: Gradient evaluations that the schedule sees.
         endless: Whether the schedule always sees the whole budget ahead.
         tolerance: The loss at which a run has converged.
         step_actions: Number of kinds of gradient steps.
-        seed: Of random elements, which are those of an environment's first episode after ``reset(seed=seed)``.
+        seed: Seed of random elements, which are those of an environment's first episode after ``reset(seed=seed)``.
         params: ``(1, P)``, where the loop is.
         loss: ``(1,)`` there.
         gradient: ``(1, P)`` there.
@@ -287,7 +287,7 @@ class Course:
             loss: The loss here.
             before: Squared gradient norm before.
             after: The same where the run is now.
-            status: What became of it.
+            status: Outcome of the teleport.
         """
         moved = status is Status.MOVED
         self._accounts += self._amounts[which]

@@ -25,7 +25,7 @@ class Preset:
         problem: Registered name.
         agent: The published schedule; its ``environment`` is `arguments`.
         steps: Gradient steps of the published run, or the most of them. The budget pays for these and more: stop here.
-        source: Where it stands, and what the publication leaves open.
+        source: Place in the publication, and what the publication leaves open.
     """
 
     problem: str
@@ -58,7 +58,7 @@ class _Published:
         at: Gradient steps, or epochs, after which a teleport comes.
         sweep_steps: Most gradient steps of the experiment where its ascent is varied.
         actions: Names to symmetries, the default first; empty: the one that the problem has by default.
-        ascent_rates: Of actions whose rate is another than the search's.
+        ascent_rates: Ascent rates of actions whose rate is another than the search's.
         scaled: Whether both rates are multiples of `_square_rates`.
     """
 

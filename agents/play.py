@@ -46,7 +46,7 @@ class Moment:
     Attributes:
         info: The environment's, now.
         over: ``(B,)`` bool, episodes that have ended; ``()`` in an environment of one run.
-        reward: Of the action, ``(B,)`` or a number.
+        reward: Reward of the action, ``(B,)`` or a number.
         action: The action.
         seen: Observation that the action was decided on.
         acting: ``(B,)`` bool, episodes that had not ended before the action.
@@ -66,10 +66,10 @@ def episodes(
     """Play every run of an environment to its end.
 
     Args:
-        env: Of one run, or a vector environment that resets no run by itself.
-        agent: Who plays.
-        seed: For the reset.
-        options: For the reset.
+        env: Environment of one run, or a vector environment that resets no run by itself.
+        agent: Agent that plays.
+        seed: Seed of the reset.
+        options: Options of the reset.
 
     Yields:
         The start, and the state after every action.
@@ -133,7 +133,7 @@ def draw_instances(
     Args:
         problem: Registered name.
         split: The split.
-        count: How many.
+        count: Number of instances.
         seed: An integer of at least 0.
         settings: Keyword arguments of the environment that shape the problem (``problem``).
 
@@ -191,11 +191,11 @@ def play_all(
 
     Args:
         problem: Registered name.
-        agents: Who plays, each whatever `as_agent` takes; the ``environment`` of each is used.
+        agents: Agents that play, each in any form that `as_agent` takes; the ``environment`` of each is used.
         instance_ids: ``(B,)``, the instances.
         split: Their split.
         budget: Gradient evaluations per episode; None: the agent's environment's, or the problem's default.
-        seed: Of the random numbers that searches draw; not of the instances. They are the same for all agents.
+        seed: Seed of the random numbers that searches draw; not of the instances. They are the same for all agents.
         settings: Further keyword arguments of the environment; the agent's own go before them.
         observations: Keep what every action was decided on.
         rows: Episodes side by side, at most; None: `rows_at_once`.
@@ -377,7 +377,7 @@ def curve(played: Sequence[Played], budget: float, points: int = 120) -> dict[st
     Args:
         played: One agent's episodes on one problem.
         budget: The right end.
-        points: Of the grid.
+        points: Number of points of the grid.
 
     Returns:
         ``cost``, ``q25``, ``median``, ``q75``, each ``(points,)``: ``log10`` of loss over initial loss at each cost, the

@@ -148,8 +148,8 @@ def default_agents(problem_name: str, *, tuned: bool = True, budget: float | Non
 
     Args:
         problem_name: A registered name. On a problem without symmetries only agents that do not teleport are left.
-        tuned: As in `roster`.
-        budget: As in `roster`.
+        tuned: Whether tuned settings are taken, as in `roster`.
+        budget: Gradient evaluations per episode, as in `roster`.
 
     Raises:
         ValueError: There is no such problem.

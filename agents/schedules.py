@@ -276,7 +276,7 @@ class RandomTiming(Schedule, by_rows=True):
     same whether alone or in any row of a batch. Two episodes on one instance draw alike.
 
     Attributes:
-        probability: Of a teleport before a step action.
+        probability: Probability of a teleport before a step action.
         seed: Any integer.
     """
 
@@ -316,8 +316,8 @@ class RandomElement(Every, by_rows=True, blind=True):
     """A teleport by a random group element every ``k`` gradient steps, which tests whether the destination matters.
 
     Attributes:
-        scale: How far from the identity the elements lie, as in `Group.sample`. 1 is uniform on compact groups and far too
-            far on others, so that a comparison tries several.
+        scale: Distance of the elements from the identity, as in `Group.sample`. 1 is uniform on compact groups and far
+            too far on others, so that a comparison tries several.
     """
 
     name: str = "random element"
@@ -401,7 +401,7 @@ class RateAndTeleport(RateWarmupDecay, by_rows=True):
 
     Attributes:
         first: One teleport before each of the first so many gradient steps.
-        every: Then one every so many gradient steps; 0: none.
+        every: Gradient steps from one of the later teleports to the next; 0: none.
     """
 
     name: str = "rate and teleport"

@@ -76,8 +76,8 @@ class Teleporter:
         steps: Gradient steps of the whole training; a schedule sees how many are left and makes no teleport after them.
             None: not known, and the schedule always sees 1000 ahead. An environment with ``budget=steps + 1`` plays the
             same: it pays for a gradient at the point that its last step reaches, which a loop never computes.
-        state: What becomes of the optimizer's state: ``"transport"``: that of a run which has always been at the new
-            place (`teleport_env.agents.transport`); ``"keep"``; ``"reset"``; or the kinds of its tensors by name, for an
+        state: Treatment of the optimizer's state. ``"transport"``: that of a run which has always been at the new place
+            (`teleport_env.agents.transport`); ``"keep"``; ``"reset"``; or the kinds of its tensors by name, for an
             optimizer of one's own.
         also: Copies of the weights that move along, such as averages: modules with parameters of the same names, an
             `AveragedModel`, or lists of tensors in the order of the trainable parameters.
@@ -92,7 +92,7 @@ class Teleporter:
     Attributes:
         history: One row per teleport that was asked for, dicts: ``step`` (gradient steps before it), ``search``, ``status``
             (in words), ``moved``, ``loss``, and the gradient norm ``norm_before`` and ``norm_after`` it.
-        report: What `find_symmetries` found; None before the first step, or where a symmetry was given.
+        report: Report of `find_symmetries`; None before the first step, or where a symmetry was given.
 
     Raises:
         ValueError: Something that cannot work, with what to do instead; also where the optimizer has a Teleporter already.

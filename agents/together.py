@@ -29,8 +29,8 @@ class Part:
     """Some agents that decide in one call.
 
     Attributes:
-        agent: Who decides.
-        rows: Whose runs, side by side.
+        agent: Agent that decides.
+        rows: Rows of its runs, side by side.
         actions: ``(rows, actions)`` of the environment that the agent's stand for; None: they are the same.
     """
 
@@ -44,11 +44,11 @@ class Ensemble:
     """Agents in one environment.
 
     Attributes:
-        numbers: Which of all agents these are; each has as many rows as there are instances, in this order.
+        numbers: Numbers of these agents among all; each has as many rows as there are instances, in this order.
         environment: Keyword arguments of the environment.
-        options: For its reset: the rows' own learning rates and searches.
-        parts: Who decides for which rows.
-        settings: Of each agent's own environment, as if it played alone.
+        options: Options of its reset: the rows' own learning rates and searches.
+        parts: Agents, each with the rows for which it decides.
+        settings: Settings of each agent's own environment, as if it played alone.
     """
 
     numbers: list[int]
@@ -105,7 +105,7 @@ def ensembles(
 
     Args:
         problem: Registered name.
-        agents: Who plays.
+        agents: Agents that play.
         runs: Rows of each agent.
         most: Rows of an ensemble, at most; an agent always has all of its own in one.
         wanted: Keyword arguments of the environment, where an agent asks for no others.

@@ -94,7 +94,7 @@ class Transport:
     """One move, and what it makes of tensors of one entry per weight.
 
     Args:
-        symmetry: What moved the weights; linear.
+        symmetry: Symmetry that moved the weights; linear.
         element: The element, a batch of one; None: that of ``units``.
         params: The parameters, in the order in which they lie in the symmetry's vector.
         dtype: Precision of the move.

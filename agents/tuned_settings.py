@@ -33,9 +33,9 @@ class TunedSettings:
         holds_for: Settings of the problem that the tuning met, as `circumstances` has them.
         command: Command that tuned.
         versions: Versions of what computed.
-        agents: For each agent, by registered name: its ``settings``, as `agent_from` takes them; the orders of magnitude
-            ``gained`` on average over the ``instances`` of the train split that made the last choice; the number of
-            configurations ``tried``, and of ``episodes`` played.
+        agents: Entry of each agent, by registered name: its ``settings``, as `agent_from` takes them; the orders of
+            magnitude ``gained`` on average over the ``instances`` of the train split that made the last choice; the
+            number of configurations ``tried``, and of ``episodes`` played.
     """
 
     problem: str

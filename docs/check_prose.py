@@ -1,8 +1,9 @@
 """Look for words that make prose hard to read, and for long sentences: `make lint`.
 
 Words are looked for in README, CONTRIBUTING, CHANGELOG, the pages and tutorials of ``docs/``, in all docstrings, messages
-and texts of ``--help``, and in templates. Sentences are counted in pages, tutorials and the docstrings that are pages.
-Tables, code, quotations and targets of links are left out.
+and texts of ``--help``, in templates, in the explorer's page, in the claims of the reproduction and in the Makefile. The
+text of an argument or attribute begins with a noun, or with what a switch does. Sentences are counted in pages, tutorials
+and the docstrings that are pages. Tables, code, quotations and targets of links are left out.
 
 Checkers of prose from the registries do not fit: proselint has a list of its own and takes no other, and Vale is a program
 in Go that has to be fetched apart.
@@ -51,6 +52,11 @@ FORBIDDEN = {
     rf"\bsignificantly (above|below)\b|\b(is|are|was|were) (above|below) ({_RIVAL})\b": "better or worse than",
 }
 """Patterns, and what to write instead."""
+_NO_NOUN = (
+    "Of|What|How|Where|Which|As|Who|Whose|When|If|By|For|From|To|With|Among|At|In|Before|After|Under|Until|Then|And|That|"
+    "Called|Made|Gives|Sees"
+)
+"""Words that the text of an argument does not begin with."""
 
 
 _SOURCE = re.compile(r"\b(19|20)\d\d\b|\d+\.\d+\.\d+|arXiv")
@@ -100,6 +106,27 @@ def complaints(text: str, longest: float = LONGEST, aside: float = ASIDE, strict
             yield f"{count} words: {sentence[:90]}"
 
 
+def openings(docstring: str) -> Iterator[str]:
+    """Arguments and attributes of a docstring whose text does not begin with a noun."""
+    for section in re.findall(r"^(?:Args|Attributes):\n((?: {4}.*\n?|\n)+)", docstring, re.MULTILINE):
+        for name, word in re.findall(rf"^ {{4}}(\S[^:\n]*): ({_NO_NOUN})\b", section, re.MULTILINE):
+            yield f'"{name}: {word} ..." (begin with a noun)'
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """Strings of a module with a blank between words; an f-string is one text, with `CODE` for its values."""
+    pieces: set[ast.AST] = set()
+    for node in ast.walk(tree):  # an f-string comes before its pieces
+        text = ""
+        if isinstance(node, ast.JoinedStr):
+            pieces.update(node.values)
+            text = "".join(str(one.value) if isinstance(one, ast.Constant) else CODE for one in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in pieces:
+            text = node.value
+        if re.search(r"\w \w", text):
+            yield inspect.cleandoc(text)
+
+
 def of_page(path: Path) -> Iterator[str]:
     """Complaints about a page."""
     free = path.name in NOTES
@@ -116,16 +143,24 @@ def of_tutorial(path: Path) -> Iterator[str]:
 
 
 def of_code(path: Path) -> Iterator[str]:
-    """Complaints about docstrings and messages, the texts with a blank between words; long sentences of manual pages."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\w \w", node.value):
-            text = re.sub(r"^ +(?=\w+: )", "\n* ", inspect.cleandoc(node.value), flags=re.MULTILINE)  # an argument each
-            yield from complaints(text, LONGEST if "\n## Description\n" in text else math.inf)
+    """Complaints about docstrings and messages, and about long sentences of manual pages."""
+    for text in texts(ast.parse(path.read_text(encoding="utf-8"))):
+        items = re.sub(r"^ +(?=\w+: )", "\n* ", text, flags=re.MULTILINE)  # an argument each
+        yield from complaints(items, LONGEST if "\n## Description\n" in text else math.inf)
+        if ROOT / "teleport_env" not in path.parents:
+            yield from openings(text)
 
 
 def of_template(path: Path) -> Iterator[str]:
     """Complaints about words in the template of a page or of a report."""
     yield from complaints(path.read_text(encoding="utf-8"), math.inf, math.inf)
+
+
+def of_source(path: Path) -> Iterator[str]:
+    """Complaints about words in a whole file of another language: its comments and its texts, without Jinja's code."""
+    text = re.sub(r"{{.*?}}|{%.*?%}", CODE, path.read_text(encoding="utf-8"))
+    text = re.sub(r"^\s*(#+|//) ?|`", "", text, flags=re.MULTILINE)
+    yield from complaints(text, math.inf, math.inf)
 
 
 def main() -> int:
@@ -135,10 +170,19 @@ def main() -> int:
     code = [
         path for folder in folders for path in sorted(folder.rglob("*.py")) if "teleport_env/agents" not in str(path)
     ]
+    code += [path for path in sorted(DOCS.glob("*.py")) if path != Path(__file__).resolve()]  # which names the words
     templates = [path for folder in folders for end in ("j2", "html") for path in sorted(folder.rglob(f"*.{end}"))]
+    scripts = ROOT / "scripts"
+    sources = [*sorted((scripts / "explorer").glob("*.js")), scripts / "reproduction/claims.toml", ROOT / "Makefile"]
     found = [
         f"{path.relative_to(ROOT)}: {complaint}"
-        for read, paths in ((of_page, pages), (of_tutorial, tutorials), (of_code, code), (of_template, templates))
+        for read, paths in (
+            (of_page, pages),
+            (of_tutorial, tutorials),
+            (of_code, code),
+            (of_template, templates),
+            (of_source, sources),
+        )
         for path in paths
         for complaint in read(path)
     ]

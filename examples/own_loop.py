@@ -48,10 +48,10 @@ def train(
     """The loss of every step.
 
     Args:
-        task: What is trained.
+        task: Task that is trained.
         steps: Gradient steps on batches of 128.
         seed: Seed of the model and of the batches.
-        search: What happens every fifty steps, a search of teleports or ``"reset_optimizer"``; empty: nothing.
+        search: Change every fifty steps, a search of teleports or ``"reset_optimizer"``; empty: none.
         factor: Factor of the learning rate.
         halves: Two more, of the first half of the parameters and of the second.
     """

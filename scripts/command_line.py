@@ -29,8 +29,8 @@ def read(
     Args:
         kind: A dataclass of settings.
         words: The command line without the script's name; None: that of this process.
-        default: What is not asked for; None: the defaults of the class.
-        description: Of the script, for ``--help``; None: the docstring of the class.
+        default: Settings where nothing is asked for; None: the defaults of the class.
+        description: Description of the script, for ``--help``; None: the docstring of the class.
 
     Raises:
         SystemExit: With status 2 and the reason on stderr where the words are not allowed; after ``--help``.
@@ -45,7 +45,7 @@ def glance(kind: type[T], words: Sequence[str] | None = None) -> T:
 
     Args:
         kind: A dataclass of these settings.
-        words: As in `read`.
+        words: Words of the command line, as in `read`.
 
     Raises:
         SystemExit: As `read`.
@@ -58,9 +58,9 @@ def refuse(names: Collection[str], words: Sequence[str] | None, reason: str) -> 
     """Refuse options that another command has, and this one has not.
 
     Args:
-        names: Of the other's settings.
-        words: As in `read`.
-        reason: What the message says of them.
+        names: Names of the other's settings.
+        words: Words of the command line, as in `read`.
+        reason: Reason that the message gives.
 
     Raises:
         SystemExit: With status 2, where the command line has one.

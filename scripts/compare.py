@@ -78,7 +78,7 @@ def read(description: str, words: Sequence[str] | None = None) -> Study | Protoc
     """The settings that were asked for.
 
     Args:
-        description: Of the script.
+        description: Description of the script.
         words: The command line; None: that of this process.
 
     Raises:

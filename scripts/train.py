@@ -37,7 +37,7 @@ class Sort:
     Attributes:
         rate_only: The control without teleports, which learns rates alone.
         whitening: Teleports after which a step is Newton's in one layer.
-        teacher: With the rate factors that a policy for several problems can learn from.
+        teacher: Recipe with the rate factors that a policy for several problems can learn from.
     """
 
     rate_only: bool = False

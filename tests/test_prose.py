@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -81,6 +82,51 @@ def test_docstrings_and_messages_are_read(tmp_path: Path) -> None:
     module.write_text(page, encoding="utf-8")
     (found,) = check_prose.of_code(module)
     assert found.startswith("26 words")
+
+
+def test_an_f_string_is_one_text(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "raise ValueError(f\"it took {2} us a {'good for nobody'} step, 3 us a step and {3} steps a run\")\n"
+    )
+    assert [one.split(" (")[0] for one in check_prose.of_code(module)] == ['"us a step"', '"steps a run"', '"nobody"']
+
+
+def test_arguments_begin_with_a_noun() -> None:
+    docstring = """Play.
+
+    Of this, nothing: What is no argument.
+
+    Args:
+        rate: Of the steps.
+        instance, seed: What is
+            played: How, and Where.
+
+        env: Environment that is played.
+        quiet: Whether lines are printed.
+        offset: Offset.
+
+    Raises:
+        ValueError: What was asked for does not exist.
+
+    Attributes:
+        best: Where it ends.
+    """
+    found = list(check_prose.openings(inspect.cleandoc(docstring)))
+    assert [one.split(" ...")[0] for one in found] == ['"rate: Of', '"instance, seed: What', '"best: Where']
+
+
+def test_arguments_of_modules_are_read(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text('def play(rate):\n    """Play.\n\n    Args:\n        rate: Of the steps.\n    """\n')
+    (found,) = check_prose.of_code(module)
+    assert found.startswith('"rate: Of ..."')
+
+
+def test_other_languages_are_read_with_their_comments(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("# One row a run\n  // is told\ntext = `${one} for nobody` + {{ told }} {% if told %}\n")
+    assert sorted(one.split(" (")[0] for one in check_prose.of_source(source)) == ['"nobody"', '"row a run"', '"told"']
 
 
 def test_tutorials_are_read_in_their_prose(tmp_path: Path) -> None:

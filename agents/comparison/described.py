@@ -51,9 +51,9 @@ def tuning_in_words(
     """How agents were tuned.
 
     Args:
-        instances: Of each problem's train split, that agents were tuned on.
-        configurations: Of each rule, that were tried.
-        tuned: What was tuned now, by problem and agent.
+        instances: Number of instances of each problem's train split that agents were tuned on.
+        configurations: Number of configurations tried per rule.
+        tuned: Agents tuned in this run, by problem and agent.
         kept: Commands that made the tuned settings which agents of a problem play with, by problem.
     """
     before = [

@@ -52,10 +52,10 @@ def render_page(
     Args:
         results: Episodes.
         table: Their summary.
-        curves: As in `report.write_report`.
-        targets: As in `report.write_report`.
+        curves: Curves, as in `report.write_report`.
+        targets: Targets, as in `report.write_report`.
         pictures: ``title``, ``caption``, ``file`` and ``data``, a WebP's bytes.
-        settings: As in `report.write_report`, of JSON's types.
+        settings: Settings, as in `report.write_report`, of JSON's types.
         about: A sentence on each agent, by name; of others the page says what kind they are.
     """
     shown = [key for key in settings if key not in ("title", "command", "versions", "tuning")]

@@ -105,10 +105,10 @@ class Additions:
 
     Attributes:
         process: This process.
-        folder: Where modules are looked for too.
+        folder: Further folder in which modules are looked for.
         modules: Names of those that were imported.
-        entries: What was registered: the function that registers it, its name, and its pickled factory. Those of a script or
-            notebook go as they are.
+        entries: Registrations: the function that registers, the name, and the pickled factory. Factories of a script or
+            notebook go unpickled.
     """
 
     process: int

@@ -296,7 +296,7 @@ def gained_against_teleports(results: pd.DataFrame, styles: Mapping[str, Style],
     """Orders gained against the number of teleports: small dots are episodes, large markers the agents' means.
 
     Args:
-        episodes: How many episodes of an agent are drawn at most, evenly spaced over its rows; means are over all.
+        episodes: Most episodes per agent that are drawn, evenly spaced over its rows; means are over all.
     """
     figure, drawn = _panels(results, 3.1, "teleports in an episode", "orders of magnitude gained")
     for axis, rows in drawn:

@@ -35,13 +35,13 @@ def record(
     """Play the episodes that `play_all` plays once more, and write every moment of them.
 
     Args:
-        folder: Where the file goes; see `file_of`.
+        folder: Folder of the file; see `file_of`.
         problem: Registered name.
-        agent: Who plays.
+        agent: Agent that plays.
         instance_ids: ``(B,)``, the instances; episode ``i`` of the file is that of the ``i``-th.
         split: Their split.
         budget: Gradient evaluations per episode; None: the agent's environment's, or the problem's default.
-        seed: Of the random numbers that searches draw.
+        seed: Seed of the random numbers that searches draw.
 
     Raises:
         ImportError: pyarrow is missing; the message names the extra.

@@ -169,11 +169,11 @@ def write_report(
     """Write ``results.csv``, ``targets.csv.gz``, ``settings.json``, ``report.html`` and its pictures.
 
     Args:
-        folder: Made if it does not exist; files of the same names are overwritten.
+        folder: Folder of the report, made if it does not exist; files of the same names are overwritten.
         results: One row per episode, columns `summary.COLUMNS`.
         curves: Columns ``problem, agent, cost, q25, median, q75``; may be empty.
         traces: Single episodes, see `plots.episode_traces`; or None.
-        settings: What the comparison was run with. ``title`` and ``command`` are shown as such, ``versions`` is filled in,
+        settings: Settings of the comparison. ``title`` and ``command`` are shown as such, ``versions`` is filled in,
             and everything else is listed.
         table: `summary.summary_table` of ``results``, where it is at hand; it takes seconds on many episodes.
         shown: Pairs of problem and agent that curves, profiles and single episodes show, where all would be too many to

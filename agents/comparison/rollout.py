@@ -79,13 +79,13 @@ def roll_out(
     """Play one episode.
 
     Args:
-        env: Made with ``render_mode="rgb_array"``.
-        agent: Who plays.
-        seed: Of the environment.
-        options: For its reset.
-        steps: Stop after so many gradient steps; None: at the episode's end.
+        env: Environment made with ``render_mode="rgb_array"``.
+        agent: Agent that plays.
+        seed: Seed of the environment.
+        options: Options of its reset.
+        steps: Gradient steps after which it stops; None: at the episode's end.
         animate: Keep a frame of every action.
-        watch: Called with the start and with what came of every action.
+        watch: Callback that gets the start, and the result of every action.
     """
     frames: list[Any] = []
     gained = 0.0

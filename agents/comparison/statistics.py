@@ -154,7 +154,7 @@ def crossed_bootstrap(
         seeds: ``(N,)``, the training seed of each value; anything `numpy.unique` sorts.
         instances: ``(N,)``, the instance of each value.
         statistic: `mean` or `iqm`, or another that takes values ``(N,)`` and ``weights=`` ``(R, N)`` and gives ``(R,)``.
-        rng: Of the resamples, or its seed.
+        rng: Generator of the resamples, or its seed.
 
     Returns:
         The statistic of all values with its interval, whose ends are NaN where there is one seed and one instance only.

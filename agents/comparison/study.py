@@ -128,9 +128,9 @@ class Study:
         trust: Read models of stable-baselines3 named among the agents, such as ``model.zip``: their files can run any code.
         pretrained: Play the policies that the package brings too, where whole rosters are played, on the problems that they
             were trained on.
-        split: Where the played instances come from.
-        instances: How many per problem.
-        seeds: How often each is played, with other random numbers for the searches.
+        split: Split from which the played instances come.
+        instances: Number of instances per problem.
+        seeds: Plays per instance, each with other random numbers for the searches.
         budget: Gradient evaluations per episode; None: the problem's default.
         tune: Tune every agent anew. Else those whose tuned settings the package keeps, for the problem and the budget
             (`teleport_env.agents.tuned_settings`), play with these, and the others alone are tuned.
@@ -476,9 +476,9 @@ def play_alone(problem: str, agent: Agent, ids: Any, played: Sequence[Played], *
 
     Args:
         problem: Registered name.
-        agent: Who plays.
+        agent: Agent that plays.
         ids: Instances to take the episodes from.
-        played: What it has played, which says what kinds of actions are to be timed.
+        played: Results of its play, which show what kinds of actions are to be timed.
         shared: Further arguments of `play`.
     """
     kinds = {kind for one in played for kind in timed_actions(one, agent.step_actions)}

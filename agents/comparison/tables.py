@@ -77,7 +77,7 @@ class Table:
 
     Attributes:
         columns: Its columns, the first of which names the row.
-        rows: What `Column.show` is given.
+        rows: Records, each an argument of `Column.show`.
         asides: Rows apart from the others, with the label that stands above them.
         title: A heading on a terminal.
         best: Whether a row is the one that the others are measured by; HTML shades it.
@@ -225,9 +225,10 @@ def render(template: str, folder: Path | None = None, **values: Any) -> str:
 
     Args:
         template: The name of its file, which escapes for HTML where it ends in ``.html``.
-        folder: Where it is; None: beside this module. The templates beside this module may be included from anywhere.
-        values: What it names. A `Table` is shown by the filters ``html`` and ``markdown``, a name by ``plain``, a figure
-            by ``significant``.
+        folder: Folder of the template; None: beside this module. The templates beside this module may be included from
+            anywhere.
+        values: Values of the names in the template. A `Table` is shown by the filters ``html`` and ``markdown``, a name
+            by ``plain``, a figure by ``significant``.
 
     Raises:
         ImportError: Jinja2 is not installed; the message names the extra.

@@ -67,7 +67,7 @@ def rows_of_targets(
             courses are repeated.
         tolerance: Loss at which an episode converges; no target lies below it.
         paces: Processor seconds per gradient evaluation of each kind of action, from `paces_of`.
-        steps: How many of the agent's actions are gradient steps.
+        steps: Number of the agent's actions that are gradient steps.
 
     Returns:
         The episode's names, ``budget``, ``spent`` (its cost in all), ``pace`` (its seconds per gradient evaluation),
@@ -102,7 +102,7 @@ def paces_of(alone: Sequence[Played], steps: int = 1) -> dict[int, float]:
 
     Args:
         alone: Episodes that were played one at a time, or a solver's, which have no actions and one pace.
-        steps: How many of the agent's actions are gradient steps.
+        steps: Number of the agent's actions that are gradient steps.
     """
     found: dict[int, list[float]] = {}
     for played in alone:
@@ -178,7 +178,7 @@ def reached_within(costs: Sequence[Sequence[float]], limits: ArrayLike) -> Array
 
     Args:
         costs: The targets' costs or seconds, per episode.
-        limits: In the same unit.
+        limits: Limits, in the same unit.
     """
     # a missed target is not reached within any limit
     asked = np.minimum(np.asarray(limits, dtype=np.float64), 1e300)

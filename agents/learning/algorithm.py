@@ -47,7 +47,7 @@ class MaskedPolicy(ActorCriticPolicy):
 
     Args:
         arguments: Those of `ActorCriticPolicy`.
-        teleports: How many of the last columns of an observation, and of the last actions, are teleports.
+        teleports: Number of teleports: the last columns of an observation, and the last actions.
     """
 
     def __init__(self, *arguments: Any, teleports: int = 0, **settings: Any) -> None:

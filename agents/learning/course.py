@@ -58,7 +58,7 @@ class Trained:
         policy: The best on validation instances.
         gained: Its mean orders of magnitude there (it was chosen there: not what it is worth); of several problems, the mean
             of their means.
-        plans: What `search_plans` found, by problem, where it searched.
+        plans: Plans that `search_plans` found, by problem, where it searched.
         history: A dict per segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
             several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended, in orders of magnitude).
         below: A sentence for each problem on which the policy gains less than the best plan of its menu or plain descent

@@ -30,7 +30,7 @@ def judged(
     Args:
         policy: The best of the training.
         trainings: The training on each problem alone, and its base learning rate.
-        plans: What the search for plans found, by problem, where it searched.
+        plans: Plans that the search for plans found, by problem, where it searched.
     """
     fallbacks: dict[str, dict[str, Any]] = {}
     said = {}

@@ -73,8 +73,8 @@ def recipe(
 
     Args:
         problem: Registered name, or several.
-        optimizer: Of the runs, if it is not the problem's own, as in `Training`; a policy on momentum begins from other
-            settings, and a coefficient of its own may be among them.
+        optimizer: Optimizer of the runs, if it is not the problem's own, as in `Training`; a policy on momentum begins
+            from other settings, and a coefficient of its own may be among them.
         action_mode: ``"schedule"`` or ``"group"``.
         budget: Gradient evaluations per episode, if not the problem's own; it is not among the settings returned.
 

@@ -72,13 +72,13 @@ class Learner:
         algorithm: ``"ppo"`` or ``"a2c"``.
         epochs: Passes over a rollout (PPO).
         minibatches: Parts of a pass (PPO).
-        step_size: Of Adam; falls linearly, segment by segment, to a tenth.
+        step_size: Step size of Adam; falls linearly, segment by segment, to a tenth.
         entropy: Weight of the entropy bonus; falls linearly to 0.
         discount: 1 makes the return the orders of magnitude gained.
         trace: ``lambda`` of the advantage estimate.
         reward_scale: Factor of the rewards that the critic learns.
         hidden: Units of each hidden layer, of the policy and of the critic.
-        deviation: Of the group mode's Gaussian, at the start.
+        deviation: Standard deviation of the group mode's Gaussian, at the start.
     """
 
     algorithm: str = "ppo"
@@ -111,15 +111,15 @@ class Schedule:
     """How much is played, side by side and in turn, and how the best policy is chosen.
 
     Attributes:
-        decisions: How many in all, of all runs together.
-        runs: Side by side; several problems have equal parts of them.
+        decisions: Number of decisions in all, of all runs together.
+        runs: Number of runs side by side; several problems have equal parts of them.
         rollout: Decisions of a run between two updates.
         segment: Updates between two checkpoints. A segment should hold an episode (`Task.longest`): it begins with fresh
             ones, so that nothing is learned of what comes later.
         temperatures: Ways of playing tried on the validation instances: 0 takes the likeliest action, 1 draws from the
             policy's distribution, in between from sharper ones. A policy that always takes the likeliest action may ask for
             the same in vain for ever.
-        validation_instances: Of the validation split, on which the best policy is chosen.
+        validation_instances: Number of instances of the validation split, on which the best policy is chosen.
     """
 
     decisions: int = 500_000
@@ -152,12 +152,12 @@ class Training:
     that is cut off and resumed ends where it would have ended anyway.
 
     Attributes:
-        task: What is played.
-        teaching: What comes before.
+        task: Problems, actions and environment that are played.
+        teaching: Preparation before the training: plans, teachers and imitation.
         learner: The algorithm.
-        schedule: How much of it.
+        schedule: Length of the training.
         control: The policy is a control (kind ``"control"`` in tables), such as one without teleports.
-        name: What tables call the policy.
+        name: Name of the policy in tables.
         seed: Seed of all random numbers.
         tensorboard: Write TensorBoard's files.
         out: Folder for ``policy.json``, ``checkpoint.json`` and ``training.json``.

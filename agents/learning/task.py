@@ -38,21 +38,22 @@ class Task:
         directions: Further inputs of a policy of the group mode: ``change``, ``place``
             (`teleport_env.agents.policies.learned_moves.DIRECTIONS`).
         searches: The menu; None: the problem's. For several problems names of slots (`SLOTS`); None: all of them.
-        families: For several problems: settings of a training that one of them has for itself, by problem, such as
+        families: Settings of a training that one of several problems has for itself, by problem, such as
             ``steps_per_action`` and ``symmetry``.
-        rate_factors: Of the step actions; one of them is 1.
+        rate_factors: Rate factors of the step actions; one of them is 1.
         steps_per_action: Gradient steps of a step action.
         learning_rate: The base; None: that of the best plan.
-        rate_multiples: Of the base: equal parts of a problem's runs begin at these, and validation instances are played at
-            each. A policy so trained finds its rate where the base is off, as on a problem that it has not seen.
+        rate_multiples: Multiples of the base: equal parts of a problem's runs begin at these, and validation instances
+            are played at each. A policy so trained finds its rate where the base is off, as on a problem that it has
+            not seen.
         goals: Equal parts of a problem's runs that have a tolerance and a budget of their own, drawn anew for every segment.
             Without them a policy learns where the finish is, and falls when that moves.
         tolerance_multiples: Smallest and largest multiple of the tolerance; drawn log-uniformly. Validation instances are
             played at both ends.
         budget_multiples: The same of the budget; validation instances are played within the budget itself.
-        optimizer: Of the runs, a name or a dict of its settings; None: the problem's.
-        symmetry: Which group acts; None: the problem's.
-        on_teleport: What becomes of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
+        optimizer: Optimizer of the runs, a name or a dict of its settings; None: the problem's.
+        symmetry: Group that acts; None: the problem's.
+        on_teleport: Treatment of the optimizer's state, ``"keep"`` or ``"reset"``; None: kept.
         budget: Gradient evaluations per episode; None: the problem's.
         features: Inputs of the policy, in this order.
         price_inputs: Further inputs: what each search costs of the budget left.

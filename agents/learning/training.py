@@ -74,10 +74,11 @@ def train(
 
     Args:
         training: The settings.
-        report: Called with a line of text now and then.
-        until: Stop before this segment, as if cut off; None: train to the end.
-        beside: Where searches for plans and rules run beside the training that does not need what they find, such as a
-            `concurrent.futures.ProcessPoolExecutor`; None: here, before it. What is trained and found is the same.
+        report: Callback for a line of text on progress.
+        until: Segment before which it stops, as if cut off; None: train to the end.
+        beside: Executor that searches for plans and rules run on, beside the training that does not need what they
+            find, such as a `concurrent.futures.ProcessPoolExecutor`; None: here, before it. What is trained and found
+            is the same.
 
     Raises:
         ValueError: The folder holds the checkpoint of another training, or cannot be written.

@@ -28,7 +28,7 @@ class Wider(VecEnvWrapper):
 
     Args:
         env: The runs.
-        more: How many further numbers there are.
+        more: Number of further numbers.
         least: Their lower bound.
         reward_scale: Factor of the rewards, for the critic's sake; the returns in infos stay what they are.
     """
@@ -72,9 +72,9 @@ class Moves(Wider):
     A teleport that cannot be paid becomes a step, as in the policy's play.
 
     Args:
-        env: In the group mode.
-        directions: As in `teleport_env.agents.policies.learned_moves.LearnedMoves`.
-        reward_scale: As in `Wider`.
+        env: Environments in the group mode.
+        directions: Directions, as in `teleport_env.agents.policies.learned_moves.LearnedMoves`.
+        reward_scale: Factor of the rewards, as in `Wider`.
     """
 
     def __init__(self, env: SB3VecEnv, directions: tuple[str, ...], reward_scale: float) -> None:
@@ -112,10 +112,10 @@ class Shares(Wider):
     Args:
         env: The runs.
         slots: Place among the policy's teleports, of each search of the menu.
-        prices: Of the searches, in units of the cheapest; None: taken for nothing, so that nothing is masked.
-        teleports: How many the policy has.
-        steps: How many of the actions are steps.
-        reward_scale: As in `Wider`.
+        prices: Prices of the searches, in units of the cheapest; None: taken for nothing, so that nothing is masked.
+        teleports: Number of teleports of the policy.
+        steps: Number of actions that are steps.
+        reward_scale: Factor of the rewards, as in `Wider`.
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class Mixture(VecEnv):
     """Several parts side by side, in one environment with one action space.
 
     Args:
-        parts: With the same actions and observations.
-        actions: How many actions there are.
+        parts: Environments with the same actions and observations.
+        actions: Number of actions.
     """
 
     def __init__(self, parts: Sequence[Wider], actions: int) -> None:

@@ -48,10 +48,10 @@ def shown(training: Training, teacher: Agent | Plan, instances: int = 512) -> De
     """How a teacher decides on instances of the train split.
 
     Args:
-        training: On the one problem.
+        training: Training on the one problem.
         teacher: A policy of the training's environment, which draws its actions; a plan; or a rule, whose actions are
             translated (`check_rule`). A tenth of what plans and rules do is anything else.
-        instances: How many.
+        instances: Number of instances.
     """
     ids = draw_instances(training.only, "train", instances, training.seed + 1)
     count = training.settings().action_count
@@ -82,9 +82,9 @@ class _Teacher(Agent):
     """An agent in an environment that is not its own, which sees and does there what it would at home.
 
     Attributes:
-        agent: Who decides.
+        agent: Agent that decides.
         translated: Actions of the environment that its own stand for.
-        price: Of its teleports, as a share of the whole budget; None: that of the cheapest teleport there.
+        price: Price of its teleports, as a share of the whole budget; None: that of the cheapest teleport there.
     """
 
     agent: Agent

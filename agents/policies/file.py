@@ -64,8 +64,8 @@ def write_policy_file(
     """Write a file; the old one stays whole until the new one is.
 
     Args:
-        path: Where; folders are made.
-        settings: What JSON can say.
+        path: Path of the file; folders are made.
+        settings: Settings, of JSON's types.
         tensors: Names (letters, digits, ``_`` and ``.``) to arrays that float32 holds exactly.
         kind: `POLICY` or `CHECKPOINT`: the ``format`` in the file.
 

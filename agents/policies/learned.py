@@ -38,12 +38,12 @@ class LearnedSchedule(NetworkAgent):
     """A trained policy: a small network gives each action a logit, from features that it knows by name.
 
     Attributes:
-        prices: Of each search of the menu, in units of the cheapest. With it, no teleport is chosen that the rest of the
-            budget cannot pay; None: whatever the network prefers.
+        prices: Price of each search of the menu, in units of the cheapest. With it, no teleport is chosen that the rest
+            of the budget cannot pay; None: whatever the network prefers.
         price_inputs: The network reads, after the features, what each search costs of the budget left (`price_shares`).
-        families: Of a policy for several problems: how it plays each. It decides nothing itself, and its ``environment``
-            says what all of them share; see `for_problem`.
-        slots: Of such a policy: the names of its teleports.
+        families: Settings for each problem, of a policy for several problems. That policy decides nothing itself, and its
+            ``environment`` says what all of them share; see `for_problem`.
+        slots: Names of the teleports of such a policy.
     """
 
     prices: tuple[float, ...] | None = None

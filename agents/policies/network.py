@@ -41,12 +41,12 @@ class NetworkAgent(Agent):
     Attributes:
         problems: Names of those it was trained on, which a comparison lets it play; empty: any.
         features: Names of the inputs, in the network's order.
-        layers: Of the network.
-        activation: Between the layers: ``"tanh"`` or ``"relu"``.
+        layers: Layers of the network.
+        activation: Activation between the layers: ``"tanh"`` or ``"relu"``.
         stochastic: Draw actions from the policy's distribution even where `predict` is asked for deterministic play.
-        seed: Of those draws. A run's key is a hash of it and of its episode's first features, so a run draws the same
-            whether alone or in any row of a batch.
-        provenance: How it was trained: settings, seeds, versions, and the best fixed schedule it began from.
+        seed: Seed of those draws. A run's key is a hash of it and of its episode's first features, so a run draws the
+            same whether alone or in any row of a batch.
+        provenance: Record of the training: settings, seeds, versions, and the best fixed schedule it began from.
     """
 
     name: str = "learned"

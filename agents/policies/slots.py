@@ -33,7 +33,7 @@ class Slot:
         serves: ``"networks"``: it lowers the gradient norm or balances weights, so that a larger rate holds, which is no use
             to coordinate changes, where a slower point is only slower. ``"coordinates"``: it tries points at random, which
             find little in the many dimensions of matrices. ``"all"``: both.
-        share: Of the budget, that one teleport may cost at most.
+        share: Largest share of the budget that one teleport may cost.
     """
 
     searches: tuple[Any, ...]

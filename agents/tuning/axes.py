@@ -32,7 +32,7 @@ def rule_axes(budget: float, searches: int = 1) -> dict[str, dict[str, Axis]]:
 
     Args:
         budget: Gradient evaluations per episode.
-        searches: How many there are to choose from for the first teleports of `EdgeOfStability`, its ``opening``.
+        searches: Number of searches to choose from for the first teleports of `EdgeOfStability`, its ``opening``.
     """
     most = int(budget)
     booleans = Axis((False, True), ordered=False)

@@ -33,7 +33,8 @@ class Menu:
         count: Configurations tried before the refinement, whose rounds are a sixteenth as many.
         budget: Gradient evaluations per episode; None: the problem's.
         keep_rate: The base learning rate is settled.
-        instances: Of the train split that everything is tried on; ten times as many others make the last choice.
+        instances: Number of instances of the train split that everything is tried on; ten times as many others make the
+            last choice.
     """
 
     problem: str

@@ -26,7 +26,7 @@ class Plan:
         decay_every: Steps from one decay to the next; 0: none.
         which: Search.
         first: One teleport before each of the first so many steps.
-        every: Then one every so many steps; 0: none.
+        every: Steps from one of the later teleports to the next; 0: none.
     """
 
     learning_rate: float

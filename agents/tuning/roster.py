@@ -87,10 +87,10 @@ def tune_roster(
     Args:
         problem: Registered name.
         roster: Agents, each with the learning rates to try.
-        instances: How many instances each configuration is tried on, the same for all.
-        rules: How many configurations of a rule are tried, rate and thresholds together; 0: its thresholds are settled. Its
-            own thresholds are among them, with each rate.
-        budget: As in the comparison to come.
+        instances: Number of instances that each configuration is tried on, the same for all.
+        rules: Configurations tried per rule, rate and thresholds together; 0: its thresholds are settled. Its own
+            thresholds are among them, with each rate.
+        budget: Gradient evaluations per episode, as in the comparison to come.
         settings: Further keyword arguments of the environment.
         settled: Settings that stay as they are, by the agent's name; `EVERYTHING`: all but the learning rate.
     """

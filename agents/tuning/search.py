@@ -32,7 +32,7 @@ class Axis:
     """Values that one setting may take.
 
     Attributes:
-        values: In ascending order, or in any where they are not ordered.
+        values: Values in ascending order, or in any where they are not ordered.
         ordered: Whether neighbours resemble each other.
         factor: The grid is extended by this factor; 0: it ends where it ends.
         low: No extension below.
@@ -97,11 +97,11 @@ def search(
         count: Configurations tried before the refinement; a grid that has no more is tried in full.
         few: Ids of the instances that everything is tried on.
         many: Ids of the instances of the last choice; empty: there is none.
-        generator: Of the random choices.
+        generator: Generator of the random choices.
         canonical: Clears settings that do nothing, so that nothing is tried twice.
         neutral: Values at which a setting does nothing. Half of the random ones have them, or simple configurations, which
             are often the best, would hardly be among many settings.
-        rounds: Of the refinement, at most.
+        rounds: Most rounds of the refinement.
         first: Configurations of the grid that are tried in any case, among the ``count``.
 
     Raises:
@@ -116,8 +116,9 @@ def run(searches: Sequence[Search], score: Callable[[Mapping[int, Round]], Mappi
     """Run searches side by side.
 
     Args:
-        searches: What `search` returns.
-        score: From a round of every search that goes on, by its place among the searches, to what came of it.
+        searches: Searches that `search` returns.
+        score: Function from the rounds of all searches that go on to their results, both by a search's place in
+            ``searches``.
     """
     found: dict[int, Found] = {}
     answers: dict[int, np.ndarray | None] = dict.fromkeys(range(len(searches)))

@@ -30,7 +30,7 @@ class Family:
         axes: The settings.
         build: Settings to the agent, its name and kind left to `agent`.
         name: Name of the tuned agent in tables.
-        kind: As `Agent.kind`.
+        kind: Kind of agent, as `Agent.kind`.
         about: Description of the row, in a sentence.
         canonical: Clears settings that do nothing, so that nothing is tried twice.
         neutral: Values at which a setting does nothing, as in `search`.
@@ -73,12 +73,12 @@ def tune_all(
     """The settings that gain most on the train split: on one problem, or by the mean over several.
 
     Args:
-        several: What is tuned, each by itself: families by problem, all of the same settings.
+        several: Families by problem, one mapping for each separate tuning; its families have the same settings.
         count: Configurations tried before the refinement; a grid that has no more is tried in full.
-        instances: Of each problem's train split that each is tried on.
+        instances: Number of instances of each problem's train split that each is tried on.
         budget: Gradient evaluations per episode, as in the comparison to come; None: the agents' or the problem's.
         finals: The last choice is made on so many times as many other instances; 0: there is none.
-        rounds: Of the refinement, at most.
+        rounds: Most rounds of the refinement.
         settings: Keyword arguments of the environment that shape the problem.
 
     Returns:

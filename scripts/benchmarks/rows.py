@@ -68,9 +68,9 @@ class Row:
     """One row.
 
     Attributes:
-        name: What is measured.
-        against: What it is compared with.
-        target: What ``Measured.ratio`` should reach.
+        name: Name of the thing measured.
+        against: Name of the thing it is compared with.
+        target: Value that ``Measured.ratio`` should reach.
         bound: Whether the ratio should be ``"at least"`` or ``"at most"`` the target.
         measure: Measures it.
     """
@@ -146,7 +146,7 @@ class Curve:
     """How something grows; plotted on logarithmic axes.
 
     Attributes:
-        name: What is measured; the picture's title.
+        name: Name of the thing measured; the picture's title.
         file: Name of the picture, without its ending.
         x: The horizontal axis.
         y: The vertical axis.

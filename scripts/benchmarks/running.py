@@ -48,8 +48,8 @@ def run(
     Args:
         rows: The rows.
         curves: The curves.
-        scale: How long and how large.
-        say: Called with what is being measured.
+        scale: Length and sizes of the measurement.
+        say: Callback for the name of each measurement as it begins.
     """
     found: dict[str, Any] = {"settings": settings(scale), "rows": [], "curves": []}
     for row in rows:

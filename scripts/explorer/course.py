@@ -26,9 +26,9 @@ class Course:
     """What happened in one episode, an entry per action and one for the start.
 
     Args:
-        env: What is played; its episode has just begun.
-        info: Of its reset.
-        title: What the page says of the episode beside the problem: who plays, the seed.
+        env: Environment that is played; its episode has just begun.
+        info: Info of its reset.
+        title: Title of the episode on the page, beside the problem: the agent, the seed.
 
     Attributes:
         entries: Dicts of JSON's types. ``kind`` is ``"start"``, ``"step"``, ``"teleport"`` or ``"move"``; ``moved`` says
@@ -115,8 +115,8 @@ class Recorder:
     """Watches an episode that somebody else plays (`teleport_env.agents.comparison.rollout.roll_out`).
 
     Args:
-        env: What is played.
-        title: As in `Course`.
+        env: Environment that is played.
+        title: Title of the episode, as in `Course`.
     """
 
     def __init__(self, env: gym.Env[Any, Any], title: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ function showChoices() {
   const teleports = indexed.filter(([action]) => action.factor === null);
   $("teleports").replaceChildren(...teleports.map(([action, place]) => choice(action, place, action.name.replace("teleport: ", ""), `costs at most ${shown(action.price)}`)));
   if (!teleports.length) $("teleports").append(element("p", "No teleport is on the menu.", "note"));
-  $("advice").textContent = state.over ? `The episode is over: ${state.over}.` : advice ? `${state.agent} suggests: ${state.actions[advice.action].name}.` : "Nobody advises. Choose an agent above to get advice.";
+  $("advice").textContent = state.over ? `The episode is over: ${state.over}.` : advice ? `${state.agent} suggests: ${state.actions[advice.action].name}.` : "No agent advises. Choose an agent above to get advice.";
   $("undo").disabled = !state.undo;
   $("follow").disabled = $("finish").disabled = !advice;
   $("export").href = `/api/episodes/${name}/export`;

@@ -139,7 +139,7 @@ def application(wish: Wish | None = None, sessions: Sessions | None = None) -> S
 
     Args:
         wish: The episode that the page offers first; None: the defaults.
-        sessions: Where sessions are kept.
+        sessions: Store of the sessions.
     """
     kept = Sessions() if sessions is None else sessions
     first = Wish() if wish is None else wish

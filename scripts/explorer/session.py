@@ -91,8 +91,9 @@ def admit(problem: str, name: str, trust: bool = False) -> str:
 
     Args:
         problem: Registered name.
-        name: As in `roster`, or as `teleport_env.agents.naming.agent_for` reads it, which may import a module.
-        trust: As there.
+        name: Name of an agent, as in `roster`, or as `teleport_env.agents.naming.agent_for` reads it, which may import
+            a module.
+        trust: Whether modules may be imported, as there.
 
     Raises:
         ValueError: There is no such agent, or it acts by elements of its own.
@@ -114,7 +115,7 @@ class Session:
     is asked in an environment of its own, which is put where the person stands.
 
     Args:
-        wish: Which episode.
+        wish: Request for an episode.
         agent: One that is not in the roster, to advise in place of the one that the wish names.
 
     Raises:
@@ -194,7 +195,7 @@ class Session:
         """Teleport by a group element that the person chose.
 
         Args:
-            along: Which: this share of the longest move, in [-1, 1], along the direction of `level_set`.
+            along: Share of the longest move, in [-1, 1], along the direction of `level_set`.
 
         Raises:
             ValueError: The episode is over, there is no such move, or the number is not allowed.

@@ -37,13 +37,13 @@ class Dataset:
     """What is classified, and with which settings.
 
     Attributes:
-        label: For titles.
+        label: Name in titles.
         problem: Registered name.
         arguments: Keyword arguments of the environment.
-        epochs: Of a run.
+        epochs: Epochs per run.
         seeds: Runs a schedule.
         rates: Optimizer -> learning rates to choose from.
-        tuning_epochs, tuning_seeds: Of the sweeps, on seeds of their own.
+        tuning_epochs, tuning_seeds: Epochs and number of seeds of the sweeps, which have seeds of their own.
         ascent_rates: Action -> ascent rates to choose from, in ascending order.
         variants: Play also what is ours or another reading of Algorithm 2: `TOGETHER`, `BOUNDED` and the reset.
         by_growth: Take the least ascent rate that lengthens the gradient, without a sweep of losses.

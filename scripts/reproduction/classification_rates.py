@@ -53,10 +53,10 @@ def tune(
     """Choose the settings that the paper does not give, on seeds that are played nowhere else.
 
     Args:
-        data: What is classified.
-        optimizers, forms: To choose for.
-        jobs: As of `play_all`.
-        teleports: In a row, that an ascent rate must last.
+        data: Data to classify.
+        optimizers, forms: Optimizers and forms for which settings are chosen.
+        jobs: Number of processes, as of `play_all`.
+        teleports: Number of teleports in a row that an ascent rate must last.
     """
     seeds = tuple(range(1000, 1000 + data.tuning_seeds))
     listed = [(optimizer, rate) for optimizer in optimizers for rate in data.rates[optimizer]]

@@ -33,7 +33,7 @@ class Jump:
         loss_change: ``(B,)``, the relative change of the loss on the data it used.
         growth: ``(B,)``, of the gradient norm: after over before.
         left: ``(B, P)``, the parameters before it, where parameters are recorded.
-        before, after: What `TeleportVectorEnv.measure` and ``look`` of `play` said, where they were asked for.
+        before, after: Measurements by `TeleportVectorEnv.measure` and ``look`` of `play`, where they were asked for.
     """
 
     step: int
@@ -127,18 +127,19 @@ def play(
     """Play ``steps`` gradient steps of one schedule on several instances.
 
     Args:
-        name: Of the registered problem.
-        agent: Who plays. It must ask all runs for steps, or all for teleports, at a time, as schedules by counts do.
+        name: Name of the registered problem.
+        agent: Agent that plays. It must ask all runs for steps, or all for teleports, at a time, as schedules by counts
+            do.
         steps: Gradient steps.
         instances: Ids, one per run; a repeated id is the same start with other random numbers of the searches.
-        seed: Of those random numbers.
+        seed: Seed of those random numbers.
         watch_params: Record the parameters.
-        measure_every: Take `TeleportVectorEnv.measure` after so many steps; 0: never.
-        measure_jumps: And around every teleport.
-        look: What else to record around every teleport, from the environment.
-        begin: Gives parameters ``(B, P)`` to start from, from the new environment.
+        measure_every: Gradient steps between two measurements by `TeleportVectorEnv.measure`; 0: none.
+        measure_jumps: Whether to measure around every teleport too.
+        look: Function of the environment whose result is recorded around every teleport.
+        begin: Function from the new environment to parameters ``(B, P)`` to start from.
         resume: A snapshot to go on from, of an environment of the same arguments; ``steps`` count from there.
-        finish: Sees the environment at the end.
+        finish: Callback for the environment at the end.
         arguments: Keyword arguments of the environment, which go before the agent's. The budget is no limit by default: runs
             are compared after equally many steps, with their cost beside them.
     """

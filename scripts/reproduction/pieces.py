@@ -22,7 +22,7 @@ def play_all(pieces: Mapping[Key, Task], title: str, jobs: int) -> dict[Key, Any
     Args:
         pieces: Key -> a function and its arguments, both picklable. The result depends on nothing else, so that it is the
             same for every number of processes. Long pieces first, so that no process waits for another at the end.
-        title: What is played, for the lines of progress.
+        title: Title of the work, for the lines of progress.
         jobs: Processes; -1: one per core.
     """
     began = last = time.monotonic()

@@ -92,7 +92,7 @@ class ReleasedAscent(Search):
     so that what it squares is the gradient of another function of the lower weights.
 
     Attributes:
-        steps: Of the ascent.
+        steps: Number of steps of the ascent.
         rate: Its step size; negative descends, which is a control.
         as_released: Square what the released code squares; else the gradient itself.
     """

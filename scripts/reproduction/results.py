@@ -32,11 +32,11 @@ class Setup:
 
     Attributes:
         quick: Few seeds and small sizes: the figures of the page, in minutes. Otherwise the published sizes.
-        tiny: So small that nothing is learned from it; for tests of the code alone.
+        tiny: Whether sizes are so small that nothing is learned from them; for tests of the code alone.
         data_dir: Folder with MNIST's IDX files for the classification figures; None: scikit-learn's digits, and the files
             in the folder that ``TELEPORT_ENV_DATA`` names, if it is set.
-        epochs, seeds: Of the classification figures and, at most as many, of their sweeps, in place of the form's own; None:
-            the form's own.
+        epochs, seeds: Epochs and seeds of the classification figures and, at most as many, of their sweeps, in place of
+            the form's own; None: the form's own.
         jobs: Processes that play; -1: one per core. Results do not depend on it.
     """
 
@@ -62,11 +62,11 @@ class Row:
     """One claim.
 
     Attributes:
-        claim: What the paper says or shows, or what its released code gives; in our words.
-        obtained: What we got, with numbers.
+        claim: Statement of the paper, or result of its released code; in our words.
+        obtained: Result that we got, with numbers.
         holds: One of `HOLDS`.
-        why: Where it does not hold, the reason; else anything worth knowing.
-        short: What we got, in a line, for the page; empty: the row is in the appendix alone.
+        why: Reason, where it does not hold; else anything worth knowing.
+        short: Result that we got, in a line, for the page; empty: the row is in the appendix alone.
         because: The reason in one sentence, for the page.
         ours: A question of this project's, no claim of the paper's.
     """
@@ -88,7 +88,7 @@ def rows(verdicts: Mapping[str, str | Sequence[bool | None]], names: Mapping[str
 
     Args:
         verdicts: Name there, such as ``figure2.valley``, to one of `HOLDS` or to the checks of a `verdict`.
-        names: What the texts may name: ``globals() | locals()`` where the claims are made.
+        names: Values that the texts may name: ``globals() | locals()`` where the claims are made.
     """
     found = []
     for name, checks in verdicts.items():
@@ -131,9 +131,9 @@ class Findings:
         tables: File name without ending -> frame, written as CSV.
         settings: One sentence each: what was played, and which settings are ours because the paper has none.
         form: ``"quick"`` or ``"full"``, as it was made.
-        note: What the page says of the experiment, a sentence or two; it may be empty.
+        note: Remark on the experiment for the page, a sentence or two; it may be empty.
         seconds, processor_seconds: Time that it took by the clock, and of all processes together; 0: not taken.
-        machine: What it was made on.
+        machine: Machine on which it was made.
     """
 
     rows: list[Row]
@@ -178,7 +178,7 @@ def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "
 
     Args:
         titles: Figure -> its heading, in the page's order; figures whose JSON is missing are left out.
-        folder: Where `Findings.write` wrote.
+        folder: Folder in which `Findings.write` wrote.
         images: Path of the pictures from the page.
         template: File in ``templates``.
     """

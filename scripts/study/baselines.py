@@ -56,10 +56,11 @@ def tune(problem: str, name: str, *, count: int, instances: int, budget: float |
 
     Args:
         problem: Registered name.
-        name: Of the family.
+        name: Name of the family.
         count: Configurations tried before the refinement.
-        instances: Of the train split that each is tried on; the last choice is made on ten times as many others.
-        budget: As in the comparison to come.
+        instances: Number of instances of the train split that each is tried on; the last choice is made on ten times as
+            many others.
+        budget: Gradient evaluations per episode, as in the comparison to come.
     """
     family = families_of(problem, budget)[name]
     return tune_family({problem: family}, count=count, instances=instances, budget=budget)
@@ -108,7 +109,7 @@ def opening_of(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> di
 
     Args:
         menu: `menu_of` the problem.
-        config: Of the rule; its ``opening`` is counted round the searches of that symmetry.
+        config: Settings of the rule; its ``opening`` is counted round the searches of that symmetry.
     """
     if not config.get("looks"):
         return None

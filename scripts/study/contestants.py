@@ -27,11 +27,11 @@ class Contestant:
     """Something that is trained once per seed.
 
     Attributes:
-        name: What tables call it.
-        kind: In tables. A learned schedule of momentum without teleports is a reference: it competes with no schedule of
-            plain descent.
-        about: What the row is, in a sentence.
-        settings: Of a `Training`.
+        name: Name in tables.
+        kind: Kind in tables. A learned schedule of momentum without teleports is a reference: it competes with no
+            schedule of plain descent.
+        about: Description of the row, in a sentence.
+        settings: Settings of a `Training`.
     """
 
     name: str

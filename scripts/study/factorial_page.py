@@ -67,7 +67,7 @@ class Contributions:
     """Cells with teleports minus cells without, on the same episodes.
 
     Args:
-        found: What was played.
+        found: Evidence that was gathered.
     """
 
     def __init__(self, found: Factored) -> None:

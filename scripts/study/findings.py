@@ -32,7 +32,7 @@ class Measured:
     """The episodes of a protocol, problem by problem.
 
     Args:
-        evidence: What it found.
+        evidence: Evidence that was gathered.
         results: The frame of its rows.
         table: `summary.summary_table` of them.
     """

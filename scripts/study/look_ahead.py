@@ -77,10 +77,10 @@ def look_ahead(
         split: Their split.
         horizon: Gradient evaluations that a trial may spend beside the dearest teleport. A quarter of them is then played.
         teleports: Whether the menu of the problem is tried; rates alone are tried at the same horizon.
-        optimizer: What a step does.
+        optimizer: Optimizer of the steps.
         factors: Factors of the rate.
         budget: Gradient evaluations per episode; None: the problem's.
-        seed: Of the random numbers that searches draw.
+        seed: Seed of the random numbers that searches draw.
     """
     settings = Settings.build(problem, split=split, budget=budget, optimizer=optimizer, on_teleport="reset")
     asked: dict[str, Any] = {"teleports": teleports, "horizon": horizon, "factors": tuple(factors)}

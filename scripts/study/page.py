@@ -39,7 +39,7 @@ class Finding:
     """A target and what became of it.
 
     Attributes:
-        target: In a sentence.
+        target: Statement of the target, in a sentence.
         holds: ``"yes"``, ``"no"``, or ``"not measured"``: nothing failed, but not all that the target names was played.
         detail: The figures.
     """

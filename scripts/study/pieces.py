@@ -26,10 +26,10 @@ class Piece:
     """One piece of work.
 
     Attributes:
-        path: Of its file, relative to the folder.
+        path: Path of its file, relative to the folder.
         settings: All that its result depends on, in JSON's types.
-        work: What does it: a function that can be pickled, and whose result is in JSON's types.
-        arguments: Of the function.
+        work: Function that does it, which can be pickled, and whose result is in JSON's types.
+        arguments: Arguments of the function.
     """
 
     path: str
@@ -81,7 +81,7 @@ def read(path: Path, settings: Mapping[str, Any] | None = None) -> Any:
 
     Args:
         path: The file.
-        settings: What the piece must have been made with; None: whatever.
+        settings: Settings that the piece must have been made with; None: any.
 
     Raises:
         FileNotFoundError: There is none.

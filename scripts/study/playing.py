@@ -40,8 +40,8 @@ def entry(played: Sequence[Played], about: str, paces: Paces, steps: int = 1) ->
     Args:
         played: Its episodes, one per seed.
         about: Description of the row, in a sentence.
-        paces: From `timed`.
-        steps: How many of its actions are gradient steps.
+        paces: Paces from `timed`.
+        steps: Number of its actions that are gradient steps.
     """
     first = played[0].rows[0]
     tolerance = Settings.build(first["problem"], split=first["split"]).tolerance

@@ -45,7 +45,7 @@ class Protocol(Shared):
         policies: Files of further policies, such as a generalist; each is played on the problems it knows.
         train_seeds: Trainings of each policy and control, and plays of each baseline with other numbers for the searches.
         plans: Configurations tried in each family of fixed schedules, controls and references, before the refinement.
-        rules: In each family of rules and of random teleports.
+        rules: Configurations tried in each family of rules and of random teleports.
         oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried.
         budget: Gradient evaluations per episode, of all problems or by problem; None, or not named: the problem's default.
         momentum: Train on momentum too.
@@ -93,7 +93,7 @@ class Oracle:
 
     Attributes:
         best: Instance id to the best orders of magnitude gained on it.
-        among: How many it chose among.
+        among: Number of candidates that it chose among.
     """
 
     best: dict[int, float]
@@ -132,7 +132,7 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
 
     Args:
         protocol: The settings.
-        report: Called with a line of text now and then.
+        report: Callback for a line of text on progress.
 
     Raises:
         FileNotFoundError: A problem's data are missing, before anything is computed.

@@ -34,15 +34,16 @@ class Shared:
 
     Attributes:
         problems: Registered names.
-        split: Where the played instances come from; anything but ``"test"`` is a rehearsal.
-        instances: How many per problem.
-        train_decisions: Of each training; None: the recipe's.
-        tuning_instances: Of the train split that every configuration is tried on; the last choice sees ten times as many.
+        split: Split from which the played instances come; anything but ``"test"`` is a rehearsal.
+        instances: Number of instances per problem.
+        train_decisions: Decisions of each training; None: the recipe's.
+        tuning_instances: Number of instances of the train split that every configuration is tried on; the last choice
+            sees ten times as many.
         training: Further settings that all trainings share.
-        seed: Of the choice of instances.
+        seed: Seed of the choice of instances.
         jobs: Workers; -1: one per core.
         backend: ``"processes"`` or ``"ray"``.
-        page: Write the page here, pictures beside it; None: into the folder alone.
+        page: Path of the page, pictures beside it; None: in the folder alone.
     """
 
     problems: tuple[str, ...] = SEVEN
@@ -76,9 +77,9 @@ class Gathered:
     """What is said of every run.
 
     Attributes:
-        versions: Of what computed it.
-        command: That computed it.
-        seconds: Of this run; pieces that were done before took none.
+        versions: Versions of the software that computed it.
+        command: Command that computed it.
+        seconds: Seconds of this run; pieces that were done before took none.
     """
 
     versions: dict[str, str] = field(default_factory=versions)

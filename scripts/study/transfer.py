@@ -64,19 +64,19 @@ class Transfer(Shared):
 
     Attributes:
         problems: Registered names, each of them left out once.
-        questions: Which of `QUESTIONS` to ask.
+        questions: Names among `QUESTIONS` to ask.
         teachers: Folder of a full protocol, whose policies for single problems are played, and teach; None: train them.
         shipped: The policies for single problems are those that the package brings; no others are trained.
         teacher_seed: The first of their training seeds.
         cloned: Whether policies that leave one out begin as clones of those for single problems.
         policies: Files of further policies for several problems, shown beside those that leave one out.
         train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
-        train_decisions: Of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
+        train_decisions: Decisions of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
         plans: Fixed schedules tried in each tuning, before the refinement.
         budget: Gradient evaluations per episode; None: the problem's default.
         longer: Multiples of the budget.
         factors: Multiples of a schedule's own learning rate; 1 is among them, so that a loss of gain shows.
-        shapes: As `SHAPES`.
+        shapes: Shapes to play, as in `SHAPES`.
         rules: Configurations tried of the edge of stability rule, before the refinement: policies are compared with it at
             other tolerances where the package keeps no tuned rules.
         tolerances: Multiples of the tolerance.
@@ -181,7 +181,7 @@ def gather_transfer(transfer: Transfer, report: Callable[[str], None] = print) -
 
     Args:
         transfer: The settings.
-        report: Called with a line of text now and then.
+        report: Callback for a line of text on progress.
 
     Raises:
         FileNotFoundError: The folder of teachers lacks some, or a problem's data are missing, before anything is computed.

@@ -39,7 +39,7 @@ class Ground:
         rate: The unit of learning rates: that of plain descent.
         budget: Gradient evaluations per episode.
         steps_per_action: Gradient steps of a step action.
-        symmetry: Which group acts.
+        symmetry: Group that acts.
         kind: One of `KINDS`.
         menu: Slots that are filled, and by which search.
     """
@@ -73,7 +73,7 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
     Args:
         problem: Registered name.
         known: The problems.
-        rate: Of plain descent.
+        rate: Learning rate of plain descent.
         budget: None: the problem's.
 
     Raises:
@@ -108,7 +108,7 @@ def plain_rate(
 
     Args:
         problem: Registered name.
-        instances: Of the train split.
+        instances: Number of instances of the train split.
         budget: None: the problem's.
         shape: Arguments of the problem; None: its defaults.
 
@@ -189,9 +189,10 @@ def tune_schedule(grounds: Sequence[Ground], *, count: int, instances: int) -> F
     """The schedule with the best mean over several problems, each with the same weight, on the train split.
 
     Args:
-        grounds: Where each is played. Nothing else is.
+        grounds: Grounds on which each is played, and no others.
         count: Schedules tried before the refinement.
-        instances: Of the train split of each problem that every schedule is tried on; ten times as many others choose last.
+        instances: Number of instances of the train split of each problem that every schedule is tried on; ten times as
+            many others choose last.
 
     Returns:
         What the search found; its ``episodes`` are those of all problems.

@@ -90,7 +90,7 @@ def mixture(
     Args:
         known: The problems.
         changes: Settings other than those of `MIXTURE` and `CLONE`.
-        seed: Of the training.
+        seed: Seed of the training.
         out: Its folder.
         texts: Files of its teachers by problem, if it has some; they lie beside the checkpoint, under names that tell them
             from others.
@@ -150,7 +150,7 @@ def text_of(path: Path, budget: float | None) -> str:
 
     Args:
         path: The piece.
-        budget: That it must have been trained on; None: the problem's.
+        budget: Budget that it must have been trained on; None: the problem's.
 
     Raises:
         ValueError: It is none, or was trained on another budget.
