@@ -58,7 +58,7 @@ class Stall(Rule, by_rows=True):
     Attributes:
         watch: ``"loss"``: its decrease a gradient step is below the threshold; ``"gradient"``: the gradient norm changes by
             less than the threshold, up or down.
-        threshold: Orders of magnitude (``log10``) per gradient step; 0.01 is 2.3 %.
+        threshold: Threshold in orders of magnitude (``log10``) per gradient step; 0.01 is 2.3 %.
         patience: Step actions in a row that must be so.
     """
 
@@ -123,7 +123,7 @@ class RelativeDecrease(Rule, by_rows=True):
     promises to take away. It is known at the start already and does not depend on the loss's scale.
 
     Attributes:
-        threshold: Value of ``lr |g|^2 / L``, between 1e-4 and 1e4 (where the feature is clipped).
+        threshold: Threshold of ``lr |g|^2 / L``, between 1e-4 and 1e4 (where the feature is clipped).
     """
 
     name: str = "relative decrease"
@@ -147,7 +147,7 @@ class AcceptIfBetter(Rule, by_rows=True):
     Attributes:
         k: Gradient steps between the first teleports; the first is at the start.
         longest: The interval never exceeds this.
-        least_gain: Orders of magnitude of the gradient norm.
+        least_gain: Least gain, in orders of magnitude of the gradient norm.
     """
 
     name: str = "accept if better"

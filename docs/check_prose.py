@@ -1,9 +1,9 @@
 """Look for words that make prose hard to read, and for long sentences: `make lint`.
 
-Words are looked for in README, CONTRIBUTING, CHANGELOG, the pages and tutorials of ``docs/``, in all docstrings, messages
-and texts of ``--help``, in templates, in the explorer's page, in the claims of the reproduction and in the Makefile. The
-text of an argument or attribute begins with a noun, or with what a switch does. Sentences are counted in pages, tutorials
-and the docstrings that are pages. Tables, code, quotations and targets of links are left out.
+Words are looked for in README, CONTRIBUTING, CHANGELOG, the pages and tutorials of ``docs/``, in all docstrings,
+messages and texts of ``--help``, in templates, in the explorer's page, in the claims of the reproduction and in the
+Makefile. The text of an argument or attribute begins with a noun, or with what a switch does. Sentences are counted in
+pages, tutorials and the docstrings that are pages. Tables, code, quotations and targets of links are left out.
 
 Checkers of prose from the registries do not fit: proselint has a list of its own and takes no other, and Vale is a program
 in Go that has to be fetched apart.
@@ -147,8 +147,7 @@ def of_code(path: Path) -> Iterator[str]:
     for text in texts(ast.parse(path.read_text(encoding="utf-8"))):
         items = re.sub(r"^ +(?=\w+: )", "\n* ", text, flags=re.MULTILINE)  # an argument each
         yield from complaints(items, LONGEST if "\n## Description\n" in text else math.inf)
-        if ROOT / "teleport_env" not in path.parents:
-            yield from openings(text)
+        yield from openings(text)
 
 
 def of_template(path: Path) -> Iterator[str]:
