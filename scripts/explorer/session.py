@@ -93,7 +93,7 @@ def admit(problem: str, name: str, trust: bool = False) -> str:
         problem: Registered name.
         name: Name of an agent, as in `roster`, or as `teleport_env.agents.naming.agent_for` reads it, which may import
             a module.
-        trust: Whether modules may be imported, as there.
+        trust: Whether the file of a model may be unpickled, which can run any code.
 
     Raises:
         ValueError: There is no such agent, or it acts by elements of its own.
