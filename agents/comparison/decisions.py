@@ -188,12 +188,13 @@ def decision_drawings(problem: str, decisions: Decisions) -> list[Drawing]:
     told = problem if name == "learned" else f"{problem} {name}"
     slug = "".join(c if c.isalnum() else "-" for c in told.lower())
     course = (
-        f"{name} on single instances: where a tenth, half and nine tenths of the episodes gain less. Every marker is a "
+        f"Single episodes of {name}: a tenth, half and nine tenths of all episodes gain less. Every marker is a "
         "decision, drawn where it was made; triangles are teleports."
     )
     frequencies = (
-        f"The features that tell most of {name}'s action (mutual information), over {len(gained)} episodes. A bar holds "
-        "about equally many decisions; ticks are the feature's value at its ends. In brackets: each action's share of all."
+        f"The features that say most about the action of {name} (mutual information), over {len(gained)} episodes. A bar "
+        "holds about equally many decisions; ticks are the feature's value at its ends. In brackets: each action's share of "
+        "all."
     )
     return [
         Drawing(f"decisions-{slug}", f"{told}: decisions", course, lambda: course_picture(decisions, episodes)),

@@ -57,7 +57,7 @@ def tuning_in_words(
         kept: Commands that made the tuned settings which agents of a problem play with, by problem.
     """
     before = [
-        f"on {problem} agents that were asked for without settings play with what `{command}` chose on the train split"
+        f"on {problem} agents without settings of their own play with those that `{command}` chose on the train split"
         for problem, command in kept.items()
     ]
     if not tuned:

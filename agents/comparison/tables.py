@@ -197,6 +197,20 @@ def html(table: Table) -> Any:
     return Markup(render("table.html", table=table))
 
 
+def _breakable(text: str) -> Any:
+    """The text as HTML whose lines may end after a comma, as between the settings of an agent."""
+    from markupsafe import Markup, escape
+
+    return escape(text).replace(",", Markup(",<wbr>"))
+
+
+def _code(text: str) -> Any:
+    """The text as HTML, with code where it has backticks."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def markdown(table: Table) -> str:
     """The table as Markdown, its parts one after the other."""
     return render("table.md.j2", table=table).rstrip("\n")
@@ -245,4 +259,5 @@ def render(template: str, folder: Path | None = None, **values: Any) -> str:
         lstrip_blocks=True,
     )
     made.filters |= {"html": html, "markdown": markdown, "plain": in_markdown, "significant": significant}
+    made.filters |= {"breakable": _breakable, "code": _code}
     return made.get_template(template).render(**values)

@@ -92,7 +92,7 @@ def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
         learned, solver = _best(rows, "learned"), _solver(rows)
         words = [] if best is None else [_use(best)]
         if equal:
-            words.append(f"{_listed(equal)} gained the same.")
+            words.append(f"The agent{'s' * (len(equal) > 1)} {_listed(equal)} gained the same.")
         if learned is not None and learned["agent"] not in (best["agent"], *equal):
             versus = f", {_range(learned, 'difference')} against the best baseline" * bool(
                 np.isfinite(learned["difference"])

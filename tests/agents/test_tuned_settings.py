@@ -86,7 +86,7 @@ def test_a_comparison_plays_them_and_tunes_only_what_is_asked_for_otherwise(tmp_
     assert table.loc["stall", "learning_rate"] == kept.environment["learning_rate"]
     assert f"threshold={kept.threshold}" in table.loc["stall", "settings"]  # type: ignore[attr-defined]
     assert list(found["settings"]["learning_rates"]) == ["Booth/every:k=3"]
-    assert "what `python scripts/tune.py --problems Booth` chose" in found["settings"]["tuning"]
+    assert "those that `python scripts/tune.py --problems Booth` chose" in found["settings"]["tuning"]
     anew = run_study(Study(**few, tune=True, out=tmp_path / "b"), said.append)["settings"]
     assert set(anew["learning_rates"]) == {"Booth/stall", "Booth/every:k=3"}
     assert "scripts/tune.py" not in anew["tuning"]

@@ -130,6 +130,12 @@ def test_listed_cells_stand_where_they_were_put() -> None:
     assert tables.markdown(table).splitlines() == ["| a | b | c |", "|---|---|---|", "| x | **1** | `p\\|q` |"]
 
 
+def test_lines_of_settings_may_end_after_a_comma() -> None:
+    """Regression: they ended within the name of a setting."""
+    table = tables.listed(["agent", "settings"], [["every", "every:k=3,x=<"]], words=2)
+    assert "every:k=3,<wbr>x=&lt;" in str(tables.html(table))
+
+
 def test_prose_keeps_its_markup_and_shows_no_figure_that_is_none() -> None:
     assert tables.in_markdown("`a|b` is *+nan ± nan* of inf", prose=True) == "`a\\|b` is *n/a* of n/a"
     assert tables.in_markdown("nothing, an infant and nano stay", prose=True) == "nothing, an infant and nano stay"
