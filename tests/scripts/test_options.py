@@ -29,6 +29,7 @@ ALLOWED_ZERO = {
     "instance",
     "port",
     "oracle of factorial",
+    "look_ahead of factorial",
 }
 
 
