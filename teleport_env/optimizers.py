@@ -201,13 +201,13 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True, kw_only=True)
 class Polyak(Optimizer):
-    """Polyak's step ``w - min((L - L*) / |g|^2, lr) g``; Polyak (1969), capped as in Loizou et al. (AISTATS 2021).
+    """Polyak's step ``w - min((L - L_min) / |g|^2, lr) g``; Polyak (1969), capped as in Loizou et al. (AISTATS 2021).
 
     The rule finds its own rate. The run's learning rate is the largest that it may take, which keeps it from leaping
     where the gradient nearly vanishes away from a minimum.
 
     Attributes:
-        target_loss: ``L*``, the loss at the minimum; a run at or below it takes no step.
+        target_loss: ``L_min``, the loss at the minimum; a run at or below it takes no step.
         capped: Whether the learning rate caps the step; False is the classical rule, which ignores the learning rate.
     """
 
