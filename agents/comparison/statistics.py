@@ -41,7 +41,13 @@ _BLOCK = 200_000  # numbers a block of resamples may hold at once; 1.6 MB stay i
 
 
 class Interval(NamedTuple):
-    """An estimate with the ends of its confidence interval; NaN where there is too little to form one."""
+    """An estimate with the ends of its confidence interval; NaN where there is too little to form one.
+
+    Attributes:
+        estimate: The estimate.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
 
     estimate: float
     low: float
