@@ -201,7 +201,7 @@ def _breakable(text: str) -> Any:
     """The text as HTML whose lines may end after a comma, as between the settings of an agent."""
     from markupsafe import Markup, escape
 
-    return escape(text).replace(",", Markup(",<wbr>"))
+    return Markup(re.sub(r",(?!\s)", ",<wbr>", str(escape(text))))  # a space lets a line end by itself
 
 
 def _code(text: str) -> Any:

@@ -134,6 +134,8 @@ def test_lines_of_settings_may_end_after_a_comma() -> None:
     """Regression: they ended within the name of a setting."""
     table = tables.listed(["agent", "settings"], [["every", "every:k=3,x=<"]], words=2)
     assert "every:k=3,<wbr>x=&lt;" in str(tables.html(table))
+    said = tables.listed(["agent", "menu"], [["every", "closed form, sweeps 2"]], words=2)
+    assert "closed form, sweeps 2" in str(tables.html(said))
 
 
 def test_prose_keeps_its_markup_and_shows_no_figure_that_is_none() -> None:
