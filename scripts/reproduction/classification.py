@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reproduction.classification_data import BATCH, FORMS, NAMES, Dataset, datasets
-from reproduction.classification_measures import below, effect, final, interval, loses_half, paired, times
+from reproduction.classification_data import BATCH, FORMS, NAMES, PROJECTION, Dataset, datasets
+from reproduction.classification_measures import below, effect, factor, final, interval, loses_half, paired, times
 from reproduction.classification_rates import LASTING, LONGER, Tuned, tune
-from reproduction.classification_runs import ALONE, BOUNDED, RADIUS, STAYING, play_schedules
+from reproduction.classification_runs import ALONE, BOUNDED, LARGER, RADIUS, STAYING, play_schedules
 from reproduction.course import Course, measured_frame
-from reproduction.pictures import COLOURS, band, panels
+from reproduction.pictures import COLOURS, band, nested, panels
 from reproduction.results import Findings, Row, Setup, note_of, rows, settings_of, sign
 
 EXACT, KEPT = 1e-5, 0.01
@@ -35,7 +34,7 @@ EARLY = 2
 
 def _rows(data: Dataset, played: Mapping[str, Mapping[str, Course]], tuned: Tuned, shown: bool) -> list[Row]:
     moving = [label for label in next(iter(played.values())) if label not in STAYING]
-    effects = {label: {optimizer: effect(courses[label]) for optimizer, courses in played.items()} for label in moving}
+    effects = {label: {name: effect(c[label]) for name, c in played.items() if label in c} for label in moving}
     found = [*_longer(data, effects, tuned, shown), *_kept(data, effects)]
     for optimizer, courses in played.items():
         found += _played(data, optimizer, courses, tuned.rates[optimizer], shown)
@@ -46,13 +45,24 @@ def _overfits(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: 
     """How far the fit goes beyond what is known, against no teleport."""
     checks, ratios, brief = [], [], []
     for optimizer, courses in played.items():
-        found = {label: paired(courses[label], courses["no teleport"], "overfit") for label in FORMS.values()}
-        middle, half = found[DECIDES]
-        checks.append(None if loses_half(courses[DECIDES]) else sign(-middle, half))
-        told = ", ".join(f"{label} {interval(courses[label], courses['no teleport'], 'overfit')}" for label in found)
-        ratios.append(f"{NAMES[optimizer]} {told}")
-        brief.append(f"{NAMES[optimizer]} {times(courses[DECIDES], courses['no teleport'], 'overfit')}")
-    return rows({"figure4.overfitting": "not comparable" if data.seeds == 1 else checks}, globals() | locals())
+        base = courses["no teleport"]
+        if teleports(courses, "overfit"):
+            middle, half = paired(courses[DECIDES], base, "overfit")
+            checks.append(None if loses_half(courses[DECIDES]) else sign(-middle, half))
+        shares = [f"{label} {interval(courses[label], base, 'overfit')}" for label in (*FORMS.values(), ALONE)]
+        ratios.append(f"{NAMES[optimizer]} {', '.join(shares)}")
+        alone = factor(paired(courses[ALONE], base, "overfit")[0], np.inf)
+        brief.append(f"{NAMES[optimizer]} {DECIDES} {times(courses[DECIDES], base, 'overfit')}, {ALONE} {alone}")
+    return rows({"figure4.overfitting": checks or "not comparable"}, globals() | locals() | {"PROJECTION": PROJECTION})
+
+
+def teleports(courses: Mapping[str, Course], name: str = "training_loss", epoch: int = -1) -> bool:
+    """Whether a verdict on a measurement can come from the deciding form: its teleports lengthen the gradient beyond its
+    projection alone, and the interval of the measurement against the projection alone leaves 0 out."""
+    deciding, control = courses[DECIDES], courses[ALONE]
+    grown = np.median(effect(deciding)["growth"] / effect(control)["growth"]) >= LONGER
+    middle, half = paired(deciding, control, name, epoch)
+    return bool(grown and abs(middle) > half)
 
 
 Effects = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
@@ -81,16 +91,14 @@ def _kept(data: Dataset, effects: Effects) -> list[Row]:
 
 
 def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[Row]:
-    told, checks, least = [], [], {}
-    for label in FORMS.values():
-        least[label] = min(float(np.median(e["growth"])) for o, e in effects[label].items() if o in PAPERS)
+    told, checks = [], []
+    for label in [label for label in (*FORMS.values(), LARGER) if label in effects]:
+        projects = label in (DECIDES, LARGER)
         net = {
-            optimizer: float(
-                np.median(e["growth"] / (effects[ALONE][optimizer]["growth"] if label == "published" else 1.0))
-            )
+            optimizer: float(np.median(e["growth"] / (effects[ALONE][optimizer]["growth"] if projects else 1.0)))
             for optimizer, e in effects[label].items()
         }
-        told.append(f"{label}{' net of the projection' if label == 'published' else ''} {_each(net)}")
+        told.append(f"{label}{' net of the projection' if projects else ''} {_each(net)}")
         if label == DECIDES:
             checks += [value >= LONGER for value in net.values()]
     medians = {
@@ -119,7 +127,7 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
     """Training loss, validation loss and accuracy of one optimizer's schedules."""
     base = courses["no teleport"]
     others = {label: course for label, course in courses.items() if label != "no teleport"}
-    forms = {label: courses[label] for label in FORMS.values()}
+    compared = {label: courses[label] for label in (DECIDES, ALONE, "residual")}
 
     def those(lower: bool) -> str:
         return ", ".join(
@@ -130,33 +138,27 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
         )
 
     def each(name: str = "training_loss", epoch: int = -1) -> str:
-        return ", ".join(f"{label} {times(course, base, name, epoch)}" for label, course in forms.items())
+        return ", ".join(f"{label} {times(course, base, name, epoch)}" for label, course in compared.items())
 
-    deciding = forms[DECIDES]
+    deciding = courses[DECIDES]
     early, late = (below(deciding, base, epoch) for epoch in (EARLY, -1))
     lost = loses_half(deciding)
-    projected = courses[ALONE]
-    multiplied = float(np.median(effect(projected)["set"]))
-    names = globals() | locals() | {"final": final, "interval": interval}
-    single = data.seeds == 1
-    training = "not comparable" if single else [early]
+    names = globals() | locals() | {"final": final, "interval": interval, "PROJECTION": PROJECTION}
     if optimizer not in PAPERS:
-        return rows({"figure4.future": training}, names)
+        return rows({"figure4.future": [early]}, names)
     loss = (np.inf, 0.0) if lost else paired(deciding, base, "validation_loss")
     accuracy = (-np.inf, 0.0) if lost else paired(deciding, base, "validation_accuracy")
     if optimizer == "gd":
         claim, validation = "its effect on the validation loss is limited", [alike(*loss)]
     else:
         claim, validation = "it is detrimental for the validation loss", [sign(-loss[0], loss[1])]
-    poorer = [sign(*accuracy)]
-    return rows(
-        {
-            "figure4.training": training,
-            "figure4.validation": "not comparable" if single else validation,
-            "figure4.accuracy": "not comparable" if single else poorer,
-        },
-        names | {"claim": claim, "validation": validation, "poorer": poorer},
-    )
+    found: dict[str, tuple[list[bool | None], bool]] = {
+        "figure4.training": ([early], teleports(courses, epoch=EARLY)),
+        "figure4.validation": (validation, teleports(courses, "validation_loss")),
+        "figure4.accuracy": ([sign(*accuracy)], teleports(courses, "validation_accuracy")),
+    }
+    verdicts = {name: checks if apart else "not comparable" for name, (checks, apart) in found.items()}
+    return rows(verdicts, names | {"claim": claim, "verdicts": verdicts})
 
 
 def alike(middle: float, half: float) -> bool | None:
@@ -175,21 +177,19 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimize
     titles = {"training_loss": "training loss", "validation_loss": "validation loss", "validation_accuracy": "accuracy"}
     with panels(len(optimizers), 4, width=12.0, height=2.9) as (figure, axes):
         for row, optimizer in enumerate(optimizers):
-            part = axes[4 * row : 4 * row + 4]
-            for (schedule, course), colour in zip(played[optimizer].items(), COLOURS, strict=False):
-                # what coincides stays visible: no teleport is wide and below, and the later of two alike is dashed
-                dashes = (0, (2.5, 2)) if schedule in ("scaling", ALONE) else "-"
-                line: dict[str, Any] = {"dashes": dashes, "width": 3.6 if schedule == "no teleport" else 1.6}
+            part, schedules = axes[4 * row : 4 * row + 4], played[optimizer]
+            lines = zip(schedules.items(), COLOURS, nested(len(schedules)), strict=False)
+            for (schedule, course), colour, width in lines:
                 last, lost = ~course.diverged, int(course.diverged.sum())
                 label = f"{schedule} ({lost} of {data.seeds} diverge)" if lost else schedule
                 for axis, name in zip(part, titles, strict=False):
                     steps, values = course.measurements(name)
                     values = values[:, last] * (100.0 if "accuracy" in name else 1.0)
-                    band(axis, steps / data.epoch, values, label, colour, **line)
+                    band(axis, steps / data.epoch, values, label, colour, width=width)
                 norms = course.grad_norm[1:, last]
                 whole = len(norms) // data.epoch
                 means = norms[: whole * data.epoch].reshape(whole, data.epoch, norms.shape[1]).mean(axis=1)
-                band(part[3], np.arange(1, whole + 1), means, label, colour, **line)
+                band(part[3], np.arange(1, whole + 1), means, label, colour, width=width)
             for axis, (name, title) in zip(part, titles.items(), strict=False):
                 _, values = played[optimizer]["no teleport"].measurements(name)
                 axis.set(title=f"{NAMES[optimizer]}: {title}", xlabel="epoch")
@@ -198,7 +198,7 @@ def _picture(data: Dataset, played: Mapping[str, Mapping[str, Course]], optimize
                 else:
                     middle = np.median(values, axis=1)
                     axis.set(yscale="log", ylim=(0.5 * middle.min(), 1.5 * middle.max()))
-            norms = played[optimizer]["no teleport"].grad_norm[1:]
+            norms = schedules["no teleport"].grad_norm[1:]
             axis = part[3]
             axis.set(yscale="log", title=f"{NAMES[optimizer]}: gradient norm", xlabel="epoch")
             axis.set_ylim(0.3 * np.median(norms[-data.epoch :].mean(axis=0)), 10.0 * np.median(norms))
@@ -256,7 +256,7 @@ def classification(setup: Setup) -> Findings:
         sentences.append(
             f"{data.label}: batch {BATCH}, {data.epochs} epochs of {data.epoch} steps, seeds: {data.seeds}; learning "
             "and ascent rates "
-            f"are ours, {swept}: {chosen}. The gradient norm in the picture is its mean over an epoch's mini-batches."
+            f"are ours, {swept}: {chosen}."
         )
         if len(tuned.table):
             sentences.append(sweep_sentence(data.label, tuned.table))

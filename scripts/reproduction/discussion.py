@@ -161,13 +161,13 @@ def discussion(setup: Setup) -> Findings:
     growth = {label: float((norms[label] / norms[PLAIN]).median()) for label in gains}
     ranks = {case: _ranks(frame, case) for case in CASES}
     longer = {case: (norms.loc[case, large] > norms.loc[case, PLAIN]).to_numpy() for case in CASES}
-    better = {case: gains[large][case][1][longer[case]] < 0.0 for case in CASES}
+    better = {case: gains[large][case][1][longer[case]] <= 0.0 for case in CASES}
     local = [sign(*interval_of(found[1], normal=True)) for found in gains[UP].values()]
     claims = rows(
         {
             "discussion.imbalance": [drift < 1e-6, jump > 0.01],
             "discussion.large": [sign(*interval_of(found[1], normal=True)) for found in gains[large].values()],
-            "discussion.guaranteed": [all(bool(found.all()) for found in better.values())],
+            "discussion.guaranteed": [all(found.all() for found in better.values())],  # a counterexample is enough
             "discussion.local": [True in local],
             "discussion.faster": [sign(*found) for found in ranks.values()],
         },

@@ -48,6 +48,12 @@ def panels(
         figure.canvas.draw()
 
 
+def nested(count: int) -> list[float]:
+    """Widths of lines that are drawn after each other, so that of lines that coincide the later lie on the earlier and all
+    are seen."""
+    return [float(width) for width in np.linspace(min(4.6, 0.3 + 0.7 * count), 1.0, count)]
+
+
 def band(
     axes: Axes,
     x: np.ndarray,

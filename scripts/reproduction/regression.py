@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 from reproduction import plain as formulas
 from reproduction.course import Course, converged, longer_at_equal_loss, play
-from reproduction.pictures import COLOURS, band, panels
+from reproduction.pictures import COLOURS, band, nested, panels
 from reproduction.pieces import play_all
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, PublishedRegression, released_direction
 from reproduction.published import seconds as seconds_here
-from reproduction.results import Findings, Row, Setup, interval_of, rows, settings_of, sign, verdict
+from reproduction.results import Findings, Row, Setup, interval_of, note_of, rows, settings_of, sign, verdict
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
@@ -327,12 +327,11 @@ def _picture(
 ) -> Figure:
     with panels(2, 3, width=11.0, height=3.4) as (figure, axes):
         for axis, optimizer, title in zip(axes, ("gd", "adagrad"), ("GD 1e-4", "AdaGrad 0.1"), strict=False):
-            for label, colour in zip(SHOWN, COLOURS, strict=False):
+            for label, colour, width in zip(SHOWN, COLOURS, nested(len(SHOWN)), strict=False):
                 course = courses[optimizer][label]
                 gone = int(course.diverged.sum())
                 told = f"{label} ({gone} of 5 diverges)" if gone else label
-                pattern: Any = (0, (2.5, 2)) if label == "released" else "-"  # it runs close to the first order
-                band(axis, np.arange(course.steps + 1), course.loss, told, colour, pattern, middle="mean")
+                band(axis, np.arange(course.steps + 1), course.loss, told, colour, middle="mean", width=width)
             extra = "reset alone" if optimizer == "adagrad" else "published, exact, descent"
             course = courses[optimizer][extra]
             steps = np.arange(course.steps + 1)
@@ -360,19 +359,17 @@ def _picture(
         lost.set_yticks([0, 25, 50, 75, 100])
         lost.legend(fontsize=7, ncols=3, loc="upper center", columnspacing=1.0, handletextpad=0.5)
         for optimizer, dashes in (("gd", "-"), ("adagrad", (0, (4, 1.5)))):
-            for label, colour in zip(SHOWN, COLOURS, strict=False):
+            for label, colour, width in zip(SHOWN, COLOURS, nested(len(SHOWN)), strict=False):
                 course = courses[optimizer][label]
+                line: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": width}
                 axes[3].plot(
                     1e3 * seconds[optimizer][label],
                     _line(course, course.loss),
-                    color=colour,
-                    linestyle=dashes,
+                    **line,
                     label=label if optimizer == "gd" else None,
                 )
-                axes[4].plot(_line(course, course.grad_norm) ** 2, color=colour, linestyle=dashes)
-                axes[5].plot(
-                    course.loss[:, 0], course.grad_norm[:, 0] ** 2, color=colour, linestyle=dashes, linewidth=1.2
-                )
+                axes[4].plot(_line(course, course.grad_norm) ** 2, **line)
+                axes[5].plot(course.loss[:, 0], course.grad_norm[:, 0] ** 2, **line)
         axes[3].set(
             yscale="log",
             ylim=(0.5, 2e3),
@@ -421,4 +418,5 @@ def regression(setup: Setup) -> Findings:
         {"figure3": _picture(courses, tuned, seconds)},
         {"figure3": _frame(courses), "figure3_rates": sweep},
         settings_of("figure3", ends=ends),
+        note=note_of("figure3"),
     )

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HOLDS = ("yes", "partly", "no", "not shown", "not comparable")
-"""What may become of a claim. *Not shown*: the interval covers both outcomes. *Not comparable*: nothing is against it."""
+"""What may become of a claim. *Not shown*: the interval covers both outcomes. *Not comparable*: there is
+nothing to compare with, or what would decide does not take place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +205,6 @@ def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "
     filled = render(
         template,
         Path(__file__).parent / "templates",
-        minutes=sum(part["seconds"] for part in found.values()) / 60.0,
         work=sum(part["processor_seconds"] for part in found.values()) / 60.0,
         machines=sorted({part["machine"] for part in found.values() if part["machine"]}),
         counts={one: claims.count(one) for one in HOLDS},

@@ -96,16 +96,17 @@ def runtime(setup: Setup) -> Findings:
     """Figure 6."""
     steps = setup.pick(full=300, quick=31, tiny=11)
     repeats = setup.pick(full=3, quick=2, tiny=1)
+    more = setup.pick(full=10, quick=10, tiny=1)  # the networks of the depths are small, and their times scatter
     largest, deep = setup.pick(full=256, quick=256, tiny=8), setup.pick(full=128, quick=64, tiny=8)
     widths = [d for d in (8, 16, 32, 64, 128, 256) if 8 <= d <= largest and (d > 8 or setup.tiny)]
     depths = list(range(2, setup.pick(full=9, quick=7, tiny=3)))
     by_width = _times([(width, 3) for width in widths], steps, repeats).assign(varied="width")
-    by_depth = _times([(deep, depth) for depth in depths], steps, repeats).assign(varied="depth")
+    by_depth = _times([(deep, depth) for depth in depths], steps, more).assign(varied="depth")
     return Findings(
         [] if setup.tiny else _rows(by_width, by_depth, deep, steps),
         {"figure6": _picture(by_width, by_depth, deep)},
         {"figure6": pd.concat([by_width, by_depth], ignore_index=True)},
-        settings_of("figure6", ascent=ASCENT_STEPS, period=PERIOD, steps=steps, repeats=repeats),
+        settings_of("figure6", ascent=ASCENT_STEPS, period=PERIOD, steps=steps, repeats=repeats, more=more),
     )
 
 

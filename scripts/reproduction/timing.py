@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction.classification import sweep_sentence
-from reproduction.classification_data import BATCH, FORMS, MINI_BATCHES, NAMES, Dataset, datasets
+from reproduction.classification_data import BATCH, FORMS, MINI_BATCHES, NAMES, PROJECTION, Dataset, datasets
 from reproduction.classification_measures import below, factor, final, interval
-from reproduction.classification_rates import Tuned, tune
+from reproduction.classification_rates import LONGER, Tuned, tune
 from reproduction.classification_runs import played, teleporting
 from reproduction.course import Course, measured_frame
-from reproduction.pictures import COLOURS, panels
+from reproduction.pictures import COLOURS, nested, panels
 from reproduction.pieces import play_all
 from reproduction.results import FEWEST, Findings, Setup, interval_of, note_of, rows, settings_of, sign, signed
 from teleport_env.agents.base import Agent
@@ -38,8 +38,9 @@ def _schedules(data: Dataset) -> dict[str, dict[str, tuple[tuple[int, ...], int]
     """Panel -> label -> epochs after which teleports come, and mini-batches of each (Algorithm 2's K and B)."""
     whens = [when for when in (0, 1, 2, 4, 8) if when < data.epochs]
     counts = (1, 2, 4, 8, 16) if data.epochs > 2 else (1, 2)
-    intervals = [i for i in (1, 2, 3, 4, 5) if 1 + (TELEPORTS - 1) * i < data.epochs] or [1]
-    often = {tuple(1 + n * i for n in range(TELEPORTS) if 1 + n * i < data.epochs) for i in intervals}
+    # five mean intervals, from one epoch to what fits; each teleport in the epoch next to its place
+    spans = np.linspace(1, max(1, min(5, (data.epochs - 2) / (TELEPORTS - 1))), 5)
+    often = {tuple(1 + round(n * i) for n in range(TELEPORTS) if 1 + round(n * i) < data.epochs) for i in spans}
     return {
         "when": {f"after epoch {when}" if when else "before training": ((when,), MINI_BATCHES) for when in whens},
         "how often": {", ".join(map(str, epochs)): (epochs, MINI_BATCHES) for epochs in sorted(often)},
@@ -67,9 +68,8 @@ def _picture(data: Dataset, courses: Mapping[tuple[str, str, str], Course]) -> F
             for axis, panel, letter in zip(axes[3 * row :], panel_names, "abc", strict=False):
                 labels = [label for a, p, label in courses if a == action and p == panel]
                 named = [("no teleport", plain), *((label, courses[action, panel, label]) for label in labels)]
-                for (label, course), colour in zip(named, COLOURS, strict=False):
+                for (label, course), colour, width in zip(named, COLOURS, nested(len(named)), strict=False):
                     steps, values = course.measurements("training_loss")
-                    width = 3.6 if course is plain else 1.6  # visible below what coincides with it
                     axis.plot(steps / data.epoch, _median(values), color=colour, label=label, linewidth=width)
                     steps, values = course.measurements("validation_loss")
                     axis.plot(steps / data.epoch, _median(values), color=colour, linewidth=1.0, linestyle=(0, (4, 2)))
@@ -123,26 +123,25 @@ def _gain(courses: Sequence[Course], plain: Course) -> tuple[float, float]:
     return interval_of(np.where(counts > 0, np.nansum(difference, axis=0) / np.maximum(counts, 1), np.nan))
 
 
-def _order(panel: str, courses: Sequence[Course]) -> tuple[str, list[bool | None], str]:
-    """The claimed order in numbers, whether it is there, and the later ones' loss over that of the one before training."""
-    checks: list[bool | None] = []
-    late = ""
+def _order(panel: str, courses: Sequence[Course]) -> tuple[str, bool | None]:
+    """The claimed order in numbers, and whether it is there. Of the panel on times the first course is none of it: it is
+    teleported before training, of which there is another claim (`_later`)."""
+    courses = courses[1:] if panel == "when" else courses
     lost, runs = sum(int(course.diverged.sum()) for course in courses), sum(len(course.diverged) for course in courses)
     refused = sum(int(jump.refused.sum()) for course in courses for jump in course.jumps)
     wrong = [f"{lost} of {runs} runs diverge"] if lost else []
     wrong += [f"{refused} teleports refused"] if refused else []
     told = f" ({', '.join(wrong)})" if wrong else ""
-    if panel == "when":  # the first is before training
-        first, rest = _logs(courses[0]), np.stack([_logs(course) for course in courses[1:]])
-        with np.errstate(invalid="ignore"):
-            found = interval_of(rest.mean(axis=0) - first)
-        checks.append(sign(*found))
-        late = factor(*found) if np.isfinite(found[1]) else _told(*found)
-        courses = courses[1:]
     middle, half = _rank(courses, _falling if panel == "mini-batches" else _logs)
     wanted = -1.0 if panel == "mini-batches" else 1.0
-    checks.append(sign(-wanted * middle, half))
-    return f"{_told(middle, half)}{told}", checks, late
+    return f"{_told(middle, half)}{told}", sign(-wanted * middle, half)
+
+
+def _later(courses: Sequence[Course]) -> tuple[float, float]:
+    """``log10`` of the loss of the schedules after the first, their mean, against that of the first, over the seeds."""
+    first, rest = _logs(courses[0]), np.stack([_logs(course) for course in courses[1:]])
+    with np.errstate(invalid="ignore"):
+        return interval_of(rest.mean(axis=0) - first)
 
 
 def _overfits(courses: Sequence[Course]) -> tuple[float, float]:
@@ -158,7 +157,7 @@ def _overfits(courses: Sequence[Course]) -> tuple[float, float]:
 
 
 CLAIMS = {
-    "when": "(a) One teleport: before training is worst, and after that the earlier the stronger the effect",
+    "when": "(a) One teleport after an epoch: the earlier, the stronger its effect",
     "how often": f"(b) {TELEPORTS} teleports: the smaller the interval, the more they accelerate convergence",
     "mini-batches": "(c) The more mini-batches, the faster the training loss falls",
 }
@@ -185,12 +184,17 @@ def _data(setup: Setup) -> Dataset:
     )
 
 
-def _grown(tuned: Tuned) -> float | None:
-    """By how much the deciding form's teleports lengthen the gradient at the chosen rate; None where nothing was swept."""
+FEWEST_SCHEDULES = 3
+"""Schedules that an order takes at least: of two, every seed's rank correlation is 1 or -1."""
+
+
+def _grown(tuned: Tuned) -> dict[str, float]:
+    """Form -> by how much its teleports lengthen the gradient beyond teleports of no length, at the chosen rate; empty where
+    nothing was swept."""
     if "chosen" not in tuned.table:
-        return None
-    (row,) = tuned.table[(tuned.table["chosen"] == True) & (tuned.table["symmetry"] == DECIDES)].to_dict("records")  # noqa: E712
-    return float(row["growth"]) - 1.0
+        return {}
+    chosen = tuned.table[tuned.table["chosen"] == True]  # noqa: E712
+    return {SHOWN[form]: float(growth) - 1.0 for form, growth in zip(chosen["symmetry"], chosen["growth"], strict=True)}
 
 
 def timing(setup: Setup) -> Findings:
@@ -201,9 +205,20 @@ def timing(setup: Setup) -> Findings:
     ascents = {action: tuned.ascents[OPTIMIZER, action] for action in ACTIONS}
     courses = _play(data, ascents, tuned.rates[OPTIMIZER], setup.jobs)
     plain, found = courses["", "", ""], []
-    single = data.seeds < 2
+    grown = _grown(tuned)
+    moves = grown.get(SHOWN[DECIDES], np.inf) >= LONGER - 1.0
+    comparable = moves and data.seeds > 1
+    begun = {
+        name: [course for (a, p, _), course in courses.items() if a == action and p == "when"]
+        for action, name in SHOWN.items()
+    }
+    after = {name: _later(played) for name, played in begun.items()}
+    worst: str | list[bool | None] = [sign(*after[SHOWN[DECIDES]])] if comparable else "not comparable"
+    names = globals() | {"PROJECTION": PROJECTION, "factor": factor}
+    found += rows({"figure5.before": worst}, names | locals())
     for panel in CLAIMS:
-        told, orders, checks, brief, after = [], [], [], [], []
+        told, orders, brief = [], [], []
+        checks: list[bool | None] = []
         what = ORDERED[panel]
         lower, count = 0, 0
         measure = "over the epochs after the teleport" if panel == "mini-batches" else "at the end"
@@ -213,29 +228,26 @@ def timing(setup: Setup) -> Findings:
                 f"{name}: " + "; ".join(f"{label} {interval(course, plain)}" for label, course in played.items())
             )
             gain = _gain(list(played.values()), plain)
-            order, ordered, late = _order(panel, list(played.values()))
-            if action == DECIDES:  # an order of what does not accelerate is none of effects
-                *first, last = ordered
-                faster = sign(*gain)
-                checks += [*first, False if False in (last, faster) else None if None in (last, faster) else True]
+            order, ordered = _order(panel, list(played.values()))
+            checks += [ordered, sign(*gain)] if action == DECIDES else []
             orders.append(f"{name}: mean of all schedules {_told(*gain)}; rank correlation of {what} {order}")
             brief.append(f"{name} {order}")
-            after.append(f"{name} {late}")
             lower += sum(below(course, plain) is True for course in played.values())
             count += len(played)
-        found += rows({"figure5.panel": "not comparable" if single else checks}, globals() | locals())
+        few = len(played) < FEWEST_SCHEDULES
+        found += rows({"figure5.panel": checks if comparable and not few else "not comparable"}, names | locals())
     gaps = {
         name: _overfits([course for (a, p, _), course in courses.items() if a == action and p == "mini-batches"])
         for action, name in SHOWN.items()
     }
-    over = "not comparable" if single else [sign(-gaps[SHOWN[DECIDES]][0], gaps[SHOWN[DECIDES]][1])]
+    over = [sign(-gaps[SHOWN[DECIDES]][0], gaps[SHOWN[DECIDES]][1])] if comparable else "not comparable"
     ends = [
         f"{SHOWN[action]}, {label}: {100 * float(np.nanmean(_finite(final(course, 'validation_accuracy')))):.1f} %"
         for (action, panel, label), course in courses.items()
         if panel == "mini-batches" and not course.diverged.all()
     ]
     accuracy = 100.0 * float(final(plain, "validation_accuracy").mean())
-    found += rows({"figure5.overfitting": over}, globals() | locals())
+    found += rows({"figure5.overfitting": over}, names | locals())
     named = (
         ({"action": action, "panel": panel, "schedule": label}, course)
         for (action, panel, label), course in courses.items()
@@ -250,7 +262,7 @@ def timing(setup: Setup) -> Findings:
         {"figure5": _picture(data, courses)},
         {"figure5": table, "figure5_sweep": tuned.table},
         settings,
-        note=note_of("figure5", data=data, count=len(courses), grown=_grown(tuned), batch=BATCH),
+        note=note_of("figure5", data=data, count=len(courses), grown=grown, moves=moves, batch=BATCH),
     )
 
 
