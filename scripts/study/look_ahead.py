@@ -20,10 +20,10 @@ from torch import Tensor
 
 from study.playing import instances_of
 from teleport_env.agents.play import one_thread, orders_of, rows_at_once
+from teleport_env.envs.episodes import runs_of
 from teleport_env.envs.rewards import DIVERGED_RETURN
 from teleport_env.envs.settings import Settings
 from teleport_env.random import Streams, seeds_of_rows
-from teleport_env.runs import Runs
 
 HORIZONS = (4, 16)
 """Horizons in gradient evaluations: a short one does not see what a low rate costs later, a long one hardly changes it."""
@@ -120,17 +120,7 @@ class _Course:
         self, settings: Settings, ids: Tensor, seeds: list[int], teleports: bool, horizon: int, factors: Sequence[float]
     ) -> None:
         self.settings = settings
-        self.runs = Runs(
-            settings.problem,
-            len(ids),
-            split=settings.split,
-            optimizer=settings.optimizer,
-            learning_rate=settings.learning_rate,
-            symmetry=settings.symmetry,
-            searches=settings.searches,
-            on_teleport=settings.on_teleport,
-            dtype=settings.dtype,
-        )
+        self.runs = runs_of(settings, len(ids))
         self.runs.reset(Streams.from_seeds(seeds).keys, ids)
         self.prices = [self.runs.price(search) for search in settings.searches]
         # rates alone are tried for as long, or the two would differ in what they see

@@ -60,6 +60,22 @@ class Outcome:
     ended: Tensor | None
 
 
+def runs_of(settings: Settings, count: int) -> Runs:
+    """New runs side by side, by an environment's settings."""
+    return Runs(
+        settings.problem,
+        count,
+        split=settings.split,
+        optimizer=settings.optimizer,
+        learning_rate=settings.learning_rate,
+        symmetry=settings.symmetry,
+        searches=settings.searches,
+        on_teleport=settings.on_teleport,
+        dtype=settings.dtype,
+        device=settings.device,
+    )
+
+
 @dataclass(frozen=True)
 class EpisodesSnapshot:
     """The whole state of the episodes; made by ``snapshot()``, handed to ``restore()``."""
@@ -88,18 +104,7 @@ class Episodes:
 
     def __init__(self, settings: Settings, count: int) -> None:
         self.settings = settings
-        self.runs = Runs(
-            settings.problem,
-            count,
-            split=settings.split,
-            optimizer=settings.optimizer,
-            learning_rate=settings.learning_rate,
-            symmetry=settings.symmetry,
-            searches=settings.searches,
-            on_teleport=settings.on_teleport,
-            dtype=settings.dtype,
-            device=settings.device,
-        )
+        self.runs = runs_of(settings, count)
         self.count = count
         device = settings.device
         self.terminated = torch.zeros(count, dtype=torch.bool, device=device)
