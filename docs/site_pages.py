@@ -48,9 +48,6 @@ PUBLIC = (
 )
 """Packages and modules with ``__all__``: together the public interface, which the reference lists."""
 
-FRAGMENT = "A fragment: it needs files or names made before"
-"""Title on the site of blocks that tests do not run as they stand."""
-
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "README.md": "index.md", "CITATION.cff": "CITATION.cff"}
 """Files at the top level that the site has, and their names there."""
 
@@ -239,8 +236,6 @@ def _bars(code: re.Match[str]) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    # a fence with two words would swallow the rest of the page
-    markdown = markdown.replace("```python no-run\n", f'```python title="{FRAGMENT}"\n')
     # GitHub needs a backslash before a bar within the code of a table, and Python-Markdown would show it
     markdown = re.sub(r"^\|.*$", lambda row: re.sub(r"`[^`]*`", _bars, row[0]), markdown, flags=re.MULTILINE)
     written = page.file.generated_by is None and "/" not in page.file.src_uri

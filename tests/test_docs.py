@@ -21,11 +21,14 @@ GENERATED = {
 }
 """Pages that are written by the code, and the arguments of the Python that writes them."""
 
+FILES = {("own-comparison.md", f'```python title="{name}.py"') for name in ("sensing", "cnn", "ppo")}
+"""Blocks that a reader saves under the name in their title; tests/scripts/test_own_comparison.py runs them."""
+
 
 def script_of(text: str) -> str:
     """The Python of a page, each line at its place: a traceback then shows the page's line numbers.
 
-    Blocks that open with ```` ```python no-run ```` and blocks of other languages are left out.
+    Blocks that are `FILES` and blocks of other languages are left out.
     """
     lines, inside = [], False
     for line in text.splitlines():
@@ -62,8 +65,33 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, f"{page.relative_to(ROOT)} does not run (its own line numbers):\n{done.stderr[-3000:]}"
 
 
+def passed_over(text: str) -> list[str]:
+    """Openings of blocks that have Python and are not run: by their language, or by an import in their first column."""
+    found, opening = [], ""
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            opening = "" if opening else line
+            if re.match(r"\s*```\s*\{?\W?py", opening) and opening != "```python":
+                found.append(opening)
+        elif opening and opening not in ("```python", *found) and re.match(r"\s*(import|from) \w", line):
+            found.append(opening)
+    return found
+
+
+def test_all_python_runs() -> None:
+    found = {(page.name, opening) for page in PAGES for opening in passed_over(page.read_text(encoding="utf-8"))}
+    assert found == FILES
+
+
+def test_python_that_would_not_run_is_found() -> None:
+    run, elsewhere = "```python\nimport a\n```\n", '```bash\npython -c "import a"\n```\n'
+    assert passed_over(run + elsewhere + run) == []
+    for opening in ("```python no-run", "```python3", "``` python", "    ```python", "```{.python}", "```", "```text"):
+        assert passed_over(f"{run}{opening}\nimport a\n```\n{run}") == [opening]
+
+
 def test_a_broken_page_is_found(tmp_path: Path) -> None:
-    skipped = "```bash\nexit 1\n```\n\n```python no-run\n1 / 0\n```"
+    skipped = '```bash\nexit 1\n```\n\n```python title="file.py"\n1 / 0\n```'
     text = f"# Title\n\n```python\nx = 1\n```\n\n{skipped}\n\n```python\nx / 0\n```\n"
     script = tmp_path / "page.py"
     script.write_text(script_of(text), encoding="utf-8")

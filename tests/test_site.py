@@ -115,15 +115,6 @@ def test_no_public_name_has_two_addresses() -> None:
     assert len(named) == len(set(named))
 
 
-def test_blocks_that_tests_pass_over_do_not_swallow_the_page() -> None:
-    page = SimpleNamespace(file=SimpleNamespace(generated_by=None, src_uri="learning.md"))
-    shown = site_pages.on_page_markdown((DOCS / "learning.md").read_text(encoding="utf-8"), page)
-    assert "no-run" not in shown
-    assert (
-        shown.count(f'```python title="{site_pages.FRAGMENT}"\n') > 0
-    )  # readers see that it does not run as it stands
-
-
 @pytest.mark.parametrize("package", site_pages.PUBLIC)
 def test_every_public_method_is_documented(package: str) -> None:
     assert not site_pages.undocumented_members(package), "public methods without a docstring"

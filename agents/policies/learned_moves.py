@@ -27,7 +27,7 @@ from teleport_env.agents.policies.settings import GROUP_ENVIRONMENT
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.reading import integer, refuse
 
-__all__ = ["LearnedMoves", "load_policy"]
+__all__ = ["LearnedMoves", "load_policy", "policy_of"]
 
 DIRECTIONS = ("change", "place")
 """Inputs beside features, each as many numbers as there are parameters: the direction of their last change, a unit vector

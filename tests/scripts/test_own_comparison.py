@@ -22,7 +22,7 @@ from teleport_env.checks import check_problem
 from teleport_env.problems import PROBLEMS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-comparison.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^`(\w+\.py)`.*?\n\n```python no-run\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
+FILES = dict(re.findall(r'^```python title="(\w+\.py)"\n(.*?)^```', PAGE, re.DOTALL | re.MULTILINE))
 COMMANDS = [
     line for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
 ]
