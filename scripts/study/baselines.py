@@ -99,11 +99,6 @@ def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
     return offered
 
 
-def without_opening(config: Config) -> Config:
-    """A rule's settings without the search of its first teleports where there are none."""
-    return {**config, "opening": 0} if config.get("looks") == 0 else config
-
-
 def opening_of(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> dict[str, Any] | None:
     """The search of a rule's first teleports, if it has another for them: one that serves the symmetry of the others.
 
@@ -113,8 +108,21 @@ def opening_of(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> di
     """
     if not config.get("looks"):
         return None
-    same = [search_ for symmetry, search_ in menu if symmetry == menu[config["search"]][0]]
+    same = _of_its_symmetry(menu, config)
     return same[config["opening"] % len(same)]
+
+
+def _of_its_symmetry(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> list[dict[str, Any]]:
+    return [search_ for symmetry, search_ in menu if symmetry == menu[config["search"]][0]]
+
+
+def canonical_opening(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> Config:
+    """A rule's settings without the search of its first teleports where that is the search of all others, so that no rule
+    is tried twice and no menu has one search twice; arguments as of `opening_of`."""
+    opening = opening_of(menu, config)
+    if opening is not None and opening != menu[config["search"]][1]:
+        return {**config, "opening": _of_its_symmetry(menu, config).index(opening)}
+    return {**config, **{name: 0 for name in ("looks", "opening") if name in config}}
 
 
 class Families:
@@ -268,7 +276,15 @@ class Families:
 
         example = agent_from(name)
         about = f"the rule {example.name}"
-        return Family(axes, build, example.name, "adaptive", about, canonical=without_opening, neutral=neutral)
+        return Family(
+            axes,
+            build,
+            example.name,
+            "adaptive",
+            about,
+            canonical=lambda config: canonical_opening(self.menu, config),
+            neutral=neutral,
+        )
 
     # -- without teleports ---------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.baselines import ARMIJO, NEUTRAL_EDGE, Families, opening_of, without_opening
+from study.baselines import ARMIJO, NEUTRAL_EDGE, Families, canonical_opening, opening_of
 from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, RATE_ONLY_MOMENTUM, Contestant, contestants_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.edge_rule import NEVER_FLATTEN, EdgeOfStability
@@ -129,7 +129,7 @@ class _Cells(Families):
             cell.name,
             "adaptive" if cell.teleports else "control",
             f"rates by {cell.rates}, on {cell.optimizer}, {'with' if cell.teleports else 'without'} teleports",
-            _canonical,
+            self._canonical,
             neutral,
         )
 
@@ -154,10 +154,9 @@ class _Cells(Families):
             chosen["which"] = 1
         return EdgeOfStability(**chosen, environment=here)
 
-
-def _canonical(config: Config) -> Config:
-    """Without settings that do nothing, so that nothing is tried twice."""
-    if any(config.get(name, value) != value for name, value in _STILL.items()):
-        return without_opening(config)
-    still = {**_IDLE, **NEUTRAL_EDGE, **_STILL}
-    return {**config, **{name: value for name, value in still.items() if name in config}}
+    def _canonical(self, config: Config) -> Config:
+        """Without settings that do nothing, so that nothing is tried twice."""
+        if any(config.get(name, value) != value for name, value in _STILL.items()):
+            return canonical_opening(self.menu, config)
+        still = {**_IDLE, **NEUTRAL_EDGE, **_STILL}
+        return {**config, **{name: value for name, value in still.items() if name in config}}

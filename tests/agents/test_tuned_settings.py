@@ -46,6 +46,8 @@ def test_they_hold_for_the_problem_as_it_is(problem: str) -> None:
     for agent in default_agents(problem):
         assert "learning_rate" in agent.environment
         check_player(problem, agent)
+        menu = agent.environment.get("searches", [])
+        assert all(one not in menu[:place] for place, one in enumerate(menu)), f"{agent.name} has one search twice"
 
 
 @pytest.mark.parametrize("problem", ["Booth", "Rosenbrock"])

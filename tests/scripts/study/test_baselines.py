@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from study import baselines
 from study.baselines import families_of, tune
+from study.factorial_cells import tuned_cells
 from study.findings import SEVEN
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.play import draw_instances, play
@@ -59,6 +61,23 @@ def test_the_cycle_of_whitenings_is_alternating_least_squares_of_a_factorization
     assert len(in_turn) == 2
     assert (alone.mean(axis=1) < 3).all()
     assert (np.median(in_turn, axis=1) > 11).all()
+
+
+@pytest.mark.parametrize("problem", ["Booth", "MLPRegression"])
+def test_no_menu_of_a_tuned_rule_has_one_search_twice(problem: str) -> None:
+    """Regression: the first teleports were by the search of all others, so that the menu had it twice."""
+    count = len(baselines.menu_of(problem))
+    cells = [family for _, family in tuned_cells(problem, None).items() if "opening" in family.axes]
+    for family in (families_of(problem)["edge of stability"], *cells):
+        usual = {name: axis.values[0] for name, axis in family.axes.items()} | {"first": 2}
+        menus: dict[str, Config] = {}
+        for search, opening, looks in itertools.product(range(count), range(count), (0, 1)):
+            tried = family.canonical({**usual, "search": search, "opening": opening, "looks": looks})
+            environment = family.build(tried).environment
+            first, *others = environment["searches"]
+            assert first not in others
+            # a rule is tried once
+            assert menus.setdefault(str((environment["symmetry"], environment["searches"])), tried) == tried
 
 
 def test_baselines_have_every_search_of_the_policy_under_its_symmetry() -> None:
