@@ -10,6 +10,7 @@ python scripts/compare.py --protocol factorial --out results/factorial --page do
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -115,6 +116,7 @@ def _page_of(asked: Transfer | Factorial, console: Console) -> dict[str, Any]:
 
 
 def main() -> None:
+    began = time.perf_counter()
     console, asked = Console(), read(__doc__ or "")
     try:
         if isinstance(asked, Transfer | Factorial):
@@ -138,7 +140,7 @@ def main() -> None:
     if isinstance(asked, Protocol):
         console.print(terminal(table_of_findings(found["findings"]).only("holds", "target")))
         console.print(f"The page: {found['markdown'].resolve()}")
-    console.print(f"{found['settings']['seconds']} s. Open {found['page'].resolve()}")
+    console.print(f"Done after {time.perf_counter() - began:.0f} s, pictures included. Open {found['page'].resolve()}")
 
 
 if __name__ == "__main__":

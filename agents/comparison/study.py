@@ -256,7 +256,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         "learning_rates": {f"{p}/{a}": described(t) for (p, a), t in tuned.items()},
         "tuning_runs": sum(t.runs for t in tuned.values()),
         "tuning": tuning_in_words(study.tuning_instances, study.tuning_rules, tuned, kept),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds_of_playing": round(time.perf_counter() - began, 1),
     }
     summary = with_scores(summary_table(results), targets)
     playing = {

@@ -212,9 +212,9 @@ def statements(table: pd.DataFrame) -> list[str]:
     """Sentences saying where learned agents won, lost or neither against the best baseline."""
     words = {"win": "wins against", "loss": "loses to", "undecided": "is not separated from"}
     return [
-        f"{row.problem}: {row.agent} {words[row.verdict]} {row.baseline}, the best baseline: "
-        f"{row.difference:+.2f} orders [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
-        for row in table[(table["kind"] == "learned") & table["verdict"].isin(list(words))].itertuples(index=False)
+        f"{row['problem']}: {row['agent']} {words[row['verdict']]} {row['baseline']}, the best baseline: "
+        f"{spread(row, 'difference', sign=True)} orders of magnitude"
+        for row in table[(table["kind"] == "learned") & table["verdict"].isin(list(words))].to_dict("records")
     ]
 
 

@@ -198,10 +198,11 @@ def html(table: Table) -> Any:
 
 
 def _breakable(text: str) -> Any:
-    """The text as HTML whose lines may end after a comma, as between the settings of an agent."""
+    """The text as HTML whose lines may end after a comma, as between the settings of an agent, and not within "L-BFGS"."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r",(?!\s)", ",<wbr>", str(escape(text))))  # a space lets a line end by itself
+    shown = re.sub(r",(?!\s)", ",<wbr>", str(escape(text)))  # a space lets a line end by itself
+    return Markup(re.sub(r"\b[A-Za-z]-\w+", r'<span class="whole-word">\g<0></span>', shown))
 
 
 def _code(text: str) -> Any:

@@ -27,26 +27,37 @@ def _range(row: Any, name: str) -> str:
 
 
 def _schedules(rows: pd.DataFrame) -> tuple[Any, list[str]]:
-    """The schedule to use, and the names of the others that gain the same; None and nothing where there is none.
+    """The schedule to use, and the others that gain the same; None and nothing where there is none.
 
-    Among equals it is the simplest that a reader can ask for by name; plain descent comes before all.
+    Among equals it is the cheapest that a reader can ask for by name, and the simplest of equal costs; plain descent comes
+    before all.
     """
     played = rows[~rows["kind"].isin(list(summary.ASIDE))]
     if played.empty:
         return None, []
-    equal = played[played["mean"] > played["mean"].max() - EQUAL].to_dict("records")
 
-    def order(row: Mapping[str, Any]) -> tuple[bool, bool, int]:
-        return row["agent"] != summary.PLAIN, found_in_menu(row["agent"]), _SIMPLEST.index(row["kind"])
+    def order(row: Mapping[str, Any]) -> tuple[bool, bool, float, int]:
+        """Costs that a sentence shows as equal are equal."""
+        plain, askable = row["agent"] == summary.PLAIN, not found_in_menu(row["agent"])
+        return not plain, not askable, float(_cost(row)), _SIMPLEST.index(row["kind"])
 
-    best, *others = sorted(equal, key=order)
-    return best, [row["agent"] for row in others]
+    best, *others = sorted(_equal(played), key=order)
+    return best, others
+
+
+def _equal(rows: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The rows whose means are equal to the highest."""
+    return rows[rows["mean"] > rows["mean"].max() - EQUAL].to_dict("records")
+
+
+def _cost(row: Mapping[str, Any]) -> str:
+    return f"{row['cost']:.3g}"
 
 
 def _best(rows: pd.DataFrame, *kinds: str) -> Any:
-    """The row with the highest mean among some kinds; None where there is none."""
+    """The row with the highest mean among some kinds, of equals the cheapest; None where there is none."""
     some = rows[rows["kind"].isin(kinds)]
-    return None if some.empty else some.loc[some["mean"].idxmax()]
+    return None if some.empty else min(_equal(some), key=lambda row: float(_cost(row)))
 
 
 def _solver(rows: pd.DataFrame) -> Any:
@@ -63,17 +74,17 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
 
 def _use(best: Mapping[str, Any]) -> str:
     name, gained = best["agent"], f"{number(best['mean'])} orders of magnitude"
-    versus = _range(best, "plain_difference")
+    versus, cost = _range(best, "plain_difference"), f"It cost {_cost(best)} gradient evaluations on average."
     if name == summary.PLAIN:
-        return f"Use plain descent ({name}): {gained} gained, and no agent that teleports gained more."
+        return f"Use plain descent ({name}): {gained} gained, and no agent that teleports gained more. {cost}"
     if best["plain_difference_low"] > 0:
-        return f"Use {name}: {gained} gained, {versus} against plain descent."
+        return f"Use {name}: {gained} gained, {versus} against plain descent. {cost}"
     if np.isfinite(best["plain_difference"]):
         return (
             f"Plain descent ({summary.PLAIN}) is enough: {name} gained the most, {gained}, but is not separated from plain "
             f"descent: {versus}."
         )
-    return f"Use {name}: {gained} gained."
+    return f"Use {name}: {gained} gained. {cost}"
 
 
 def _compared(solver: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
@@ -81,7 +92,9 @@ def _compared(solver: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     if best is None:
         return number(solver["mean"])
     more = float(solver["mean"] - best["mean"])
-    return "the same" if abs(more) < EQUAL else f"{number(abs(more))} {'more' if more > 0 else 'less'}"
+    if abs(more) < EQUAL:
+        return f"the same at a cost of {_cost(solver)}"
+    return f"{number(abs(more))} {'more' if more > 0 else 'less'}"
 
 
 def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -92,8 +105,9 @@ def winners(table: pd.DataFrame) -> list[tuple[str, str]]:
         learned, solver = _best(rows, "learned"), _solver(rows)
         words = [] if best is None else [_use(best)]
         if equal:
-            words.append(f"The agent{'s' * (len(equal) > 1)} {_listed(equal)} gained the same.")
-        if learned is not None and learned["agent"] not in (best["agent"], *equal):
+            costs = [f"{row['agent']} ({_cost(row)})" for row in equal]
+            words.append(f"The same was gained, at the cost in brackets, by {_listed(costs)}.")
+        if learned is not None and learned["agent"] not in [row["agent"] for row in (best, *equal)]:
             versus = f", {_range(learned, 'difference')} against the best baseline" * bool(
                 np.isfinite(learned["difference"])
             )
@@ -113,7 +127,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def advice(table: pd.DataFrame) -> str:
-    """What to use: per problem the simplest of the best schedules, and where a solver gains at least as much."""
+    """What to use: per problem the cheapest of the best schedules, and where a solver gains at least as much."""
     schedules, solvers = [], []
     for problem, rows in table.groupby("problem", sort=False):
         best, solver = _schedules(rows)[0], _solver(rows)
@@ -131,8 +145,13 @@ def advice(table: pd.DataFrame) -> str:
 
 
 def overall(table: pd.DataFrame) -> str:
-    """One line on all problems: on how many the best schedule outperforms plain descent, and solvers the schedules."""
+    """One line on all problems: on how many the best schedule outperforms plain descent, and solvers the schedules.
+
+    Empty for one problem, which `winners` say all of.
+    """
     groups = [rows for _, rows in table.groupby("problem", sort=False)]
+    if len(groups) == 1:
+        return ""
     words = []
     played = [row for rows in groups if (row := _schedules(rows)[0]) is not None]
     if table["agent"].eq(summary.PLAIN).any() and played:

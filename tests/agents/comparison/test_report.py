@@ -21,6 +21,7 @@ from teleport_env.agents.comparison import page as pages
 from teleport_env.agents.comparison import plots, report, statistics, summary, verdict
 from teleport_env.agents.comparison.described import sentences
 from teleport_env.agents.comparison.solvers import SOLVERS
+from teleport_env.agents.comparison.tables import html
 from teleport_env.agents.comparison.targets import with_scores
 from teleport_env.agents.policies.learned import shipped_for
 from teleport_env.agents.presets import default_agents
@@ -389,7 +390,7 @@ def test_the_page_tells_wins_and_losses(written: Path) -> None:
     page = Page((written / "report.html").read_text(encoding="utf-8"))
     items = page.cells["li"]
     assert sum("_ppo wins against" in item for item in items) == 2
-    assert any("Use _ppo: " in item and "against plain descent. The best solver, l_bfgs" in item for item in items)
+    assert any("Use _ppo: " in item and "evaluations on average. The best solver, l_bfgs" in item for item in items)
     losers = page.text.split("Worse than plain descent")[-1].split("How to read this")[0]
     assert "NA" in losers
     assert "_ppo" not in losers
@@ -469,13 +470,29 @@ def test_a_tie_is_no_win_and_names_what_one_can_ask_for() -> None:
     }
     table = summary.summary_table(episodes({**AGENTS, **equal}, problems=("Booth",)), resamples=50)
     table.loc[table["agent"].isin([*equal, "l_bfgs"]), "mean"] = 6.0
+    table["cost"] = table["agent"].map({"specialist": 7.5, "l_bfgs": 5.0, "best plan of specialist": 3.0}).fillna(7.5)
     ((_, words),) = verdict.winners(table)
     assert words.startswith("Use first: 6.00 orders of magnitude gained, +")
-    assert "The agents specialist and best plan of specialist gained the same." in words
-    assert "The best solver, l_bfgs, gained the same." in words
+    assert "against plain descent. It cost 7.5 gradient evaluations on average." in words
+    assert "The same was gained, at the cost in brackets, by specialist (7.5) and best plan of specialist (3)." in words
+    assert "The best solver, l_bfgs, gained the same at a cost of 5." in words
     assert verdict.advice(table) == (
         "Schedule to use: first on Booth. A solver gains at least as much, and needs no schedule: l_bfgs on Booth."
     )
+    assert verdict.overall(table) == ""  # "on 1 of 1 problems" says nothing
+    # Regression: of agents that gained the same the dearer one was named
+    table.loc[table["agent"] == "specialist", "cost"] = 7.4
+    assert verdict.advice(table).startswith("Schedule to use: specialist on Booth.")
+
+
+def test_no_figure_is_a_negative_zero_and_no_line_ends_within_a_name() -> None:
+    table = summary.summary_table(episodes({**AGENTS, "L-BFGS": ("reference", 2.0, 7)}, problems=("Booth",)))
+    for name in ("difference", "difference_low"):
+        table.loc[table["agent"] == "_ppo", name] = -1e-9
+    (said,) = summary.statements(table)
+    assert ": 0.00 [0.00, " in said
+    assert said.endswith("] orders of magnitude")
+    assert '<th scope="row"><span class="whole-word">L-BFGS</span></th>' in html(summary.table_of(table))
 
 
 def test_a_table_shows_few_columns_at_first(written: Path) -> None:
