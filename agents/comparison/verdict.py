@@ -26,7 +26,7 @@ def _range(row: Any, name: str) -> str:
     return str(cell).replace("-", "\N{MINUS SIGN}")
 
 
-def _schedules(rows: pd.DataFrame) -> tuple[Any, list[str]]:
+def _schedules(rows: pd.DataFrame) -> tuple[Any, list[Any]]:
     """The schedule to use, and the others that gain the same; None and nothing where there is none.
 
     Among equals it is the cheapest that a reader can ask for by name, and the simplest of equal costs; plain descent comes
