@@ -104,7 +104,7 @@ drawn: venv ## draw pictures of kept result pages from the tables beside them
 
 # The rule for rates diverges on some problems with its default settings: those are played by other agents.
 PICTURED := Ellipse Quadratic Rosenbrock RosenbrockND Booth MatrixFactorization MatrixCompletion LinearNetwork Digits DigitsFull \
-	MNIST MNISTSmall TensorFactorization:accept_if_better MLPRegression:accept_if_better TwoLayerRegression:first
+	MNIST MNISTSmall Autoencoder:first TensorFactorization:accept_if_better MLPRegression:accept_if_better TwoLayerRegression:first
 pictures: venv ## draw the pictures of README and of the pages of environments; MNIST needs TELEPORT_ENV_DATA
 	$(BIN)/python scripts/rollout.py --problem Booth --agent edge_of_stability --frames 40 --out docs/images/booth.gif
 	@for pair in $(PICTURED); do name=$${pair%%:*}; agent=$${pair#$$name}; agent=$${agent#:}; \

@@ -6,7 +6,6 @@ variable ``MKL_CBWR`` says nothing else.
 """
 
 import os
-from typing import Any
 
 # Otherwise, on AMD's processors, a matrix of odd size is rounded in another way as every second one of a batch, and a run
 # depends on its company. MKL reads this once, at its first call; it costs no time that could be measured.
@@ -14,6 +13,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 from teleport_env.envs import TeleportEnv, TeleportVectorEnv
 from teleport_env.instances import Instance
+from teleport_env.modules import ModuleProblem, find_symmetries, register_rule
 from teleport_env.problems import Problem
 from teleport_env.registration import list_ids, register_all, register_problem
 from teleport_env.searches import Search
@@ -36,12 +36,3 @@ __all__ = [
 ]
 
 register_all()
-
-
-def __getattr__(name: str) -> Any:
-    """What works on modules of one's own, imported at its first use."""
-    if name not in ("ModuleProblem", "find_symmetries", "register_rule"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from teleport_env import modules
-
-    return getattr(modules, name)

@@ -14,10 +14,13 @@ import gymnasium as gym
 from torch import nn
 
 from teleport_env.envs.settings import MODULE
+from teleport_env.modules import Autoencoder
 from teleport_env.problems import PROBLEMS, Problem
 from teleport_env.reading import known, refuse, shown
 
 NAMESPACE = "Teleport"
+
+PROBLEMS[Autoencoder.__name__] = Autoencoder  # modules build on problems, so that it cannot stand in their table
 
 BUILT_IN = frozenset(PROBLEMS)
 """Names that `register_problem` does not give to another problem."""

@@ -206,7 +206,7 @@ class SteppingRuns:
         p.initial_loss[at] = loss
         p.grad_norm2[at] = norm2
         p.initial_grad_norm2[at] = norm2
-        p.diverged[at] = ~(torch.isfinite(loss) & torch.isfinite(norm2))
+        p.diverged[at] = ~((loss <= self.books.huge) & (norm2 < self.books.huge))  # so is NaN
         self._changed(rows)
 
     def _changed(self, rows: Tensor | None = None) -> None:

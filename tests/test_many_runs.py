@@ -16,7 +16,7 @@ from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.random import Streams
 from teleport_env.runs import Runs
 
-MANY = {"Digits": 80, "DigitsFull": 8, "MNISTSmall": 24}
+MANY = {"Digits": 80, "DigitsFull": 8, "MNISTSmall": 24, "Autoencoder": 24}
 CASES = [
     (name, symmetry)
     for name in PROBLEMS

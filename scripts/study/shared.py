@@ -23,7 +23,7 @@ NEW = (
     "TensorFactorization",
     "TwoLayerRegression",
     "DigitsFull",
-    "teleport_env.modules:Autoencoder",
+    "Autoencoder",
 )
 """Problems on real or noisy data, which no element of a group solves."""
 

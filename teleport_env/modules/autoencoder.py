@@ -51,19 +51,28 @@ class Autoencoder(ModuleProblem):
     """
 
     def __init__(self, hidden: int = 24, code: int = 6, images: int = 120) -> None:
-        hidden, code = integer("hidden", hidden, least=1), integer("code", code, least=1)
-        images = integer("images", images, least=4, most=_LARGEST)
-        module = nn.Sequential(
-            nn.Linear(PIXELS, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, code),
-            nn.Linear(code, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, PIXELS),
-        ).double()
+        self.hidden, self.code = integer("hidden", hidden, least=1), integer("code", code, least=1)
+        self.images = integer("images", images, least=4, most=_LARGEST)
         # stands for the images until one is asked for
-        grey = torch.linspace(0.0, 1.0, images * PIXELS, dtype=torch.float64, device="cpu").view(images, PIXELS)
-        super().__init__(module, squared_error, (grey, grey), name="Autoencoder", learning_rate=0.2, budget=100.0)
+        grey = torch.linspace(0.0, 1.0, self.images * PIXELS, dtype=torch.float64, device="cpu")
+        data = (grey.view(self.images, PIXELS),) * 2
+        super().__init__(self._layers(), squared_error, data, name="Autoencoder", learning_rate=0.2, budget=100.0)
+
+    def _layers(self) -> nn.Module:
+        """The network; every instance draws its weights anew."""
+
+        def linear(inputs: int, outputs: int) -> nn.Linear:
+            return nn.Linear(inputs, outputs, device="cpu", dtype=torch.float64)
+
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            return nn.Sequential(
+                linear(PIXELS, self.hidden),
+                nn.ReLU(),
+                linear(self.hidden, self.code),
+                linear(self.code, self.hidden),
+                nn.ReLU(),
+                linear(self.hidden, PIXELS),
+            )
 
     def check_data(self) -> None:
         check_digits()

@@ -23,6 +23,7 @@ from teleport_env.problems import PROBLEMS, Problem, problem_from
 from teleport_env.searches import NAMED
 
 SMALL: dict[str, dict[str, Any]] = {
+    "Autoencoder": {"hidden": 8, "code": 3, "images": 20},
     "DigitsFull": {"hidden": (12,)},
     "Digits": {"hidden": (12, 10), "batch_size": 8},
     "MNIST": {"hidden": (8, 6), "batch_size": 5},

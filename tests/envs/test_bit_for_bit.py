@@ -20,12 +20,9 @@ from teleport_env.runs import Runs
 ROWS = 5
 STEPS = 40
 
+SMALL = {"DigitsFull": {"hidden": (16,)}, "Autoencoder": {"hidden": 8, "code": 3, "images": 20}}
 CASES = [
-    *[
-        (name, "schedule", {"problem": {"hidden": (16,)}} if name == "DigitsFull" else {})
-        for name in PROBLEMS
-        if name != "MNIST"
-    ],
+    *[(name, "schedule", {"problem": SMALL[name]} if name in SMALL else {}) for name in PROBLEMS if name != "MNIST"],
     ("Rosenbrock", "group", {}),
     ("RosenbrockND", "group", {}),
     ("MLPRegression", "group", {}),

@@ -7,11 +7,7 @@ import pytest
 import torch
 
 import teleport_env
-from teleport_env.agents.known import KNOWN
-from teleport_env.agents.presets import default_agents
-from teleport_env.checks import check_problem
 from teleport_env.modules import Autoencoder
-from teleport_env.problems import PROBLEMS
 from teleport_env.random import Streams
 from teleport_env.runs import Runs
 
@@ -21,11 +17,6 @@ pytest.importorskip("sklearn")
 @pytest.fixture(scope="module")
 def problem() -> Autoencoder:
     return Autoencoder(hidden=8, code=3, images=20)
-
-
-def test_it_passes_the_checks_without_a_note(problem: Autoencoder) -> None:
-    """Rows are equal bit for bit, as its layers are linear."""
-    assert check_problem(problem).notes == ()
 
 
 def test_the_loss_is_half_the_squared_error_of_an_image(problem: Autoencoder) -> None:
@@ -69,20 +60,16 @@ def test_no_teleport_is_the_answer(problem: Autoencoder, symmetry: str) -> None:
         assert float(torch.log10(before / best).mean()) < 0.5
 
 
-def test_it_is_played_and_compared_under_a_name() -> None:
-    env = gym.make("Teleport/Module-v0", problem=Autoencoder(hidden=8, code=3, images=20), split="test", budget=6)
+def test_it_has_a_name_of_its_own() -> None:
+    env = gym.make("Teleport/Autoencoder-v0", problem={"hidden": 8, "code": 3, "images": 20}, split="test", budget=6)
     env.reset(seed=0)
     over, info = False, {}
     while not over:
         *_, terminated, truncated, info = env.step(0)
         over = terminated or truncated
     assert info["validation_loss"] > 0
-    teleport_env.register_problem("Reconstruction", Autoencoder)
-    try:
-        assert "edge of stability" in [agent.name for agent in default_agents("Reconstruction")]
-    finally:
-        del PROBLEMS["Reconstruction"]
-        KNOWN.pop("Reconstruction", None)
+    with pytest.raises(ValueError, match="Autoencoder is a built-in problem"):
+        teleport_env.register_problem("Autoencoder", lambda: Autoencoder(hidden=8))
 
 
 def test_more_images_than_a_split_has_are_refused() -> None:
