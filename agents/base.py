@@ -54,9 +54,11 @@ class Agent(ABC):
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     action_type: ClassVar[type[np.generic]] = np.int64
-    """Of its actions: float32 where the agent plays the group mode."""
+    """Type of the actions: float32 where the agent plays the group mode."""
     by_rows: ClassVar[bool] = False
+    """Whether `decide` and `initial_state` also work with settings that are arrays, an entry per run."""
     blind: ClassVar[bool] = False
+    """Whether the agent reads nothing but what is left of the budget, the price, and a refused teleport."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):

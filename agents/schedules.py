@@ -256,7 +256,11 @@ class Cycle(Agent, by_rows=True, blind=True):
 
 @dataclass(frozen=True, kw_only=True)
 class First(Schedule, by_rows=True, blind=True):
-    """One teleport before each of the first ``k`` gradient steps (or step actions that begin within them)."""
+    """One teleport before each of the first ``k`` gradient steps (or step actions that begin within them).
+
+    Attributes:
+        k: Number of those gradient steps.
+    """
 
     name: str = "first"
     k: int = 1

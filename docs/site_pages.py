@@ -13,7 +13,10 @@ import inspect
 import json
 import os
 import re
-from functools import cached_property
+import textwrap
+import zlib
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,12 @@ PUBLIC = (
 )
 """Packages and modules with ``__all__``: together the public interface, which the reference lists."""
 
+SECTION = re.compile(r"^(Args|Attributes):\n((?: {4}.*\n?|\n)+)", re.MULTILINE)
+"""A section of a docstring that describes arguments or attributes."""
+
+_KEYWORDS = ("blind", "by_rows")
+"""Members that keywords of a class statement set: the class that describes them has their entry."""
+
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "README.md": "index.md", "CITATION.cff": "CITATION.cff"}
 """Files at the top level that the site has, and their names there."""
 
@@ -61,45 +70,123 @@ def documented(package: str, name: str) -> bool:
 
 
 def undocumented_members(package: str) -> list[str]:
-    """Public methods and properties of a package's public classes that neither they nor a base class describe."""
+    """Public members of a package's public classes that neither they nor a base class describe: fields and constants too."""
+    module = importlib.import_module(package)
     found = set()
-    for name in importlib.import_module(package).__all__:
-        thing = getattr(importlib.import_module(package), name)
-        for base in thing.__mro__ if inspect.isclass(thing) else ():
-            for member, value in vars(base).items() if base.__module__.startswith("teleport_env") else ():
-                made = getattr(value, "__func__", getattr(value, "fget", getattr(value, "func", value)))
-                inherited = [vars(one)[member] for one in thing.__mro__ if member in vars(one)]
-                if (
-                    inspect.isfunction(made)
-                    and not member.startswith("_")
-                    and not any(one.__doc__ for one in inherited)
-                ):
-                    found.add(f"{base.__qualname__}.{member}")
+    for name in _classes(package):
+        for member, owner in owners(getattr(module, name)).items():
+            if not any(member in _texts(base) for base in owner.__mro__):
+                found.add(f"{owner.__qualname__}.{member}")
     return sorted(found)
 
 
+def described(docstring: str) -> dict[str, str]:
+    """Texts of the arguments and attributes of a docstring, under their names."""
+    found = {}
+    for _, section in SECTION.findall(docstring):
+        for names, text in re.findall(r"^ {4}(\w[\w, *]*): (.*(?:\n {5,}.*|\n(?=\n* {5}))*)", section, re.MULTILINE):
+            first, _, more = text.partition("\n")
+            found.update({name.strip(): f"{first}\n{inspect.cleandoc(more)}".strip() for name in names.split(",")})
+    return found
+
+
+@cache
+def _texts(thing: type) -> set[str]:
+    """Members that a class of this package describes, in its docstring or in theirs."""
+    if thing.__module__ == "builtins":
+        return set()
+    body = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0].body  # type: ignore[attr-defined]
+    found = set(described(inspect.getdoc(thing) or "")) if thing.__doc__ else set()
+    for one, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(one, ast.FunctionDef) and ast.get_docstring(one):
+            found.add(one.name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            targets = (
+                one.targets if isinstance(one, ast.Assign) else [one.target] if isinstance(one, ast.AnnAssign) else []
+            )
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def owners(thing: type) -> dict[str, type]:
+    """Public members of a class, and the class whose entry in the reference has each: the first listed one that defines it.
+
+    Members of a base that the reference does not have are the class's own, and those of other packages are left out.
+    """
+    found: dict[str, type] = {}
+    for base in thing.__mro__:
+        for name in [*vars(base), *vars(base).get("__annotations__", {})]:
+            if name.startswith("_") or name in found:
+                continue
+            found[name] = base
+    for name, base in list(found.items()):
+        if not base.__module__.startswith("teleport_env"):
+            del found[name]
+        elif name in _KEYWORDS:
+            found[name] = next(one for one in reversed(thing.__mro__) if name in vars(one))
+        elif base not in _listed():
+            found[name] = thing
+    return found
+
+
+@cache
+def _listed() -> frozenset[type]:
+    """Public classes."""
+    return frozenset(
+        getattr(importlib.import_module(package), name) for package in PUBLIC for name in _classes(package)
+    )
+
+
 def inherited_members(thing: type) -> list[str]:
-    """Public methods and properties of a class that come from a base of this package which the reference does not have."""
-    listed = {getattr(importlib.import_module(package), name) for package in PUBLIC for name in _classes(package)}
-    found = set()
-    for base in thing.__mro__[1:]:
-        if base.__module__.startswith("teleport_env") and base not in listed:
-            found |= {name for name, value in vars(base).items() if not name.startswith("_") and _is_code(value)}
-    return sorted(name for name in found - set(vars(thing)) if not _from_outside(thing, name))
+    """Public members of a class that come from a base of this package which the reference does not have."""
+    own = {*vars(thing), *vars(thing).get("__annotations__", {})}
+    return sorted(name for name, owner in owners(thing).items() if owner is thing and name not in own)
+
+
+def inherited(thing: type) -> str:
+    """A line with links to the members that other entries of the reference have, or ""."""
+    elsewhere: dict[type, list[str]] = {}
+    for name, owner in owners(thing).items():
+        if owner is not thing:
+            elsewhere.setdefault(owner, []).append(name)
+    lists = [
+        f"from [`{owner.__name__}`][{_address(owner)}] "
+        + ", ".join(f"[`{name}`][{_address(owner)}.{name}]" for name in sorted(names))
+        for owner, names in elsewhere.items()
+    ]
+    return f"*Inherited by `{thing.__name__}`:* {'; '.join(lists)}." if lists else ""
+
+
+def _address(thing: type) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def without_address(inventory: Collection[str]) -> list[str]:
+    """Addresses of public classes and members that an inventory of the site lacks.
+
+    Args:
+        inventory: Names of the built site's ``objects.inv``.
+    """
+    wanted = {_address(thing) for thing in _listed()}
+    wanted |= {f"{_address(owner)}.{name}" for thing in _listed() for name, owner in owners(thing).items()}
+    return sorted(wanted - set(inventory))
+
+
+def on_post_build(config: Any) -> None:
+    """A member without an address fails the build."""
+    from mkdocs.exceptions import PluginError
+
+    content = (Path(config.site_dir) / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    inventory = {line.split(" ")[0] for line in zlib.decompress(content).decode().splitlines()}
+    if missing := without_address(inventory):
+        raise PluginError(
+            f"the reference lacks {', '.join(missing)}: describe them in a docstring, or begin their names with _"
+        )
 
 
 def _classes(package: str) -> list[str]:
     module = importlib.import_module(package)
     return [name for name in module.__all__ if inspect.isclass(getattr(module, name))]
-
-
-def _is_code(value: Any) -> bool:
-    return inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod | cached_property)
-
-
-def _from_outside(thing: type, name: str) -> bool:
-    """Whether the first class that has the member is none of this package."""
-    return not next(base for base in thing.__mro__ if name in vars(base)).__module__.startswith("teleport_env")
 
 
 def _home_of_constant(package: str, name: str) -> str:
@@ -139,7 +226,7 @@ def reference(package: str) -> str:
             lines += [f"::: {home}.{name}"]
             if inspect.isclass(thing) and (more := inherited_members(thing)):
                 lines += ["    options:", f"      inherited_members: [{', '.join(more)}]"]
-            lines += [""]
+            lines += ["", inherited(thing) if inspect.isclass(thing) else "", ""]
     return "\n".join(lines)
 
 

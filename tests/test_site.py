@@ -6,6 +6,8 @@ import ast
 import importlib
 import importlib.util
 import re
+import sys
+import zlib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -116,8 +118,47 @@ def test_no_public_name_has_two_addresses() -> None:
 
 
 @pytest.mark.parametrize("package", site_pages.PUBLIC)
-def test_every_public_method_is_documented(package: str) -> None:
-    assert not site_pages.undocumented_members(package), "public methods without a docstring"
+def test_every_public_member_is_documented(package: str) -> None:
+    assert not site_pages.undocumented_members(package), "public members without a docstring"
+
+
+def test_members_without_an_address_are_found() -> None:
+    """Regression: values of ``Status`` and fields of dataclasses had no address, so that no page could link to them."""
+    inventory = set(site_pages.without_address(()))
+    members = (
+        "searches.base.Status.NOT_PAID",
+        "agents.comparison.statistics.Interval.low",
+        "problems.booth.Booth.loss",
+    )
+    assert {f"teleport_env.{name}" for name in members} <= inventory
+    assert site_pages.without_address(inventory) == []
+    for name in members:
+        assert site_pages.without_address(inventory - {f"teleport_env.{name}"}) == [f"teleport_env.{name}"]
+
+
+@pytest.mark.parametrize("lacking", [None, "teleport_env.searches.base.Status.NOT_PAID"])
+def test_the_build_reads_the_inventory_of_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str | None
+) -> None:
+    class PluginError(Exception):
+        """Stands for the one of mkdocs, which tests do without."""
+
+    monkeypatch.setitem(sys.modules, "mkdocs", ModuleType("mkdocs"))
+    monkeypatch.setitem(sys.modules, "mkdocs.exceptions", SimpleNamespace(PluginError=PluginError))
+    lines = "".join(f"{name} py:data 2 page.html#$ -\n" for name in site_pages.without_address(()) if name != lacking)
+    (tmp_path / "objects.inv").write_bytes(b"# 1\n# 2\n# 3\n# 4\n" + zlib.compress(lines.encode()))
+    config = SimpleNamespace(site_dir=str(tmp_path))
+    if lacking is None:
+        site_pages.on_post_build(config)
+    else:
+        with pytest.raises(PluginError, match=f"lacks {lacking}:"):
+            site_pages.on_post_build(config)
+
+
+def test_the_reference_links_to_what_a_class_inherits() -> None:
+    page = site_pages.reference("teleport_env.problems")
+    base = "teleport_env.problems.base.Problem"
+    assert re.search(rf"\*Inherited by `Booth`:\*.*from \[`Problem`\]\[{base}\] .*\[`blocks`\]\[{base}.blocks\]", page)
 
 
 def test_bars_in_the_code_of_tables_have_no_backslash() -> None:
@@ -191,9 +232,9 @@ def test_an_undocumented_name_is_found(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_undocumented_method_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (
         '__all__ = ["C"]\n\n\nclass Base:\n    def inherited(self):\n        "Described."\n\n\nclass C(Base):\n'
-        "    def inherited(self): ...\n    def bare(self): ...\n"
+        "    def inherited(self): ...\n    def bare(self): ...\n    Z = 1\n    A = 1\n    'Described.'\n    b: int = 1\n"
         "    @property\n    def seen(self): ...\n    def _inner(self): ...\n"
     )
     (tmp_path / "teleport_env_named_badly.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert site_pages.undocumented_members("teleport_env_named_badly") == ["C.bare", "C.seen"]
+    assert site_pages.undocumented_members("teleport_env_named_badly") == ["C.Z", "C.b", "C.bare", "C.seen"]

@@ -32,7 +32,14 @@ _BINS = 12
 
 @dataclass(frozen=True)
 class Decisions:
-    """Everything a policy decided in some episodes: the agent, what it played and saw, and how its actions are shown."""
+    """Everything a policy decided in some episodes.
+
+    Attributes:
+        agent: The policy.
+        played: Its episodes, with actions and observations.
+        labels: Name of each action.
+        colours: Colour in which each action is drawn.
+    """
 
     agent: Agent
     played: Played

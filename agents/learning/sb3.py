@@ -93,6 +93,7 @@ class SB3VecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions ``(num_envs,)`` or ``(num_envs, 1 + d)`` for `step_wait`."""
         self._actions = np.asarray(actions)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
@@ -128,6 +129,7 @@ class SB3VecEnv(VecEnv):
             rows[row] = info
 
     def close(self) -> None:
+        """Close the environment."""
         self.env.close()
 
     # -- looking -------------------------------------------------------------------------------------------------------

@@ -40,6 +40,27 @@ class Settings:
     """What `gym.make` and `gym.make_vec` were asked for, with the problem's defaults filled in.
 
     Built by `Settings.build`; the attributes are the keyword arguments of the environments.
+
+    Attributes:
+        problem: Loss, symmetries and instances.
+        split: ``"paper"``, the published start, or ``"train"``, ``"validation"``, ``"test"``: disjoint sets of instances.
+        optimizer: Update rule of a gradient step.
+        learning_rate: Base learning rate; rate factors multiply it.
+        action_mode: ``"schedule"``, ``"group"`` or ``"hybrid"``: the kind of actions.
+        searches: Menu of teleports of the schedule mode.
+        rate_factors: Factors of the learning rate, one step action for each.
+        symmetry: Name of the symmetry by which a run teleports; None where the problem has none.
+        group_scale: Length of ``xi`` at the edge of a group action.
+        steps_per_action: Gradient steps of one step action.
+        budget: Gradient evaluations that an episode may spend.
+        max_episode_steps: Actions that an episode may have; None: no bound.
+        tolerance: Loss at which a run has converged.
+        observation: ``"features"``, ``"params"`` or ``"both"``.
+        reward: Reward of an action.
+        cost_weight: Price of a gradient evaluation in the reward.
+        on_teleport: ``"keep"`` or ``"reset"``: treatment of the optimizer's state at a teleport.
+        dtype: Precision of the runs.
+        device: Device that the runs are computed on.
     """
 
     problem: Problem

@@ -62,6 +62,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
 
     _many = False
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
+    """Modes and frame rate of `render`."""
 
     @own_modes()
     def __init__(self, name: str = DEFAULT_PROBLEM, render_mode: str | None = None, **arguments: Any) -> None:

@@ -48,6 +48,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
 
     _many = True
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
+    """Modes and frame rate of `render`, and the autoreset mode."""
 
     @own_modes()
     def __init__(

@@ -19,6 +19,9 @@ class GL(MatrixGroup):
 
     The exponential reaches matrices of positive determinant only. The group is not compact, so `sample` has no uniform
     distribution to draw from.
+
+    Attributes:
+        n: Size of the matrices.
     """
 
     n: int

@@ -19,6 +19,9 @@ class Permutations(Group):
     Elements are ``p`` ``(B, n)`` int64, the image of every index: ``p`` carries what is at place ``i`` to place ``p[i]``,
     ``(p.x)[p[i]] = x[i]``, which `apply` does. As a matrix, column ``i`` has its one in row ``p[i]``. The product is
     ``(q p)[i] = q[p[i]]``.
+
+    Attributes:
+        n: Number of indices.
     """
 
     n: int

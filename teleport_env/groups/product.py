@@ -19,6 +19,9 @@ class Product(Group):
     ``xi`` ``(B, dim)`` holds the factors' coordinates one after the other. Where any factor is discrete the product has
     no exponential, and ``dim`` is 0 as it is for every group without one; such elements are sampled.
 
+    Attributes:
+        groups: The factors.
+
     Raises:
         TypeError: A factor is not a group.
         ValueError: There is no factor, or one is itself a product.

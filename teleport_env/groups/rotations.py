@@ -42,6 +42,7 @@ class SO2(_Rotations):
     """
 
     n = 2
+    """Dimension of the plane."""
     name = "SO(2)"
     dim = 1
     on_circle = True
@@ -78,6 +79,9 @@ class SO(_Rotations):
     ``xi`` ``(B, n (n - 1) / 2)`` is the strict upper triangle, row by row, of a skew matrix ``A``, and the element is
     the exponential of ``A``. Mind the sign in the plane: ``SO(2)`` turns clockwise for positive ``xi``, `SO2`
     counterclockwise.
+
+    Attributes:
+        n: Dimension of the space.
     """
 
     n: int

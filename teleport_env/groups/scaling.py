@@ -14,7 +14,11 @@ from teleport_env.reading import integer, number
 
 @dataclass(frozen=True)
 class PositiveScaling(Group):
-    """Diagonal matrices with positive entries; elements are the diagonal ``(B, n)``, ``xi`` its logarithm."""
+    """Diagonal matrices with positive entries; elements are the diagonal ``(B, n)``, ``xi`` its logarithm.
+
+    Attributes:
+        n: Number of diagonal entries.
+    """
 
     n: int
 

@@ -60,6 +60,7 @@ class Problem(ABC):
     """
 
     name: str = ""
+    """Registered name, which is a part of the id."""
 
     # -- what a problem must say ---------------------------------------------------------------------------------------
 

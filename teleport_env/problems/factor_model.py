@@ -43,6 +43,7 @@ class FactorModel(Problem):
     """
 
     sets: int
+    """Number of data sets per split."""
 
     def __init__(self, *settings: Any) -> None:
         self._settings = settings

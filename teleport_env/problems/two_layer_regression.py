@@ -56,6 +56,7 @@ class TwoLayerRegression(SquaredErrorProblem):
 
     name = "TwoLayerRegression"
     held_out = 30
+    """Patients of an instance that the loss leaves out, for the error on unseen data."""
 
     def __init__(
         self, hidden: Sequence[int] = (6,), samples: int = 100, imbalance: float = 0.5, activation: str = "relu"

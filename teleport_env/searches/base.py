@@ -43,12 +43,18 @@ BatchSource: TypeAlias = Callable[[int], Tensor]
 class Status(IntEnum):
     """What became of a run's last teleport action: a number with a ``name``, and the reason in `words`."""
 
-    NONE = 0  # no teleport yet
+    NONE = 0
+    """No teleport yet."""
     MOVED = 1
-    NO_GAIN = 2  # no candidate improved the objective
-    LOSS_MOVED = 3  # the best candidate did not keep the loss
-    NOT_FINITE = 4  # the search ended in numbers that are not finite
-    NOT_PAID = 5  # the remaining budget could not pay for it
+    """The run moved."""
+    NO_GAIN = 2
+    """No candidate improved the objective."""
+    LOSS_MOVED = 3
+    """The best candidate did not keep the loss."""
+    NOT_FINITE = 4
+    """The search ended in numbers that are not finite."""
+    NOT_PAID = 5
+    """The remaining budget could not pay for it."""
 
     @property
     def words(self) -> str:

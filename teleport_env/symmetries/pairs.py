@@ -65,7 +65,8 @@ class PairSymmetry(Symmetry):
     """
 
     layers: Layers
-    widths: tuple[int, ...]  # of the hidden spaces, one a factor of the group
+    widths: tuple[int, ...]
+    """Widths of the hidden spaces, one per factor of the group."""
     linear = True
 
     def __init__(self, layers: Layers, name: str, factor: Callable[[int], Group]) -> None:
