@@ -6,6 +6,7 @@ others are given. What cannot play as it is asked for is refused before anything
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -15,8 +16,15 @@ from typing import Any
 
 from teleport_env.agents.base import AGENTS, Agent, agent_from
 from teleport_env.agents.outside import ARGUMENTS, Outside, as_agent
-from teleport_env.agents.policies.learned import GENERALIST, LearnedSchedule, shipped, shipped_for
-from teleport_env.agents.policies.learned_moves import load_policy
+from teleport_env.agents.policies.learned import (
+    GENERALIST,
+    LearnedSchedule,
+    generalists,
+    shipped,
+    shipped_for,
+    specialists,
+)
+from teleport_env.agents.policies.learned_moves import Policy, load_policy
 from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.presets import roster, whitening, with_menu
 from teleport_env.agents.schedules import (
@@ -30,7 +38,7 @@ from teleport_env.agents.schedules import (
     RateWarmupDecay,
     Schedule,
 )
-from teleport_env.agents.tuning.own_menu import fallback_of, found_in_menu
+from teleport_env.agents.tuning.own_menu import fallback_of, found_in_menu, menu_baseline
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
 from teleport_env.reading import known, parameters, refuse, suggestion
@@ -55,7 +63,8 @@ searches, symmetry, optimizer, on_teleport. Settings that are not given are thos
 and are kept in the package, else those of the problem's roster, else those below.
 my_module:my_rule imports my_module and plays what that registers as my_rule.
 policy.json plays a policy that scripts/train.py has written, and pretrained the one that the package brings for the problem:
-its specialist where there is one, or else the generalist. Both can be asked for by these names too.
+its specialist where there is one, or else the generalist. Both can be asked for by these names too, and so can
+generalist_ten, and what their training found beside them: "best plan of specialist", "best rule of specialist".
 model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
 """
 
@@ -132,10 +141,12 @@ def agent_for(
     """
     name, given = parse(text)
     called = _label(name, given) or (text if given else None)  # two of a name are told apart by what was asked
-    if name in (SHIPPED, SPECIALIST, GENERALIST) or name.endswith(POLICY):
-        policy = load_policy(name) if name.endswith(POLICY) else _shipped(problem, name)
+    beside = menu_baseline(name)
+    if beside is not None and (policy := _policy(problem, beside[1])) is not None:
+        agent: Agent = _beside(policy.for_problem(problem), name, beside[0], given)
+    elif (policy := _policy(problem, name)) is not None:
         policy = policy.for_problem(problem, **given)
-        agent: Agent = fallback_of(policy) or policy
+        agent = fallback_of(policy) or policy
     elif name.endswith(MODEL):
         if not trust:
             raise ValueError(
@@ -154,10 +165,34 @@ def agent_for(
     return agent
 
 
-def _shipped(problem: str, name: str) -> LearnedSchedule:
-    if name == SPECIALIST and problem not in shipped():
-        refuse(f"a specialist for {problem}", f"{SHIPPED!r} or {GENERALIST!r}, as the package has none", name)
-    return LearnedSchedule.pretrained(GENERALIST) if name == GENERALIST else shipped_for(problem)[0]
+def _policy(problem: str, name: str) -> Policy | None:
+    """The policy that a name stands for: a file's, or one that the package brings; None where it is no policy's name."""
+    if name.endswith(POLICY):
+        return load_policy(name)
+    asked = name.casefold()
+    if asked == SPECIALIST and problem not in shipped():
+        raise ValueError(
+            f"the package brings no specialist for {problem}; it brings one for {', '.join(specialists())}. "
+            f"{GENERALIST!r} plays every problem that has a symmetry, and scripts/train.py trains a policy"
+        )
+    if asked in (SHIPPED, SPECIALIST):
+        return shipped_for(problem)[0]
+    if not asked.startswith(GENERALIST):
+        return None
+    several = {one: LearnedSchedule.pretrained(one) for one in generalists()}
+    return next((policy for one, policy in several.items() if asked in (one, policy.name)), None)
+
+
+def _beside(policy: Policy, name: str, find: Callable[[Policy], Agent | None], given: Mapping[str, Any]) -> Agent:
+    """What the training of a policy found beside it."""
+    if given:
+        raise ValueError(f"{name!r} has no settings, got {', '.join(given)}: its training chose them")
+    found = find(policy)
+    if found is None:
+        raise ValueError(
+            f"there is no {name!r}: the training of that policy kept none. {policy.name!r} plays by itself"
+        )
+    return found
 
 
 def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budget: float | None) -> Agent:
@@ -167,14 +202,28 @@ def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budge
     elsewhere = given.keys() & {"environment", *ARGUMENTS} - {"learning_rate"}
     which: dict[str, Any] = {"tuned": tuned and not elsewhere, "budget": budget}
     listed = roster(problem, **which)
-    shown = {agent_from(key, **one).name: key for key, one in listed.items() if key in AGENTS}
-    name = shown.get(own, own)  # tables write "at steps"
+    name = _titles(listed).get(own, own)  # tables write "at steps"
     if name.casefold() == "whitening":
         if given:
             raise ValueError(f"whitening has no settings, got {', '.join(given)}")
         return whitening(problem, **which)
-    name = known("agent", name, AGENTS, "--agents help lists them. Solvers, such as L-BFGS, play in comparisons alone")
+    name = known("agent", name, [*AGENTS, "whitening", SHIPPED, SPECIALIST, *generalists()], _ELSEWHERE)
     return with_menu(problem, _built(name, given, listed.get(name, {})))
+
+
+_ELSEWHERE = (
+    "--agents help lists them. Solvers such as L-BFGS, the oracle, and what a page of results tuned or trained for itself "
+    "play in comparisons alone"
+)
+
+
+def _titles(listed: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The registered names of agents by what tables call them, as they are ``listed`` in a roster."""
+    found = {}
+    for name in AGENTS:
+        with contextlib.suppress(ValueError):  # one of a user's, which needs settings
+            found[agent_from(name, **listed.get(name, {})).name] = name
+    return found
 
 
 def _built(name: str, given: Mapping[str, Any], others: Mapping[str, Any]) -> Agent:

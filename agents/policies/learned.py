@@ -183,6 +183,16 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.json"))
 
 
+def specialists() -> list[str]:
+    """Problems that have a shipped policy of their own."""
+    return [name for name in shipped() if not name.startswith(GENERALIST)]
+
+
+def generalists() -> list[str]:
+    """Names of the shipped policies for several problems."""
+    return [name for name in shipped() if name.startswith(GENERALIST)]
+
+
 def shipped_for(problem: str) -> list[LearnedSchedule]:
     """The policies that the package brings for a problem: its own where there is one, then the generalist."""
     return [LearnedSchedule.pretrained(name) for name in (problem, GENERALIST) if name in shipped()]

@@ -189,11 +189,6 @@ def plan_of(policy: Policy) -> Agent | None:
     return _best(policy, "plan", lambda found: plan_from(found["plan"], policy.environment).agent(policy.environment))
 
 
-def found_in_menu(agent: str) -> bool:
-    """Whether a name is that of a baseline of a policy's menu, which has no name that one can ask for."""
-    return agent.startswith(("best plan of ", "best rule of ")) or agent.endswith(", fallback")
-
-
 def rule_of(policy: Policy) -> Agent | None:
     """The best rule that the training of a policy found, as an agent; None if it searched for none.
 
@@ -212,7 +207,24 @@ def fallback_of(policy: Policy) -> Agent | None:
     found = _best(
         policy, "fallback", lambda found: plan_from(found["plan"], policy.environment).agent(policy.environment)
     )
-    return found and replace(found, name=f"{policy.name}, fallback")
+    return found and replace(found, name=f"{policy.name}{_FALLBACK}")
+
+
+_FALLBACK = ", fallback"
+_BASELINES: Mapping[str, Callable[[Policy], Agent | None]] = {"best plan of ": plan_of, "best rule of ": rule_of}
+
+
+def menu_baseline(agent: str) -> tuple[Callable[[Policy], Agent | None], str] | None:
+    """What finds a baseline of a policy's menu, and the policy's name, from the baseline's; None for any other name."""
+    for opening, find in _BASELINES.items():
+        if agent.startswith(opening):
+            return find, agent.removeprefix(opening)
+    return (fallback_of, agent.removesuffix(_FALLBACK)) if agent.endswith(_FALLBACK) else None
+
+
+def found_in_menu(agent: str) -> bool:
+    """Whether a name is that of a baseline of a policy's menu, which is no agent by itself."""
+    return menu_baseline(agent) is not None
 
 
 def _known_rule(found: Mapping[str, Any]) -> Agent:

@@ -201,8 +201,42 @@ def test_shipped_policies_are_asked_for_by_the_names_that_tables_give_them() -> 
         assert agent.name == name
         assert isinstance(agent, agents.LearnedSchedule)
     assert agent_for("Booth", "pretrained").name == "specialist"
-    with pytest.raises(ValueError, match="a specialist for Digits must be 'pretrained' or 'generalist'"):
+    with pytest.raises(
+        ValueError, match="brings no specialist for Digits; it brings one for Booth, .*'generalist' plays"
+    ):
         agent_for("Digits", "specialist")
+    for name in ("generalist_ten", "generalist of ten", "Generalist_Ten"):
+        assert (
+            agent_for("Booth", name).environment
+            == agents.LearnedSchedule.pretrained("generalist_ten").for_problem("Booth").environment
+        )
+    with pytest.raises(
+        ValueError, match="agent must be one of .*'specialist', 'generalist', 'generalist_ten', got 'spec'"
+    ):
+        agent_for("Booth", "spec")
+
+
+@pytest.mark.parametrize("problem", ["Booth", "TensorFactorization", "MLPRegression", "Digits"])
+def test_every_row_of_a_comparison_can_be_asked_for_or_the_error_says_why(problem: str) -> None:
+    """Regression: "best plan of specialist" stood first in a table, and no name gave that agent."""
+    rows = study_module._roster(problem, Study(problems=(problem,)), silent)
+    assert len(rows) > 15
+    for agent in rows:
+        assert agent_for(problem, agent.name) == agent
+    for solver in ("L-BFGS", "oracle"):
+        with pytest.raises(ValueError, match="Solvers such as L-BFGS, the oracle, .* play in comparisons alone"):
+            agent_for(problem, solver)
+
+
+def test_what_a_training_did_not_find_is_not_there() -> None:
+    for name in ("best rule of specialist", "specialist, fallback", "best plan of generalist_ten"):
+        with pytest.raises(ValueError, match=f"there is no '{name}': the training of that policy kept none"):
+            agent_for("Booth", name)
+    with pytest.raises(ValueError, match="'best plan of specialist' has no settings, got k"):
+        agent_for("Booth", "best plan of specialist:k=3")
+    # where no search of the roster suits, a title is one all the same
+    with pytest.raises(ValueError, match="'at steps' cannot teleport on Booth"):
+        agent_for("Booth", "at steps")
 
 
 def test_what_readme_names_can_be_pasted() -> None:
