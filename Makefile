@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv explore explore-test explore-picture compare tuned results results-short transfer factorial benchmark reproduce docs tutorials drawn pictures test test-oldest test-gymnasium clients lint clean
+.PHONY: help venv explore explore-test explore-picture compare tuned again benchmark reproduce docs tutorials drawn pictures test test-oldest test-gymnasium clients lint clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -62,22 +62,11 @@ compare: venv ## play tuned teleport schedules, and write results/compare/report
 tuned: venv ## tune the agents of comparisons anew, for an hour; writes agents/tuned; ARGS="--problems Booth" for one problem
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/tune.py $(ARGS)
 
-# Goes on where it was when it was cut off; ARGS="--split validation --quick" rehearses it.
-results: venv ## tune, train and play everything, for hours, and write results/full and docs/results.md
-	$(BIN)/python scripts/compare.py --protocol full --out results/full --page docs/results.md $(ARGS)
-
-# At the default budgets the best rule solves most instances of these four problems, and agents cannot be distinguished.
-results-short: venv ## the same on the coordinate problems at short budgets; writes results/short and docs/results-short.md
-	$(BIN)/python scripts/compare.py --protocol full --problems Quadratic Rosenbrock RosenbrockND Booth --no-momentum \
-		--budget Quadratic=40 Rosenbrock=20 RosenbrockND=40 Booth=12 --out results/short --page docs/results-short.md $(ARGS)
-
-factorial: venv ## say what teleports add to each way to choose the rate, and write results/factorial and docs/factorial.md
-	$(BIN)/python scripts/compare.py --protocol factorial --out results/factorial --page docs/factorial.md $(ARGS)
-
-# The policies of `make results` are played. Another folder of a full protocol: ARGS="--teachers FOLDER".
-transfer: venv ## play learned schedules where they were not trained, and write results/transfer and docs/transfer.md
-	$(BIN)/python scripts/compare.py --protocol transfer --teachers results/full --out results/transfer \
-		--page docs/transfer.md $(ARGS)
+# The command stands on the page alone. It takes hours, and goes on where it was when it was cut off.
+again: venv ## play the comparison of a result page anew, by the command at its end, and write the page; PAGE=factorial
+	@command=$$(grep -m 1 -- '^python .* --page docs/$(PAGE).md' 'docs/$(PAGE).md') || { \
+		echo "make again: docs/$(PAGE).md has no command that writes it; name a page with PAGE=factorial" >&2; exit 1; }; \
+	echo "$$command $(ARGS)"; eval "$(BIN)/$$command $(ARGS)"
 
 # One thread: the ratios compare code, and threads help none of the small tensors here.
 benchmark: venv ## measure speed against other environments and bare loops, and write results/benchmark

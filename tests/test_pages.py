@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
+import compare
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,8 +117,21 @@ def test_every_picture_has_a_command() -> None:
         )
     assert all(fnmatch.filter(pictures, pattern) for pattern in commands), "a command is named for no picture"
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = {target for command in commands.values() for target in re.findall(r"`make ([a-z-]+)`", command)}
+    named = {target for command in commands.values() for target in re.findall(r"`make ([a-z-]+)", command)}
     assert named <= targets
+
+
+def test_a_result_page_that_is_played_again_has_the_command_that_draws_its_pictures() -> None:
+    """Regression: `make factorial` was said to draw pictures that another command on the page had drawn."""
+    again = {pattern: re.findall(r"`make again PAGE=([\w-]+)`", command) for pattern, command in made_by().items()}
+    assert sum(map(len, again.values())) >= 7
+    for pattern, names in again.items():
+        for name in names:
+            page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+            (words,) = re.findall(rf"^python (scripts/compare\.py .* --page docs/{name}\.md.*)$", page, re.MULTILINE)
+            asked = compare.read("", shlex.split(words)[1:])
+            assert asked.page == Path("docs") / f"{name}.md"  # type: ignore[union-attr]
+            assert f"(images/{pattern.split('/')[0]}/" in page or "make drawn" in made_by()[pattern]
 
 
 def test_every_picture_is_shown() -> None:
