@@ -1,4 +1,4 @@
-"""What an agent is.
+"""The base class of agents.
 
 An agent decides from observations: `Agent.predict` has the signature of stable-baselines3's policies, batched, so that its
 ``evaluate_policy``, this project's comparison and a user's own loop play all agents alike. Whatever an agent remembers, such

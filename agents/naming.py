@@ -372,7 +372,7 @@ def first_teleport(agent: Any) -> float | None:
 def players(
     problem: str, asked: Sequence[Any], *, trust: bool = False, budget: float | None = None, tuned: bool = True
 ) -> list[Agent]:
-    """Agents from names (`agent_for`), and from whatever `as_agent` takes; each is checked as `agent_for` does."""
+    """Agents from names (`agent_for`), and from whatever `as_agent` takes; each is checked like those of `agent_for`."""
     found = []
     for one in asked:
         if isinstance(one, str):

@@ -210,8 +210,8 @@ class Teleporter:
         """Note the loss of the coming update, after ``backward``.
 
         The loss must depend on the outputs of the model alone: a penalty on weights changes with a teleport, unnoticed.
-        With accumulated gradients call it for each part, with the loss that ``backward`` was called on: parts add up, as
-        gradients do. With a `GradScaler` pass the loss that was not scaled.
+        With accumulated gradients call it for each part, with the loss that ``backward`` was called on: parts add up, and
+        so do gradients. With a `GradScaler` pass the loss that was not scaled.
 
         Args:
             loss: The loss, a tensor of one number.

@@ -3,7 +3,8 @@
 Words are looked for in README, CONTRIBUTING, CHANGELOG, the pages and tutorials of ``docs/``, in all docstrings,
 messages and texts of ``--help``, in templates, in the explorer's page, in the claims of the reproduction and in the
 Makefile. The text of an argument or attribute begins with a noun, or with what a switch does. Sentences are counted in
-pages, tutorials and the docstrings that are pages. Tables, code, quotations and targets of links are left out.
+pages, tutorials and the docstrings that are pages. Cells of tables, and comments and texts in blocks of
+code, are searched for words alone. Code, quotations and targets of links are left out.
 
 Checkers of prose from the registries do not fit: proselint has a list of its own and takes no other, and Vale is a program
 in Go that has to be fetched apart.
@@ -34,22 +35,53 @@ STRICT = ("README.md", "results*.md", "transfer*.md", "factorial.md", "reproduct
 _COUNTED = (
     "one|two|once|twice|us|elements?|rows?|entry|entries|numbers?|arrays?|evaluations|seconds|times|draws|columns?|files?|threads?|magnitude|"
     "gradients?|steps|teleports|actions|decisions|instances|episodes|seeds|configurations|losses|products|parameters|"
-    "points?|values?|panels?|pictures?|dicts?|tensors?|rates?|calls|trainings?|draws|bytes"
+    "points?|values?|panels?|pictures?|dicts?|tensors?|rates?|calls|trainings|draws|bytes"
 )
 _EACH = (
     "run|row|episode|step|search|problem|process|setting|command|segment|action|teleport|column|instance|agent|option|"
-    "seed|pair|layer|factor|core|training|example|task|case|panel"
+    "seed|pair|layer|factor|core|training|example|task|case|panel|policy|feature|rate|unit|image|group|file|line|machine|"
+    "thread|second|minute|hour|day|question|family|claim|cell|method|solver|page|curve|point|matrix|block|batch|key|draw|"
+    "entry|schedule|size|width|configuration|plan|rule|update|evaluation|decision|gradient"
+)
+_NO_MEASURE = (
+    "a|about|after|against|also|among|an|and|are|as|at|be|before|beside|between|both|but|by|call|called|can|cannot|cost|costs|did|"
+    "do|does|down|during|for|from|gave|give|gives|had|has|have|how|if|in|instead|into|is|it|its|like|made|make|makes|may|must|"
+    "need|needs|never|no|nor|not|of|off|on|once|only|onto|or|out|over|per|should|since|so|such|take|takes|than|that|the|then|"
+    "they|this|through|to|took|under|until|up|via|was|were|what|when|where|whether|which|while|who|whose|will|with|within|"
+    "without|would"
+)
+"""Words between a number and "a run" that make the run no measure: verbs, prepositions, conjunctions."""
+_MEASURED = rf"(?!(?:{_NO_MEASURE})\b)[\w'-]+ "
+_PER = rf"an? (?:(?:gradient|played|rate|base|training|hidden) )?(?:{_EACH})\b"
+_NO_SUBJECT = (
+    r"(?! (?:\w+(?<!s)s|can|cannot|could|may|must|of|should|that|took|where|which|whose|will|with|without|would)\b)"
+)
+"""What follows tells that the run is no subject of a clause: "after two steps a run stops"."""
+_MANY = r"\d[\d,.]*|two|three|four|five|six|seven|eight|nine|ten|many|few|more|fewer"
+_PLAYER = (
+    r"rule(?:'s)?|policy|policies|specialists?|generalist|schedules?|oracle|baseline|solvers?|control|agents?|rivals?"
 )
 _RIVAL = (
-    "plain descent|its (rivals?|like)|the latter|a rival|the (best|rule|fixed|tuned|carried|specialists?)|every|all"
+    r"(?:plain descent|(?:\w+'s )?L-BFGS|Adam|Newton|its like|the latter|"
+    rf"(?:that of )?(?:an?|the|its|that|every|any|each|all) (?:\w+ )?(?:{_PLAYER}))\b"
 )
+_ONE = rf"(?:one|an?|the same) (?:{_MEASURED}){{0,2}}(?=\w*[^\Ws] |\w*ss ){_MEASURED}{_PER}"
+_ONE_PER = rf"^{_ONE}|(?<!make )(?<!makes )(?<!gives )\b{_ONE}{_NO_SUBJECT}"
+"""One key a row."""
+_MANY_PER = rf"\b(?:{_MANY}) (?:{_MEASURED}){{0,2}}(?=[\w'-]+s ){_MEASURED}{_PER}{_NO_SUBJECT}"
+"""Two new inputs a run."""
 FORBIDDEN = {
     r"\btold\b": "say who rejects, reads or prints",
     r"\b(whoever|nobody|whither)\b": "name the subject",
     r"\bone another\b": "each other",
-    rf"\b({_COUNTED}) an? (gradient |played |rate |base |training )?({_EACH})\b": "per",
+    _ONE_PER: "per",
+    _MANY_PER: "per",
+    rf"\b({_COUNTED}) {_PER}": "per",
     r"\b(a|one) (row|panel|line|column|file|dict) an? \w+ (and|each|of|,)": "per",
-    rf"\bsignificantly (above|below)\b|\b(is|are|was|were) (above|below) ({_RIVAL})\b": "better or worse than",
+    r"\bsignificantly (above|below)\b|\b(is|are|was|were) (above|below) (every|all)\b": "better or worse than",
+    rf"(?<!magnitude )\b(above|below) {_RIVAL}": "better or worse than",
+    r"\bas (?!(?:often|much|many|well|it|they|those|far|long) )([\w'-]+ ){1,5}(does|do|did)\b": "a plain statement",
+    r"(?<!says )(?<!say )\bwhat (an?|the|its|their|this|each|every) ([\w'-]+ ){1,3}(is|are)(?! \w+(ed|id|en)\b)\b": "a noun",
 }
 """Patterns, and what to write instead."""
 _NO_NOUN = (
@@ -90,12 +122,33 @@ def words_of(text: str, strict: bool = False) -> int:
     return len([word for word in text.split() if re.search(r"\w", word) and (strict or CODE not in word)])
 
 
+def forbidden(sentence: str) -> Iterator[str]:
+    """Words of a plain sentence that are not to be written."""
+    found: list[re.Match[str]] = []
+    for pattern, better in FORBIDDEN.items():
+        for match in re.finditer(pattern, sentence, re.IGNORECASE):
+            if any(match.start() < one.end() and one.start() < match.end() for one in found):
+                continue
+            found.append(match)
+            yield f'"{match[0]}" ({better}): {sentence[:90]}'
+
+
+def asides(markdown: str) -> Iterator[str]:
+    """Plain text of a page beside its prose: cells of tables, comments and texts in blocks of code."""
+    for row in re.findall(r"^\|(.*)\|$", markdown, re.MULTILINE):
+        yield from (plain(cell.strip()) for cell in re.split(r"(?<!\\)\|", row))
+    for _, language, code in re.findall(r"^(```|~~~)(\w*)[^\n]*\n(.*?)^\1$", markdown, re.DOTALL | re.MULTILINE):
+        yield from re.findall(r"(?:^|\s)# (.*)$", code, re.MULTILINE)
+        if language == "python":
+            yield from (plain(text) for text in texts(ast.parse(code)))
+
+
 def complaints(text: str, longest: float = LONGEST, aside: float = ASIDE, strict: bool = False) -> Iterator[str]:
     """What is wrong with a text in Markdown; ``longest`` sentence and ``aside`` in words."""
+    for beside in asides(text):
+        yield from forbidden(" ".join(beside.split()))
     for sentence in sentences(plain(text)):
-        for pattern, better in FORBIDDEN.items():
-            for match in re.finditer(pattern, sentence, re.IGNORECASE):
-                yield f'"{match[0]}" ({better}): {sentence[:90]}'
+        yield from forbidden(sentence)
         for found in re.findall(r"\([^()]*\)", sentence):
             if words_of(found) > aside and not _SOURCE.search(found):
                 yield f"{words_of(found)} words in parentheses: {found[:90]}"

@@ -14,7 +14,7 @@ from teleport_env.registration import id_of
 
 
 def markdown_table() -> str:
-    """What each registered problem is, and what its environments use by default."""
+    """Descriptions of the registered problems, and the defaults of their environments."""
     problems = {name: problem_from(name) for name in PROBLEMS}
     used = {Settings.build(name, split=split).optimizer.name for name in PROBLEMS for split in SPLITS}
     optimizers = " or ".join(f"`{name}`" for name in sorted(used))

@@ -1,4 +1,4 @@
-"""Command lines made from dataclasses by tyro: an option a setting, with its sentence from the docstring and its default.
+"""Command lines made from dataclasses by tyro: an option per setting, with its sentence from the docstring and its default.
 
 Settings of nested dataclasses are options of one level. A search, an optimizer or another table of settings is a name or
 JSON; what a setting's own class refuses ends the command with the reason, before any work.

@@ -245,7 +245,7 @@ def row_dots(xp: Arrays, a: Array, b: Array) -> Array:
 
 
 def library(array: Array) -> Any:
-    """What an array or tensor is of, for functions that take both; without `Arrays`' functions in place."""
+    """The library of an array or tensor, for functions that take both; without `Arrays`' functions in place."""
     return torch if isinstance(array, Tensor) else np
 
 

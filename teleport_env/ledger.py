@@ -2,7 +2,7 @@
 
 Compute is counted, not guessed, in one unit: the **gradient evaluation**, one loss and its gradient on a run's current
 data. The prices of the other evaluations are the field's usual ratios of arithmetic (Griewank and Walther, *Evaluating
-Derivatives*, 2008: a gradient costs three to four forward passes, a Hessian-vector product twice a gradient).
+Derivatives*, 2008: a gradient costs three to four forward passes, a Hessian-vector product costs two gradients).
 
 What a teleport computes beside evaluations (products, solves, factorizations, exponentials, and a symmetry's elementwise
 work on the weights) is charged by its floating-point operations over those of one gradient of the same problem, corrected

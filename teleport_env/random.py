@@ -95,7 +95,7 @@ class Streams:
     ``Problem.sample`` and ``Search.find`` are given.
 
     Args:
-        keys: ``(B,)`` int64, one key a row.
+        keys: ``(B,)`` int64, one key per row.
     """
 
     def __init__(self, keys: Tensor) -> None:
@@ -173,7 +173,7 @@ class Streams:
         return (self.uniform(size=size) * high).to(torch.int64).clamp_(max=high - 1)
 
     def permutation(self, length: int) -> Tensor:
-        """``(B, length)`` int64: a uniformly random order of ``0, ..., length - 1`` a row."""
+        """``(B, length)`` int64: a uniformly random order of ``0, ..., length - 1`` per row."""
         return torch.argsort(self.bits((length,)), dim=1, stable=True)
 
     def sign(self, size: Sequence[int] = (), dtype: torch.dtype = torch.float64) -> Tensor:

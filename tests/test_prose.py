@@ -20,16 +20,30 @@ LONG = "A sentence of " + "many " * 22 + "words."
     ("text", "complaint"),
     [
         ("The reader is told so.", '"told"'),
-        ("One row a played\nepisode is written.", '"row a played episode"'),
+        ("One row a played\nepisode is written.", '"One row a played episode"'),
         ("Actions, one a rate factor.", '"one a rate factor"'),
         ("* Fine.\n* They hold for whoever asks.", '"whoever"'),
-        ("256 instances a problem.", '"instances a problem"'),
-        ("One dict a training seed.", '"dict a training seed"'),
+        ("256 instances a problem.", '"256 instances a problem"'),
+        ("One dict a training seed.", '"One dict a training seed"'),
         ("A row an ascent and seed.", '"A row an ascent and"'),
         ("It is significantly above the rule.", '"significantly above"'),
-        ("A run costs 3 us a step.", '"us a step"'),
-        ("The policy is below its like.", '"is below its like"'),
-        ("The policy is below plain descent.", '"is below plain descent"'),
+        ("A run costs 3 us a step.", '"3 us a step"'),
+        ("| a | told |", '"told"'),
+        ("```python\nx = 1  # nobody knows\n```", '"nobody"'),
+        ('```python\ndef f():\n    """One key a row."""\n```', '"One key a row"'),
+        ("```bash\nmake  # is told so\n```", '"told"'),
+        ("One action a row; see there.", '"One action a row"'),
+        ("An array, a flattened image a row.", '"a flattened image a row"'),
+        ("| 200 new inputs a run: largest |", '"200 new inputs a run"'),
+        ("An interval a problem stands beside it.", '"An interval a problem"'),
+        ("The mean is above that of the rule.", '"above that of the rule"'),
+        ("It is played twice a policy.", '"twice a policy"'),
+        ("On Booth it is above L-BFGS.", '"above L-BFGS"'),
+        ("Its mean is below the rule's on 8 of 9.", '"below the rule\'s"'),
+        ("It walks on the weights, as a search does.", '"as a search does"'),
+        ("This page says more on what the ledger is.", '"what the ledger is"'),
+        ("The policy is below its like.", '"below its like"'),
+        ("The policy is below plain descent.", '"below plain descent"'),
         ("It (" + "word " * 13 + ") ends.", "13 words in parentheses"),
         (LONG, "26 words"),
         (f"[Good]({'x' * 9}) start. {LONG} A good end.", "26 words"),
@@ -46,7 +60,12 @@ def test_what_is_found(text: str, complaint: str) -> None:
     [
         "`told` is a name.",
         "```\nnobody\n```",
-        "| told | nobody |",
+        "| a row | an episode |",
+        "```python\nnobody = 1\n```",
+        "A training makes a module a problem, and gives a module a name.",
+        "After one step a run stops, and after 20 examples a run is over.",
+        "Under a fixed schedule a step without a teleport is one.",
+        "It says what each action is, and as many rows as it does.",
         "> He was told.",
         LONG.replace("many ", "", 1),
         LONG.replace("many many", "(many many)"),
@@ -89,7 +108,7 @@ def test_an_f_string_is_one_text(tmp_path: Path) -> None:
     module.write_text(
         "raise ValueError(f\"it took {2} us a {'good for nobody'} step, 3 us a step and {3} steps a run\")\n"
     )
-    assert [one.split(" (")[0] for one in check_prose.of_code(module)] == ['"us a step"', '"steps a run"', '"nobody"']
+    assert [one.split(" (")[0] for one in check_prose.of_code(module)] == ['"3 us a step"', '"steps a run"', '"nobody"']
 
 
 def test_arguments_begin_with_a_noun() -> None:
@@ -126,7 +145,11 @@ def test_arguments_of_modules_are_read(tmp_path: Path) -> None:
 def test_other_languages_are_read_with_their_comments(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text("# One row a run\n  // is told\ntext = `${one} for nobody` + {{ told }} {% if told %}\n")
-    assert sorted(one.split(" (")[0] for one in check_prose.of_source(source)) == ['"nobody"', '"row a run"', '"told"']
+    assert sorted(one.split(" (")[0] for one in check_prose.of_source(source)) == [
+        '"One row a run"',
+        '"nobody"',
+        '"told"',
+    ]
 
 
 def test_tutorials_are_read_in_their_prose(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def episode_traces(traces: Sequence[Mapping[str, Any]], styles: Mapping[str, Sty
 def _forest(
     table: pd.DataFrame, styles: Mapping[str, Style], columns: tuple[str, str, str], label: str, zero: bool
 ) -> Figure:
-    """Rows of intervals, a panel per problem; schedules by falling estimate, then references and oracles below a rule."""
+    """Rows of intervals, a panel per problem; schedules by falling estimate, then a line, references and oracles."""
     estimate, low, high = columns
     most = int(table.groupby("problem", sort=False).size().max()) if len(table) else 0
     figure, drawn = _panels(table, 0.9 + 0.225 * most, label)

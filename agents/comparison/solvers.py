@@ -1,6 +1,6 @@
 """What a user would take instead of any schedule of gradient descent: solvers of the libraries, on the same ledger.
 
-Two kinds. The first takes losses and gradients alone, as schedules do: quasi-Newton and Newton methods. The second **knows
+Two kinds. The first takes losses and gradients alone, like schedules: quasi-Newton and Newton methods. The second **knows
 the structure** of the problem, which no schedule sees: that it is a quadratic form, a sum of squared residuals, or least
 squares in some block of its parameters. What it computes beside evaluations is charged by its floating-point operations.
 

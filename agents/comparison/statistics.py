@@ -4,7 +4,7 @@ A comparison is a *crossed* design: every agent plays the same instances, and a 
 seed. `crossed_bootstrap` therefore resamples whole seeds and whole instances (Owen, "The pigeonhole bootstrap", Annals of
 Applied Statistics 1, 2007): an easy instance is easy for all seeds, so five seeds on 40 instances are not 200 independent
 values. Measured on 1,500 samples, for intervals that say 95 %: crossed resamples cover 95 % where seeds do not differ, 94 %
-where they differ a third as much as instances do, and 88 % where they differ as much, because five seeds are few.
+where their spread is a third of that of instances, and 88 % where they differ as much, because five seeds are few.
 Resampling each seed's values by themselves covers 62, 52 and 25 %.
 
 All intervals are percentile intervals. Values must be finite: a diverged run has a finite score by convention.
@@ -83,7 +83,7 @@ def mean(values: ArrayLike, *, axis: int = -1, weights: ArrayLike | None = None)
 def iqm(values: ArrayLike, *, axis: int = -1, weights: ArrayLike | None = None) -> Any:
     """The interquartile mean: the mean without the lowest and the highest quarter (Agarwal et al. 2021, section 4.3).
 
-    Of ``n`` values ``n // 4`` are cut on each side, as ``scipy.stats.trim_mean(values, 0.25)`` does; below four values it
+    Of ``n`` values ``n // 4`` are cut on each side (``scipy.stats.trim_mean(values, 0.25)``); below four values it
     is the mean. It is robust to a few outliers, and for the same reason silent about up to a quarter of diverged runs.
 
     Args:

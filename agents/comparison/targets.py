@@ -214,7 +214,7 @@ def _padded(rows: Sequence[Sequence[float]]) -> Array:
 
 
 def measures(targets: pd.DataFrame) -> pd.DataFrame:
-    """What each episode is worth, one row per episode that has targets, columns problem, agent, seed, instance_id, and
+    """Worth of each episode, one row per episode that has targets, columns problem, agent, seed, instance_id, and
 
     * ``score``: `area` over the cost; ``reached``: share of targets within the budget;
     * ``time_score``, ``time_reached``: the same over processor seconds, in gradient steps of plain descent; NaN where that

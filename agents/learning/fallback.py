@@ -1,4 +1,4 @@
-"""What a trained policy is worth beside the best plan of its own menu and plain descent, and what to play instead.
+"""Worth of a trained policy beside the best plan of its own menu and plain descent, and what to play instead.
 
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split.
 Where it gains less than the best of its rivals, its file keeps that rival as the fallback.

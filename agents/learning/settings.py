@@ -1,4 +1,4 @@
-"""What a training is: settings in four parts, each of which checks itself, and what one part asks of another.
+"""Settings of a training in four parts, each of which checks itself, and what one part asks of another.
 
 Recipes, families, checkpoints and the command line know every setting by its own name, whatever part it belongs to:
 `Training.of` sorts them, `Training.flat` lists them.
@@ -26,7 +26,7 @@ _MOST = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
-    """What is searched for before the training, and what the policy is taught before it learns.
+    """Searches before the training, and lessons of the policy before it learns.
 
     Attributes:
         plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.

@@ -225,7 +225,7 @@ def load_policy(path: Path | str) -> Policy:
 
 
 def policy_of(text: str) -> Policy:
-    """The policy that the text of a file is; raises PolicyFileError as `load_policy` does."""
+    """The policy that the text of a file is; raises the PolicyFileError of `load_policy`."""
     return _policy_of(parse_policy(text), "this policy")
 
 

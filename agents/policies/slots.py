@@ -112,7 +112,7 @@ def relative(prices: Sequence[float]) -> tuple[float, ...]:
 def fill(problem: str, slots: Sequence[str], /, **environment: Any) -> list[Any]:
     """The search of each named slot on a problem, None where it has none.
 
-    ``environment`` holds keyword arguments of the environment that decide what a teleport is and costs.
+    ``environment`` holds keyword arguments of the environment that decide the element and the price of a teleport.
 
     Raises:
         ValueError: There is no such slot.

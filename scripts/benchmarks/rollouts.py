@@ -72,7 +72,7 @@ def against_dummy(scale: Scale, count: int, few: int) -> Measured:
 
 
 def against_trivial(scale: Scale, count: int) -> Measured:
-    """Actions are gradient steps at a rate to be chosen: what a teleport computes is no part of the adapter.
+    """Actions are gradient steps at a rate to be chosen: the work of a teleport is no part of the adapter.
 
     As in training, the end of a budget is no truncation that calls for a value: it would be asked for row by row.
     """

@@ -81,7 +81,7 @@ def settings(scale: Scale) -> dict[str, Any]:
 
 
 def save(found: dict[str, Any], folder: Path) -> None:
-    """Write ``benchmark.json``, ``benchmark.md`` and a picture a curve into ``folder``."""
+    """Write ``benchmark.json``, ``benchmark.md`` and a picture per curve into ``folder``."""
     write(folder / "benchmark.json", to_json(found, indent=1))
     write(folder / "benchmark.md", markdown(found))
     for curve in found["curves"]:

@@ -31,7 +31,7 @@ EPISODES = 160  # steps of a turn at least: most episodes still begin and end to
 FEW = 16  # single environments side by side
 
 COORDINATES = {"Rosenbrock": 0.6, "Ellipse": 0.6, "Booth": 0.6, "RosenbrockND": 0.3, "Quadratic": 0.3}
-"""Of CartPole's steps a second, how many a problem should reach."""
+"""Of CartPole's steps per second, how many a problem should reach."""
 NETWORKS = ("MatrixFactorization", "LinearNetwork", "MLPRegression")
 
 
@@ -113,7 +113,7 @@ def bandwidth(count: int) -> Callable[[], object]:
 
 
 def against_cartpole(problem: str, count: int, scale: Scale) -> Measured:
-    """Steps a second, all of them gradient steps, over those of as many carts."""
+    """Steps per second, all of them gradient steps, over those of as many carts."""
     count = scale.of(count)
     ours, theirs = vector(problem, count), cartpoles(count)
     work = {
@@ -128,7 +128,7 @@ def against_cartpole(problem: str, count: int, scale: Scale) -> Measured:
 
 
 def against_former(problem: str, count: int, scale: Scale) -> Measured:
-    """Steps a second of now and of the earlier state."""
+    """Steps per second of now and of the earlier state."""
     count = scale.of(count)
     before = formerly(problem, count, scale)
     work: dict[str, Work] = {"now": stepping(vector(problem, count), steps(count), scale), "before": before}
@@ -260,7 +260,7 @@ def rollouts_against_trivial(scale: Scale) -> Measured:
 
 
 def growth(scale: Scale) -> dict[str, list[tuple[float, float]]]:
-    """Steps a second over ``B``."""
+    """Steps per second over ``B``."""
     names = ("Rosenbrock", "Booth", "MatrixFactorization", "MLPRegression")
     lines: dict[str, list[tuple[float, float]]] = {name: [] for name in (*names, "CartPoleVectorEnv")}
     shorter, count = replace(scale, repeats=min(scale.repeats, 3)), 1
@@ -276,7 +276,7 @@ def growth(scale: Scale) -> dict[str, list[tuple[float, float]]]:
 ROWS: list[Row] = [
     *[
         Row(
-            f"steps a second, {name}, 4096 runs",
+            f"steps per second, {name}, 4096 runs",
             "CartPoleVectorEnv, 4096",
             target,
             "at least",
@@ -286,7 +286,7 @@ ROWS: list[Row] = [
     ],
     *[
         Row(
-            f"steps a second, {name}, 2048 runs",
+            f"steps per second, {name}, 2048 runs",
             "the former state",
             3.0,
             "at least",
@@ -296,7 +296,7 @@ ROWS: list[Row] = [
     ],
     *[
         Row(
-            f"steps a second, {name}, 2048 runs",
+            f"steps per second, {name}, 2048 runs",
             "CartPoleVectorEnv, 2048",
             0.1,
             "at least",
@@ -306,7 +306,7 @@ ROWS: list[Row] = [
     ],
     *[
         Row(
-            "steps a second, MLPRegression, 256 runs",
+            "steps per second, MLPRegression, 256 runs",
             f"SyncVectorEnv of {FEW} of {'the former state' if former else 'ours'}",
             400.0,
             "at least",
@@ -342,14 +342,14 @@ ROWS: list[Row] = [
         for name in (*COORDINATES, *NETWORKS, "Digits")
     ],
     Row(
-        "PPO rollouts, decisions a second, Rosenbrock, 4096 runs, default menu",
+        "PPO rollouts, decisions per second, Rosenbrock, 4096 runs, default menu",
         f"DummyVecEnv of {FEW} of our single environments",
         60.0,
         "at least",
         rollouts_against_dummy,
     ),
     Row(
-        "PPO rollouts that choose rates, decisions a second, Rosenbrock, 4096 runs",
+        "PPO rollouts that choose rates, decisions per second, Rosenbrock, 4096 runs",
         "a VecEnv that does nothing",
         0.8,
         "at least",
@@ -357,4 +357,4 @@ ROWS: list[Row] = [
     ),
     Row("memory after 100,000 steps with teleports", "after the first 1,000", 1.02, "at most", memory),
 ]
-CURVES: list[Curve] = [Curve("Steps a second over runs side by side", "growth", "runs B", "steps a second", growth)]
+CURVES: list[Curve] = [Curve("Steps per second over runs side by side", "growth", "runs B", "steps per second", growth)]

@@ -128,8 +128,8 @@ def play(
 
     Args:
         name: Name of the registered problem.
-        agent: Agent that plays. It must ask all runs for steps, or all for teleports, at a time, as schedules by counts
-            do.
+        agent: Agent that plays. It must ask all runs for steps, or all for teleports, at a time: a schedule by
+            counts.
         steps: Gradient steps.
         instances: Ids, one per run; a repeated id is the same start with other random numbers of the searches.
         seed: Seed of those random numbers.

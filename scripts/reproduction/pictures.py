@@ -1,4 +1,4 @@
-"""How the reproduction's pictures are drawn: an Agg canvas, none of pyplot's global state, one colour a schedule."""
+"""How the reproduction's pictures are drawn: an Agg canvas, none of pyplot's global state, one colour per schedule."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Controls that need neither training nor tuning: what is left of a schedule when its teleports are taken out.
 
 * `Replay` plays the very decisions of an episode without its teleports: in order, every gradient step with the rate factor
-  that was chosen for it. What the teleports had cost is spent on further gradient steps at the rate reached, so that
+  that was chosen for it. Their cost is spent on further gradient steps at the rate reached, so that
   the budget is the same. The decisions are those that were made on the run with teleports: this is open-loop.
 * `Masked` lets a policy decide again, on the run as it is without teleports, where it may only choose among gradient steps:
   closed-loop.

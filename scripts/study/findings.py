@@ -308,7 +308,7 @@ def _generalists(measured: Measured) -> Iterator[Finding]:
             # the best fixed schedule that was tuned on the problem itself is at least as good as one tuned on others
             verdict = "yes" if all(map(_not_below, others.values())) else "not measured"
             details = "; ".join(f"{problem} {told(value)}" for problem, value in others.items())
-            target = f"{name} on what it has not seen: not below a fixed schedule that has not seen it either"
+            target = f"{name} on what it has not seen: no worse than a fixed schedule that has not seen it either"
             yield Finding(target, verdict, f"minus the best that was tuned on it, which is harder: {details}")
 
 

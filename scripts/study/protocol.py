@@ -113,7 +113,7 @@ class Evidence(Gathered):
         tuned: ``(problem, family)`` to what its tuning found, as in `teleport_env.agents.tuning.search.Found`.
         trained: ``(problem, contestant)`` to one dict per seed, as `train_policy` returns it.
         oracles: ``(problem, name)`` to a choice in hindsight.
-        about: ``(problem, agent)`` to what the row is.
+        about: ``(problem, agent)`` to a description of the row.
     """
 
     protocol: Protocol
@@ -360,7 +360,7 @@ def policies_of(evidence: Evidence, problem: str, name: str) -> list[Policy]:
 
 
 def protocol_settings(evidence: Evidence) -> dict[str, Any]:
-    """What the results were made with, for ``settings.json``."""
+    """Settings and versions of the results, for ``settings.json``."""
     protocol = evidence.protocol
     content = json.loads(json.dumps(dataclasses.asdict(protocol), default=str))
     return {

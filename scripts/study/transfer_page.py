@@ -227,7 +227,7 @@ def _pivoted(
     head: Callable[[str, str], str],
     measure: str,
 ) -> Table:
-    """A row per problem; a column per variant and rival: what the policy is worth more there."""
+    """A row per problem; a column per variant and rival: the difference in worth there."""
     columns = [(variant, other) for variant in variants for other in others]
 
     def cells(problem: str) -> list[Cell | str]:
@@ -291,7 +291,7 @@ RIVALS = {
 
 @matplotlib.rc_context(SETTINGS)
 def _drawn(results: Results) -> bytes:
-    """What the policies are worth more than their rivals by the score: a panel per question, a row per problem."""
+    """Differences in score between the policies and their rivals: a panel per question, a row per problem."""
     transfer = results.found.transfer
     figure, axes = panels(len(transfer.questions), 0.42 * len(transfer.problems) + 0.8)
     for axis, question in zip(axes, transfer.questions, strict=True):

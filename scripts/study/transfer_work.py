@@ -74,7 +74,7 @@ MIXTURE: dict[str, Any] = {
 base rate that is another problem's."""
 
 CLONE: dict[str, Any] = {"decisions": 400_000, "step_size": 5e-4, "entropy": 0.005, "critic_segments": 2}
-"""What it has besides where it begins as a clone of policies for single problems, as the pretrained one did."""
+"""What it has besides where it begins as a clone of policies for single problems, like the pretrained one."""
 
 
 def mixture(

@@ -161,7 +161,7 @@ def _check_json(checks: Checks, search: Search) -> None:
 
 
 def _check_found(checks: Checks, search: Search, problem: Problem, trial: _Trial) -> None:
-    """What a search answers is true, and within its promises."""
+    """The answer of a search is true, and within its promises."""
     start, found = trial.start, trial.found
     checks.require(not trial.overwritten(), "find writes into its start", "Compute out of place")
     moved, stays = found.moved, {"params": start.params, "loss": start.loss, "gradient": start.gradient}

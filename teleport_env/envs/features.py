@@ -318,7 +318,7 @@ _BOUNDS = np.array([(feature.scale, feature.low, feature.high) for feature in FE
 
 
 def markdown_table() -> str:
-    """The page ``docs/features.md``: one row a feature, in the order in which they stand in the observation."""
+    """The page ``docs/features.md``: one row per feature, in the order in which they stand in the observation."""
     rows = [
         f"| {index} | `{feature.name}` | {feature.low:g} | {feature.high:g} | {feature.sentence} |"
         for index, feature in enumerate(FEATURES)

@@ -112,7 +112,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         return self._observation(), self._info(self.episodes.numbers(), None)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """One action a row; see `TeleportEnv.step` and ``autoreset_mode``."""
+        """One action per row; see `TeleportEnv.step` and ``autoreset_mode``."""
         # a decorator would cost every step
         if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(self.settings.device.type):
             with own_modes():

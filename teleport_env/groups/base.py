@@ -152,7 +152,7 @@ class Group(ABC):
         """One random element per row: for compact groups uniform (Haar) at ``scale = 1``, else ``exp`` of a normal ``xi``.
 
         Args:
-            streams: One stream a row.
+            streams: One stream per row.
             scale: Distance from the identity; 0 is the identity.
         """
 

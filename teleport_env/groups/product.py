@@ -110,7 +110,7 @@ class Product(Group):
         return torch.cat([group.coordinates(part) for group, part in self._zip(matrix)], dim=1)
 
     def sample(self, streams: Streams, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-        """One sample a factor, independent of each other, all at the same ``scale``."""
+        """One sample per factor, independent of each other, all at the same ``scale``."""
         return self._collect(group.sample(streams, scale, dtype) for group in self.factors)
 
     def as_matrices(self, element: Element) -> tuple[Tensor, ...]:

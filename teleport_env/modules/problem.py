@@ -7,8 +7,9 @@ is not trained are shared.
 What a module does beside its parameters must be a function of them, or a search could not compare two points:
 
 * **Dropout** is off, as under ``module.eval()``.
-* **Batch normalization** uses the statistics of the examples at hand, as training does. No running statistics are kept:
-  each measurement uses those of its own examples. With ``batch_statistics=False`` it uses the stored ones, as constants.
+* **Batch normalization** uses the statistics of the examples at hand, in the mode of training. No running statistics are
+  kept: each measurement uses those of its own examples.
+  With ``batch_statistics=False`` it uses the stored ones, as constants.
 * **Buffers and frozen parameters** are constants that all runs share.
 * A module that draws random numbers all the same, or that writes to its buffers, is refused.
 

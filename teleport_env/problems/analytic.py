@@ -125,7 +125,7 @@ class AnalyticProblem(Problem):
         return self.forward(params, instance)
 
     def jacobian_price(self, instance: Instance) -> float:
-        """The derivative of the coordinates is what a gradient is made with."""
+        """The derivative of the coordinates, from which gradients are made."""
         return 1.0
 
     def num_instances(self, split: str) -> int | None:

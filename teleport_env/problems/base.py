@@ -152,7 +152,7 @@ class Problem(ABC):
         return 2.0 / 3.0 * instance.start.shape[1] ** 3
 
     def residuals(self, params: Tensor, instance: Instance) -> Tensor:
-        """What the loss is the sum of squares of, ``(B, m)``, up to a factor and a constant; differentiable.
+        """Residuals ``(B, m)``, whose sum of squares is the loss up to a factor and a constant; differentiable.
 
         Solvers for nonlinear least squares ask for it.
 

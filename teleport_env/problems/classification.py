@@ -33,7 +33,7 @@ _KERNEL = compiled("classifier", lambda problem, instance, batch: problem.networ
 
 
 def image_inputs(instance: Instance, batch: Batch) -> Tensor:
-    """The images of the mini-batch, or all training images, ``(B, d, n)``, an image a column."""
+    """The images of the mini-batch, or all training images, ``(B, d, n)``, an image per column."""
     images: Tensor = instance["images"]
     if batch is None:
         return images.T.expand(len(instance), -1, -1)

@@ -56,7 +56,7 @@ class LabelledImages:
     """Images with their classes.
 
     Attributes:
-        images: ``(N, d)`` floats in ``[0, 1]``, a flattened image a row.
+        images: ``(N, d)`` floats in ``[0, 1]``, a flattened image per row.
         labels: ``(N,)`` int64, ``0, ..., 9``.
         origin: Source of the images, for messages and records.
     """
@@ -286,7 +286,7 @@ class Measurements:
     """Measurements of patients.
 
     Attributes:
-        values: ``(N, d)`` float64, one patient a row.
+        values: ``(N, d)`` float64, one patient per row.
         targets: ``(N,)`` float64: a class, or what is to be predicted.
     """
 

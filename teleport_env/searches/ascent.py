@@ -64,8 +64,8 @@ class GradientAscent(Search):
             as published.
         retract: Move by ``group.retract`` in place of ``exp``. (The first-order variant of the publication's networks is
             ``1 + T`` either way.)
-        derivative: ``"hessian_free"``, ``"double_backward"`` (one gradient and one Hessian-vector product a step, and a last
-            gradient), or ``"auto"``: Hessian-free unless the action does not keep the loss.
+        derivative: ``"hessian_free"``, ``"double_backward"`` (one gradient and one Hessian-vector product per step, and a
+            last gradient), or ``"auto"``: Hessian-free unless the action does not keep the loss.
         verify: Spend a forward pass on the loss where it was carried over, and report its real change.
         objective: ``"gradient_norm"``: stay unless it grew. ``"any"``: move wherever the ascent ended, as published.
     """

@@ -44,7 +44,7 @@ def ascent_direction(start: Start, point: Candidate, derivative: str = "auto") -
 
     Args:
         derivative: ``"hessian_free"``: from the action alone (`Symmetry.ascent_direction`). ``"double_backward"``: through
-            the loss, as the publication does; right also where the action does not keep the loss. ``"auto"``: see
+            the loss, the way of the publication; right also where the action does not keep the loss. ``"auto"``: see
             `uses_hessian`.
     """
     symmetry = start.symmetry
@@ -85,7 +85,7 @@ def pull_back(start: Start, params: Tensor, covector: Tensor) -> Tensor:
 
 
 def relative_price(symmetry: Symmetry) -> Counts:
-    """Price of `relative_direction` per run: two Gram matrices a pair, about one move, and their decompositions."""
+    """Price of `relative_direction` per run: two Gram matrices per pair, about one move, and their decompositions."""
     return Counts(
         flops=symmetry.gradient_flops + sum(solve_flops("relative", factor) for factor in symmetry.group.factors)
     )

@@ -1,4 +1,4 @@
-"""What a teleport is for: scores of the points on a level set, larger is better.
+"""Objectives of teleports: scores of the points on a level set, larger is better.
 
 ========================  ======================================================  ====================================
 name                      score of a point ``w`` with gradient ``G``              needs

@@ -63,7 +63,7 @@ _REVISIT_PRODUCTS = 2 * 2 + 2 * 2 + 2
 
 @dataclass
 class Spectrum:
-    """A symmetric positive definite ``S = Q diag(exp(x)) Q'`` a row.
+    """A symmetric positive definite ``S = Q diag(exp(x)) Q'`` per row.
 
     Attributes:
         log: ``x`` ``(R, k)``.
@@ -223,7 +223,7 @@ class Sweeps:
         return sum(self._flops(symmetry, sweep) for sweep in range(self.count_of(len(symmetry.group.factors))))
 
     def _flops(self, symmetry: Symmetry, sweep: int) -> float:
-        """Two Gram matrices a pair and moving the two matrices: each as many products as one gradient carried over."""
+        """Two Gram matrices per pair and moving the two matrices: each as many products as one gradient carried over."""
         flops = 2.0 * symmetry.gradient_flops
         for factor in symmetry.group.factors:
             flops += solve_flops(self.objective, factor)

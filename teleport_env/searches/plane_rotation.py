@@ -5,7 +5,7 @@ operations, a hundred gradients of a loss of ten parameters, and a search needs 
 function ``f(u)`` is the skew matrix ``v u' - u v'`` with ``v = grad_u f``: of rank two, so that its exponential turns the
 plane of ``u`` and ``v`` and leaves the rest alone. Ascent on SO(n) is therefore ascent on the sphere ``|u| = r``, and a
 direction is an *angle vector*: tangent to the sphere at ``u``, as long as the angle to turn by. It is as long as the
-coordinates ``xi`` of the skew matrix, and `Turning.turned` moves to the same point as ``exp(xi)`` does, at a cost linear in
+coordinates ``xi`` of the skew matrix, and `Turning.turned` moves to the point of ``exp(xi)``, at a cost linear in
 ``n`` besides ``phi`` and its inverse. A uniformly random rotation likewise moves ``u`` to a uniformly random point of the
 sphere. In the plane a direction is the angle itself, ``(R, 1)``.
 
@@ -120,10 +120,10 @@ class Turning:
         return xp.tensor(self._along(xp.view(u.detach()), xp.view(along)))
 
     def random(self, params: Array, streams: Streams, count: int, scale: float, begins: bool = False) -> Array:
-        """``(R, K, d)``, ``K = count`` random rotations, drawn as `Group.sample` does (or with ``begins`` `sample_start`).
+        """``(R, K, d)``, ``K = count`` random rotations of `Group.sample` (or with ``begins`` `sample_start`).
 
-        In space they move ``u`` as `SO.sample` does: uniformly on the sphere from ``scale = 1`` on, below it by a normal
-        tangent vector of deviation ``scale`` in every direction.
+        In space they are those of `SO.sample`: they move ``u`` uniformly on the sphere from ``scale = 1`` on, and below it
+        by a normal tangent vector of deviation ``scale`` in every direction.
         """
         xp, dtype = self.xp, self.xp.tensor(params).dtype
         if self._in_plane:

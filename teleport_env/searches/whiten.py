@@ -1,7 +1,7 @@
 """Whitening: the teleport after which a step of descent solves one layer's least squares.
 
-A teleport is a change of metric. For a pair of layers ``a = V h``, ``z = U a`` a squared error bends along ``U`` as
-the second moments of ``a`` do, and along ``V`` as ``J'J`` and ``h h'`` together, with ``J`` all that lies above ``a``
+A teleport is a change of metric. For a pair of layers ``a = V h``, ``z = U a`` a squared error bends along ``U`` like
+the second moments of ``a``, and along ``V`` like ``J'J`` and ``h h'`` together, with ``J`` all that lies above ``a``
 in one matrix. The action ``a -> g a``, ``U -> U g^-1`` gives either any shape: with ``g = c^(1/2) (a a')^(-1/2)`` the
 upper layer's Hessian becomes a multiple of the identity, with ``g = c^(-1/2) (J'J)^(1/2)`` the lower one's a multiple
 of ``h h'``. With ``c`` one over the learning rate and the curvature of the loss in the outputs, the next step of

@@ -1,8 +1,8 @@
 """Elementwise nonlinearities with their inverses and derivatives.
 
 The general linear group moves a network through its activation's *inverse*, so the activations here are bijections of the
-real line where they can be: tanh and the sigmoid are continued beyond ``|z| = c`` by their tangents, as the publication
-does for both (Zhao et al., NeurIPS 2022, section 4.2 asks for a bijective activation). With ``c = 2`` for tanh and
+real line where they can be: tanh and the sigmoid are continued beyond ``|z| = c`` by their tangents. The publication does so
+for both (Zhao et al., NeurIPS 2022, section 4.2 asks for a bijective activation). With ``c = 2`` for tanh and
 ``c = 4`` for the sigmoid, which is a tanh of half the argument, the slope out there is 7 % of the slope at the origin:
 small enough to keep the shape, large enough that the inverse magnifies an error at most 14-fold beyond what the origin
 does. The continuation is C^1: the second derivative jumps at ``c``, as it does at the kink of a leaky ReLU.

@@ -28,7 +28,7 @@ from teleport_env.symmetries.networks import Layers, product
 
 
 def hidden_group(layers: Layers, factors: list[Group]) -> Product:
-    """The product of one group a hidden layer; raises ValueError where the chain has no hidden layer."""
+    """The product of one group per hidden layer; raises ValueError where the chain has no hidden layer."""
     if not factors:
         raise ValueError(
             f"widths {layers.widths} have no hidden layer for a group to act on: give at least three, "
@@ -154,7 +154,7 @@ class LinearPairs(PairSymmetry):
             self.shortcut = LinearChain(layers, gradient_rank)
         self.move_flops = sum(2.0 * k**3 + 2.0 * k**2 * (m + p) for (k, m), (p, _) in pairwise(layers.shapes))
         self.gradient_flops = self.move_flops
-        # two Gram matrices a pair: the same products without the inverse
+        # two Gram matrices per pair: the same products without the inverse
         self.direction_flops = self.move_flops - sum(2.0 * width**3 for width in layers.hidden)
 
     def work_price(self, gradient_flops: float) -> float:

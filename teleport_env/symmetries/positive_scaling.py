@@ -24,7 +24,7 @@ _FEW = 1 << 13  # parameters up to which a factor for each of them is quicker th
 
 @dataclass(frozen=True)
 class Scalings(Shortcut):
-    """One positive factor a hidden unit: its row is multiplied by it, its column divided, the gradient the other way round.
+    """One positive factor per hidden unit: its row is multiplied by it, its column divided, its gradient the other way.
 
     Searches walk on the factors alone, and move the matrices once (`both`).
 
@@ -69,7 +69,7 @@ class Scalings(Shortcut):
         return params * factors, torch.div(gradient, factors, out=factors)
 
     def passes(self, xp: Arrays, rows: Array, columns: Array, vector: Tensor) -> Tensor:
-        """One pass a matrix, and a second one in place, straight into the result."""
+        """One pass per matrix, and a second one in place, straight into the result."""
         moved = torch.empty_like(vector, memory_format=torch.contiguous_format)
         sources, targets = (self.layers.views(xp.view(v)) for v in (vector, moved))
         # views are cheaper of arrays, products of large matrices of tensors
@@ -89,7 +89,7 @@ class Scalings(Shortcut):
 
 
 class ScalingSymmetry(PairSymmetry):
-    """``V, b -> D V, D b`` and ``U -> U D^-1`` with ``D`` diagonal and positive, one factor a hidden unit.
+    """``V, b -> D V, D b`` and ``U -> U D^-1`` with ``D`` diagonal and positive, one factor per hidden unit.
 
     Exact for all data because ``s(d z) = d s(z)`` for ``d > 0``. No inverse of a matrix: its arithmetic is linear in the
     number of parameters.
@@ -157,7 +157,7 @@ class ScalingSymmetry(PairSymmetry):
         return part
 
     def ascent_direction(self, params: Tensor, gradient: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
-        """``2 (|G_U,i|^2 - |G_V,i|^2)`` a hidden unit ``i``, ``(B, group.dim)``.
+        """``2 (|G_U,i|^2 - |G_V,i|^2)`` per hidden unit ``i``, ``(B, group.dim)``.
 
         The derivative at ``xi = log d = 0`` of ``sum_i |G_V,i|^2 / d_i^2 + d_i^2 |G_U,i|^2``.
         """

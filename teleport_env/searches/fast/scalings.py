@@ -53,7 +53,7 @@ class SquareSums:
         self.rest = xp.column_squares(top[:, :, width:])[:, 0] if layers.bias else 0.0 * self._lowest[:, 0]
 
     def ones(self, count: int) -> Array:
-        """``count`` times a number a hidden unit, ``(count, R, K)``, all 1."""
+        """``count`` times a number per hidden unit, ``(count, R, K)``, all 1."""
         return self.xp.full(self._lowest, count, len(self._lowest), self.layers[-1].stop, value=1.0)
 
     def total(self) -> Array:
@@ -87,7 +87,7 @@ class SquareSums:
 
 
 def setup_flops(scalings: Scalings) -> float:
-    """Of `SquareSums`: a square and a sum an entry."""
+    """Of `SquareSums`: a square and a sum per entry."""
     return 2.0 * scalings.layers.num_params
 
 
