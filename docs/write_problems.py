@@ -22,11 +22,10 @@ def markdown_table() -> str:
         [
             "# Problems",
             "",
-            "All built-in problems, what each environment of them uses by default, and which teleports it offers. "
-            "After this page you know which id to take.",
+            "This page lists the built-in problems, their defaults and their teleports. After it you know which id to take.",
             "",
-            "Each problem's docstring is its manual page: formula, symmetries, distribution of instances, arguments "
-            "(`help(teleport_env.problems.Rosenbrock)`). Arguments are given as "
+            "Each problem's docstring is its manual page: formula, symmetries, distribution of instances, arguments",
+            "(`help(teleport_env.problems.Rosenbrock)`). Arguments are given as",
             '`gym.make("Teleport/Rosenbrock-v0", problem={"curvature": (10.0, 100.0)})`.',
             "",
             "| id | what it is | loss | symmetries |",

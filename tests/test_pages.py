@@ -6,13 +6,17 @@ import fnmatch
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import compare
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+sys.path.insert(0, str(DOCS))
+import check_prose  # noqa: E402
+
+ROOT = DOCS.parent
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted(DOCS.glob("*.md"))]
 
 RESULTS = sorted(
@@ -20,6 +24,7 @@ RESULTS = sorted(
 )
 COLUMNS = 5
 LINES = 150
+LONGEST_LINE = 140
 APPENDIX = "reproduction-details.md"
 """Full numbers of the reproduction, which its page sums up: longer, and with a figure per experiment."""
 
@@ -75,7 +80,14 @@ def test_tables_are_narrow(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_begin_with_what_they_are_for(page: Path) -> None:
-    assert kind(blocks(page.read_text(encoding="utf-8"))[0]) == "prose"
+    """A short sentence first, and no line too long to read where the page is edited."""
+    first = blocks(page.read_text(encoding="utf-8"))[0]
+    assert kind(first) == "prose"
+    if page.name == "reproduction.md":  # it begins with the reference
+        return
+    sentence = next(check_prose.sentences(check_prose.plain(first)))
+    assert check_prose.words_of(sentence, strict=True) <= check_prose.LONGEST, sentence
+    assert len(first.splitlines()[0]) <= LONGEST_LINE
 
 
 @pytest.mark.parametrize("page", RESULTS, ids=lambda page: page.name)

@@ -327,9 +327,11 @@ def markdown_table() -> str:
         [
             "# The observation",
             "",
-            'With `observation="features"` (the default) an environment shows a `Box` of these float32 numbers. They are '
-            "computed from a run's own losses, gradients and cost, and never from the environment around it. So a "
-            "schedule can be fed the same numbers in another training loop (`teleport_env.envs.compute_features`). All are "
+            "This page lists the numbers of an observation. After it you know what an agent sees of a run.",
+            "",
+            'With `observation="features"` (the default) an environment shows a `Box` of these float32 numbers. They are',
+            "computed from a run's own losses, gradients and cost, and never from the environment around it. So a schedule",
+            "can be fed the same numbers in another training loop (`teleport_env.envs.compute_features`). All are",
             "dimensionless and clipped to their bounds, and those of a diverged run are finite.",
             "",
             "| | name | low | high | what it says |",
