@@ -91,14 +91,12 @@ tutorials: $(VENV)/.docs ## execute the tutorials, and write their notebooks and
 drawn: venv ## draw pictures of kept result pages from the tables beside them
 	OMP_NUM_THREADS=1 $(BIN)/python docs/draw_results.py
 
-# The rule for rates diverges on some problems with its default settings: those are played by other agents.
-PICTURED := Ellipse Quadratic Rosenbrock RosenbrockND Booth MatrixFactorization MatrixCompletion LinearNetwork Digits DigitsFull \
-	MNIST MNISTSmall Autoencoder:first TensorFactorization:accept_if_better MLPRegression:accept_if_better TwoLayerRegression:first
+PICTURED := Ellipse Quadratic Rosenbrock RosenbrockND Booth MatrixFactorization MatrixCompletion TensorFactorization LinearNetwork \
+	MLPRegression TwoLayerRegression Digits DigitsFull MNIST MNISTSmall
 pictures: venv ## draw the pictures of README and of the pages of environments; MNIST needs TELEPORT_ENV_DATA
 	$(BIN)/python scripts/rollout.py --problem Booth --agent edge_of_stability --frames 40 --out docs/images/booth.gif
-	@for pair in $(PICTURED); do name=$${pair%%:*}; agent=$${pair#$$name}; agent=$${agent#:}; \
-		$(BIN)/python scripts/rollout.py --problem $$name --agent $${agent:-edge_of_stability} \
-			--out docs/images/environments/$$(echo $$name | tr A-Z a-z).png || exit 1; done
+	@for name in $(PICTURED); do $(BIN)/python scripts/rollout.py --problem $$name --agent edge_of_stability \
+		--out docs/images/environments/$$(echo $$name | tr A-Z a-z).png || exit 1; done
 
 test: lint ## lint, then the tests
 	$(PYTEST) $(ARGS)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from teleport_env.agents import Teleporter
-from teleport_env.problems.data import digits, mnist
+from teleport_env.problems.data import DataMissing, digits, mnist
+from teleport_env.reading import positive
 
 
 class Task(NamedTuple):
@@ -37,7 +38,10 @@ class Task(NamedTuple):
 
 def data(folder: str | None) -> tuple[Tensor, Tensor]:
     """Images ``(N, side, side)`` and labels: MNIST from a folder with its IDX files, else scikit-learn's digits."""
-    found = digits() if folder is None else mnist(folder)
+    try:
+        found = digits() if folder is None else mnist(folder)
+    except DataMissing as error:
+        raise SystemExit(f"--data-dir: {error}") from error
     side = round(found.images.shape[1] ** 0.5) if found.images.ndim == 2 else found.images.shape[-1]
     return found.images.float().view(-1, side, side), found.labels
 
@@ -143,10 +147,10 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     """Of the options that all examples have."""
     made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data-dir", help="folder with MNIST's IDX files; default: scikit-learn's digits")
-    made.add_argument("--steps", type=int, default=400, help="training steps")
-    made.add_argument("--seeds", type=int, default=3, help="runs per way to train")
+    made.add_argument("--steps", type=positive, default=400, help="training steps")
+    made.add_argument("--seeds", type=positive, default=3, help="runs per way to train")
     made.add_argument("--rate", type=float, help="learning rate")
-    made.add_argument("--turns", type=int, default=40, help="turns of the measurement of time")
+    made.add_argument("--turns", type=positive, default=40, help="turns of the measurement of time")
     made.add_argument("--costs-only", action="store_true", help="measure costs and train nothing")
     return made
 
@@ -154,6 +158,8 @@ def parser(text: str | None) -> argparse.ArgumentParser:
 def report(task: Task, asked: argparse.Namespace) -> None:
     """Print what each way to train ends at, the mean over the last tenth of the steps, and the costs."""
     torch.set_num_threads(1)
+    if asked.rate is not None and not 0.0 < asked.rate < float("inf"):
+        raise SystemExit(f"--rate must be a positive number, got {asked.rate}")
     task = task if asked.rate is None else task._replace(rate=asked.rate)
     last = max(1, asked.steps // 10)
     for label, way in {} if asked.costs_only else WAYS.items():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 import teleport_env  # noqa: F401  (registers the ids)
+from teleport_env.reading import positive
 
 SEARCHES = [
     {"search": "random", "candidates": 4, "objective": "virtual_step"},
@@ -101,8 +102,8 @@ def train(agent: Agent, runs: int, updates: int, length: int = 32, epochs: int =
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=256)
-    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--runs", type=positive, default=256)
+    parser.add_argument("--updates", type=positive, default=60)
     asked = parser.parse_args(words)
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -20,6 +20,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from teleport_env.envs import MaskedObservation, MaskedVectorObservation
+from teleport_env.reading import positive
 
 ENV = "MaskedTeleport/Booth-v0"
 
@@ -74,8 +75,8 @@ def mean_return(module: Any, runs: int = 256) -> float:
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--runs", type=positive, default=64)
+    parser.add_argument("--updates", type=positive, default=40)
     asked = parser.parse_args(words)
     torch.manual_seed(0)
     if ENV not in gym.registry:

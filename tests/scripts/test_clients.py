@@ -74,3 +74,20 @@ def test_every_recipe_is_listed() -> None:
         assert first == f"python examples/{name}.py"
         assert f"`{first}" in page
     assert {f"python examples/{name}.py" for name, _, _ in RECIPES} == set(re.findall(r"python examples/\w+\.py", page))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("gymnasium_loop --episodes 0", "--episodes: must be an integer of at least 1, got '0'"),
+        ("gymnasium_loop --episodes many", "--episodes: must be an integer of at least 1, got 'many'"),
+        ("vector_loop --runs -1", "--runs: must be an integer of at least 1, got '-1'"),
+        ("vector_loop --runs 2 --steps 1", "no episode ended within 1 actions: give more"),
+    ],
+)
+def test_a_recipe_refuses_what_it_cannot_play(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Regression: no episodes were divided by zero, and runs that were cut short had a mean of nan."""
+    name, *rest = words.split()
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"](rest)
+    assert message in f"{stopped.value} {capsys.readouterr().err}"
