@@ -49,6 +49,10 @@ from teleport_env.registration import id_of
 VALIDATION_SEED = 20222
 """Of the choice of validation instances on which the best policy is kept; a report of its worth uses others."""
 
+LESSON, LESSONS = 512, 2048
+"""Largest number of instances on which a teacher is shown: of one problem, and of all together. With 512 of each of ten,
+cloning takes longer than a short training after it."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -158,7 +162,10 @@ class Course:
         environment = alone.policy_environment(settings.learning_rate)
         teacher = teacher_of(alone, teaching.teachers) or rule
         rate = teacher.environment["learning_rate"] if teacher else alone.task.learning_rate
-        menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, alone.task.learning_rate is not None)
+        # where an episode takes long, few instances choose the policy, and the search would take longer than the training
+        instances = min(Menu.instances, 2 * alone.schedule.validation_instances)
+        kept = alone.task.learning_rate is not None
+        menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, kept, instances)
         if teaching.plans and problem not in self.plans:
             self._search(
                 search_plans, menu, self.plans, first=teacher is None and (teaching.warm_start or rate is None)
@@ -230,7 +237,7 @@ class Course:
             if game.teacher is None:
                 continue
             assert not isinstance(game.teacher, MovePlan)
-            one = shown(game.training, game.teacher)
+            one = shown(game.training, game.teacher, max(1, min(LESSON, LESSONS // len(self.games))))
             seen.append(with_shares(one.observations, game.slots, game.prices, self.teleports))
             steps = len(game.training.task.rate_factors)
             probabilities = np.zeros((len(one.probabilities), steps + self.teleports), dtype=np.float32)

@@ -44,7 +44,7 @@ class Demonstration:
     probabilities: np.ndarray
 
 
-def shown(training: Training, teacher: Agent | Plan, instances: int = 512) -> Demonstration:
+def shown(training: Training, teacher: Agent | Plan, instances: int) -> Demonstration:
     """How a teacher decides on instances of the train split.
 
     Args:

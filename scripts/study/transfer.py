@@ -28,6 +28,7 @@ from study.transfer_work import (
     PLAIN,
     RULE,
     SHAPES,
+    at_rate,
     can_teach,
     describe,
     kept_rule,
@@ -48,6 +49,7 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.learned import SHIPPED, shipped
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
+from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.envs.settings import Settings
 from teleport_env.reading import choose_some, integer, number
 
@@ -70,7 +72,8 @@ class Transfer(Shared):
         teacher_seed: The first of their training seeds.
         cloned: Whether policies that leave one out begin as clones of those for single problems.
         policies: Files of further policies for several problems, shown beside those that leave one out.
-        train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``.
+        train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``, or
+            all from those that the package brings.
         train_decisions: Decisions of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
         plans: Fixed schedules tried in each tuning, before the refinement.
         budget: Gradient evaluations per episode; None: the problem's default.
@@ -108,10 +111,8 @@ class Transfer(Shared):
             for factor in getattr(self, name):
                 number(f"a number of {name}", factor, above=0.0, most=MOST)
         choose_some("a transfer", self, "questions", QUESTIONS)
-        if self.shipped and (self.teachers or self.budget or self.train_seeds > 1):
-            raise ValueError(
-                "shipped: one policy per problem, for its own budget; leave teachers, budget and train_seeds out"
-            )
+        if self.shipped and (self.teachers or self.budget):
+            raise ValueError("shipped: one policy per problem, for its own budget; leave teachers and budget out")
         missing = sorted(set(self.problems) - set(shipped())) if self.shipped else []
         if missing:
             raise ValueError(f"the package brings no policy for {', '.join(missing)}; it has {', '.join(shipped())}")
@@ -128,6 +129,11 @@ class Transfer(Shared):
     def seeds(self) -> range:
         """Numbers of the trainings."""
         return range(self.train_seeds)
+
+    @property
+    def single_seeds(self) -> range:
+        """Numbers of the policies for single problems, and of the teachers."""
+        return range(1) if self.shipped else self.seeds
 
     def together(self, problem: str) -> tuple[str, ...]:
         """What is left out where a problem is: itself and its kin."""
@@ -189,12 +195,12 @@ def gather_transfer(transfer: Transfer, report: Callable[[str], None] = print) -
     """
     began = time.perf_counter()
     found = Carried(transfer, command=command())
-    _Gathering(found, report).run()
+    Gathering(found, report).run()
     found.seconds = time.perf_counter() - began
     return found
 
 
-class _Gathering:
+class Gathering:
     """The stages, each of which needs what the one before found."""
 
     def __init__(self, found: Carried, report: Callable[[str], None]) -> None:
@@ -283,7 +289,7 @@ class _Gathering:
                 found.tuned[f"{FIXED}, budget x {name}", problem] = result
 
     def wanted(self) -> list[tuple[str, int]]:
-        return [(problem, seed) for problem in self.transfer.problems for seed in self.transfer.seeds]
+        return [(problem, seed) for problem in self.transfer.problems for seed in self.transfer.single_seeds]
 
     def given(self, problem: str, seed: int) -> Path | None:
         folder = self.transfer.teachers
@@ -311,7 +317,7 @@ class _Gathering:
             known, group = transfer.others(problem), "-".join(transfer.together(problem))
             for seed in transfer.seeds:
                 place = f"families/trained/without-{group}-{seed}"
-                texts = {name: lessons[name, seed] for name in known if lessons}
+                texts = {name: lessons[name, seed % len(transfer.single_seeds)] for name in known if lessons}
                 training = mixture(known, transfer.changes(), seed, self.folder(place), texts, rates)
                 settings = {**settings_of(training), "teachers": {name: digest(text) for name, text in texts.items()}}
                 piece = Piece(f"{place}.json", settings, train_mixture, (training, texts))
@@ -387,14 +393,20 @@ class _Gathering:
         agent = families_of(problem, self.transfer.budget)[FIXED].agent(
             self.found.tuned[f"{FIXED}, budget x {factor:g}", problem]["config"]
         )
-        base = agent.environment["learning_rate"] * rate
-        return [dataclasses.replace(agent, environment={**agent.environment, "learning_rate": base})]
+        return [at_rate(agent, rate)]
 
     def learned(self, problem: str, rate: float = 1.0, shape: Mapping[str, Any] | None = None) -> list[Agent]:
-        """The policies for a problem, one per seed, at a multiple of their rate and of another size."""
+        """The policies for a problem, one per seed, at a multiple of their rate and of another size.
+
+        Where the package brings a plan in a policy's place, the plan plays.
+        """
         found: list[Agent] = []
-        for seed in self.transfer.seeds:
+        for seed in self.transfer.single_seeds:
             policy = policy_of(self.singles[problem, seed]).for_problem(problem)
+            plan = fallback_of(policy) if self.transfer.shipped else None
+            if plan is not None:
+                found.append(at_rate(plan, rate))
+                continue
             base = policy.environment.get("learning_rate", Settings.build(problem).learning_rate) * rate
             policy = policy.for_problem(problem, learning_rate=base)
             found.append(resized(policy, problem, shape) if shape else policy)

@@ -23,6 +23,9 @@ from teleport_env.files import write
 MOST_LOST = 0.5
 """Orders of magnitude that a policy may lose against the best rule where the tolerance is lowered."""
 
+MOST_DIVERGED = 0.05
+"""Share of the episodes in which a policy may diverge on a problem that it has not seen."""
+
 
 def write_transfer(found: Carried) -> dict[str, Any]:
     """Write the page where the settings say, and tables of all cases beside it.
@@ -91,8 +94,12 @@ class Results:
         for measure in (GAINED, *MEASURES):
             ends = self.worth.interval(named["problem"], named["agent"], measure)
             row |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), ends, strict=True))
+        return row | {name: self.share(key, name) for name in ("diverged", "teleports")}
+
+    def share(self, key: Key, name: str) -> float:
+        """Mean of ``"diverged"`` or ``"teleports"`` over the episodes of an agent in a case."""
         played = self.found.played[key]
-        return row | {name: sum(float(one[name]) for one in played) / len(played) for name in ("diverged", "teleports")}
+        return sum(float(one[name]) for one in played) / len(played)
 
 
 def _named_as(key: Key) -> dict[str, str]:
@@ -123,6 +130,7 @@ def verdicts_of(results: Results) -> list[Finding]:
         detail = f"significantly better on {_listed(above, versus)}; significantly worse on {_listed(below, versus)}"
         target = "Left out, each in turn: nowhere significantly worse than the best fixed schedule tuned on the others"
         found.append(Finding(target, not_below(versus.values()), detail))
+        found += _of_plain_descent(results)
     pairs = {
         BUDGETS: {
             "At a longer budget: nowhere significantly worse than the fixed schedule of the ordinary one": OWN_FIXED,
@@ -154,6 +162,24 @@ def verdicts_of(results: Results) -> list[Finding]:
     if TOLERANCES in transfer.questions:
         found += _of_tolerances(results)
     return found
+
+
+def _of_plain_descent(results: Results) -> Iterator[Finding]:
+    """On how many problems left out the policies outperform plain descent, and where they diverge."""
+    problems = results.found.transfer.problems
+    versus = {one: results.difference(FAMILIES, one, ("", LEFT_OUT), ("", PLAIN)) for one in problems}
+    above, below = ([one for one in problems if test(versus[one])] for test in (_wins, _loses))
+    # of 12 problems 8
+    target = "Left out, each in turn: better than plain descent on two thirds of the problems"
+    detail = f"significantly better on {_listed(above, versus)}; significantly worse on {_listed(below, versus)}"
+    yield Finding(target, "yes" if 3 * len(above) >= 2 * len(problems) else "no", detail)
+    shares = {one: results.share((FAMILIES, one, "", LEFT_OUT), "diverged") for one in problems}
+    often = {one: share for one, share in shares.items() if share > MOST_DIVERGED}
+    target = f"Left out, each in turn: diverges in at most {100 * MOST_DIVERGED:.0f} % of the episodes"
+    named = ", ".join(f"{one} {100 * share:.1f} %" for one, share in often.items())
+    yield Finding(
+        target, "no" if often else "yes", f"more on {len(often)} of {len(problems)}: {named}" if often else ""
+    )
 
 
 def _of_tolerances(results: Results) -> Iterator[Finding]:

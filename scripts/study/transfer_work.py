@@ -129,6 +129,12 @@ def resized(policy: NetworkAgent, problem: str, shape: Mapping[str, Any]) -> Net
     return dataclasses.replace(policy, prices=relative(prices))
 
 
+def at_rate(agent: Agent, multiple: float) -> Agent:
+    """An agent at a multiple of its learning rate."""
+    rate = multiple * agent.environment["learning_rate"]
+    return dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate})
+
+
 def describe(agent: Agent) -> dict[str, Any]:
     """All that an agent's play depends on, in JSON's types."""
     apart = ("layers", "provenance")

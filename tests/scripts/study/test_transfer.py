@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 
 from study import pieces
 from study.pieces import write_piece
-from study.transfer import FAMILIES, RATES, SIZES, TOLERANCES, Carried, Transfer, gather_transfer
+from study.shared import digest
+from study.transfer import FAMILIES, RATES, SIZES, TOLERANCES, Carried, Gathering, Transfer, gather_transfer
 from study.transfer_page import Results, verdicts_of, write_transfer
 from study.transfer_schedules import (
     axes_of,
@@ -25,13 +25,13 @@ from study.transfer_schedules import (
     schedule_on,
     tune_schedule,
 )
-from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, RULE, can_teach, kept_rule, mixture, resized
+from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, PLAIN, RULE, can_teach, kept_rule, mixture, resized
 from teleport_env.agents.learning import course
-from teleport_env.agents.learning.warm_start import shown
 from teleport_env.agents.play import draw_instances, play
-from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned import SHIPPED, LearnedSchedule
 from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
+from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.agents.tuning.tuning import TUNING_SEED
 from teleport_env.envs.vector import TeleportVectorEnv
 
@@ -79,7 +79,7 @@ def quiet(line: str) -> None:
 def short_lessons() -> Iterator[None]:
     """Cloning shows hundreds of episodes, which takes longer than everything else here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "shown", functools.partial(shown, instances=8))
+        patch.setattr(course, "LESSON", 8)
         yield
 
 
@@ -281,10 +281,67 @@ def test_shipped_policies_are_played_as_they_are(short_lessons: None, tmp_path: 
     assert [row["gained"] for row in found.played[TOLERANCES, "Booth", "1", OWN]] == mine.gained.tolist()
     page = write_transfer(found)["markdown"].read_text(encoding="utf-8")
     assert "| Booth: at lower tolerances the policy loses no more than 0.5 orders against the best rule |" in page
-    with pytest.raises(ValueError, match="the package brings no policy for Digits; it has Booth"):
-        Transfer(**{**asked, "problems": ("Booth", "Digits")})
+    with pytest.raises(ValueError, match="the package brings no policy for MNIST; it has"):
+        Transfer(**{**asked, "problems": ("Booth", "MNIST")})
     with pytest.raises(ValueError, match="one policy per problem"):
         Transfer(**{**asked, "budget": 12.0})
+
+
+def test_a_plan_that_is_shipped_in_the_place_of_a_policy_plays() -> None:
+    pytest.importorskip("sklearn")
+    name = "TensorFactorization"
+    gathering = Gathering(Carried(Transfer(problems=(name,), questions=(TOLERANCES,), shipped=True)), quiet)
+    gathering.singles[name, 0] = (SHIPPED / f"{name}.json").read_text(encoding="utf-8")
+    plan = fallback_of(LearnedSchedule.pretrained(name))
+    assert plan is not None
+    assert gathering.learned(name) == [plan]
+    (faster,) = gathering.learned(name, 2.0)
+    assert faster.environment["learning_rate"] == 2.0 * plan.environment["learning_rate"]
+
+
+def test_all_seeds_are_cloned_from_the_policies_that_are_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy whose menu is not that of the slots is taught anew, once."""
+    transfer = Transfer(problems=THREE, shipped=True, cloned=True, train_seeds=2, out=tmp_path)
+    found, asked = Carried(transfer, rates={(name, ""): {"rate": 0.01} for name in THREE}), []
+
+    def done(pieces: Any, title: str) -> dict[str, Any]:
+        asked.extend(pieces)
+        return {piece.path: {"policy": "taught anew"} for piece in asked}
+
+    gathering = Gathering(found, quiet)
+    monkeypatch.setattr(gathering, "complete", done)
+    for name in THREE:
+        gathering.singles[name, 0] = (SHIPPED / f"{name}.json").read_text(encoding="utf-8")
+    gathering.mixtures()
+    assert found.retaught == ["MatrixFactorization"]
+    by_path = {piece.path: piece for piece in asked}
+    assert [path for path in by_path if "teachers" in path] == ["families/teachers/MatrixFactorization-0.json"]
+    one, other = (by_path[f"families/trained/without-Booth-{seed}.json"].settings for seed in (0, 1))
+    assert (
+        one["teachers"]
+        == other["teachers"]
+        == {
+            "Rosenbrock": digest(gathering.singles["Rosenbrock", 0]),
+            "MatrixFactorization": digest("taught anew"),
+        }
+    )
+    assert (one["seed"], other["seed"]) == (0, 1)
+
+
+def test_policies_that_leave_one_out_are_measured_against_plain_descent(made: tuple[Carried, Seen]) -> None:
+    found, _ = made
+    moved = {key: [dict(row) for row in rows] for key, rows in found.played.items()}
+    for problem, shift in zip(THREE, (-0.5, 0.5, 0.5), strict=True):
+        rows = [{**row, "diverged": shift < 0} for row in moved[FAMILIES, problem, "", PLAIN]]
+        moved[FAMILIES, problem, "", LEFT_OUT] = [{**row, "gained": row["gained"] + shift} for row in rows]
+    held = {one.target: one for one in verdicts_of(Results(dataclasses.replace(found, played=moved)))}
+    better = held["Left out, each in turn: better than plain descent on two thirds of the problems"]
+    assert better.holds == "yes"
+    assert better.detail.endswith("significantly worse on 1 of 3 (Booth)")
+    diverges = held["Left out, each in turn: diverges in at most 5 % of the episodes"]
+    assert (diverges.holds, diverges.detail) == ("no", "more on 1 of 3: Booth 100.0 %")
 
 
 def test_a_policy_that_loses_at_lower_tolerances_is_named(made: tuple[Carried, Seen]) -> None:
