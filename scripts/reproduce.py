@@ -28,9 +28,9 @@ class Reproduction:
         figures: Names of figures and claims: all, figure1 to figure8, algorithm3, discussion.
         full: Play the published sizes, for hours.
         quick: Play few seeds and small sizes, which is the default.
-        data_dir: Folder with MNIST's IDX files, for figures 4 and 5; None: without MNIST.
-        epochs: Epochs of figures 4 and 5; None: the form's own.
-        seeds: Seeds of figures 4 and 5; None: the form's own.
+        data_dir: Folder with MNIST's IDX files, for the classification and its schedules, figures 4 and 5; None: without.
+        epochs: Epochs of both; None: the form's own.
+        seeds: Seeds of both; None: the form's own.
         jobs: Processes; -1: one per core. Results do not depend on it, but for what is timed.
         out: Folder for the results.
         page: Page of all results in ``out`` to write, its pictures beside it; None: no page.

@@ -1,4 +1,4 @@
-"""Classification of digits: the schedules of figure 4, and their runs."""
+"""Classification of digits (figure 4): its schedules, and their runs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The published formulas as they stand: what the runtime figure and the benchmark time ours against.
 
 This module alone does not go through the environment: it is what a reader of the paper would write. Eq. 11 with a
-pseudo-inverse per layer, and an ascent that differentiates twice through the whole network (Algorithm 1). Every step takes
-two pseudo-inverses of the same layer input per pair, one in the loss that is differentiated and one in the move.
+pseudo-inverse per layer, and an ascent on the gradient norm (Algorithm 1) that differentiates twice through the whole
+network. Every step takes two pseudo-inverses of the same layer input per pair, one in the loss that is differentiated and
+one in the move.
 """
 
 from __future__ import annotations

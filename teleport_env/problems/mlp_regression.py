@@ -24,7 +24,7 @@ PAPER_SEEDS = tuple(n * n * 12345 for n in range(5))
 
 
 class MLPRegression(SquaredErrorProblem):
-    """Fit random targets by a three-layer network with leaky ReLU (Zhao et al., NeurIPS 2022, sections 6.1 and D.2).
+    """Fit random targets by a three-layer network with leaky ReLU (section 6.1 of Zhao et al., 2022; settings: section D.2).
 
     ## Description
     ``L = 0.5 |W3 s(W2 s(W1 X)) - Y|^2``, the sum over outputs and examples; ``X`` 5 x 4, ``W1`` 6 x 5, ``W2`` 7 x 6, ``W3``

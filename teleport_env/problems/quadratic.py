@@ -27,9 +27,9 @@ class Quadratic(AnalyticProblem):
 
     ## Description
     ``L(w) = w' A w`` with ``A = Q diag(lambda) Q'`` positive definite; minimum 0 at the origin. On the level set ``c`` the
-    gradient norm is largest at ``sqrt(c / lambda_max)`` times the steepest eigenvector, ``|grad|^2 = 4 lambda_max c``, which
-    also is the point nearest to the minimum. From there descent stays on the ray (Zhao et al., NeurIPS 2022,
-    Propositions C.2, 5.5 and 5.6).
+    gradient norm is largest at ``sqrt(c / lambda_max)`` times the steepest eigenvector (Zhao et al., NeurIPS 2022,
+    Proposition C.2), with ``|grad|^2 = 4 lambda_max c``. It also is the point nearest to the minimum (Proposition 5.6).
+    From there descent stays on the ray (Proposition 5.5).
 
     ## Symmetries
     ``"rotation"``: SO(n) turns ``phi(w) = diag(sqrt(lambda)) Q' w``, in which ``L = |phi|^2``. Exact everywhere and linear

@@ -395,14 +395,23 @@ REGRESSIONS = ["MLPRegression", "MLPRegression/adagrad"]
 
 
 @pytest.mark.parametrize("name", [name for name in PAPER if not name.startswith("MNIST")])
-def test_no_preset_diverges(name: str) -> None:
-    """Played through the environment, every preset is lower at its end than at its start and than after its first teleport,
-    on all five published starts, or from eight random angles. (Of a thousand angles three diverge: see below.)"""
+def test_no_preset_diverges_and_teleports_lengthen_the_gradient(name: str) -> None:
+    """Played through the environment, every preset is lower at its end than at its start, on all five published starts or
+    from eight random angles (of a thousand angles three diverge: see below), and every teleport lengthens the gradient."""
     preset = paper(name)
     losses, teleports = played(preset, 5 if preset.problem == "MLPRegression" else 8)
     assert len(teleports) == len(preset.agent.steps)
     assert np.isfinite(losses[preset.steps]).all()
     assert (losses[preset.steps] < 0.5 * losses[1]).all()
+    longer = np.array([info["growth"] for info in teleports]) > 1.0
+    if (
+        name == "MLPRegression/adagrad"
+    ):  # the first-order move takes the gradient away with the loss, as its source says
+        assert longer.tolist() == [[True, False, False, False, False]]
+    else:
+        assert longer.all()
+    if name == "MLPRegression/runtime":
+        assert (np.prod([info["growth"] for info in teleports], axis=0) > 1.05).all()
 
 
 def test_three_angles_in_a_thousand_diverge_on_rosenbrocks_function() -> None:
@@ -439,8 +448,9 @@ def test_published_regression_played_exactly() -> None:
     """At the published rates and without a bound on the ascent, gradient descent and AdaGrad each diverge from the second of
     the five starts. A bound on the ascent's length lets gradient descent last."""
     for name in REGRESSIONS:
-        exact, _ = played(paper(name, action="exact"), 5)
+        exact, (info,) = played(paper(name, action="exact"), 5)
         assert np.isinf(exact[300]).tolist() == [False, True, False, False, False]
+        assert (info["growth"][info["teleports"] == 1] > 1.0).all()
     preset = paper("MLPRegression", action="exact")
     bounded, _ = played(
         paper("MLPRegression", action="exact", searches=[{**preset.arguments["searches"][0], "trust_radius": 5.0}]), 5
@@ -486,12 +496,13 @@ def test_mnist_epochs_are_those_of_the_images_at_hand(batch_size: int, epoch: in
 @pytest.mark.parametrize(
     ("settings", "steps"),
     [
-        ({"epochs": [0]}, (0, 1, 2, 3)),  # Figure 5 (a)
+        ({"epochs": [0]}, (0, 1, 2, 3)),  # schedules of Figure 5 (a)
         ({"epochs": (5, 1, 3)}, (2400, 2401, 2402, 2403, 7200, 7201, 7202, 7203, 12000, 12001, 12002, 12003)),  # (b)
         ({"mini_batches": 2}, (2400, 2401)),  # (c)
     ],
 )
 def test_figure_5_varies_epochs_and_mini_batches(settings: dict[str, Any], steps: tuple[int, ...]) -> None:
+    """The schedules of Section 6.2."""
     preset = paper("MNIST", **settings)
     assert preset.agent.steps == steps
     assert preset.arguments["budget"] > preset.steps + 11 * len(steps)
@@ -535,7 +546,9 @@ def test_figure_6_lasts_at_any_square_size(width: int, layers: int, steps: int) 
     losses, teleports = played(preset, 1 if steps < 300 else 3, steps)
     assert [info["teleports"].min() for info in teleports] == list(range(1, (steps - 1) // 10 + 1))
     assert np.abs([info["loss_change"] for info in teleports]).max() < 1e-10
-    assert (losses[steps] < 0.5 * losses[1]).all()
+    assert (losses[steps] < 0.8 * losses[1]).all()
+    if layers == 3:  # with seven layers the inputs of the upper ones are singular to rounding
+        assert (np.array([info["growth"] for info in teleports]) > 1.0).all()
     assert preset.arguments["searches"][0]["steps"] == 10
     made = paper("MLPRegression/runtime", problem=PROBLEMS["MLPRegression"](**size))
     assert made.arguments["learning_rate"] == preset.arguments["learning_rate"]
@@ -544,10 +557,46 @@ def test_figure_6_lasts_at_any_square_size(width: int, layers: int, steps: int) 
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("Booth", {"epochs": (1,)}, "epochs and mini_batches must be None for 'Booth'"),
-        ("MNIST", {"epochs": (80,)}, "epochs must be an integer of at least 0 and at most 79, got 80"),
-        ("MNIST", {"epochs": 3}, "epochs must be a list of values, got 3"),
-        ("MNIST", {"mini_batches": 0}, "mini_batches must be an integer of at least 1 and at most 2400, got 0"),
+        ("Ackley", {}, "published experiment must be one of .*, got 'Ackley'"),
+        ("Booth", {"epochs": (1,)}, "epochs must be None for 'Booth', which has no mini-batches, got .*; leave it out"),
+        ("Booth", {"mini_batches": 2}, "mini_batches must be None for 'Booth', .*, got 2; leave it out"),
+        ("MNIST", {"epochs": (80,)}, "an entry of epochs must be an integer of at least 0 and at most 79, got 80"),
+        ("MNIST", {"epochs": (-1,)}, "an entry of epochs must be an integer .*, got -1"),
+        ("MNIST", {"epochs": (1.0,)}, "an entry of epochs must be an integer .*, got 1.0"),
+        ("MNIST", {"epochs": 3}, r"epochs must be a list of epochs, such as \(1,\), got 3"),
+        ("MNIST", {"epochs": "1"}, "epochs must be a list of epochs, .*, got '1'"),
+        ("MNIST", {"epochs": [1, 1]}, r"epochs must be one or more different epochs .*, got \[1, 1\]"),
+        ("MNIST", {"epochs": ()}, r"epochs must be one or more different epochs \(.*play `Never`\), got \(\)"),
+        ("MNIST", {"mini_batches": 1.5}, "mini_batches must be an integer, got 1.5"),
+        ("MNIST", {"mini_batches": 2401}, "mini_batches must be .* at most 2400, the number per epoch, got 2401"),
+        ("MNIST", {"problem": {"batch_size": None}}, "mini_batches must be .* at most 1, the number per epoch, got 4"),
+        (
+            "MNIST",
+            {"problem": {"batch_size": 48001}},
+            "batch_size of problem must be at most 48000, the number of training images, got 48001",
+        ),
+        ("MNIST", {"problem": 3}, "problem must be a Problem, or a dict of settings of MNIST, got 3"),
+        ("MNIST", {"action": 1}, "action must be one of 'residual', 'exact', got 1"),
+        (
+            "MNIST",
+            {"action": "exact", "symmetry": "scaling"},
+            "action must be None where symmetry .*'exact'; leave one",
+        ),
+        (
+            "Booth",
+            {"ascent_rate": 1.0, "searches": ["grid"]},
+            "ascent_rate must be None where searches .*1.0; leave one",
+        ),
+        ("Booth", {"ascent_steps": 1.5}, "ascent_steps must be an integer of at least 1, got 1.5"),
+        ("Booth", {"ascent_rate": float("inf")}, "ascent_rate must be a positive number, got inf"),
+        ("Booth", {"learning_rate": -1}, "learning_rate must be a positive number, got -1"),
+        ("Booth", {"optimizer": "adm"}, "optimizer must be one of .*, got 'adm'. Did you mean 'adam'"),
+        ("Booth", {"learning_rat": 0.1}, "has no argument 'learning_rat'.* Did you mean 'learning_rate'"),
+        (
+            "MNIST",
+            {"mini_batches": 0},
+            "mini_batches must be an integer of at least 1 and at most 2400, the number per epoch, got 0",
+        ),
         ("Booth", {"ascent_steps": 0}, "ascent_steps must be an integer of at least 1, got 0"),
         ("Booth", {"ascent_rate": 0.0}, "ascent_rate must be a positive number, got 0.0"),
         ("MNIST", {"problem": PROBLEMS["Booth"]()}, "problem must be a dict of settings of MNIST, or such a problem"),
@@ -583,6 +632,22 @@ def test_the_mnist_presets_lengthen_the_gradient_and_last(name: str) -> None:
     assert (np.prod([info["growth"] for info in teleports], axis=0) >= 1.05).all()
     late, early = (np.mean([losses[step] for step in steps], axis=0) for steps in (range(450, 500), range(300, 400)))
     assert (late < 1.2 * early).all()
+
+
+@pytest.mark.skipif(not MNIST_FOLDER, reason="TELEPORT_ENV_DATA names no folder with MNIST")
+@pytest.mark.parametrize("name", ["MNIST", "MNIST/adagrad"])
+def test_the_exact_mnist_presets_shorten_the_gradient_less_than_their_projection(name: str) -> None:
+    """The exact action (eq. 11) projects the weights onto the mini-batch's span. Its four teleports shorten the gradient, as
+    the source of the preset says; their ascents lengthen it beyond what the projection alone, with next to no ascent, makes
+    of it."""
+    digits = {"part": "t10k", "folder": MNIST_FOLDER}
+    total, projected = (
+        np.prod(
+            [info["growth"] for info in played(paper(name, action="exact", problem=digits, **rate), 1, steps=404)[1]]
+        )
+        for rate in ({}, {"ascent_rate": 1e-30})
+    )
+    assert projected < 0.98 * total < 0.98
 
 
 def test_line_search_beats_plain_descent_at_a_poor_rate() -> None:

@@ -45,8 +45,8 @@ def matrices(problem: Problem, params: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["Ellipse", "Booth", "Rosenbrock", "Quadratic", "RosenbrockND"])
 def test_proposition_4_1_rotations_of_test_functions(name: str) -> None:
-    """In the coordinates in which the loss is a squared length, every rotation keeps it (section B.1): Rosenbrock's and
-    Booth's functions, as the paper states it, and by the same argument the others."""
+    """In the coordinates in which the loss is a squared length, every rotation keeps it (section B.1, rotations):
+    Rosenbrock's and Booth's functions, as the paper states it, and by the same argument the others."""
     problem, instance = drawn(name)
     symmetry = problem.symmetries["rotation"]
     g = symmetry.group.sample(Streams.from_seeds(SEEDS))

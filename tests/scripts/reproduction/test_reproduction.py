@@ -585,7 +585,7 @@ def test_the_ascent_pays_for_what_it_evaluates_and_checks_its_settings() -> None
 
 
 def test_the_published_formulas_written_plainly_agree_with_the_search() -> None:
-    """Two writings of eq. 11 and Algorithm 1: the plain one that is timed, and the one that is played."""
+    """Two writings of eq. 11 and of Algorithm 1's objective: the plain one that is timed, and the one that is played."""
     start = start_of(PUBLISHED)
     found = search_from({"search": "released_ascent", "steps": 3, "rate": 1e-8}).find(start)
     layers = start.evaluator.problem.layers  # type: ignore[attr-defined]
@@ -701,7 +701,7 @@ def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
     Findings(rows, {}, {}, ["A setting."]).write("figure1", tmp_path)
     written = page(titles(), tmp_path, "images", "details.md.j2")
     assert "| \\|grad L\\| | two lines | no | median n/a |" in written
-    assert "Figure 2" not in written
+    assert FIGURES["figure2"].title not in written
 
 
 def test_questions_of_ours_are_no_claims_of_the_paper(tmp_path: Path) -> None:
