@@ -298,10 +298,10 @@ def paper(
     steps, at = (found.sweep_steps if varied else 0) or found.steps, found.at
     if found.mini_batches is not None:
         steps, at = _in_epochs(found, _steps_per_epoch(problem), epochs, mini_batches)
-    for what, given in (("epochs", epochs), ("mini_batches", mini_batches)):
-        if given is not None and found.mini_batches is None:
+    for what, value in (("epochs", epochs), ("mini_batches", mini_batches)):
+        if value is not None and found.mini_batches is None:
             raise ValueError(
-                f"{what} must be None for {name!r}, which has no mini-batches, got {shown(given)}; leave it out"
+                f"{what} must be None for {name!r}, which has no mini-batches, got {shown(value)}; leave it out"
             )
     environment |= {
         "split": "paper",
@@ -323,10 +323,11 @@ def _in_epochs(
     """Gradient steps of the run, and step counts of the teleports of Algorithm 2, which teleports and steps on each of the
     first mini-batches of an epoch."""
     count = found.mini_batches if mini_batches is None else mini_batches
-    if not 1 <= integer("mini_batches", count) <= epoch:
+    number_of = integer("mini_batches", count)
+    if not 1 <= number_of <= epoch:
         refuse("mini_batches", f"an integer of at least 1 and at most {epoch}, the number per epoch", count)
     listed = entries("epochs", found.at if epochs is None else epochs, "epochs, such as (1,)")
     after = sorted(integer("an entry of epochs", one, 0, found.steps - 1) for one in listed)
     if not after or len(set(after)) < len(after):
         refuse("epochs", "one or more different epochs (for a run without teleports play `Never`)", epochs)
-    return found.steps * epoch, tuple(one * epoch + batch for one in after for batch in range(count))
+    return found.steps * epoch, tuple(one * epoch + batch for one in after for batch in range(number_of))
