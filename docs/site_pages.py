@@ -81,8 +81,11 @@ def undocumented_members(package: str) -> list[str]:
 
 
 def described(docstring: str) -> dict[str, str]:
-    """Texts of the arguments and attributes of a docstring, under their names."""
+    """Texts of the arguments and attributes of a docstring, under their names; those of a manual page are a list."""
     found = {}
+    listed = docstring.partition("## Arguments\n")[2].partition("\n## ")[0]
+    for names, text in re.findall(r"^\* ((?:``\w+``(?:, )?)+): (.*(?:\n  .*)*)", listed, re.MULTILINE):
+        found.update({name: " ".join(text.split()) for name in re.findall(r"\w+", names)})
     for _, section in SECTION.findall(docstring):
         for names, text in re.findall(r"^ {4}(\w[\w, *]*): (.*(?:\n {5,}.*|\n(?=\n* {5}))*)", section, re.MULTILINE):
             first, _, more = text.partition("\n")
