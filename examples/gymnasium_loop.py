@@ -10,7 +10,6 @@ import argparse
 import gymnasium as gym
 
 import teleport_env  # registers the ids
-from teleport_env.reading import positive
 
 SEARCHES = [
     {"search": "random", "candidates": 4, "objective": "virtual_step"},
@@ -45,8 +44,10 @@ def mean_return(every: int, episodes: int, env_id: str = "Teleport/Booth-v0", ac
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns without and with teleports, orders of magnitude by which the loss went down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=positive, default=200)
+    parser.add_argument("--episodes", type=int, default=200)
     asked = parser.parse_args(words)
+    if asked.episodes < 1:
+        parser.error("--episodes must be at least 1")
     before, after = mean_return(0, asked.episodes), mean_return(2, asked.episodes)
     print(
         f"return {before:.2f} -> {after:.2f}: never, and before every second step (teleport-env {teleport_env.__version__})"

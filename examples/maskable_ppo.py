@@ -12,7 +12,6 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy
 
 from teleport_env.agents.learning.sb3 import SB3VecEnv
-from teleport_env.reading import positive
 
 SEARCHES = [
     {"search": "random", "candidates": 4, "objective": "virtual_step"},
@@ -24,9 +23,11 @@ SEARCHES = [
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=positive, default=128)
-    parser.add_argument("--decisions", type=positive, default=200_000)
+    parser.add_argument("--runs", type=int, default=128)
+    parser.add_argument("--decisions", type=int, default=200_000)
     asked = parser.parse_args(words)
+    if min(asked.runs, asked.decisions) < 1:
+        parser.error("--runs and --decisions must be at least 1")
     torch.set_num_threads(1)
     # the model asks every environment for action_masks()
     train = SB3VecEnv("Teleport/Booth-v0", asked.runs, split="train", searches=SEARCHES, bootstrap_truncated=False)

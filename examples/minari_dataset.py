@@ -14,7 +14,6 @@ import minari
 import numpy as np
 
 import teleport_env  # noqa: F401  (registers the ids)
-from teleport_env.reading import positive
 
 NAME = "teleport/booth-v0"
 
@@ -44,8 +43,10 @@ def record(episodes: int, every: int) -> minari.MinariDataset:
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns of the recorded episodes without and with teleports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=positive, default=100)
+    parser.add_argument("--episodes", type=int, default=100)
     asked = parser.parse_args(words)
+    if asked.episodes < 1:
+        parser.error("--episodes must be at least 1")
     if asked.episodes < 2:
         parser.error("--episodes must be at least 2: every second one teleports")
     with tempfile.TemporaryDirectory() as folder:

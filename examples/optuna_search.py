@@ -11,7 +11,6 @@ import optuna
 
 from teleport_env.agents import Agent, Every, Never, Stall
 from teleport_env.agents.play import draw_instances, play
-from teleport_env.reading import positive
 
 PROBLEM = "Booth"
 
@@ -35,9 +34,11 @@ def mean_return(agent: Agent, split: str, instances: int) -> float:
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns on the test split, of descent without teleports and of the best agent."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=positive, default=60)
-    parser.add_argument("--instances", type=positive, default=128)
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--instances", type=int, default=128)
     asked = parser.parse_args(words)
+    if min(asked.trials, asked.instances) < 1:
+        parser.error("--trials and --instances must be at least 1")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     study.optimize(lambda trial: mean_return(proposed(trial), "train", asked.instances), n_trials=asked.trials)

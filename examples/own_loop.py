@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from teleport_env.agents import Teleporter
 from teleport_env.problems.data import DataMissing, digits, mnist
-from teleport_env.reading import positive
 
 
 class Task(NamedTuple):
@@ -147,16 +146,18 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     """Of the options that all examples have."""
     made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data-dir", help="folder with MNIST's IDX files; default: scikit-learn's digits")
-    made.add_argument("--steps", type=positive, default=400, help="training steps")
-    made.add_argument("--seeds", type=positive, default=3, help="runs per way to train")
+    made.add_argument("--steps", type=int, default=400, help="training steps")
+    made.add_argument("--seeds", type=int, default=3, help="runs per way to train")
     made.add_argument("--rate", type=float, help="learning rate")
-    made.add_argument("--turns", type=positive, default=40, help="turns of the measurement of time")
+    made.add_argument("--turns", type=int, default=40, help="turns of the measurement of time")
     made.add_argument("--costs-only", action="store_true", help="measure costs and train nothing")
     return made
 
 
 def report(task: Task, asked: argparse.Namespace) -> None:
     """Print what each way to train ends at, the mean over the last tenth of the steps, and the costs."""
+    if min(asked.steps, asked.seeds, asked.turns) < 1:
+        raise SystemExit("--steps, --seeds and --turns must be at least 1")
     torch.set_num_threads(1)
     if asked.rate is not None and not 0.0 < asked.rate < float("inf"):
         raise SystemExit(f"--rate must be a positive number, got {asked.rate}")

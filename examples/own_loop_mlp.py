@@ -11,13 +11,13 @@ import own_loop
 import torch
 from torch import nn
 
-from teleport_env.reading import positive
-
 
 def main(words: list[str] | None = None) -> None:
     parser = own_loop.parser(__doc__)
-    parser.add_argument("--width", type=positive, default=256, help="units of each of two hidden layers")
+    parser.add_argument("--width", type=int, default=256, help="units of each of two hidden layers")
     asked = parser.parse_args(words)
+    if asked.width < 1:
+        parser.error("--width must be at least 1")
     images, labels = own_loop.data(asked.data_dir)
 
     def model() -> nn.Module:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 import teleport_env  # noqa: F401  (registers the ids)
-from teleport_env.reading import positive
 
 SEARCHES = [
     {"search": "random", "candidates": 4, "objective": "virtual_step"},
@@ -102,9 +101,11 @@ def train(agent: Agent, runs: int, updates: int, length: int = 32, epochs: int =
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=positive, default=256)
-    parser.add_argument("--updates", type=positive, default=60)
+    parser.add_argument("--runs", type=int, default=256)
+    parser.add_argument("--updates", type=int, default=60)
     asked = parser.parse_args(words)
+    if min(asked.runs, asked.updates) < 1:
+        parser.error("--runs and --updates must be at least 1")
     torch.manual_seed(0)
     torch.set_num_threads(1)
     agent = Agent(make(1, "train", "SameStep"))

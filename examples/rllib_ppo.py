@@ -20,7 +20,6 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from teleport_env.envs import MaskedObservation, MaskedVectorObservation
-from teleport_env.reading import positive
 
 ENV = "MaskedTeleport/Booth-v0"
 
@@ -75,9 +74,11 @@ def mean_return(module: Any, runs: int = 256) -> float:
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=positive, default=64)
-    parser.add_argument("--updates", type=positive, default=40)
+    parser.add_argument("--runs", type=int, default=64)
+    parser.add_argument("--updates", type=int, default=40)
     asked = parser.parse_args(words)
+    if min(asked.runs, asked.updates) < 1:
+        parser.error("--runs and --updates must be at least 1")
     torch.manual_seed(0)
     if ENV not in gym.registry:
         gym.register(ENV, entry_point=single, vector_entry_point=vector, order_enforce=False, disable_env_checker=True)

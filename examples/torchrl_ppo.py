@@ -20,7 +20,6 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from teleport_env.envs import MaskedVectorObservation
-from teleport_env.reading import positive
 
 SEARCHES = [
     {"search": "random", "candidates": 4, "objective": "virtual_step"},
@@ -50,11 +49,13 @@ class Allowed(nn.Module):
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns before and after training."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=positive, default=128)
-    parser.add_argument("--updates", type=positive, default=50)
+    parser.add_argument("--runs", type=int, default=128)
+    parser.add_argument("--updates", type=int, default=50)
     parser.add_argument("--mode", choices=("Disabled", "SameStep"), default="Disabled")
     parser.add_argument("--output", choices=("torch", "numpy"), default="torch")
     asked = parser.parse_args(words)
+    if min(asked.runs, asked.updates) < 1:
+        parser.error("--runs and --updates must be at least 1")
     torch.manual_seed(0)
     torch.set_num_threads(1)
     envs = make(asked.runs, "train", asked.mode, asked.output)

@@ -11,7 +11,6 @@ import gymnasium as gym
 import numpy as np
 
 import teleport_env  # noqa: F401  (registers the ids)
-from teleport_env.reading import positive
 
 SEARCHES = [
     {"search": "random", "candidates": 4, "objective": "virtual_step"},
@@ -49,9 +48,11 @@ def mean_return(teleport_share: float, runs: int, steps: int, action: int = 2) -
 def main(words: list[str] | None = None) -> tuple[float, float]:
     """Returns without and with teleports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=positive, default=1000)
-    parser.add_argument("--steps", type=positive, default=100)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=100)
     asked = parser.parse_args(words)
+    if min(asked.runs, asked.steps) < 1:
+        parser.error("--runs and --steps must be at least 1")
     before, after = (mean_return(share, asked.runs, asked.steps) for share in (0.0, 0.3))
     print(f"return {before:.2f} -> {after:.2f}: no teleports, and three in ten actions")
     return before, after

@@ -117,20 +117,6 @@ def integer(name: str, value: Any, least: int | None = None, most: int | None = 
     return int(found)
 
 
-def positive(word: str) -> int:
-    """The word of a command line as an integer of at least 1: ``type=positive`` of an argument of `argparse`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    from argparse import ArgumentTypeError
-
-    try:
-        return integer("it", int(word), 1)
-    except ValueError as error:
-        raise ArgumentTypeError(f"must be an integer of at least 1, got {word!r}") from error
-
-
 def number(
     name: str,
     value: Any,
