@@ -100,10 +100,10 @@ def roomy(rates: Sequence[float], lasts: Sequence[bool]) -> list[float]:
 
 def choice(found: Sequence[Mapping[str, float]]) -> float:
     """Of the ascent rates with room (`roomy`) those that lengthen the gradient, and of these the one with the least training
-    loss, the smaller of two alike. If none lengthens it, the one that does most."""
+    loss, the smaller of two alike. If none lengthens it, or no losses are swept, the one that lengthens it most."""
     allowed = roomy([row["ascent_rate"] for row in found], [bool(row["lasts"]) for row in found])
     left = [row for row in found if row["ascent_rate"] in allowed]
-    longer = [row for row in left if row["growth"] >= LONGER]
+    longer = [row for row in left if row["growth"] >= LONGER and not np.isnan(row["loss"])]
     if longer:
         return min(longer, key=lambda row: (row["loss"], row["growth"]))["ascent_rate"]
     return max(left, key=lambda row: row["growth"])["ascent_rate"]
@@ -140,8 +140,7 @@ def _swept(
 def _scanned(
     data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequence[int], teleports: int
 ) -> list[dict[str, float]]:
-    """A row an ascent rate, upwards to the one above the first that lengthens the gradient, or to one that does not last,
-    from where one epoch leads."""
+    """A row an ascent rate, upwards to the first that does not last, from where one epoch leads."""
     grid = (STILL, *data.ascent_rates[form])
     searches = [data.ascent(ascent, ASCENT_STEPS if ascent != STILL else 1) for ascent in grid]
     environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": searches}
@@ -158,9 +157,9 @@ def _scanned(
         course = teleported(which, LASTING)
         done = effect(course)
         lasts = ~course.diverged & (done["refused"] == 0)
-        unknown = np.full(len(seeds), np.nan)  # losses, which are not swept: the smallest growth is chosen
+        unknown = np.full(len(seeds), np.nan)  # losses, which are not swept
         found.append(_tried(ascent, unknown, done["growth"] / control, lasts))
-        if not found[-1]["lasts"] or (len(found) > 1 and found[-2]["growth"] >= LONGER):
+        if not found[-1]["lasts"]:
             break
     return found
 

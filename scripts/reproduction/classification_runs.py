@@ -13,9 +13,6 @@ from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
 
 ALONE, BOUNDED, TOGETHER = "projection alone", "bounded steps", "no step between"
-LARGER = "published, next larger rate"
-"""The published form at the ascent rate above the chosen one, which lasts the sweep but has no room."""
-
 RADIUS = 0.01
 """Length of the first of the bounded steps, in logarithms of the group's elements."""
 STAYING = ("no teleport", "reset alone")
@@ -45,10 +42,6 @@ def schedules(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Agent]:
         agents[label] = teleporting(*common, form, data.ascent(ascents[form]))
     # one step of no length projects as ten do
     agents[ALONE] = teleporting(*common, "general_linear_published", data.ascent(STILL, 1))
-    if data.by_growth and optimizer == "gd":  # a long run: one optimizer shows what it changes
-        grid = data.ascent_rates["general_linear_published"]
-        larger = grid[grid.index(ascents["general_linear_published"]) + 1]
-        agents[LARGER] = teleporting(*common, "general_linear_published", data.ascent(larger))
     if not data.variants:
         return agents
     together = {"search": "mini_batch", "batches": MINI_BATCHES, "inner": data.ascent(ascents["general_linear"])}

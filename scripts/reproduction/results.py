@@ -259,3 +259,8 @@ def sign(middle: float, half: float, clean: bool = True) -> bool | None:
     if middle + half < 0.0:
         return True if clean else None
     return False if middle - half > 0.0 else None
+
+
+def above(middle: float, half: float) -> bool | None:
+    """Whether an interval lies above 0 (True), below (False), or covers it (None)."""
+    return sign(-middle, half)

@@ -16,7 +16,7 @@ from reproduction.pictures import panels
 from reproduction.pieces import play_all
 from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
 from reproduction.published import seconds as seconds_here
-from reproduction.results import Findings, Setup, note_of, rows, settings_of, verdict
+from reproduction.results import Findings, Row, Setup, above, interval_of, note_of, rows, settings_of, verdict
 from teleport_env.agents.schedules import Never
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -183,6 +183,68 @@ def _best_steps(table: pd.DataFrame) -> str:
     )
 
 
+def _claims(
+    played: Mapping[tuple[str, str], pd.DataFrame], tables: Mapping[tuple[str, str], pd.DataFrame]
+) -> list[Row]:
+    """The claims from the rows of `_play` and from those of `_cells`."""
+    claims = []
+    for optimizer in NAMES:
+        first, exact = tables[optimizer, FIRST], tables[optimizer, "exact"]
+        counts = {action: _counts(table) for action, table in ((FIRST, first), ("exact", exact))}
+        stated, otherwise = (verdict([counts[FIRST][1][i]]) for i in (0, 2))
+        growths = [_rank(table, "log10_growth") for table in (first, exact)]
+        speeds = [_rank(table) for table in (first, exact)]
+        leak = _leak(first)
+        correlation = _rank(first.assign(leak=leak), "leak")
+        verdicts = {
+            "figure8.most": [counts[FIRST][1][0]],
+            "figure8.honest": [checks[1] for _, checks, _ in counts.values()],
+            "figure8.length": [value > 0.5 for value in growths],
+        }
+        claims += rows(verdicts, globals() | locals())
+    return claims + _longer(played)
+
+
+def _longer(played: Mapping[tuple[str, str], pd.DataFrame]) -> list[Row]:
+    """The claims of what more ascent steps and a larger rate do, from the rows of `_play`."""
+    more = {key: _along(frame, "ascent_steps", "rate") for key, frame in played.items()}
+    larger = {key: _along(frame, "rate", "ascent_steps") for key, frame in played.items()}
+    gone = {key: _gone(frame) for key, frame in played.items()}
+    decides = [(optimizer, FIRST) for optimizer in NAMES]
+    others = [(optimizer, "exact") for optimizer in NAMES]
+    checks: dict[str, list[list[bool | None]]] = {
+        "figure8.steps": [[above(*more[key]) for key in keys] for keys in (decides, others)],
+        "figure8.rate": [[above(*larger[key]) for key in keys] for keys in (decides, others)],
+        "figure8.diverge": [[gone[key][1] > gone[key][0] for key in keys] for keys in (decides, others)],
+    }
+    found = []
+    for name, (stated, exact) in checks.items():
+        otherwise = verdict(exact)
+        found += rows({name: stated}, globals() | locals())
+    return found
+
+
+def _along(frame: pd.DataFrame, name: str, given: str) -> tuple[float, float]:
+    """Rank correlation of the ascent's steps or rate with the growth of the gradient, the other held: its mean over the
+    groups of three settings or more, with an interval over the seeds. Of the teleports that move."""
+    kept = frame[frame["moved"].astype(bool)]
+
+    def mean(part: pd.DataFrame) -> float:
+        ranks = [
+            group[name].rank().corr(group["log10_growth"].rank()) for _, group in part.groupby(given) if len(group) > 2
+        ]
+        return float(np.nanmean(ranks)) if ranks else np.nan
+
+    return interval_of(np.array([mean(part) for _, part in kept.groupby("seed")]))
+
+
+def _gone(frame: pd.DataFrame) -> tuple[float, float]:
+    """Share of the runs that diverge or whose ascent does (a refused teleport): at the smallest rate, and at the largest."""
+    lost: pd.Series = frame["diverged"].astype(bool) | ~frame["moved"].astype(bool)
+    shares = lost.groupby(frame["rate"]).mean()
+    return float(shares.iloc[0]), float(shares.iloc[-1])
+
+
 def sweep(setup: Setup) -> Findings:
     """Figure 8."""
     limit = setup.pick(full=2000, quick=2000, tiny=30)
@@ -197,24 +259,8 @@ def sweep(setup: Setup) -> Findings:
             timed = {"seconds": published, "seconds_here": here}
             tables[optimizer, action] = _cells(played[optimizer, action], timed)
             runs.append(tables[optimizer, action].assign(optimizer=optimizer, action=action))
-    claims = []
-    for optimizer in NAMES:
-        first, exact = tables[optimizer, FIRST], tables[optimizer, "exact"]
-        counts = {action: _counts(table) for action, table in ((FIRST, first), ("exact", exact))}
-        stated, otherwise = (verdict([counts[FIRST][1][i]]) for i in (0, 2))
-        growths = [_rank(table, "log10_growth") for table in (first, exact)]
-        speeds = [_rank(table) for table in (first, exact)]
-        leak = _leak(first)
-        correlation = _rank(first.assign(leak=leak), "leak")
-        slower = all(speed < max(growth, 0.3) for speed, growth in zip(speeds, growths, strict=True))
-        verdicts = {
-            "figure8.most": [counts[FIRST][1][0]],
-            "figure8.honest": [checks[1] for _, checks, _ in counts.values()],
-            "figure8.longer": [growths[0] > 0.5],
-        }
-        claims += rows(verdicts, globals() | locals())
     return Findings(
-        claims,
+        _claims(played, tables),
         {"figure8": _picture(tables)},
         {"figure8": pd.concat(runs, ignore_index=True)},
         settings_of("figure8"),
