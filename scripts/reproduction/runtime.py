@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from reproduction import plain
 from reproduction.course import play
@@ -87,7 +88,7 @@ def _turn(width: int, layers: int, steps: int) -> dict[str, tuple[float, float]]
     return {"published formulas": _published(problem, steps), "ours": _ours(problem, steps)}
 
 
-def _exponent(x: Sequence[float], y: Sequence[float]) -> float:
+def _exponent(x: ArrayLike, y: ArrayLike) -> float:
     """Slope of ``log y`` over ``log x``."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
