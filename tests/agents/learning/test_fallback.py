@@ -131,3 +131,11 @@ def test_the_script_ends_with_a_warning_and_a_status(
     assert "Warning: on Booth the policy gains" in said
     assert "and plain descent" in said
     assert said.endswith("--policies pretrained needs no training")
+
+
+def test_where_few_instances_choose_the_policy_few_choose_a_plan(tmp_path: Path) -> None:
+    """Regression: where an episode takes long, the search for plans took longer than the training."""
+    asked = {**recipe("Booth"), **TINY, "plans": 1, "validation_instances": 1, "out": tmp_path}
+    plan = train(Training.of(**asked)).policy.provenance["plan"]
+    # 2 instances for each that is tried, and 20 others for the last few
+    assert plan["episodes"] <= 2 * plan["tried"] + 20 * 8
