@@ -51,7 +51,12 @@ def write_factorial(found: Factored) -> dict[str, Any]:
         scores=_scores(results),
         foreseen=_foreseen(results),
         horizons=HORIZONS,
-        still=[problem for problem in factorial.problems if (one := results.beyond(problem)) and not one.low > 0],
+        worth=_worth(results),
+        still=[
+            (problem, told(one), told(best) if (best := results.hindsight(problem)) and best.low > 0 else "")
+            for problem in factorial.problems
+            if (one := results.beyond(problem)) and not one.low > 0
+        ],
         trials=results.trials(),
         pairs=[(optimizer, _pairs(results, optimizer)) for optimizer in OPTIMIZERS],
         picture=images / "contributions.png",
@@ -170,25 +175,27 @@ def findings_of(results: Contributions) -> list[Finding]:
         elif possible and not any(one.low > 0 for one in possible.values()):
             explained.append(problem)
         details.append(
-            ", ".join([f"{problem} {told(found)}", *(f"{name} {told(one)}" for name, one in possible.items())])
+            f"{problem}: " + ", ".join([told(found), *(f"{name} {told(one)}" for name, one in possible.items())])
         )
     reached = len(above) >= 4 or len(above) + len(explained) == len(_NEW)
     verdict = "yes" if reached else "not measured" if len(new) < len(_NEW) else "no"
     intervals = {problem: results.contribution(problem) for problem in problems}
     below = [f"{problem} {told(one)}" for problem, one in intervals.items() if one.high < 0]
     up = sum(one.low > 0 for one in intervals.values())
+    scored = [problem for problem in problems if results.contribution(problem, "score").high < 0]
     timed = {problem: results.contribution(problem, "time_score") for problem in problems}
     slower = [f"{problem} {told(one)}" for problem, one in timed.items() if one.high < 0]
     return [
         Finding(
-            "On real or noisy data teleports contribute on at least 4 of 5 problems, or an oracle finds nothing either",
+            "On real or noisy data teleports contribute on 4 of 5 problems, or neither hindsight nor a look-ahead gains",
             verdict,
-            "; ".join(details) or "none of them was played",
+            ". ".join(details) or "none of them was played",
         ),
         Finding(
-            "Nowhere do teleports harm the best cell",
+            "Nowhere do teleports harm the best cell, by final loss",
             "no" if below else "yes",
-            "; ".join(below) or f"above zero on {up} of {len(intervals)} problems, below on none",
+            ("; ".join(below) or f"better on {up} of {len(intervals)} problems, worse on none")
+            + f"; by score worse on {', '.join(scored) or 'none'}",
         ),
         Finding(
             "In equal processor time teleports do not lower the score of the best cell",
@@ -196,6 +203,20 @@ def findings_of(results: Contributions) -> list[Finding]:
             "; ".join(slower) or f"on none of {len(timed)} problems",
         ),
     ]
+
+
+def _worth(results: Contributions) -> str:
+    """On which problems teleports are worth their price, in each of the two prices."""
+    sentences = []
+    for measure, price in ((GAINED, "gradient evaluations"), ("time_score", "processor time")):
+        found = {problem: results.contribution(problem, measure) for problem in results.found.factorial.problems}
+        up = [problem for problem, one in found.items() if one.low > 0]
+        unclear = [problem for problem, one in found.items() if one.low <= 0 <= one.high]
+        sentences.append(
+            f"In {price} teleports are worth their price on {' and '.join(up) or 'none of these problems'}"
+            + (f"; on {' and '.join(unclear)} that is not shown." if unclear else ".")
+        )
+    return " ".join(sentences)
 
 
 def _best(results: Contributions) -> Table:
@@ -230,12 +251,13 @@ def _short(cell: Cell) -> str:
 
 def _scores(results: Contributions) -> Table:
     def cells(problem: str) -> Sequence[Any]:
-        teleporting = results.best(problem, True)
-        found = [results.contribution(problem, one) for one in ("score", "time_score")]
-        scores = [number(results.mean(problem, teleporting, one), 3) for one in ("score", "time_score")]
-        return (problem, scores[0], interval(found[0], 3, sign=True), scores[1], interval(found[1], 3, sign=True))
+        row: list[Any] = [problem]
+        for measure in ("score", "time_score"):
+            pair = [str(number(results.mean(problem, results.best(problem, on), measure), 3)) for on in (False, True)]
+            row += [", ".join(pair), interval(results.contribution(problem, measure), 3, sign=True)]
+        return row
 
-    heads = ("problem", "score with teleports", "teleports add", "score in equal time", "teleports add in equal time")
+    heads = ("problem", "score without, with", "teleports add", "the same in equal time", "teleports add in equal time")
     return listed(heads, map(cells, results.found.factorial.problems))
 
 
