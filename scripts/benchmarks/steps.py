@@ -287,7 +287,7 @@ ROWS: list[Row] = [
     *[
         Row(
             f"steps per second, {name}, 2048 runs",
-            "the former state",
+            "the old version",
             3.0,
             "at least",
             partial(against_former, name, 2048),
@@ -307,7 +307,7 @@ ROWS: list[Row] = [
     *[
         Row(
             "steps per second, MLPRegression, 256 runs",
-            f"SyncVectorEnv of {FEW} of {'the former state' if former else 'ours'}",
+            f"SyncVectorEnv of {FEW} of {'the old version' if former else 'ours'}",
             400.0,
             "at least",
             partial(against_sync, "MLPRegression", 256, former=former),
@@ -317,7 +317,7 @@ ROWS: list[Row] = [
     *[
         Row(
             f"a step with a tenth of teleports, {name}, 4096 runs",
-            "a step without, of the former state",
+            "a step without, of the old version",
             5.0 if name in COORDINATES else 1.5,
             "at most",
             partial(tenth, name, 4096),

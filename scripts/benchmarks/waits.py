@@ -117,7 +117,7 @@ ROWS: list[Row] = [
     *[
         Row(
             f"training on {name} by its recipe",
-            "the former state",
+            "the old version",
             3.0,
             "at least",
             partial(trained, name, compared=True),

@@ -20,7 +20,7 @@ try:
     HISTORY = True
 except ValueError:  # a copy without its history
     HISTORY = False
-needs_history = pytest.mark.skipif(not HISTORY, reason="the former state is in the history, which is not here")
+needs_history = pytest.mark.skipif(not HISTORY, reason="the old version is in the history, which is not here")
 
 
 @pytest.mark.parametrize(
