@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 UNHURRIED = "57bfdec"
-"""The state before the work on speed: what this page's targets call the former one."""
+"""The state before the work on speed: what the page calls the old version."""
 ONE_AT_A_TIME = "1918b65"
 """The state before configurations were rows, with the present search over settings."""
 
