@@ -62,7 +62,7 @@ compare: venv ## play tuned teleport schedules, and write results/compare/report
 tuned: venv ## tune the agents of comparisons anew, for an hour; writes agents/tuned; ARGS="--problems Booth" for one problem
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/tune.py $(ARGS)
 
-# The command stands on the page alone. It takes hours, and goes on where it was when it was cut off.
+# The command stands on the page alone. It takes hours, and is resumed where it was interrupted.
 again: venv ## play the comparison of a result page anew, by the command at its end, and write the page; PAGE=factorial
 	@command=$$(grep -m 1 -- '^python .* --page docs/$(PAGE).md' 'docs/$(PAGE).md') || { \
 		echo "make again: docs/$(PAGE).md has no command that writes it; name a page with PAGE=factorial" >&2; exit 1; }; \
@@ -101,7 +101,7 @@ pictures: venv ## draw the pictures of README and of the pages of environments; 
 test: lint ## lint, then the tests
 	$(PYTEST) $(ARGS)
 
-# Every version in pyproject.toml that is not above another's need, at its lowest. A newer pyparsing warns of the oldest matplotlib.
+# Every version in pyproject.toml at its lowest, where no other package needs a newer one. A newer pyparsing warns of the oldest matplotlib.
 test-oldest: venv ## the tests under the oldest versions that pyproject.toml allows, in .venv-oldest
 	$(BIN)/python -m venv .venv-oldest
 	$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \

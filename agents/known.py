@@ -41,7 +41,7 @@ _WIDE: dict[str, Any] = {
 """Of a training for one problem where every gradient is that of the whole training set. A step of 1024 runs takes hardly
 more time than one of 256; what so many decisions agree on bears longer steps."""
 
-# Matrices and networks: one step or two an action, and small factors, so that the rate follows the edge of stability.
+# Matrices and networks: one step or two per action, and small factors, so that the rate follows the edge of stability.
 _FINE = (1.0, 0.25, 0.5, 0.7, 1.3, 1.6, 2.0)
 _SMALL_UPDATES: dict[str, Any] = {
     "rate_factors": _FINE,

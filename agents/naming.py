@@ -140,7 +140,7 @@ def agent_for(
         FileNotFoundError: There is no such file.
     """
     name, given = parse(text)
-    called = _label(name, given) or (text if given else None)  # two of a name are told apart by what was asked
+    called = _label(name, given) or (text if given else None)  # what was asked distinguishes two of a name
     beside = menu_baseline(name)
     if beside is not None and (policy := _policy(problem, beside[1])) is not None:
         agent: Agent = _beside(policy.for_problem(problem), name, beside[0], given)

@@ -43,8 +43,8 @@ class Outside(Agent):
     """A player that is not made here, as an agent; `as_agent` makes one.
 
     Attributes:
-        player: Decides by ``predict(observation, state, episode_start, deterministic)``.
-        prepare: Applied to the observation first, as a normalization is; None: nothing.
+        player: Model that decides by ``predict(observation, state, episode_start, deterministic)``.
+        prepare: Function of the observation that comes first, such as a normalization; None: nothing.
         row_by_row: Ask for each run's action by itself. Then a run's decisions do not depend on its company bit for bit,
             whatever the player computes; it takes as many calls as there are runs.
     """
@@ -155,7 +155,7 @@ def as_agent(
             comparison tunes nothing.
         environment: Arguments of the environment that the player was made for; None: those of a model's own environment,
             if it has one, else the problem's defaults.
-        prepare: Applied to observations first; None: nothing, or the model's normalization.
+        prepare: Function of observations that comes first; None: nothing, or the model's normalization.
         row_by_row: Whether the agent plays row by row, as in `Outside`.
 
     Raises:

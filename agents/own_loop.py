@@ -46,7 +46,7 @@ class Loop(Problem):
     Attributes:
         here: Loss ``(1,)`` and gradient ``(1, P)`` that the loop has computed last.
         params: Parameters, ``(1, P)``.
-        elsewhere: Evaluates the loss at other parameters ``(P,)``; None: nothing does.
+        elsewhere: Function that evaluates the loss at other parameters ``(P,)``; None: nothing does.
     """
 
     name = "own loop"
@@ -125,7 +125,7 @@ class Course:
         loss: ``(1,)`` there.
         gradient: ``(1, P)`` there.
         rate: Learning rate of the coming update.
-        elsewhere: Evaluates the loss elsewhere; None: no search may ask for it.
+        elsewhere: Function that evaluates the loss elsewhere; None: no search may ask for it.
 
     Attributes:
         names: The searches of the menu, in words.

@@ -56,8 +56,8 @@ class Stall(Rule, by_rows=True):
     """Teleport when the loss, or the gradient norm, has stopped moving.
 
     Attributes:
-        watch: ``"loss"``: its decrease a gradient step is below the threshold; ``"gradient"``: the gradient norm changes by
-            less than the threshold, up or down.
+        watch: ``"loss"``: its decrease per gradient step is below the threshold; ``"gradient"``: the gradient norm changes
+            by less than the threshold, up or down.
         threshold: Threshold in orders of magnitude (``log10``) per gradient step; 0.01 is 2.3 %.
         patience: Step actions in a row that must be so.
     """

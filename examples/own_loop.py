@@ -23,8 +23,8 @@ class Task(NamedTuple):
     Attributes:
         images: ``(N, side, side)`` grey values.
         labels: ``(N,)``.
-        model: Makes a fresh model, which takes images and gives logits.
-        optimizer: Makes its optimizer of parameter groups.
+        model: Function that makes a fresh model, which takes images and gives logits.
+        optimizer: Function that makes its optimizer of parameter groups.
         rate: Its learning rate.
     """
 

@@ -51,7 +51,7 @@ class Arrays:
         tensor: The memory of an array as a tensor.
         copied: A copy of an array.
         at_least: ``(values, bound, out=None)``: the larger of the two; ``bound`` may be a number, and a NaN stays one.
-        at_most: Likewise the smaller of the two.
+        at_most: Function that writes the smaller of the two, likewise.
         sign: -1, 0 or 1; a NaN stays one.
         take: ``(table, indices, out=)``: ``table[indices]``, indices clamped to the table.
         quiet: A context in which numbers that are not finite are no cause for warnings.

@@ -243,7 +243,7 @@ class Bookkeeper:
         xp.sqrt(third, out=row["update_norm"])
         xp.multiply(row["update_norm"], row["turn_length"], out=second)
         xp.divide(row["update_norm"], row["learning_rate"], out=row["update_norm"])
-        xp.at_least(row["update_norm"], self.tiny, out=row["turn2"])  # which nobody needs any more
+        xp.at_least(row["update_norm"], self.tiny, out=row["turn2"])  # which is not needed any more
         xp.log10(row["turn2"], out=row["log_update_norm"])
         self._follow()
 

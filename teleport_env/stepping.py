@@ -64,7 +64,7 @@ class SteppingRuns:
         progress: The runs' own numbers.
         ledger: Account of the compute that the runs spent.
         books: Keeper of ``progress``, with NumPy views of it on the CPU.
-        changes: Goes up when numbers change by something else than a gradient step.
+        changes: Count of changes of numbers by something else than a gradient step.
 
     Raises:
         ValueError: An unknown name, or a number that is not allowed.
@@ -266,7 +266,7 @@ class SteppingRuns:
             if self.params.shape[1] > _FEW and _APART * int(waiting.sum()) > self.count:
                 self._step_apart(mask.nonzero().squeeze(1), factor, allowance)
                 return
-            if not descends or self.books.kernels is None:  # for a few numbers a run, picking rows costs more
+            if not descends or self.books.kernels is None:  # for a few numbers per run, picking rows costs more
                 rows = waiting.nonzero().squeeze(1)
                 kept = self.memory().read(rows)
         # kernels never warn

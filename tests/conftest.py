@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stand-in for MNIST: 120 random images a file, so that the id can be made and played without the real data."""
+    """A stand-in for MNIST: 120 random images per file, so that the id can be made and played without the real data."""
     folder = tmp_path_factory.mktemp("mnist")
     generator = np.random.default_rng(0)
     for part in ("train", "t10k"):

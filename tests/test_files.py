@@ -127,7 +127,7 @@ def test_a_folder_that_is_a_file_or_under_one_is_refused(tmp_path: Path) -> None
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody may write to")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder in which writing is forbidden to all")
 def test_a_folder_that_is_read_only_is_refused() -> None:
     for folder in ("/proc", "/proc/results/here"):
         with pytest.raises(ValueError, match="nothing can be written into the folder"):

@@ -61,7 +61,7 @@ class Counter:
 
     def __call__(self, params: Tensor, where: Tensor) -> Tensor:
         assert where.dtype == torch.bool
-        assert where.any(), "an evaluation for nobody"
+        assert where.any(), "an evaluation for no run"
         self.calls += 1
         self.evaluations += where
         self.trials.append(params)

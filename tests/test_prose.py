@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,16 @@ LONG = "A sentence of " + "many " * 22 + "words."
         ("This page says more on what the ledger is.", '"what the ledger is"'),
         ("The policy is below its like.", '"below its like"'),
         ("The policy is below plain descent.", '"below plain descent"'),
+        ("Momentum is above gradient descent.", '"is above "'),
+        ("The generalist lies above whitening.", '"lies above "'),
+        ("Descent is far below random search.", '"is far below "'),
+        ("It costs three losses a trial.", '"three losses a trial"'),
+        ("| 2 evaluations a try |", '"2 evaluations a try"'),
+        ("It takes 5 ms a transition here.", '"5 ms a transition"'),
+        ("Two calls a client.", '"Two calls a client"'),
+        ("Draws, one seed a worker.", '"one seed a worker"'),
+        ("What teleports are worth is shown.", '"What teleports are worth"'),
+        ("Work that can be cut off.", '"cut off"'),
         ("It (" + "word " * 13 + ") ends.", "13 words in parentheses"),
         (LONG, "26 words"),
         (f"[Good]({'x' * 9}) start. {LONG} A good end.", "26 words"),
@@ -72,6 +84,9 @@ def test_what_is_found(text: str, complaint: str) -> None:
         LONG.replace("many many", "many. Many"),
         "- " + LONG.replace("many many", "many\n- many"),
         "An old fold.",
+        "The loss is above 2, below `x` and below the threshold. No interval lies above.",
+        "Three runs lose a seed, and two of them find a longer gradient.",
+        "Read what teleports are worth knowing for.",
         "The start of an episode is a step and a row.",
         "With 20 examples a step is cheap, and the loss is below the threshold.",
         "A page on which a person plays an episode.",
@@ -124,6 +139,13 @@ def test_arguments_begin_with_a_noun() -> None:
         env: Environment that is played.
         quiet: Whether lines are printed.
         offset: Offset.
+        fitted: Whether so.
+        scale: Given as a number.
+        every: Per step.
+        seed: Is a number.
+        mask: Not used.
+        key: Used for runs.
+        body: On each step.
 
     Raises:
         ValueError: What was asked for does not exist.
@@ -132,7 +154,18 @@ def test_arguments_begin_with_a_noun() -> None:
         best: Where it ends.
     """
     found = list(check_prose.openings(inspect.cleandoc(docstring)))
-    assert [one.split(" ...")[0] for one in found] == ['"rate: Of', '"instance, seed: What', '"best: Where']
+    assert [one.split(" ...")[0] for one in found] == [
+        '"rate: Of',
+        '"instance, seed: What',
+        '"fitted: Whether so',
+        '"scale: Given',
+        '"every: Per',
+        '"seed: Is',
+        '"mask: Not',
+        '"key: Used',
+        '"body: On',
+        '"best: Where',
+    ]
 
 
 def test_arguments_of_modules_are_read(tmp_path: Path) -> None:
@@ -142,9 +175,35 @@ def test_arguments_of_modules_are_read(tmp_path: Path) -> None:
     assert found.startswith('"rate: Of ..."')
 
 
+def test_comments_are_read_and_the_texts_of_tests(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        'a = "# told"  # fine\nb = 1  # one row\n# a run\n\ndef test_c():\n    """For nobody."""\n    d = "\\"is told"\n'
+    )
+    assert next(one.split(" (")[0] for one in check_prose.of_code(module)) == '"one row a run"'
+    assert [one.split(" (")[0] for one in check_prose.of_test(module)] == ['"one row a run"', '"nobody"', '"told"']
+
+
+def test_comments_are_those_that_python_sees() -> None:
+    code = Path(__file__).read_text(encoding="utf-8")
+    seen = [one.string for one in tokenize.generate_tokens(io.StringIO(code).readline) if one.type == tokenize.COMMENT]
+    found = [f"# {line}" for text in check_prose.comments(code) for line in text.splitlines()]
+    assert found == seen  # of which there is this one
+    # and this one
+
+
+def test_cells_of_tables_are_read(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text('what,steps\n"The reader is told, twice",1\n')
+    (found,) = check_prose.of_table(table)
+    assert found.startswith('"told"')
+
+
 def test_other_languages_are_read_with_their_comments(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    source.write_text("# One row a run\n  // is told\ntext = `${one} for nobody` + {{ told }} {% if told %}\n")
+    source.write_text(
+        "# One row a run\n  // is told\n/* One key */ /* a run */\ntext = `${one} for nobody` + {{ told }} {% if told %}\n"
+    )
     assert sorted(one.split(" (")[0] for one in check_prose.of_source(source)) == [
         '"One row a run"',
         '"nobody"',

@@ -81,7 +81,7 @@ def test_uniform_is_uniform() -> None:
         ordered = sample.sort().values
         steps = torch.arange(1, COUNT + 1, dtype=torch.float64) / COUNT
         assert float((ordered - steps).abs().max()) * math.sqrt(COUNT) < limit
-    # what that limit is worth
+    # how good that limit is
     skewed = streams(1).uniform(size=(COUNT,))[0].pow(1.2).sort().values
     assert float((skewed - steps).abs().max()) * math.sqrt(COUNT) > limit
 

@@ -197,7 +197,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     settings = {**settings, "versions": {**versions(), **settings.get("versions", {})}}
     text = to_json(settings, indent=2, default=str)
-    settings = json.loads(text)  # what the page shows is what the file says
+    settings = json.loads(text)  # the page shows what the file says
     write(folder / "results.csv", results[list(summary.COLUMNS)].to_csv(index=False))
     write(folder / "settings.json", text)
     if targets is not None:

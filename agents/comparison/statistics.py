@@ -37,7 +37,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-_BLOCK = 200_000  # numbers a block of resamples may hold at once; 1.6 MB stay in the cache
+_BLOCK = 200_000  # numbers that a block of resamples may hold at once; 1.6 MB stay in the cache
 
 
 class Interval(NamedTuple):
@@ -194,7 +194,7 @@ def _crossed_weights(
     for name, labels in (("seeds", seeds), ("instances", instances)):
         index = np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
         if index.shape != (count,):
-            raise ValueError(f"{name} must have one entry a value: {len(index)} entries, {count} values")
+            raise ValueError(f"{name} must have one entry per value: {len(index)} entries, {count} values")
         units.append(index)
     if all(int(index.max()) == 0 for index in units):
         return

@@ -233,7 +233,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
             ladders += costs
     results = pandas.DataFrame(rows, columns=list(COLUMNS))
     if results["kind"].eq("fixed").any():
-        # in hindsight the best fixed schedule of each episode: what choosing well could be worth
+        # in hindsight the best fixed schedule of each episode: the most that choosing well could gain
         results = pandas.concat([results, oracle_rows(results)], ignore_index=True)
     # tasks end in any order; the files do not depend on it
     order = {name: i for i, name in enumerate(study.problems)}

@@ -52,10 +52,10 @@ class Column:
 
     Attributes:
         title: Its heading.
-        show: Makes the cell of a row.
+        show: Function that makes the cell of a row.
         about: A sentence on what stands in it, shown where the pointer rests on the heading of an HTML table.
-        words: It holds words, on the left; else figures, on the right.
-        prose: It holds Markdown of ours in place of names, which are escaped.
+        words: Whether it holds words, on the left; otherwise figures, on the right.
+        prose: Whether it holds Markdown of ours in place of names, which are escaped.
         short: Its heading on a terminal; empty: the same.
         width: The most characters that it takes on a terminal, which then wraps no row of the table; None: any number.
         more: A page may leave it out until it is asked for.

@@ -60,8 +60,8 @@ class Trained:
 
     Attributes:
         policy: The best on validation instances.
-        gained: Its mean orders of magnitude there (it was chosen there: not what it is worth); of several problems, the mean
-            of their means.
+        gained: Its mean orders of magnitude there (it was chosen there: elsewhere it gains less); of several problems, the
+            mean of their means.
         plans: Plans that `search_plans` found, by problem, where it searched.
         history: A dict per segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
             several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended, in orders of magnitude).
@@ -157,7 +157,7 @@ class Course:
         """A problem with its rate, prices and teacher, after the search for plans and rules on it, if there is one."""
         alone = self.training.alone(problem)
         teaching, several = alone.teaching, self.training.task.several
-        rule = rule_from(alone)  # what is wrong with it is told before anything is computed
+        rule = rule_from(alone)  # rejects what is wrong with it before anything is computed
         settings = alone.settings()
         environment = alone.policy_environment(settings.learning_rate)
         teacher = teacher_of(alone, teaching.teachers) or rule

@@ -184,5 +184,5 @@ def command(training: Training, start: Mapping[str, Any]) -> str:
 
 def _word(value: Any) -> str:
     if isinstance(value, Path) and value.is_absolute():
-        return value.name  # where it lay on somebody's machine tells nobody anything
+        return value.name  # its folder on one machine means nothing on another
     return json.dumps(value) if isinstance(value, Mapping) else str(value)

@@ -149,7 +149,7 @@ class Training:
 
     A training is a chain of segments. Each begins with fresh episodes and with random numbers that follow from ``seed`` and
     its own number, so that it depends on the network and the optimizer that it starts from and on nothing else: a training
-    that is cut off and resumed ends where it would have ended anyway.
+    that is interrupted and resumed ends where it would have ended anyway.
 
     Attributes:
         task: Problems, actions and environment that are played.

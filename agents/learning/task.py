@@ -105,7 +105,7 @@ class Task:
         elif self.directions or self.group_scale is not None:
             raise ValueError("directions and group_scale belong to action_mode='group'")
         if not self.several:
-            self.settings()  # what is wrong with the environment is told before anything is computed
+            self.settings()  # rejects what is wrong with the environment before anything is computed
 
     def _check_problems(self) -> None:
         names = self.problems

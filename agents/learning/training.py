@@ -75,7 +75,7 @@ def train(
     Args:
         training: The settings.
         report: Callback for a line of text on progress.
-        until: Segment before which it stops, as if cut off; None: train to the end.
+        until: Segment before which it stops, as if interrupted; None: train to the end.
         beside: Executor that searches for plans and rules run on, beside the training that does not need what they
             find, such as a `concurrent.futures.ProcessPoolExecutor`; None: here, before it. What is trained and found
             is the same.

@@ -74,7 +74,7 @@ def write_policy_file(
     """
     content: dict[str, Any] = {"format": kind, "version": VERSION}
     try:
-        # through text once, so that tuples are lists and what cannot be written is told before the file is touched
+        # through text once, so that tuples are lists and what cannot be written is rejected before the file is touched
         content["settings"] = json.loads(json.dumps(dict(settings), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the settings cannot be written as JSON: {error}") from error

@@ -108,7 +108,7 @@ def tune_roster(
         first = [{"variant": 0, "rate": float(rate), **asis} for rate in rates] if own else []
         return {problem: Family({**axes, **own}, build, first=first)}
 
-    # variants are told apart at the middle rate, and the rate is then chosen for the best
+    # variants are compared at the middle rate, and the rate is then chosen for the best
     variants = [(agent,) if fixed.get(agent.name) else agent.variants() for agent, _ in roster]
     several = [place for place, choices in enumerate(variants) if len(choices) > 1]
     middle = [family(variants[place], [roster[place][1][len(roster[place][1]) // 2]], {}) for place in several]

@@ -52,7 +52,7 @@ class Measured:
         ratio: The number that the target speaks of.
         ours: Our side, in ``unit``.
         theirs: The other side, in ``unit``.
-        unit: Such as ``"steps/s"`` or ``"us"``; figures of this machine, not to be compared with another's.
+        unit: Unit such as ``"steps/s"`` or ``"us"``; figures of this machine, not to be compared with another's.
         details: More figures worth keeping, by name.
     """
 

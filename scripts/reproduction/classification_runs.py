@@ -40,7 +40,7 @@ def schedules(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Agent]:
     common = (data, optimizer, tuned.rates[optimizer])
     for form, label in FORMS.items():
         agents[label] = teleporting(*common, form, data.ascent(ascents[form]))
-    # one step of no length projects as ten do
+    # one step of no length projects like ten
     agents[ALONE] = teleporting(*common, "general_linear_published", data.ascent(STILL, 1))
     if not data.variants:
         return agents

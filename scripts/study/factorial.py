@@ -111,7 +111,7 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
                 trainings[problem, cell, seed] = Piece(
                     f"{place}.json", settings_of(training), train_policy, (training,)
                 )
-    # problem by problem, so that a run that was cut off has whole problems
+    # problem by problem, so that an interrupted run has whole problems
     work = sorted([*tunings.values(), *trainings.values()], key=lambda one: _problem_of(factorial, one))
     done = factorial.complete(work, factorial.out, "tuning and training", report)
     for (problem, tuned), piece in tunings.items():

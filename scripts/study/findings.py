@@ -203,11 +203,11 @@ def findings(measured: Measured) -> list[Finding]:
             gap, GAPS, lambda problem: measured.gap_closed(problem, LEARNED), lambda share: share.estimate >= 0.6
         ),
         everywhere(f"Minus {RATE_ONLY}: {ORDERS}", MATRICES, versus(LEARNED, RATE_ONLY), _two_orders),
-        everywhere(f"Above tuned {LINE_SEARCH}", MATRICES, versus(LEARNED, LINE_SEARCH), _above),
+        everywhere(f"Better than tuned {LINE_SEARCH}", MATRICES, versus(LEARNED, LINE_SEARCH), _above),
         # the policy whose menu is whitenings against what it has to beat, and the other one against their cycle
         everywhere(f"{menu} minus {RATE_ONLY}, {ORDERS}", MATRICES, versus(WHITENED, RATE_ONLY), _two_orders),
-        everywhere(f"{menu} above tuned {LINE_SEARCH}", MATRICES, versus(WHITENED, LINE_SEARCH), _above),
-        everywhere(f"{menu} not below the tuned {cycle}", MATRICES, versus(WHITENED, WHITENING_CYCLE), _not_below),
+        everywhere(f"{menu} better than tuned {LINE_SEARCH}", MATRICES, versus(WHITENED, LINE_SEARCH), _above),
+        everywhere(f"{menu} not worse than the tuned {cycle}", MATRICES, versus(WHITENED, WHITENING_CYCLE), _not_below),
         everywhere(f"{menu} {without}", MATRICES, versus(LEARNED, WHITENING_CYCLE), _not_below),
         _momentum(measured),
         _batches(measured),
@@ -240,7 +240,7 @@ def _versus(measured: Measured, problem: str, agent: str, other: str) -> Interva
 
 
 def _by_targets(measured: Measured, measure: str, how: str) -> Finding:
-    """Learned against the best of all baselines and controls by the score, on half of the problems and below on none."""
+    """Learned against the best of all baselines and controls by the score, on half of the problems and worse on none."""
     found = {}
     for problem in measured.problems:
         other = measured.best_by(problem, measure)
@@ -251,13 +251,13 @@ def _by_targets(measured: Measured, measure: str, how: str) -> Finding:
     enough = not below and 2 * len(above) >= len(measured.problems)
     verdict = "not measured" if not known else "yes" if enough else "no"
     details = "; ".join(f"{problem} {told(one)}" for problem, one in known.items())
-    target = f"{how}: above the best of all baselines and controls on half of the problems, below on none"
-    return Finding(target, verdict, f"above on {len(above)}, below on {len(below)}. {details}")
+    target = f"{how}: better than the best of all baselines and controls on half of the problems, worse on none"
+    return Finding(target, verdict, f"better on {len(above)}, worse on {len(below)}. {details}")
 
 
 def _momentum(measured: Measured) -> Finding:
     names = ("Adam", "momentum", LINE_SEARCH, "Polyak's step")
-    target = f"On momentum: above tuned {', '.join(names[:-1])} and {names[-1]}, all four, on at least 5 problems"
+    target = f"On momentum: better than tuned {', '.join(names[:-1])} and {names[-1]}, all four, on at least 5 problems"
     above, details = 0, []
     for problem in measured.problems:
         known = {name: value for name in names if (value := _versus(measured, problem, MOMENTUM, name)) is not None}
@@ -283,7 +283,7 @@ def _batches(measured: Measured) -> Finding:
         gains = f"teleports give the oracle {told(measured.oracle_difference(problem))}"
         return _not_below(found), f"{problem} {told(found)} {used}; {gains}"
 
-    target = "With mini-batches: not below the best rate schedule, with what the oracle gains by teleports"
+    target = "With mini-batches: not worse than the best rate schedule, with what the oracle gains by teleports"
     return finding(target, map(judge, BATCHES))
 
 

@@ -1,4 +1,4 @@
-"""Work that can be cut off: every finished piece lies in a file and is not done again.
+"""Resumable work: every finished piece lies in a file and is not done again.
 
 A file holds the settings that its result depends on, and a checksum of all. A piece whose file says other settings, or was
 edited, is an error, not a silent reuse.

@@ -1,7 +1,7 @@
 """The whole protocol in one command: tune the baselines, train the policies and controls, play all, and say what holds.
 
 Every finished tuning, training and played agent is a file under the output folder (`study.pieces`),
-so that a run that was cut off goes on where it was. The test split is read at the end alone: by playing, and by the
+so that an interrupted run is resumed where it was. The test split is read at the end alone: by playing, and by the
 oracles, which choose in hindsight and are no schedules.
 """
 
@@ -154,7 +154,7 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         for one in protocol.contestants(problem)
         for seed in range(protocol.train_seeds)
     }
-    # the longest first: whoever is done early takes the short ones
+    # the longest first: a process that is done early takes the short ones
     work = [_training_piece(protocol, path, *key) for path, key in trainings.items()]
     work += [_tuning_piece(protocol, path, *key) for path, key in tunings.items()]
     done = protocol.complete(work, protocol.out, "tuning and training", report)

@@ -1,4 +1,4 @@
-"""Transfer: what learned schedules are worth where they were not trained, against schedules and rules carried there alike.
+"""Transfer: how much learned schedules gain where they were not trained, against schedules and rules carried there alike.
 
 Five questions: a problem that the policy has not seen, a longer budget, another learning rate, another size of network, a
 lower tolerance. As in the full protocol every rate, tuning, training and played agent is a file under the output folder
@@ -168,7 +168,7 @@ class Carried(Gathered):
         tuned: Kind of tuning and problem (and budget) to what it found, without its candidates.
         trained: Kind of training and problem to one dict per seed, as `train_policy` returns it.
         rates: Problem and shape (``""``: its default) to the rate of plain descent.
-        grounds: Left-out problems: where they are played.
+        grounds: Problems left out: where they are played.
         retaught: Problems whose given policy has another menu than the slots, so that a teacher was trained for them.
     """
 

@@ -1,4 +1,4 @@
-"""What episodes are worth: orders gained and the score by targets, at equal cost and at equal processor seconds."""
+"""Worth of episodes: orders gained and the score by targets, at equal cost and at equal processor seconds."""
 
 from __future__ import annotations
 

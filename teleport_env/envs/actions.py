@@ -74,7 +74,7 @@ class ActionReader:
         if mode == "schedule":
             return self._schedule(action)
         teleport, group = self._group(action) if mode == "group" else self._hybrid(action)
-        # policies overshoot the box; Gymnasium clips for nobody. The corner of the box is `group_scale` long, whatever the
+        # policies overshoot the box; Gymnasium does not clip. The corner of the box is `group_scale` long, whatever the
         # dimension.
         scale = self._settings.group_scale / math.sqrt(group.shape[1])
         return Actions(~teleport, xi=scale * group.clamp(-1.0, 1.0).to(self._settings.dtype))

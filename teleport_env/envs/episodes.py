@@ -219,7 +219,7 @@ class Episodes:
         cost_before = cost.clone() if s.cost_weight else None
         together = actions.step is None and not self._some_wait and s.steps_per_action == 1
         if together:
-            # nobody's episode is over, and nobody's budget was too small for another step, or it would be
+            # no episode is over, and no budget was too small for another step, or it would be
             left = self.left if isinstance(runs.optimizer, LineSearch) else None
             runs.step(None if waiting is None else ~waiting, actions.factor, left)
             idle = waiting

@@ -99,7 +99,7 @@ def check_laws(laws: Iterable[Callable[[C], Verdict]], case: Callable[[], C]) ->
 
     Args:
         laws: The laws.
-        case: Makes what a law is checked on, anew for each.
+        case: Function that makes what a law is checked on, anew for each.
     """
     results = []
     for law in laws:

@@ -109,7 +109,7 @@ def distinct_pairs(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.n
     span = int(np.abs(other).max(initial=0)) + 1
     codes = np.sort(
         one.astype(np.int64) * (2 * span) + other + span
-    )  # one number a pair; `np.unique` takes ten times longer
+    )  # one number per pair; `np.unique` takes ten times longer
     codes = codes[np.r_[True, codes[1:] != codes[:-1]]] if len(codes) else codes
     first = codes // (2 * span)
     return first, codes - first * (2 * span) - span

@@ -236,7 +236,7 @@ class VirtualStep(Search):
 
     Attributes:
         radii: Lengths ``rho`` to try.
-        fit_rate: See above.
+        fit_rate: Whether the candidates also choose their rate, by the parabola of the text before.
         max_factor: Bound on the fitted rate over the run's rate, and on its inverse.
         retract: Whether to move by ``group.retract`` in place of ``exp``, as in `NormalizedAscent`.
         derivative: Method of differentiation; the values are those of `GradientAscent`.

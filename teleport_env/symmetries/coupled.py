@@ -86,7 +86,7 @@ class CoupledPairs(PairSymmetry):
     Args:
         couplings: The hidden spaces, one factor of the group each.
         name: Name by which ``symmetry=`` chooses it.
-        factor: Makes the group that acts on a hidden space of a given width.
+        factor: Function that makes the group that acts on a hidden space of a given width.
 
     Raises:
         ValueError: There is no coupling.

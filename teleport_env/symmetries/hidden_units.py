@@ -113,7 +113,7 @@ class OnData(Symmetry):
         # width of a hidden layer, of its inputs (bias included) and of the layer above, the lowest first
         self.sizes = [(k, m, p) for (k, m), (p, _) in pairwise(self.layers.shapes)]
         # on n examples: the forward pass 2 k m n, g a 2 k^2 n, the factorization of h 4 m n^2, h^+ applied k n^2 + 2 k m n,
-        # U times a matrix 2 p k^2
+        # U on a matrix 2 p k^2
         self.move_flops = sum(
             4.0 * k * m * n + 2.0 * k * k * n + 4.0 * m * n * n + 1.0 * k * n * n + 2.0 * p * k * k
             for k, m, p in self.sizes

@@ -35,7 +35,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """
     inner = left.shape[2]
     if inner == 1:
-        return (left * right).contiguous()  # elementwise results lie in memory as their operands do
+        return (left * right).contiguous()  # elementwise results have the memory layout of their operands
     if right.shape[2] == 1:
         return (left * right.mT).contiguous().sum(2, keepdim=True)
     differentiated = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)

@@ -58,7 +58,7 @@ class PairSymmetry(Symmetry):
     Args:
         layers: Layout of the chain.
         name: Name by which ``symmetry=`` chooses it.
-        factor: Makes the group that acts on a hidden space of a given width.
+        factor: Function that makes the group that acts on a hidden space of a given width.
 
     Raises:
         ValueError: The chain has no hidden layer.
@@ -75,7 +75,7 @@ class PairSymmetry(Symmetry):
         self.name = name
         self.group = hidden_group(layers, [factor(width) for width in layers.hidden])
 
-    # how a factor multiplies a matrix (B, k, m) or (B, p, k), and what its transpose is: as matrices, unless overridden
+    # products of a factor with a matrix (B, k, m) or (B, p, k), and its transpose: as matrices, unless overridden
     def _left(self, part: Tensor, matrix: Tensor) -> Tensor:
         return product(part, matrix)
 

@@ -51,7 +51,7 @@ class Scalings(Shortcut):
         # both round in their own way: to choose by the number of runs would make a run depend on its company
         if params.shape[1] > _FEW:
             return self.passes(xp, element, inverse, params), self.passes(xp, inverse, element, gradient)
-        # Few numbers: calls are what costs. One factor a parameter, by which the gradient is divided.
+        # Few numbers: calls are what costs. One factor per parameter, by which the gradient is divided.
         factors = torch.empty_like(params, memory_format=torch.contiguous_format)
         for index, target in enumerate(self.layers.views(xp.view(factors))):
             last = index == len(self.units)

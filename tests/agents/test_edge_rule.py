@@ -1,4 +1,4 @@
-"""The rule that chooses rate and teleports together: what triggers what, in natural units, and what each half is worth."""
+"""The rule that chooses rate and teleports together: what triggers what, in natural units, and the gain of each half."""
 
 from __future__ import annotations
 

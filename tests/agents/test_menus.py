@@ -24,7 +24,7 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("reset_optimizer", ""): "it moves nothing; the agent of that name has it",
     ("mini_batch", ""): "it averages another search over mini-batches, which the published setting has",
     ("grid", ""): "every angle costs an evaluation; a few at random, judged by the step after them, cost less",
-    ("virtual_step_fit_rate", ""): "it chooses the rate as a line search does, which is a control of its own",
+    ("virtual_step_fit_rate", ""): "it chooses the rate like a line search, which is a control of its own",
     ("random_element", ""): "any point, better or not: a control of its own",
     ("random", ""): "it takes the steepest point, where the next step may diverge; menus judge points by that step",
     ("virtual_step", "networks"): "two look-aheads cost more steps than the better of the two is worth there",

@@ -197,7 +197,7 @@ def random_observations(count: int, length: int, seed: int = 0) -> np.ndarray:
 
 
 def check_batch(agent: Agent) -> None:
-    """The law that a batch decides as its runs do alone."""
+    """The law that a batch decides like its runs alone."""
     seen = random_observations(7, 60)
     state, together = None, []
     for observation in seen:

@@ -536,7 +536,7 @@ def test_second_moments_begin_anew_as_large_as_what_is_known() -> None:
 
 @pytest.mark.parametrize("symmetry", ["scaling", "general_linear"])
 def test_averaged_weights_of_the_optimizer_stay_a_network_of_the_same_outputs(symmetry: str) -> None:
-    """ASGD averages weights, which move as the weights do."""
+    """ASGD averages weights, which move with the weights."""
     torch.manual_seed(3)
     model = LowRank().double() if symmetry == "general_linear" else network()
     optimizer = torch.optim.ASGD(model.parameters(), lr=0.01, t0=0.0, lambd=0.1)

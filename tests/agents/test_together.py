@@ -1,4 +1,4 @@
-"""Agents side by side: whoever shares an environment, an agent plays as alone, bit for bit."""
+"""Agents side by side: in any company an agent plays as alone, bit for bit."""
 
 from __future__ import annotations
 

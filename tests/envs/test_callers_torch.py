@@ -121,7 +121,7 @@ def test_the_same_under_any_state(name: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["Booth", "MLPRegression", "Digits"])
 def test_one_state_after_the_other(name: str, mode: str) -> None:
-    """Tensors made in inference mode can be written to by nobody outside it."""
+    """Tensors made in inference mode cannot be written to outside it."""
     usual = made(name, mode)
     expected = [usual.reset(seed=0)[0], *(usual.step(asked)[0] for asked in actions(usual))]
     for what, enter in STATES.items():

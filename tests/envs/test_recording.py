@@ -85,7 +85,7 @@ def test_runs_side_by_side(mode: str, output: str, tmp_path: Path) -> None:
     for found in episodes_of(tmp_path / "many.parquet"):
         course = expected.get(found["instance_id"][0])
         if course is None or not (found["terminated"][-1] or found["truncated"][-1]):
-            continue  # a later one, or one that was cut off
+            continue  # a later one, or an interrupted one
         whole += 1
         if output == "torch":  # rewards are float32 there
             found["reward"] = np.array([row[2] for row in course])

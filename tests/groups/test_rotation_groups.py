@@ -88,7 +88,7 @@ def test_uniform_samples_do_not_change_under_rotation() -> None:
 
 
 def test_qr_without_its_sign_fix_would_be_seen() -> None:
-    """What the moments above are worth: without the fix the first entries do not average to zero."""
+    """Why the moments above matter: without the fix the first entries do not average to zero."""
     factor = torch.linalg.qr(Streams(torch.arange(20_000)).normal((3, 3))).Q
     assert float(factor.mean(dim=0).abs().max()) > 5.0 / math.sqrt(20_000)
 

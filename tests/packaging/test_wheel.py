@@ -95,7 +95,7 @@ class Environment:
     def run_tests(self, paths: Sequence[str]) -> str:
         """Run test files or folders, named relative to ``tests/``, against what is installed here.
 
-        The whole of ``tests/`` is copied out of the repository, because tests import one another's cases.
+        The whole of ``tests/`` is copied out of the repository, because tests import each other's cases.
         """
         place = self.folder / "checkout"
         shutil.copytree(ROOT / "tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
@@ -194,7 +194,7 @@ def test_contents(wheels: dict[str, Path], source: Path, way: str) -> None:
 def test_beside_a_foreign_package_agents(
     wheels: dict[str, Path], foreign: Path, tmp_path: Path, foreign_first: bool
 ) -> None:
-    """Both are importable whoever came first, and the foreign one survives when ours is uninstalled."""
+    """Both are importable in either order, and the foreign one survives when ours is uninstalled."""
     environment = Environment.create(tmp_path / "environment")
     for wheel in (foreign, wheels["tree"]) if foreign_first else (wheels["tree"], foreign):
         environment.install(wheel)

@@ -45,7 +45,7 @@ def write_mnist(folder: Path, part: str, count: int, ending: str = ".gz") -> tup
 def test_idx_round_trip(tmp_path, dtype, compressed):
     array = (np.arange(24).reshape(2, 3, 4) * 5).astype(dtype)
     content = idx_bytes(array)
-    path = tmp_path / "anything"  # gzip is told by the content, not by the name
+    path = tmp_path / "anything"  # gzip is recognized by the content, not by the name
     path.write_bytes(gzip.compress(content) if compressed else content)
     read = load_idx(path)
     assert read.dtype == array.dtype
@@ -275,7 +275,7 @@ def test_digits_are_those_that_scikit_learn_loads(monkeypatch):
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     for module in ("sklearn", "sklearn.datasets"):
         monkeypatch.setitem(sys.modules, module, None)
-    data._digits.cache_clear()  # read once per process, and again by whoever comes next
+    data._digits.cache_clear()  # read once per process, and again by the next that asks
     for call in (digits, lambda: mnist(source="openml")):
         with pytest.raises(ImportError, match=r"pip install teleport-env\[compare\]"):
             call()
@@ -348,7 +348,7 @@ def test_a_small_cache_changes_nothing_and_stays_small(rows):
     for step in torch.randint(0, 30, (100, 8), generator=torch.Generator().manual_seed(2)):
         assert torch.equal(bounded.indices(keys, step), free.indices(keys, step))
         assert len(bounded._known) <= rows
-        assert len(free._known) <= 16  # two epochs a run
+        assert len(free._known) <= 16  # two epochs per run
         assert torch.equal(bounded._known, bounded._known.sort().values)
         assert len(set(bounded._slots.tolist())) == len(bounded._slots)
 

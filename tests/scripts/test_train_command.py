@@ -130,7 +130,7 @@ WRONG += [[f"--{name}", "0"] for name in NUMBERS if name not in ("seed", "plans"
 
 @pytest.mark.parametrize("words", [*WRONG, ["--name", "=cmd()"], ["--name", ""]], ids=" ".join)
 def test_every_number_is_checked_before_the_work(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Regression: a seed of -1 was refused by NumPy after the search for plans, an entropy of NaN by nobody."""
+    """Regression: a seed of -1 was refused by NumPy after the search for plans, and an entropy of NaN not at all."""
     with pytest.raises(SystemExit) as stopped:
         settings(["--problem", "Booth", *words])
     assert stopped.value.code == 2

@@ -141,7 +141,7 @@ def start_of(
     split: str = "train",
     counted: Problem | None = None,
 ) -> Start:
-    """The start of some instances; row ``i`` has its id's stream, whoever stands beside it.
+    """The start of some instances; row ``i`` has its id's stream, in any company.
 
     Args:
         counted: The problem that the evaluator is to ask, in place of ``problem``.

@@ -145,17 +145,17 @@ def test_corollary_5_2_orthogonal_actions_change_nothing(orthogonal_element: boo
     assert bool(same_length.all()) is orthogonal_element
 
 
-@pytest.mark.parametrize("rates", ["one", "one a layer", "many"])
+@pytest.mark.parametrize("rates", ["one", "one per layer", "many"])
 def test_corollary_5_2_needs_the_learning_rates_kept(rates: str) -> None:
     """The flow's speed is the gradient in the norm of the learning rates: an orthogonal action leaves it alone where it also
-    leaves the rates alone, as one rate a matrix does, and changes it where every weight has its own."""
+    leaves the rates alone, such as one rate per matrix, and changes it where every weight has its own."""
     problem = problem_from("LinearNetwork")
     instance = problem.instances(torch.arange(COUNT), "test")
     action = problem.symmetries["general_linear"]
     layers = problem.layers  # type: ignore[attr-defined]
     g = tuple(orthogonal(i, width).expand(COUNT, -1, -1).contiguous() for i, width in enumerate(layers.hidden))
     rate = torch.ones(1, instance.start.shape[1], dtype=torch.float64)
-    if rates == "one a layer":
+    if rates == "one per layer":
         rate = layers.flatten([torch.full_like(w, 0.5 + i) for i, w in enumerate(layers.weights(rate))])
     elif rates == "many":
         rate = torch.linspace(0.2, 3.0, rate.shape[1], dtype=torch.float64)[None]

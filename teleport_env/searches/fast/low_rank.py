@@ -37,8 +37,8 @@ class LowRank:
         right: ``Q`` ``(R, k, r)``.
         norm2: The squared Frobenius norm of ``T``, ``(R,)``.
         whole: ``T`` itself where its rank is no smaller than its size, else None.
-        inner: Else ``N = S^-1 Q'P S`` ``(R, r, r)``, about as small as ``T``: with the diagonal ``S`` for which the columns
-            of ``P S`` and of ``Q S^-1`` have equal norms.
+        inner: Matrix ``N = S^-1 Q'P S`` ``(R, r, r)``, about as small as ``T``: with the diagonal ``S`` for which the
+            columns of ``P S`` and of ``Q S^-1`` have equal norms.
         scale: ``s_j / s_i`` ``(R, r, r)``.
     """
 

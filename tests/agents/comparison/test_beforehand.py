@@ -38,7 +38,7 @@ def test_a_folder_that_is_a_file_is_refused_before_the_work(tmp_path: Path, name
     assert (tmp_path / "out").read_text() == "mine"
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody may write to")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder in which writing is forbidden to all")
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_a_read_only_folder_is_refused_before_the_work(name: str) -> None:
     refuses(name, "nothing can be written into the folder", out=Path("/proc/results"))

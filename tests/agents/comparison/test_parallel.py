@@ -48,7 +48,7 @@ def test_a_missing_ray_is_named_before_the_work(tmp_path: Path, monkeypatch: pyt
 
 
 class StandIn(ThreadingBackend):
-    """A backend that counts, and hands over results when all are there, as Ray's does."""
+    """A backend that counts, and hands over results when all are there, like Ray's."""
 
     supports_return_generator = False
     calls = 0

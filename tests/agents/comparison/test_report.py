@@ -208,8 +208,8 @@ def test_the_oracle_is_each_episodes_best_fixed_agent() -> None:
     best = fixed.groupby(["seed", "instance_id"])["gained"].max()
     np.testing.assert_array_equal(rows.set_index(["seed", "instance_id"])["gained"].sort_index(), best.sort_index())
     assert (rows.loc[rows["instance_id"] == 100, "teleports"] == 0).all()  # every_10 diverged there
-    with pytest.raises(ValueError, match=r"not among the agents played: \['nobody'\]"):
-        summary.oracle_rows(results, ["never", "nobody"])
+    with pytest.raises(ValueError, match=r"not among the agents played: \['unknown'\]"):
+        summary.oracle_rows(results, ["never", "unknown"])
     with pytest.raises(ValueError, match=r"\['never'\] did not play every episode"):
         summary.oracle_rows(results.iloc[1:])
 
@@ -429,7 +429,7 @@ def test_the_smallest_comparison_is_written_too(tmp_path: Path) -> None:
 
 
 def charts(written: Path) -> Any:
-    """What the page's curves are drawn from."""
+    """Data of the page's curves."""
     text = (written / "report.html").read_text(encoding="utf-8").split('id="charts-data">')[1]
     return json.loads(text.split("</script>")[0])
 

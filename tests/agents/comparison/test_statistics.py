@@ -146,7 +146,7 @@ def test_crossed_bootstrap_says_what_it_lacks() -> None:
         statistics.crossed_bootstrap([1.0, math.nan], [0, 0], [0, 1], rng=rng())
     with pytest.raises(ValueError, match="empty"):
         statistics.crossed_bootstrap([], [], [], rng=rng())
-    with pytest.raises(ValueError, match="seeds must have one entry a value: 1 entries, 2 values"):
+    with pytest.raises(ValueError, match="seeds must have one entry per value: 1 entries, 2 values"):
         statistics.crossed_bootstrap([1.0, 2.0], [0], [0, 1], rng=rng())
     with pytest.raises(ValueError, match="confidence"):
         statistics.crossed_bootstrap([1.0, 2.0], [0, 0], [0, 1], rng=rng(), confidence=95)

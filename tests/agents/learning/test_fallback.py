@@ -102,7 +102,7 @@ def test_a_file_keeps_the_fallback_and_a_comparison_plays_it(
     results = run_study(study, lines.append)["results"]
     assert set(results["agent"]) == {"never", "learned, fallback", "oracle"}
     assert any("'learned, fallback' plays in its place" in line for line in lines)
-    # what a file says is still read and not trusted
+    # the file's words are still read and not trusted
     wrong = dataclasses.replace(policy, provenance={"fallback": {"plan": {"colour": 3}}})
     with pytest.raises(ValueError, match="the fallback in the file of the policy 'learned' is none"):
         fallback_of(wrong)

@@ -62,7 +62,7 @@ class ToAxis(teleport_env.Search):
 class Trough(teleport_env.Problem):
     """``a x^2 + b y^2`` with ``a = 100 b``: along x a step gains 1.4 orders, along y next to nothing.
 
-    Whoever stands on the x axis gains 1.4 orders a step; so the best is to go there first and to step ever after.
+    A run on the x axis gains 1.4 orders per step; so the best is to go there first and to step ever after.
     """
 
     name = "Trough"
@@ -208,7 +208,7 @@ def test_a_normaliser_changes_its_own_copy_of_the_last_observation() -> None:
 
 
 def test_rows_agree_with_single_environments_across_episodes() -> None:
-    """The last observation is that of the episode that ended, and ends are told apart."""
+    """The last observation is that of the episode that ended, and the two kinds of ends are distinguished."""
     count, settings = 3, {"tolerance": 0.5}
     envs = SB3VecEnv("Teleport/Booth-v0", count, **settings)
     seeds = envs.seed(7)

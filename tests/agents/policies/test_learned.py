@@ -1,4 +1,4 @@
-"""A learned schedule plays what its network says; a training learns, and is the same whether cut off or not."""
+"""A learned schedule plays what its network says; a training learns, and is the same whether interrupted or not."""
 
 from __future__ import annotations
 
@@ -417,7 +417,7 @@ def test_searches_beside_a_training_change_nothing(tmp_path: Path, settings: dic
     late, said = Late(), list[str]()
     train(during, said.append, until=1, beside=late)
     assert late.asked == beside
-    assert sum(line.startswith("The best of") for line in said) == 2  # what is cut off waits for the searches too
+    assert sum(line.startswith("The best of") for line in said) == 2  # an interruption waits for the searches too
     assert not [line for line in said if "Plan(" in line or "{" in line], "a reader wants words"
     train(during, silent, beside=late)
     assert_same_files(before.out, during.out)
@@ -481,7 +481,7 @@ def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
     # it is what the rule does: at the edge of stability the rate falls, and where a step promises little it teleports
     promise = 10.0 ** (2.0 * shown.observations[:, INDEX["rate_decrease"]].astype(np.float64))
     assert np.median(promise[likeliest == 4]) < 1.0 < np.median(promise[likeliest == 0])
-    # so a network that was taught, and learned no more, plays as the rule does
+    # so a network that was taught, and learned no more, plays like the rule
     lines: list[str] = []
     taught = RULED.changed(critic_segments=4, temperatures=(0.0,), hidden=(64, 64), out=tmp_path)
     policy = train(taught, lines.append).policy

@@ -120,7 +120,7 @@ def test_the_agent_of_a_problem_is_the_trained_network(tmp_path: Path) -> None:
 
 
 def test_actions_reach_the_right_search(tmp_path: Path) -> None:
-    """Slot 1 ascends and slot 2 looks a step ahead wherever they stand in a problem's own menu."""
+    """Slot 1 ascends and slot 2 looks one step ahead wherever they stand in a problem's own menu."""
     run = Course(MIXED.changed(budget=40.0, out=tmp_path), silent)
     run.env.seed(3)
     run.env.reset()
@@ -248,7 +248,7 @@ def test_a_policy_is_cloned_from_its_teachers(tmp_path: Path) -> None:
     assert (shown.probabilities[late].argmax(axis=1) == 2).all()
     agrees = policy.logits(shown.observations).argmax(axis=1) == shown.probabilities.argmax(axis=1)
     assert agrees[early | late].mean() > 0.9
-    # whom nobody taught keeps the rate of the problem
+    # one without a teacher keeps the rate of the problem
     rate = run._policy().for_problem("Rosenbrock").environment["learning_rate"]
     assert rate == training.alone("Rosenbrock").settings().learning_rate
 

@@ -463,7 +463,7 @@ def test_a_comparison_plays_it_beside_its_plan(trained: Path, tmp_path: Path) ->
         out=tmp_path,
     )
     found = run_study(study, silent)
-    own = fallback_of(policy) or policy  # so short a training may end below plain descent
+    own = fallback_of(policy) or policy  # so short a training may end worse than plain descent
     assert {own.name, "best plan of learned"} <= set(found["results"]["agent"])
 
 

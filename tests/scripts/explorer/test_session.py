@@ -152,7 +152,7 @@ def test_what_is_refused_has_not_happened() -> None:
     with pytest.raises(ValueError, match="near must be true or false"):
         played.view(1)
     assert json.dumps(played.state()) == before
-    for name, value in (("problem", "Both"), ("agent", "nobody known"), ("seed", -1), ("split", "best")):
+    for name, value in (("problem", "Both"), ("agent", "unknown agent"), ("seed", -1), ("split", "best")):
         with pytest.raises(ValueError, match=f"{name}.* got '?{value}"):
             Wish.read({name: value})
     with pytest.raises(ValueError, match="got 'speed'"):

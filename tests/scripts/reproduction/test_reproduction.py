@@ -341,7 +341,7 @@ def test_what_is_looked_at_is_recorded_around_teleports() -> None:
 
 
 def test_a_refused_teleport_is_no_diverged_run() -> None:
-    """An ascent whose numbers are not finite moves nothing, and the run goes on: what the teleports did is told of those
+    """An ascent whose numbers are not finite moves nothing, and the run goes on: the page counts the teleports of those
     that moved. A run that is gone refuses nothing."""
     ascent = {"search": "gradient_ascent", "steps": 10, "trust_radius": None, "objective": "any"}
     searches = [{**ascent, "rate": rate} for rate in (1e-6, 1e30)]
@@ -694,7 +694,7 @@ def test_released_form_is_the_problems_own() -> None:
 
 
 def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
-    """The page is written by ``make reproduce``: whoever adds a figure or a claim runs it again. It has a picture and one to
+    """The page is written by ``make reproduce``: a new figure or claim needs another run of it. It has a picture and one to
     six rows per figure, of a sentence each; the appendix has the others."""
     path = ROOT / "docs" / "reproduction.md"
     written, details = (file.read_text(encoding="utf-8") for file in (path, details_of(path)))

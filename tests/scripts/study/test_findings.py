@@ -167,7 +167,7 @@ def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measu
         ("Nowhere significantly worse than edge of stability", {"edge_of_stability": 8.3}),
         ("At least 60 %", {"oracle": 11.0}),
         ("Minus learned rate only", {"learned": 6.9}),
-        ("Above tuned momentum", {"momentum_with_line_search": 8.0}),
+        ("Better than tuned momentum", {"momentum_with_line_search": 8.0}),
         ("On momentum", {"Adam": 9.5}),
         ("With whitenings in the menu: minus", {"learned,_whitening": 6.9}),
         ("With whitenings in the menu: above", {"momentum_with_line_search": 8.6}),
@@ -196,7 +196,9 @@ def test_what_was_not_played_is_not_said_to_hold() -> None:
     found = findings(measured(("Booth",)))
     assert verdict(found, "Minus the best").holds == "not measured"
     assert verdict(found, "Nowhere significantly worse than the best").holds == "yes"
-    assert {verdict(found, begins).holds for begins in ("At least 60 %", "Above tuned momentum")} == {"not measured"}
+    assert {verdict(found, begins).holds for begins in ("At least 60 %", "Better than tuned momentum")} == {
+        "not measured"
+    }
     missed = findings(measured(("Booth",), learned=6.0))
     assert verdict(missed, "Minus the best").holds == "no"  # one is enough
 
@@ -233,7 +235,7 @@ def test_scores_are_those_of_the_targets(good: Measured) -> None:
     )
     held = [one for one in findings(good) if one.target.startswith("By targets")]
     assert [one.holds for one in held] == ["yes", "yes"]
-    assert held[0].detail.startswith("above on 7, below on 0. Quadratic +0.")
+    assert held[0].detail.startswith("better on 7, worse on 0. Quadratic +0.")
     missed = findings(measured(("Booth",), learned=6.0))
     assert verdict(missed, "By targets, at equal cost").holds == "no"
 

@@ -382,7 +382,7 @@ def test_kin_are_left_out_together(tmp_path: Path) -> None:
 
 
 def test_other_teachers_make_another_training(tmp_path: Path) -> None:
-    """Regression: a training that was cut off went on with whatever teachers lay in its folder."""
+    """Regression: an interrupted training went on with whatever teachers lay in its folder."""
     known = ("Booth", "Quadratic")
     trainings = [mixture(known, {}, 0, tmp_path, dict.fromkeys(known, text), {}) for text in ("one", "one", "another")]
     assert trainings[1].same_course(trainings[0].to_json())
@@ -413,10 +413,10 @@ def test_without_teachers_a_policy_begins_from_the_rates_of_plain_descent(tmp_pa
 def test_a_schedule_is_carried_in_units_of_the_problem() -> None:
     known = ("Quadratic", "LinearNetwork")
     quadratic, network = (ground(name, known, rate) for name, rate in (("Quadratic", 0.5), ("LinearNetwork", 0.01)))
-    plan = plan_on(MIDDLING, quadratic)  # budget 80, one step an action
+    plan = plan_on(MIDDLING, quadratic)  # budget 80, one step per action
     assert (plan.learning_rate, plan.warmup, plan.decay_every, plan.first, plan.every) == (0.25, 8, 20, 3, 16)
     assert [*quadratic.menu][plan.which] == "look"
-    plan = plan_on(MIDDLING, network)  # budget 300, five steps an action: before the steps 0, 5 and 10
+    plan = plan_on(MIDDLING, network)  # budget 300, five steps per action: before the steps 0, 5 and 10
     assert (plan.learning_rate, plan.warmup, plan.decay_every, plan.first, plan.every) == (0.005, 30, 75, 11, 60)
     assert [*network.menu][plan.which] == "flatten"
     assert network.symmetry == "scaling"
