@@ -170,7 +170,7 @@ def test_the_cost_to_the_target_is_to_what_the_best_baseline_reaches(good: Measu
         ("Better than tuned momentum", {"momentum_with_line_search": 8.0}),
         ("On momentum", {"Adam": 9.5}),
         ("With whitenings in the menu: minus", {"learned,_whitening": 6.9}),
-        ("With whitenings in the menu: above", {"momentum_with_line_search": 8.6}),
+        ("With whitenings in the menu: better than", {"momentum_with_line_search": 8.6}),
         ("With whitenings in the menu: not", {"whitening_cycle": 8.7}),
         ("With whitenings in the menu: the policy", {"whitening_cycle": 8.2}),
         ("No more divergences", {"diverged": 0.1}),
@@ -244,7 +244,9 @@ def test_one_episode_is_no_evidence() -> None:
     """Regression: an interval that there is too little for was an error, or a verdict."""
     one = measured(("Booth",), instances=1, seeds=1)
     found = {finding.target: finding for finding in findings(one)}
-    compared = [finding for target, finding in found.items() if "below" in target or "interval lies above" in target]
+    compared = [
+        finding for target, finding in found.items() if "worse than" in target or "interval lies above" in target
+    ]
     assert len(compared) >= 5
     assert {finding.holds for finding in compared} == {"not measured"}
     shown = [finding.detail for finding in found.values()]
