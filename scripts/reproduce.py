@@ -3,6 +3,7 @@
 python scripts/reproduce.py figure2                   # the quick form, minutes
 python scripts/reproduce.py figure4 --full --data-dir data/mnist
 python scripts/reproduce.py all --page docs/reproduction.md
+python scripts/reproduce.py --page docs/reproduction.md    # of earlier results, nothing is played
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Reproduction:
     """Which figures, and how thoroughly.
 
     Attributes:
-        figures: Names of figures and claims: all, figure1 to figure8, algorithm3, discussion.
+        figures: Names of figures and claims: all, figure1 to figure8, algorithm3, discussion; none: only the page.
         full: Play the published sizes, for hours.
         quick: Play few seeds and small sizes, which is the default.
         data_dir: Folder with MNIST's IDX files, for the classification and its schedules, figures 4 and 5; None: without.
@@ -48,8 +49,10 @@ class Reproduction:
 
     def __post_init__(self) -> None:
         named = [known("figure", name, ("all", *FIGURES)) for name in self.figures]
-        if not named or len(set(named)) < len(named):
-            raise ValueError(f"figures must be one or more different names, got {' '.join(named) or 'none'}")
+        if len(set(named)) < len(named):
+            raise ValueError(f"figures must be different names, got {' '.join(named)}")
+        if not named and self.page is None:
+            raise ValueError("figures must be one or more names where --page is not given, got none")
         object.__setattr__(self, "figures", tuple(FIGURES) if "all" in named else tuple(named))
         if self.full and self.quick:
             raise ValueError("--full and --quick exclude each other: give one of them")
@@ -85,14 +88,14 @@ def main() -> None:
                 sep="\n",
                 flush=True,
             )
+        if given.page:
+            older = [name for name in FIGURES if name not in given.figures and (given.out / f"{name}.json").exists()]
+            if older:
+                print(f"from earlier runs, found in {given.out.resolve()}: {', '.join(older)}")
+            write_page(given.page, given.out)
+            print(f"wrote {given.page.resolve()} and {details_of(given.page).resolve()}")
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f"reproduce: {error}") from error
-    if given.page:
-        older = [name for name in FIGURES if name not in given.figures and (given.out / f"{name}.json").exists()]
-        if older:
-            print(f"from earlier runs, found in {given.out.resolve()}: {', '.join(older)}")
-        write_page(given.page, given.out)
-        print(f"wrote {given.page.resolve()} and {details_of(given.page).resolve()}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction.classification_data import BATCH, FORMS, NAMES, PROJECTION, WITH_PROJECTION, Dataset, datasets
-from reproduction.classification_measures import below, effect, factor, final, interval, loses_half, paired, times
+from reproduction.classification_measures import (
+    below,
+    effect,
+    factor,
+    final,
+    interval,
+    loses_half,
+    mishaps,
+    paired,
+    times,
+)
 from reproduction.classification_rates import LASTING, LONGER, Tuned, tune
 from reproduction.classification_runs import ALONE, BOUNDED, RADIUS, STAYING, play_schedules
 from reproduction.course import Course, measured_frame
@@ -162,13 +172,15 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
     def each(name: str = "training_loss", epoch: int = -1) -> str:
         beside = {ALONE: control, "residual": courses["residual"]}
         middles = (
-            f"{label} {factor(paired(course, base, name, epoch)[0], np.inf)}" for label, course in beside.items()
+            f"{label} {factor(paired(course, base, name, epoch)[0], np.inf)}{mishaps(course)}"
+            for label, course in beside.items()
         )
         return f"{DECIDES} {times(deciding, base, name, epoch)}, {', '.join(middles)}"
 
     def beyond(name: str = "training_loss", epoch: int = -1) -> str:
-        factors = factor(*paired(deciding, control, name, epoch))
-        return f"The form also projects the weights onto {BATCH} images; beyond that the factor is {factors}."
+        alone = factor(paired(control, base, name, epoch)[0], np.inf)
+        more = factor(*paired(deciding, control, name, epoch))
+        return f"The projection onto {BATCH} images alone gives a factor of {alone}; the teleport beyond it {more}."
 
     early, late = (below(deciding, base, epoch) for epoch in (EARLY, -1))
     lost = loses_half(deciding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,11 +24,13 @@ class Figure:
         module: Module of this package that makes it.
         function: Its function, ``Setup -> Findings``.
         title: Heading on the page.
+        part: Part of the paper under which the top of the page counts its claims.
     """
 
     module: str
     function: str
     title: str
+    part: str
 
     def make(self, setup: Setup) -> Findings:
         """Play the experiment, and take the time of it."""
@@ -50,31 +52,34 @@ def machine(jobs: int) -> str:
 
 
 FIGURES: dict[str, Figure] = {
-    "figure1": Figure("plane", "ellipse", "Figure 1: the ellipse"),
-    "figure2": Figure("plane", "test_functions", "Figure 2: the Rosenbrock and Booth functions"),
-    "figure3": Figure("regression", "regression", "Figure 3: regression by a network"),
-    "figure4": Figure("classification", "classification", "Figure 4: classification of digits"),
-    "figure5": Figure("timing", "timing", "Figure 5: when, how often, on how many mini-batches"),
-    "figure6": Figure("runtime", "runtime", "Figure 6: runtime against width and depth"),
-    "figure7": Figure("plane", "gradients", "Figure 7: gradient against loss on both functions"),
-    "figure8": Figure("sweep", "sweep", "Figure 8: ascent steps and rates"),
-    "algorithm3": Figure("data_transform", "data_transform", "Algorithm 3: data that move too"),
-    "discussion": Figure("discussion", "discussion", "Discussion: factorization, imbalance, permutations"),
+    "figure1": Figure("plane", "ellipse", "Figure 1: the ellipse", "Test functions"),
+    "figure2": Figure("plane", "test_functions", "Figure 2: the Rosenbrock and Booth functions", "Test functions"),
+    "figure3": Figure("regression", "regression", "Figure 3: regression by a network", "Regression"),
+    "figure4": Figure("classification", "classification", "Figure 4: classification of digits", "Classification"),
+    "figure5": Figure("timing", "timing", "Figure 5: when, how often, on how many mini-batches", "Classification"),
+    "figure6": Figure("runtime", "runtime", "Figure 6: runtime against width and depth", "Runtime and theory"),
+    "figure7": Figure("plane", "gradients", "Figure 7: gradient against loss on both functions", "Test functions"),
+    "figure8": Figure("sweep", "sweep", "Figure 8: ascent steps and rates", "Regression"),
+    "algorithm3": Figure("data_transform", "data_transform", "Algorithm 3: data that move too", "Runtime and theory"),
+    "discussion": Figure(
+        "discussion", "discussion", "Discussion: factorization, imbalance, permutations", "Runtime and theory"
+    ),
 }
 
 
-def titles() -> Mapping[str, str]:
-    """Name -> heading."""
-    return {name: figure.title for name, figure in FIGURES.items()}
-
-
 def write_page(path: Path, folder: Path) -> None:
-    """Write the page of all results that lie in ``folder`` to ``path``, its appendix and its pictures beside it."""
+    """Write the page of all results that lie in ``folder`` to ``path``, its appendix and its pictures beside it.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if not any((folder / f"{name}.json").exists() for name in FIGURES):
+        raise ValueError(f"no results in {folder}: name figures to play, or by --out the folder of an earlier run")
     images = path.parent / "images" / "reproduction"
     for picture in folder.glob("*.png"):
         write(images / picture.name, picture.read_bytes())
-    write(path, page(titles(), folder, "images/reproduction"))
-    write(details_of(path), page(titles(), folder, "images/reproduction", "details.md.j2"))
+    write(path, page(FIGURES, folder, "images/reproduction"))
+    write(details_of(path), page(FIGURES, folder, "images/reproduction", "details.md.j2"))
 
 
 def details_of(path: Path) -> Path:

@@ -279,6 +279,10 @@ def claims(
         "longer": [bool(np.nanmedian(shares) > 0.5) for label, shares in longer.items() if label.endswith(FIRST)],
         "time": [sign(*spent["published formulas", optimizer, FIRST]) for optimizer in courses],
     }
+    by_exact: dict[str, list[bool | None]] = {
+        "longer": [bool(np.nanmedian(shares) > 0.5) for label, shares in longer.items() if not label.endswith(FIRST)],
+        "time": [sign(*spent["published formulas", optimizer, "published, exact"]) for optimizer in courses],
+    }
     found = [_faster(optimizer, courses[optimizer], epochs[optimizer]) for optimizer in courses]
     return found + rows({f"figure3.{name}": checks for name, checks in verdicts.items()}, globals() | locals())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -22,9 +23,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    import reproduction.figures
+
 HOLDS = ("yes", "partly", "no", "not shown", "not comparable")
 """What may become of a claim. *Not shown*: the interval covers both outcomes. *Not comparable*: there is
 nothing to compare with, or what would decide does not take place."""
+
+APPROXIMATE = "yes, approximate action only"
+"""What the page says of a ``"yes"`` by the paper's approximate action, where the exact one gives another verdict."""
+
+ABOVE = "see above"
+"""The reason of a row whose words stand above its table, because several rows share them."""
+
+UNEXPLAINED = "Not known: earlier runs gave another verdict."
+"""The reason of a row whose words explain another verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +81,8 @@ class Row:
         why: Reason, where it does not hold; else anything worth knowing.
         short: Result that we got, in a line, for the page; empty: the row is in the appendix alone.
         because: The reason in one sentence, for the page.
+        exact: Verdict by the paper's exact action, where the approximate one decides; else empty.
+        headline: Sentence for the top of the page; it may be empty.
         ours: A question of this project's, no claim of the paper's.
     """
 
@@ -78,10 +92,13 @@ class Row:
     why: str = ""
     short: str = ""
     because: str = ""
+    exact: str = ""
+    headline: str = ""
     ours: bool = False
 
     def __post_init__(self) -> None:
         known("holds", self.holds, HOLDS)
+        known("exact", self.exact, ("", *HOLDS))
 
 
 def rows(verdicts: Mapping[str, str | Sequence[bool | None]], names: Mapping[str, Any]) -> list[Row]:
@@ -97,6 +114,8 @@ def rows(verdicts: Mapping[str, str | Sequence[bool | None]], names: Mapping[str
         written = _texts()[figure][claim]
         texts = {key: _filled(text, names) for key, text in written.items() if isinstance(text, str)}
         holds = checks if isinstance(checks, str) else verdict(checks)
+        if texts.pop("explains", holds) != holds:
+            texts |= {"because": UNEXPLAINED, "headline": ""}
         found.append(Row(holds=holds, ours=written.get("ours", False), **texts))
     return found
 
@@ -174,42 +193,71 @@ class Findings:
         return files
 
 
-def page(titles: Mapping[str, str], folder: Path, images: str, template: str = "page.md.j2") -> str:
+def tally(verdicts: Sequence[str]) -> str:
+    """How many claims hold, in words; the verdicts are of `HOLDS` or `APPROXIMATE`."""
+    counts = Counter(verdicts)
+    only = counts[APPROXIMATE]
+    told = f"{counts['yes'] + only} of {len(verdicts)} claims hold"
+    told += f" ({only} of them only with the paper's approximate action)" if only else ""
+    others = ", ".join(f"{one} {counts[one]}" for one in HOLDS[1:] if counts[one])
+    return f"{told}; {others}" if others else told
+
+
+def page(
+    figures: Mapping[str, reproduction.figures.Figure], folder: Path, images: str, template: str = "page.md.j2"
+) -> str:
     """The page ``docs/reproduction.md``, or by ``details.md.j2`` its appendix, from what was written into ``folder``.
 
     Args:
-        titles: Figure -> its heading, in the page's order; figures whose JSON is missing are left out.
+        figures: Table of figures, in the page's order; those whose JSON is missing are left out.
         folder: Folder in which `Findings.write` wrote.
         images: Path of the pictures from the page.
         template: File in ``templates``.
     """
-    files = {title: folder / f"{name}.json" for name, title in titles.items()}
-    found = {title: json.loads(file.read_text(encoding="utf-8")) for title, file in files.items() if file.exists()}
+    files = {name: folder / f"{name}.json" for name in figures}
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+    parts: dict[str, dict[str, list[str]]] = {}
+    for name, content in found.items():
+        shown = [row for row in content["rows"] if row["short"] and not row["ours"]]
+        for row in content["rows"]:
+            only = row["holds"] == "yes" and row.get("exact") not in (None, "", "yes")
+            row["verdict"] = APPROXIMATE if only else row["holds"]
+        part = parts.setdefault(figures[name].part, {"names": [], "verdicts": []})
+        part["names"].append(figures[name].title.partition(": ")[2])
+        part["verdicts"] += [row["verdict"] for row in shown]
+        # a reason that several rows share stands above their table
+        reasons = Counter(row["because"] for row in shown if row["holds"] == "not comparable")
+        shared = [reason for reason, count in reasons.items() if count > 1]
+        content["shared"] = [f"*Not comparable* below: {reason[:1].lower()}{reason[1:]}" for reason in shared]
+        for row in shown:
+            if row["because"] in shared and row["holds"] == "not comparable":
+                row["because"] = ABOVE
 
-    def table(part: Mapping[str, Any], keys: Sequence[str], heads: Sequence[str], ours: bool) -> Table | None:
-        chosen = [row for row in part["rows"] if row["ours"] is ours and row[keys[1]]]
+    def table(content: Mapping[str, Any], keys: Sequence[str], heads: Sequence[str], ours: bool) -> Table | None:
+        chosen = [row for row in content["rows"] if row["ours"] is ours and row[keys[1]]]
         return listed(heads, ([row[key] for key in keys] for row in chosen), words=4, prose=True) if chosen else None
 
-    def tables(part: Mapping[str, Any]) -> dict[str, Table | None]:
-        brief = ("claim", "short", "holds", "because"), ("claim", "what came out", "holds", "why")
-        whole = ("claim", "obtained", "holds", "why"), ("claim", "obtained", "holds", "")
+    def tables(content: Mapping[str, Any]) -> dict[str, Table | None]:
+        brief = ("claim", "short", "verdict", "because"), ("claim", "what came out", "holds", "why")
+        whole = ("claim", "obtained", "verdict", "why"), ("claim", "obtained", "holds", "")
         asked = ("claim", "obtained", "why"), ("question", "obtained", "")
         return {
-            "brief": table(part, *brief, False),
-            "whole": table(part, *whole, False),
-            "asked": table(part, *asked, True),
+            "brief": table(content, *brief, False),
+            "whole": table(content, *whole, False),
+            "asked": table(content, *asked, True),
         }
 
-    claims = [row["holds"] for part in found.values() for row in part["rows"] if row["short"] and not row["ours"]]
-    questions = [row for part in found.values() for row in part["rows"] if row["short"] and row["ours"]]
+    everything = [row for content in found.values() for row in content["rows"]]
+    questions = [row for row in everything if row["short"] and row["ours"]]
     filled = render(
         template,
         Path(__file__).parent / "templates",
-        work=sum(part["processor_seconds"] for part in found.values()) / 60.0,
-        machines=sorted({part["machine"] for part in found.values() if part["machine"]}),
-        counts={one: claims.count(one) for one in HOLDS},
-        claims=len(claims),
-        figures=[{**part, "title": title, **tables(part)} for title, part in found.items()],
+        work=sum(content["processor_seconds"] for content in found.values()) / 60.0,
+        machines=sorted({content["machine"] for content in found.values() if content["machine"]}),
+        all_claims=tally([one for part in parts.values() for one in part["verdicts"]]),
+        parts={name: (part["names"], tally(part["verdicts"])) for name, part in parts.items() if part["verdicts"]},
+        headlines=[row["headline"] for row in everything if row.get("headline")],
+        figures=[{**content, "title": figures[name].title, **tables(content)} for name, content in found.items()],
         questions=listed(
             ("question", "what came out", "why"),
             ([row["claim"], row["short"], row["because"]] for row in questions),

@@ -191,7 +191,7 @@ def _claims(
     for optimizer in NAMES:
         first, exact = tables[optimizer, FIRST], tables[optimizer, "exact"]
         counts = {action: _counts(table) for action, table in ((FIRST, first), ("exact", exact))}
-        stated, otherwise = (verdict([counts[FIRST][1][i]]) for i in (0, 2))
+        otherwise = verdict([counts[FIRST][1][2]])
         growths = [_rank(table, "log10_growth") for table in (first, exact)]
         speeds = [_rank(table) for table in (first, exact)]
         leak = _leak(first)

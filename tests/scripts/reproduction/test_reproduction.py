@@ -23,7 +23,7 @@ import pytest
 import torch
 from jinja2.nodes import CondExpr, Const, If, Node, Output, TemplateData
 from matplotlib.figure import Figure
-from reproduce import Reproduction
+from reproduce import Reproduction, main
 
 import command_line
 from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, results
@@ -34,11 +34,11 @@ from reproduction.classification_measures import below, effect, interval, mishap
 from reproduction.classification_rates import choice, roomy
 from reproduction.classification_runs import ALONE, played
 from reproduction.course import Course, Jump, OneEach, longer_at_equal_loss, play
-from reproduction.figures import details_of, titles
+from reproduction.figures import details_of
 from reproduction.pieces import play_all, progress
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
 from reproduction.regression import against, agents, agreement, both, lower
-from reproduction.results import above, interval_of, sign, signed, verdict
+from reproduction.results import ABOVE, APPROXIMATE, UNEXPLAINED, above, interval_of, sign, signed, verdict
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.checks import CheckFailed, check_problem
 from teleport_env.envs.boundary import EnvSnapshot
@@ -62,7 +62,7 @@ def test_every_figure_is_made(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
     assert content["settings"]
     assert all(row["holds"] in HOLDS for row in content["rows"])
-    brief, details = (page(titles(), tmp_path, "images", template) for template in ("page.md.j2", "details.md.j2"))
+    brief, details = (page(FIGURES, tmp_path, "images", template) for template in ("page.md.j2", "details.md.j2"))
     assert f"## {FIGURES[name].title}" in brief
     assert f"## {FIGURES[name].title}" in details
     assert f"(images/{content['pictures'][0]}.png)" in brief
@@ -699,7 +699,7 @@ def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
     path = ROOT / "docs" / "reproduction.md"
     written, details = (file.read_text(encoding="utf-8") for file in (path, details_of(path)))
     for text in (written, details):
-        assert [title for title in titles().values() if f"## {title}" not in text] == []
+        assert [figure.title for figure in FIGURES.values() if f"## {figure.title}" not in text] == []
         pictures = re.findall(r"\]\((images/reproduction/[^)]+)\)", text)
         assert [picture for picture in pictures if not (path.parent / picture).exists()] == []
     *parts, questions = written.split("\n## ")[1:]
@@ -711,9 +711,11 @@ def test_the_page_tells_of_every_figure_and_its_pictures_are_there() -> None:
         assert part.count("](images/reproduction/") == 1, part.splitlines()[0]
         (*_, head, _), *rows = tables[part.splitlines()[0]]
         assert head == "holds"
-        assert {row[2] for row in rows} <= set(HOLDS)
+        assert {row[2] for row in rows} <= {*HOLDS, APPROXIMATE}
         reasons = [row[3] for row in rows]
         assert [reason for reason in reasons if re.search(r"[.!?] [A-Z]", reason)] == []
+    top = [line for line in written.split("\n**How to read it**")[0].splitlines()[1:] if line]
+    assert len(top) <= 7  # what is known after the page, on six lines and a title's
     assert len(written.splitlines()) <= 150
 
 
@@ -766,6 +768,8 @@ def test_the_page_has_the_words_of_the_claims() -> None:
             if row[0] in ("claim", "question"):
                 continue
             cells = {"claim": row[0], first: row[1], last: row[-1]}
+            if row[-1] in (ABOVE, UNEXPLAINED):
+                del cells[last]
             writers = [
                 name
                 for name, claim in claims.items()
@@ -775,6 +779,11 @@ def test_the_page_has_the_words_of_the_claims() -> None:
             seen |= {*writers}
         assert {name for name, claim in claims.items() if needed in claim} - seen == set(), file.name
     lines = path.read_text(encoding="utf-8").splitlines()
+    shared = [
+        line.removeprefix("*Not comparable* below: ") for line in lines if line.startswith("*Not comparable* below")
+    ]
+    reasons = [claim["because"] for claim in claims.values() if "because" in claim]
+    assert all(any(_matches(reason, one[:1].upper() + one[1:]) for reason in reasons) for one in shared)
     items = [line[2:] for line in details_of(path).read_text(encoding="utf-8").splitlines() if line.startswith("* ")]
     for figure, parts in texts.items():
         assert "note" not in parts or any(_matches(parts["note"], line) for line in lines), f"note of {figure}"
@@ -785,7 +794,7 @@ def test_the_page_has_the_words_of_the_claims() -> None:
 def test_cells_keep_the_table_whole(tmp_path: Path) -> None:
     rows = [Row(claim="|grad L|", obtained="two\nlines", holds="no", why="median nan")]
     Findings(rows, {}, {}, ["A setting."]).write("figure1", tmp_path)
-    written = page(titles(), tmp_path, "images", "details.md.j2")
+    written = page(FIGURES, tmp_path, "images", "details.md.j2")
     assert "| \\|grad L\\| | two lines | no | median n/a |" in written
     assert FIGURES["figure2"].title not in written
 
@@ -796,14 +805,91 @@ def test_questions_of_ours_are_no_claims_of_the_paper(tmp_path: Path) -> None:
     question = Row(claim="Is it so?", obtained="long too", holds="yes", short="it is", because="thus", ours=True)
     unseen = Row(claim="A detail", obtained="in the appendix alone", holds="yes")
     Findings([claim, question, unseen], {"one": Figure()}, {}, ["A setting."]).write("figure1", tmp_path)
-    written = page(titles(), tmp_path, "images")
-    assert "Verdicts on 1 of its claims: no 1." in written
+    written = page(FIGURES, tmp_path, "images")
+    assert "* **Test functions** (the ellipse): 0 of 1 claims hold; no 1." in written
     assert "| The paper says so | brief | no | why |" in written
     assert "| Is it so? | it is | thus |" in written.split("## Our own questions")[1]
     assert "A detail" not in written
-    details = page(titles(), tmp_path, "images", "details.md.j2")
+    details = page(FIGURES, tmp_path, "images", "details.md.j2")
     assert "| A detail | in the appendix alone | yes |" in details
     assert "| Is it so? | long too |" in details
+
+
+def test_a_yes_by_the_approximate_action_alone_is_counted_apart(tmp_path: Path) -> None:
+    """A reader who counts the claims that hold must see which of them rest on an action that lowers the loss by itself."""
+    rows = [
+        Row(claim=f"{holds} and {exact}", obtained="-", holds=holds, short="-", because=f"{holds}.", exact=exact)
+        for holds, exact in (("yes", "yes"), ("yes", "not shown"), ("yes", ""), ("partly", "no"))
+    ]
+    rows[0] = dataclasses.replace(rows[0], headline="One sentence.")
+    Findings(rows, {"one": Figure()}, {}, ["A setting."]).write("figure3", tmp_path)
+    written = page(FIGURES, tmp_path, "images")
+    counted = "3 of 4 claims hold (1 of them only with the paper's approximate action); partly 1."
+    assert f"hold here, and why: {counted}" in written
+    assert f"* **Regression** (regression by a network): {counted}\n* One sentence.\n" in written
+    assert [row[2] for row in _table(written) if len(row) == 4][1:] == ["yes", APPROXIMATE, "yes", "partly"]
+    assert results.tally(["no", "no", "not shown"]) == "0 of 3 claims hold; no 2, not shown 1"
+
+
+def test_a_reason_that_rows_share_stands_above_their_table(tmp_path: Path) -> None:
+    rows = [
+        Row(claim=name, obtained="-", holds=holds, short="-", because=because)
+        for name, holds, because in (
+            ("a", "not comparable", "It is the same."),
+            ("b", "not comparable", "It is the same."),
+            ("c", "not comparable", "It is another."),
+            ("d", "yes", "It is the same."),
+        )
+    ]
+    Findings(rows, {"one": Figure()}, {}, ["A setting."], note="A note.").write("figure4", tmp_path)
+    written = page(FIGURES, tmp_path, "images")
+    assert "A note.\n*Not comparable* below: it is the same.\n\n| claim" in written
+    reasons = {row[0]: row[3] for row in _table(written) if len(row) == 4}
+    assert [reasons[name] for name in "abcd"] == [ABOVE, ABOVE, "It is another.", "It is the same."]
+
+
+def test_a_reason_is_left_out_where_the_verdict_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: rows on times went on to say why a claim holds where it did not."""
+    words = {"claim": "c", "obtained": "o", "because": "It holds.", "explains": "yes", "headline": "It does."}
+    monkeypatch.setattr(results, "_texts", lambda: {"figure9": {"one": words}})
+    (same,), (other,) = (results.rows({"figure9.one": [held]}, {}) for held in (True, False))
+    assert (same.holds, same.because, same.headline) == ("yes", "It holds.", "It does.")
+    assert (other.holds, other.because, other.headline) == ("no", UNEXPLAINED, "")
+
+
+def test_every_fixed_reason_says_which_verdict_it_explains() -> None:
+    """A reason without a value in it cannot follow a verdict by itself."""
+    texts = tomllib.loads((ROOT / "scripts/reproduction/claims.toml").read_text(encoding="utf-8"))
+    claims = {f"{figure}.{name}": part for figure, parts in texts.items() for name, part in parts.items()}
+    fixed = {
+        name: claim
+        for name, claim in claims.items()
+        if isinstance(claim, dict) and "because" in claim and "{" not in claim["because"]
+    }
+    assert {name for name, claim in fixed.items() if "explains" not in claim} == {
+        "discussion.permutations"
+    }  # no verdict
+    assert {claim["explains"] for claim in fixed.values() if "explains" in claim} <= {*HOLDS}
+
+
+def test_the_page_is_written_of_earlier_results_without_playing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Row(claim="The paper says so", obtained="long", holds="yes", short="brief", because="why")
+    Findings([row], {"figure1": Figure()}, {}, ["A setting."]).write("figure1", tmp_path / "out")
+    asked = ["reproduce.py", "--page", str(tmp_path / "page.md"), "--out"]
+    monkeypatch.setattr("reproduce.reproduce", lambda *_: pytest.fail("something is played"))
+    monkeypatch.setattr(sys, "argv", [*asked, str(tmp_path / "out")])
+    main()
+    assert "from earlier runs" in capsys.readouterr().out
+    assert "| The paper says so | brief | yes | why |" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert (tmp_path / "images/reproduction/figure1.png").exists()
+    monkeypatch.setattr(sys, "argv", [*asked, str(tmp_path / "empty")])
+    with pytest.raises(SystemExit, match="no results in .*empty: name figures to play"):
+        main()
+    with pytest.raises(SystemExit):
+        command_line.read(Reproduction, [])
+    assert "where --page is not given" in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def _written(node: ast.AST) -> set[str]:
