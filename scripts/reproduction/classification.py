@@ -172,7 +172,7 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
     def each(name: str = "training_loss", epoch: int = -1) -> str:
         beside = {ALONE: control, "residual": courses["residual"]}
         middles = (
-            f"{label} {factor(paired(course, base, name, epoch)[0], np.inf)}{mishaps(course)}"
+            f"{label} {factor(paired(course, base, name, epoch)[0], np.inf)}{lost_runs(course)}"
             for label, course in beside.items()
         )
         return f"{DECIDES} {times(deciding, base, name, epoch)}, {', '.join(middles)}"

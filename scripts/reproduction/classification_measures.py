@@ -67,6 +67,12 @@ def mishaps(course: Course) -> str:
     return f" ({'; '.join(told)})" if told else ""
 
 
+def lost_runs(course: Course) -> str:
+    """How many runs diverged, in brackets; nothing where none did."""
+    lost = int(course.diverged.sum())
+    return f" ({lost} of {len(course.diverged)} diverge)" if lost else ""
+
+
 def loses_half(course: Course) -> bool:
     """Whether half of the runs or more diverge, so that the median run does."""
     return bool(course.diverged.mean() >= 0.5)

@@ -119,7 +119,7 @@ DECIDES = "published formulas"
 """Whose times decide on the paper's claims, which are of its own method; ours stand beside them."""
 
 CUBE = 3.0
-"""Largest exponent of what eq. 11 does with square matrices: products and factorizations."""
+"""Largest exponent of what the published eq. 11 does with square matrices: products and factorizations."""
 
 WITHIN = 0.25
 """Distance from an exponent that counts as the exponent: half of the way to a square root's."""
