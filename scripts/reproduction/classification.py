@@ -16,7 +16,7 @@ from reproduction.classification_measures import (
     final,
     interval,
     loses_half,
-    mishaps,
+    lost_runs,
     paired,
     times,
 )
