@@ -57,12 +57,19 @@ FIGURES: dict[str, Figure] = {
     "figure3": Figure("regression", "regression", "Figure 3: regression by a network", "Regression"),
     "figure4": Figure("classification", "classification", "Figure 4: classification of digits", "Classification"),
     "figure5": Figure("timing", "timing", "Figure 5: when, how often, on how many mini-batches", "Classification"),
-    "figure6": Figure("runtime", "runtime", "Figure 6: runtime against width and depth", "Runtime and theory"),
+    "figure6": Figure(
+        "runtime", "runtime", "Figure 6: runtime against width and depth", "Runtime, moving data, factorization"
+    ),
     "figure7": Figure("plane", "gradients", "Figure 7: gradient against loss on both functions", "Test functions"),
     "figure8": Figure("sweep", "sweep", "Figure 8: ascent steps and rates", "Regression"),
-    "algorithm3": Figure("data_transform", "data_transform", "Algorithm 3: data that move too", "Runtime and theory"),
+    "algorithm3": Figure(
+        "data_transform", "data_transform", "Algorithm 3: data that move too", "Runtime, moving data, factorization"
+    ),
     "discussion": Figure(
-        "discussion", "discussion", "Discussion: factorization, imbalance, permutations", "Runtime and theory"
+        "discussion",
+        "discussion",
+        "Discussion: factorization, imbalance, permutations",
+        "Runtime, moving data, factorization",
     ),
 }
 

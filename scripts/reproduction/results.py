@@ -200,7 +200,7 @@ def tally(verdicts: Sequence[str]) -> str:
     told = f"{counts['yes'] + only} of {len(verdicts)} claims hold"
     told += f" ({only} of them only with the paper's approximate action)" if only else ""
     others = ", ".join(f"{one} {counts[one]}" for one in HOLDS[1:] if counts[one])
-    return f"{told}; {others}" if others else told
+    return f"{told}. The others: {others}" if others else told
 
 
 def page(
@@ -216,15 +216,13 @@ def page(
     """
     files = {name: folder / f"{name}.json" for name in figures}
     found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
-    parts: dict[str, dict[str, list[str]]] = {}
+    parts: dict[str, list[str]] = {}
     for name, content in found.items():
         shown = [row for row in content["rows"] if row["short"] and not row["ours"]]
         for row in content["rows"]:
             only = row["holds"] == "yes" and row.get("exact") not in (None, "", "yes")
             row["verdict"] = APPROXIMATE if only else row["holds"]
-        part = parts.setdefault(figures[name].part, {"names": [], "verdicts": []})
-        part["names"].append(figures[name].title.partition(": ")[2])
-        part["verdicts"] += [row["verdict"] for row in shown]
+        parts.setdefault(figures[name].part, []).extend(row["verdict"] for row in shown)
         # a reason that several rows share stands above their table
         reasons = Counter(row["because"] for row in shown if row["holds"] == "not comparable")
         shared = [reason for reason, count in reasons.items() if count > 1]
@@ -254,8 +252,8 @@ def page(
         Path(__file__).parent / "templates",
         work=sum(content["processor_seconds"] for content in found.values()) / 60.0,
         machines=sorted({content["machine"] for content in found.values() if content["machine"]}),
-        all_claims=tally([one for part in parts.values() for one in part["verdicts"]]),
-        parts={name: (part["names"], tally(part["verdicts"])) for name, part in parts.items() if part["verdicts"]},
+        all_claims=tally([one for verdicts in parts.values() for one in verdicts]),
+        parts={name: tally(verdicts) for name, verdicts in parts.items() if verdicts},
         headlines=[row["headline"] for row in everything if row.get("headline")],
         figures=[{**content, "title": figures[name].title, **tables(content)} for name, content in found.items()],
         questions=listed(

@@ -806,7 +806,7 @@ def test_questions_of_ours_are_no_claims_of_the_paper(tmp_path: Path) -> None:
     unseen = Row(claim="A detail", obtained="in the appendix alone", holds="yes")
     Findings([claim, question, unseen], {"one": Figure()}, {}, ["A setting."]).write("figure1", tmp_path)
     written = page(FIGURES, tmp_path, "images")
-    assert "* **Test functions** (the ellipse): 0 of 1 claims hold; no 1." in written
+    assert "* **Test functions**: 0 of 1 claims hold. The others: no 1." in written
     assert "| The paper says so | brief | no | why |" in written
     assert "| Is it so? | it is | thus |" in written.split("## Our own questions")[1]
     assert "A detail" not in written
@@ -824,11 +824,11 @@ def test_a_yes_by_the_approximate_action_alone_is_counted_apart(tmp_path: Path) 
     rows[0] = dataclasses.replace(rows[0], headline="One sentence.")
     Findings(rows, {"one": Figure()}, {}, ["A setting."]).write("figure3", tmp_path)
     written = page(FIGURES, tmp_path, "images")
-    counted = "3 of 4 claims hold (1 of them only with the paper's approximate action); partly 1."
-    assert f"hold here, and why: {counted}" in written
-    assert f"* **Regression** (regression by a network): {counted}\n* One sentence.\n" in written
+    counted = "3 of 4 claims hold (1 of them only with the paper's approximate action). The others: partly 1."
+    assert f"In all, {counted}" in written
+    assert f"* **Regression**: {counted}\n* One sentence.\n" in written
     assert [row[2] for row in _table(written) if len(row) == 4][1:] == ["yes", APPROXIMATE, "yes", "partly"]
-    assert results.tally(["no", "no", "not shown"]) == "0 of 3 claims hold; no 2, not shown 1"
+    assert results.tally(["no", "no", "not shown"]) == "0 of 3 claims hold. The others: no 2, not shown 1"
 
 
 def test_a_reason_that_rows_share_stands_above_their_table(tmp_path: Path) -> None:
