@@ -84,7 +84,8 @@ SHIPPED |= {"specialist": ("shipped specialist", LEARNED), "L-BFGS": ("L-BFGS", 
 @matplotlib.rc_context(SETTINGS)
 def overview() -> Figure:
     """Orders gained by four agents, a group of bars per problem; wide enough to be read on a telephone."""
-    rows = [row for row in _rows("shipped/agents.csv") if row["agent"] in SHIPPED]
+    rows = [row | {"agent": row["agent"].removesuffix(", fallback")} for row in _rows("shipped/agents.csv")]
+    rows = [row for row in rows if row["agent"] in SHIPPED]
     problems = list(dict.fromkeys(row["problem"] for row in rows))
     figure, (axis,) = panels(1, 0.5 * len(problems) + 0.8)
     figure.set_size_inches(6.4, 0.55 * len(problems) + 1.2)
