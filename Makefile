@@ -91,10 +91,10 @@ tutorials: $(VENV)/.docs ## execute the tutorials, and write their notebooks and
 drawn: venv ## draw pictures of kept result pages from the tables beside them
 	OMP_NUM_THREADS=1 $(BIN)/python docs/draw_results.py
 
-PICTURED := Ellipse Quadratic Rosenbrock RosenbrockND Booth MatrixFactorization MatrixCompletion TensorFactorization LinearNetwork \
-	MLPRegression TwoLayerRegression Digits DigitsFull MNIST MNISTSmall
+PICTURED = $(shell $(BIN)/python -c "from teleport_env import registration, problems; print(*problems.PROBLEMS)")
 pictures: venv ## draw the pictures of README and of the pages of environments; MNIST needs TELEPORT_ENV_DATA
 	$(BIN)/python scripts/rollout.py --problem Booth --agent edge_of_stability --frames 40 --out docs/images/booth.gif
+	@test -n '$(PICTURED)'
 	@for name in $(PICTURED); do $(BIN)/python scripts/rollout.py --problem $$name --agent edge_of_stability \
 		--out docs/images/environments/$$(echo $$name | tr A-Z a-z).png || exit 1; done
 

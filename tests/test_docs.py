@@ -65,15 +65,19 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, f"{page.relative_to(ROOT)} does not run (its own line numbers):\n{done.stderr[-3000:]}"
 
 
+PROGRAM = r"^\s*(import|from) \w|\bpython3? -c (['\"])(?!.*\2)|\bpython3? .*<<"
+"""Lines of a block with Python of more than one line."""
+
+
 def passed_over(text: str) -> list[str]:
-    """Openings of blocks that have Python and are not run: by their language, or by an import in their first column."""
+    """Openings of blocks that have Python and are not run: by language, by an import, or by a `python -c` over lines."""
     found, opening = [], ""
     for line in text.splitlines():
         if line.lstrip().startswith("```"):
             opening = "" if opening else line
             if re.match(r"\s*```\s*\{?\W?py", opening) and opening != "```python":
                 found.append(opening)
-        elif opening and opening not in ("```python", *found) and re.match(r"\s*(import|from) \w", line):
+        elif opening and opening not in ("```python", *found) and re.search(PROGRAM, line):
             found.append(opening)
     return found
 
@@ -86,6 +90,8 @@ def test_all_python_runs() -> None:
 def test_python_that_would_not_run_is_found() -> None:
     run, elsewhere = "```python\nimport a\n```\n", '```bash\npython -c "import a"\n```\n'
     assert passed_over(run + elsewhere + run) == []
+    for line in ('python -c "from a import b', "python3 -c 'a = 1", "python - <<END"):
+        assert passed_over(f"{run}```bash\n{line}\n```\n") == ["```bash"]
     for opening in ("```python no-run", "```python3", "``` python", "    ```python", "```{.python}", "```", "```text"):
         assert passed_over(f"{run}{opening}\nimport a\n```\n{run}") == [opening]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
+import importlib
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,6 +135,44 @@ def test_every_picture_has_a_command() -> None:
     assert named <= targets
 
 
+def stems(folder: str) -> set[str]:
+    return {path.stem for path in (DOCS / "images" / folder).iterdir()}
+
+
+def test_every_picture_of_an_environment_is_drawn_by_make_pictures() -> None:
+    """Regression: the Makefile's list of names lacked one whose picture was there."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    venv = Path(sys.executable).parents[1]  # which is not made anew
+    done = subprocess.run(
+        ["make", "-n", "-o", f"{venv}/.installed", "pictures", f"VENV={venv}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (names,) = re.findall(r"for name in (.*?);", done.stdout)
+    assert {name.lower() for name in names.split()} == stems("environments")
+
+
+def test_every_picture_is_one_that_its_command_draws() -> None:
+    assert stems("tutorials") == {path.stem for path in (DOCS / "tutorials").glob("*.py")}
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts" / "reproduction").rglob("*.py"))
+    assert not [part for name in stems("reproduction") for part in name.split("_", 1) if part not in code]
+    draw = importlib.import_module("draw_results")  # of docs, like check_prose
+    drawn = {*draw.PICTURES, "shipped/gained.png"}
+    kept = ("shipped", "transfer", "transfer-clones")
+    assert drawn == {
+        path.relative_to(DOCS / "images").as_posix() for one in kept for path in (DOCS / "images" / one).iterdir()
+    }
+    for page in ("results", "results-short", "results-digits", "results-mnist"):
+        text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+        (named,) = re.findall(rf"^python scripts/compare\.py (.*) --page docs/{page}\.md", text, re.MULTILINE)
+        problems = compare.read("", shlex.split(named)).problems  # type: ignore[union-attr]
+        parts = {f"{part}-{problem.lower()}" for part in ("actions", "decisions") for problem in problems}
+        assert stems(page) == parts | {"gained", "differences", "curves", "profiles"}
+
+
 def test_a_result_page_that_is_played_again_has_the_command_that_draws_its_pictures() -> None:
     """Regression: `make factorial` was said to draw pictures that another command on the page had drawn."""
     again = {pattern: re.findall(r"`make again PAGE=([\w-]+)`", command) for pattern, command in made_by().items()}
@@ -156,11 +196,7 @@ def test_every_picture_is_shown() -> None:
 
 
 def test_the_overview_s_picture_has_the_figures_of_readme() -> None:
-    spec = importlib.util.spec_from_file_location("draw_results", DOCS / "draw_results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    draw = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(draw)
+    draw = importlib.import_module("draw_results")
     figure = draw.overview()
     problems = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     drawn = [[round(float(bar.get_width()), 2) for bar in bars] for bars in figure.axes[0].containers]
