@@ -299,7 +299,7 @@ def table_of(summary_rows: pd.DataFrame, title: str = "") -> Table:
             short="mean",
         ),
         Column(
-            "To best baseline [95\u00a0%]",
+            "Minus best baseline [95\u00a0%]",
             versus_best,
             "mean paired difference to the best fixed, adaptive or control agent",
             short="minus best [95 %]",
@@ -392,7 +392,7 @@ def cost_to_target(cost: float) -> str:
 
 def terminal_tables(summary_table: pd.DataFrame, split: str) -> list[Table]:
     """The tables of all problems with what fits into 80 columns; ``split`` is named in their titles."""
-    titles = ("Agent", "Rate", "Mean", "To best baseline [95\u00a0%]", "Diverged", "Teleports")
+    titles = ("Agent", "Rate", "Mean", "Minus best baseline [95\u00a0%]", "Diverged", "Teleports")
     return [
         table_of(rows, f"{problem}, {split} split: orders of magnitude gained").only(*titles)
         for problem, rows in summary_table.groupby("problem", sort=False)
