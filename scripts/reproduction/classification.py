@@ -88,11 +88,13 @@ def _overfits(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: 
 
 def teleports(courses: Mapping[str, Course], name: str = "training_loss", epoch: int = -1) -> bool:
     """Whether a verdict on a measurement can come from the deciding form: its teleports lengthen the gradient beyond its
-    projection alone, and the interval of the measurement against the projection alone leaves 0 out."""
+    projection alone, and the interval of the measurement against the projection alone leaves 0 out. An effect in the other
+    direction than the whole is none that decides: there the verdict would be on the projection, which outweighs it."""
     deciding, control = courses[DECIDES], courses[ALONE]
     grown = np.median(effect(deciding)["growth"] / effect(control)["growth"]) >= LONGER
     middle, half = paired(deciding, control, name, epoch)
-    return bool(grown and abs(middle) > half)
+    whole, _ = paired(deciding, courses["no teleport"], name, epoch)
+    return bool(grown and abs(middle) > half and middle * whole > 0.0)
 
 
 Effects = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]

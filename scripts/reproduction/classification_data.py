@@ -29,9 +29,7 @@ WIDE_ASCENT_RATES = {
 }
 """Of MNIST's wide layers: from where the gradient begins to grow to where teleports are refused."""
 
-PROJECTION = (
-    f"At ascent rates at which runs last, the published form is no different from its projection onto {BATCH} images."
-)
+PROJECTION = f"Where runs last, the effect of the published form is that of its projection onto {BATCH} images."
 """Why a claim is not comparable: the verdict would be on the projection, not on a teleport."""
 
 WITH_PROJECTION = f"By the published form, which also projects the weights onto {BATCH} images."

@@ -307,8 +307,8 @@ def test_five_intervals_are_played_where_the_epochs_have_room() -> None:
 
 
 def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
-    """The published form also projects: what its projection alone does as well, or a teleport that hardly lengthens the
-    gradient, decides nothing."""
+    """The published form also projects: what its projection alone does as well, what the projection outweighs, or a teleport
+    that hardly lengthens the gradient, decides nothing."""
 
     def teleported(losses: list[float], growth: float) -> Course:
         moved, none = np.ones(5, dtype=bool), np.zeros(5)
@@ -318,16 +318,18 @@ def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
     control = teleported([1.0, 1.1, 0.9, 1.0, 1.0], 0.7)
     lower, alike = [0.5, 0.55, 0.45, 0.5, 0.51], [1.0, 1.1, 0.91, 0.99, 1.0]
     courses = {
-        label: {DECIDES: teleported(losses, growth), ALONE: control}
-        for label, losses, growth in (
-            ("both", lower, 0.8),
-            ("as the projection", alike, 0.8),
-            ("no growth", lower, 0.71),
+        label: {DECIDES: teleported(losses, growth), ALONE: control, "no teleport": ended([plain] * 5)}
+        for label, losses, growth, plain in (
+            ("both", lower, 0.8, 1.0),
+            ("as the projection", alike, 0.8, 2.0),
+            ("outweighed", lower, 0.8, 0.3),
+            ("no growth", lower, 0.71, 1.0),
         )
     }
     assert {label: teleports(each) for label, each in courses.items()} == {
         "both": True,
         "as the projection": False,
+        "outweighed": False,
         "no growth": False,
     }
 
