@@ -184,7 +184,7 @@ def findings_of(results: Contributions) -> list[Finding]:
     up = sum(one.low > 0 for one in intervals.values())
     scored = [problem for problem in problems if results.contribution(problem, "score").high < 0]
     timed = {problem: results.contribution(problem, "time_score") for problem in problems}
-    slower = [f"{problem} {told(one)}" for problem, one in timed.items() if one.high < 0]
+    slower = [f"{problem} {interval(one, 3, sign=True)}" for problem, one in timed.items() if one.high < 0]
     return [
         Finding(
             "On real or noisy data teleports contribute on 4 of 5 problems, or neither hindsight nor a look-ahead gains",
