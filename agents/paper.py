@@ -133,7 +133,7 @@ _PUBLISHED: dict[str, _Published] = {
         at=tuple(range(99, 1000, 100)),
         search=_ascent(10, 0.1, start="random"),
         source="Section 6.1, test functions, and the released code: from (-1, -1), before steps 99, 199, ..., 999; random "
-        "angles in (0, pi). From about three angles in a thousand the run diverges",
+        "angles in (0, pi). Of 30,000 runs, a thousand angles of each of the seeds 0 to 29, 17 diverge: six in ten thousand",
     ),
     "Booth": _Published(
         learning_rate=0.08,

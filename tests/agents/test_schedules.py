@@ -414,8 +414,9 @@ def test_no_preset_diverges_and_teleports_lengthen_the_gradient(name: str) -> No
         assert (np.prod([info["growth"] for info in teleports], axis=0) > 1.05).all()
 
 
-def test_three_angles_in_a_thousand_diverge_on_rosenbrocks_function() -> None:
-    """Of the thousand random angles of seed 0, 309, 584 and 765 teleport to where the published rate diverges."""
+def test_some_random_angles_diverge_on_rosenbrocks_function() -> None:
+    """Of the thousand rows of random angles of seed 0, rows 309, 584 and 765 teleport to where the published rate
+    diverges, and row 308 does not."""
     preset = paper("Rosenbrock")
     for row, lost in ((308, False), (309, True), (584, True), (765, True)):
         env = preset.make()

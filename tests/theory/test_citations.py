@@ -315,7 +315,7 @@ STATEMENTS: dict[str, Statement] = {
         ("test functions", "angles", "plane", "released code"),
         (
             "test_published_booth_run_ends_where_it_did",
-            "test_three_angles_in_a_thousand_diverge_on_rosenbrocks_function",
+            "test_some_random_angles_diverge_on_rosenbrocks_function",
         ),
     ),
     "figure 3": Statement(
