@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HOLDS = ("yes", "partly", "no", "not shown", "not comparable")
 """What may become of a claim. *Not shown*: the interval covers both outcomes. *Not comparable*: there is
-nothing to compare with, or what would decide does not take place."""
+nothing to compare with, or what would decide does not take place, as where too few runs last."""
 
 APPROXIMATE = "yes, approximate action only"
 """What the page says of a ``"yes"`` by the paper's approximate action, where the exact one gives another verdict."""
@@ -292,7 +292,9 @@ def signed(middle: float, half: float, missing: str = MISSING) -> str:
 
 def verdict(checks: Sequence[bool | None]) -> str:
     """``"yes"`` where all hold, ``"partly"`` where some do, ``"no"`` where all fail; None is a check that is undecided, and
-    where none holds and one is undecided the claim is ``"not shown"``."""
+    where none holds and one is undecided the claim is ``"not shown"``. Without checks it is ``"not comparable"``."""
+    if not checks:
+        return "not comparable"
     if all(checks):
         return "yes"
     if any(checks):

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import jinja2.defaults
 import jinja2.meta
@@ -28,8 +29,21 @@ from reproduce import Reproduction, main
 import command_line
 from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, results
 from reproduction import plain as published_formulas
-from reproduction.classification import DECIDES, alike, sweep_sentence, teleports
-from reproduction.classification_data import datasets
+from reproduction.classification import (
+    DECIDES,
+    LOST,
+    OUTWEIGHED,
+    SAME,
+    SHORT,
+    alike,
+    judge,
+    judgement,
+    obstacle,
+    overfits,
+    slightly_worse,
+    sweep_sentence,
+)
+from reproduction.classification_data import WITH_PROJECTION, datasets
 from reproduction.classification_measures import below, effect, interval, mishaps, paired
 from reproduction.classification_rates import choice, roomy
 from reproduction.classification_runs import ALONE, played
@@ -174,6 +188,7 @@ def test_a_row_says_one_of_five_things() -> None:
     with pytest.raises(ValueError, match="perhaps"):
         Row(claim="", obtained="", holds="perhaps")
     found = {
+        (): "not comparable",
         (True,): "yes",
         (True, False): "partly",
         (True, None): "partly",
@@ -306,32 +321,60 @@ def test_five_intervals_are_played_where_the_epochs_have_room() -> None:
         assert played[-1][-1] == last
 
 
+def teleported(
+    training: list[float], growth: float = 1.5, *, validation: float = 0.15, accuracy: float = 0.95, lost: int = 0
+) -> Course:
+    """Five runs that end so, the first ``lost`` of them diverged, after a teleport that lengthens the gradient."""
+    moved, none, scatter = np.ones(5, dtype=bool), np.zeros(5), 1.0 + 1e-3 * np.arange(5)
+    jump = Jump(1, moved, ~moved, none, np.full(5, growth), none[:, None], {}, {})
+    numbers = {"training_loss": np.array(training), "validation_loss": validation * scatter}
+    numbers["validation_accuracy"] = accuracy * scatter
+    return dataclasses.replace(ended(training), jumps=[jump], measured=[(0, numbers)] * 4, diverged=np.arange(5) < lost)
+
+
 def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
-    """The published form also projects: what its projection alone does as well, what the projection outweighs, or a teleport
-    that hardly lengthens the gradient, decides nothing."""
-
-    def teleported(losses: list[float], growth: float) -> Course:
-        moved, none = np.ones(5, dtype=bool), np.zeros(5)
-        jump = Jump(1, moved, ~moved, none, np.full(5, growth), none[:, None], {}, {})
-        return dataclasses.replace(ended(losses), jumps=[jump])
-
-    control = teleported([1.0, 1.1, 0.9, 1.0, 1.0], 0.7)
+    """The published form also projects. An effect within the interval of that of the projection alone is not shown; without
+    runs or a longer gradient, or where the projection outweighs it, there is nothing to compare."""
     lower, alike = [0.5, 0.55, 0.45, 0.5, 0.51], [1.0, 1.1, 0.91, 0.99, 1.0]
-    courses = {
-        label: {DECIDES: teleported(losses, growth), ALONE: control, "no teleport": ended([plain] * 5)}
-        for label, losses, growth, plain in (
-            ("both", lower, 0.8, 1.0),
-            ("as the projection", alike, 0.8, 2.0),
-            ("outweighed", lower, 0.8, 0.3),
-            ("no growth", lower, 0.71, 1.0),
-        )
+    control = teleported([1.0, 1.1, 0.9, 1.0, 1.0], 0.7)
+    cases = {
+        "": (teleported(lower, 0.8), 1.0),
+        SAME: (teleported(alike, 0.8), 2.0),
+        OUTWEIGHED: (teleported(lower, 0.8), 0.3),
+        SHORT: (teleported(lower, 0.71), 1.0),
+        LOST: (teleported(lower, 0.8, lost=1), 1.0),
     }
-    assert {label: teleports(each) for label, each in courses.items()} == {
-        "both": True,
-        "as the projection": False,
-        "outweighed": False,
-        "no growth": False,
-    }
+    for why, (course, plain) in cases.items():
+        courses = {DECIDES: course, ALONE: control, "no teleport": ended([plain] * 5)}
+        assert obstacle(courses) == why
+        found = judgement({"gd": judge(courses, below)})
+        assert found == ({"": [True], SAME: [None]}.get(why, []), why or WITH_PROJECTION)
+    nan = dataclasses.replace(courses[DECIDES], diverged=np.zeros(5, dtype=bool))
+    nan.jumps[0].growth[:] = np.nan
+    assert obstacle({**courses, DECIDES: nan}) == SHORT
+    assert judgement({"gd": (True, ""), "adagrad": (None, SHORT)}) == (
+        [True],
+        f"SGD: b{WITH_PROJECTION[1:-1]}; AdaGrad: t{SHORT[1:]}",
+    )
+    assert verdict(judgement({"gd": (None, SAME), "adagrad": (None, LOST)})[0]) == "not shown"
+
+
+def test_accuracy_and_overfitting_are_judged_as_they_are_claimed() -> None:
+    """A loss of 85 percentage points, or of the runs, is none that is slight, and lower losses are no overfitting."""
+    plain = teleported([0.08] * 5)
+
+    def judged(**values: Any) -> tuple[bool | None, bool | None]:
+        made = teleported(**values)
+        return slightly_worse(made, plain), overfits(made, plain)
+
+    assert judged(training=[0.08] * 5, accuracy=0.93) == (True, None)
+    assert judged(training=[0.08] * 5, accuracy=0.10)[0] is False
+    assert judged(training=[0.08] * 5, accuracy=0.97)[0] is False
+    assert judged(training=[0.08] * 5, accuracy=0.93, lost=3)[0] is False
+    assert judged(training=[0.08] * 5, accuracy=0.93, lost=1)[0] is None
+    assert judged(training=[0.04] * 5, validation=0.10) == (None, False)
+    assert judged(training=[0.04] * 5, validation=0.17)[1] is True
+    assert judged(training=[0.16] * 5, validation=0.17)[1] is False
 
 
 def test_what_is_looked_at_is_recorded_around_teleports() -> None:
