@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from teleport_env.agents.identity import exact
 from teleport_env.envs.features import INDEX
 from teleport_env.envs.settings import check_arguments
 from teleport_env.reading import arguments, choose, entries, known, refuse
@@ -146,18 +147,29 @@ def likeness(agent: Agent) -> Any:
     """What agents have in common that `merged` can make one of; an object of its own for an agent that it cannot."""
     if not type(agent).by_rows:
         return id(agent)
-    settings = [(f.name, _shape(getattr(agent, f.name))) for f in fields(agent) if f.name not in _OUTSIDE]
+    named = {one.name for one in fields(agent)}
+    settings = [(name, _shape(getattr(agent, name))) for name in sorted(named.difference(_OUTSIDE))]
+    more = {name: value for name, value in vars(agent).items() if name not in named}
     factors = [float(factor) for factor in agent.environment.get("rate_factors", (1.0,))]
     step = factors.index(1.0) if 1.0 in factors else -1
-    return type(agent), len(factors), step, agent.environment.get("steps_per_action"), repr(settings)
+    asked = exact((more, agent.environment.get("steps_per_action")))
+    return type(agent), len(factors), step, asked, tuple(settings)
+
+
+_EXACT = 2**53
+"""Integers up to here are the same as floats, so that both can lie in one array."""
 
 
 def _shape(setting: Any) -> Any:
     """Of settings that can lie in one array the same; of others what they are."""
-    if isinstance(setting, int | float | np.number | bool | str):
-        return str if isinstance(setting, str) else float
-    numbers = isinstance(setting, tuple) and all(isinstance(one, int | float | np.number) for one in setting)
-    return len(setting) if numbers else setting
+    kind = type(setting)
+    if kind in (bool, str) or issubclass(kind, np.number | np.bool):
+        return kind
+    if kind is float or (kind is int and abs(setting) <= _EXACT):
+        return float
+    if kind is tuple and all(type(one) in (int, float) for one in setting):
+        return tuple(map(_shape, setting))
+    return exact(setting)
 
 
 def merged(agents: Sequence[Agent], runs: int) -> Agent:
@@ -168,7 +180,7 @@ def merged(agents: Sequence[Agent], runs: int) -> Agent:
     whole = copy.copy(agents[0])
     for one in fields(whole):
         values = [getattr(agent, one.name) for agent in agents]
-        if one.name not in _OUTSIDE and len(set(map(repr, values))) > 1:
+        if one.name not in _OUTSIDE and len(set(map(exact, values))) > 1:
             object.__setattr__(whole, one.name, np.repeat(np.array(values), runs, axis=0))
     return whole
 

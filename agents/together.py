@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from teleport_env.agents.base import Agent, likeness, merged
+from teleport_env.agents.identity import exact
 from teleport_env.agents.outside import Outside
 from teleport_env.envs.settings import Settings
+from teleport_env.reading import shown
 
 _OWN = ("learning_rate", "rate_factors", "searches")
 """What agents in one environment need not agree on."""
@@ -31,12 +33,38 @@ class Part:
     Attributes:
         agent: Agent that decides.
         rows: Rows of its runs, side by side.
-        actions: ``(rows, actions)`` of the environment that the agent's stand for; None: they are the same.
+        actions: ``(rows, actions)`` of the environment that the agent's stand for, -1 where it has fewer; None: they are
+            the same, and as many.
     """
 
     agent: Agent
     rows: slice
     actions: np.ndarray | None
+
+    def masks(self, masks: np.ndarray) -> np.ndarray:
+        """Masks ``(B, actions)`` of the environment as those of the agent's own actions ``(rows, actions)``."""
+        mine = masks[self.rows]
+        if self.actions is None:
+            return mine
+        return np.where(self.actions < 0, 0, np.take_along_axis(mine, self.actions, axis=1)).astype(mine.dtype)
+
+    def there(self, action: np.ndarray) -> np.ndarray:
+        """Actions ``(rows,)`` of the agent as those of the environment.
+
+        Raises:
+            ValueError: The agent does not have such an action.
+        """
+        if self.actions is None:
+            return action
+        width = self.actions.shape[1]
+        fits = action.shape == self.actions.shape[:1] and action.dtype.kind in "iu"
+        chosen = self.actions[np.arange(len(action)), np.where(action < width, action, -1)] if fits else None
+        if chosen is None or (action < 0).any() or (action >= width).any() or (chosen < 0).any():
+            raise ValueError(
+                f"agent {self.agent.name!r} gave the actions {shown(action)}; it must give integers below the number of "
+                "actions of its own environment"
+            )
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -74,12 +102,9 @@ class Ensemble:
         for part, memory in zip(self.parts, state or [None] * len(self.parts), strict=True):
             more: dict[str, Any] = {}
             if action_masks is not None and isinstance(part.agent, Outside) and part.agent.masked:
-                masks = action_masks[part.rows]
-                more["action_masks"] = (
-                    masks if part.actions is None else np.take_along_axis(masks, part.actions, axis=1)
-                )
+                more["action_masks"] = part.masks(action_masks)
             action, memory = part.agent.predict(observation[part.rows], memory, episode_start[part.rows], **more)
-            found.append(action if part.actions is None else part.actions[np.arange(len(action)), action])
+            found.append(part.there(action))
             states.append(memory)
         return (found[0] if len(found) == 1 else np.concatenate(found)), states
 
@@ -113,7 +138,7 @@ def ensembles(
     """
     asked = [{**wanted, **agent.environment, **imposed} for agent in agents]
     settings = [Settings.build(problem, **one) for one in asked]
-    alike: dict[str, dict[Any, list[int]]] = {}
+    alike: dict[Any, dict[Any, list[int]]] = {}
     for number, agent in enumerate(agents):
         if isinstance(agent, Outside):
             agent.check_actions(settings[number])
@@ -128,35 +153,36 @@ def ensembles(
             yield _ensemble(chosen, players, theirs, asked[chosen[0]], runs)
 
 
-def _shared(settings: Settings, asked: Mapping[str, Any]) -> str:
+def _shared(settings: Settings, asked: Mapping[str, Any]) -> Any:
     """What agents in one environment must agree on."""
     # in the group modes actions do not speak of the menu
     apart = ("problem", *_OWN) if settings.action_mode == "schedule" else ("problem", "learning_rate")
-    built = [(one.name, repr(getattr(settings, one.name))) for one in fields(settings) if one.name not in apart]
-    return repr((asked.get("problem"), built))
+    built = [getattr(settings, one.name) for one in fields(settings) if one.name not in apart]
+    return settings.action_mode, exact((asked.get("problem"), built))
 
 
 def _joined(lists: Sequence[Sequence[Any]]) -> tuple[list[Any], list[list[int]]]:
     """A list that has all entries of each, as often as it does, and the places there of the entries of each."""
-    whole: list[tuple[Any, int]] = []
+    whole: dict[Any, tuple[int, Any]] = {}
     places = []
     for values in lists:
-        mine = [(value, values[:place].count(value)) for place, value in enumerate(values)]
-        whole += [entry for entry in mine if entry not in whole]
-        places.append([whole.index(entry) for entry in mine])
-    return [value for value, _ in whole], places
+        keys = [exact(value) for value in values]
+        mine = [(key, keys[:place].count(key)) for place, key in enumerate(keys)]
+        places.append([whole.setdefault(key, (len(whole), value))[0] for key, value in zip(mine, values, strict=True)])
+    return [value for _, value in whole.values()], places
 
 
 def _ensemble(
     numbers: list[int], agents: Sequence[Agent], settings: Sequence[Settings], asked: Mapping[str, Any], runs: int
 ) -> Ensemble:
     """Agents that can share an environment in one; ``asked`` is what the first asks for."""
-    environment, options, tables = dict(asked), {}, None
+    environment, options, tables, count = dict(asked), {}, None, 0
     if len(agents) > 1:
         options["learning_rate"] = np.repeat([one.learning_rate for one in settings], runs)
     if len(agents) > 1 and settings[0].action_mode == "schedule":
         factors, steps = _joined([one.rate_factors for one in settings])
         searches, teleports = _joined([one.searches for one in settings])
+        count = len(factors) + len(searches)
         environment |= {"rate_factors": factors, "searches": searches}
         offered = [[place in own for place in range(len(searches))] for own in teleports]
         options["searches"] = np.repeat(np.array(offered, dtype=bool).reshape(len(agents), -1), runs, axis=0)
@@ -166,13 +192,13 @@ def _ensemble(
         places = list(group)
         chosen = None if tables is None else [tables[place] for place in places]
         rows = slice(places[0] * runs, (places[-1] + 1) * runs)
-        parts.append(Part(merged([agents[place] for place in places], runs), rows, _actions(chosen, runs)))
+        parts.append(Part(merged([agents[place] for place in places], runs), rows, _actions(chosen, count, runs)))
     return Ensemble(numbers, environment, options, parts, settings)
 
 
-def _actions(tables: Sequence[list[int]] | None, runs: int) -> np.ndarray | None:
-    """`Part.actions` of agents of ``runs`` rows each; an action that an agent does not have is none of the environment's."""
-    if tables is None or all(table == [*range(len(table))] for table in tables):
+def _actions(tables: Sequence[list[int]] | None, count: int, runs: int) -> np.ndarray | None:
+    """`Part.actions` of agents of ``runs`` rows each, in an environment with ``count`` actions."""
+    if tables is None or all(table == [*range(count)] for table in tables):
         return None
     width = max(map(len, tables))
     return np.repeat(np.array([[*table, *[-1] * (width - len(table))] for table in tables]), runs, axis=0)

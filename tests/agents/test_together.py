@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from teleport_env.agents import (
     AGENTS,
@@ -24,11 +25,14 @@ from teleport_env.agents import (
     default_agents,
 )
 from teleport_env.agents.base import Agent, State, feature, likeness, merged
+from teleport_env.agents.identity import exact
+from teleport_env.agents.outside import as_agent
 from teleport_env.agents.play import draw_instances, play, play_all, play_many
 from teleport_env.agents.policies.learned_moves import ConstantMove
-from teleport_env.agents.together import ensembles
+from teleport_env.agents.together import Part, _joined, ensembles
 from teleport_env.agents.tuning.axes import rule_axes
 from teleport_env.envs.features import FEATURES, HIGH, LOW
+from teleport_env.searches import Search
 
 BUDGETS = {"Rosenbrock": 40.0, "Booth": 14.0, "MLPRegression": 20.0, "Digits": 8.0}
 MENUS: dict[str, list[list[Any]]] = {
@@ -205,3 +209,141 @@ def test_what_needs_another_environment_is_played_in_another() -> None:
     # no more rows than asked for, but an agent's own are together
     assert [len(one.numbers) for one in ensembles("Booth", [Never()] * 5, 4, 9, {}, {})] == [2, 2, 1]
     assert [len(one.numbers) for one in ensembles("Booth", [Never()] * 2, 4, 3, {}, {})] == [1, 1]
+
+
+@dataclass
+class Payable:
+    """A player that takes masks, and teleports by the last of its own actions that can be paid."""
+
+    actions: int
+
+    def predict(
+        self, observation: np.ndarray, state: Any = None, *_: Any, action_masks: Any = None, **__: Any
+    ) -> tuple[np.ndarray, None]:
+        assert action_masks.shape == (len(observation), self.actions), "masks of the player's own actions"
+        assert action_masks.dtype == np.int8
+        return np.where(action_masks > 0, np.arange(self.actions), -1).max(axis=1), None
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("menu", [["random"], ["random", "virtual_step"], []])
+def test_masks_are_those_of_the_players_own_actions(place: int, menu: list[str]) -> None:
+    """Regression: a player whose actions come first in the joined menu got the masks of the whole of it."""
+    player = as_agent(Payable(1 + len(menu)), name="mine", environment={"searches": menu})
+    company: list[Agent] = [Every(k=3), Never(environment={"searches": ["random", "reset_optimizer"]})]
+    ids = draw_instances("Booth", "train", 4, seed=1)
+    everybody = [*company[:place], player, *company[place:]]
+    (made,) = ensembles("Booth", everybody, 4, 4096, {}, {})
+    assert made.masked
+    (alone,) = play_all("Booth", [player], ids, split="train", budget=9.0)
+    found = play_all("Booth", everybody, ids, split="train", budget=9.0)[place]
+    assert found.gained.tolist() == alone.gained.tolist()
+    np.testing.assert_array_equal(found.actions, alone.actions)
+
+
+def test_an_action_that_an_agent_does_not_have_is_masked_out_and_refused() -> None:
+    part = Part(Never(name="mine"), slice(1, 3), np.array([[0, 2, -1], [0, 1, 3]]))
+    masks = np.array([[0, 0, 0, 0], [1, 0, 0, 1], [0, 1, 1, 1]], dtype=np.int8)
+    assert part.masks(masks).tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert part.there(np.array([1, 2])).tolist() == [2, 3]
+    for wrong in ([2, 0], [0, 3], [-1, 0], [0.0, 1.0], [True, False], [[0], [0]]):
+        with pytest.raises(ValueError, match="agent 'mine' gave the actions"):
+            part.there(np.array(wrong))
+
+
+def test_a_player_beside_others_may_not_ask_for_their_actions() -> None:
+    """Regression: action 2 of a player with two was another agent's search."""
+    player = as_agent(lambda seen: np.full(len(seen), 2), name="mine", environment={"searches": ["random"]})
+    ids = draw_instances("Booth", "train", 2, seed=1)
+    for everybody in ([player], [player, Every(k=3)]):
+        with pytest.raises(ValueError, match="action"):
+            play_all("Booth", everybody, ids, split="train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Agent, by_rows=True):
+    """A teleport at the steps that an array names."""
+
+    table: Any
+
+    def initial_state(self, count: int) -> State:
+        return {"step": np.zeros(count, dtype=np.int64)}
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        memory["step"] += 1
+        return (np.asarray(self.table)[memory["step"]] > 0.5).astype(np.int64)
+
+
+def test_arrays_that_print_alike_are_two_settings() -> None:
+    """Regression: settings were compared as NumPy prints them, to eight digits and without the midst of long arrays."""
+    first = np.zeros(4000)
+    second, third = first.copy(), first.copy()
+    second[5], third[7] = 1.0, 0.5 + 1e-12
+    agents = [Table(table=one) for one in (first, second, third)]
+    assert len({likeness(agent) for agent in agents}) == 3
+    assert likeness(agents[1]) == likeness(Table(table=second.copy()))
+    ids = draw_instances("Booth", "train", 3, seed=1)
+    together = [gained.tolist() for gained in play_many("Booth", agents, ids, split="train")]
+    assert together == [play("Booth", agent, ids, split="train").gained.tolist() for agent in agents]
+    assert together[0] != together[1] != together[2]
+
+
+ALMOST: list[tuple[Any, Any]] = [
+    (np.array([0.1234567891]), np.array([0.1234567899])),
+    (np.zeros(2), np.zeros(2, dtype=np.float32)),
+    (np.zeros((2, 1)), np.zeros((1, 2))),
+    (np.array([0.0]), np.array([-0.0])),
+    (np.float32(0.1), 0.1),
+    (1, True),
+    (1, 1.0),
+    (0.0, -0.0),
+    ((1, 2), [1, 2]),
+    ({"a": np.zeros(2000)}, {"a": np.eye(2000, 1, -1000)[:, 0]}),
+    (torch.zeros(2000), torch.zeros(2000)),  # of what cannot be compared each is its own
+    (object(), object()),
+]
+
+
+@pytest.mark.parametrize("pair", ALMOST, ids=str)
+def test_settings_are_the_same_to_the_last_bit_or_not_at_all(pair: tuple[Any, Any]) -> None:
+    first, second = pair
+    assert exact(first) != exact(second)
+    for one in pair:
+        assert exact(one) == exact(one)
+        assert exact((one, [one], {"key": one})) == exact((one, [one], {"key": one}))
+    assert exact(np.array([np.nan, 1.0])) == exact(np.array([np.nan, 1.0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(Search):
+    """A user's search whose direction is an array that prints alike."""
+
+    direction: Any = None
+
+    def propose(self, start: Any) -> Any:
+        raise NotImplementedError
+
+    def price(self, problem: Any, symmetry: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_searches_with_arrays_are_joined_by_all_their_values() -> None:
+    """Regression: two such searches could not be compared, or the second was taken for the first."""
+    first, second = np.array([1.0, 2.0]), np.array([1.0, 2.0 + 1e-12])
+    menus = [[Written(direction=one), Written(direction=one)] for one in (first, second, first.copy())]
+    joined, places = _joined(menus)
+    assert len(joined) == 4
+    assert places == [[0, 1], [2, 3], [0, 1]]
+
+
+class More(Table, by_rows=True):
+    """A class that keeps more than its fields."""
+
+    def __init__(self, shift: int) -> None:
+        super().__init__(table=(0.0, 1.0))
+        object.__setattr__(self, "shift", shift)
+
+
+def test_what_an_agent_keeps_beside_its_fields_is_a_setting_too() -> None:
+    assert likeness(More(1)) == likeness(More(1))
+    assert likeness(More(1)) != likeness(More(2))
