@@ -107,8 +107,8 @@ def timed(works: Mapping[str, Work], scale: Scale, least: int = 1) -> dict[str, 
 
     Args:
         works: Pieces of work by name.
-        least: Calls of a turn, however long they take: where calls differ, such as steps that end episodes, a turn must see
-            all kinds of them.
+        least: Calls of a turn, however long they take, or a multiple of it: where calls differ, such as steps that end
+            episodes, every turn must see as many of each kind.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
@@ -124,7 +124,7 @@ def timed(works: Mapping[str, Work], scale: Scale, least: int = 1) -> dict[str, 
     calls = {}
     for name, work in works.items():
         turn(work, 1)
-        calls[name] = max(least, round(scale.seconds / max(turn(work, 1), 1e-7)))
+        calls[name] = least * max(1, round(scale.seconds / max(turn(work, 1), 1e-7) / least))
     best = dict.fromkeys(works, math.inf)
     collecting = gc.isenabled()
     try:

@@ -36,6 +36,37 @@ def test_rows_of_steps_measure(row: Row) -> None:
     assert measured.theirs > 0
 
 
+@pytest.mark.parametrize("problem", ["Booth", "MatrixFactorization", "Rosenbrock"])
+def test_a_turn_covers_whole_episodes(problem: str) -> None:
+    """Regression: turns of 40 steps missed the ends of episodes of 60, and the best turn counted."""
+    length = steps.whole(problem, Scale())
+    assert length >= steps.EPISODES
+    envs = steps.vector(problem, 64)
+    envs.reset(seed=0)
+    action, ends = steps.steps(64)[0], []
+    for _ in range(2 * length):
+        *_, terminated, truncated, _ = envs.step(action)
+        ends.append((terminated | truncated).sum() > 32)  # most of them
+    turns = [sum(ends[begin : begin + length]) for begin in range(0, length, 7)]
+    assert turns[0] > 0
+    assert turns[0] % 2 == 0
+    assert set(turns) == {turns[0]}
+
+
+def test_calls_of_a_turn_are_a_multiple() -> None:
+    class Counted:
+        turns: list[int]
+
+        def turn(self, calls: int) -> float:
+            self.turns.append(calls)
+            return 0.011 * calls
+
+    work = Counted()
+    work.turns = []
+    timed({"it": work}, Scale(repeats=3, seconds=0.3), 12)
+    assert work.turns == [1, 1, 24, 24, 24]
+
+
 @needs_history
 def test_an_earlier_state_is_timed_in_turns() -> None:
     measured = steps.tenth("Booth", 1024, TINY)
