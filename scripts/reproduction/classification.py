@@ -250,11 +250,11 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
     else:
         claim, validation = "it is detrimental for the validation loss", above(*loss)
     found = {
-        "training": judge(courses, lambda *_: early, epoch=EARLY),
-        "validation": judge(courses, lambda *_: validation, "validation_loss"),
+        "figure4.training": judge(courses, lambda *_: early, epoch=EARLY),
+        "figure4.validation": judge(courses, lambda *_: validation, "validation_loss"),
     }
-    whys = {measured: why for measured, (_, why) in found.items()}
-    verdicts = {f"figure4.{measured}": judgement({optimizer: one})[0] for measured, one in found.items()}
+    whys = {measured.split(".")[1]: why for measured, (_, why) in found.items()}
+    verdicts = {measured: judgement({optimizer: one})[0] for measured, one in found.items()}
     return rows(verdicts, names | {"claim": claim, "whys": whys})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reproduction.course import Course
-from reproduction.results import interval_of, sign, signed
+from reproduction.results import interval_of, less, signed
 
 
 def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:
@@ -81,9 +81,7 @@ def loses_half(course: Course) -> bool:
 def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
     """Whether the training loss is lower: True or False with 95 % confidence, else None. A schedule that loses a run is not
     lower, and one that loses half of them is higher, whatever the others do."""
-    if loses_half(course):
-        return False
-    return sign(*paired(course, base, epoch=epoch), clean=not course.diverged.any())
+    return less(paired(course, base, epoch=epoch), course.diverged)
 
 
 def effect(course: Course) -> dict[str, np.ndarray]:

@@ -249,6 +249,12 @@ def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray
     return shares
 
 
+def mostly(shares: np.ndarray) -> float | None:
+    """Median of the `longer_at_equal_loss` of runs; None where half of them or more share no loss with the base."""
+    known = shares[np.isfinite(shares)]
+    return float(np.median(known)) if len(known) > 0.5 * len(shares) else None
+
+
 def _numbers(env: TeleportVectorEnv) -> Tensors:
     return {name: np.asarray(value) for name, value in env.measure().items()}
 

@@ -309,6 +309,12 @@ def sign(middle: float, half: float, clean: bool = True) -> bool | None:
     return False if middle - half > 0.0 else None
 
 
+def less(found: tuple[float, float], lost: np.ndarray) -> bool | None:
+    """`sign` of an interval over runs, of which ``lost`` ``(B,)`` diverge: with one of them it is never below 0, and
+    with half of them it is above, whatever the others do."""
+    return False if lost.mean() >= 0.5 else sign(*found, clean=not lost.any())
+
+
 def above(middle: float, half: float) -> bool | None:
     """Whether an interval lies above 0 (True), below (False), or covers it (None)."""
     return sign(-middle, half)

@@ -51,8 +51,20 @@ from reproduction.course import Course, Jump, OneEach, longer_at_equal_loss, pla
 from reproduction.figures import details_of
 from reproduction.pieces import play_all, progress
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
-from reproduction.regression import against, agents, agreement, both, lower
-from reproduction.results import ABOVE, APPROXIMATE, UNEXPLAINED, above, interval_of, sign, signed, verdict
+from reproduction.regression import (
+    FIRST,
+    _faster,
+    _longer,
+    against,
+    agents,
+    agreement,
+    both,
+    largest_change,
+    lengthened,
+    lost_against,
+    lower,
+)
+from reproduction.results import ABOVE, APPROXIMATE, UNEXPLAINED, above, interval_of, less, sign, signed, verdict
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.checks import CheckFailed, check_problem
 from teleport_env.envs.boundary import EnvSnapshot
@@ -438,6 +450,57 @@ def test_comparisons_are_of_the_seeds_that_both_have() -> None:
     assert lower(one, base)
     assert not lower(base, one)
     assert against(one, base) == "2.5 against 3.25 on the 2 of 3 seeds that last"
+
+
+def path(loss: Any, *, growth: Any = 1.0, moved: bool = True, change: float = 0.0) -> Course:
+    """Five runs of these losses ``(T + 1,)`` or ``(T + 1, 5)``, of which the infinite diverge, with a teleport."""
+    values = np.array(loss, dtype=float)
+    values = np.repeat(values[:, None], 5, axis=1) if values.ndim == 1 else values
+    all_moved, none = np.full(5, moved), np.zeros((5, 0))
+    jump = Jump(0, all_moved, ~all_moved, np.full(5, change), growth * np.ones(5), none, {}, {})
+    return Course(values, values, values, values[:, 0], none, [jump], [], ~np.isfinite(values[-1]))
+
+
+def test_a_teleport_that_loses_the_runs_makes_nothing_faster() -> None:
+    """Regression: the interval of no run at all covers both outcomes, which was not shown."""
+    plain = np.repeat(np.geomspace(1000.0, 1.0, 301)[:, None], 5, axis=1)
+    steps = np.array([400.0, 410.0, 390.0, 405.0, 395.0])
+
+    def judged(runs: int, factor: float = 0.1) -> tuple[str, str]:
+        loss, until = plain * factor, steps - 200.0
+        loss[6:, :runs], until[:runs] = np.inf, np.inf
+        labels = (FIRST, "released", "published, exact")
+        played = {"no teleport": path(plain), **dict.fromkeys(labels, path(loss))}
+        row = _faster("gd", played, {"no teleport": steps, **dict.fromkeys(labels, until)})
+        return row.holds, row.short.split("(")[-1]
+
+    assert judged(0)[0] == "yes"
+    assert judged(0, 10.0)[0] == "partly"
+    assert judged(1)[0] == "not shown"
+    assert judged(3)[0] == "no"
+    assert judged(5) == ("no", "all diverge)")
+    assert less((-1.0, 0.1), np.zeros(5, dtype=bool)) is True
+    assert lost_against({"no teleport": np.full(2, np.inf), FIRST: np.array([np.inf, 3.0])}, FIRST).sum() == 0
+
+
+def test_a_gradient_is_longer_where_teleports_move_and_losses_are_shared() -> None:
+    """The growths of the AdaGrad preset decide nothing; teleports that are refused, and losses that no run shares, are
+    nothing to compare with."""
+    one, grown, measured = [1.0, 1.0], [1.34, 1.27, 1.44, 1.34, 1.2], [2.14, 0.277, 0.668, 0.673, 0.018]
+    assert lengthened([path(one, growth=grown), path(one, growth=measured)]) == [True, None]
+    assert lengthened([path(one, growth=0.5), path(one, growth=np.nan), path(one, moved=False)]) == [False, None]
+    assert _longer([np.full(5, np.nan)]) == []
+    assert _longer([np.array([0.9, np.nan, 0.8, 0.7, np.nan]), np.array([0.9, np.nan, np.nan, np.nan, np.nan])]) == [
+        True
+    ]
+    assert verdict(_longer([np.array([0.1, 0.2, 0.3])])) == "no"
+
+
+def test_a_loss_is_unchanged_by_teleports_that_move() -> None:
+    one = [1.0, 1.0]
+    assert largest_change([path(one, change=1e-9), path(one, change=-1e-8)]) == 1e-8
+    assert largest_change([path(one), path(one, change=np.nan)]) == np.inf
+    assert largest_change([path(one, moved=False)]) is None
 
 
 def test_settings_count_that_move_every_seed_and_lose_none() -> None:
