@@ -516,27 +516,30 @@ def test_settings_count_that_move_every_seed_and_lose_none() -> None:
             "loss_ratio": 0.9,
             "diverged": [0.2, 0.0, 0.0],
             "moved": [1.0, 0.8, 1.0],
+            "converged": 1.0,
+            "plain_converged": 1.0,
         }
         | speeds
     )
     text, most, counted = _counts(table)
     assert "1 lose a seed, 1 have a teleport refused, 1 count" in text
     assert "1 / 0 / 1" in text
-    assert most == [
-        True,
-        False,
-        False,
-    ]  # of those that converge the one is faster; not most of all, nor in other seconds
+    # of those that converge the one is faster; not most of all, nor in other seconds
+    assert most == {"seconds": [True], "here": [False], "honest": [False]}
     assert counted == (1, 0, 1)
     assert _losses(table) == "1e-07: 4 (1)"
     assert _refusals(table) == "1e-07: 2 (1)"
     assert _sentence(table).startswith("best 1.50 in steps")
     assert "no setting" in _sentence(table.assign(moved=0.8))
+    # where none converges, or plain descent does not, there is nothing to compare
+    for none in (table.assign(converged=0.8), table.assign(plain_converged=0.8), table.assign(diverged=0.2)):
+        assert verdict(_counts(none)[1]["seconds"]) == "not comparable"
+    assert "1 do not converge, 0 count" in _counts(table.assign(converged=0.8))[0]
 
 
 def test_more_steps_and_a_larger_rate_are_judged_apart() -> None:
     """Growths that rise with the steps and fall with the rate, of five seeds; the last rate diverges for some."""
-    from reproduction.sweep import _along, _gone
+    from reproduction.sweep import _along, _gone, _grows
 
     def frame(diverged: bool) -> pd.DataFrame:
         cells = [(steps, rate, seed) for steps in (1, 2, 4) for rate in (1e-8, 1e-7, 1e-6) for seed in range(5)]
@@ -548,8 +551,18 @@ def test_more_steps_and_a_larger_rate_are_judged_apart() -> None:
     for diverged in (False, True):
         assert _along(frame(diverged), "ascent_steps", "rate")[0] == pytest.approx(1.0)
         assert _along(frame(diverged), "rate", "ascent_steps")[0] == pytest.approx(-1.0)
-    assert _gone(frame(False)) == (0.0, 0.0)
-    assert _gone(frame(True)) == pytest.approx((0.0, 0.4))  # a refused ascent counts beside a run that diverges
+    assert _gone(frame(False)) == (0.0, 0.0, False)
+    # a refused ascent counts beside a run that diverges; two seeds of five are too few to show
+    assert _gone(frame(True)) == (0.0, pytest.approx(0.4), None)
+    some = frame(False)
+    for lost, shown in ((1, None), (5, True)):
+        at_largest = (some["rate"] == 1e-6) & (some["ascent_steps"] > 1) & (some["seed"] < lost)
+        assert _gone(some.assign(diverged=at_largest))[2] is shown
+    constant = some.assign(log10_growth=0.3)
+    assert _grows(_along(constant, "rate", "ascent_steps")) is False
+    assert _grows(_along(some, "ascent_steps", "rate")) is True
+    assert _grows(_along(some.assign(moved=False), "rate", "ascent_steps")) is None
+    assert _grows(_along(some.assign(log10_growth=np.nan), "rate", "ascent_steps")) is None
 
 
 def test_times_are_polynomial_where_their_exponent_stays() -> None:
