@@ -166,7 +166,7 @@ class Memory(NamedTuple):
         """Overwrite what some runs ``(R,)`` have by what ``theirs`` ``(R,)`` of others have."""
         at, of = self.xp.view(rows), self.xp.view(theirs)
         for mine, other in zip(self.columns, others.columns, strict=True):
-            if KERNELS is not None and isinstance(mine, np.ndarray) and mine.ndim == 2 and mine.itemsize == 8:
+            if KERNELS is not None and isinstance(mine, np.ndarray) and mine.ndim == 2 and mine.dtype.char in "dl":
                 KERNELS.adopt(mine, at, other, of)
             else:
                 mine[..., at] = other[..., of]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,8 +80,45 @@ def test_runs_are_adopted_by_place() -> None:
     for to, of in (([6, 0], [1, 4]), ([0, 1], [-1, 4]), ([0, 1], [0, 5])):
         with pytest.raises(IndexError):
             KERNELS.adopt(target, np.array(to), source, np.array(of))
-    with pytest.raises(ValueError, match="kind"):
-        KERNELS.adopt(target, np.array([0]), source.astype(np.int64), np.array([0]))
+    fields = np.zeros(3, np.dtype([("small", "f4"), ("numbers", "f8", (4,))]))  # not aligned
+    for bad in (
+        source.astype(np.int64),
+        source.astype(object),
+        source.astype(np.complex64),
+        source.astype(">f8"),
+        fields["numbers"],
+        np.zeros((3, 5), np.dtype([("one", "f4"), ("other", "i4")])),
+    ):
+        for taker in (target, bad.copy() if bad.dtype != np.int64 else target, np.zeros_like(fields)["numbers"]):
+            with pytest.raises(TypeError, match="format"):
+                KERNELS.adopt(taker, np.array([0]), bad, np.array([0]))
+    whole = np.zeros((3, 6), np.int64)
+    KERNELS.adopt(whole, np.array([2]), source.astype(np.int64), np.array([4]))
+    assert np.array_equal(whole[:, 2], source[:, 4])
+    with pytest.raises(ValueError, match="rows"):
+        KERNELS.adopt(target, np.array([0]), source[1:], np.array([0]))
+
+
+class Undecided:
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither")
+
+
+@needs_kernels
+def test_a_step_is_refused_without_parameters_and_where_a_truth_raises() -> None:
+    def book(gradient: np.ndarray, by_rows: Any, runs: int = 4) -> Any:
+        floats, integers, logged = np.ones((25, runs)), np.zeros((6, runs), np.int64), np.zeros((2, runs))
+        numbers = floats, integers, np.zeros(runs, bool), np.zeros((2, runs)), np.ones(runs), gradient, gradient.copy()
+        return KERNELS.book(*numbers, None, by_rows, logged, None, 1.0, 1e-300, 1e300)
+
+    assert book(np.ones((1, 4)), False) is True
+    for gradient, by_rows in ((np.ones((0, 4)), False), (np.ones((4, 0)), True)):
+        with pytest.raises(ValueError, match="at least one parameter"):
+            book(gradient, by_rows)
+    with pytest.raises(RuntimeError, match="neither"):
+        book(np.ones((1, 4)), Undecided())
+    with pytest.raises(RuntimeError, match="neither"):
+        KERNELS.descend(np.ones((4, 4)), np.ones((4, 4)), np.ones(4), None, Undecided())
 
 
 @needs_kernels
@@ -130,6 +168,11 @@ def test_units_that_do_not_fit_are_refused_and_nothing_is_written() -> None:
     ):
         with pytest.raises(error):
             KERNELS.scale_units(*layout[:place], bad, *layout[place + 1 :], tensors, table, 1)
+    squares = np.full(4, 7.0)
+    for objective in (-1, 3, 99, 2**32):
+        with pytest.raises(ValueError, match="objective must be 0, 1 or 2"):
+            KERNELS.find_units(*layout, tensors, tensors, objective, False, 1, 1.0, 1e-30, table, squares)
+    assert (squares == 7.0).all()
     for others, numbers, power in ((tensors[:1], table, 1), (tensors, table[1:], 1), (tensors, table, 0)):
         with pytest.raises(ValueError, match="must|entries"):
             KERNELS.scale_units(*layout, others, numbers, power)

@@ -6,7 +6,7 @@ void give_back(Borrowed *borrowed) {
     while (borrowed->count) PyBuffer_Release(&borrowed->views[--borrowed->count]);
 }
 
-Py_buffer *borrow(Borrowed *borrowed, PyObject *object, const char *name, const char *format, int ndim, int writable) {
+Py_buffer *borrow(Borrowed *borrowed, PyObject *object, const char *name, const char *formats, int ndim, int writable) {
     Py_buffer *view = &borrowed->views[borrowed->count];
     if (borrowed->count == MOST) {
         PyErr_SetString(PyExc_SystemError, "too many arrays for one kernel");
@@ -14,9 +14,10 @@ Py_buffer *borrow(Borrowed *borrowed, PyObject *object, const char *name, const 
     }
     if (PyObject_GetBuffer(object, view, PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0) return NULL;
     borrowed->count++;
-    int integer = *format == 'l' && (!strcmp(view->format, "l") || !strcmp(view->format, "q")) && view->itemsize == 8;
-    if (!integer && strcmp(view->format, format)) {
-        PyErr_Format(PyExc_TypeError, "%s must have the format '%s', got '%s'", name, format, view->format);
+    /* one letter and no more: a prefix is of another order of bytes or of numbers that are not aligned */
+    const char letter = *view->format == 'q' ? 'l' : *view->format;
+    if (!letter || view->format[1] || !strchr(formats, letter) || (letter == 'l' && view->itemsize != 8)) {
+        PyErr_Format(PyExc_TypeError, "%s must have one of the formats '%s', got '%s'", name, formats, view->format);
         return NULL;
     }
     if (view->ndim != ndim || (ndim && view->shape[ndim - 1] > 1 && view->strides[ndim - 1] != view->itemsize)) {

@@ -20,8 +20,8 @@ typedef struct {
 
 void give_back(Borrowed *borrowed);
 
-/* An array of a format ("d": float64, "f": float32, "l": int64, "?": bool), NULL with an exception otherwise. */
-Py_buffer *borrow(Borrowed *borrowed, PyObject *object, const char *name, const char *format, int ndim, int writable);
+/* An array of one of some formats ("d": float64, "f": float32, "l": int64, "?": bool), NULL with an exception otherwise. */
+Py_buffer *borrow(Borrowed *borrowed, PyObject *object, const char *name, const char *formats, int ndim, int writable);
 
 /* A matrix of doubles; rows and columns as asked, -1: any. */
 int matrix(Borrowed *borrowed, PyObject *object, const char *name, int64_t rows, int64_t columns, int writable, Matrix *out);

@@ -15,7 +15,7 @@ typedef struct {
 /* Whether everything is a tensor that a kernel can read, each with a row per run; raises if arguments are missing. */
 static int begin(Call *call, const char *name, PyObject *const *args, Py_ssize_t count, int data) {
     if (!arguments(name, count, 2 + data)) return 0;
-    if (!view_tensor(args[0], &call->params) || call->params.ndim != 2) return 0;
+    if (!only_numbers_count() || !view_tensor(args[0], &call->params) || call->params.ndim != 2) return 0;
     const int64_t runs = call->params.shape[0], entries = call->params.shape[1];
     for (int i = 0; i < data; i++)
         if (!view_tensor(args[2 + i], &call->data[i]) || call->data[i].shape[0] != runs) return 0;
@@ -206,8 +206,8 @@ static PyObject *measure(PyObject *module, PyObject *const *args, Py_ssize_t cou
     Examples examples;
     if (!arguments("measure", count, 4) || !read_network(args[1], &net)) return NULL;
     net.samples = PORTION;
-    if (!view_tensor(args[0], &params) || params.ndim != 2 || params.shape[0] < 1 || params.shape[1] != net.parameters ||
-        !is_small(&net) || !read_examples(&net, args[2], args[3], &examples))
+    if (!only_numbers_count() || !view_tensor(args[0], &params) || params.ndim != 2 || params.shape[0] < 1 ||
+        params.shape[1] != net.parameters || !is_small(&net) || !read_examples(&net, args[2], args[3], &examples))
         return refuse();
     double *memory = network_memory(&net);
     PyObject *both[2] = {memory ? new_tensor(params.shape[0], 0, 0, &loss) : NULL, NULL};

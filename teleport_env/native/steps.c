@@ -15,9 +15,9 @@ static PyObject *descend(PyObject *module, PyObject *const *args, Py_ssize_t cou
     PyObject *result = NULL;
     if (arguments("descend", count, 5) && matrix(&borrowed, args[0], "params", -1, -1, 1, &params) &&
         matrix(&borrowed, args[1], "gradient", params.rows, params.columns, 0, &gradient)) {
-        int by_rows = PyObject_IsTrue(args[4]);
-        int64_t runs = by_rows ? params.rows : params.columns;
-        if ((rate = vector(&borrowed, args[2], "rate", runs, 0)) && waiting_runs(&borrowed, args[3], runs, &waiting)) {
+        const int by_rows = PyObject_IsTrue(args[4]);
+        const int64_t runs = by_rows ? params.rows : params.columns;
+        if (by_rows >= 0 && (rate = vector(&borrowed, args[2], "rate", runs, 0)) && waiting_runs(&borrowed, args[3], runs, &waiting)) {
             (by_rows ? chosen->descend_rows : chosen->descend)(&params, &gradient, rate, waiting);
             result = Py_NewRef(Py_None);
         }
@@ -50,7 +50,9 @@ static PyObject *book(PyObject *module, PyObject *const *args, Py_ssize_t count)
             (!any || matrix(&borrowed, args[7], "update", b.gradient.rows, b.gradient.columns, 0, &b.update)) &&
             matrix(&borrowed, args[9], "logged", any ? 3 : 2, runs, 1, &b.logged) &&
             waiting_runs(&borrowed, args[10], runs, &b.waiting)) {
-            if (integers->shape[0] != INTEGERS || integers->shape[1] != runs) {
+            if (!(b.by_rows ? b.gradient.columns : b.gradient.rows)) {
+                PyErr_SetString(PyExc_ValueError, "gradient must have at least one parameter, it has none");
+            } else if (integers->shape[0] != INTEGERS || integers->shape[1] != runs) {
                 PyErr_Format(PyExc_ValueError, "integers has the shape (%zd, %zd), which does not fit", integers->shape[0], integers->shape[1]);
             } else {
                 b.integers = integers->buf;
@@ -154,18 +156,16 @@ static PyObject *settle(PyObject *module, PyObject *const *args, Py_ssize_t coun
     return result;
 }
 
-/* A matrix of numbers of 8 bytes, whatever they are. */
-static int words(Borrowed *borrowed, PyObject *object, const char *name, int64_t rows, int writable, char *kind, Matrix *out) {
-    Py_buffer *view = &borrowed->views[borrowed->count];
-    if (PyObject_GetBuffer(object, view, PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0) return 0;
-    borrowed->count++;
-    if (view->itemsize != 8 || view->ndim != 2 || (view->shape[1] > 1 && view->strides[1] != 8) || (rows >= 0 && view->shape[0] != rows) ||
-        (*kind && *kind != *view->format)) {
-        PyErr_Format(PyExc_ValueError, "%s must be a matrix of 8-byte numbers of one kind, with contiguous rows, that fits", name);
+/* A matrix of float64 or int64, of the format that the first of them has. */
+static int words(Borrowed *borrowed, PyObject *object, const char *name, int64_t rows, int writable, const char **format, Matrix *out) {
+    Py_buffer *view = borrow(borrowed, object, name, *format, 2, writable);
+    if (!view) return 0;
+    *format = *view->format == 'd' ? "d" : "l";
+    if (rows >= 0 && view->shape[0] != rows) {
+        PyErr_Format(PyExc_ValueError, "%s has %zd rows and must have %lld", name, view->shape[0], (long long)rows);
         return 0;
     }
-    *kind = *view->format;
-    *out = (Matrix){view->buf, view->strides[0] / 8, view->shape[0], view->shape[1]};
+    *out = (Matrix){view->buf, view->strides[0] / (int64_t)sizeof(double), view->shape[0], view->shape[1]};
     return 1;
 }
 
@@ -180,10 +180,10 @@ static PyObject *adopt(PyObject *module, PyObject *const *args, Py_ssize_t count
     Borrowed borrowed = {.count = 0};
     Matrix target, source;
     const int64_t *to, *from;
-    char kind = 0;
+    const char *format = "dl";
     PyObject *result = NULL;
-    if (arguments("adopt", count, 4) && words(&borrowed, args[0], "target", -1, 1, &kind, &target) &&
-        words(&borrowed, args[2], "source", target.rows, 0, &kind, &source) && (to = vector_of(&borrowed, args[1], "to", "l", -1, 0))) {
+    if (arguments("adopt", count, 4) && words(&borrowed, args[0], "target", -1, 1, &format, &target) &&
+        words(&borrowed, args[2], "source", target.rows, 0, &format, &source) && (to = vector_of(&borrowed, args[1], "to", "l", -1, 0))) {
         int64_t runs = borrowed.views[borrowed.count - 1].shape[0];
         if ((from = vector_of(&borrowed, args[3], "from", "l", runs, 0)) && within(to, runs, target.columns) &&
             within(from, runs, source.columns)) {
@@ -206,6 +206,6 @@ PyMethodDef step_methods[] = {
     METHOD(settle,
            "settle(log_loss, loss, cost, before, now, reward, returns, actions, idle, floor, tolerance, most_cost, most_actions, pays): "
            "orders, rewards and counts after an action; whether every run goes on and has been paid"),
-    METHOD(adopt, "adopt(target, to, source, from): overwrite columns of a matrix by those of another"),
+    METHOD(adopt, "adopt(target, to, source, from): overwrite columns of a matrix of int64 or float64 by those of another"),
     {NULL, NULL, 0, NULL},
 };

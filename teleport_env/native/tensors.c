@@ -45,21 +45,61 @@ enum { CPU = 1, INTEGER = 0, FLOAT = 2 };
 static PyTypeObject *tensor_type = NULL;
 static const Functions *torch_functions = NULL;
 
+/* What torch is asked before its tensors are read. */
+static PyObject *dispatch_modes, *function_transforms, *is_tracing, *is_negative, *forward_mode, *level_name;
+
+static PyObject *attribute(PyObject *object, const char *name) { return object ? PyObject_GetAttrString(object, name) : NULL; }
+
+/* Whether torch has all of them. */
+static int find_questions(PyObject *torch, PyObject *type) {
+    PyObject *core = attribute(torch, "_C"), *transforms = attribute(core, "_functorch");
+    PyObject *forward = PyImport_ImportModule("torch.autograd.forward_ad");
+    dispatch_modes = attribute(core, "_len_torch_dispatch_stack");
+    is_tracing = attribute(core, "_is_tracing");
+    function_transforms = attribute(transforms, "maybe_current_level");
+    is_negative = attribute(type, "is_neg");
+    level_name = PyUnicode_InternFromString("_current_level");
+    forward_mode = forward ? Py_XNewRef(PyModule_GetDict(forward)) : NULL;
+    Py_XDECREF(core);
+    Py_XDECREF(transforms);
+    Py_XDECREF(forward);
+    return dispatch_modes && is_tracing && function_transforms && is_negative && level_name && forward_mode &&
+           PyDict_GetItemWithError(forward_mode, level_name);
+}
+
 /* Finds them once; they live as long as the process. */
 static void find(void) {
     PyObject *torch = PyImport_ImportModule("torch");
-    PyObject *type = torch ? PyObject_GetAttrString(torch, "Tensor") : NULL;
-    PyObject *capsule = type ? PyObject_GetAttrString(type, "__dlpack_c_exchange_api__") : NULL;
+    PyObject *type = attribute(torch, "Tensor"), *capsule = attribute(type, "__dlpack_c_exchange_api__");
     const Functions *found = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
     while (found && found->version.major != 1) found = found->previous;
-    torch_functions = found && found->peek && found->take ? found : NULL;
+    torch_functions = found && found->peek && found->take && find_questions(torch, type) ? found : NULL;
     PyErr_Clear();
     Py_XDECREF(capsule);
     Py_XDECREF(torch);
     tensor_type = (PyTypeObject *)type; /* kept */
 }
 
-/* Whether an object is a plain tensor on the CPU with numbers of a kind; then what it is. */
+/* Whether a call returns what is wanted; an exception counts as another answer. */
+static int answers(PyObject *answer, PyObject *wanted) {
+    if (!answer) PyErr_Clear();
+    Py_XDECREF(answer);
+    return answer == wanted;
+}
+
+int only_numbers_count(void) {
+    if (!tensor_type) find();
+    if (!torch_functions) return 0;
+    PyObject *level = PyDict_GetItemWithError(forward_mode, level_name), *modes = PyObject_CallNoArgs(dispatch_modes);
+    const int none = modes && PyLong_AsLong(modes) == 0 && level && PyLong_AsLong(level) < 0;
+    Py_XDECREF(modes);
+    PyErr_Clear();
+    return none && answers(PyObject_CallNoArgs(function_transforms), Py_None) && answers(PyObject_CallNoArgs(is_tracing), Py_False);
+}
+
+/* Whether an object is a plain tensor on the CPU with numbers of a kind; then what it is.
+
+Its memory may hold the numbers' negatives, and there is none where torch knows that all are zero. */
 static int see(PyObject *object, int kind, int bits, Exchanged *seen) {
     if (!tensor_type) find();
     if (Py_TYPE(object) != tensor_type || !torch_functions) return 0;
@@ -67,7 +107,8 @@ static int see(PyObject *object, int kind, int bits, Exchanged *seen) {
         PyErr_Clear();
         return 0;
     }
-    return seen->device.type == CPU && seen->dtype.code == kind && seen->dtype.bits == bits;
+    return seen->device.type == CPU && seen->dtype.code == kind && seen->dtype.bits == bits && seen->data &&
+           answers(PyObject_CallFunctionObjArgs(is_negative, object, NULL), Py_False);
 }
 
 int view_integers(PyObject *object, const int64_t **numbers, int ndim, int64_t *shape, int64_t *stride) {

@@ -4,10 +4,15 @@
 
 #include "arguments.h"
 
+/* Whether torch does no more with tensors than to compute with their numbers: no mode sees its calls, no function is
+transformed or traced, and no tensor carries a tangent. Asked once per call, before tensors are read; false where torch is too
+old to say so. */
+int only_numbers_count(void);
+
 /* Whether an object is a plain tensor of float64 on the CPU with one to three dimensions; then its view.
 
-False, without an exception, for all else: parameters and other subclasses, what stands for a tensor while torch.func
-traces, other precisions and devices, and whatever there is where torch is too old to have the functions. */
+False, without an exception, for all else: parameters and other subclasses, other precisions and devices, views of the
+negatives of what lies in memory, and whatever there is where torch is too old to have the functions. */
 int view_tensor(PyObject *object, Array *view);
 
 /* The same of a tensor of int64 with so many dimensions: its numbers, its shape and its strides. */

@@ -34,7 +34,7 @@ static int begin(Call *call, const char *name, PyObject *const *args, Py_ssize_t
     }
     if (!arguments(name, count, before + data_of[call->kind])) return 0;
     Array *params = &call->turns.params, *gradient = &call->turns.gradient, *data = call->data;
-    if (!view_tensor(args[1], params) || !view_tensor(args[2], gradient) || params->ndim != 2 || gradient->ndim != 2) return 0;
+    if (!only_numbers_count() || !view_tensor(args[1], params) || !view_tensor(args[2], gradient) || params->ndim != 2 || gradient->ndim != 2) return 0;
     const int64_t runs = params->shape[0], n = params->shape[1];
     if (runs < 1 || n < 2 || n > LARGEST_QUADRATIC || gradient->shape[0] != runs || gradient->shape[1] != n) return 0;
     for (int i = 0; i < data_of[call->kind]; i++)

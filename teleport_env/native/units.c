@@ -72,6 +72,7 @@ static void **addresses(const Units *u, PyObject *tuple, int *bits) {
         PyErr_SetString(PyExc_ValueError, "there must be a tuple with one tensor or None for each of the layout");
         return NULL;
     }
+    if (!only_numbers_count()) return NULL;
     void **found = calloc((size_t)u->tensors + 1, sizeof *found);
     if (!found) return (void **)PyErr_NoMemory();
     for (int64_t k = 0; k < u->tensors; k++) {
@@ -92,7 +93,11 @@ static PyObject *find_units(PyObject *module, PyObject *const *args, Py_ssize_t 
     UnitSearch s;
     PyObject *result = NULL;
     if (!arguments("find_units", count, 14)) return NULL;
-    s = (UnitSearch){.objective = (int)PyLong_AsLong(args[7]), .on_weights = PyObject_IsTrue(args[8]), .sweeps = PyLong_AsLong(args[9])};
+    const long objective = PyLong_AsLong(args[7]);
+    s = (UnitSearch){.objective = (int)objective, .on_weights = PyObject_IsTrue(args[8]), .sweeps = PyLong_AsLong(args[9])};
+    if (!PyErr_Occurred() && objective != BALANCE && objective != LARGEST && objective != RELATIVE)
+        PyErr_Format(PyExc_ValueError, "objective must be %d, %d or %d, got %ld", BALANCE, LARGEST, RELATIVE, objective);
+    if (PyErr_Occurred()) return NULL;
     s.most = exp(2.0 * PyFloat_AsDouble(args[10]));
     s.tiny = PyFloat_AsDouble(args[11]);
     if (PyErr_Occurred()) return NULL;
