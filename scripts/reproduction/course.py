@@ -255,6 +255,12 @@ def mostly(shares: np.ndarray) -> float | None:
     return float(np.median(known)) if len(known) > 0.5 * len(shares) else None
 
 
+def percent(shares: np.ndarray) -> str:
+    """`mostly` in words."""
+    middle = mostly(shares)
+    return "none" if middle is None else f"{100 * middle:.0f} %"
+
+
 def _numbers(env: TeleportVectorEnv) -> Tensors:
     return {name: np.asarray(value) for name, value in env.measure().items()}
 

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from reproduction import plain as formulas
-from reproduction.course import Course, converged, longer_at_equal_loss, mostly, play
+from reproduction.course import Course, converged, longer_at_equal_loss, mostly, percent, play
 from reproduction.pictures import COLOURS, band, nested, panels
 from reproduction.pieces import play_all
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, PublishedRegression, released_direction
@@ -327,7 +327,9 @@ def claims(
         "time": [quick("published formulas", optimizer, "published, exact") for optimizer in courses],
     }
     found = [_faster(optimizer, courses[optimizer], epochs[optimizer]) for optimizer in courses]
-    return found + rows({f"figure3.{name}": checks for name, checks in verdicts.items()}, globals() | locals())
+    return found + rows(
+        {f"figure3.{name}": checks for name, checks in verdicts.items()}, globals() | locals() | {"percent": percent}
+    )
 
 
 def _taken(
@@ -370,12 +372,6 @@ def whole(middle: float, half: float) -> str:
     if np.isnan(middle):
         return "all diverge"
     return f"{middle:+.0f}" + (f" ± {half:.0f}" if np.isfinite(half) else "")
-
-
-def percent(shares: np.ndarray) -> str:
-    """`mostly` in words."""
-    middle = mostly(shares)
-    return "none" if middle is None else f"{100 * middle:.0f} %"
 
 
 def _mean(values: np.ndarray) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from scipy.optimize import nnls
 
 from reproduction import plain
 from reproduction.course import play
@@ -124,12 +125,32 @@ CUBE = 3.0
 WITHIN = 0.25
 """Distance from an exponent that counts as the exponent: half of the way to a square root's."""
 
+BENT = 0.04
+"""Departure from a line that counts as none, over the rise: less than half of that of a square root or of the power 1.5 over
+five depths, 0.09."""
+
+
+def _residual(values: np.ndarray, times: np.ndarray) -> float:
+    """Of the relative fit of ``a + b * values`` with ``a, b >= 0``."""
+    return float(nnls(np.stack([1.0 / times, values / times], axis=1), np.ones(len(times)))[1])
+
 
 def polynomial(widths: np.ndarray, times: np.ndarray) -> bool:
-    """Whether times grow as a power of the width that is one of square matrices: of more than 1, at most of `CUBE` over the
-    last three widths. An exponential's exponent doubles from width to width; the last must not."""
-    local = np.diff(np.log(times)) / np.diff(np.log(widths))
-    return bool(1.0 < _exponent(widths[-3:], times[-3:]) <= CUBE and local[-1] < 1.5 * max(local[-2], 1.0))
+    """Whether times grow as an offset and a power of the width that is one of square matrices: from 1 to `CUBE`, to
+    `WITHIN`. It must fit better than an offset and an exponential."""
+    share = widths / widths.max()
+    powers = {power: _residual(share**power, times) for power in np.arange(0.25, 6.0, 0.05)}
+    exponential = min(_residual(np.exp(rate * (share - 1.0)), times) for rate in np.geomspace(0.5, 50.0, 200))
+    best = min(powers, key=powers.__getitem__)
+    return bool(1.0 - WITHIN < best < CUBE + WITHIN and powers[best] < exponential)
+
+
+def bend(depths: np.ndarray, times: np.ndarray) -> float:
+    """Departure of the fitted parabola from its chord at the middle, over its rise: 0 for a line with any offset, positive
+    for what curves up. Infinite where times do not rise."""
+    share = (depths - depths.min()) / np.ptp(depths)
+    square, slope, _ = np.polyfit(share, times, 2)
+    return float(0.25 * square / (square + slope)) if square + slope > 0.1 * np.mean(times) else np.inf
 
 
 def close(exponent: float, law: float) -> bool:
@@ -138,7 +159,7 @@ def close(exponent: float, law: float) -> bool:
 
 
 def _rows(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int, steps: int) -> list[Row]:
-    slopes, lines, times, grows, locals_ = {}, {}, {}, {}, {}
+    slopes, lines, bends, times, grows, locals_ = {}, {}, {}, {}, {}, {}
     checks: dict[str, dict[str, bool]] = {}
     for name in COLOUR:
         every, tall = _of(by_width, name), _of(by_depth, name)
@@ -146,10 +167,11 @@ def _rows(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int, steps: int)
         slopes[name] = _exponent(wide["width"], wide["teleport"])
         locals_[name] = np.diff(np.log(every["teleport"])) / np.diff(np.log(every["width"]))
         grows[name] = _exponent(wide["width"], wide["teleport_in_steps"])
+        bends[name] = bend(tall["layers"].to_numpy(), tall["teleport"].to_numpy())
         lines[name] = _exponent(tall["layers"] - 1, tall["teleport"])
         checks[name] = {
             "width": polynomial(every["width"].to_numpy(), every["teleport"].to_numpy()),
-            "depth": close(lines[name], 1.0),
+            "depth": abs(bends[name]) < BENT,
             "steps": close(grows[name], 0.0),
             "dominates": bool((times[name] > PERIOD).all()),
         }

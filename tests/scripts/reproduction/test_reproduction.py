@@ -565,33 +565,69 @@ def test_more_steps_and_a_larger_rate_are_judged_apart() -> None:
     assert _grows(_along(some.assign(log10_growth=np.nan), "rate", "ascent_steps")) is None
 
 
-def test_times_are_polynomial_where_their_exponent_stays() -> None:
-    """Regression: "at most the cube" held for times that do not grow at all."""
-    from reproduction.runtime import close, polynomial
+def test_times_are_polynomial_where_a_power_fits_them() -> None:
+    """Regression: "at most the cube" held for times that do not grow at all, and for slow exponentials."""
+    from reproduction.runtime import polynomial
 
     widths = np.array([16.0, 32.0, 64.0, 128.0, 256.0])
     laws = {
         "square": 3.0 + widths**2,
         "cube": widths**3,
+        "late cube": 1.0 + (widths / 128.0) ** 3,
+        "near the cube": widths**3.1,
+        "line": widths,
         "constant": 1.0 + 0.0 * widths,
         "root": widths**0.5,
         "fourth power": widths**4,
         "exponential": np.exp(widths / 90.0),
+        "slow exponential": np.exp(0.0077 * widths),
     }
-    assert [name for name, times in laws.items() if polynomial(widths, times)] == ["square", "cube"]
-    assert [close(exponent, 1.0) for exponent in (0.5, 0.9, 1.11, 1.5, 2.0)] == [False, True, True, False, False]
+    found = [name for name, times in laws.items() if polynomial(widths, times)]
+    assert found == ["square", "cube", "late cube", "near the cube", "line"]
 
 
-def test_a_run_is_ahead_where_it_stays_whole_and_in_half_of_the_steps() -> None:
-    """Below where plain descent ends after one step, after four of five, never, and diverged on the way."""
+def test_times_are_linear_where_they_do_not_bend() -> None:
+    """Regression: the exponent of a line with an offset is none of 1, and those of 0.76 and 1.24 counted as 1."""
+    from reproduction.runtime import BENT, bend, close
+
+    depths = np.arange(1.0, 6.0)
+    lines = [depths, depths + 3.0, 0.5 + depths]
+    others = [depths**0.5, depths**0.76, depths**1.24, depths**2, depths * 0.0 + 1.0, 6.0 - depths]
+    assert [abs(bend(depths, times)) < BENT for times in lines + others] == [True] * 3 + [False] * 6
+    assert [close(exponent, 0.0) for exponent in (-0.3, -0.1, 0.2, 0.3)] == [False, True, True, False]
+
+
+def test_a_run_is_ahead_where_it_stays_whole_and_reaches_the_target() -> None:
+    """Below the target after one step, after four, never, and diverged on the way; and at its end alone."""
     from reproduction.plane import _ahead, _shrinks
 
-    loss = np.array([[9.0] * 4, [1.0, 8.0, 9.0, 1.0], [0.9, 7.0, 9.0, 9.0], [0.8, 6.0, 9.0, 9.0], [0.7, 1.0, 9.0, 9.0]])
-    loss = np.concatenate([loss, loss[-1:] / [2.0, 4.0, 1.0, 1.0]])
-    course = Course(loss, loss, loss, loss[:, 0], loss, [], [], np.array([False, False, False, True]))
-    assert _ahead(course, 2.0) == (5.0, 0.25)
-    base = dataclasses.replace(course, loss=np.array([[3.0], [1.0]]))
-    assert _shrinks(course, base) == (0.75, 0.25)
+    loss = np.array(
+        [[9.0] * 4, [1.0, 8.0, 9.0, 1.0], [0.9, 7.0, 9.0, 9.0], [0.8, 6.0, 9.0, 9.0], [0.7, 1.0, 9.0, np.inf]]
+    )
+    course = Course(loss, loss, loss, loss[:, 0], loss, path([1.0]).jumps, [], np.array([False, False, False, True]))
+    assert _ahead(course, 2.0, 2) == (np.inf, 0.25)
+    assert _ahead(course, 2.0, 4)[1] == 0.5
+    base = path([9.0, 7.0, 6.0, 5.0, 4.0])
+    # slower all along and faster in the last step alone is slower; 0 is reached faster; a diverged run is not
+    ends = {(9.0, 8.0, 8.0, 8.0, 4.5): 0.0, (9.0, 3.0, 0.0, 0.0, 0.0): 1.0, (9.0, 3.0, 1.0, 1.0, np.inf): 0.0}
+    assert {losses: _shrinks(path(losses), base)[2] for losses in ends} == ends
+    assert _shrinks(path([16.0, 4.0, 1.0]), base)[:2] == (0.25, pytest.approx((4.0 / 9.0) ** 0.25))
+
+
+def test_what_every_teleport_does_is_said_of_those_that_move() -> None:
+    """The loss is kept where it is large enough to tell; a change that is no number is no unchanged loss."""
+    from reproduction.data_transform import largest
+    from reproduction.plane import _rises
+
+    def judged(**values: Any) -> str:
+        return verdict(_rises({"GD + teleport": path(values.pop("loss", [1.0, 1.0]), **values)})[0])
+
+    assert judged(growth=2.0) == "yes"
+    assert judged(growth=2.0, moved=False) == "not comparable"
+    assert judged(growth=2.0, change=np.nan) == "partly"
+    assert judged(growth=np.nan, change=0.9) == "no"
+    assert judged(growth=2.0, loss=[1e-9, 1e-9], change=0.9) == "partly"
+    assert [largest(pd.Series(found, dtype=float)) for found in ([0.1, 0.2], [0.1, np.nan], [])] == [0.2, np.inf, 0.0]
 
 
 def test_flows_are_compared_at_the_times_that_are_named() -> None:
