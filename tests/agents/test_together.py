@@ -304,7 +304,7 @@ ALMOST: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("pair", ALMOST, ids=str)
+@pytest.mark.parametrize("pair", ALMOST)
 def test_settings_are_the_same_to_the_last_bit_or_not_at_all(pair: tuple[Any, Any]) -> None:
     first, second = pair
     assert exact(first) != exact(second)
