@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jinja2
 import numpy as np
@@ -22,8 +22,6 @@ from teleport_env.reading import known
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-    import reproduction.figures
 
 HOLDS = ("yes", "partly", "no", "not shown", "not comparable")
 """What may become of a claim. *Not shown*: the interval covers both outcomes. *Not comparable*: there is
@@ -203,9 +201,16 @@ def tally(verdicts: Sequence[str]) -> str:
     return f"{told}. The others: {others}" if others else told
 
 
-def page(
-    figures: Mapping[str, reproduction.figures.Figure], folder: Path, images: str, template: str = "page.md.j2"
-) -> str:
+class Section(Protocol):
+    """What the page says above an experiment's rows."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def part(self) -> str: ...
+
+
+def page(figures: Mapping[str, Section], folder: Path, images: str, template: str = "page.md.j2") -> str:
     """The page ``docs/reproduction.md``, or by ``details.md.j2`` its appendix, from what was written into ``folder``.
 
     Args:

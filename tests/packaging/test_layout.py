@@ -33,6 +33,7 @@ ORDER = (
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 # The same within `agents/`, whose own module of that name shows what stands in it.
 AGENT_ORDER = (
+    ("identity",),
     ("base", "in_place", "loop_inputs", "own_loop", "versions"),
     ("schedules", "outside", "transport"),
     ("together",),
