@@ -108,7 +108,7 @@ class TensorFactorization(FactorModel):
 
     def _factors(self, params: Tensor) -> list[Tensor]:
         """``A``, ``B`` and ``C``, one row per term, views ``(B, rank, length)``."""
-        return [part.view(len(params), self.rank, -1) for part in params.split(self._sizes, dim=1)]
+        return [part.view(params.shape[0], self.rank, -1) for part in params.split(self._sizes, dim=1)]
 
     def _residual(self, params: Tensor, instance: Instance) -> tuple[list[Tensor], Tensor, Tensor]:
         """The factors, the products ``b_r o c_r`` ``(B, rank, 64)`` and model minus data ``(B, images, 64)``."""
@@ -123,7 +123,7 @@ class TensorFactorization(FactorModel):
         """With ``R`` the model minus the data: ``2 <R, b_r o c_r>`` for ``a_r``, and so on."""
         (first, second, third), pages, residual = self._residual(params, instance)
         twice = 2.0 * residual
-        back = product(first, twice).view(len(params), self.rank, SIDE, SIDE)  # <R, a_r>
+        back = product(first, twice).view(params.shape[0], self.rank, SIDE, SIDE)  # <R, a_r>
         parts = [
             product(pages, twice.transpose(1, 2)),
             (back * third[:, :, None, :]).sum(dim=3),

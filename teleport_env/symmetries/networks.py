@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from teleport_env.arrays import Array
 from teleport_env.instances import Batch, Instance
@@ -38,10 +39,20 @@ def product(left: Tensor, right: Tensor) -> Tensor:
         return (left * right).contiguous()  # elementwise results have the memory layout of their operands
     if right.shape[2] == 1:
         return (left * right.mT).contiguous().sum(2, keepdim=True)
-    differentiated = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
-    if inner * left.shape[1] * right.shape[2] < _TINY and left.device.type == "cpu" and not differentiated:
-        return torch.from_numpy(_matmul(left.detach().numpy(), right.detach().numpy()))
+    if inner * left.shape[1] * right.shape[2] < _TINY and left.device.type == "cpu" and _only_numbers(left, right):
+        return torch.from_numpy(_matmul(left.detach().resolve_neg().numpy(), right.detach().resolve_neg().numpy()))
     return torch.bmm(left, right)
+
+
+def _only_numbers(left: Tensor, right: Tensor) -> bool:
+    """Whether torch does no more with tensors than to compute with their numbers, so that NumPy may do it.
+
+    It does more where a gradient or a tangent is asked for, a mode sees its calls, or a function is transformed or traced.
+    Kernels ask the same (``teleport_env/native/tensors.c``).
+    """
+    if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
+        return False
+    return forward_ad._current_level < 0 and not (_modes() or _is_tracing()) and _transforms() is None
 
 
 def put_product(out: Tensor, left: Tensor, right: Tensor) -> None:
@@ -73,6 +84,8 @@ def _dense(matrices: Array) -> Array:
     return np.ascontiguousarray(matrices)
 
 
+_modes, _is_tracing = torch._C._len_torch_dispatch_stack, torch._C._is_tracing
+_transforms = torch._C._functorch.maybe_current_level
 _TINY = 400  # products of numbers in a matrix product, below which torch's `bmm` is its plain loop
 
 
