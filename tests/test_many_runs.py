@@ -21,8 +21,9 @@ CASES = [
     (name, symmetry)
     for name in PROBLEMS
     if name != "MNIST" and PROBLEMS[name].__module__.startswith("teleport_env.")
-    for symmetry in problem_from(name).symmetries
-    if symmetry != "permutation" and problem_from(name).searches_for(symmetry, "train")
+    for problem in (problem_from(name),)
+    for symmetry in problem.symmetries
+    if symmetry != "permutation" and problem.searches_for(symmetry, "train")
 ]
 
 

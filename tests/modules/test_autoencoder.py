@@ -5,9 +5,10 @@ from __future__ import annotations
 import gymnasium as gym
 import pytest
 import torch
+from torch import nn
 
 import teleport_env
-from teleport_env.modules import Autoencoder
+from teleport_env.modules import Autoencoder, find_symmetries
 from teleport_env.random import Streams
 from teleport_env.runs import Runs
 
@@ -75,3 +76,16 @@ def test_it_has_a_name_of_its_own() -> None:
 def test_more_images_than_a_split_has_are_refused() -> None:
     with pytest.raises(ValueError, match="images"):
         Autoencoder(images=1000)
+
+
+def test_symmetries_are_those_of_the_widths(problem: Autoencoder) -> None:
+    """They are found once for all problems of equal widths."""
+    assert Autoencoder(hidden=8, code=3, images=30).found is problem.found
+    for hidden, code in ((8, 3), (9, 3), (8, 2)):
+        found = Autoencoder(hidden=hidden, code=code, images=20).symmetries
+        layers = nn.Sequential(
+            *(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, code)),
+            *(nn.Linear(code, hidden), nn.ReLU(), nn.Linear(hidden, 64)),
+        )
+        expected = find_symmetries(layers, torch.rand(3, 64)).symmetries
+        assert {kind: own.group for kind, own in found.items()} == {kind: own.group for kind, own in expected.items()}
