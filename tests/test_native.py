@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import fresh
 from teleport_env.native import KERNELS, VARIANT
 
 needs_kernels = pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
@@ -21,8 +20,7 @@ needs_kernels = pytest.mark.skipif(KERNELS is None, reason="the package was buil
 
 def test_without_kernels_on_request() -> None:
     code = "import teleport_env.native as native; print(native.KERNELS, native.VARIANT)"
-    environment = {**os.environ, "TELEPORT_ENV_NATIVE": "0"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = fresh.run(["-c", code], TELEPORT_ENV_NATIVE="0")
     assert done.stdout.split() == ["None", "None"]
 
 

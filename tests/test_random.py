@@ -2,13 +2,12 @@
 
 import itertools
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
+import fresh
 from teleport_env.random import Streams, fold_in, key_of, mix, seeds_of_rows
 
 COUNT = 4000
@@ -200,7 +199,7 @@ def test_key_of_is_fnv_1a_and_the_same_in_every_process() -> None:
     assert key_of("Rosenbrock/train") != key_of("Rosenbrock/test")
     assert 0 <= key_of("Rosenbrock/train") < 2**63
     code = "from teleport_env.random import key_of; print(key_of('Rosenbrock/train'))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = fresh.run(["-c", code])
     assert int(answer.stdout) == key_of("Rosenbrock/train")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-import subprocess
 import sys
 from typing import Any
 
@@ -16,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
+import fresh
 import teleport_env
 from envs.cases import IDS
 from teleport_env.envs import TeleportEnv, TeleportVectorEnv
@@ -212,9 +212,7 @@ def test_gymnasium_says_what_to_do_about_an_id_it_does_not_find() -> None:
     program = "import gymnasium as gym\ngym.make({!r})"
     said = {}
     for env_id in ("Teleport/Booth-v0", "teleport_env:Teleport/Both-v0", "teleport_env:Teleport/Booth-v7"):
-        done = subprocess.run(
-            [sys.executable, "-c", program.format(env_id)], capture_output=True, text=True, check=False
-        )
+        done = fresh.run(["-c", program.format(env_id)])
         said[env_id] = done.stderr.strip().splitlines()[-1]
     assert "NamespaceNotFound" in said["Teleport/Booth-v0"]
     assert "installed the proper package for Teleport" in said["Teleport/Booth-v0"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+import fresh
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -286,7 +287,8 @@ def test_the_training_library_is_imported_by_the_training_code_alone() -> None:
 
 def _loaded(code: str) -> set[str]:
     program = f"{code}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600)
+    result = fresh.run(["-c", program])
+    assert result.returncode == 0, result.stderr
     return set(result.stdout.split())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import fresh
+
 ROOT = Path(__file__).parents[2]
 
 
 def call(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
+    done = fresh.run([str(ROOT / "scripts" / script), *arguments], cwd)
     done.stderr = " ".join(done.stderr.replace("│", " ").split())  # messages are framed and wrapped
     return done
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from search_cases import cases, start_of
 
+import fresh
 from teleport_env.checks import check_group, check_problem, check_search
 from teleport_env.groups import BUILT_IN
 from teleport_env.groups.laws import group_laws
@@ -50,14 +48,7 @@ def under_meta() -> None:
 
 def test_a_default_device_changes_nothing() -> None:
     """In a process of its own, where nothing was cached under another default."""
-    path = os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])
-    code = "import test_callers_device; test_callers_device.under_meta()"
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        timeout=900,
-    )
+    code = f"import sys; sys.path[:0] = {[str(HERE), str(HERE.parent)]}\n"
+    run = fresh.run(["-c", code + "import test_callers_device; test_callers_device.under_meta()"])
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.splitlines() == sums()

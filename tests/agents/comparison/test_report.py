@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import math
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import fresh
 from teleport_env.agents.comparison import page as pages
 from teleport_env.agents.comparison import plots, report, statistics, summary, verdict
 from teleport_env.agents.comparison.described import sentences
@@ -273,7 +273,7 @@ def test_pyplot_is_left_alone() -> None:
         "import sys, teleport_env.agents.comparison.report; "
         "sys.exit('pyplot' if 'matplotlib.pyplot' in sys.modules else 0)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert fresh.run(["-c", code]).returncode == 0
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

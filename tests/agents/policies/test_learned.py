@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import os
-import subprocess
 import sys
 import types
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import fresh
 from study.findings import SEVEN
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.study import Study, run_study
@@ -250,7 +250,7 @@ observation, _ = env.reset(seed=0)
 env.step(agent.predict(observation)[0])
 print('played')
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    done = fresh.run(["-c", code])
     assert done.stdout == "played\n", done.stderr
 
 

@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import fresh
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.sb3 import SB3VecEnv
@@ -343,7 +342,7 @@ from teleport_env.agents.policies.learned_moves import load_policy
 agent = load_policy({str(path)!r})
 print(len(play('Booth', agent, draw_instances('Booth', 'train', 3, 0), split='train', budget=8.0).rows))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
+    done = fresh.run(["-c", code])
     assert done.stdout.strip() == "3", done.stderr
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import json
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
@@ -27,6 +26,7 @@ from matplotlib.figure import Figure
 from reproduce import Reproduction, main
 
 import command_line
+import fresh
 from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, results
 from reproduction import plain as published_formulas
 from reproduction.classification import (
@@ -180,10 +180,10 @@ def test_a_folder_without_mnist_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_script_and_the_page(tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/reproduce.py", "figure1", "--jobs", "1", "--out", str(tmp_path / "out")]
+    command = [str(ROOT / "scripts" / "reproduce.py"), "figure1", "--jobs", "1", "--out", str(tmp_path / "out")]
     command += ["--page", str(tmp_path / "docs" / "page.md")]
     (tmp_path / "docs").mkdir()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    done = fresh.run(command, ROOT)
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "docs" / "page.md").read_text(encoding="utf-8")
     assert (tmp_path / "docs" / "page-details.md").exists()
