@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,9 +71,9 @@ class Dataset:
     by_growth: bool = False
     retract: bool = False
 
-    @property
+    @cached_property
     def epoch(self) -> int:
-        """Gradient steps of an epoch."""
+        """Gradient steps of an epoch. Counted once, because the images are read for it."""
         settings = dict(self.arguments.get("problem", {}))
         problem = problem_from(self.problem, **settings)
         return problem.num_examples(problem.instances(torch.zeros(1, dtype=torch.int64), "paper")) // BATCH

@@ -73,7 +73,8 @@ def tune(
     swept = play_all(
         {
             (optimizer, form): (work, (data, optimizer, rates[optimizer], form, seeds, teleports))
-            for optimizer, form in ways
+            for form in forms  # long pieces first: the published form, and optimizers with a state
+            for optimizer in reversed(optimizers)
             if len(data.ascent_rates[form]) > 1
         },
         f"{data.label}, ascent rates",

@@ -57,8 +57,12 @@ def schedules(data: Dataset, optimizer: str, tuned: Tuned) -> dict[str, Agent]:
 def play_schedules(data: Dataset, optimizers: Sequence[str], tuned: Tuned, jobs: int) -> dict[str, dict[str, Course]]:
     """Optimizer -> schedule -> its runs."""
     agents = {optimizer: schedules(data, optimizer, tuned) for optimizer in optimizers}
-    listed = {(optimizer, label): agent for optimizer, each in agents.items() for label, agent in each.items()}
-    pieces = {key: (played, (data, agent, key[1] not in STAYING)) for key, agent in listed.items()}
+    # long pieces first: the published form, and optimizers with a state; what moves nothing last
+    labels = sorted(dict.fromkeys(label for each in agents.values() for label in each), key=STAYING.__contains__)
+    listed = [
+        (optimizer, label) for label in labels for optimizer in reversed(optimizers) if label in agents[optimizer]
+    ]
+    pieces = {(one, label): (played, (data, agents[one][label], label not in STAYING)) for one, label in listed}
     found = play_all(pieces, f"{data.label}, schedules", jobs)
     return {optimizer: {label: found[optimizer, label] for label in agents[optimizer]} for optimizer in optimizers}
 

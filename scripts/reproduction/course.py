@@ -152,8 +152,8 @@ def play(
     ).unwrapped
     assert isinstance(env, TeleportVectorEnv)
 
-    def seen() -> Tensors:
-        return {**(_numbers(env) if measure_jumps else {}), **(look(env) if look else {})}
+    def seen(known: Tensors | None = None) -> Tensors:
+        return {**((known or _numbers(env)) if measure_jumps else {}), **(look(env) if look else {})}
 
     with torch.no_grad():
         recorder = _Recorder(env, watch_params)
@@ -174,7 +174,7 @@ def play(
             action, state = agent.predict(observation, state, first)
             first = np.zeros_like(first)
             stepping = bool((action[~over] < agent.step_actions).all())
-            before, norms = ({} if stepping else seen()), info["grad_norm"]
+            before, norms = ({} if stepping else seen(recorder.measured_at(taken))), info["grad_norm"]
             moves = info["teleports"]
             began = time.process_time()
             observation, _, terminated, truncated, info = env.step(action)
@@ -279,6 +279,11 @@ class _Recorder:
         self.seconds.append(seconds)
         if self.watch_params:
             self.params.append(np.asarray(self.env.params))
+
+    def measured_at(self, step: int) -> Tensors | None:
+        """The measurement after so many steps, if there is one and no teleport has come since: measuring takes long."""
+        here = bool(self.measured) and self.measured[-1][0] == step
+        return self.measured[-1][1] if here and not (self.jumps and self.jumps[-1].step == step) else None
 
     def jumped(self, info: Mapping[str, np.ndarray], seconds: float, jump: Jump) -> None:
         """A teleport replaces the record of the moment: no step was taken."""

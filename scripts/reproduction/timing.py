@@ -62,12 +62,16 @@ def _play(data: Dataset, ascents: Mapping[str, float], rate: float, jobs: int) -
     agents: dict[tuple[str, str, str], Agent] = {
         ("", "", ""): Never(environment={"optimizer": OPTIMIZER, "learning_rate": rate})
     }
+    teleports = {("", "", ""): 0}
     for action in SHOWN:
         for panel, schedules in _schedules(data).items():
             for label, (epochs, batches) in schedules.items():
                 at, search = data.algorithm2(epochs, batches), data.ascent(ascents[action])
                 agents[action, panel, label] = teleporting(data, OPTIMIZER, rate, action, search, at)
-    return play_all({key: (played, (data, agent)) for key, agent in agents.items()}, f"{data.label}, schedules", jobs)
+                teleports[action, panel, label] = len(at)
+    longest = sorted(agents, key=lambda key: -teleports[key])
+    found = play_all({key: (played, (data, agents[key])) for key in longest}, f"{data.label}, schedules", jobs)
+    return {key: found[key] for key in agents}
 
 
 def _picture(data: Dataset, courses: Mapping[tuple[str, str, str], Course]) -> Figure:
