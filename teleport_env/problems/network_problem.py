@@ -7,7 +7,7 @@ a dimension of a matrix product, so that a row's bits do not depend on its neigh
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -126,15 +126,36 @@ class NetworkProblem(Problem):
 
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         """The loss ``(B,)`` at ``params`` ``(B, P)``, by a forward pass."""
-        outputs = self.network.forward(params, self.network.inputs(instance, batch))
-        return self.output_loss(outputs, instance, batch)
+        losses = []
+        for few, own, examples in self._few(params, instance, batch):
+            outputs = self.network.forward(few, self.network.inputs(own, examples))
+            losses.append(self.output_loss(outputs, own, examples))
+        return _joined(losses)
 
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         """Loss ``(B,)`` and gradient ``(B, P)`` by backpropagation."""
+        losses, gradients = [], []
         with torch.no_grad():
-            values, outputs = self.network.layer_values(params, self.network.inputs(instance, batch))
-            loss, delta = self.output_loss_and_gradient(outputs[-1], instance, batch)
-            return loss, self.backward(params, values, outputs, delta)
+            for few, own, examples in self._few(params, instance, batch):
+                values, outputs = self.network.layer_values(few, self.network.inputs(own, examples))
+                loss, delta = self.output_loss_and_gradient(outputs[-1], own, examples)
+                losses.append(loss)
+                gradients.append(self.backward(few, values, outputs, delta))
+            return _joined(losses), _joined(gradients)
+
+    def _few(self, params: Tensor, instance: Instance, batch: Batch) -> Iterator[tuple[Tensor, Instance, Batch]]:
+        """Parameters, instances and mini-batches of as many runs at a time as keep the values of a layer small.
+
+        On the CPU values of many runs leave the cache, and every layer takes memory for them from the system anew.
+        """
+        examples = self.num_examples(instance) if batch is None else batch.shape[1]
+        runs = max(1, _LAYER_ELEMENTS // (max(self.widths[1:]) * examples))
+        if runs >= len(params) or params.device.type != "cpu":
+            yield params, instance, batch
+            return
+        for first in range(0, len(params), runs):
+            rows = slice(first, first + runs)
+            yield params[rows], instance.part(rows), None if batch is None else batch[rows]
 
     def layer_inputs(self, params: Tensor, instance: Instance, batch: Batch = None) -> list[Tensor | None]:
         """Without the row of ones that a bias multiplies."""
@@ -184,6 +205,13 @@ class NetworkProblem(Problem):
         out, into = self.layers.shapes[0]
         return self.network.gradient_flops(examples) - 2.0 * examples * out * into
 
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+_LAYER_ELEMENTS = 1 << 19
+"""Bounds the values of one layer, over runs and examples."""
 
 _PARTS = frozenset({"output_loss", "output_loss_and_gradient", "backward"})
 """Methods that a kernel of the whole takes the place of."""
