@@ -119,9 +119,17 @@ static PyObject *turn_choose(PyObject *module, PyObject *const *args, Py_ssize_t
     return turns->angles.shape[1] ? found_by(&call, KERNEL(choose)) : refuse();
 }
 
+static PyObject *turn_settle(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Call call;
+    if (!begin(&call, "turn_settle", args, count, 8) || (call.kind != ELLIPSE && call.kind != BOOTH)) return refuse();
+    if (!settle(&call, args[3], args[4], args[5], args[6], args[7])) return refuse();
+    return found_by(&call, KERNEL(settle));
+}
+
 PyMethodDef turn_methods[] = {
     METHOD(turn_direction, "turn_direction(kind, params, gradient, *data): angles (R, d)"),
     METHOD(turn_ascend, "turn_ascend(kind, params, gradient, loss, scale, lengths, trust, shrink, sign, relative, rounding, *data)"),
     METHOD(turn_choose, "turn_choose(kind, params, gradient, loss, scale, rate, angles, cosine, sine, sign, relative, rounding, *data)"),
+    METHOD(turn_settle, "turn_settle(kind, params, gradient, loss, scale, sign, relative, rounding, *data)"),
     {NULL, NULL, 0, NULL},
 };

@@ -10,6 +10,7 @@ import torch
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.moves import at_start, move, move_price, verified, verify_price
 from teleport_env.searches.objectives import objective_named
 from teleport_env.searches.pair_algebra import PAIR_OBJECTIVES, Sweeps
@@ -77,8 +78,19 @@ class ClosedForm(Search):
     def propose(self, start: Start) -> Candidate:
         form = form_of(start.symmetry, self._sweeps)
         with torch.no_grad():
-            found = self._moved(start) if form is None else form.propose(start)
+            if form is not None:
+                found = form.propose(start)
+            else:
+                found = self._turned(start) or self._moved(start)
         return verified(start, found, self.verify)
+
+    def _turned(self, start: Start) -> Candidate | None:
+        """By a kernel, where there is one."""
+        turns = Turns.of(start)
+        found = turns and turns.extreme(-1.0 if self.objective == "balance_gradient" else 1.0, self.loss_tolerance)
+        if found:
+            start.evaluator.charge(Counts(flops=start.symmetry.optimum_flops) + move_price(start.symmetry))
+        return found or None
 
     def _moved(self, start: Start) -> Candidate:
         """Moved as a whole by the symmetry itself, so that rounding in the sweeps does not matter."""

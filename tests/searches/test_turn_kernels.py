@@ -30,13 +30,11 @@ SEARCHES: tuple[Any, ...] = (
     {"search": "virtual_step", "radii": [0.1, 0.4]},
     {"search": "grid", "points": 7},
     {"search": "grid", "objective": "virtual_step"},
+    "closed_form",
+    {"search": "closed_form", "objective": "balance_gradient"},
 )
-CASES = [
-    (name, search)
-    for name in NAMES
-    for search in SEARCHES
-    if search_from(search).kind != "grid" or name not in ("RosenbrockND", "Quadratic")
-]
+SERVED = {"grid": ("Rosenbrock", "Ellipse", "Booth"), "closed_form": ("Ellipse", "Booth")}
+CASES = [(name, search) for name in NAMES for search in SEARCHES if name in SERVED.get(search_from(search).kind, NAMES)]
 
 needs_kernels = pytest.mark.skipif(not hasattr(turns.KERNELS, "turn_choose"), reason="built without kernels")
 

@@ -19,14 +19,16 @@ from torch import Tensor
 from teleport_env.native import KERNELS
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Start, allowance
+from teleport_env.symmetries.coordinate_change import CoordinateChange
 
-_FORMULAS = ("turns", "forward", "backward", "slope", "loss", "loss_and_gradient")
+_FORMULAS = ("turns", "forward", "backward", "slope", "loss", "loss_and_gradient", "matrix")
 
 
 @lru_cache(maxsize=64)
 def _served(kind: type[Problem]) -> bool:
     """Whether a class has all the formulas beside which it names the kernel, and none that a subclass has put in between."""
-    owners = [next((at for at, base in enumerate(kind.__mro__) if name in vars(base)), 0) for name in _FORMULAS]
+    bases = kind.__mro__
+    owners = [next((at for at, base in enumerate(bases) if name in vars(base)), len(bases)) for name in _FORMULAS]
     return owners[0] <= min(owners)
 
 
@@ -81,6 +83,15 @@ class Turns:
         turned = (angles, torch.cos(angles), torch.sin(angles)) if in_plane else (angles, None, None)
         rate = self.start.learning_rate if by_next_step else None
         return self._found("turn_choose", (rate, *turned, sign), tolerance)
+
+    def extreme(self, sign: float, tolerance: float | None) -> Candidate | None:
+        """Where the gradient is longest, or shortest for a negative sign, as `CoordinateChange.optimal_element` has it; not charged.
+
+        None also where the coordinates are no affine ones of the plane.
+        """
+        if type(self.start.symmetry) is not CoordinateChange:
+            return None
+        return self._found("turn_settle", (sign,), tolerance)
 
     def _found(self, kernel: str, settings: tuple[Any, ...], tolerance: float | None) -> Candidate | None:
         start = self.start
