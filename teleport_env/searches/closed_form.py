@@ -78,10 +78,7 @@ class ClosedForm(Search):
     def propose(self, start: Start) -> Candidate:
         form = form_of(start.symmetry, self._sweeps)
         with torch.no_grad():
-            if form is not None:
-                found = form.propose(start)
-            else:
-                found = self._turned(start) or self._moved(start)
+            found = self._turned(start) or self._moved(start) if form is None else form.propose(start)
         return verified(start, found, self.verify)
 
     def _turned(self, start: Start) -> Candidate | None:
