@@ -85,7 +85,7 @@ class Turns:
         return self._found("turn_choose", (rate, *turned, sign), tolerance)
 
     def extreme(self, sign: float, tolerance: float | None) -> Candidate | None:
-        """The point of the longest gradient, for a negative sign the shortest, of `CoordinateChange.optimal_element`; not charged.
+        """The point of the longest gradient, or the shortest for a negative sign (`optimal_element`); not charged.
 
         None also where the coordinates are no affine ones of the plane.
         """
