@@ -44,6 +44,7 @@ def markdown_table() -> str:
             "## Menus",
             "",
             "The teleports that an action chooses among, in the order of their actions, and the number of instances.",
+            "The presets of `teleport_env.agents.paper` have ascent rates of their own, which their `source` explains.",
             "",
             "| id | split | instances | symmetry | menu |",
             "|---|---|---|---|---|",

@@ -171,7 +171,7 @@ def _kept(data: Dataset, effects: Effects) -> list[Row]:
         told.append(f"{label} {batch:.0e}{lost}")
         sets.append(f"{label} {_each(medians)} ({whole.min():.3g} to {whole.max():.3g})")
         if label == DECIDES:
-            checks.append(batch < EXACT)
+            checks += [batch < EXACT] if any(e["moved"].any() for e in found.values()) else []
     return rows(
         {"figure4.kept": checks, "figure4.whole": "not comparable"},
         globals() | locals() | {"RADIUS": RADIUS, "BATCH": BATCH},
@@ -188,7 +188,7 @@ def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[
         }
         told.append(f"{label}{' net of the projection' if projects else ''} {_each(net)}")
         if label == DECIDES:
-            checks += [value >= LONGER for value in net.values()]
+            checks += [net[optimizer] >= LONGER for optimizer, e in effects[label].items() if e["moved"].any()]
     medians = {
         label: {optimizer: float(np.median(e["growth"])) for optimizer, e in effects[label].items()}
         for label in (ALONE, BOUNDED)

@@ -86,7 +86,8 @@ def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
 
 def effect(course: Course) -> dict[str, np.ndarray]:
     """What the teleports that moved did together, ``(B,)`` each: the largest change of the loss of a batch, the factors on
-    the loss of the whole training set (where it was measured) and on the gradient norm. And how many were refused."""
+    the loss of the whole training set (where it was measured) and on the gradient norm. Also whether any moved, and how
+    many were refused."""
     moved = np.stack([jump.moved for jump in course.jumps])
 
     def over(values: Sequence[np.ndarray], otherwise: float) -> np.ndarray:
@@ -95,6 +96,7 @@ def effect(course: Course) -> dict[str, np.ndarray]:
     found = {
         "batch": over([np.abs(jump.loss_change) for jump in course.jumps], 0.0).max(axis=0),
         "growth": over([jump.growth for jump in course.jumps], 1.0).prod(axis=0),
+        "moved": moved.any(axis=0),
         "refused": np.sum([jump.refused for jump in course.jumps], axis=0),
     }
     if course.jumps[0].before:

@@ -77,6 +77,11 @@ class Course:
     def steps(self) -> int:
         return len(self.loss) - 1
 
+    @property
+    def teleported(self) -> bool:
+        """Whether most of the teleports moved: where they did not, the runs say nothing of teleports."""
+        return bool(self.jumps) and float(np.mean([jump.moved for jump in self.jumps])) > 0.5
+
     def measurements(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps ``(M,)`` and values ``(M, B)`` of one measurement."""
         return np.array([step for step, _ in self.measured]), np.stack([values[name] for _, values in self.measured])

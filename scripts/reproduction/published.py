@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reproduction import plain
 from reproduction.course import play
 from teleport_env.agents.schedules import AtSteps
 from teleport_env.groups.general_linear import GL
@@ -171,6 +172,28 @@ def released_direction(start: Start, params: Tensor, as_released: bool) -> Tenso
         assert isinstance(squared, Tensor)
         directions = torch.autograd.grad(squared, increments)
     return torch.cat([direction.flatten(1) for direction in directions], dim=1)
+
+
+TURNS, REPEATS = 5, 8
+"""Turns of a measurement of time, which give its interval, and repetitions of each, the least of which counts."""
+
+Times = tuple[tuple[float, float], ...]
+"""Processor seconds of a gradient step and of an ascent step, turn by turn."""
+
+
+@cache
+def turns(optimizer: str, learning_rate: float, repeats: int = REPEATS) -> dict[str, Times]:
+    """`Times` of ``"seconds"``, the published formulas, and of ``"seconds_here"``, the environment; figures 3 and 8 have the
+    same."""
+    return {
+        "seconds": tuple(plain.seconds(optimizer, repeats) for _ in range(TURNS)),
+        "seconds_here": tuple(seconds(optimizer, learning_rate, repeats) for _ in range(TURNS)),
+    }
+
+
+def least(times: Times) -> tuple[float, float]:
+    """Seconds of a gradient step and of an ascent step, the least of the turns."""
+    return min(step for step, _ in times), min(ascent for _, ascent in times)
 
 
 def seconds(optimizer: str, learning_rate: float, repeats: int, steps: int = 16) -> tuple[float, float]:

@@ -11,17 +11,26 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from reproduction import plain as formulas
 from reproduction.course import Course, converged, longer_at_equal_loss, mostly, percent, play
 from reproduction.pictures import COLOURS, band, nested, panels
 from reproduction.pieces import play_all
-from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, PublishedRegression, released_direction
-from reproduction.published import seconds as seconds_here
+from reproduction.published import (
+    PUBLISHED,
+    RELEASED,
+    REPEATS,
+    RESIDUAL,
+    PublishedRegression,
+    Times,
+    least,
+    released_direction,
+    turns,
+)
 from reproduction.results import (
     Findings,
     Row,
     Setup,
     above,
+    crossed,
     interval_of,
     less,
     note_of,
@@ -222,7 +231,7 @@ def growth(course: Course) -> tuple[float, float]:
 
 def lengthened(courses: Sequence[Course]) -> list[bool | None]:
     """Whether the teleports of each lengthen the gradient; of those that move in most of their runs."""
-    return [above(*growth(course)) for course in courses if course.jumps[0].moved.mean() > 0.5]
+    return [above(*growth(course)) for course in courses if course.teleported]
 
 
 def _longer(shares: Iterable[np.ndarray]) -> list[bool | None]:
@@ -247,8 +256,7 @@ def claims(
     epochs: Mapping[str, Mapping[str, np.ndarray]],
     ends: Mapping[str, Mapping[float, float]],
     best: Mapping[str, float],
-    timed: Mapping[str, tuple[float, float]],
-    here: Mapping[str, tuple[float, float]],
+    timed: Mapping[str, Mapping[str, Times]],
     cosines: Mapping[str, Mapping[str, np.ndarray]],
 ) -> list[Row]:
     """The rows of figure 3, the regression.
@@ -258,8 +266,7 @@ def claims(
         epochs: Optimizer -> schedule -> steps ``(5,)`` until a run has converged, infinite for a diverged one.
         ends: Optimizer -> rate -> mean loss at the end of plain descent.
         best: Optimizer -> the rate of the lowest of them.
-        timed: Optimizer -> processor seconds of a step and of an ascent step by the published formulas.
-        here: The same by the environment.
+        timed: Optimizer -> `published.turns`.
         cosines: Optimizer -> form -> cosine ``(5,)`` of the released direction and the gradient norm's.
     """
     gd, ada = courses["gd"], courses["adagrad"]
@@ -288,9 +295,10 @@ def claims(
         optimizer: float((played[FIRST].cost[5] - base.cost[5]).mean())
         for optimizer, (_, played, base) in named.items()
     }
+    timings = {"published formulas": "seconds", "environment": "seconds_here"}
     spent = {
-        (timing, optimizer, label): _taken(optimizer, epochs[optimizer], label, *measured[optimizer])
-        for timing, measured in (("published formulas", timed), ("environment", here))
+        (timing, optimizer, label): _taken(optimizer, epochs[optimizer], label, timed[optimizer][by])
+        for timing, by in timings.items()
         for optimizer in courses
         for label in (FIRST, "published, exact")
     }
@@ -300,13 +308,14 @@ def claims(
 
     otherwise = [quick("environment", optimizer, FIRST) for optimizer in courses]
     steps_each = {
-        timing: ASCENTS["gd"][0] * measured["gd"][1] / measured["gd"][0]
-        for timing, measured in (("published formulas", timed), ("environment", here))
+        timing: ASCENTS["gd"][0] * least(timed["gd"][by])[1] / least(timed["gd"][by])[0]
+        for timing, by in timings.items()
     }
     longer = {
         f"{name}, {label}": longer_at_equal_loss(played[label], base, 5)
         for name, played, base in named.values()
         for label in (FIRST, "published, exact")
+        if played[label].teleported
     }
     verdicts: dict[str, list[bool | None]] = {
         "gd": [close(mean_loss(plain), 1.929), close(mean_loss(plain, 6), 507.7)],
@@ -319,7 +328,7 @@ def claims(
         "direction": [not lower(played["published, exact, descent"], base) for _, played, base in named.values()],
         "grows": lengthened([played[FIRST] for played in courses.values()]),
         "longer": _longer(shares for label, shares in longer.items() if label.endswith(FIRST)),
-        "time": [quick("published formulas", optimizer, FIRST) for optimizer in courses],
+        "time": [quick("published formulas", one, FIRST) for one, runs in courses.items() if runs[FIRST].teleported],
     }
     by_exact: dict[str, list[bool | None]] = {
         "grows": lengthened([played["published, exact"] for played in courses.values()]),
@@ -332,13 +341,11 @@ def claims(
     )
 
 
-def _taken(
-    optimizer: str, epochs: Mapping[str, np.ndarray], label: str, step: float, ascent: float
-) -> tuple[float, float]:
-    """Milliseconds until a run has converged against no teleport, over the seeds: `interval_of`."""
+def _taken(optimizer: str, epochs: Mapping[str, np.ndarray], label: str, times: Times) -> tuple[float, float]:
+    """Milliseconds until a run has converged against no teleport, over the seeds and turns: `crossed`."""
     with np.errstate(invalid="ignore"):  # of seeds that both lose
-        difference = step * (epochs[label] - epochs["no teleport"]) + ascent * ASCENTS[optimizer][0]
-    return interval_of(1e3 * difference)
+        more = epochs[label] - epochs["no teleport"]
+    return crossed(1e3 * np.stack([step * more + ascent * ASCENTS[optimizer][0] for step, ascent in times]))
 
 
 def lost_against(epochs: Mapping[str, np.ndarray], label: str) -> np.ndarray:
@@ -358,6 +365,8 @@ def _faster(optimizer: str, played: Mapping[str, Course], epochs: Mapping[str, n
     others = {label: played[label] for label in played if label in epochs and label not in ("no teleport", FIRST)}
 
     def judged(label: str, course: Course) -> list[bool | None]:
+        if not course.teleported:
+            return []
         lost = course.diverged & ~base.diverged, lost_against(epochs, label)
         return [less(gap(course, base, 50), lost[0]), less(fewer[label], lost[1])]
 
@@ -475,13 +484,12 @@ def regression(setup: Setup) -> Findings:
     tuned = {name: swept[name][rate] for name, rate in best.items()}
     losses = [(name, rate, loss) for name, values in ends.items() for rate, loss in values.items()]
     sweep = pd.DataFrame(losses, columns=["optimizer", "rate", "final_loss"])
-    repeats = setup.pick(full=40, quick=40, tiny=1)
-    timed = {optimizer: formulas.seconds(optimizer, repeats) for optimizer in courses}
-    seconds = {optimizer: _timed(optimizer, steps, *timed[optimizer]) for optimizer in courses}
-    here = {one: seconds_here(one, float(_preset(one).arguments["learning_rate"]), repeats) for one in courses}
+    repeats = setup.pick(full=REPEATS, quick=REPEATS, tiny=1)
+    timed = {one: turns(one, float(_preset(one).arguments["learning_rate"]), repeats) for one in courses}
+    seconds = {optimizer: _timed(optimizer, steps, *least(timed[optimizer]["seconds"])) for optimizer in courses}
     made = []
     if steps == 300:
-        made = claims(courses, epochs, ends, best, timed, here, {name: agreement(name) for name in courses})
+        made = claims(courses, epochs, ends, best, timed, {name: agreement(name) for name in courses})
     return Findings(
         made,
         {"figure3": _picture(courses, tuned, seconds)},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,23 @@ import pandas as pd
 from matplotlib.colors import LogNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from reproduction import plain
 from reproduction.course import OneEach, converged, play
 from reproduction.pictures import panels
 from reproduction.pieces import play_all
-from reproduction.published import PUBLISHED, RELEASED, PublishedRegression
-from reproduction.published import seconds as seconds_here
-from reproduction.results import Findings, Row, Setup, above, interval_of, note_of, rows, settings_of, verdict
+from reproduction.published import PUBLISHED, RELEASED, REPEATS, PublishedRegression, Times, least, turns
+from reproduction.results import (
+    FEWEST,
+    Findings,
+    Row,
+    Setup,
+    above,
+    crossed,
+    interval_of,
+    note_of,
+    rows,
+    settings_of,
+    verdict,
+)
 from teleport_env.agents.schedules import Never
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -74,14 +84,15 @@ def _play(optimizer: str, symmetry: str, limit: int) -> pd.DataFrame:
     )
 
 
-def _cells(frame: pd.DataFrame, timed: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+def _cells(frame: pd.DataFrame, timed: Mapping[str, Times]) -> pd.DataFrame:
     """A row per ascent: means over the seeds, speed-ups as ratios of means.
 
     Args:
         frame: Rows of `_play`.
-        timed: Name of a timing -> its seconds of a gradient step and of an ascent step.
+        timed: `published.turns`.
     """
-    for name, (step, ascent) in timed.items():
+    for name, times in timed.items():
+        step, ascent = least(times)
         frame = frame.assign(
             **{
                 name: frame["steps"] * step + frame["ascent_steps"] * ascent,
@@ -156,13 +167,16 @@ def _sentence(table: pd.DataFrame) -> str:
     return part + f"; of those that stop no higher than plain {_setting(honest.loc[honest['speedup_steps'].idxmax()])}"
 
 
-def _counts(table: pd.DataFrame) -> tuple[str, dict[str, list[bool]], tuple[int, int, int]]:
-    """How many settings are faster, in words, and whether most are, a check each: ``"seconds"`` by the paper's criterion,
-    among those that converge, and ``"here"`` the same in the environment's seconds, without a check where none converges;
-    ``"honest"`` by ours, among all settings and without stopping higher. And how many are faster in either seconds, of how
-    many that converge."""
+def _ended(table: pd.DataFrame) -> pd.DataFrame:
+    """Settings that count and converge for every seed, where plain descent converges too."""
     usable = _usable(table)
-    ended = usable[(usable["converged"] == 1.0) & (usable["plain_converged"] == 1.0)]
+    return usable[(usable["converged"] == 1.0) & (usable["plain_converged"] == 1.0)]
+
+
+def _counts(table: pd.DataFrame) -> tuple[str, list[bool]]:
+    """How many settings are faster, in words, and whether most are by our criterion: of all settings, those that are faster
+    in seconds and stop no higher."""
+    usable, ended = _usable(table), _ended(table)
     faster = [int((ended[f"speedup_{unit}"] > 1.0).sum()) for unit in UNITS]
     low = ended["loss_ratio"] <= 1.0
     honest = [int(((ended[f"speedup_{unit}"] > 1.0) & low).sum()) for unit in UNITS]
@@ -174,12 +188,37 @@ def _counts(table: pd.DataFrame) -> tuple[str, dict[str, list[bool]], tuple[int,
         + f"{len(ended)} count; faster in "
         f"{' / '.join(UNITS)} {' / '.join(map(str, faster))}, and stop no higher than plain {' / '.join(map(str, honest))}"
     )
-    here = int((ended["speedup_seconds_here"] > 1.0).sum())
-    most = {
-        name: [count > 0.5 * len(ended)] if len(ended) else []
-        for name, count in (("seconds", faster[2]), ("here", here))
-    }
-    return text, {**most, "honest": [honest[2] > 0.5 * len(table)]}, (faster[2], here, len(ended))
+    return text, [honest[2] > 0.5 * len(table)]
+
+
+def _faster(frame: pd.DataFrame, times: Times) -> tuple[float, float]:
+    """Share of the runs that converge in less time than plain descent from the same start, of the settings that count and
+    converge, with an interval over the seeds and the turns (`results.crossed`); NaN where fewer than `FEWEST` settings do.
+
+    Args:
+        frame: Rows of `_play`.
+        times: Seconds of a gradient step and of an ascent step, turn by turn.
+    """
+    cells = ["ascent_steps", "rate"]
+    ended = _ended(frame.groupby(cells, as_index=False).mean(numeric_only=True))
+    if len(ended) < FEWEST:
+        return np.nan, np.inf
+    kept = frame.merge(ended[cells], on=cells)
+    saved, ascents = kept["plain_steps"] - kept["steps"], kept["ascent_steps"]
+    shares = [(step * saved > ascent * ascents).groupby(kept["seed"]).mean() for step, ascent in times]
+    return crossed(np.stack(shares))
+
+
+def _most(share: tuple[float, float]) -> list[bool | None]:
+    """Whether a share is that of most, and no check where there is none."""
+    return [] if np.isnan(share[0]) else [above(share[0] - 0.5, share[1])]
+
+
+def _told(share: tuple[float, float]) -> str:
+    middle, half = (100.0 * value for value in share)
+    if np.isnan(middle):
+        return "none"
+    return f"{middle:.0f}" + (f" ± {half:.0f} %" if np.isfinite(half) else " %")
 
 
 def _best_steps(table: pd.DataFrame) -> str:
@@ -194,21 +233,29 @@ def _best_steps(table: pd.DataFrame) -> str:
 
 
 def _claims(
-    played: Mapping[tuple[str, str], pd.DataFrame], tables: Mapping[tuple[str, str], pd.DataFrame]
+    played: Mapping[tuple[str, str], pd.DataFrame],
+    tables: Mapping[tuple[str, str], pd.DataFrame],
+    timed: Mapping[str, Mapping[str, Times]],
 ) -> list[Row]:
-    """The claims from the rows of `_play` and from those of `_cells`."""
+    """The claims from the rows of `_play`, from those of `_cells`, and from the times of each optimizer."""
     claims = []
     for optimizer in NAMES:
         first, exact = tables[optimizer, FIRST], tables[optimizer, "exact"]
         counts = {action: _counts(table) for action, table in ((FIRST, first), ("exact", exact))}
-        otherwise = verdict(counts[FIRST][1]["here"])
+        shares = {
+            (action, by): _faster(played[optimizer, action], timed[optimizer][by])
+            for action in counts
+            for by in timed[optimizer]
+        }
+        most = {key: _most(share) for key, share in shares.items()}
+        ended = {action: len(_ended(table)) for action, table in ((FIRST, first), ("exact", exact))}
         growths = [_rank(table, "log10_growth") for table in (first, exact)]
         speeds = [_rank(table) for table in (first, exact)]
         leak = _leak(first)
         correlation = _rank(first.assign(leak=leak), "leak")
-        verdicts = {
-            "figure8.most": counts[FIRST][1]["seconds"],
-            "figure8.honest": [check for _, checks, _ in counts.values() for check in checks["honest"]],
+        verdicts: dict[str, list[bool | None]] = {
+            "figure8.most": most[FIRST, "seconds"],
+            "figure8.honest": [check for _, checks in counts.values() for check in checks],
             "figure8.length": [value > 0.5 for value in growths],
         }
         claims += rows(verdicts, globals() | locals())
@@ -223,8 +270,8 @@ def _longer(played: Mapping[tuple[str, str], pd.DataFrame]) -> list[Row]:
     decides = [(optimizer, FIRST) for optimizer in NAMES]
     others = [(optimizer, "exact") for optimizer in NAMES]
     checks: dict[str, list[list[bool | None]]] = {
-        "figure8.steps": [[_grows(more[key]) for key in keys] for keys in (decides, others)],
-        "figure8.rate": [[_grows(larger[key]) for key in keys] for keys in (decides, others)],
+        "figure8.steps": [_grow([more[key] for key in keys]) for keys in (decides, others)],
+        "figure8.rate": [_grow([larger[key] for key in keys]) for keys in (decides, others)],
         "figure8.diverge": [[gone[key][2] for key in keys] for keys in (decides, others)],
     }
     found = []
@@ -253,9 +300,9 @@ def _ranked(values: pd.Series, growth: pd.Series) -> float:
     return float(values.rank().corr(growth.rank())) if growth.nunique() > 1 else 0.0
 
 
-def _grows(found: tuple[float, float]) -> bool | None:
-    """Whether a rank correlation lies above 0; one that is 0 for every seed is no growth."""
-    return False if found == (0.0, 0.0) else above(*found)
+def _grow(found: Sequence[tuple[float, float]]) -> list[bool | None]:
+    """Whether rank correlations lie above 0; one of 0 for every seed is no growth, and a missing one no check."""
+    return [False if one == (0.0, 0.0) else above(*one) for one in found if not np.isnan(one[0])]
 
 
 def _gone(frame: pd.DataFrame) -> tuple[float, float, bool | None]:
@@ -274,20 +321,23 @@ def sweep(setup: Setup) -> Findings:
     """Figure 8."""
     limit = setup.pick(full=2000, quick=2000, tiny=30)
     tables, runs = {}, []
-    repeats = setup.pick(full=40, quick=40, tiny=1)
+    repeats = setup.pick(full=REPEATS, quick=REPEATS, tiny=1)
     pieces = {(one, action): (_play, (one, form, limit)) for one in RATES for action, form in ACTIONS.items()}
     played = play_all(pieces, "sweeps", setup.jobs)
-    for optimizer in RATES:
-        published = plain.seconds(optimizer, repeats)
-        here = seconds_here(optimizer, PLAIN_RATES[optimizer], repeats)
-        for action in ACTIONS:
-            timed = {"seconds": published, "seconds_here": here}
-            tables[optimizer, action] = _cells(played[optimizer, action], timed)
-            runs.append(tables[optimizer, action].assign(optimizer=optimizer, action=action))
+    timed = {optimizer: turns(optimizer, PLAIN_RATES[optimizer], repeats) for optimizer in RATES}
+    for optimizer, action in played:
+        tables[optimizer, action] = _cells(played[optimizer, action], timed[optimizer])
+        runs.append(tables[optimizer, action].assign(optimizer=optimizer, action=action))
+    times = [
+        {"optimizer": optimizer, "timing": by, "turn": turn, "step": step, "ascent_step": ascent}
+        for optimizer, each in timed.items()
+        for by, measured in each.items()
+        for turn, (step, ascent) in enumerate(measured)
+    ]
     return Findings(
-        _claims(played, tables),
+        _claims(played, tables, timed),
         {"figure8": _picture(tables)},
-        {"figure8": pd.concat(runs, ignore_index=True)},
+        {"figure8": pd.concat(runs, ignore_index=True), "figure8_times": pd.DataFrame(times)},
         settings_of("figure8"),
         note=note_of("figure8"),
     )
