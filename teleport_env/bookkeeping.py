@@ -22,6 +22,11 @@ from teleport_env.progress import AT, DIVERGED_ABOVE, FLOATS, HUGE, SMALLEST, Bl
 _COUNTED = AT["teleports"]  # integers that every step raises come before this one
 
 
+def _doubles(values: Tensor) -> np.ndarray:
+    # torch takes a microsecond to see that there is nothing to convert
+    return (values if values.dtype is torch.float64 else values.to(torch.float64)).numpy()
+
+
 class Bookkeeper:
     """Keeps `Progress` up to date, in place.
 
@@ -192,7 +197,7 @@ class Bookkeeper:
         numbers = self.floats, self.integers, self.diverged, accounts
         before = self.gradient if self.few else gradient.numpy()
         self.sane = self.kernels.book(
-            *(*numbers, loss.to(torch.float64).numpy(), before, fresh, changes, not self.few, logged, stays),
+            *(*numbers, _doubles(loss), before, fresh, changes, not self.few, logged, stays),
             *(GRADIENT if update is None else 0.0, self.tiny, self.huge),
         )
         np.log10(logged, out=logged)
@@ -206,7 +211,9 @@ class Bookkeeper:
 
     def _dense(self, rows: Tensor) -> np.ndarray:
         """``(B, P)`` as kernels take it: turned where there are few parameters. No row shares its memory with another."""
-        array = (rows.t() if self.few else rows).numpy()
+        array = rows.numpy()
+        if self.few:
+            array = array.T
         if (
             array.dtype == np.float64
             and array.strides[0]

@@ -110,10 +110,12 @@ class Runs(SteppingRuns):
         params: Tensor | None = None,
         learning_rate: Tensor | float | None = None,
     ) -> None:
+        neutral = None
+        if self.symmetry is not None and self.symmetry.moves_data:
+            neutral = self.symmetry.group.identity(len(keys), self.dtype, self.device)
         super().reset(keys, ids, mask, params, learning_rate)
-        if self.symmetry is None or not self.symmetry.moves_data:
+        if neutral is None:
             return
-        neutral = self.symmetry.group.identity(len(keys), self.dtype, self.device)
         if self.data_element is None or mask is None:
             self.data_element = neutral
         else:

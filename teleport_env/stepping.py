@@ -168,7 +168,9 @@ class SteppingRuns:
 
         Raises:
             RuntimeError: The first reset has a mask.
-            ValueError: ``params`` has another shape, or an id lies outside the split. Nothing has changed then.
+            ValueError: ``params`` has another shape, or an id lies outside the split.
+
+        Whatever raises, a problem's own code included, does so before a run has changed.
         """
         if not self._ready:
             if mask is not None and not bool(mask.all()):
@@ -178,6 +180,15 @@ class SteppingRuns:
         start = fresh.start if params is None else params.to(self.dtype).to(self.device)
         if start.shape != fresh.start.shape:
             raise ValueError(f"params must have shape {tuple(fresh.start.shape)}, got {tuple(start.shape)}")
+        if not self._ready:
+            self._open(fresh)
+        batch = None
+        if self._batches is not None:
+            batch = self._batches.indices(fresh["order_key"], torch.zeros_like(ids, device=self.device))
+        evaluator = Evaluator(self.problem, fresh, batch)
+        # A row's result does not depend on the layout, but a row of a matrix of columns is slow to read.
+        loss, gradient = evaluator.loss_and_gradient(start if start.shape[1] > COLUMNS else start.t().contiguous().t())
+        norm2, state = row_dot(gradient, gradient), self.optimizer.init(start)
         rows = None if mask is None else mask.nonzero().squeeze(1)
         at = slice(None) if rows is None else rows
         if rows is None:
@@ -187,7 +198,7 @@ class SteppingRuns:
             self.instance.put(rows, fresh)
             self.params[rows] = start
         self.keys[at] = keys.to(self.device)
-        for name, empty in self.optimizer.init(start).items():
+        for name, empty in state.items():
             self.optimizer_state[name][at] = empty
         for memory in (*self._blocks, self.ledger.accounts):
             memory[..., at] = 0
@@ -195,13 +206,12 @@ class SteppingRuns:
         base = self.base_rate if learning_rate is None else torch.as_tensor(learning_rate).to(self.device)
         p.learning_rate[at] = base
         p.base_rate[at] = base
-        self._draw_batches(rows)
-        evaluator = Evaluator(self.problem, fresh, None if self.batch is None else self.batch[at])
-        # A row's result does not depend on the layout, but a row of a matrix of columns is slow to read.
-        loss, gradient = evaluator.loss_and_gradient(start if self._columns is None else start.t().contiguous().t())
+        if rows is None or self.batch is None:
+            self.batch = batch
+        elif batch is not None:
+            self.batch[rows] = batch
         self.gradient[at] = gradient
         self.ledger.charge(rows, evaluator.counts)
-        norm2 = row_dot(gradient, gradient)
         p.loss[at] = loss
         p.initial_loss[at] = loss
         p.grad_norm2[at] = norm2
@@ -226,27 +236,18 @@ class SteppingRuns:
                 self._wire()
             self.params.copy_(params)
         self.optimizer_state = {name: t.clone() for name, t in self.optimizer.init(self.params).items()}
-        if self._ready:
-            return
-        size = self.problem.batch_size
-        self.ledger = Ledger(self.count, self._unit(self.problem.gradient_flops(self.instance, size)), self.device)
-        if size is not None:
-            self._batches = MiniBatches(self.problem.num_examples(self.instance), size)
         self._ready = True
+
+    def _open(self, instance: Instance) -> None:
+        """The account and the order of mini-batches, from the first instances."""
+        size = self.problem.batch_size
+        self.ledger = Ledger(self.count, self._unit(self.problem.gradient_flops(instance, size)), self.device)
+        if size is not None:
+            self._batches = MiniBatches(self.problem.num_examples(instance), size)
 
     def _unit(self, gradient_flops: float) -> float:
         """The floating-point operations of a teleport's work that cost as much as one gradient."""
         return gradient_flops
-
-    def _draw_batches(self, rows: Tensor | None = None) -> None:
-        """The mini-batch of the coming step, of all runs or of ``rows`` ``(R,)``."""
-        if self._batches is None:
-            return
-        keys, steps = self.instance["order_key"], self.progress.steps
-        if self.batch is None or rows is None:
-            self.batch = self._batches.indices(keys, steps)
-        else:
-            self.batch[rows] = self._batches.indices(keys[rows], steps[rows])
 
     # -- stepping ------------------------------------------------------------------------------------------------------
 
@@ -374,6 +375,8 @@ class SteppingRuns:
             raise ValueError(f"the snapshot holds {len(saved['keys'])} runs, these are {self.count}")
         # copies, because a snapshot may be gone back to more than once; a shared data set is not copied
         self.instance = saved["instance"].clone()
+        if not self._ready:
+            self._open(self.instance)
         self._prepare(saved["params"].clone())
         self.gradient.copy_(saved["gradient"])
         self.keys = saved["keys"].clone()

@@ -158,15 +158,21 @@ class Boundary:
                 )
 
     @contextmanager
-    def _undone_if_refused(self) -> Iterator[None]:
-        """Whatever raises inside leaves the environment as it was."""
-        saved = self.snapshot() if self._started else None
-        state = self._keys.clone(), self._numbers.clone(), copy.deepcopy(self._np_random), self._np_random_seed
+    def _undone_if_refused(self, draws: bool) -> Iterator[None]:
+        """Whatever raises inside leaves the environment as it was.
+
+        Args:
+            draws: Whether ``np_random`` may be drawn from.
+        """
+        # the runs change when nothing can fail any more (`SteppingRuns.reset`), but for a reward that measures them then
+        saved = self.episodes.snapshot() if self._started and self.episodes.measures_first else None
+        generator = copy.deepcopy(self._np_random) if draws else self._np_random
+        state = self._keys.clone(), self._numbers.clone(), generator, self._np_random_seed
         try:
             yield
         except BaseException:
             if saved is not None:
-                self._load(saved)
+                self.episodes.restore(saved)
             self._keys, self._numbers, self._np_random, self._np_random_seed = state
             raise
 

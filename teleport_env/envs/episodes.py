@@ -60,6 +60,10 @@ class Outcome:
     ended: Tensor | None
 
 
+def _same(array: Array) -> Array:
+    return array
+
+
 def runs_of(settings: Settings, count: int) -> Runs:
     """New runs side by side, by an environment's settings."""
     return Runs(
@@ -166,6 +170,11 @@ class Episodes:
         """Whether the problem measures something that the current loss does not say (mini-batches, a validation set)."""
         return type(self.settings.problem).evaluate is not Problem.evaluate
 
+    @property
+    def measures_first(self) -> bool:
+        """Whether an episode begins with such a measurement, for the reward."""
+        return self.settings.reward.measures and self.measures_apart
+
     # -- beginning -----------------------------------------------------------------------------------------------------
 
     def draw_ids(self, keys: Tensor) -> Tensor:
@@ -186,7 +195,7 @@ class Episodes:
             steps = len(self.settings.rate_factors)
             self.menu, self._priced = Menu(prices, self.count, move, self.settings.device, steps), True
         self._clear(rows, offered)
-        if self.settings.reward.measures and self.measures_apart:
+        if self.measures_first:
             which = None if mask is None else mask.nonzero().squeeze(1)
             self.initial_full_loss[rows] = self.runs.evaluate(which)["loss"]
         self._look()
@@ -388,9 +397,13 @@ class Episodes:
 
         In memory of their own, column by column.
         """
+        return self._xp.tensor(self.feature_rows(rows)).t()
+
+    def feature_rows(self, rows: Tensor | None = None) -> Array:
+        """The same turned, ``(F, B)`` or ``(F, R)``, as `teleport_env.arrays` sees it."""
         if self._writer is None:
             self._writer = FeatureWriter(self.runs.books, self.allowance())
-        return self._writer.write(self.runs.changes, rows).t()
+        return self._writer.write(self.runs.changes, rows)
 
     def allowance(self) -> Allowance:
         """What features need to know of cost and budget: what each run has spent, and what it may spend."""
@@ -429,12 +442,15 @@ class Episodes:
             payable[:, 0] |= self._terminated | self._truncated
         return payable.view(self._mask_type)
 
-    def numbers(self) -> dict[str, Array]:
-        """The numbers of an info, now, by name; in memory of their own.
+    def numbers(self, last: bool = True) -> dict[str, Array]:
+        """The numbers of an info, now, by name.
 
         Each is ``(B,)``, but for the ``action_mask`` ``(B, actions)`` of the schedule mode.
+
+        Args:
+            last: Whether they are in memory of their own; else the next action may write to it.
         """
-        runs, copied = self.runs, self._xp.copied
+        runs, copied = self.runs, self._xp.copied if last else _same
         row, whole, ids = runs.books.row, runs.books.integers, runs.instance.ids
         assert ids is not None
         found = {

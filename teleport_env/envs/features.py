@@ -348,7 +348,8 @@ def compute_features(progress: Progress, allowance: Allowance) -> Tensor:
     mine = Progress.of(blocks)
     for field in fields(Progress):
         getattr(mine, field.name).copy_(getattr(progress, field.name))
-    return FeatureWriter(Bookkeeper(blocks), allowance, derived=False).write().t().contiguous()
+    writer = FeatureWriter(Bookkeeper(blocks), allowance, derived=False)
+    return writer.books.xp.tensor(writer.write()).t().contiguous()
 
 
 _MANY = 128  # runs from which on torch's minimum is faster than NumPy's
@@ -364,7 +365,7 @@ class FeatureWriter:
     """
 
     def __init__(self, books: Bookkeeper, allowance: Allowance, derived: bool = True) -> None:
-        self._books, self._allowance, self._xp = books, allowance, books.xp
+        self.books, self._allowance, self._xp = books, allowance, books.xp
         device = allowance.cost.device
         if not derived:
             with self._xp.quiet():
@@ -379,19 +380,19 @@ class FeatureWriter:
             self._stepped = [(feature.write, row) for feature, row in rows if not _LASTING.issuperset(feature.terms)]
 
     def _derive_all(self) -> None:
-        books, xp = self._books, self._xp
+        books, xp = self.books, self._xp
         books.refresh()
         xp.at_least(books.row["update_norm"], books.tiny, out=books.row["log_update_norm"])
         xp.log10(books.row["log_update_norm"], out=books.row["log_update_norm"])
 
-    def write(self, changes: int = -1, rows: Tensor | None = None) -> Tensor:
+    def write(self, changes: int = -1, rows: Tensor | None = None) -> Array:
         """``(len(FEATURES), B)`` float32 in memory of its own: the transpose of the observation.
 
         Args:
             changes: A number that goes up when the runs' numbers change by something else than a gradient step.
             rows: ``(R,)``, for whom; None: all.
         """
-        terms, books = self._terms, self._books
+        terms, books = self._terms, self.books
         terms.look()
         if books.kernels is not None:
             found = np.empty((len(FEATURES), terms.count), dtype=np.float32)
@@ -399,15 +400,14 @@ class FeatureWriter:
                 *(books.floats, books.integers, terms.share, terms.left, terms.log_left, terms.cheapest),
                 *(terms.thirds_of_logs, _TERMS, _BOUNDS, terms.per_budget, terms.log_tolerance, found),
             )
-            out = torch.from_numpy(found)
-            return out if rows is None else out[:, rows]
+            return found if rows is None else found[:, rows.numpy()]
         lasting = self._seen != changes
         with self._xp.quiet():
             terms.derive(lasting)
             for write, row in self._stepped + self._lasting if lasting else self._stepped:
                 write(terms, row)
         self._seen = changes
-        return self._clipped(self._table if rows is None else self._table[:, rows])
+        return self._xp.view(self._clipped(self._table if rows is None else self._table[:, rows]))
 
     def write_left(self, out: Tensor) -> None:
         """Bring what is left of the budget up to date in ``(len(FEATURES), B)``, and nothing else."""
@@ -428,7 +428,7 @@ class FeatureWriter:
             out = torch.minimum(table, high)
             torch.maximum(out, low, out=out)
         # a run that has not diverged has no NaN: its numbers are too small to overflow
-        if self._books.some_diverged and bool(torch.isnan(out.sum())):
+        if self.books.some_diverged and bool(torch.isnan(out.sum())):
             rows = torch.isnan(out.sum(dim=0)).nonzero().squeeze(1)  # few
             found = out[:, rows]
             out[:, rows] = torch.where(torch.isnan(found), high, found)

@@ -92,9 +92,10 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
                 episode has. Later episodes have the environment's own again.
         """
         options, seed = read_options(options, *OPTIONS), read_seed(seed)
-        with self._undone_if_refused():
+        anew = seed is not None or not self._started
+        with self._undone_if_refused(anew):
             super().reset(seed=seed)
-            if seed is not None or not self._started:
+            if anew:
                 self._keys, self._numbers = first_keys([self.np_random]), torch.zeros_like(self._numbers)
             else:
                 self._numbers = self._numbers + 1
@@ -116,11 +117,9 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
             raise gym.error.ResetNeeded("call reset() before step()")
         if self._over:
             raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
-        if self.settings.action_mode == "hybrid" and isinstance(action, dict):
-            batched: Any = {name: _batched(value) for name, value in action.items()}
-        else:
-            batched = _batched(action)
-        outcome = self.episodes.act(self._read(batched))
+        # most often: nothing to read
+        asked = self._read.zeros if type(action) in _INTEGERS and action == 0 else None
+        outcome = self.episodes.act(asked or self._read(_batched(action)))
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
         self._over = terminated or truncated
         if self._history:
@@ -175,10 +174,13 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
         return self.episodes.runs.params[0].cpu().numpy().copy()
 
     def _observation(self) -> np.ndarray:
-        return self.episodes.observation().cpu().numpy().reshape(-1)  # memory of its own already
+        # memory of its own already
+        if self.settings.observation == "features" and self.settings.device.type == "cpu":
+            return self.episodes.feature_rows().reshape(-1)
+        return self.episodes.observation().cpu().numpy().reshape(-1)
 
     def _info(self, over: bool) -> dict[str, Any]:
-        numbers = self.episodes.numbers()
+        numbers = self.episodes.numbers(last=False)
         mask = numbers.pop("action_mask", None)
         info = {name: value.item() for name, value in numbers.items()}
         info["teleport_status"] = _STATUSES[info["teleport_status"]]
@@ -190,6 +192,7 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
 
 
 _STATUSES = tuple(Status)
+_INTEGERS = (int, np.int64)
 
 
 def _own_array(value: Any) -> np.ndarray:
@@ -197,7 +200,9 @@ def _own_array(value: Any) -> np.ndarray:
 
 
 def _batched(value: Any) -> Any:
-    """One action with an axis in front."""
+    """One action, or each entry of a dict, with an axis in front."""
+    if isinstance(value, dict):
+        return {name: _batched(part) for name, part in value.items()}
     if isinstance(value, Tensor):
         return value[None]
     return [value] if isinstance(value, list | tuple) else np.asarray(value)[None]

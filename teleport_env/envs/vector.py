@@ -101,9 +101,10 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         mask = self._mask(options.pop("reset_mask", None))
         if mask is not None and not self._started:
             raise gym.error.ResetNeeded("the first reset must start every row: call reset() without reset_mask")
-        with self._undone_if_refused():
+        anew = seeds is not None or not self._started
+        with self._undone_if_refused(anew):
             rows = torch.ones(self.num_envs, dtype=torch.bool, device="cpu") if mask is None else mask
-            if seeds is not None or not self._started:
+            if anew:
                 self._draw_keys(seeds, rows)
             else:
                 self._numbers[rows] += 1

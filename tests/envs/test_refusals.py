@@ -159,9 +159,21 @@ class Moody(Booth):
         return super().loss_and_gradient(*arguments)
 
 
+class MoodyAtTheEnd(Booth):
+    """One that fails where the reward measures the start, when the runs have changed already."""
+
+    broken = False
+
+    def evaluate(self, *arguments: Any) -> Any:
+        if self.broken:
+            raise RuntimeError("not today")
+        return super().evaluate(*arguments)
+
+
 @FACES
 @pytest.mark.parametrize("seed", [None, 3])
-def test_a_problem_that_fails_in_a_reset(face: Callable[..., Env], seed: int | None) -> None:
+@pytest.mark.parametrize("problem", [Moody, MoodyAtTheEnd])
+def test_a_problem_that_fails_in_a_reset(face: Callable[..., Env], problem: type[Booth], seed: int | None) -> None:
     def fail(env: Env) -> None:
         env.settings.problem.broken = True  # type: ignore[attr-defined]
         try:
@@ -169,7 +181,7 @@ def test_a_problem_that_fails_in_a_reset(face: Callable[..., Env], seed: int | N
         finally:
             env.settings.problem.broken = False  # type: ignore[attr-defined]
 
-    env, twin = face(problem=Moody(), optimizer="adam"), face(problem=Moody(), optimizer="adam")
+    env, twin = (face(problem=problem(), optimizer="adam", reward="terminal") for _ in range(2))
     for one in (env, twin):
         one.reset(seed=4)
         one.step(action(one, 0))
