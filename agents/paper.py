@@ -304,7 +304,8 @@ def paper(
     for what, value in (("epochs", epochs), ("mini_batches", mini_batches)):
         if value is not None and found.mini_batches is None:
             raise ValueError(
-                f"{what} must be None for {name!r}, which has no mini-batches, got {shown(value)}; leave it out"
+                f"{what} must be None for {name!r}, which has no mini-batches, got {shown(value)}; leave it out, or play "
+                "'MNIST' or 'MNIST/adagrad'"
             )
     environment |= {
         "split": "paper",

@@ -17,7 +17,7 @@ from teleport_env.agents.schedules import Cycle, Never, Schedule
 from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.optimizers import OPTIMIZERS, optimizer_from
 from teleport_env.problems import problem_from
-from teleport_env.reading import known
+from teleport_env.reading import known, refuse
 
 REFERENCES: dict[str, str] = {
     "adam": "Adam",
@@ -34,9 +34,11 @@ def reference(
     """An optimizer without teleports, of kind ``"reference"``; its rate is the problem's default until it is tuned.
 
     Raises:
-        ValueError: There is no such optimizer.
+        ValueError: There is no such optimizer, or ``environment`` is no dict of the environment's keyword arguments.
     """
     optimizer = known("optimizer", optimizer, OPTIMIZERS)
+    if environment is not None and not isinstance(environment, Mapping):
+        refuse(f"environment of reference {optimizer!r}", "a dict of keyword arguments of the environment", environment)
     called = REFERENCES.get(optimizer, optimizer) if name is None else name
     return Never(name=called, kind=kind, environment={"optimizer": optimizer, **(environment or {})})
 
@@ -60,8 +62,8 @@ def whitening(problem_name: str, *, tuned: bool = True, budget: float | None = N
     """
     searches = [dict(search) for search in known_of(problem_name).whitening]
     if not searches:
-        names = ", ".join(name for name, one in KNOWN.items() if one.whitening)
-        raise ValueError(f"whitening is known for {names}, not for {problem_name!r}")
+        names = [name for name, one in KNOWN.items() if one.whitening]
+        known("problem of whitening", problem_name, names, "Elsewhere play another agent of `roster`, such as 'every'")
     kept = tuned_settings(problem_name, budget).get("whitening") if tuned else None
     rate = {} if kept is None else {"learning_rate": kept["environment"]["learning_rate"]}
     pattern = tuple(action for number in range(len(searches)) for action in (1 + number, 0))
@@ -85,8 +87,10 @@ def with_menu(problem_name: str, agent: Agent) -> Agent:
     """An agent with the menu of the roster, one search, where it is a schedule that leaves its menu open.
 
     Raises:
-        ValueError: There is no such problem.
+        ValueError: There is no such problem, or ``agent`` is none.
     """
+    if not isinstance(agent, Agent):
+        refuse("agent", "an Agent, such as agent_from('every') makes", agent)
     search = known_of(problem_name).search
     if search is None or "searches" in agent.environment or not isinstance(agent, Schedule | Cycle):
         return agent

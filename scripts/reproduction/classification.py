@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from reproduction.classification_data import BATCH, FORMS, NAMES, WITH_PROJECTION, Dataset, datasets
 from reproduction.classification_measures import (
     below,
+    beyond,
     effect,
     factor,
     final,
@@ -144,7 +145,7 @@ def obstacle(courses: Mapping[str, Course], name: str = "training_loss", epoch: 
     whole, _ = paired(deciding, courses["no teleport"], name, epoch)
     if not (np.isfinite(half) and np.isfinite(whole)):
         return LOST
-    grown = effect(deciding)["growth"] / effect(control)["growth"]
+    grown = beyond(effect(deciding), effect(control))
     if not np.median(grown[~(deciding.diverged | control.diverged)]) >= LONGER:
         return SHORT
     if not abs(middle) > half:
@@ -165,7 +166,7 @@ def _kept(data: Dataset, effects: Effects) -> list[Row]:
     for label, found in effects.items():
         refused = np.concatenate([e["refused"] for e in found.values()])
         lost = f"; {refused.sum()} refused, in {(refused > 0).sum()} of {len(refused)} runs" if refused.any() else ""
-        batch = max(float(np.abs(e["batch"]).max()) for e in found.values())
+        batch = max(float(e["batch"].max()) for e in found.values())
         whole = np.concatenate([e["set"] for e in found.values()])
         medians = {optimizer: float(np.median(e["set"])) for optimizer, e in found.items()}
         told.append(f"{label} {batch:.0e}{lost}")
@@ -183,7 +184,7 @@ def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[
     for label in FORMS.values():
         projects = label == DECIDES
         net = {
-            optimizer: float(np.median(e["growth"] / (effects[ALONE][optimizer]["growth"] if projects else 1.0)))
+            optimizer: float(np.median(beyond(e, effects[ALONE][optimizer] if projects else {"growth": np.ones(1)})))
             for optimizer, e in effects[label].items()
         }
         told.append(f"{label}{' net of the projection' if projects else ''} {_each(net)}")

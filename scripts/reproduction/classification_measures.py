@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from reproduction.course import Course
-from reproduction.results import interval_of, less, signed
+from reproduction.results import interval_of, largest, less, signed
+from teleport_env.agents.comparison.tables import MISSING
 
 
 def final(course: Course, name: str = "training_loss", epoch: int = -1) -> np.ndarray:
@@ -54,6 +55,8 @@ def times(course: Course, base: Course, name: str = "training_loss", epoch: int 
 
 def factor(middle: float, half: float) -> str:
     """An interval of ``log10`` in words, as factors."""
+    if np.isnan(middle):
+        return MISSING
     least, most = 10.0 ** (middle - half), 10.0 ** (middle + half)
     return f"{10.0**middle:.2f}" + (f" ({least:.2f} to {most:.2f})" if np.isfinite(half) else "")
 
@@ -85,7 +88,7 @@ def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
 
 
 def effect(course: Course) -> dict[str, np.ndarray]:
-    """What the teleports that moved did together, ``(B,)`` each: the largest change of the loss of a batch, the factors on
+    """What the teleports that moved did together, ``(B,)`` each: the `largest` change of the loss of a batch, the factors on
     the loss of the whole training set (where it was measured) and on the gradient norm. Also whether any moved, and how
     many were refused."""
     moved = np.stack([jump.moved for jump in course.jumps])
@@ -94,7 +97,7 @@ def effect(course: Course) -> dict[str, np.ndarray]:
         return np.where(moved, np.stack(values), otherwise)
 
     found = {
-        "batch": over([np.abs(jump.loss_change) for jump in course.jumps], 0.0).max(axis=0),
+        "batch": np.apply_along_axis(largest, 0, over([jump.loss_change for jump in course.jumps], 0.0)),
         "growth": over([jump.growth for jump in course.jumps], 1.0).prod(axis=0),
         "moved": moved.any(axis=0),
         "refused": np.sum([jump.refused for jump in course.jumps], axis=0),
@@ -103,3 +106,11 @@ def effect(course: Course) -> dict[str, np.ndarray]:
         ratios = [jump.after["training_loss"] / jump.before["training_loss"] for jump in course.jumps]
         found["set"] = over(ratios, 1.0).prod(axis=0)
     return found
+
+
+def beyond(did: Mapping[str, np.ndarray], control: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Factor ``(B,)`` on the gradient norm by which teleports do more than a control; 0 where it is no finite number, which
+    is no longer gradient. Both are an `effect`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = did["growth"] / control["growth"]
+    return np.where(np.isfinite(ratio), ratio, 0.0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from reproduction.course import play
 from reproduction.pictures import COLOURS, panels
 from reproduction.pieces import play_all
-from reproduction.results import Findings, Setup, interval_of, rows, settings_of
+from reproduction.results import Findings, Setup, interval_of, largest, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -110,16 +110,11 @@ def _gain(losses: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
     return interval_of(np.log10(ends[1] / ends[0]), normal=True)
 
 
-def largest(values: pd.Series) -> float:
-    """The largest; infinite where one is no number, and 0 of none."""
-    return float(np.max(values.fillna(np.inf).to_numpy(), initial=0.0))
-
-
 def _kept(table: pd.DataFrame) -> list[tuple[float, list[bool]]]:
     """Largest change of the loss in the teleports that move, and of the predictions, each with the check of its claim; no
     check where nothing moves. From rows of `_play`."""
     moved = table["moved"].astype(bool)
-    found = largest(table["loss_change"][moved]), largest(table["with_transform"])
+    found = largest(table["loss_change"][moved].to_numpy()), largest(table["with_transform"].to_numpy())
     return [(value, [value < 1e-9] if moved.any() else []) for value in found]
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from reproduction.course import Course, longer_at_equal_loss, mostly, percent, play
 from reproduction.pictures import PLAIN, TELEPORT, band, level_sets, panels, trajectory
 from reproduction.pieces import play_all
-from reproduction.results import Findings, Row, Setup, note_of, rows, settings_of
+from reproduction.results import Findings, Row, Setup, largest, note_of, rows, settings_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.paper import Preset, paper
 from teleport_env.agents.schedules import Never
@@ -110,9 +110,8 @@ def _rises(courses: Mapping[str, Course]) -> tuple[list[bool | None], dict[str, 
     moved = np.concatenate([jump.moved for jump in course.jumps])
     up = np.concatenate([jump.growth > 1.0 for jump in course.jumps])[moved]
     change = np.concatenate([np.abs(jump.loss_change) for jump in course.jumps])[moved]
-    change = np.where(np.isnan(change), np.inf, change)
     large = np.concatenate([course.loss[jump.step] > _ROUNDING for jump in course.jumps])[moved]
-    most = float(np.max(change[large], initial=0.0))
+    most = largest(change[large])
     checks: list[bool | None] = (
         [bool(up.mean() > MOST), most < 1e-8 if large.any() else None] if course.teleported else []
     )

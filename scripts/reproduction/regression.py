@@ -32,6 +32,7 @@ from reproduction.results import (
     above,
     crossed,
     interval_of,
+    largest,
     less,
     note_of,
     rows,
@@ -190,8 +191,8 @@ def leak(course: Course) -> np.ndarray:
 def largest_change(courses: Sequence[Course]) -> float | None:
     """Largest relative change of the loss in the teleports that moved, infinite where one is no number; None where nothing
     moved."""
-    found = np.concatenate([np.abs(leak(course))[course.jumps[0].moved] for course in courses])
-    return float(np.where(np.isnan(found), np.inf, found).max()) if len(found) else None
+    found = np.concatenate([leak(course)[course.jumps[0].moved] for course in courses])
+    return largest(found) if len(found) else None
 
 
 def both(course: Course, base: Course, step: int = -1) -> tuple[float, float, int]:

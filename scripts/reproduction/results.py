@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -336,3 +336,20 @@ def less(found: tuple[float, float], lost: np.ndarray) -> bool | None:
 def above(middle: float, half: float) -> bool | None:
     """Whether an interval lies above 0 (True), below (False), or covers it (None)."""
     return sign(-middle, half)
+
+
+def ranked(values: pd.Series, outcome: pd.Series) -> float:
+    """Rank correlation; 0 where the outcome is the same for all values, and NaN where one is none or no value differs."""
+    if outcome.isna().any() or values.nunique() < 2:
+        return np.nan
+    return float(values.rank().corr(outcome.rank())) if outcome.nunique() > 1 else 0.0
+
+
+def rising(found: Iterable[tuple[float, float]]) -> list[bool | None]:
+    """Whether rank correlations lie above 0; one of 0 for every seed does not rise, and a missing one is no check."""
+    return [False if one == (0.0, 0.0) else above(*one) for one in found if not np.isnan(one[0])]
+
+
+def largest(changes: np.ndarray) -> float:
+    """The largest size of some changes; infinite where one is no number, and 0 of none."""
+    return float(np.max(np.where(np.isnan(changes), np.inf, np.abs(changes)), initial=0.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from reproduction.results import (
     crossed,
     interval_of,
     note_of,
+    ranked,
+    rising,
     rows,
     settings_of,
     verdict,
@@ -270,8 +272,8 @@ def _longer(played: Mapping[tuple[str, str], pd.DataFrame]) -> list[Row]:
     decides = [(optimizer, FIRST) for optimizer in NAMES]
     others = [(optimizer, "exact") for optimizer in NAMES]
     checks: dict[str, list[list[bool | None]]] = {
-        "figure8.steps": [_grow([more[key] for key in keys]) for keys in (decides, others)],
-        "figure8.rate": [_grow([larger[key] for key in keys]) for keys in (decides, others)],
+        "figure8.steps": [rising([more[key] for key in keys]) for keys in (decides, others)],
+        "figure8.rate": [rising([larger[key] for key in keys]) for keys in (decides, others)],
         "figure8.diverge": [[gone[key][2] for key in keys] for keys in (decides, others)],
     }
     found = []
@@ -287,22 +289,10 @@ def _along(frame: pd.DataFrame, name: str, given: str) -> tuple[float, float]:
     kept = frame[frame["moved"].astype(bool)]
 
     def mean(part: pd.DataFrame) -> float:
-        ranks = [_ranked(group[name], group["log10_growth"]) for _, group in part.groupby(given) if len(group) > 2]
+        ranks = [ranked(group[name], group["log10_growth"]) for _, group in part.groupby(given) if len(group) > 2]
         return float(np.nanmean(ranks)) if np.isfinite(ranks).any() else np.nan
 
     return interval_of(np.array([mean(part) for _, part in kept.groupby("seed")]))
-
-
-def _ranked(values: pd.Series, growth: pd.Series) -> float:
-    """Rank correlation; 0 where nothing grows with the values, and NaN where a growth is none."""
-    if growth.isna().any():
-        return np.nan
-    return float(values.rank().corr(growth.rank())) if growth.nunique() > 1 else 0.0
-
-
-def _grow(found: Sequence[tuple[float, float]]) -> list[bool | None]:
-    """Whether rank correlations lie above 0; one of 0 for every seed is no growth, and a missing one no check."""
-    return [False if one == (0.0, 0.0) else above(*one) for one in found if not np.isnan(one[0])]
 
 
 def _gone(frame: pd.DataFrame) -> tuple[float, float, bool | None]:

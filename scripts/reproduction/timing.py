@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,13 +20,25 @@ from reproduction.classification_data import (
     Dataset,
     datasets,
 )
-from reproduction.classification_measures import below, final, interval, loses_half, paired, times
+from reproduction.classification_measures import below, final, interval, loses_half, lost_runs, paired, times
 from reproduction.classification_rates import LONGER, Tuned, tune
 from reproduction.classification_runs import played, teleporting
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, nested, panels
 from reproduction.pieces import play_all
-from reproduction.results import FEWEST, Findings, Setup, interval_of, note_of, rows, settings_of, sign, signed
+from reproduction.results import (
+    FEWEST,
+    Findings,
+    Setup,
+    above,
+    interval_of,
+    less,
+    note_of,
+    rows,
+    settings_of,
+    sign,
+    signed,
+)
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Never
 
@@ -154,13 +166,28 @@ def _order(panel: str, courses: Sequence[Course]) -> tuple[str, bool | None]:
     return f"{_told(middle, half)}{told}", sign(-wanted * middle, half)
 
 
-def _later(courses: Mapping[str, Course]) -> tuple[str, bool | None]:
-    """Which schedule after the first ends highest against the first, and whether the first is worst: True if all others end
-    below it with 95 % confidence, False if one ends above it."""
-    (_, first), *rest = courses.items()
-    lower = [below(course, first) for _, course in rest]
-    highest, course = max(rest, key=lambda named: (loses_half(named[1]), paired(named[1], first)[0]))
-    return f"{highest} {times(course, first)}", all(lower) or (False if False in lower else None)
+def _later(courses: Mapping[str, Course]) -> tuple[str, list[bool | None]]:
+    """Which schedule after the first ends highest against the first, and the check whether the first is worst: True if all
+    others end below it with 95 % confidence, False if one ends above it. No check where all lose half of their runs."""
+    (label, first), *rest = courses.items()
+    lower = [_ends_lower(course, first) for _, course in rest]
+    highest, course = max(rest, key=lambda named: (loses_half(named[1]), np.nan_to_num(paired(named[1], first)[0])))
+    lost = f", {label}{lost_runs(first)}" if first.diverged.any() else ""
+    checks = [] if _all_lost(courses.values()) else [all(lower) or (False if False in lower else None)]
+    return f"{highest} {times(course, first)}{lost}", checks
+
+
+def _ends_lower(course: Course, first: Course) -> bool | None:
+    """`below`, of runs that both may lose: what one loses and the other keeps ends higher."""
+    gone, kept = course.diverged & ~first.diverged, first.diverged & ~course.diverged
+    if kept.mean() >= 0.5 and not gone.any():
+        return True
+    return less(paired(course, first), gone)
+
+
+def _all_lost(courses: Iterable[Course]) -> bool:
+    """Whether every schedule loses half of its runs or more: too few are left to compare."""
+    return all(loses_half(course) for course in courses)
 
 
 def _holds(panel: str, ordered: bool | None, lower: bool | None) -> bool | None:
@@ -211,6 +238,8 @@ def _data(setup: Setup) -> Dataset:
     )
 
 
+GONE = "Half of the runs or more of every schedule diverge."
+
 FEWEST_SCHEDULES = 3
 """Schedules that an order takes at least: of two, every seed's rank correlation is 1 or -1."""
 
@@ -239,9 +268,13 @@ def timing(setup: Setup) -> Findings:
         name: _later({label: course for (a, p, label), course in courses.items() if a == action and p == "when"})
         for action, name in SHOWN.items()
     }
-    worst: str | list[bool | None] = [after[SHOWN[DECIDES]][1]] if comparable else "not comparable"
+    panels_of = {
+        panel: {label: course for (a, p, label), course in courses.items() if a == DECIDES and p == panel}
+        for panel in CLAIMS
+    }
+    lost = _all_lost(panels_of["when"].values())
     names = globals() | {"PROJECTION": PROJECTION, "WITH_PROJECTION": WITH_PROJECTION}
-    found += rows({"figure5.before": worst}, names | locals())
+    found += rows({"figure5.before": after[SHOWN[DECIDES]][1] if comparable else []}, names | locals())
     for panel in CLAIMS:
         told, orders, brief = [], [], []
         checks: list[bool | None] = []
@@ -261,13 +294,14 @@ def timing(setup: Setup) -> Findings:
             brief.append(f"{name} {order}")
             lower += sum(below(course, plain) is True for course in ranked.values())
             count += len(ranked)
-        few = len(ranked) < FEWEST_SCHEDULES
-        found += rows({"figure5.panel": checks if comparable and not few else "not comparable"}, names | locals())
+        few, lost = len(ranked) < FEWEST_SCHEDULES, _all_lost(_of_order(panel, panels_of[panel]).values())
+        found += rows({"figure5.panel": checks if comparable and not (few or lost) else []}, names | locals())
     gaps = {
         name: _overfits([course for (a, p, _), course in courses.items() if a == action and p == "mini-batches"])
         for action, name in SHOWN.items()
     }
-    over = [sign(-gaps[SHOWN[DECIDES]][0], gaps[SHOWN[DECIDES]][1])] if comparable else "not comparable"
+    lost = _all_lost(panels_of["mini-batches"].values())
+    over = [above(*gaps[SHOWN[DECIDES]])] if comparable and not lost else []
     ends = [
         f"{SHOWN[action]}, {label}: {100 * float(np.nanmean(_finite(final(course, 'validation_accuracy')))):.1f} %"
         for (action, panel, label), course in courses.items()

@@ -20,7 +20,7 @@ from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.known import KNOWN, known_of
 from teleport_env.agents.naming import described_agents, first_teleport, parse
 from teleport_env.agents.play import draw_instances, play, play_many
-from teleport_env.agents.presets import roster
+from teleport_env.agents.presets import reference, roster, with_menu
 from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import PROBLEMS
@@ -124,7 +124,10 @@ def test_settings_in_a_name() -> None:
         ("every:offset=23", "its first teleport comes after 23 gradient steps"),
         ("every:learning_rate=0", "learning_rate must be a positive number, got 0"),
         ('every:searches=["rndom"]', "Did you mean 'random'"),
-        ("whitening", "whitening is known for MatrixFactorization, LinearNetwork, MLPRegression, not for 'Booth'"),
+        (
+            "whitening",
+            "problem of whitening must be one of .*'MLPRegression', got 'Booth'. Elsewhere play another agent",
+        ),
         ("whitening:k=3", "whitening has no settings"),
         ("no_such_module:mine", "the module 'no_such_module' cannot be imported"),
         ("mine.zip", "pass --trust"),
@@ -148,6 +151,10 @@ def test_what_no_agent_can_be_is_refused_where_it_is_made() -> None:
         Every(environment={"serches": []})
     with pytest.raises(ValueError, match="environment of agent 'never' must be a dict of keyword arguments"):
         Never(environment=["searches"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="environment of reference 'adam' must be a dict of keyword .*, got 3"):
+        reference("adam", environment=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="agent must be an Agent, such as agent_from.*, got 'every'"):
+        with_menu("Booth", "every")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="name of Cycle must be a string, got 3"):
         Cycle(name=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="an agent's name must be text such as 'every:k=3', got 3"):

@@ -44,7 +44,7 @@ from reproduction.classification import (
     sweep_sentence,
 )
 from reproduction.classification_data import WITH_PROJECTION, datasets
-from reproduction.classification_measures import below, effect, interval, mishaps, paired
+from reproduction.classification_measures import below, beyond, effect, interval, mishaps, paired
 from reproduction.classification_rates import choice, roomy
 from reproduction.classification_runs import ALONE, played
 from reproduction.course import Course, Jump, OneEach, longer_at_equal_loss, play
@@ -71,7 +71,10 @@ from reproduction.results import (
     above,
     crossed,
     interval_of,
+    largest,
     less,
+    ranked,
+    rising,
     sign,
     signed,
     verdict,
@@ -318,17 +321,26 @@ def test_before_training_is_worst_where_every_later_schedule_ends_lower() -> Non
     """Regression: the mean of the later schedules decided, so that one that ended higher was hidden by the others."""
     from reproduction.timing import _later
 
-    def judged(*later: list[float]) -> tuple[str, bool | None]:
-        first = {"before training": ended([9.0, 9.1, 8.9, 9.0, 9.05])}
-        return _later(first | {f"after epoch {place}": ended(losses) for place, losses in enumerate(later, start=1)})
+    before = [9.0, 9.1, 8.9, 9.0, 9.05]
+
+    def judged(*later: list[float], first: list[float] = before) -> tuple[str, list[bool | None]]:
+        after = {f"after epoch {place}": ended(losses) for place, losses in enumerate(later, start=1)}
+        return _later({"before training": ended(first), **after})
 
     low, other, high, mixed = [1.0] * 5, [0.5] * 5, [11.0] * 5, [9.0, 8.0, 10.0, 9.5, 8.5]
-    assert judged(low, other) == ("after epoch 1 0.11 (0.11 to 0.11)", True)
+    few, gone = [1.0, 1.0, np.inf, np.inf, np.inf], [np.inf] * 5
+    assert judged(low, other) == ("after epoch 1 0.11 (0.11 to 0.11)", [True])
     assert judged(low, high)[0].startswith("after epoch 2 1.22")
-    assert judged(low, high)[1] is False
-    assert judged(low, mixed)[1] is None
-    assert judged(low, [1.0, 1.0, 1.0, np.inf, np.inf])[1] is None  # it loses runs
-    assert judged(low, [1.0, 1.0, np.inf, np.inf, np.inf])[1] is False  # it loses most of them
+    assert judged(low, high)[1] == [False]
+    assert judged(low, mixed)[1] == [None]
+    assert judged(low, [1.0, 1.0, 1.0, np.inf, np.inf])[1] == [None]  # it loses runs
+    assert judged(low, few)[1] == [False]  # it loses most of them
+    # Regression: where before training diverged and so did one of the later, it was not worst
+    assert judged(low, first=gone) == ("after epoch 1 n/a, before training (5 of 5 diverge)", [True])
+    assert judged(low, gone, first=gone)[1] == [None]
+    assert judged(few, gone, first=few)[1] == judged(gone, first=gone)[1] == []
+    assert judged(few, first=few[::-1])[1] == []
+    assert judged(few, low, first=[*before[:2], np.inf, np.inf, np.inf])[1] == [None]
 
 
 def test_what_is_said_to_accelerate_must_be_faster_than_none() -> None:
@@ -385,9 +397,12 @@ def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
         assert obstacle(courses) == why
         found = judgement({"gd": judge(courses, below)})
         assert found == ({"": [True], SAME: [None]}.get(why, []), why or WITH_PROJECTION)
-    nan = dataclasses.replace(courses[DECIDES], diverged=np.zeros(5, dtype=bool))
-    nan.jumps[0].growth[:] = np.nan
-    assert obstacle({**courses, DECIDES: nan}) == SHORT
+    for growth in (np.nan, np.inf):
+        nan = dataclasses.replace(courses[DECIDES], diverged=np.zeros(5, dtype=bool))
+        nan.jumps[0].growth[:] = growth
+        assert obstacle({**courses, DECIDES: nan}) == SHORT
+    did, control = ({"growth": np.array(found)} for found in ([1.2, np.inf, np.nan, 1.0], [0.8, 1.0, 1.0, 0.0]))
+    assert beyond(did, control).tolist() == [1.2 / 0.8, 0.0, 0.0, 0.0]
     assert judgement({"gd": (True, ""), "adagrad": (None, SHORT)}) == (
         [True],
         f"SGD: b{WITH_PROJECTION[1:-1]}; AdaGrad: t{SHORT[1:]}",
@@ -583,7 +598,7 @@ def test_most_settings_are_faster_where_the_interval_of_the_runs_says_so() -> No
 
 def test_more_steps_and_a_larger_rate_are_judged_apart() -> None:
     """Growths that rise with the steps and fall with the rate, of five seeds; the last rate diverges for some."""
-    from reproduction.sweep import _along, _gone, _grow
+    from reproduction.sweep import _along, _gone
 
     def frame(diverged: bool) -> pd.DataFrame:
         cells = [(steps, rate, seed) for steps in (1, 2, 4) for rate in (1e-8, 1e-7, 1e-6) for seed in range(5)]
@@ -603,9 +618,9 @@ def test_more_steps_and_a_larger_rate_are_judged_apart() -> None:
         at_largest = (some["rate"] == 1e-6) & (some["ascent_steps"] > 1) & (some["seed"] < lost)
         assert _gone(some.assign(diverged=at_largest))[2] is shown
     constant = some.assign(log10_growth=0.3)
-    assert _grow([_along(constant, "rate", "ascent_steps"), _along(some, "ascent_steps", "rate")]) == [False, True]
+    assert rising([_along(constant, "rate", "ascent_steps"), _along(some, "ascent_steps", "rate")]) == [False, True]
     for nothing in (some.assign(moved=False), some.assign(log10_growth=np.nan)):
-        assert _grow([_along(nothing, "rate", "ascent_steps")]) == []
+        assert rising([_along(nothing, "rate", "ascent_steps")]) == []
 
 
 def test_times_are_polynomial_where_a_power_fits_them() -> None:
@@ -659,7 +674,6 @@ def test_a_run_is_ahead_where_it_stays_whole_and_reaches_the_target() -> None:
 
 def test_what_every_teleport_does_is_said_of_those_that_move() -> None:
     """The loss is kept where it is large enough to tell; a change that is no number is no unchanged loss."""
-    from reproduction.data_transform import largest
     from reproduction.plane import _rises
 
     def judged(**values: Any) -> str:
@@ -670,7 +684,7 @@ def test_what_every_teleport_does_is_said_of_those_that_move() -> None:
     assert judged(growth=2.0, change=np.nan) == "partly"
     assert judged(growth=np.nan, change=0.9) == "no"
     assert judged(growth=2.0, loss=[1e-9, 1e-9], change=0.9) == "partly"
-    assert [largest(pd.Series(found, dtype=float)) for found in ([0.1, 0.2], [0.1, np.nan], [])] == [0.2, np.inf, 0.0]
+    assert [largest(np.array(found)) for found in ([0.1, -0.2], [0.1, np.nan], [])] == [0.2, np.inf, 0.0]
 
 
 def test_what_does_not_take_place_decides_nothing() -> None:
@@ -706,13 +720,46 @@ def test_what_does_not_take_place_decides_nothing() -> None:
 
     still, moved = (path([1.0, 1.0], moved=one) for one in (False, True))
     assert (still.teleported, moved.teleported, ended([1.0]).teleported) == (False, True, False)
-    for course, holds in ((still, "not comparable"), (moved, "yes")):
-        did = effect(course) | {"set": np.ones(5)}
-        assert kept_on_batches(datasets(Setup(tiny=True))[0], {"published": {"gd": did}})[0].holds == holds
+    unknown = path([1.0, 1.0], change=np.nan)
+    for courses, holds in (
+        ([still], "not comparable"),
+        ([moved], "yes"),
+        ([still, moved], "yes"),
+        ([moved, unknown], "no"),  # Regression: a change that is no number was none, of a second optimizer
+    ):
+        did = {
+            name: effect(course) | {"set": np.ones(5)} for name, course in zip(("gd", "adagrad"), courses, strict=False)
+        }
+        assert kept_on_batches(datasets(Setup(tiny=True))[0], {"published": did})[0].holds == holds
     steps = np.full(5, 400.0)
     labels = ("no teleport", FIRST, "released", "published, exact")
     row = _faster("gd", dict.fromkeys(labels, path([1.0] * 301, moved=False)), dict.fromkeys(labels, steps))
     assert (row.holds, row.exact) == ("not comparable", "not comparable")
+
+
+def test_an_order_needs_losses_that_differ_and_can_be_told() -> None:
+    """Regression: flows that no imbalance makes faster were left out, so that the claim was not shown instead of false.
+    Losses below the accuracy of the integration have no order."""
+    from reproduction.discussion import LATE, PLAIN, UP, _ranks
+
+    def judged(*losses: float, imbalances: tuple[float, ...] = (1.0, 4.0, 16.0)) -> str:
+        starts = [(PLAIN, 1.0), ("g = 2", 4.0), ("g = 4", 16.0)]
+        rows = [
+            {"case": "scalar", "start": start, "run": run, "imbalance": imbalance, f"loss_{LATE}": loss}
+            for run in range(6)
+            for (start, _), imbalance, loss in zip(starts, imbalances, losses, strict=True)
+        ]
+        other = [{**row, "start": UP, "imbalance": 99.0, f"loss_{LATE}": 99.0} for row in rows[::3]]
+        middle, half = _ranks(pd.DataFrame(rows + other), "scalar")
+        return verdict(rising([(-middle, half)]))
+
+    assert [judged(-1.0, -2.0, -3.0), judged(-3.0, -2.0, -1.0), judged(-2.0, -2.0, -2.0)] == ["yes", "no", "no"]
+    assert judged(-1.0, -12.0, -12.0) == "yes"
+    assert judged(-12.0, -12.0, -12.0) == "not comparable"
+    assert judged(-1.0, -2.0, -3.0, imbalances=(1.0, 1.0, 1.0)) == "not comparable"
+    values = pd.Series([1.0, 2.0, 3.0])
+    assert [ranked(values, outcome) for outcome in (values, -values, 0.0 * values)] == pytest.approx([1.0, -1.0, 0.0])
+    assert np.isnan([ranked(values, values.where(values < 3.0)), ranked(0.0 * values, values)]).all()
 
 
 def test_flows_are_compared_at_the_times_that_are_named() -> None:
