@@ -183,8 +183,8 @@ Times = tuple[tuple[float, float], ...]
 
 @cache
 def turns(optimizer: str, learning_rate: float, repeats: int = REPEATS) -> dict[str, Times]:
-    """`Times` of ``"seconds"``, the published formulas, and of ``"seconds_here"``, the environment; figures 3 and 8 have the
-    same."""
+    """`Times` of ``"seconds"``, by what the paper writes down, and of ``"seconds_here"``, by the environment. Measured once
+    per process: the regression and its sweep have the same (figures 3 and 8)."""
     return {
         "seconds": tuple(plain.seconds(optimizer, repeats) for _ in range(TURNS)),
         "seconds_here": tuple(seconds(optimizer, learning_rate, repeats) for _ in range(TURNS)),
