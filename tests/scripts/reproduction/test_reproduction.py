@@ -410,6 +410,28 @@ def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
     assert verdict(judgement({"gd": (None, SAME), "adagrad": (None, LOST)})[0]) == "not shown"
 
 
+def test_a_limited_effect_is_one_of_teleports() -> None:
+    """Regression: teleports that add nothing to the projection were not shown to have a limited effect, of which they would
+    be a case. It says nothing of them."""
+    from reproduction.classification import ALIKE, _played
+
+    names = ("no teleport", DECIDES, ALONE, "residual")
+    data = datasets(Setup(tiny=True))[0]
+
+    def judged(optimizer: str, deciding: float, alone: float) -> tuple[str, str]:
+        courses = {name: teleported([0.1] * 5, 0.7 if name == ALONE else 1.0) for name in names}
+        for name, end in zip(names, (0.15, deciding, alone, 0.15), strict=True):
+            scatter = 1e-4 * np.arange(5) * (name == ALONE)  # the control's own
+            courses[name].measured[-1][1]["validation_loss"] = end + scatter
+        row = _played(data, optimizer, courses, 0.1, True)[1]
+        return row.holds, row.because
+
+    assert judged("gd", 0.16, 0.15)[0] == "yes"
+    assert judged("gd", 0.25, 0.15)[0] == "no"
+    assert judged("gd", 0.25, 0.2499) == ("not comparable", ALIKE)
+    assert judged("adagrad", 0.25, 0.2499) == ("not shown", SAME)
+
+
 def test_accuracy_and_overfitting_are_judged_as_they_are_claimed() -> None:
     """A loss of 85 percentage points, or of the runs, is none that is slight, and lower losses are no overfitting."""
     plain = teleported([0.08] * 5)
