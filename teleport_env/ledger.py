@@ -107,7 +107,6 @@ class Ledger:
         self._wire()
 
     def _wire(self) -> None:
-        self._like: dict[str, Any] = {"dtype": torch.float64, "device": self.accounts.device}
         self.cost, gradient, forward, hessian_vector, flops = self.accounts
         self.counts = Counts(forward, gradient, hessian_vector, flops)
         self.gradients = arrays_of(self.accounts.device).view(self.accounts[:2])
@@ -126,21 +125,19 @@ class Ledger:
         With a mask, per-run counts are ``(B,)`` and those outside the mask are ignored; with an index they are ``(R,)``.
         """
         masked = rows is not None and rows.dtype == torch.bool
-        if not masked and not any(isinstance(getattr(counts, field.name), Tensor) for field in fields(Counts)):
+        kinds = (counts.gradient, counts.forward, counts.hessian_vector, counts.flops)
+        if not masked and not any(isinstance(amount, Tensor) for amount in kinds):
             xp = arrays_of(self.accounts.device)
             at = slice(None) if rows is None else xp.view(rows)
-            xp.view(self.accounts)[:, at] += xp.view(self.amounts(counts))
+            for account, amount in zip(xp.view(self.accounts), (counts.cost(self.gradient_flops), *kinds), strict=True):
+                if amount != 0:  # most kinds are not evaluated
+                    account[at] += amount
             return
         self._book(self.cost, rows, counts.cost(self.gradient_flops))
         for field in fields(Counts):
             amount = getattr(counts, field.name)
             if isinstance(amount, Tensor) or amount != 0:
                 self._book(getattr(self.counts, field.name), rows, amount)
-
-    def amounts(self, counts: Counts) -> Tensor:
-        """What counts that are numbers add to the `accounts` of a run, ``(5, 1)``."""
-        kinds = (counts.gradient, counts.forward, counts.hessian_vector, counts.flops)
-        return torch.tensor([counts.cost(self.gradient_flops), *kinds], **self._like)[:, None]
 
     @staticmethod
     def _book(account: Tensor, rows: Tensor | None, amount: Tensor | float) -> None:

@@ -67,8 +67,8 @@ class LogDecrease(Reward):
     pays_decrease = True
 
     def pay(self, turn: Turn) -> Tensor:
-        reward, diverged = turn.before - turn.after, turn.progress.diverged
-        if bool(diverged.any()):
+        reward, diverged = turn.before - turn.after, turn.progress.diverged.nonzero().squeeze(1)
+        if len(diverged):
             start = turn.orders(turn.progress.initial_loss[diverged])
             # a run that starts at a loss that is not finite has gained nothing before
             gained = torch.nan_to_num(start - turn.before[diverged], nan=0.0, posinf=0.0, neginf=0.0)
