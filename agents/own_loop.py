@@ -208,7 +208,7 @@ class Course:
     def features(self) -> np.ndarray:
         """What the schedule sees now, ``(1, F)`` float32."""
         self.settle()
-        return self._writer.write(self.runs.changes).t().cpu().numpy()
+        return self._features().t().cpu().numpy()
 
     @property
     def steps(self) -> int:
@@ -239,10 +239,13 @@ class Course:
         """The features that it saw last, with what is left of the budget now."""
         if self._seen is None or self._seen[0] != self.runs.changes:
             self.settle()
-            self._seen = self.runs.changes, self._writer.write(self.runs.changes).clone()
+            self._seen = self.runs.changes, self._features()
         elif self._spent is self.runs.ledger.cost:
             self._writer.write_left(self._seen[1])
         return self._seen[1].t().cpu().numpy()
+
+    def _features(self) -> Tensor:
+        return self.runs.books.xp.tensor(self._writer.write(self.runs.changes))
 
     def look(self, params: Tensor, loss: Tensor, gradient: Tensor) -> None:
         """The loop has made a step, to ``params`` ``(1, P)``."""

@@ -139,6 +139,12 @@ class Ledger:
             if isinstance(amount, Tensor) or amount != 0:
                 self._book(getattr(self.counts, field.name), rows, amount)
 
+    def amounts(self, counts: Counts) -> Tensor:
+        """What counts that are numbers add to the `accounts` of a run, ``(5, 1)``."""
+        kinds = (counts.gradient, counts.forward, counts.hessian_vector, counts.flops)
+        amounts = [counts.cost(self.gradient_flops), *kinds]
+        return torch.tensor(amounts, dtype=torch.float64, device=self.accounts.device)[:, None]
+
     @staticmethod
     def _book(account: Tensor, rows: Tensor | None, amount: Tensor | float) -> None:
         if rows is None:
