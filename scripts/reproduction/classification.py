@@ -25,7 +25,7 @@ from reproduction.classification_rates import LASTING, LONGER, Tuned, tune
 from reproduction.classification_runs import ALONE, BOUNDED, RADIUS, STAYING, play_schedules
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, nested, panels
-from reproduction.results import FEWEST, Findings, Row, Setup, above, note_of, rows, settings_of, sign
+from reproduction.results import FEWEST, Findings, Row, Setup, above, note_of, of_each, rows, settings_of, sign
 
 EXACT = 1e-5
 """Relative change of the loss of a mini-batch that counts as none, in single precision."""
@@ -117,9 +117,9 @@ def judge(
 
 
 def judgement(judged: Mapping[str, tuple[bool | None, str]]) -> tuple[list[bool | None], str]:
-    """The checks of a row and the reason. What is not shown for an optimizer is
-    an undecided check; what is not comparable is none."""
-    checks = [check for check, why in judged.values() if why in ("", SAME)]
+    """The checks of a row (`of_each`) and the reason. What is not shown for an optimizer is an undecided check; what is not
+    comparable is none."""
+    checks = of_each([check] if why in ("", SAME) else [] for check, why in judged.values())
     whys: dict[str, list[str]] = {}
     for optimizer, (_, why) in judged.items():
         whys.setdefault(why or WITH_PROJECTION, []).append(NAMES[optimizer])
@@ -134,12 +134,13 @@ SHORT = f"The teleports lengthen the gradient by less than {100 * (LONGER - 1):.
 SAME = "Against the projection alone, the interval of the effect of the teleports covers 0."
 ALIKE = "The effect is that of the projection: of the teleports beyond it, the interval covers 0."
 OUTWEIGHED = "The projection outweighs the teleport, whose effect is in the other direction."
+DROWNED = "The projection outweighs the teleport, whose effect is smaller."
 
 
 def obstacle(courses: Mapping[str, Course], name: str = "training_loss", epoch: int = -1) -> str:
     """Why a verdict on a measurement cannot come from the deciding form; empty where it can. Too few runs last, its
     teleports do not lengthen the gradient beyond its projection alone, or the interval of the measurement against the
-    projection alone covers 0. Or its effect has another direction than the whole: there the verdict would be on the
+    projection alone covers 0. Or the projection's own effect is the larger one: there the verdict would be on the
     projection."""
     deciding, control = courses[DECIDES], courses[ALONE]
     middle, half = paired(deciding, control, name, epoch)
@@ -151,7 +152,9 @@ def obstacle(courses: Mapping[str, Course], name: str = "training_loss", epoch: 
         return SHORT
     if not abs(middle) > half:
         return SAME
-    return "" if middle * whole > 0.0 else OUTWEIGHED
+    if middle * whole <= 0.0:
+        return OUTWEIGHED
+    return "" if abs(middle) > abs(whole - middle) else DROWNED
 
 
 Effects = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
@@ -190,7 +193,9 @@ def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[
         }
         told.append(f"{label}{' net of the projection' if projects else ''} {_each(net)}")
         if label == DECIDES:
-            checks += [net[optimizer] >= LONGER for optimizer, e in effects[label].items() if e["moved"].any()]
+            checks += of_each(
+                [net[optimizer] >= LONGER] if e["moved"].any() else [] for optimizer, e in effects[label].items()
+            )
     medians = {
         label: {optimizer: float(np.median(e["growth"])) for optimizer, e in effects[label].items()}
         for label in (ALONE, BOUNDED)
@@ -248,18 +253,32 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
         return rows({"figure4.future": [early]}, names)
     loss = (np.inf, 0.0) if lost else paired(deciding, base, "validation_loss")
     if optimizer == "gd":
-        claim, validation = "its effect on the validation loss is limited", alike(*loss)
+        claim = "its effect on the validation loss is limited"
     else:
-        claim, validation = "it is detrimental for the validation loss", above(*loss)
+        claim = "it is detrimental for the validation loss"
     found = {
         "figure4.training": judge(courses, lambda *_: early, epoch=EARLY),
-        "figure4.validation": judge(courses, lambda *_: validation, "validation_loss"),
+        "figure4.validation": judge(courses, lambda *_: above(*loss), "validation_loss"),
     }
-    if optimizer == "gd" and found["figure4.validation"][1] == SAME:  # no effect is a limited one, and decides nothing
-        found["figure4.validation"] = None, ALIKE
+    if optimizer == "gd":
+        found["figure4.validation"] = limited(courses)
     whys = {measured.split(".")[1]: why for measured, (_, why) in found.items()}
     verdicts = {measured: judgement({optimizer: one})[0] for measured, one in found.items()}
     return rows(verdicts, names | {"claim": claim, "whys": whys})
+
+
+def limited(courses: Mapping[str, Course]) -> tuple[bool | None, str]:
+    """Whether the effect on the validation loss is limited (`alike`), and why there is no verdict, as by `judge`. It is
+    where it is one against no teleport and against the projection alone, so that no effect is a limited one. Where it is
+    none against no teleport, and one against the projection, that is the projection's."""
+    name, deciding = "validation_loss", courses[DECIDES]
+    why = obstacle(courses, name)
+    if why in (LOST, SHORT):
+        return None, why
+    whole, beyond = (alike(*paired(deciding, courses[base], name)) for base in ("no teleport", ALONE))
+    if whole is not None and beyond is not None and whole is not beyond:
+        return None, ALIKE if beyond else OUTWEIGHED
+    return (whole if whole is beyond else None), ""
 
 
 def alike(middle: float, half: float) -> bool | None:

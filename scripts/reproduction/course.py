@@ -235,12 +235,13 @@ def measured_frame(courses: Iterable[tuple[Mapping[str, Any], Course]], epoch: i
 
 def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray:
     """Share ``(B,)`` of a run's losses from step ``since`` on at which its gradient is longer than that of ``base`` at the
-    same loss: by linear interpolation of the logarithms, over the losses that both pass. NaN where they share none.
+    same loss: by linear interpolation of the logarithms, over the losses that both pass. NaN where they share none, and
+    for a diverged run.
 
     ``base`` has one run for each of ``course``, or one for all.
     """
     shares = np.full(course.loss.shape[1], np.nan)
-    for run in range(len(shares)):
+    for run in np.flatnonzero(~course.diverged):
         other = run if base.loss.shape[1] > 1 else 0
         usable = np.isfinite(base.loss[:, other]) & (base.loss[:, other] > 0.0) & (base.grad_norm[:, other] > 0.0)
         known_loss, known_norm = np.log(base.loss[usable, other]), np.log(base.grad_norm[usable, other])
@@ -255,7 +256,8 @@ def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray
 
 
 def mostly(shares: np.ndarray) -> float | None:
-    """Median of the `longer_at_equal_loss` of runs; None where half of them or more share no loss with the base."""
+    """Median of the `longer_at_equal_loss` of runs; None where half of them or more diverge or share no loss with the
+    base."""
     known = shares[np.isfinite(shares)]
     return float(np.median(known)) if len(known) > 0.5 * len(shares) else None
 

@@ -35,6 +35,7 @@ from reproduction.results import (
     largest,
     less,
     note_of,
+    of_each,
     rows,
     settings_of,
     sign,
@@ -231,13 +232,14 @@ def growth(course: Course) -> tuple[float, float]:
 
 
 def lengthened(courses: Sequence[Course]) -> list[bool | None]:
-    """Whether the teleports of each lengthen the gradient; of those that move in most of their runs."""
-    return [above(*growth(course)) for course in courses if course.teleported]
+    """Whether the teleports of each lengthen the gradient (`of_each`); of those that move in most of their runs."""
+    return of_each([above(*growth(course))] if course.teleported else [] for course in courses)
 
 
 def _longer(shares: Iterable[np.ndarray]) -> list[bool | None]:
-    """Whether the gradient is longer at most of the losses, of the schedules that share losses with plain descent."""
-    return [middle > 0.5 for middle in map(mostly, shares) if middle is not None]
+    """Whether the gradient is longer at most of the losses (`of_each`), of the schedules that share losses with plain
+    descent."""
+    return of_each([] if middle is None else [middle > 0.5] for middle in map(mostly, shares))
 
 
 def _range(values: np.ndarray) -> str:
@@ -314,9 +316,10 @@ def claims(
     }
     longer = {
         f"{name}, {label}": longer_at_equal_loss(played[label], base, 5)
+        if played[label].teleported
+        else np.full(base.loss.shape[1], np.nan)
         for name, played, base in named.values()
         for label in (FIRST, "published, exact")
-        if played[label].teleported
     }
     verdicts: dict[str, list[bool | None]] = {
         "gd": [close(mean_loss(plain), 1.929), close(mean_loss(plain, 6), 507.7)],
@@ -329,7 +332,9 @@ def claims(
         "direction": [not lower(played["published, exact, descent"], base) for _, played, base in named.values()],
         "grows": lengthened([played[FIRST] for played in courses.values()]),
         "longer": _longer(shares for label, shares in longer.items() if label.endswith(FIRST)),
-        "time": [quick("published formulas", one, FIRST) for one, runs in courses.items() if runs[FIRST].teleported],
+        "time": of_each(
+            [quick("published formulas", one, FIRST)] if runs[FIRST].teleported else [] for one, runs in courses.items()
+        ),
     }
     by_exact: dict[str, list[bool | None]] = {
         "grows": lengthened([played["published, exact"] for played in courses.values()]),

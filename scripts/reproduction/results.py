@@ -320,6 +320,14 @@ def verdict(checks: Sequence[bool | None]) -> str:
     return "not shown" if None in checks else "no"
 
 
+def of_each(cases: Iterable[Sequence[bool | None]]) -> list[bool | None]:
+    """Checks of a claim of several cases. One without a check is undecided beside others that hold, which alone are no
+    ``"yes"``; a claim that fails elsewhere does so without it."""
+    each = list(cases)
+    checks = [check for case in each for check in case]
+    return [*checks, None] if True in checks and not all(each) else checks
+
+
 def sign(middle: float, half: float, clean: bool = True) -> bool | None:
     """Whether an interval lies below 0 (True), above (False), or covers it (None); an unclean one is never below."""
     if middle + half < 0.0:
@@ -346,8 +354,9 @@ def ranked(values: pd.Series, outcome: pd.Series) -> float:
 
 
 def rising(found: Iterable[tuple[float, float]]) -> list[bool | None]:
-    """Whether rank correlations lie above 0; one of 0 for every seed does not rise, and a missing one is no check."""
-    return [False if one == (0.0, 0.0) else above(*one) for one in found if not np.isnan(one[0])]
+    """Whether rank correlations lie above 0, case by case (`of_each`); one of 0 for every seed does not rise, and a missing
+    one is no check."""
+    return of_each([] if np.isnan(one[0]) else [False if one == (0.0, 0.0) else above(*one)] for one in found)
 
 
 def largest(changes: np.ndarray) -> float:

@@ -155,15 +155,19 @@ def _of_order(panel: str, courses: Mapping[str, Course]) -> dict[str, Course]:
 
 
 def _order(panel: str, courses: Sequence[Course]) -> tuple[str, bool | None]:
-    """The order of these schedules in numbers, and whether it is the claimed one."""
+    """The order of these schedules in numbers, and whether it is the claimed one: of all, and of those that last. What
+    diverges makes no order by itself."""
     lost, runs = sum(int(course.diverged.sum()) for course in courses), sum(len(course.diverged) for course in courses)
     refused = sum(int(jump.refused.sum()) for course in courses for jump in course.jumps)
     wrong = [f"{lost} of {runs} runs diverge"] if lost else []
     wrong += [f"{refused} teleports refused"] if refused else []
     told = f" ({', '.join(wrong)})" if wrong else ""
-    middle, half = _rank(courses, _falling if panel == "mini-batches" else _logs)
+    measure = _falling if panel == "mini-batches" else _logs
+    middle, half = _rank(courses, measure)
     wanted = -1.0 if panel == "mini-batches" else 1.0
-    return f"{_told(middle, half)}{told}", sign(-wanted * middle, half)
+    last = [course for course in courses if not loses_half(course)]
+    found = [sign(-wanted * each, part) for each, part in ((middle, half), _rank(last, measure))] if last else [None]
+    return f"{_told(middle, half)}{told}", found[0] if len({*found}) == 1 else None
 
 
 def _later(courses: Mapping[str, Course]) -> tuple[str, list[bool | None]]:
@@ -190,6 +194,11 @@ def _all_lost(courses: Iterable[Course]) -> bool:
     return all(loses_half(course) for course in courses)
 
 
+def _few(courses: Iterable[Course]) -> bool:
+    """Whether fewer than `FEWEST_SCHEDULES` keep more than half of their runs."""
+    return sum(not loses_half(course) for course in courses) < FEWEST_SCHEDULES
+
+
 def _holds(panel: str, ordered: bool | None, lower: bool | None) -> bool | None:
     """Whether a panel's claim holds. An acceleration that is said to grow must be one: the mean of the schedules lies below
     none. Of mini-batches the paper says only that more are faster than fewer."""
@@ -200,14 +209,16 @@ def _holds(panel: str, ordered: bool | None, lower: bool | None) -> bool | None:
 
 def _overfits(courses: Sequence[Course]) -> tuple[float, float]:
     """Rank correlation of the place of the schedule with the validation loss over the training loss at the end, over the
-    seeds: how far a run's fit goes beyond what it knows. A diverged run is left out."""
+    seeds: how far a run's fit goes beyond what it knows. A diverged run is left out, and a seed of which fewer than
+    `FEWEST_SCHEDULES` last."""
     gaps = []
     for course in courses:
         with np.errstate(divide="ignore", invalid="ignore"):
             gaps.append(np.log10(final(course, "validation_loss")) - np.log10(final(course)))
     frame = pd.DataFrame(np.where(np.isfinite(gaps), gaps, np.nan))
     place = pd.Series(range(len(courses)), dtype=float)
-    return interval_of(frame.rank().corrwith(place).to_numpy())
+    ranks = frame.rank().corrwith(place).where(frame.count() >= FEWEST_SCHEDULES)
+    return interval_of(ranks.to_numpy())
 
 
 CLAIMS = {
@@ -241,7 +252,9 @@ def _data(setup: Setup) -> Dataset:
 GONE = "Half of the runs or more of every schedule diverge."
 
 FEWEST_SCHEDULES = 3
-"""Schedules that an order takes at least: of two, every seed's rank correlation is 1 or -1."""
+"""Schedules that a verdict takes at least, of those that last: of two, every seed's rank correlation is 1 or -1."""
+
+FEW = f"Fewer than {FEWEST_SCHEDULES} schedules keep more than half of their runs."
 
 
 def _grown(tuned: Tuned) -> dict[str, float]:
@@ -272,9 +285,9 @@ def timing(setup: Setup) -> Findings:
         panel: {label: course for (a, p, label), course in courses.items() if a == DECIDES and p == panel}
         for panel in CLAIMS
     }
-    lost = _all_lost(panels_of["when"].values())
+    lost, few = _all_lost(panels_of["when"].values()), _few(panels_of["when"].values())
     names = globals() | {"PROJECTION": PROJECTION, "WITH_PROJECTION": WITH_PROJECTION}
-    found += rows({"figure5.before": after[SHOWN[DECIDES]][1] if comparable else []}, names | locals())
+    found += rows({"figure5.before": after[SHOWN[DECIDES]][1] if comparable and not few else []}, names | locals())
     for panel in CLAIMS:
         told, orders, brief = [], [], []
         checks: list[bool | None] = []
@@ -294,14 +307,15 @@ def timing(setup: Setup) -> Findings:
             brief.append(f"{name} {order}")
             lower += sum(below(course, plain) is True for course in ranked.values())
             count += len(ranked)
-        few, lost = len(ranked) < FEWEST_SCHEDULES, _all_lost(_of_order(panel, panels_of[panel]).values())
-        found += rows({"figure5.panel": checks if comparable and not (few or lost) else []}, names | locals())
+        deciding = _of_order(panel, panels_of[panel]).values()
+        few, lost = _few(deciding), _all_lost(deciding)
+        found += rows({"figure5.panel": checks if comparable and not few else []}, names | locals())
     gaps = {
         name: _overfits([course for (a, p, _), course in courses.items() if a == action and p == "mini-batches"])
         for action, name in SHOWN.items()
     }
-    lost = _all_lost(panels_of["mini-batches"].values())
-    over = [above(*gaps[SHOWN[DECIDES]])] if comparable and not lost else []
+    lost, few = _all_lost(panels_of["mini-batches"].values()), _few(panels_of["mini-batches"].values())
+    over = [above(*gaps[SHOWN[DECIDES]])] if comparable and not few else []
     ends = [
         f"{SHOWN[action]}, {label}: {100 * float(np.nanmean(_finite(final(course, 'validation_accuracy')))):.1f} %"
         for (action, panel, label), course in courses.items()

@@ -31,6 +31,7 @@ from reproduction import FIGURES, HOLDS, Findings, Row, Setup, page, reproduce, 
 from reproduction import plain as published_formulas
 from reproduction.classification import (
     DECIDES,
+    DROWNED,
     LOST,
     OUTWEIGHED,
     SAME,
@@ -312,6 +313,10 @@ def test_the_order_of_schedules_is_judged_over_seeds() -> None:
     assert _order("mini-batches", rising[::-1])[1] is True
     mixed = [ended([1.0, 3.0, 1.0, 3.0, 2.0]), ended([2.0] * 5), ended([3.0, 1.0, 3.0, 1.0, 2.0])]
     assert _order("how often", mixed)[1] is None
+    same = [ended([np.inf] * 5)] * 2 + [ended([1.0] * 5)] * 3  # in order by what diverges alone
+    assert [_order("mini-batches", same)[1], _order("how often", same[::-1])[1]] == [None, None]
+    gone = [ended([1.0] * 5), ended([2.0] * 5), ended([3.0] * 5)]
+    assert _order("how often", [ended([np.inf] * 5)] * 2 + gone)[1] is None  # the best of the claim diverge
     told, check = _order("how often", [ended([np.inf] * 5)] * 3)
     assert "all diverge" in told
     assert check is None
@@ -357,6 +362,24 @@ def test_what_is_said_to_accelerate_must_be_faster_than_none() -> None:
     assert list(_of_order("how often", courses)) == list(courses)
 
 
+def test_fewer_than_three_schedules_that_last_decide_nothing() -> None:
+    """Regression: those were counted that are played, of which four diverged; and overfitting had no such rule."""
+    from reproduction.timing import _few, _overfits
+
+    gone, one = ended([np.inf] * 5), ended([1.0] * 5)
+    most = ended([1.0, 1.0, 1.0, np.inf, np.inf])
+    assert [_few([one, *[gone] * 4]), _few([one, one, *[gone] * 3]), _few([one, most, one, gone])] == [
+        True,
+        True,
+        False,
+    ]
+    tight = [teleported([1.0] * 5, validation=ratio) for ratio in (1.0, 1.001, 1.002)]
+    lost = [dataclasses.replace(course, measured=teleported([np.inf] * 5).measured) for course in tight]
+    assert above(*_overfits(tight)) is True
+    assert above(*_overfits([*tight[:2], *lost])) is None
+    assert above(*_overfits(tight[:2])) is None
+
+
 def test_five_intervals_are_played_where_the_epochs_have_room() -> None:
     from reproduction.timing import _schedules
 
@@ -389,6 +412,7 @@ def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
         "": (teleported(lower, 0.8), 1.0),
         SAME: (teleported(alike, 0.8), 2.0),
         OUTWEIGHED: (teleported(lower, 0.8), 0.3),
+        DROWNED: (teleported([0.99, 1.09, 0.89, 0.99, 0.99], 0.8), 2.0),  # Regression: halved by the projection, a yes
         SHORT: (teleported(lower, 0.71), 1.0),
         LOST: (teleported(lower, 0.8, lost=1), 1.0),
     }
@@ -404,7 +428,7 @@ def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
     did, control = ({"growth": np.array(found)} for found in ([1.2, np.inf, np.nan, 1.0], [0.8, 1.0, 1.0, 0.0]))
     assert beyond(did, control).tolist() == [1.2 / 0.8, 0.0, 0.0, 0.0]
     assert judgement({"gd": (True, ""), "adagrad": (None, SHORT)}) == (
-        [True],
+        [True, None],
         f"SGD: b{WITH_PROJECTION[1:-1]}; AdaGrad: t{SHORT[1:]}",
     )
     assert verdict(judgement({"gd": (None, SAME), "adagrad": (None, LOST)})[0]) == "not shown"
@@ -428,6 +452,8 @@ def test_a_limited_effect_is_one_of_teleports() -> None:
 
     assert judged("gd", 0.16, 0.15)[0] == "yes"
     assert judged("gd", 0.25, 0.15)[0] == "no"
+    assert judged("gd", 0.15, 0.15)[0] == "yes"  # no effect is a limited one
+    assert judged("gd", 0.15, 0.25) == ("not comparable", OUTWEIGHED)
     assert judged("gd", 0.25, 0.2499) == ("not comparable", ALIKE)
     assert judged("adagrad", 0.25, 0.2499) == ("not shown", SAME)
 
@@ -551,9 +577,10 @@ def test_a_gradient_is_longer_where_teleports_move_and_losses_are_shared() -> No
     assert lengthened([path(one, growth=grown), path(one, growth=measured)]) == [True, None]
     assert lengthened([path(one, growth=0.5), path(one, growth=np.nan), path(one, moved=False)]) == [False, None]
     assert _longer([np.full(5, np.nan)]) == []
-    assert _longer([np.array([0.9, np.nan, 0.8, 0.7, np.nan]), np.array([0.9, np.nan, np.nan, np.nan, np.nan])]) == [
-        True
-    ]
+    most, few = np.array([0.9, np.nan, 0.8, 0.7, np.nan]), np.array([0.9, np.nan, np.nan, np.nan, np.nan])
+    # Regression: what one optimizer has and the other cannot show was a yes for both
+    found = _longer([most, few]), lengthened([path(one, growth=grown), path(one, moved=False)])
+    assert [verdict(checks) for checks in (*found, rising([(0.5, 0.1), (np.nan, np.inf)]))] == ["partly"] * 3
     assert verdict(_longer([np.array([0.1, 0.2, 0.3])])) == "no"
 
 
@@ -691,6 +718,9 @@ def test_a_run_is_ahead_where_it_stays_whole_and_reaches_the_target() -> None:
     # slower all along and faster in the last step alone is slower; 0 is reached faster; a diverged run is not
     ends = {(9.0, 8.0, 8.0, 8.0, 4.5): 0.0, (9.0, 3.0, 0.0, 0.0, 0.0): 1.0, (9.0, 3.0, 1.0, 1.0, np.inf): 0.0}
     assert {losses: _shrinks(path(losses), base)[2] for losses in ends} == ends
+    # Regression: a run that ascends was faster than descent that diverges
+    rising, lost = path([9.0, 10.0, 11.0, 12.0, 13.0]), path([9.0, 7.0, np.inf, np.inf, np.inf])
+    assert [_shrinks(course, lost)[2] for course in (rising, base)] == [0.0, 1.0]
     assert _shrinks(path([16.0, 4.0, 1.0]), base)[:2] == (0.25, pytest.approx((4.0 / 9.0) ** 0.25))
 
 
@@ -846,6 +876,20 @@ def test_longer_at_equal_loss_compares_two_curves() -> None:
     assert longer_at_equal_loss(course([7.0, 3.0, 0.1], 2.0), base, 0) == 1.0
     assert longer_at_equal_loss(course([7.0, 3.0, 0.1], 0.5), base, 0) == 0.0
     assert np.isnan(longer_at_equal_loss(course([7.0, 0.1, 0.01], 2.0), base, 1)).all()
+    gone = dataclasses.replace(course([7.0, 3.0, np.inf], 2.0), diverged=np.array([True]))
+    assert np.isnan(longer_at_equal_loss(gone, base, 0)).all()  # Regression: runs that diverge had longer gradients
+
+
+def test_the_gradient_stays_longest_at_losses_that_can_tell() -> None:
+    """Regression: a gradient of 0 was the longest where the loss was too small to tell."""
+    from reproduction.plane import _keeps
+
+    def judged(loss: list[float], factor: float) -> str:
+        course = path(loss)
+        return verdict(_keeps(dataclasses.replace(course, grad_norm=factor * 6.0 * np.sqrt(course.loss))))
+
+    assert [judged([1.0, 0.1], 1.0), judged([1.0, 1e-9], 1.0), judged([1.0, 0.1], 0.9)] == ["yes", "yes", "no"]
+    assert judged([1e-9, 1e-10], 0.0) == "not comparable"
 
 
 def test_a_random_angle_is_as_good_as_the_published_ascent() -> None:
