@@ -943,6 +943,21 @@ def test_exact_adagrad_throws_one_seed_out() -> None:
     assert course.loss[6, 3] > 100 * course.loss[0, 3] or np.isinf(course.loss[6, 3])
 
 
+@pytest.mark.parametrize("optimizer", ["gd", "adagrad"])
+@pytest.mark.parametrize("climbed", ["published, exact", "published, exact, true norm"])
+def test_exact_action_by_increments_lasts_where_the_preset_does_not(optimizer: str, climbed: str) -> None:
+    """From the starts of ``paper(..., action="exact")``, of which the second diverges, g = 1 + T in place of exp(T) lasts,
+    but for AdaGrad's fourth up the function of the released code."""
+    course = play("MLPRegression", agents(optimizer)[climbed], 300, instances=range(5))
+    fourth = [3] if (optimizer, climbed) == ("adagrad", "published, exact") else []
+    assert np.flatnonzero(course.diverged).tolist() == fourth
+    assert course.jumps[0].moved.all()
+    preset = paper("MLPRegression" if optimizer == "gd" else "MLPRegression/adagrad", action="exact")
+    exponential = play("MLPRegression", preset.agent, 6, instances=range(5))
+    np.testing.assert_array_equal(exponential.loss[:5], course.loss[:5])
+    assert (exponential.loss[6] != course.loss[6]).all()
+
+
 def test_the_released_teleport_leaks_and_the_exact_ones_do_not() -> None:
     for optimizer, low, high in (("gd", 0.38, 0.92), ("adagrad", 0.54, 0.98)):
         leak = -play("MLPRegression", agents(optimizer)["released"], 6, instances=range(5)).jumps[0].loss_change
