@@ -25,7 +25,20 @@ from reproduction.classification_rates import LASTING, LONGER, Tuned, tune
 from reproduction.classification_runs import ALONE, BOUNDED, RADIUS, STAYING, play_schedules
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, band, nested, panels
-from reproduction.results import FEWEST, Findings, Row, Setup, above, note_of, of_each, rows, settings_of, sign
+from reproduction.results import (
+    FEWEST,
+    Findings,
+    Row,
+    Setup,
+    above,
+    both_of,
+    note_of,
+    of_each,
+    rows,
+    settings_of,
+    sign,
+    within,
+)
 
 EXACT = 1e-5
 """Relative change of the loss of a mini-batch that counts as none, in single precision."""
@@ -98,11 +111,6 @@ def overfits(deciding: Course, base: Course) -> bool | None:
     better."""
     better = sign(*paired(deciding, base, "validation_loss"))
     return None if loses_half(deciding) else both_of(above(*paired(deciding, base, "overfit")), better is not True)
-
-
-def both_of(*checks: bool | None) -> bool | None:
-    """Whether all hold; False where one fails, None where one is undecided."""
-    return False if False in checks else None if None in checks else True
 
 
 def judge(
@@ -283,9 +291,7 @@ def limited(courses: Mapping[str, Course]) -> tuple[bool | None, str]:
 
 def alike(middle: float, half: float) -> bool | None:
     """Whether an interval lies within `MARGIN` of 0 (True), outside (False), or across its edge (None)."""
-    if abs(middle) + half < MARGIN:
-        return True
-    return False if abs(middle) - half > MARGIN else None
+    return within(middle, half, MARGIN)
 
 
 def _mean(values: np.ndarray) -> str:

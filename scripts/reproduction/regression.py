@@ -374,7 +374,8 @@ def _faster(optimizer: str, played: Mapping[str, Course], epochs: Mapping[str, n
         if not course.teleported:
             return []
         lost = course.diverged & ~base.diverged, lost_against(epochs, label)
-        return [less(gap(course, base, 50), lost[0]), less(fewer[label], lost[1])]
+        ends_higher = sign(*gap(course, base)) is False
+        return [not ends_higher and less(gap(course, base, 50), lost[0]), less(fewer[label], lost[1])]
 
     checks, gone = judged(FIRST, first), _lost_of(lost_against(epochs, FIRST))
     verdicts = {label: verdict(judged(label, course)) for label, course in others.items()}

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -301,6 +302,14 @@ def crossed(values: np.ndarray) -> tuple[float, float]:
     return middle, float(np.hypot(seeds, turns))
 
 
+def resamples(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """All draws of so many values with replacement, without their order: how often each is drawn ``(draws, count)``, and
+    the probabilities ``(draws,)``. For few values: of five there are 126."""
+    drawn = combinations_with_replacement(range(count), count)
+    times = np.array([np.bincount(values, minlength=count) for values in drawn])
+    return times, stats.multinomial.pmf(times, count, np.full(count, 1.0 / count))
+
+
 def signed(middle: float, half: float, missing: str = MISSING) -> str:
     """An interval in words."""
     if np.isnan(middle):
@@ -333,6 +342,18 @@ def sign(middle: float, half: float, clean: bool = True) -> bool | None:
     if middle + half < 0.0:
         return True if clean else None
     return False if middle - half > 0.0 else None
+
+
+def within(middle: float, half: float, margin: float) -> bool | None:
+    """Whether an interval lies within ``margin`` of 0 (True), outside (False), or across its edge (None)."""
+    if abs(middle) + half < margin:
+        return True
+    return False if abs(middle) - half > margin else None
+
+
+def both_of(*checks: bool | None) -> bool | None:
+    """Whether all hold; False where one fails, None where one is undecided."""
+    return False if False in checks else None if None in checks else True
 
 
 def less(found: tuple[float, float], lost: np.ndarray) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from reproduction.course import OneEach, converged, play
 from reproduction.pictures import panels
 from reproduction.pieces import play_all
-from reproduction.published import PUBLISHED, RELEASED, REPEATS, PublishedRegression, Times, least, turns
+from reproduction.published import PUBLISHED, RELEASED, REPEATS, PublishedRegression, Times, turns
 from reproduction.results import (
     FEWEST,
     Findings,
     Row,
     Setup,
     above,
-    crossed,
     interval_of,
     note_of,
     ranked,
+    resamples,
     rising,
     rows,
     settings_of,
@@ -87,14 +87,14 @@ def _play(optimizer: str, symmetry: str, limit: int) -> pd.DataFrame:
 
 
 def _cells(frame: pd.DataFrame, timed: Mapping[str, Times]) -> pd.DataFrame:
-    """A row per ascent: means over the seeds, speed-ups as ratios of means.
+    """A row per ascent: means over the seeds and the turns, speed-ups as ratios of means.
 
     Args:
         frame: Rows of `_play`.
         timed: `published.turns`.
     """
     for name, times in timed.items():
-        step, ascent = least(times)
+        step, ascent = np.mean(times, axis=0)
         frame = frame.assign(
             **{
                 name: frame["steps"] * step + frame["ascent_steps"] * ascent,
@@ -193,9 +193,19 @@ def _counts(table: pd.DataFrame) -> tuple[str, list[bool]]:
     return text, [honest[2] > 0.5 * len(table)]
 
 
-def _faster(frame: pd.DataFrame, times: Times) -> tuple[float, float]:
-    """Share of the runs that converge in less time than plain descent from the same start, of the settings that count and
-    converge, with an interval over the seeds and the turns (`results.crossed`); NaN where fewer than `FEWEST` settings do.
+class Share(NamedTuple):
+    """Settings that are faster, of so many, and the 95 % interval of their number."""
+
+    faster: int
+    count: int
+    low: int
+    high: int
+
+
+def _faster(frame: pd.DataFrame, times: Times) -> Share:
+    """Settings that converge in less time than plain descent, means over the seeds and the turns, of those that count and
+    converge. The interval is that of all draws of the seeds, for all settings together, and of the turns (`resamples`);
+    from nothing to all where seeds or turns are fewer than `FEWEST`.
 
     Args:
         frame: Rows of `_play`.
@@ -203,24 +213,38 @@ def _faster(frame: pd.DataFrame, times: Times) -> tuple[float, float]:
     """
     cells = ["ascent_steps", "rate"]
     ended = _ended(frame.groupby(cells, as_index=False).mean(numeric_only=True))
-    if len(ended) < FEWEST:
-        return np.nan, np.inf
     kept = frame.merge(ended[cells], on=cells)
-    saved, ascents = kept["plain_steps"] - kept["steps"], kept["ascent_steps"]
-    shares = [(step * saved > ascent * ascents).groupby(kept["seed"]).mean() for step, ascent in times]
-    return crossed(np.stack(shares))
+    saved = kept.assign(saved=kept["plain_steps"] - kept["steps"]).pivot(index="seed", columns=cells, values="saved")
+    ascents, turns = saved.columns.get_level_values("ascent_steps").to_numpy(float), np.array(times)
+
+    def faster(seeds: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Number of settings ``(S, T)``, for weights of the seeds ``(S, seeds)`` and of the turns ``(T, turns)``."""
+        step, ascent = (drawn @ turns)[:, :, None].transpose(1, 0, 2)
+        return (step * (seeds @ saved.to_numpy())[:, None] > ascent * ascents).sum(axis=-1)
+
+    runs, count = len(saved), len(ended)
+    if not count:
+        return Share(0, 0, 0, 0)
+    here = int(faster(np.full((1, runs), 1.0 / runs), np.full((1, len(turns)), 1.0 / len(turns)))[0, 0])
+    if min(runs, len(turns)) < FEWEST:
+        return Share(here, count, 0, count)
+    (seeds, chance), (drawn, other) = resamples(runs), resamples(len(turns))
+    chances = np.bincount(
+        faster(seeds / runs, drawn / len(turns)).ravel(), np.outer(chance, other).ravel(), minlength=count + 1
+    )
+    low, high = np.searchsorted(chances.cumsum(), (0.025, 0.975))
+    return Share(here, count, int(low), int(high))
 
 
-def _most(share: tuple[float, float]) -> list[bool | None]:
-    """Whether a share is that of most, and no check where there is none."""
-    return [] if np.isnan(share[0]) else [above(share[0] - 0.5, share[1])]
+def _most(share: Share) -> list[bool | None]:
+    """Whether most settings are faster, by the whole interval; no check where fewer than `FEWEST` count and converge."""
+    if share.count < FEWEST:
+        return []
+    return [True if 2 * share.low > share.count else False if 2 * share.high < share.count else None]
 
 
-def _told(share: tuple[float, float]) -> str:
-    middle, half = (100.0 * value for value in share)
-    if np.isnan(middle):
-        return "none"
-    return f"{middle:.0f}" + (f" ± {half:.0f} %" if np.isfinite(half) else " %")
+def _told(share: Share) -> str:
+    return f"{share.faster} of {share.count} ({share.low} to {share.high})" if share.count else "none"
 
 
 def _best_steps(table: pd.DataFrame) -> str:
@@ -250,7 +274,6 @@ def _claims(
             for by in timed[optimizer]
         }
         most = {key: _most(share) for key, share in shares.items()}
-        ended = {action: len(_ended(table)) for action, table in ((FIRST, first), ("exact", exact))}
         growths = [_rank(table, "log10_growth") for table in (first, exact)]
         speeds = [_rank(table) for table in (first, exact)]
         leak = _leak(first)
