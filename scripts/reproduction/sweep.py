@@ -197,7 +197,7 @@ class Share(NamedTuple):
     """Settings that are faster, of so many, and the 95 % interval of their number."""
 
     faster: int
-    count: int
+    settings: int
     low: int
     high: int
 
@@ -238,13 +238,13 @@ def _faster(frame: pd.DataFrame, times: Times) -> Share:
 
 def _most(share: Share) -> list[bool | None]:
     """Whether most settings are faster, by the whole interval; no check where fewer than `FEWEST` count and converge."""
-    if share.count < FEWEST:
+    if share.settings < FEWEST:
         return []
-    return [True if 2 * share.low > share.count else False if 2 * share.high < share.count else None]
+    return [True if 2 * share.low > share.settings else False if 2 * share.high < share.settings else None]
 
 
 def _told(share: Share) -> str:
-    return f"{share.faster} of {share.count} ({share.low} to {share.high})" if share.count else "none"
+    return f"{share.faster} of {share.settings} ({share.low} to {share.high})" if share.settings else "none"
 
 
 def _best_steps(table: pd.DataFrame) -> str:

@@ -654,7 +654,7 @@ def test_most_settings_are_faster_where_the_interval_of_their_number_says_so() -
         assert judged(frame) == "not comparable"
     unlucky = runs.assign(steps=np.where((runs["seed"] + runs["ascent_steps"]) % 5 < 4, 99.0, 900.0))
     found = _faster(unlucky, tuple((1.0, 0.001) for _ in range(5)))
-    assert (found.faster, found.count) == (0, 6)
+    assert (found.faster, found.settings) == (0, 6)
     assert verdict(_most(found)) != "yes"
     clear = runs.assign(steps=np.where(runs["ascent_steps"] < 8, 50.0, 150.0))
     assert _faster(clear, times) == Share(3, 6, 3, 3)
