@@ -140,7 +140,7 @@ def runtime(setup: Setup) -> Findings:
     deep_turns = _times([(deep, depth) for depth in depths], steps, more).assign(varied="depth")
     by_width, by_depth = _least(wide_turns), _least(deep_turns)
     return Findings(
-        [] if setup.tiny else _rows(wide_turns, by_depth, deep, steps),
+        [] if setup.tiny else _rows(wide_turns, deep_turns, deep, steps),
         {"figure6": _picture(by_width, by_depth, deep)},
         {
             "figure6": pd.concat([by_width, by_depth], ignore_index=True),
@@ -198,18 +198,24 @@ def bend(depths: np.ndarray, times: np.ndarray) -> float:
     return float(0.25 * square / (square + slope)) if square + slope > 0.1 * np.mean(times) else np.inf
 
 
-def linear(depths: np.ndarray, times: np.ndarray) -> bool | None:
-    """Whether times do not `bend`, by `BENT`. None where a parabola does not fit the rise, by `SCATTER`."""
-    fit = np.polyfit(depths, times, 2)
+def linear(depths: np.ndarray, times: np.ndarray) -> tuple[tuple[float, float], bool | None]:
+    """The mean `bend` of times ``(turns, depths)`` and half the width of its 95 % interval over the turns (Student's), and
+    whether it lies within `BENT`; times that do not rise are those of no line. None where the interval crosses it, or where
+    a parabola does not fit the rise of the least times, by `SCATTER`."""
+    found = interval_of(np.array([bend(depths, turn) for turn in times]))
+    least = times.min(axis=0)
+    if np.isinf(bend(depths, least)):
+        return found, False
+    fit = np.polyfit(depths, least, 2)
     rise = abs(np.polyval(fit, depths[-1]) - np.polyval(fit, depths[0]))
-    if np.abs(np.polyval(fit, depths) - times).max() > SCATTER * rise and np.ptp(times) > SCATTER * np.mean(times):
-        return None
-    return abs(bend(depths, times)) < BENT
+    if np.abs(np.polyval(fit, depths) - least).max() > SCATTER * rise and np.ptp(least) > SCATTER * np.mean(least):
+        return found, None
+    return found, within(*found, BENT)
 
 
-def _rows(wide_turns: pd.DataFrame, by_depth: pd.DataFrame, deep: int, steps: int) -> list[Row]:
+def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: int) -> list[Row]:
     slopes, lines, bends, steps_bend, times, grows, locals_ = {}, {}, {}, {}, {}, {}, {}
-    by_width = _least(wide_turns)
+    by_width, by_depth = _least(wide_turns), _least(deep_turns)
     checks: dict[str, dict[str, list[bool | None]]] = {}
     for name in COLOUR:
         every, tall = _of(by_width, name), _of(by_depth, name)
@@ -218,17 +224,21 @@ def _rows(wide_turns: pd.DataFrame, by_depth: pd.DataFrame, deep: int, steps: in
         locals_[name] = np.diff(np.log(every["teleport"])) / np.diff(np.log(every["width"]))
         ratios = _of(wide_turns, name).pivot(index="turn", columns="width", values="teleport_in_steps")
         grows[name] = exponent(ratios.columns.to_numpy(), ratios.to_numpy())
-        layers = tall["layers"].to_numpy()
-        bends[name], steps_bend[name] = (bend(layers, tall[what].to_numpy()) for what in ("teleport", "step"))
-        straight = [linear(layers, tall[what].to_numpy()) for what in ("teleport", "step")]
+        pivots = (
+            _of(deep_turns, name).pivot(index="turn", columns="layers", values=what) for what in ("teleport", "step")
+        )
+        (bends[name], straight), (steps_bend[name], also) = (
+            linear(found.columns.to_numpy(float), found.to_numpy()) for found in pivots
+        )
         lines[name] = _exponent(tall["layers"] - 1, tall["teleport"])
         checks[name] = {
             "width": [polynomial(every["width"].to_numpy(), every["teleport"].to_numpy())],
-            "depth": [straight[0]],
-            "steps": [within(*grows[name], WITHIN), both_of(*straight)],
+            "depth": [straight],
+            "steps": [within(*grows[name], WITHIN), both_of(straight, also)],
             "dominates": [bool((times[name] > PERIOD).all())],
         }
     widths, repeats = [int(w) for w in _of(by_width, "ours")["width"]], wide_turns["turn"].nunique()
+    more = deep_turns["turn"].nunique()
     faster = _of(by_width, DECIDES)["teleport"].to_numpy() / _of(by_width, "ours")["teleport"].to_numpy()
     otherwise = {claim: verdict(found) for claim, found in checks["ours"].items()}
     decided: dict[str, str | Sequence[bool | None]] = {**checks[DECIDES], "ours": "not comparable"}

@@ -726,13 +726,16 @@ def test_times_are_linear_where_they_do_not_bend() -> None:
     """Regression: the exponent of a line with an offset is none of 1, and those of 0.76 and 1.24 counted as 1."""
     from reproduction.runtime import linear
 
-    depths = np.arange(1.0, 6.0)
+    depths, turns = np.arange(1.0, 6.0), np.ones((5, 1))
     lines = [depths, depths + 3.0, 0.5 + depths]
     others = [depths**0.5, depths**0.76, depths**1.24, depths**2, depths * 0.0 + 1.0, 6.0 - depths]
-    assert [linear(depths, times) for times in lines + others] == [True] * 3 + [False] * 6
+    assert [linear(depths, turns * times)[1] for times in lines + others] == [True] * 3 + [False] * 6
     # Regression: what scatters without a bend was a line
     scattered = ([1, 9, 5.5, 2, 10], [1, 6, 4, 2, 7], [1, 1, 3, 5, 5], [1, 3, 1, 3, 5], [1, 4, 4, 4, 7])
-    assert [linear(depths, np.array(times, dtype=float)) for times in scattered] == [None] * 5
+    assert [linear(depths, turns * np.array(times))[1] for times in scattered] == [None] * 5
+    # Regression: the least times of a loaded machine bent by 9 % of their rise, and those of a quiet one by 1 %
+    bent = np.array([-0.1, 0.1, -0.1, 0.1, 0.0])[:, None] * depths * (6.0 - depths)
+    assert linear(depths, depths + bent)[1] is None
 
 
 def test_an_exponent_has_the_interval_of_its_turns_and_of_its_fit() -> None:
