@@ -191,6 +191,7 @@ class SteppingRuns:
         norm2, state = row_dot(gradient, gradient), self.optimizer.init(start)
         rows = None if mask is None else mask.nonzero().squeeze(1)
         at = slice(None) if rows is None else rows
+        self.changes += 1  # first, so that an interrupt amid the writes is seen
         if rows is None:
             self.instance = fresh.clone()
             self._prepare(start)

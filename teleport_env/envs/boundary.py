@@ -161,6 +161,8 @@ class Boundary:
     def _undone_if_refused(self, draws: bool) -> Iterator[None]:
         """Whatever raises inside leaves the environment as it was.
 
+        An interrupt amid the writes may not: the environment then needs a reset of every row.
+
         Args:
             draws: Whether ``np_random`` may be drawn from.
         """
@@ -168,11 +170,14 @@ class Boundary:
         saved = self.episodes.snapshot() if self._started and self.episodes.measures_first else None
         generator = copy.deepcopy(self._np_random) if draws else self._np_random
         state = self._keys.clone(), self._numbers.clone(), generator, self._np_random_seed
+        changes = self.episodes.runs.changes
         try:
             yield
         except BaseException:
             if saved is not None:
                 self.episodes.restore(saved)
+            elif self.episodes.runs.changes != changes:
+                self._started = False
             self._keys, self._numbers, self._np_random, self._np_random_seed = state
             raise
 

@@ -171,6 +171,27 @@ class MoodyAtTheEnd(Booth):
 
 
 @FACES
+def test_an_interrupt_amid_the_writes_of_a_reset_needs_a_reset(
+    face: Callable[..., Env], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    env = face("Booth")
+    env.reset(seed=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(env.episodes.runs.ledger, "charge", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            env.reset()
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(action(env, 0))
+    twin = face("Booth")
+    for one in (env, twin):
+        one.reset(seed=5)
+    assert future(env) == future(twin)
+
+
+@FACES
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("problem", [Moody, MoodyAtTheEnd])
 def test_a_problem_that_fails_in_a_reset(face: Callable[..., Env], problem: type[Booth], seed: int | None) -> None:
