@@ -402,23 +402,27 @@ _KINDS = {
     "theorem": ("theorems?", "thms?"),
     "definition": ("definitions?", "def(?=[.])|defns?"),
     "remark": ("remarks?", "rem(?=[.])"),
-    "equation": ("equations?", "eqn?s?"),
+    "equation": ("equations?|formula|formula[es](?=\\s?\\()", "eqn?s?"),
     "algorithm": ("algorithms?", "algs?"),
     "table": ("tables?", "tabs?(?=[.])"),
     "figure": ("figures?", "figs?"),
     "section": ("sections?|appendi(?:x|ces)|§+", "sect?s?|app"),
 }
 """How kinds are written, in full and abbreviated. The paper has no numbered theorem, definition, remark or table."""
-_DIGITS = r"(?:(?-i:[A-Z])\.)?\d+(?:\.\d+)*"
-_PANELS = r"(?:(?:(?-i:[a-z])|\s?\((?-i:[a-z])\))(?!\w)(?:,\s?\(?(?-i:[a-z])\)?(?!\w))*)?"
-_NUMBER = rf"\(?{_DIGITS}{_PANELS}\)?(?![\w%])(?!\.\d)"
+_DIGITS = r"(?:[A-Z]\.)?\d+(?:\.\d+)*"
+_PANEL = r"\(?(?-i:[a-z])\)?(?!\w)"
+_PANELS = (
+    rf"(?:(?:(?-i:[a-z])(?!\w)|\s?\((?-i:[a-z])\)|,?\s\(?panels?\s{_PANEL})"
+    rf"(?:\s?(?:,|-|\u2013|to\s|and\s)\s?{_PANEL})*)?"
+)
+_NUMBER = rf"(?:\({_DIGITS}{_PANELS}\)|`{_DIGITS}{_PANELS}`|{_DIGITS}{_PANELS})(?!\w)(?!\.\d)"
 _LETTER = r"(?-i:[A-Z])(?!\w|\.\w)"  # of a whole appendix
 _WORDS = [f"(?P<{kind}>{full}|(?:{short})\\.?)" for kind, (full, short) in _KINDS.items()]
-_AND = r"\s*(?:,\s*(?:and\s|or\s)?|and\s|or\s|to\s|with\s|&|[-\u2013/])\s*"
-_UNIT = r"(?!\s(?:s|of|to|x|runs|steps|seeds|starts|epochs|rows|figures)\b)"
+_GAP = r"[\s~*:#-]*(?:\]\[)?(?:(?:(?:nos?|nrs?)\.|numbers?\b)[\s#]*)?"
+_AND = r"\s*\(?(?:[,;&/+\u2013-]\s*|(?:and|or|to|with|through|plus|then|also|as\swell\sas|versus|vs\.?)\b\s*)+"
 _CITATION = re.compile(
-    rf"(?<![\w`.])(?P<word>{'|'.join(_WORDS)})(?P<gap>[\s~*-]*)"
-    rf"(?P<list>(?:{_NUMBER}|{_LETTER})(?:{_AND}(?:{_NUMBER}|{_LETTER}){_UNIT})*)",
+    rf"(?<![\w.])(?P<word>{'|'.join(_WORDS)})(?P<gap>{_GAP})"
+    rf"(?P<list>(?:{_NUMBER}|{_LETTER})(?:{_AND}(?:{_NUMBER}|{_LETTER}))*)",
     re.IGNORECASE,
 )
 _PART = re.compile(rf"(?P<digits>{_DIGITS}|{_LETTER})(?P<panels>{_PANELS})")
@@ -462,7 +466,7 @@ def _listed(kind: str, written: str) -> Iterator[tuple[str, str]]:
         if before.isdigit() and digits.isdigit() and written[: part.start()].rstrip(" (").endswith(("-", "\u2013")):
             yield from ((f"{kind} {between}", "") for between in range(int(before) + 1, int(digits)))
         before = digits
-        yield f"{kind} {digits.lower()}", "".join(re.findall("[a-z]", part["panels"]))
+        yield f"{kind} {digits.lower()}", "".join(re.findall(r"\b[a-z]\b", part["panels"]))
 
 
 def cited_in(text: str) -> Iterator[Citation]:
@@ -580,6 +584,46 @@ def test_every_citation_is_in_the_list_and_beside_its_subject() -> None:
         "an eigenvector of the largest eigenvalue stays so along the gradient flow (Propositions 5.5 and 5.5)",
         "the ellipse, Rosenbrock's function and its gradient against loss: Figures 1, 2 and 1",
         "first-order regression (Sections 6.1 and B)",
+        *(
+            f"Rosenbrock's function ({written})"
+            for written in (
+                *("Figures 2 and 12 of the paper", "Figures 2 and 12 runs", "Figure 2 and 12 %", "Figures 2 and 12%"),
+                *("Figure no. 12", "Figure number 12", "Figure #12", "`Figure 12`", "Figure `12`", "[Figure][12]"),
+                *(
+                    "Figure: 12",
+                    "Figure 12%",
+                    "Figures 2, 12 to be sure",
+                    "Figures `2` and `12`",
+                    "formula (99)",
+                    "formula 99",
+                ),
+            )
+        ),
+        *(
+            f"the longer gradient lasts, {written}"
+            for written in (
+                *(
+                    "Propositions 5.4 and 5.9 of the paper",
+                    "Proposition 5.4 or 5.9 to be sure",
+                    "Propositions 5.4; 5.9",
+                ),
+                *("Propositions 5.4 through 5.9", "Propositions 5.4 as well as 5.9", "Propositions 5.4 plus 5.9"),
+                *(
+                    "Proposition 5.4 (and 5.9)",
+                    "Propositions 5.4, and also 5.9",
+                    "Proposition: 5.9",
+                ),
+                *("Propositions 5.4, then 5.9", "Propositions 5.4 and/or 5.9", "Propositions 5.4 + 5.9"),
+            )
+        ),
+        *(
+            f"MNIST, {written}"
+            for written in (
+                *("Figure 4a-f", "Figure 4(a)-(f)", "Figures 4(a) to (f)", "Figure 4a\u2013f", "Figure 4 panel f"),
+                *("Figure 4 (panel e)", "Figure 4, panels c and f", "Figures 4a to 4f"),
+            )
+        ),
+        "symmetry groups (section b.9)",
     ],
 )
 def test_wrong_numbers_are_found(text: str) -> None:
