@@ -255,7 +255,7 @@ def _forest(
 @matplotlib.rc_context(SETTINGS)
 def gained_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Interquartile mean of the orders gained with its interval, from `summary.summary_table`."""
-    return _forest(table, styles, ("iqm", "iqm_low", "iqm_high"), "orders of magnitude gained (IQM, 95 %)", zero=False)
+    return _forest(table, styles, ("iqm", "iqm_low", "iqm_high"), "orders of magnitude gained\n(IQM, 95 %)", zero=False)
 
 
 @matplotlib.rc_context(SETTINGS)
@@ -270,7 +270,7 @@ def difference_forest(table: pd.DataFrame, styles: Mapping[str, Style]) -> Figur
     figure = _forest(compared, styles, columns, "", zero=True)
     versus = compared.groupby("problem", sort=False)["baseline"].first()
     for axis, baseline in zip(figure.axes, versus, strict=True):
-        axis.set_xlabel("orders over the best baseline (95 %),\n" + _plain_text(baseline))
+        axis.set_xlabel("orders over the best\nbaseline (95 %),\n" + _plain_text(baseline))
     return figure
 
 

@@ -252,6 +252,16 @@ def test_a_forest_shows_the_tables_numbers() -> None:
     np.testing.assert_allclose(drawn, table.loc[0, ["iqm_low", "iqm_high"]].astype(float))
 
 
+def test_labels_of_a_forest_lie_within_the_picture() -> None:
+    """Regression: names of agents are long, so that the axis is narrower than a label of one line below it."""
+    names = {**AGENTS, "learned, momentum, teleports taken out": ("reference", 1.0, 0)}
+    table = summary.summary_table(episodes(names, problems=("Booth", "Rosenbrock")), resamples=50)
+    styles = plots.agent_styles(table)
+    for figure in (plots.gained_forest(table, styles), plots.difference_forest(table, styles)):
+        figure.canvas.draw()
+        assert all(axis.xaxis.label.get_window_extent().x1 <= figure.bbox.x1 for axis in figure.axes)
+
+
 def test_the_profile_starts_at_one_and_falls() -> None:
     results = episodes(problems=("Booth",))
     (axis,) = plots.performance_profiles(results, plots.agent_styles(results)).axes
