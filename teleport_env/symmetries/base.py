@@ -61,6 +61,7 @@ class Sphere(NamedTuple):
             None: it follows from the derivatives of ``phi`` and ``phi^-1``.
         on_arrays: Whether the three also take the arrays of `teleport_env.arrays` and `Instance.seen_by`, which is several
             times faster than tensors for few runs.
+        affine: Whether ``phi`` is affine and `Symmetry.optimal_element` its closed form, not one of a subclass.
     """
 
     forward: Coordinates
@@ -69,6 +70,7 @@ class Sphere(NamedTuple):
     flops: float
     slope: Slope | None = None
     on_arrays: bool = False
+    affine: bool = False
 
 
 class Pair(NamedTuple):

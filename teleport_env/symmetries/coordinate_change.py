@@ -51,11 +51,12 @@ class CoordinateChange(Symmetry):
     carries = False
     exact_when = "Always: the loss is the squared distance from the origin in the rotated coordinates."
 
-    _own_act = False
+    _own_act = _own_optimum = False
 
     def __init_subclass__(cls, **others: Any) -> None:
         super().__init_subclass__(**others)
         cls._own_act = cls._own_act or "act" in vars(cls)  # which searches on the sphere would pass by
+        cls._own_optimum = cls._own_optimum or "optimal_element" in vars(cls)
 
     def __init__(
         self,
@@ -84,7 +85,8 @@ class CoordinateChange(Symmetry):
             self.gradient_flops = 2.0 / 3.0 * dimension**3 + 6.0 * dimension**2 if self.linear else 0.0
         if self.group == usual and not self._own_act:
             flops = self.move_flops - 2.0 * dimension**2 if dimension > 2 else 0.0
-            self.sphere = Sphere(forward, backward, dimension, flops, slope, on_arrays)
+            affine = self.linear and not self._own_optimum
+            self.sphere = Sphere(forward, backward, dimension, flops, slope, on_arrays, affine)
         if self.linear:
             self.optima = ("gradient_norm", "balance_gradient")
             # ``A A'``, its eigenvectors, a product of reflections; free in the plane

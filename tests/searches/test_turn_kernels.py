@@ -18,6 +18,7 @@ from teleport_env.runs import Runs
 from teleport_env.searches import search_from
 from teleport_env.searches.base import Status
 from teleport_env.searches.fast import turns
+from teleport_env.symmetries.coordinate_change import CoordinateChange, Matrix
 
 NAMES = ("Rosenbrock", "RosenbrockND", "Ellipse", "Booth", "Quadratic")
 SEARCHES: tuple[Any, ...] = (
@@ -122,3 +123,22 @@ def test_a_formula_that_is_replaced_is_not_bypassed() -> None:
         runs_after(watched, "normalized_ascent", [0, 1])
     found.assert_not_called()
     assert len(seen) > 5
+
+
+def test_the_kernel_of_the_optimum_serves_affine_coordinates_with_the_usual_closed_form() -> None:
+    """A symmetry that has an optimum of its own keeps it."""
+
+    class Still(CoordinateChange):
+        def optimal_element(self, objective: str, params: Tensor, instance: Instance) -> Tensor:
+            return torch.eye(2, dtype=params.dtype).expand(len(params), 2, 2)
+
+    def affine(kind: type[CoordinateChange], matrix: Matrix | None) -> bool:
+        sphere = kind(lambda w, _: w, lambda u, _: u, 2, matrix=matrix).sphere
+        return sphere is not None and sphere.affine
+
+    def identity(instance: Instance) -> Tensor:
+        return torch.eye(2, dtype=torch.float64).expand(len(instance), 2, 2)
+
+    assert affine(CoordinateChange, identity)
+    assert not affine(CoordinateChange, None)
+    assert not affine(Still, identity)

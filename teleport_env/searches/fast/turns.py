@@ -19,7 +19,6 @@ from torch import Tensor
 from teleport_env.native import KERNELS
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Start, allowance
-from teleport_env.symmetries.coordinate_change import CoordinateChange
 
 _FORMULAS = ("turns", "forward", "backward", "slope", "loss", "loss_and_gradient", "matrix")
 
@@ -89,7 +88,7 @@ class Turns:
 
         None also where the coordinates are no affine ones of the plane.
         """
-        if type(self.start.symmetry) is not CoordinateChange:
+        if self.start.symmetry.sphere is None or not self.start.symmetry.sphere.affine:
             return None
         return self._found("turn_settle", (sign,), tolerance)
 
