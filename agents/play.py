@@ -237,11 +237,15 @@ def play_many(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     rows: int | None = None,
+    reward: str | None = None,
 ) -> np.ndarray:
-    """Orders of magnitude gained ``(agents, B)``, as `play_all` finds them, and nothing else."""
+    """Orders of magnitude gained ``(agents, B)``, as `play_all` finds them, and nothing else.
+
+    With the name of a ``reward`` the returns of the environment by that reward in their place.
+    """
     gained = np.zeros((len(agents), len(instance_ids)))
     asked: dict[str, Any] = {"split": split, "budget": budget, "seed": seed, "settings": settings, "most": rows}
-    for numbers, episodes_of_all, _ in _played(problem, agents, instance_ids, course=False, **asked):
+    for numbers, episodes_of_all, _ in _played(problem, agents, instance_ids, course=False, reward=reward, **asked):
         gained[numbers] = np.reshape([row["gained"] for row in episodes_of_all], (len(numbers), -1))
     return gained
 
@@ -258,9 +262,10 @@ def _played(
     most: int | None,
     course: bool = True,
     observations: bool = False,
+    reward: str | None = None,
 ) -> Iterator[tuple[list[int], list[dict[str, Any]], dict[str, np.ndarray]]]:
     """For each environment: which agents played in it, their episodes as rows, and the course ``(T, B)`` of them."""
-    imposed = {} if budget is None else {"budget": budget}
+    imposed = {name: value for name, value in (("budget", budget), ("reward", reward)) if value is not None}
     # row by row the random numbers that a row has when its agent plays alone
     seeds = seeds_of_rows(seed, len(instance_ids))
     most = most or rows_at_once(problem, settings)
@@ -299,6 +304,8 @@ def _played(
         tolerance, info = env.settings.tolerance, moment.info
         diverged = info["diverged"].astype(bool)
         gained = np.where(diverged, DIVERGED_RETURN, orders_of(first, tolerance) - orders_of(last, tolerance))
+        if reward is not None:
+            gained = env.episodes.returns.numpy()
         shared = {"problem": problem, "seed": seed, "split": split, "budget": env.settings.budget, "seconds": seconds}
         made = rows_of(
             shared,

@@ -120,7 +120,7 @@ def main() -> None:
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"train: {error}") from error
     console.print(
-        f"{found.gained:.2f} orders of magnitude on validation instances. Policy: {training.out.resolve() / 'policy.json'}"
+        f"{found.gained:.2f} {training.task.unit} on validation instances. Policy: {training.out.resolve() / 'policy.json'}"
     )
     if found.below:
         console.print(

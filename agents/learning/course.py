@@ -60,11 +60,11 @@ class Trained:
 
     Attributes:
         policy: The best on validation instances.
-        gained: Its mean orders of magnitude there (it was chosen there: elsewhere it gains less); of several problems, the
+        gained: Its mean there, in `Task.unit` (it was chosen there: elsewhere it gains less); of several problems, the
             mean of their means.
         plans: Plans that `search_plans` found, by problem, where it searched.
         history: A dict per segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
-            several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended, in orders of magnitude).
+            several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended).
         below: A sentence for each problem on which the policy gains less than the best plan of its menu or plain descent
             (`teleport_env.agents.learning.fallback`); the policy's file holds that as its fallback.
     """
@@ -165,7 +165,7 @@ class Course:
         # where an episode takes long, few instances choose the policy, and the search would take longer than the training
         instances = min(Menu.instances, 2 * alone.schedule.validation_instances)
         kept = alone.task.learning_rate is not None
-        menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, kept, instances)
+        menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, kept, instances, alone.task.reward)
         if teaching.plans and problem not in self.plans:
             self._search(
                 search_plans, menu, self.plans, first=teacher is None and (teaching.warm_start or rate is None)
@@ -205,7 +205,7 @@ class Course:
             said = plan_from(found["plan"], environment).in_words(environment)
         else:
             said = typed(found["rule"], found["settings"])
-        self.report(f"The best of {found['tried']} gains {found['gained']:.2f} orders of magnitude: {said}")
+        self.report(f"The best of {found['tried']} gains {found['gained']:.2f} {self.training.task.unit}: {said}")
 
     def _gather(self, wait: bool) -> None:
         """Take in what searches beside the training have found; all of it, or what is there by now."""
@@ -352,6 +352,7 @@ class Course:
                 rate = multiple * agent.environment["learning_rate"]
                 agents.append(dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate}))
         settings: dict[str, Any] = {"budget": game.training.task.budget, "seed": VALIDATION_SEED}
+        settings["reward"] = game.training.task.reward
         usual = game.training.settings().tolerance
         gained = [
             play_many(

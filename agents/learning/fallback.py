@@ -41,6 +41,7 @@ def judged(
         count = training.schedule.validation_instances
         ids = draw_instances(problem, "validation", count, JUDGE_SEED)
         shared: dict[str, Any] = {"split": "validation", "budget": training.task.budget, "seed": JUDGE_SEED}
+        shared["reward"] = training.task.reward
         own, *others = play_many(problem, agents, ids, **shared).mean(axis=1).tolist()
         best = max(range(len(others)), key=others.__getitem__)
         if own >= others[best]:
@@ -49,7 +50,7 @@ def judged(
         content = {**asdict(plan), **({"xi": list(plan.xi)} if isinstance(plan, MovePlan) else {})}
         fallbacks[problem] = {"plan": content, "what": what, "gained": others[best], "policy_gained": own}
         said[problem] = (
-            f"on {problem} the policy gains {own:.2f} orders of magnitude, and {what} {others[best]:.2f}, both on "
+            f"on {problem} the policy gains {own:.2f} {training.task.unit}, and {what} {others[best]:.2f}, both on "
             "other validation instances than those that chose the policy"
         )
     if not fallbacks:

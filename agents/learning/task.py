@@ -57,6 +57,8 @@ class Task:
         budget: Gradient evaluations per episode; None: the problem's.
         features: Inputs of the policy, in this order.
         price_inputs: Further inputs: what each search costs of the budget left.
+        reward: Name of the reward, by whose return policies, plans and rules are chosen, too; None: ``"log_decrease"``, and
+            what is chosen gains most orders of magnitude on the whole training set.
         masks: Never choose what the rest of the budget cannot pay, in training and play; several problems need it.
     """
 
@@ -79,6 +81,7 @@ class Task:
     budget: float | None = None
     features: tuple[str, ...] = NAMES
     price_inputs: bool = False
+    reward: str | None = None
     masks: bool = True
 
     def __post_init__(self) -> None:
@@ -197,11 +200,16 @@ class Task:
     @property
     def environment(self) -> dict[str, Any]:
         """What the environment is asked for in training and, but for the budget, by the policy."""
-        chosen = {name: getattr(self, name) for name in (*ENVIRONMENT, "budget")}
+        chosen = {name: getattr(self, name) for name in (*ENVIRONMENT, "budget", "reward")}
         if self.action_mode == "group":
             observation = "both" if self.directions else "features"
             chosen |= {"action_mode": "group", "observation": observation, "group_scale": self.group_scale}
         return {name: value for name, value in chosen.items() if value is not None}
+
+    @property
+    def unit(self) -> str:
+        """Unit of what a policy gains, in words."""
+        return "orders of magnitude" if self.reward is None else f"by the reward {self.reward}"
 
     def settings(self, split: str = "train") -> Settings:
         """The environment's, checked, of a training on one problem."""

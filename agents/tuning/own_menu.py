@@ -35,6 +35,7 @@ class Menu:
         keep_rate: The base learning rate is settled.
         instances: Number of instances of the train split that everything is tried on; ten times as many others make the
             last choice.
+        reward: Name of the reward whose return chooses; None: orders gained choose.
     """
 
     problem: str
@@ -43,6 +44,7 @@ class Menu:
     budget: float | None = None
     keep_rate: bool = False
     instances: int = 32
+    reward: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -54,7 +56,7 @@ class Menu:
 
     def tune(self, family: Family) -> Found:
         rounds = min(24, self.count // 16)
-        shared: dict[str, Any] = {"count": self.count, "instances": self.instances, "budget": self.budget}
+        shared = {name: getattr(self, name) for name in ("count", "instances", "budget", "reward")}
         return tune({self.problem: family}, rounds=rounds, **shared)
 
 

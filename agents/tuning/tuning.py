@@ -69,6 +69,7 @@ def tune_all(
     finals: int = 10,
     rounds: int = 24,
     settings: Mapping[str, Any] | None = None,
+    reward: str | None = None,
 ) -> list[Found]:
     """The settings that gain most on the train split: on one problem, or by the mean over several.
 
@@ -80,6 +81,7 @@ def tune_all(
         finals: The last choice is made on so many times as many other instances; 0: there is none.
         rounds: Most rounds of the refinement.
         settings: Keyword arguments of the environment that shape the problem.
+        reward: Name of the reward whose return chooses; None: orders gained choose.
 
     Returns:
         What each search found; its ``episodes`` are those of all problems.
@@ -115,7 +117,7 @@ def tune_all(
                 same = [number for number, one in mine.items() if np.array_equal(one[1], chosen)]
                 agents = [several[number][problem].build(config) for number in same for config in mine[number][0]]
                 ends = np.cumsum([len(mine[number][0]) for number in same])
-                shared: dict[str, Any] = {"split": "train", "budget": budget, "seed": TUNING_SEED}
+                shared: dict[str, Any] = {"split": "train", "budget": budget, "seed": TUNING_SEED, "reward": reward}
                 scores = play_many(problem, agents, ids[problem][chosen], **shared).mean(axis=1)
                 for number, values in zip(same, np.split(scores, ends[:-1]), strict=True):
                     gained[number].append(values)

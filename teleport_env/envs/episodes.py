@@ -10,7 +10,7 @@ An episode is one optimization run under a budget of gradient evaluations. Evalu
 A teleport that the rest of the budget cannot pay for is refused: it costs nothing, moves nothing, and the episode goes on.
 
 The undiscounted return with the reward ``log_decrease`` is the orders of magnitude gained, ``log10`` of the initial loss
-over the last; of an episode that diverged it is -2 whatever came before.
+over the last; of an episode that diverged it is -2 whatever came before. With ``score`` early orders are worth more.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class Episodes:
         self.returns = torch.zeros(count, dtype=torch.float64, device=device)
         # the reward needs the whole training set where the loss of a mini-batch is only a sample
         self.initial_full_loss = torch.zeros(count, dtype=settings.dtype, device=device)
+        self.lowest = torch.full((count,), math.inf, dtype=torch.float64, device=device)  # orders, for the reward
         self.most_actions = math.ceil(10 * settings.budget)
         if settings.max_episode_steps is not None:
             self.most_actions = min(self.most_actions, settings.max_episode_steps)
@@ -207,6 +208,7 @@ class Episodes:
         self._truncated[at] = False
         self._action_counts[at] = 0
         self._return_sums[at] = 0.0
+        self.lowest[rows] = math.inf
 
     def adopt(self, rows: Tensor, play: Callable[[], None]) -> None:
         """Start new episodes in ``rows`` ``(R,)``; ``play`` makes the runs play them (`Runs.adopt`)."""
@@ -372,7 +374,9 @@ class Episodes:
             return self.initial_full_loss, final
 
         orders = xp.tensor(before), xp.tensor(self._now)
-        paid = reward.pay(Turn(p, *orders, over, lambda loss: xp.tensor(self._orders_of(loss)), whole))
+        torch.minimum(self.lowest, orders[0], out=self.lowest)
+        account = self.lowest, self.runs.ledger.cost, self.settings.budget
+        paid = reward.pay(Turn(p, *orders, *account, over, lambda loss: xp.tensor(self._orders_of(loss)), whole))
         if not isinstance(paid, Tensor) or paid.shape != (self.count,):
             shape = tuple(paid.shape) if isinstance(paid, Tensor) else type(paid).__name__
             raise ValueError(f"the reward {reward.name!r} must pay a tensor of shape {(self.count,)}, got {shape}")
@@ -477,13 +481,13 @@ class Episodes:
 
     def snapshot(self) -> EpisodesSnapshot:
         """All that the course of the episodes depends on, as copies; `restore` takes it."""
-        numbers = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss)
+        numbers = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss, self.lowest)
         return EpisodesSnapshot(self.runs.snapshot(), tuple(tensor.clone() for tensor in numbers), self.menu.clone())
 
     def restore(self, snapshot: EpisodesSnapshot) -> None:
         """Go back to a snapshot of these episodes."""
         self.runs.restore(snapshot.runs)
-        memory = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss)
+        memory = (self.terminated, self.truncated, self.actions, self.returns, self.initial_full_loss, self.lowest)
         for mine, saved in zip(memory, snapshot.numbers, strict=True):
             mine.copy_(saved)
         self.menu.restore(snapshot.menu)

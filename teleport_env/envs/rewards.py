@@ -1,7 +1,8 @@
-"""What an action is paid: two rewards under their names, and the base class of a user's own."""
+"""What an action is paid: three rewards under their names, and the base class of a user's own."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ class Turn:
         progress: The runs' own numbers after the action; not to be written to.
         before: ``(B,)``: the orders before the action.
         after: ``(B,)``: the orders after it.
+        lowest: ``(B,)``: the lowest orders of the episode before the action; not for rewards with `Reward.pays_decrease`.
+        spent: ``(B,)`` float64: cost of the episode after the action, in gradient evaluations; not to be written to.
+        budget: Gradient evaluations that an episode may spend.
         ended: ``(B,)`` bool: whose episodes the action ended.
         orders: Function from losses ``(R,)`` to their orders ``(R,)``.
         whole: Function that gives the losses ``(B,)`` at the start and at the end of the episodes that ended, on the whole
@@ -34,6 +38,9 @@ class Turn:
     progress: Progress
     before: Tensor
     after: Tensor
+    lowest: Tensor
+    spent: Tensor
+    budget: float
     ended: Tensor
     orders: Callable[[Tensor], Tensor]
     whole: Callable[[], tuple[Tensor, Tensor]]
@@ -87,7 +94,25 @@ class Terminal(Reward):
         return torch.where(turn.ended, start - end, 0.0).masked_fill_(turn.progress.diverged, DIVERGED_RETURN)
 
 
-REWARDS: dict[str, Reward] = {reward.name: reward for reward in (LogDecrease(), Terminal())}
+class Score(Reward):
+    """The area below the orders gained over the logarithm of the cost: early orders are worth more than late ones.
+
+    An action that takes the lowest orders of the episode from ``a`` to ``b``, when ``c`` of the budget ``B`` are spent, is
+    paid ``(a - b) (1 - log c / log B)``. The return is the score of a comparison times the orders from the start to the
+    tolerance, for targets that lie close together (Hansen et al., "COCO: a platform for comparing continuous optimizers in
+    a black-box setting", 2021, section 7). What was reached stays reached: a loss that rises costs nothing, and an episode
+    that diverges keeps what it was paid.
+    """
+
+    name = "score"
+
+    def pay(self, turn: Turn) -> Tensor:
+        gained = (turn.lowest - turn.after).clamp_min(0.0)
+        left = 1.0 - turn.spent.clamp(1.0, turn.budget).log() / math.log(turn.budget)
+        return (gained * left).masked_fill_(turn.progress.diverged, 0.0)
+
+
+REWARDS: dict[str, Reward] = {reward.name: reward for reward in (LogDecrease(), Terminal(), Score())}
 
 
 def reward_from(value: Any) -> Reward:

@@ -44,7 +44,8 @@ class TeleportEnv(Boundary, gym.Env[np.ndarray, Any]):
     ## Rewards
     ``"log_decrease"``: ``log10`` of the loss before over after, floored at the tolerance, minus ``cost_weight`` times
     the cost of the action. The undiscounted return is the orders of magnitude gained. ``"terminal"``: the same sum at
-    the end of the episode, on the whole training set. An episode that diverges returns -2 in all.
+    the end of the episode, on the whole training set. With both an episode that diverges returns -2 in all.
+    ``"score"``: each decrease of the lowest loss so far times the share of the budget's logarithm that is left.
 
     ## Starting State
     An instance of the ``split`` and its start. ``reset(options={"instance_id": i})`` chooses one, ``options={"params":

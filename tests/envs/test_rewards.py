@@ -1,4 +1,4 @@
-"""Rewards are objects: two have names, a user's own is handed in."""
+"""Rewards are objects: three have names, a user's own is handed in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from teleport_env.envs import Reward, Settings, TeleportVectorEnv, Turn
 from teleport_env.envs.rewards import REWARDS
+from teleport_env.random import seeds_of_rows
 
 
 class GradientDecrease(Reward):
@@ -104,11 +105,33 @@ def test_names_and_objects() -> None:
         assert Settings.build("Booth", reward=name).reward is reward
         assert Settings.build("Booth", reward=reward).reward is reward
     with pytest.raises(
-        ValueError, match=r"reward must be one of 'log_decrease', 'terminal', got 'log_decrese'.*Did you"
+        ValueError, match=r"reward must be one of 'log_decrease', 'terminal', 'score', got 'log_decrese'.*Did you"
     ):
         Settings.build("Booth", reward="log_decrese")
     with pytest.raises(ValueError, match=r"reward must be one of .*got 5.*Reward"):
         Settings.build("Booth", reward=5)  # type: ignore[arg-type]
+
+
+def test_the_score_pays_a_run_the_same_alone_and_goes_on_from_a_snapshot() -> None:
+    """What it pays hangs on the lowest loss so far, which a snapshot keeps and a reset forgets."""
+    arguments: dict[str, Any] = {"reward": "score", "budget": 9.0, "learning_rate": 0.003, "split": "train"}
+    envs = TeleportVectorEnv("Rosenbrock", 3, **arguments)
+    for begin in (0, 10):
+        envs.reset(seed=begin)
+        single = gym.make("Teleport/Rosenbrock-v0", **arguments)
+        single.reset(seed=seeds_of_rows(begin, 3)[1])
+        rewards, losses = [], []
+        for step in range(6):
+            if step == 3:
+                saved = envs.snapshot()
+                envs.step(np.array([1, 0, 1]))
+                envs.restore(saved)
+            _, reward, _, _, infos = envs.step(np.zeros(3, dtype=np.int64))
+            assert single.step(0)[1] == reward[1]
+            rewards.append(reward)
+            losses.append(infos["loss"])
+        assert (np.diff(losses, axis=0) > 0).any(), "no loss rose: the lowest one is the last"
+        assert (np.array(rewards) >= 0).all()
 
 
 @pytest.mark.parametrize("pays", [1.0, torch.zeros(3), torch.zeros(2, 1)])

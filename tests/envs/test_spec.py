@@ -185,7 +185,7 @@ def test_what_has_no_plain_form_is_left_and_refused_by_json() -> None:
         env.spec.to_json()
 
 
-@pytest.mark.parametrize("reward", ["log_decrease", "terminal"])
+@pytest.mark.parametrize("reward", [*REWARDS])
 def test_most_actions_of_an_episode(reward: str) -> None:
     """`max_episode_steps` cuts episodes where Gymnasium's `TimeLimit` does; only so the reward knows of the end."""
     arguments: dict[str, Any] = {"max_episode_steps": 4, "reward": reward}

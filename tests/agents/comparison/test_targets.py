@@ -25,7 +25,7 @@ from teleport_env.agents.comparison.targets import (
     with_scores,
     within_reach,
 )
-from teleport_env.agents.play import Played, draw_instances, orders_of, play
+from teleport_env.agents.play import Played, draw_instances, orders_of, play, play_all, play_many
 from teleport_env.agents.schedules import Every, Never
 
 TOLERANCE = 1e-3
@@ -86,6 +86,31 @@ def test_the_area_is_that_below_the_curve() -> None:
     assert area(costs, budget) == pytest.approx(curve[:-1].mean(), abs=1e-4)
     assert area((0.2, 1.0), budget) == 1.0
     assert area((math.inf, 9.0), budget) == 0.0
+
+
+def test_the_reward_score_returns_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times the orders of the targets, where these lie close; losses rise on the way, and runs diverge."""
+    monkeypatch.setattr("teleport_env.agents.comparison.targets.STEP", 1e-3)
+    agents = [Never(environment={"learning_rate": rate}) for rate in (1e-3, 4e-3)] + [Every(interval=3)]
+    ids, budget = draw_instances("Rosenbrock", "train", 12, 3), 30.0
+    tolerance = 1e-3
+    shared: dict[str, Any] = {"split": "train", "budget": budget, "settings": {"tolerance": tolerance}}
+    episodes, returns = (
+        play_all("Rosenbrock", agents, ids, **shared),
+        play_many("Rosenbrock", agents, ids, **shared, reward="score"),
+    )
+    kept = 0.0
+    for one, returned in zip(episodes, returns, strict=True):
+        found = rows_of_targets(one, tolerance, {0: 1.0})
+        expected = [1e-3 * len(row["costs"]) * area(row["costs"], budget) for row in found]
+        np.testing.assert_allclose(returned, expected, atol=2e-3)
+        # the area below the orders gained, column by column of the curve
+        gained = np.maximum.accumulate(np.nan_to_num(-one.orders, nan=0.0))
+        at = np.log(np.concatenate([np.minimum(one.cost, budget), np.full((1, len(ids)), budget)]))
+        np.testing.assert_allclose(returned, (gained * np.diff(at, axis=0)).sum(axis=0) / np.log(budget), rtol=1e-12)
+        kept += returned[np.array([row["diverged"] for row in one.rows])].sum()
+    assert kept > 0, "no run diverged that had gained something"
+    assert any((np.diff(one.orders, axis=0) > 0).any() for one in episodes), "no loss rose"
 
 
 def test_the_curve_weighs_episodes_alike() -> None:

@@ -30,8 +30,8 @@ TINY |= {"validation_instances": 6, "rules": 0, "plans": 0}
 IDS = draw_instances("Booth", "validation", 6, JUDGE_SEED)
 
 
-def gained(agent: Any) -> float:
-    return float(play_many("Booth", [agent], IDS, split="validation", seed=JUDGE_SEED).mean())
+def gained(agent: Any, reward: str | None = None) -> float:
+    return float(play_many("Booth", [agent], IDS, split="validation", seed=JUDGE_SEED, reward=reward).mean())
 
 
 def always(action: int, training: Training, rate: float) -> LearnedSchedule:
@@ -67,6 +67,16 @@ def test_only_a_policy_below_its_rivals_has_a_fallback() -> None:
     better, _ = judged(lower, {"Booth": (training, usual)}, {"Booth": {"plan": content}})
     assert better.provenance["fallback"]["what"] == (PLAN if planned > other else PLAIN)
     assert better.provenance["fallback"]["gained"] == max(planned, other)
+
+
+def test_a_policy_is_judged_by_the_return_of_its_reward() -> None:
+    training = Training.of(**{**recipe("Booth"), **TINY}, reward="score")
+    usual = training.settings().learning_rate
+    lower = always(1, training, usual)
+    policy, said = judged(lower, {"Booth": (training, usual)}, {})
+    other = gained(Never(environment={"learning_rate": usual}), "score")
+    assert policy.provenance["fallback"]["gained"] == other != gained(Never(environment={"learning_rate": usual}))
+    assert f"gains {gained(lower, 'score'):.2f} by the reward score, and {PLAIN} {other:.2f}" in said["Booth"]
 
 
 def test_a_base_rate_that_is_off_does_not_hide_what_plain_descent_gains() -> None:

@@ -34,6 +34,7 @@ from teleport_env.agents.policies.slots import search_prices
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.own_menu import Menu, plan_of, rule_of, search_plans, search_rules
 from teleport_env.agents.tuning.plans import Plan
+from teleport_env.agents.tuning.tuning import TUNING_SEED
 from teleport_env.checks import check_agent
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.files import checksum
@@ -296,6 +297,17 @@ def test_the_search_for_plans_finds_better_than_plain_descent() -> None:
     assert found["episodes"] >= found["tried"] * 16 + 8 * 160
 
 
+def test_a_search_for_plans_chooses_by_the_return_of_the_reward() -> None:
+    """A schedule that ends low late is worth less by the score than one that is early."""
+    menu = Menu(FLATTEN.only, FLATTEN.policy_environment(FLATTEN.settings().learning_rate), 32, instances=8)
+    found = [search_plans(dataclasses.replace(menu, reward=reward)) for reward in (None, "score")]
+    ids = draw_instances(FLATTEN.only, "train", 88, TUNING_SEED)[8:]
+    agents = [Plan(**one["plan"]).agent(menu.environment) for one in found]
+    returned = play_many(FLATTEN.only, agents, ids, split="train", seed=TUNING_SEED, reward="score").mean(axis=1)
+    assert found[1]["gained"] == pytest.approx(returned[1])
+    assert returned[1] > returned[0]
+
+
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
@@ -423,14 +435,16 @@ def test_searches_beside_a_training_change_nothing(tmp_path: Path, settings: dic
     assert_same_files(before.out, during.out)
 
 
-def test_every_segment_has_other_finish_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reward", [None, "score"])
+def test_every_segment_has_other_finish_lines(tmp_path: Path, reward: str | None) -> None:
     """Each part of the runs has its own, the parts cover the range, and the policy is chosen at both ends of it."""
     usual = TINY.settings()
-    course = Course(TINY.changed(**GOALS, out=tmp_path), silent)
+    course = Course(TINY.changed(**GOALS, reward=reward, out=tmp_path), silent)
     seen = []
     for segment in (0, 1):
         course.segment(segment)
         runs = course.env.get_attr("settings")
+        assert {s.reward.name for s in runs} == {reward or "log_decrease"}
         ends = list(dict.fromkeys((s.tolerance / usual.tolerance, s.budget / usual.budget) for s in runs))
         assert len(ends) == 4
         quarters = np.sort(np.log10([tolerance for tolerance, _ in ends]))
@@ -443,8 +457,9 @@ def test_every_segment_has_other_finish_lines(tmp_path: Path) -> None:
     _, policy = course.best
     assert policy is not None
     ids = course.games["Booth"].ids
+    shared: dict[str, Any] = {"split": "validation", "seed": VALIDATION_SEED, "reward": reward}
     gained = [
-        play_many("Booth", [policy], ids, split="validation", seed=VALIDATION_SEED, settings={"tolerance": tolerance})
+        play_many("Booth", [policy], ids, settings={"tolerance": tolerance}, **shared)
         for tolerance in (usual.tolerance, 1e-6 * usual.tolerance)
     ]
     best = max(course.history, key=lambda entry: entry["gained"])
