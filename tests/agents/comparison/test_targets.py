@@ -26,7 +26,7 @@ from teleport_env.agents.comparison.targets import (
     within_reach,
 )
 from teleport_env.agents.play import Played, draw_instances, orders_of, play, play_all, play_many
-from teleport_env.agents.schedules import Every, Never
+from teleport_env.agents.schedules import Every, Never, RateAndTeleport
 
 TOLERANCE = 1e-3
 
@@ -90,20 +90,23 @@ def test_the_area_is_that_below_the_curve() -> None:
 
 def test_the_reward_score_returns_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times the orders of the targets, where these lie close; losses rise on the way, and runs diverge."""
-    monkeypatch.setattr("teleport_env.agents.comparison.targets.STEP", 1e-3)
-    agents = [Never(environment={"learning_rate": rate}) for rate in (1e-3, 4e-3)] + [Every(interval=3)]
+    monkeypatch.setattr("teleport_env.agents.comparison.targets.STEP", 2e-3)
+    # the rate doubles every four steps, until it is too large
+    agents = [
+        RateAndTeleport(down=2.0, decay_every=4, environment={"learning_rate": 1e-3}),
+        Never(environment={"optimizer": "momentum"}),
+        Every(k=3),
+    ]
     ids, budget = draw_instances("Rosenbrock", "train", 12, 3), 30.0
     tolerance = 1e-3
     shared: dict[str, Any] = {"split": "train", "budget": budget, "settings": {"tolerance": tolerance}}
-    episodes, returns = (
-        play_all("Rosenbrock", agents, ids, **shared),
-        play_many("Rosenbrock", agents, ids, **shared, reward="score"),
-    )
+    episodes = play_all("Rosenbrock", agents, ids, **shared)
+    returns = play_many("Rosenbrock", agents, ids, **shared, reward="score")
     kept = 0.0
     for one, returned in zip(episodes, returns, strict=True):
         found = rows_of_targets(one, tolerance, {0: 1.0})
-        expected = [1e-3 * len(row["costs"]) * area(row["costs"], budget) for row in found]
-        np.testing.assert_allclose(returned, expected, atol=2e-3)
+        expected = [2e-3 * len(row["costs"]) * area(row["costs"], budget) for row in found]
+        np.testing.assert_allclose(returned, expected, atol=4e-3)
         # the area below the orders gained, column by column of the curve
         gained = np.maximum.accumulate(np.nan_to_num(-one.orders, nan=0.0))
         at = np.log(np.concatenate([np.minimum(one.cost, budget), np.full((1, len(ids)), budget)]))

@@ -435,16 +435,14 @@ def test_searches_beside_a_training_change_nothing(tmp_path: Path, settings: dic
     assert_same_files(before.out, during.out)
 
 
-@pytest.mark.parametrize("reward", [None, "score"])
-def test_every_segment_has_other_finish_lines(tmp_path: Path, reward: str | None) -> None:
+def test_every_segment_has_other_finish_lines(tmp_path: Path) -> None:
     """Each part of the runs has its own, the parts cover the range, and the policy is chosen at both ends of it."""
     usual = TINY.settings()
-    course = Course(TINY.changed(**GOALS, reward=reward, out=tmp_path), silent)
+    course = Course(TINY.changed(**GOALS, out=tmp_path), silent)
     seen = []
     for segment in (0, 1):
         course.segment(segment)
         runs = course.env.get_attr("settings")
-        assert {s.reward.name for s in runs} == {reward or "log_decrease"}
         ends = list(dict.fromkeys((s.tolerance / usual.tolerance, s.budget / usual.budget) for s in runs))
         assert len(ends) == 4
         quarters = np.sort(np.log10([tolerance for tolerance, _ in ends]))
@@ -457,13 +455,26 @@ def test_every_segment_has_other_finish_lines(tmp_path: Path, reward: str | None
     _, policy = course.best
     assert policy is not None
     ids = course.games["Booth"].ids
-    shared: dict[str, Any] = {"split": "validation", "seed": VALIDATION_SEED, "reward": reward}
     gained = [
-        play_many("Booth", [policy], ids, settings={"tolerance": tolerance}, **shared)
+        play_many("Booth", [policy], ids, split="validation", seed=VALIDATION_SEED, settings={"tolerance": tolerance})
         for tolerance in (usual.tolerance, 1e-6 * usual.tolerance)
     ]
     best = max(course.history, key=lambda entry: entry["gained"])
     assert best["gained"] == pytest.approx(np.mean(gained))
+
+
+def test_a_training_chooses_policies_and_plans_by_the_return_of_its_reward(tmp_path: Path) -> None:
+    training = TINY.changed(reward="score", rules=0, out=tmp_path)
+    course = Course(training, silent)
+    assert {settings.reward.name for settings in course.env.get_attr("settings")} == {"score"}
+    environment = training.policy_environment(training.settings().learning_rate)
+    menu = Menu("Booth", environment, 3, instances=2 * training.schedule.validation_instances, reward="score")
+    assert course.plans["Booth"] == search_plans(menu)
+    policy, _, worth = course._best_play()
+    ids = course.games["Booth"].ids
+    returned = play_many("Booth", [policy], ids, split="validation", seed=VALIDATION_SEED, reward="score")
+    assert worth["Booth"] == pytest.approx(returned.mean())
+    course.env.close()
 
 
 RULE = {
