@@ -375,8 +375,12 @@ class Episodes:
 
         orders = xp.tensor(before), xp.tensor(self._now)
         torch.minimum(self.lowest, orders[0], out=self.lowest)
-        account = self.lowest, self.runs.ledger.cost, self.settings.budget
-        paid = reward.pay(Turn(p, *orders, *account, over, lambda loss: xp.tensor(self._orders_of(loss)), whole))
+        spent, budget = self.runs.ledger.cost, self.settings.budget
+
+        def orders_of(loss: Tensor) -> Tensor:
+            return xp.tensor(self._orders_of(loss))
+
+        paid = reward.pay(Turn(p, *orders, self.lowest, spent, budget, over, orders_of, whole))
         if not isinstance(paid, Tensor) or paid.shape != (self.count,):
             shape = tuple(paid.shape) if isinstance(paid, Tensor) else type(paid).__name__
             raise ValueError(f"the reward {reward.name!r} must pay a tensor of shape {(self.count,)}, got {shape}")
