@@ -100,7 +100,7 @@ class Score(Reward):
     An action that takes the lowest orders of the episode from ``a`` to ``b``, when ``c`` of the budget ``B`` are spent, is
     paid ``(a - b) (1 - log c / log B)``. The return is the score of a comparison times the orders from the start to the
     tolerance, for targets that lie close together (Hansen et al., "COCO: a platform for comparing continuous optimizers in
-    a black-box setting", 2021, section 7). What was reached stays reached: a loss that rises costs nothing, and an episode
+    a black-box setting", 2021). What was reached stays reached: a loss that rises costs nothing, and an episode
     that diverges keeps what it was paid.
     """
 
