@@ -84,10 +84,11 @@ class ClosedForm(Search):
     def _turned(self, start: Start) -> Candidate | None:
         """By a kernel, where there is one."""
         turns = Turns.of(start)
-        found = turns and turns.extreme(-1.0 if self.objective == "balance_gradient" else 1.0, self.loss_tolerance)
-        if found:
+        sign = -1.0 if self.objective == "balance_gradient" else 1.0
+        found = None if turns is None else turns.extreme(sign, self.loss_tolerance)
+        if found is not None:
             start.evaluator.charge(Counts(flops=start.symmetry.optimum_flops) + move_price(start.symmetry))
-        return found or None
+        return found
 
     def _moved(self, start: Start) -> Candidate:
         """Moved as a whole by the symmetry itself, so that rounding in the sweeps does not matter."""
