@@ -51,7 +51,9 @@ def families_of(problem: str, budget: float | None = None) -> dict[str, Family]:
     return {family.name: family for family in Families(problem, budget).all()}
 
 
-def tune(problem: str, name: str, *, count: int, instances: int, budget: float | None = None) -> Found:
+def tune(
+    problem: str, name: str, *, count: int, instances: int, budget: float | None = None, reward: str | None = None
+) -> Found:
     """The best agent of a family on the train split.
 
     Args:
@@ -61,9 +63,10 @@ def tune(problem: str, name: str, *, count: int, instances: int, budget: float |
         instances: Number of instances of the train split that each is tried on; the last choice is made on ten times as
             many others.
         budget: Gradient evaluations per episode, as in the comparison to come.
+        reward: Name of the reward whose return chooses; None: orders gained choose.
     """
     family = families_of(problem, budget)[name]
-    return tune_family({problem: family}, count=count, instances=instances, budget=budget)
+    return tune_family({problem: family}, count=count, instances=instances, budget=budget, reward=reward)
 
 
 def symmetries_of(problem: str) -> list[str]:

@@ -16,7 +16,7 @@ from study.shared import SEVEN
 from study.worth import Worth
 from teleport_env.agents.comparison import statistics, summary
 from teleport_env.agents.comparison.statistics import Interval
-from teleport_env.agents.comparison.tables import number, percent
+from teleport_env.agents.comparison.tables import interval, number, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +156,7 @@ ORDERS = "at least +2 orders of magnitude"
 
 
 def findings(measured: Measured) -> list[Finding]:
-    """Every target of the comparison, in the order of the page."""
+    """Every target of the comparison, in the order of the page; where only some are trained, those that were measured."""
     best = "best baseline or control"
 
     def everywhere(
@@ -190,7 +190,7 @@ def findings(measured: Measured) -> list[Finding]:
     without = "the policy without them is not worse than that cycle"
     gap = "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed"
     rule = f"Nowhere significantly worse than {DISTILLED}, the rule that was read off learned policies"
-    return [
+    every = [
         _by_targets(measured, "score", "By targets, at equal cost"),
         _by_targets(measured, "time_score", "By targets, at equal processor seconds"),
         everywhere(f"{minus}, {apart}: {zero}", SEVEN, to_best(DISTILLED), _above),
@@ -217,6 +217,9 @@ def findings(measured: Measured) -> list[Finding]:
         _saturation(measured),
         _edges(measured),
     ]
+    # what was left out on purpose is no open question
+    some = measured.evidence.protocol.trained
+    return [one for one in every if not (some and one.holds == "not measured")]
 
 
 def _above(interval: Interval) -> bool:
@@ -250,7 +253,7 @@ def _by_targets(measured: Measured, measure: str, how: str) -> Finding:
     above, below = ([name for name, one in known.items() if test(one)] for test in (_above, lambda one: one.high < 0))
     enough = not below and 2 * len(above) >= len(measured.problems)
     verdict = "not measured" if not known else "yes" if enough else "no"
-    details = "; ".join(f"{problem} {told(one)}" for problem, one in known.items())
+    details = "; ".join(f"{problem} {interval(one, 3, sign=True)}" for problem, one in known.items())
     target = f"{how}: better than the best of all baselines and controls on half of the problems, worse on none"
     return Finding(target, verdict, f"better on {len(above)}, worse on {len(below)}. {details}")
 

@@ -32,9 +32,10 @@ from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.search import Config
 from teleport_env.agents.tuning.tuning import Family
+from teleport_env.envs.rewards import REWARDS
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import problem_from
-from teleport_env.reading import integer
+from teleport_env.reading import integer, known
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ class Protocol(Shared):
         train_seeds: Trainings of each policy and control, and plays of each baseline with other numbers for the searches.
         plans: Configurations tried in each family of fixed schedules, controls and references, before the refinement.
         rules: Configurations tried in each family of rules and of random teleports.
-        oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried.
+        oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried; 0:
+            there are no oracles.
         budget: Gradient evaluations per episode, of all problems or by problem; None, or not named: the problem's default.
         momentum: Train on momentum too.
+        trained: Names of the policies and controls to train, such as ``"learned"``; empty: all.
+        reward: Name of the reward by whose return everything is tuned and trained, such as ``"score"``; None: orders gained.
         out: Folder for the results.
     """
 
@@ -59,13 +63,17 @@ class Protocol(Shared):
     oracle: int | None = None
     budget: float | Mapping[str, float] | None = None
     momentum: bool = True
+    trained: tuple[str, ...] = ()
+    reward: str | None = None
     out: Path = Path("results/full")
 
     def __post_init__(self) -> None:
         check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, tuning_instances=1)
         for name in ("train_decisions", "oracle"):
             if getattr(self, name) is not None:
-                integer(name, getattr(self, name), 1, MOST**2)
+                integer(name, getattr(self, name), 0 if name == "oracle" else 1, MOST**2)
+        if self.reward is not None:
+            known("reward", self.reward, REWARDS)
         strangers = sorted(set(self.budget) - set(self.problems)) if isinstance(self.budget, Mapping) else []
         if strangers:
             raise ValueError(f"budget names {', '.join(strangers)}, but the problems are {', '.join(self.problems)}")
@@ -75,12 +83,22 @@ class Protocol(Shared):
         return self.budget.get(problem) if isinstance(self.budget, Mapping) else self.budget
 
     def contestants(self, problem: str) -> list[Contestant]:
-        """Whom to train on a problem."""
-        return contestants_of(problem, self.momentum, self.budget_of(problem))
+        """Whom to train on a problem.
+
+        Raises:
+            ValueError: ``trained`` names something else than a policy or control of the problem.
+        """
+        every = {one.name: one for one in contestants_of(problem, self.momentum, self.budget_of(problem))}
+        return [every[known(f"trained on {problem}", name, every)] for name in self.trained or every]
 
     def changes(self, problem: str) -> dict[str, Any]:
         """What the trainings on a problem have other than their recipes."""
-        return self.changed(self.budget_of(problem))
+        return {**self.changed(self.budget_of(problem)), **self.by_reward}
+
+    @property
+    def by_reward(self) -> dict[str, Any]:
+        """The reward as a setting of tunings and trainings; none where orders gained choose."""
+        return {} if self.reward is None else {"reward": self.reward}
 
     def played(self, problem: str) -> dict[str, Any]:
         """What every played episode of a problem depends on beside the agent."""
@@ -200,6 +218,7 @@ def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Pie
         "count": protocol.plans if many else protocol.rules,
         "instances": protocol.tuning_instances,
         "budget": budget,
+        **protocol.by_reward,
         **_menu(problem, family),
     }
     return Piece(path, settings, _tune, (settings,))
@@ -211,7 +230,7 @@ def _menu(problem: str, family: Family) -> dict[str, Any]:
 
 
 def _tune(settings: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {name: settings[name] for name in ("count", "instances", "budget")}
+    rest = {name: settings[name] for name in ("count", "instances", "budget", "reward") if name in settings}
     return dataclasses.asdict(tune(settings["problem"], settings["family"], **rest))
 
 
@@ -252,7 +271,7 @@ def _plays(
     for scipy_name in solvers_of(problem_from(problem)):
         settings = {**played, "method": scipy_name}
         pieces.append(Piece(f"{problem}/played/{slug(scipy_name)}.json", settings, _play_scipy, (settings,)))
-    for name in (FIXED, RATE_SCHEDULE):
+    for name in () if protocol.oracle == 0 else (FIXED, RATE_SCHEDULE):
         if (problem, name) in evidence.tuned:
             found = evidence.tuned[problem, name]
             candidates = found["candidates"][: protocol.oracle]

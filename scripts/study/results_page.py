@@ -102,7 +102,9 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         times=_times(measured),
         gained=_gained(measured),
         distilled=DISTILLED,
-        oracles=[(problem, told(measured.oracle_difference(problem))) for problem in measured.problems],
+        oracles=[
+            (problem, told(measured.oracle_difference(problem))) for problem in measured.problems if evidence.oracles
+        ],
         settings=settings,
         pictures=pictures,
         images=images,

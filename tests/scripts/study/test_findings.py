@@ -125,6 +125,14 @@ def test_every_target_holds_where_the_numbers_say_so(good: Measured) -> None:
     assert "MLPRegression +3.00 [" in verdict(found, "Minus learned rate only").detail
 
 
+def test_what_was_left_out_on_purpose_is_no_open_question(good: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = findings(good)
+    monkeypatch.setattr(good.evidence, "protocol", Protocol(problems=SEVEN, trained=("learned",), out=Path("x")))
+    after = findings(good)
+    assert [one for one in before if one.holds != "not measured"] == after
+    assert len(after) < len(before)
+
+
 def test_shares_are_of_the_means(good: Measured) -> None:
     assert good.best("Booth", ["fixed"]) == "fixed schedule"
     assert good.gap_closed("Booth", "learned").estimate == pytest.approx((8 - 6) / (9 - 6), abs=0.02)

@@ -25,6 +25,7 @@ from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.targets import area
 from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.tuning.search import Found
 from teleport_env.envs.features import NAMES
 from teleport_env.files import checksum
 
@@ -43,6 +44,8 @@ TINY: dict[str, Any] = {
     "training": {"runs": 4, "rollout": 8, "segment": 1, "plans": 2, "validation_instances": 2},
     "jobs": 1,
 }
+
+TUNED = Found({"rate": 1.0}, 0.0, 1, 1, (), ())
 
 
 def quiet(line: str) -> None:
@@ -203,6 +206,29 @@ def test_settings_are_checked_before_anything_is_computed(tmp_path: Path) -> Non
         Protocol(problems=("Both",), out=tmp_path)
     with pytest.raises(ValueError, match="instances must be an integer of at least 2"):
         Protocol(instances=1, out=tmp_path)
+
+
+def test_everything_is_tuned_and_trained_by_the_reward_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done before there was a choice of the reward goes on counting."""
+    asked = {}
+    monkeypatch.setattr(full, "tune", lambda problem, family, **rest: asked.setdefault(rest.get("reward"), TUNED))
+    for reward in (None, "score"):
+        protocol = Protocol(**TINY, trained=("learned", "learned rate only"), reward=reward)
+        tuning = full._tuning_piece(protocol, "x.json", "Booth", "never")
+        assert ("reward" in tuning.settings) == bool(reward)
+        assert tuning.work(*tuning.arguments)["config"] == {"rate": 1.0}
+        chosen = protocol.contestants("Booth")
+        assert [one.name for one in chosen] == ["learned", "learned rate only"]
+        for one in chosen:
+            assert full._training_piece(protocol, "x.json", "Booth", one, 0).settings["reward"] == reward
+    assert [*asked] == [None, "score"]
+
+
+def test_who_is_trained_and_by_which_reward_is_checked() -> None:
+    with pytest.raises(ValueError, match="trained on Booth"):
+        Protocol(**TINY, trained=("lerned",)).contestants("Booth")
+    with pytest.raises(ValueError, match="reward"):
+        Protocol(**TINY, reward="scores")
 
 
 def test_controls_are_trained_with_the_same_effort() -> None:
