@@ -85,6 +85,7 @@ class Known:
         teacher: Settings of a training whose policy can teach one for several problems, beside what every problem of its
             kind has. `known_of` leaves None where gradients are those of mini-batches: a step takes far longer there.
         training: The same of a training for the problem alone; None: as a teacher.
+        score: Further settings of a training by the reward ``score``.
         short: Further settings of a training at no more than half of the default budget: few steps, each of them a
             decision.
         momentum: Settings of a training on momentum in place of the teacher's and of those that all on momentum share.
@@ -98,6 +99,7 @@ class Known:
     whitening_menu: tuple[Any, ...] | None = None
     teacher: Mapping[str, Any] | None = None
     training: Mapping[str, Any] | None = None
+    score: Mapping[str, Any] | None = None
     short: Mapping[str, Any] | None = None
     momentum: Mapping[str, Any] | None = None
     group: Mapping[str, Any] | None = None
@@ -273,6 +275,7 @@ def known_of(problem: str) -> Known:
         teacher=teacher if whole and made.symmetries else None,
         training=_wider(made, training) if whole else training,
         momentum=entry.momentum and {**kind, **entry.momentum},
+        score=entry.score or {},
         short=entry.short or {},
         group=entry.group or {},
     )

@@ -53,6 +53,7 @@ class Beginning(Sort):
     optimizer: str | Mapping[str, Any] | None = None
     action_mode: str = "schedule"
     budget: float | None = None
+    reward: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """The recipe.
@@ -66,7 +67,7 @@ class Beginning(Sort):
         if self.whitening or self.teacher:
             start = whitening(one) if self.whitening else teacher(one)
         else:
-            start = recipe(self.problem, self.optimizer, self.action_mode, self.budget)
+            start = recipe(self.problem, self.optimizer, self.action_mode, self.budget, self.reward)
         return without_teleports(start) if self.rate_only else start
 
 

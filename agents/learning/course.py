@@ -375,7 +375,7 @@ class Course:
     def _origin(self) -> dict[str, Any]:
         """The command, the settings and the versions that make this training."""
         training, task = self.training, self.training.task
-        start = recipe(task.problem, task.optimizer, task.action_mode, task.budget)
+        start = recipe(task.problem, task.optimizer, task.action_mode, task.budget, task.reward)
         settings = {**training.to_json(), "out": ""}
         return {"command": command(training, start), "training": settings, "versions": versions()}
 

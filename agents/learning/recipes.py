@@ -68,6 +68,7 @@ def recipe(
     optimizer: str | Mapping[str, Any] | None = None,
     action_mode: str = "schedule",
     budget: float | None = None,
+    reward: str | None = None,
 ) -> dict[str, Any]:
     """Settings of a `Training` on a problem, or on several.
 
@@ -77,10 +78,22 @@ def recipe(
             from other settings, and a coefficient of its own may be among them.
         action_mode: ``"schedule"`` or ``"group"``.
         budget: Gradient evaluations per episode, if not the problem's own; it is not among the settings returned.
+        reward: Name of the reward, if not the usual one; it is among the settings returned.
 
     Raises:
         ValueError: There is no such problem.
     """
+    found = _recipe(problem, optimizer, action_mode, budget, reward)
+    return found if reward is None else {**found, "reward": reward}
+
+
+def _recipe(
+    problem: str | Sequence[str],
+    optimizer: str | Mapping[str, Any] | None,
+    action_mode: str,
+    budget: float | None,
+    reward: str | None,
+) -> dict[str, Any]:
     asked = (problem,) if isinstance(problem, str) else problem
     names = tuple(map(problem_named, asked))
     facts = {name: known_of(name) for name in names}
@@ -99,7 +112,7 @@ def recipe(
     short = budget is not None and budget <= 0.5 * Settings.build(names[0]).budget
     settings = {**(own.training or {}), **((short and own.short) or {})}
     if not momentum:
-        return {**begins, **settings}
+        return {**begins, **settings, **((reward == "score" and own.score) or {})}
     if own.teacher is None:  # a step takes far longer there: as many decisions as without momentum
         return {**begins, **settings, **momentum, "decisions": settings["decisions"]}
     return {**begins, **own.teacher, **((short and own.short) or {}), **momentum}
@@ -140,10 +153,13 @@ def whitening(problem: str) -> dict[str, Any]:
 
 
 def rate_only(
-    problem: str | Sequence[str], optimizer: str | Mapping[str, Any] | None = None, budget: float | None = None
+    problem: str | Sequence[str],
+    optimizer: str | Mapping[str, Any] | None = None,
+    budget: float | None = None,
+    reward: str | None = None,
 ) -> dict[str, Any]:
     """The control of a recipe: see `without_teleports`."""
-    return without_teleports(recipe(problem, optimizer, budget=budget))
+    return without_teleports(recipe(problem, optimizer, budget=budget, reward=reward))
 
 
 def without_teleports(settings: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +184,7 @@ def command(training: Training, start: Mapping[str, Any]) -> str:
     for name, value in training.flat().items():
         # these decide which recipe the command begins with: they are said even where the recipe says them too
         said = (name == "optimizer" and value is not None) or (name == "action_mode" and value == "group")
+        said |= name == "reward" and value is not None
         if name == "optimizer" and isinstance(value, str) and isinstance(usual[name], Mapping):
             value = {"optimizer": value}  # a bare name would be read as the recipe's, with its settings
         if name in ("problem", "out", "tensorboard") or (value == usual[name] and not said):

@@ -45,9 +45,11 @@ class Contestant:
         return Training.of(**{**self.settings, **changes, **control, "seed": seed, "out": out})
 
 
-def contestants_of(problem: str, momentum: bool = True, budget: float | None = None) -> list[Contestant]:
-    """Whom to train on a problem, at a budget if not its default."""
-    full, rates = recipe(problem, budget=budget), rate_only(problem, budget=budget)
+def contestants_of(
+    problem: str, momentum: bool = True, budget: float | None = None, reward: str | None = None
+) -> list[Contestant]:
+    """Whom to train on a problem, at a budget and by a reward if not its defaults."""
+    full, rates = (made(problem, budget=budget, reward=reward) for made in (recipe, rate_only))
     # without a rate to choose, a cloned plan has none to teach either
     alone = {**plan_first(full), "rate_factors": (1.0,)}
     lines = {**rates, "optimizer": "gd_line_search"}

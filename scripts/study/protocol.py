@@ -23,6 +23,7 @@ from study.controls import Masked, without_teleports
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
 from study.shared import Gathered, Shared, command, digest, given_policies, slug
+from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
@@ -30,6 +31,7 @@ from teleport_env.agents.comparison.targets import paces_of
 from teleport_env.agents.play import Played, play_many
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
+from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.agents.tuning.search import Config
 from teleport_env.agents.tuning.tuning import Family
 from teleport_env.envs.rewards import REWARDS
@@ -88,7 +90,7 @@ class Protocol(Shared):
         Raises:
             ValueError: ``trained`` names something else than a policy or control of the problem.
         """
-        every = {one.name: one for one in contestants_of(problem, self.momentum, self.budget_of(problem))}
+        every = {one.name: one for one in contestants_of(problem, self.momentum, self.budget_of(problem), self.reward)}
         return [every[known(f"trained on {problem}", name, every)] for name in self.trained or every]
 
     def changes(self, problem: str) -> dict[str, Any]:
@@ -258,7 +260,11 @@ def _plays(
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
         settings = {**played, "name": one.name, "kind": one.kind, "policies": [*map(digest, texts)]}
-        settings["bare"] = one.name in (LEARNED, MOMENTUM)
+        plans = sum(fallback_of(policy) is not None for policy in policies_of(evidence, problem, one.name))
+        if plans:
+            evidence.about[problem, one.name] += f"; a plan plays in place of {plans} of {len(texts)} seeds"
+            settings["fallbacks"] = plans
+        settings["bare"] = one.name in (LEARNED, MOMENTUM) and not plans
         pieces.append(Piece(f"{problem}/played/{slug(one.name)}.json", settings, _play_policies, (settings, texts)))
     for name, (policy, text) in policies.items():
         if not plays_on(policy, problem):
@@ -267,6 +273,8 @@ def _plays(
         evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
         settings = {**played, "name": name, "kind": policy.kind, "policies": [digest(text)]}
         settings["bare"] = policy.kind == "learned"
+        if fallback_of(policy.for_problem(problem)) is not None:
+            settings |= {"fallbacks": 1, "bare": False}
         pieces.append(Piece(f"{problem}/played/file-{slug(name)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in solvers_of(problem_from(problem)):
         settings = {**played, "method": scipy_name}
@@ -296,11 +304,14 @@ def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Policies of one name, one per training seed (or one for all); a policy that teleports also without doing so."""
+    """Policies of one name, one per training seed (or one for all); a policy that teleports also without doing so.
+
+    Where a training found its policy to be worse than a plan of its menu, that plan plays.
+    """
     played: dict[str, list[Played]] = {}
     for seed in range(settings["seeds"]):
-        policy = policy_of(texts[seed % len(texts)]).for_problem(settings["problem"])
-        policy = dataclasses.replace(policy, name=settings["name"])
+        own = policy_of(texts[seed % len(texts)]).for_problem(settings["problem"])
+        policy: Agent = dataclasses.replace(fallback_of(own) or own, name=settings["name"])
         found = play_one(settings, policy, seed)
         played.setdefault("", []).append(found)
         if settings["bare"] and isinstance(policy, LearnedSchedule) and policy.environment.get("searches"):

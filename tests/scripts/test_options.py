@@ -28,6 +28,7 @@ ALLOWED_ZERO = {
     "tuning_rules of study",
     "instance",
     "port",
+    "oracle of full",
     "oracle of factorial",
     "look_ahead of factorial",
 }

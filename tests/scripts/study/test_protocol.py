@@ -19,12 +19,14 @@ from study.baselines import FIXED
 from study.contestants import MOMENTUM, RATE_ONLY_MOMENTUM, contestants_of
 from study.pieces import Piece, complete, write_piece
 from study.pieces import read as read_piece
+from study.playing import play_one
 from study.protocol import Protocol, further_policies, gather, plays_on
 from study.results_page import write_results
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.targets import area
 from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.tuning.plans import Plan
 from teleport_env.agents.tuning.search import Found
 from teleport_env.envs.features import NAMES
 from teleport_env.files import checksum
@@ -222,6 +224,22 @@ def test_everything_is_tuned_and_trained_by_the_reward_that_is_asked_for(monkeyp
         for one in chosen:
             assert full._training_piece(protocol, "x.json", "Booth", one, 0).settings["reward"] == reward
     assert [*asked] == [None, "score"]
+
+
+def test_a_plan_that_is_better_than_the_policy_plays_in_its_place(tmp_path: Path) -> None:
+    own = LearnedSchedule.pretrained("Booth")
+    plan = {"plan": dataclasses.asdict(Plan(0.05)), "what": "plain descent", "gained": 1.0, "policy_gained": 0.0}
+    worse = dataclasses.replace(own, provenance={**own.provenance, "fallback": plan})
+    settings = {**Protocol(**TINY).played("Booth"), "seeds": 1, "name": "learned", "kind": "learned", "bare": False}
+    played = [
+        full._play_policies(settings, [policy.save(tmp_path / "p.json").read_text(encoding="utf-8")])[0]["rows"]
+        for policy in (own, worse)
+    ]
+    plain = play_one(settings, Plan(0.05).agent(own.environment), 0).rows
+    gained, instead = ([row["gained"] for row in rows] for rows in played)
+    assert instead == [row["gained"] for row in plain]
+    assert instead != gained
+    assert {(row["agent"], row["kind"]) for row in played[1]} == {("learned", "learned")}
 
 
 def test_who_is_trained_and_by_which_reward_is_checked() -> None:
