@@ -140,8 +140,9 @@ def judgement(judged: Mapping[str, tuple[bool | None, str]]) -> tuple[list[bool 
 LOST = f"Fewer than {FEWEST} runs last that could be compared."
 SHORT = f"The teleports lengthen the gradient by less than {100 * (LONGER - 1):.0f} % beyond the projection."
 SAME = "Against the projection alone, the interval of the effect of the teleports covers 0."
-ALIKE = "The effect is that of the projection: of the teleports beyond it, the interval covers 0."
+ALIKE = "The effect is that of the projection; that of the teleports beyond it is limited."
 OUTWEIGHED = "The projection outweighs the teleport, whose effect is in the other direction."
+OFFSET = "The effect of the teleports is not limited; the projection's has the other direction, and takes from it."
 DROWNED = "The projection outweighs the teleport, whose effect is smaller."
 
 
@@ -285,7 +286,7 @@ def limited(courses: Mapping[str, Course]) -> tuple[bool | None, str]:
         return None, why
     whole, beyond = (alike(*paired(deciding, courses[base], name)) for base in ("no teleport", ALONE))
     if whole is not None and beyond is not None and whole is not beyond:
-        return None, ALIKE if beyond else OUTWEIGHED
+        return None, ALIKE if beyond else OFFSET
     return (whole if whole is beyond else None), ""
 
 

@@ -5,9 +5,9 @@ Plain flow and the flow from where a teleport at the start leads are integrated,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from reproduction.results import (
     above,
     interval_of,
     note_of,
+    of_each,
     ranked,
     rising,
     rows,
@@ -48,6 +49,7 @@ EARLY, LATE = TIMES.tolist().index(0.1), TIMES.tolist().index(1.0)
 """Places of the times at which losses are compared: 0.1 and 1."""
 
 _FLOOR = 1e-12  # relative to which the integration is exact
+_EQUAL = 1e-8  # difference of log10 of two losses that the integration leaves
 
 
 def _imbalance(problem: MatrixFactorization, params: np.ndarray) -> np.ndarray:
@@ -154,10 +156,34 @@ def _permutations(count: int, steps: int, jobs: int) -> list[Row]:
     )
 
 
-def _guaranteed(better: Iterable[np.ndarray]) -> list[bool]:
-    """Whether all runs are better, case by case: one counterexample is enough. No check where there are no runs."""
-    runs = np.concatenate(list(better))
-    return [bool(runs.all())] if len(runs) else []
+def _guaranteed(better: Iterable[np.ndarray]) -> list[bool | None]:
+    """Whether all runs are better, case by case (`of_each`): one counterexample is enough. No check where there are no
+    runs."""
+    return of_each([bool(runs.all())] if len(runs) else [] for runs in better)
+
+
+class Better(NamedTuple):
+    """Whether a teleport's flow has no higher loss than plain flow's ``(R,)``, of the runs whose gradient and imbalance it
+    makes larger: at the late time, and at all."""
+
+    late: np.ndarray
+    always: np.ndarray
+
+
+def _better(frame: pd.DataFrame, case: str, label: str) -> Better:
+    part = frame[frame["case"] == case].pivot(index="run", columns="start")
+    larger = np.all([part[name][label] > part[name][PLAIN] for name in ("grad_norm", "imbalance")], axis=0)
+    lower = np.stack([_against(frame, case, label, place) <= _EQUAL for place in range(1, len(TIMES))])[:, larger]
+    return Better(lower[LATE - 1], np.all(lower, axis=0))
+
+
+def _without_exception(better: Mapping[tuple[str, str], Better]) -> str:
+    """The teleports and cases in which no run ends higher, in words."""
+    cases: dict[str, list[str]] = {}
+    for (label, case), found in better.items():
+        if len(found.late) and found.late.all():
+            cases.setdefault(label, []).append(case)
+    return "; ".join(f"{label}: {', '.join(names)}" for label, names in cases.items())
 
 
 def some_of(checks: Sequence[bool | None]) -> bool | None:
@@ -187,15 +213,15 @@ def discussion(setup: Setup) -> Findings:
         for v in (norms, wide)
     )
     ranks = {case: _ranks(frame, case) for case in CASES}
-    longer = {case: (norms.loc[case, large] > norms.loc[case, PLAIN]).to_numpy() for case in CASES}
-    better = {case: gains[large][case][1][longer[case]] <= 0.0 for case in CASES}
+    better = {(label, case): _better(frame, case, label) for label in gains for case in CASES}
+    sure, held = _guaranteed(found.late for found in better.values()), _without_exception(better)
     local = [sign(*interval_of(found[1], normal=True)) for found in gains[UP].values()]
     claims = rows(
         {
             "discussion.imbalance": [drift < 1e-6, jump > 0.01],
             "discussion.gradient": [above(*found) for found in lengthens.values()],
             "discussion.large": [above(*found) for found in unbalances.values()],
-            "discussion.guaranteed": _guaranteed(better.values()),
+            "discussion.guaranteed": sure,
             "discussion.local": [some_of(local)],
             "discussion.faster": rising((-middle, half) for middle, half in ranks.values()),
         },

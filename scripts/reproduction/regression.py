@@ -310,6 +310,14 @@ def claims(
         return less(spent[timing, optimizer, label], lost_against(epochs[optimizer], label))
 
     otherwise = [quick("environment", optimizer, FIRST) for optimizer in courses]
+    times = {
+        NAMES[one]: spent["published formulas", one, FIRST] if runs[FIRST].teleported else (np.nan, np.inf)
+        for one, runs in courses.items()
+    }
+    gone = "".join(_lost_of(lost_against(epochs[one], FIRST)) for one in courses)
+    named_growths = {
+        NAMES[one]: growth(runs[FIRST]) if runs[FIRST].teleported else (np.nan, np.inf) for one, runs in courses.items()
+    }
     steps_each = {
         timing: ASCENTS["gd"][0] * least(timed["gd"][by])[1] / least(timed["gd"][by])[0]
         for timing, by in timings.items()

@@ -131,7 +131,7 @@ def note_of(figure: str, **figures: Any) -> str:
 
 def _filled(text: str, figures: Mapping[str, Any]) -> str:
     return jinja2.Template(text, undefined=jinja2.StrictUndefined).render(
-        {"median": np.median, "signed": signed, "verdict": verdict, **figures}
+        {"median": np.median, "signed": signed, "undecided": undecided, "verdict": verdict, **figures}
     )
 
 
@@ -342,6 +342,22 @@ def sign(middle: float, half: float, clean: bool = True) -> bool | None:
     if middle + half < 0.0:
         return True if clean else None
     return False if middle - half > 0.0 else None
+
+
+def undecided(found: Mapping[str, tuple[float, float]]) -> str:
+    """Why intervals do not decide on which side of 0 their values lie, in words after a semicolon; empty where all do."""
+
+    def why(middle: float, half: float) -> str:
+        if np.isnan(middle):
+            return "nothing can be compared"
+        if np.isinf(half):
+            return f"fewer than {FEWEST} runs last"
+        return "an interval covers 0" if sign(middle, half) is None and (middle or half) else ""
+
+    told: dict[str, list[str]] = {}
+    for name, interval in found.items():
+        told.setdefault(why(*interval), []).append(name)
+    return "".join(f"; {reason} ({', '.join(names)})" for reason, names in told.items() if reason)
 
 
 def within(middle: float, half: float, margin: float) -> bool | None:

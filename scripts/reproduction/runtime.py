@@ -6,7 +6,7 @@ Times are processor times and ratios of one run: the schedules take turns, and t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,12 @@ from scipy import stats
 from scipy.optimize import nnls
 
 from reproduction import plain
+from reproduction.classification_data import BATCH, MINI_BATCHES
 from reproduction.course import play
 from reproduction.pictures import panels
 from reproduction.pieces import play_all
+from reproduction.published import REPEATS, turns
+from reproduction.regression import ASCENTS, NAMES
 from reproduction.results import (
     FEWEST,
     Findings,
@@ -30,10 +33,12 @@ from reproduction.results import (
     interval_of,
     rows,
     settings_of,
+    sign,
     signed,
     verdict,
     within,
 )
+from teleport_env.agents.paper import paper
 from teleport_env.agents.schedules import Every
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.problems.mlp_regression import MLPRegression
@@ -103,9 +108,66 @@ def _least(turns: pd.DataFrame) -> pd.DataFrame:
 
 
 def _turn(width: int, layers: int, steps: int) -> dict[str, tuple[float, float]]:
+    return _timed(MLPRegression(widths=(width,) * (layers + 1), samples=width), steps)
+
+
+def _timed(problem: MLPRegression, steps: int) -> dict[str, tuple[float, float]]:
     """Seconds of a gradient step and of a teleport, by implementation."""
-    problem = MLPRegression(widths=(width,) * (layers + 1), samples=width)
     return {"published formulas": _published(problem, steps), "ours": _ours(problem, steps)}
+
+
+EPOCHS, IMAGES = 80, 48_000
+"""Published epochs on MNIST, and images of each."""
+
+SIGNIFICANT = 0.1
+"""Share of the time of the gradient steps from which on an overhead is significant. Ours; the text gives no measure."""
+
+
+def overheads() -> pd.DataFrame:
+    """Time of all teleports of a published training over that of its gradient steps: a row per experiment,
+    implementation and turn. MNIST's network has 512 and 512 hidden units, and squared errors here."""
+    found = []
+    for optimizer, preset in (("gd", paper("MLPRegression")), ("adagrad", paper("MLPRegression/adagrad"))):
+        times = turns(optimizer, float(preset.arguments["learning_rate"]), REPEATS)
+        for name, each in zip(COLOUR, (times["seconds"], times["seconds_here"]), strict=True):
+            shares = [ASCENTS[optimizer][0] * ascent / (preset.steps * step) for step, ascent in each]
+            found += [(NAMES[optimizer], name, turn, share) for turn, share in enumerate(shares)]
+    network = MLPRegression(widths=(784, 512, 512, 10), samples=BATCH)
+    for turn in range(FEWEST):
+        for name, (step, jump) in _timed(network, PERIOD + 1).items():
+            found.append(("MNIST", name, turn, MINI_BATCHES * jump / (EPOCHS * IMAGES // BATCH * step)))
+    return pd.DataFrame(found, columns=["experiment", "implementation", "turn", "share"])
+
+
+def overhead(frame: pd.DataFrame, name: str) -> dict[str, tuple[float, float]]:
+    """Experiment -> mean share of `overheads` over the turns, and half the width of its 95 % interval."""
+    return {
+        str(experiment): interval_of(part["share"].to_numpy())
+        for experiment, part in _of(frame, name).groupby("experiment", sort=False)
+    }
+
+
+def significant(shares: Mapping[str, tuple[float, float]]) -> dict[str, bool | None]:
+    """Experiment -> whether an overhead is none that is significant, by the whole interval."""
+    return {experiment: sign(middle - SIGNIFICANT, half) for experiment, (middle, half) in shares.items()}
+
+
+def percentage(middle: float, half: float) -> str:
+    """An interval of shares in words, in per cent."""
+    places = 0 if middle >= 0.1 else 1
+    return f"{100 * middle:.{places}f} ± {100 * half:.{places}f} %"
+
+
+def sides(held: Mapping[str, bool | None]) -> str:
+    """On which side of `SIGNIFICANT` the experiments lie, in words."""
+    limit = f"{100 * SIGNIFICANT:.0f} %"
+    words = {True: f"below {limit}", False: f"above {limit}", None: f"undecided at {limit}"}
+    found = (
+        f"{', '.join(experiment for experiment, one in held.items() if one is side)}: {told}"
+        for side, told in words.items()
+        if side in held.values()
+    )
+    return "; ".join(found)
 
 
 def _exponent(x: ArrayLike, y: ArrayLike) -> float:
@@ -139,12 +201,14 @@ def runtime(setup: Setup) -> Findings:
     wide_turns = _times([(width, 3) for width in widths], steps, repeats).assign(varied="width")
     deep_turns = _times([(deep, depth) for depth in depths], steps, more).assign(varied="depth")
     by_width, by_depth = _least(wide_turns), _least(deep_turns)
+    spent = pd.DataFrame() if setup.tiny else overheads()
     return Findings(
-        [] if setup.tiny else _rows(wide_turns, deep_turns, deep, steps),
+        [] if setup.tiny else _rows(wide_turns, deep_turns, deep, steps, spent),
         {"figure6": _picture(by_width, by_depth, deep)},
         {
             "figure6": pd.concat([by_width, by_depth], ignore_index=True),
             "figure6_turns": pd.concat([wide_turns, deep_turns], ignore_index=True),
+            "figure6_overhead": spent,
         },
         settings_of("figure6", ascent=ASCENT_STEPS, period=PERIOD, steps=steps, repeats=repeats, more=more),
     )
@@ -213,8 +277,10 @@ def linear(depths: np.ndarray, times: np.ndarray) -> tuple[tuple[float, float], 
     return found, within(*found, BENT)
 
 
-def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: int) -> list[Row]:
+def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: int, spent: pd.DataFrame) -> list[Row]:
     slopes, lines, bends, steps_bend, times, grows, locals_ = {}, {}, {}, {}, {}, {}, {}
+    shares = {name: overhead(spent, name) for name in COLOUR}
+    held_by = significant(shares[DECIDES])
     by_width, by_depth = _least(wide_turns), _least(deep_turns)
     checks: dict[str, dict[str, list[bool | None]]] = {}
     for name in COLOUR:
@@ -236,6 +302,7 @@ def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: 
             "depth": [straight],
             "steps": [within(*grows[name], WITHIN), both_of(straight, also)],
             "dominates": [bool((times[name] > PERIOD).all())],
+            "overhead": [*significant(shares[name]).values()],
         }
     widths, repeats = [int(w) for w in _of(by_width, "ours")["width"]], wide_turns["turn"].nunique()
     more = deep_turns["turn"].nunique()

@@ -299,6 +299,10 @@ def _longer(played: Mapping[tuple[str, str], pd.DataFrame]) -> list[Row]:
         "figure8.rate": [rising([larger[key] for key in keys]) for keys in (decides, others)],
         "figure8.diverge": [[gone[key][2] for key in keys] for keys in (decides, others)],
     }
+
+    def named(found: Mapping[tuple[str, str], tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        return {NAMES[optimizer]: found[optimizer, action] for optimizer, action in decides}
+
     found = []
     for name, (stated, exact) in checks.items():
         otherwise = verdict(exact)

@@ -79,6 +79,7 @@ from reproduction.results import (
     rising,
     sign,
     signed,
+    undecided,
     verdict,
     within,
 )
@@ -234,6 +235,17 @@ def test_an_interval_that_covers_both_outcomes_decides_nothing() -> None:
     # alike: the whole interval within 0.05; unlike: the whole interval outside
     assert [above(0.2, 0.1), above(-0.2, 0.1), above(0.2, 0.3)] == [True, False, None]
     assert [alike(0.01, 0.03), alike(0.14, 1.39), alike(0.0, 0.05), alike(0.2, 0.1)] == [True, None, None, False]
+
+
+def test_the_reason_of_an_undecided_check_is_what_happened() -> None:
+    """Regression: a check that was missing was explained by an interval that covers 0."""
+    covers, clear, missing, few = (0.1, 0.2), (0.3, 0.2), (np.nan, np.inf), (0.3, np.inf)
+    assert undecided({"GD": clear, "AdaGrad": (0.0, 0.0)}) == ""
+    assert undecided({"GD": covers, "AdaGrad": covers}) == "; an interval covers 0 (GD, AdaGrad)"
+    assert undecided({"GD": clear, "AdaGrad": missing}) == "; nothing can be compared (AdaGrad)"
+    assert undecided({"GD": few, "AdaGrad": covers}) == (
+        "; fewer than 5 runs last (GD); an interval covers 0 (AdaGrad)"
+    )
 
 
 def test_an_interval_over_seeds_and_turns_is_as_wide_as_both() -> None:
@@ -439,7 +451,7 @@ def test_a_verdict_comes_from_a_teleport_that_takes_place() -> None:
 def test_a_limited_effect_is_one_of_teleports() -> None:
     """Regression: teleports that add nothing to the projection were not shown to have a limited effect, of which they would
     be a case. It says nothing of them."""
-    from reproduction.classification import ALIKE, _played
+    from reproduction.classification import ALIKE, OFFSET, _played
 
     names = ("no teleport", DECIDES, ALONE, "residual")
     data = datasets(Setup(tiny=True))[0]
@@ -455,7 +467,7 @@ def test_a_limited_effect_is_one_of_teleports() -> None:
     assert judged("gd", 0.16, 0.15)[0] == "yes"
     assert judged("gd", 0.25, 0.15)[0] == "no"
     assert judged("gd", 0.15, 0.15)[0] == "yes"  # no effect is a limited one
-    assert judged("gd", 0.15, 0.25) == ("not comparable", OUTWEIGHED)
+    assert judged("gd", 0.15, 0.25) == ("not comparable", OFFSET)
     assert judged("gd", 0.25, 0.2499) == ("not comparable", ALIKE)
     assert judged("adagrad", 0.25, 0.2499) == ("not shown", SAME)
 
@@ -758,6 +770,25 @@ def test_an_exponent_has_the_interval_of_its_turns_and_of_its_fit() -> None:
     assert judged(turns[:4] * level) is None  # too few turns
 
 
+def test_an_overhead_is_judged_by_its_interval_over_turns() -> None:
+    from reproduction.runtime import DECIDES, overhead, percentage, sides, significant
+
+    shares = {"GD": (0.2, 0.01), "AdaGrad": (0.08, 0.04), "MNIST": (0.008, 1e-4)}
+    spread = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    rows = [
+        (experiment, DECIDES, turn, middle + width * one)
+        for experiment, (middle, width) in shares.items()
+        for turn, one in enumerate(spread)
+    ]
+    frame = pd.DataFrame(rows, columns=["experiment", "implementation", "turn", "share"])
+    found = overhead(frame, DECIDES)
+    held = significant(found)
+    assert held == {"GD": False, "AdaGrad": None, "MNIST": True}
+    assert sides(held) == "MNIST: below 10 %; GD: above 10 %; AdaGrad: undecided at 10 %"
+    assert [percentage(*each) for each in found.values()] == ["20 ± 1 %", "8.0 ± 3.9 %", "0.8 ± 0.0 %"]
+    assert overhead(frame[frame["turn"] < 4], DECIDES)["MNIST"][1] == np.inf
+
+
 def test_a_run_is_ahead_where_it_stays_whole_and_reaches_the_target() -> None:
     """Below the target after one step, after four, never, and diverged on the way; and at its end alone."""
     from reproduction.plane import _ahead, _shrinks
@@ -821,7 +852,8 @@ def test_what_does_not_take_place_decides_nothing() -> None:
         assert [verdict(checks) for _, checks in _kept(table)] == [holds] * 2
 
     some, none = np.array([True, False]), np.zeros(0, dtype=bool)
-    assert [_guaranteed(runs) for runs in ([some, none], [some[:1], none], [none])] == [[False], [True], []]
+    cases = ([some, some[:1]], [some, none], [some[:1], none], [none])
+    assert [_guaranteed(runs) for runs in cases] == [[False, True], [False], [True, None], []]
     assert [some_of(checks) for checks in ([False, True], [False, None], [False])] == [True, None, False]
 
     still, moved = (path([1.0, 1.0], moved=one) for one in (False, True))
