@@ -415,7 +415,10 @@ class Course:
         environments = {p: game.training.policy_environment(game.learning_rate) for p, game in self.games.items()}
         if training.task.several:
             task = training.task
-            environment = {"rate_factors": list(task.rate_factors), "steps_per_action": task.steps_per_action}
+            # what all problems share goes along to one that the policy has not seen
+            shared_names = ("rate_factors", "steps_per_action", "optimizer", "on_teleport")
+            environment = {name: value for name in shared_names if (value := getattr(task, name)) is not None}
+            environment["rate_factors"] = list(task.rate_factors)
             families = {p: Family(environments[p], game.slots, game.prices or ()) for p, game in self.games.items()}
             return LearnedSchedule(**shared, environment=environment, families=families, slots=task.slots)
         problem = training.only

@@ -21,13 +21,16 @@ from study.shared import Gathered, Shared, command, digest, given_policies, slug
 from study.transfer_schedules import Ground, ground, schedule_on
 from study.transfer_work import (
     CARRIED,
+    CARRIED_STEPS,
     LEFT_OUT,
+    LINES,
     LONGER,
     OWN,
     OWN_FIXED,
     PLAIN,
     RULE,
     SHAPES,
+    STEPS,
     at_rate,
     can_teach,
     describe,
@@ -48,7 +51,7 @@ from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.learned import SHIPPED, shipped
 from teleport_env.agents.policies.learned_moves import policy_of
-from teleport_env.agents.schedules import Never
+from teleport_env.agents.schedules import Never, line_search
 from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.envs.settings import Settings
 from teleport_env.reading import choose_some, integer, number
@@ -75,6 +78,8 @@ class Transfer(Shared):
         train_seeds: Policies of each kind; where they are cloned, seed ``s`` from teachers of seed ``teacher_seed + s``, or
             all from those that the package brings.
         train_decisions: Decisions of each training; None: `MIXTURE`'s or `CLONE`'s, or for one problem the recipe's.
+        actions: Step actions that a budget of plain steps makes where one is left out, so that steps per action follow
+            from the budget; None: those of the recipes, and one step on the problem left out.
         plans: Fixed schedules tried in each tuning, before the refinement.
         budget: Gradient evaluations per episode; None: the problem's default.
         longer: Multiples of the budget.
@@ -93,6 +98,7 @@ class Transfer(Shared):
     cloned: bool = False
     policies: tuple[Path, ...] = ()
     train_seeds: int = 1
+    actions: int | None = None
     plans: int = 300
     budget: float | None = None
     longer: tuple[float, ...] = (2.0, 4.0)
@@ -105,8 +111,9 @@ class Transfer(Shared):
     def __post_init__(self) -> None:
         check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, tuning_instances=1)
         integer("teacher_seed", self.teacher_seed, 0, MOST)
-        if self.train_decisions is not None:
-            integer("train_decisions", self.train_decisions, 1, MOST**2)
+        for name in ("train_decisions", "actions"):
+            if (count := getattr(self, name)) is not None:
+                integer(name, count, 1, MOST**2)
         for name in ("longer", "factors", "tolerances"):
             for factor in getattr(self, name):
                 number(f"a number of {name}", factor, above=0.0, most=MOST)
@@ -147,6 +154,15 @@ class Transfer(Shared):
     def budget_of(self, problem: str) -> float:
         """Gradient evaluations of an ordinary episode."""
         return Settings.build(problem, budget=self.budget).budget
+
+    def stride(self, problem: str) -> int | None:
+        """Gradient steps of an action where one is left out; None: as recipes have it."""
+        return None if self.actions is None else max(1, round(self.budget_of(problem) / self.actions))
+
+    @property
+    def optimizer(self) -> Any:
+        """What policies that leave one out step with; None: each problem's own."""
+        return self.training.get("optimizer")
 
     def changes(self) -> dict[str, Any]:
         """What all trainings have other than their recipes."""
@@ -205,7 +221,8 @@ class Gathering:
 
     def __init__(self, found: Carried, report: Callable[[str], None]) -> None:
         self.found, self.transfer, self.report = found, found.transfer, report
-        self.given_policies = given_policies(self.transfer.policies, (LEFT_OUT, CARRIED, PLAIN, OWN, OWN_FIXED))
+        taken = (LEFT_OUT, CARRIED, CARRIED_STEPS, PLAIN, LINES, STEPS, OWN, OWN_FIXED, RULE)
+        self.given_policies = given_policies(self.transfer.policies, taken)
         self.singles: dict[tuple[str, int], str] = {}  # texts of policies for one problem, by problem and seed
 
     def run(self) -> None:
@@ -318,12 +335,12 @@ class Gathering:
             for seed in transfer.seeds:
                 place = f"families/trained/without-{group}-{seed}"
                 texts = {name: lessons[name, seed % len(transfer.single_seeds)] for name in known if lessons}
-                training = mixture(known, transfer.changes(), seed, self.folder(place), texts, rates)
+                training = mixture(known, self.changes(known), seed, self.folder(place), texts, rates)
                 settings = {**settings_of(training), "teachers": {name: digest(text) for name, text in texts.items()}}
                 piece = Piece(f"{place}.json", settings, train_mixture, (training, texts))
                 work.setdefault((LEFT_OUT, problem), []).append(piece)
-            grounds = [ground(name, known, self.plain(name), transfer.budget) for name in known]
-            found.grounds[problem] = ground(problem, known, self.plain(problem), transfer.budget)
+            grounds = [self.ground(name, known) for name in known]
+            found.grounds[problem] = self.ground(problem, known)
             settings = {
                 "grounds": [dataclasses.asdict(one) for one in grounds],
                 "count": transfer.plans,
@@ -331,6 +348,11 @@ class Gathering:
             }
             arguments = grounds, transfer.plans, transfer.tuning_instances
             work[CARRIED, problem] = [Piece(f"families/tuned/without-{group}.json", settings, tune_carried, arguments)]
+            if transfer.optimizer is not None:
+                stepping = [dataclasses.replace(one, optimizer=transfer.optimizer) for one in grounds]
+                settings = {**settings, "grounds": [dataclasses.asdict(one) for one in stepping]}
+                place = f"families/tuned/stepping-without-{group}.json"
+                work[CARRIED_STEPS, problem] = [Piece(place, settings, tune_carried, (stepping, *arguments[1:]))]
         # kin share theirs; the trainings first, which take longest
         longest_first = sorted(work, key=lambda key: key[0] != LEFT_OUT)
         once = {piece.path: piece for key in longest_first for piece in work[key]}
@@ -342,6 +364,16 @@ class Gathering:
             else:
                 (found.tuned[kind, problem],) = results
 
+    def ground(self, problem: str, known: Sequence[str]) -> Ground:
+        transfer = self.transfer
+        return ground(problem, known, self.plain(problem), transfer.budget, transfer.stride(problem))
+
+    def changes(self, known: Sequence[str]) -> dict[str, Any]:
+        """What a training on some problems has other than its recipe."""
+        changes, strides = self.transfer.changes(), {name: self.transfer.stride(name) for name in known}
+        families = {name: {"steps_per_action": one} for name, one in strides.items() if one is not None}
+        return {**changes, "families": families} if families else changes
+
     def lessons(self) -> dict[tuple[str, int], str]:
         """Texts of policies that can teach, by problem and seed: those for one problem, or others with the slots' menu."""
         transfer = self.transfer
@@ -351,7 +383,7 @@ class Gathering:
             known = next(known for name in transfer.problems if problem in (known := transfer.others(name)))
             place = f"families/teachers/{problem}-{seed}"
             rates = {name: self.plain(name) for name in known}
-            alone = mixture(known, transfer.changes(), seed, self.folder(place), {}, rates).alone(problem)
+            alone = mixture(known, self.changes(known), seed, self.folder(place), {}, rates).alone(problem)
             text = self.singles[problem, seed]
             if can_teach(alone, text):
                 texts[problem, seed] = text
@@ -423,9 +455,17 @@ class Gathering:
             LEFT_OUT: [policy_of(text).for_problem(problem, **asked) for text in texts],
             CARRIED: [schedule_on(found.tuned[CARRIED, problem]["config"], place, CARRIED)],
             PLAIN: [Never(environment={"learning_rate": place.rate})],
+            LINES: [line_search(environment={"learning_rate": place.rate})],
             OWN_FIXED: self.fixed(problem),
             OWN: self.learned(problem),
         }
+        if (rule := kept_rule(problem, transfer.budget)) is not None:
+            agents[RULE] = [rule]
+        if transfer.optimizer is not None:
+            stepping = dataclasses.replace(place, optimizer=transfer.optimizer)
+            config = found.tuned[CARRIED_STEPS, problem]["config"]
+            agents[STEPS] = [Never(environment={"learning_rate": place.rate, "optimizer": transfer.optimizer})]
+            agents[CARRIED_STEPS] = [schedule_on(config, stepping, CARRIED_STEPS)]
         for name, (policy, _) in self.given_policies.items():
             if not policy.problems or problem in policy.problems:
                 agents[name] = [policy.for_problem(problem)]

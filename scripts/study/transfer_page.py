@@ -11,7 +11,7 @@ import matplotlib
 
 from study.page import TEMPLATES, Finding, not_below, table_of_findings, told, versions_in_words, write_data
 from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, TOLERANCES, Carried, Key
-from study.transfer_work import CARRIED, LEFT_OUT, LONGER, OWN, OWN_FIXED, PLAIN, RULE
+from study.transfer_work import CARRIED, CARRIED_STEPS, LEFT_OUT, LINES, LONGER, OWN, OWN_FIXED, PLAIN, RULE, STEPS
 from study.worth import GAINED, Worth
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.plots import SETTINGS, panels
@@ -49,6 +49,7 @@ def write_transfer(found: Carried) -> dict[str, Any]:
         versions=versions_in_words(found.versions),
         findings=table_of_findings(verdicts),
         questions=[(question, shown[question](results)) for question in transfer.questions],
+        orders=_orders(results) if FAMILIES in transfer.questions else None,
         carried=_carried(found) if FAMILIES in transfer.questions else (),
         episodes=sum(one["episodes"] for one in found.rates.values()),
         retaught=found.retaught,
@@ -131,6 +132,7 @@ def verdicts_of(results: Results) -> list[Finding]:
         target = "Left out, each in turn: nowhere significantly worse than the best fixed schedule tuned on the others"
         found.append(Finding(target, not_below(versus.values()), detail))
         found += _of_plain_descent(results)
+        found += _of_steps(results)
     pairs = {
         BUDGETS: {
             "At a longer budget: nowhere significantly worse than the fixed schedule of the ordinary one": OWN_FIXED,
@@ -180,6 +182,20 @@ def _of_plain_descent(results: Results) -> Iterator[Finding]:
     yield Finding(
         target, "no" if often else "yes", f"more on {len(often)} of {len(problems)}: {named}" if often else ""
     )
+
+
+def _of_steps(results: Results) -> Iterator[Finding]:
+    """Whether the policies are worth more than steps that search for their rate, and more than teleports by a schedule."""
+    rivals = (LINES,) if results.found.transfer.optimizer is None else (LINES, STEPS, CARRIED_STEPS)
+    for rival in rivals:
+        versus = {
+            problem: results.difference(FAMILIES, problem, ("", LEFT_OUT), ("", rival))
+            for problem in results.found.transfer.problems
+        }
+        above, below = ([one for one in versus if test(versus[one])] for test in (_wins, _loses))
+        detail = f"significantly better on {_listed(above, versus)}; significantly worse on {_listed(below, versus)}"
+        target = f"Left out, each in turn: nowhere significantly worse than {rival}"
+        yield Finding(target, not_below(versus.values()), detail)
 
 
 def _of_tolerances(results: Results) -> Iterator[Finding]:
@@ -236,13 +252,32 @@ def _families(results: Results) -> Table:
         case = _case(FAMILIES, problem, "")
         yield problem
         yield interval(results.worth.interval(case, LEFT_OUT, "score"), 3)._replace(look="top")
-        for other in (CARRIED, PLAIN):
+        for other in (CARRIED, PLAIN, LINES):
             yield _versus(results, FAMILIES, problem, "", (LEFT_OUT, other), "score")
         yield _versus(results, FAMILIES, problem, "", (LEFT_OUT, PLAIN), "time_score")
 
     heads = ["left out", f"**{LEFT_OUT}**: score", "minus the fixed schedule", "minus plain descent"]
-    heads.append("the same in equal time")
+    heads += ["minus line search", "minus plain descent, in equal time"]
     return listed(heads, ([*cells(problem)] for problem in results.found.transfer.problems))
+
+
+def _orders(results: Results) -> Table:
+    """Means of all agents on the problems left out, and what the policies gain more than plain descent."""
+    found = results.found
+    agents = list(dict.fromkeys(key[3] for key in found.played if key[0] == FAMILIES))
+
+    def cell(problem: str, agent: str) -> str:
+        if (key := (FAMILIES, problem, "", agent)) not in found.played:
+            return ""
+        lost = 100 * results.share(key, "diverged")
+        said = f"{results.worth.mean(_case(FAMILIES, problem, ''), _named_as(key)['agent'], GAINED):.2f}"
+        return f"{said} ({lost:.1f} %)" if lost else said
+
+    def cells(problem: str) -> list[Cell | str]:
+        more = _versus(results, FAMILIES, problem, "", (LEFT_OUT, PLAIN), GAINED)
+        return [problem, more, *(cell(problem, agent) for agent in agents)]
+
+    return listed(["left out", f"{LEFT_OUT} minus {PLAIN}", *agents], map(cells, found.transfer.problems))
 
 
 def _pivoted(
@@ -346,18 +381,21 @@ def _drawn(results: Results) -> bytes:
 
 def _carried(found: Carried) -> Iterator[str]:
     """The schedules that were carried, and where they were played."""
+    kinds = [CARRIED] if found.transfer.optimizer is None else [CARRIED, CARRIED_STEPS]
     for problem in found.transfer.problems:
-        config, place = found.tuned[CARRIED, problem]["config"], found.grounds[problem]
-        chosen = ", ".join(f"{name} {setting(value)}" for name, value in sorted(config.items()))
-        yield (
-            f"{_others(found, problem)}: {chosen}. On {problem}: rate {place.rate:.4g}, "
-            f"{place.steps_per_action} steps per action, symmetry {place.symmetry}"
-        )
+        place = found.grounds[problem]
+        for kind in kinds:
+            config = found.tuned[kind, problem]["config"]
+            chosen = ", ".join(f"{name} {setting(value)}" for name, value in sorted(config.items()))
+            yield (
+                f"{kind}, {_others(found, problem)}: {chosen}. On {problem}: rate {place.rate:.4g}, "
+                f"{place.steps_per_action} steps per action, symmetry {place.symmetry}"
+            )
 
 
 def _effort(found: Carried) -> Iterator[dict[str, Any]]:
     for (kind, problem), one in found.tuned.items():
-        if (where := _place(found, kind, problem, CARRIED)) is not None:
+        if (where := _place(found, kind, problem, (CARRIED, CARRIED_STEPS))) is not None:
             edges = ", ".join(one["edges"])
             yield {
                 "what": kind,
@@ -366,13 +404,13 @@ def _effort(found: Carried) -> Iterator[dict[str, Any]]:
                 "edges": edges,
             }
     for (kind, problem), trained in found.trained.items():
-        if (where := _place(found, kind, problem, LEFT_OUT)) is not None:
+        if (where := _place(found, kind, problem, (LEFT_OUT,))) is not None:
             yield {"what": kind, "problem": where, "decisions": sum(one["decisions"] for one in trained)}
 
 
-def _place(found: Carried, kind: str, problem: str, without: str) -> str | None:
+def _place(found: Carried, kind: str, problem: str, without: tuple[str, ...]) -> str | None:
     """Where something was made; None where its kin, which has the same, is listed."""
-    if kind != without:
+    if kind not in without:
         return problem
     return _others(found, problem) if problem == found.transfer.together(problem)[0] else None
 

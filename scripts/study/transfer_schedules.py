@@ -42,6 +42,7 @@ class Ground:
         symmetry: Group that acts.
         kind: One of `KINDS`.
         menu: Slots that are filled, and by which search.
+        optimizer: Optimizer of the policies' training; None: the problem's own.
     """
 
     problem: str
@@ -51,6 +52,7 @@ class Ground:
     symmetry: str
     kind: str
     menu: Mapping[str, Any]
+    optimizer: Any = None
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -60,10 +62,13 @@ class Ground:
     @property
     def environment(self) -> dict[str, Any]:
         """Keyword arguments of the environment that a schedule plays in, all slots in the menu."""
-        return {**self.asked, "searches": [*self.menu.values()]}
+        stepping = {} if self.optimizer is None else {"optimizer": self.optimizer}
+        return {**self.asked, **stepping, "searches": [*self.menu.values()]}
 
 
-def ground(problem: str, known: Sequence[str], rate: float, budget: float | None = None) -> Ground:
+def ground(
+    problem: str, known: Sequence[str], rate: float, budget: float | None = None, stride: int | None = None
+) -> Ground:
     """Where a problem is played by what was made for some problems.
 
     On one of those an action has the steps and the symmetry of its recipe. On another nothing of its own recipe is used: an
@@ -75,6 +80,7 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
         known: The problems.
         rate: Learning rate of plain descent.
         budget: None: the problem's.
+        stride: Steps of an action; None: the recipe's, or one.
 
     Raises:
         ValueError: A problem without a symmetry.
@@ -84,11 +90,11 @@ def ground(problem: str, known: Sequence[str], rate: float, budget: float | None
         raise ValueError(f"{problem} has no symmetry: there is nothing to schedule on it; take it out of the problems")
     if problem in known:
         own = known_of(problem).teacher or {}
-        stride = int(own.get("steps_per_action", Task.steps_per_action))
+        stride = stride or int(own.get("steps_per_action", Task.steps_per_action))
         symmetry = own.get("symmetry") or settings.symmetry
     else:
         recipes = {name: known_of(name).teacher or {} for name in known}
-        stride = 1
+        stride = stride or 1
         named = [one["symmetry"] for one in recipes.values() if one.get("symmetry") in settings.problem.symmetries]
         symmetry = named[0] if named else settings.symmetry
     asked = {"steps_per_action": stride, "symmetry": symmetry}

@@ -34,6 +34,9 @@ from teleport_env.files import write
 LEFT_OUT = "learned on the others"
 CARRIED = "fixed schedule of the others"
 PLAIN = "plain descent"
+LINES = "line search"
+STEPS = "the same steps without teleports"
+CARRIED_STEPS = "the same steps, teleports of the others"
 OWN = "learned on it"
 OWN_FIXED = "fixed schedule tuned on it"
 LONGER = "fixed schedule of this budget"
@@ -89,14 +92,16 @@ def mixture(
 
     Args:
         known: The problems.
-        changes: Settings other than those of `MIXTURE` and `CLONE`.
+        changes: Settings other than those of `MIXTURE` and `CLONE`; those of families are added to the recipe's.
         seed: Seed of the training.
         out: Its folder.
         texts: Files of its teachers by problem, if it has some; they lie beside the checkpoint, under names that tell them
             from others.
         rates: Base learning rates by problem, where no teacher brings one.
     """
-    settings = {**recipe(known), **MIXTURE, **(CLONE if texts else {}), **changes, "seed": seed, "out": out}
+    begins, asked = recipe(known), changes.get("families", {})
+    settings = {**begins, **MIXTURE, **(CLONE if texts else {}), **changes, "seed": seed, "out": out}
+    settings["families"] = {name: {**begins["families"].get(name, {}), **asked.get(name, {})} for name in known}
     if not texts:
         families = {name: {**settings["families"].get(name, {}), "learning_rate": rates[name]} for name in known}
         settings["families"] = families

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import study.transfer
 from study import pieces
 from study.pieces import write_piece
 from study.shared import digest
@@ -25,7 +26,21 @@ from study.transfer_schedules import (
     schedule_on,
     tune_schedule,
 )
-from study.transfer_work import CARRIED, LEFT_OUT, OWN, OWN_FIXED, PLAIN, RULE, can_teach, kept_rule, mixture, resized
+from study.transfer_work import (
+    CARRIED,
+    CARRIED_STEPS,
+    LEFT_OUT,
+    LINES,
+    OWN,
+    OWN_FIXED,
+    PLAIN,
+    RULE,
+    STEPS,
+    can_teach,
+    kept_rule,
+    mixture,
+    resized,
+)
 from teleport_env.agents.learning import course
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import SHIPPED, LearnedSchedule
@@ -389,9 +404,52 @@ def test_other_teachers_make_another_training(tmp_path: Path) -> None:
     assert not trainings[2].same_course(trainings[0].to_json())
 
 
-def test_without_teachers_a_policy_begins_from_the_rates_of_plain_descent(tmp_path: Path) -> None:
-    transfer = Transfer(**{**TINY, "questions": (FAMILIES,)}, out=tmp_path)
-    found = gather_transfer(transfer, quiet)
+@pytest.fixture(scope="module")
+def stepping(short_lessons: None, tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    """Without teachers, on steps that search for their rate; schedules are given, since their tuning takes longest."""
+    training = {**TINY["training"], "optimizer": "momentum_line_search"}
+    settings = {**TINY, "questions": (FAMILIES,), "training": training, "actions": 8}
+    with pytest.MonkeyPatch.context() as patch:
+        given = {"config": MIDDLING, "gained": 0.0, "tried": 1, "episodes": 1, "edges": []}
+        patch.setattr(study.transfer, "tune_carried", lambda grounds, count, instances: given)
+        return gather_transfer(Transfer(**settings, out=tmp_path_factory.mktemp("stepping")), quiet)
+
+
+def test_a_policy_steps_on_the_problem_left_out_as_it_learned_to(stepping: Carried) -> None:
+    """The same optimizer, and as many actions to a budget, for it and for its controls."""
+    folder = stepping.transfer.out / "families/played"
+    for problem, steps in dict.fromkeys(THREE, 3).items():
+        for name in (LEFT_OUT, STEPS, CARRIED_STEPS, CARRIED, LINES):
+            path = folder / f"{problem}-{name.replace(', ', '--').replace(' ', '-')}.json"
+            (agent,) = json.loads(path.read_text(encoding="utf-8"))["settings"]["agents"]
+            optimizer = {LINES: "gd_line_search", CARRIED: None}.get(name, "momentum_line_search")
+            assert agent["environment"].get("optimizer") == optimizer
+            if name in (LEFT_OUT, CARRIED_STEPS, CARRIED):
+                assert agent["environment"]["steps_per_action"] == steps
+        training = stepping.trained[LEFT_OUT, problem][0]["policy"]
+        families = policy_of(training).families  # type: ignore[union-attr]
+        assert {one.environment["optimizer"] for one in families.values()} == {"momentum_line_search"}
+        assert {name: families[name].environment["steps_per_action"] for name in families} == {
+            name: stepping.transfer.stride(name) for name in stepping.transfer.others(problem)
+        }
+        assert stepping.played[FAMILIES, problem, "", STEPS] != stepping.played[FAMILIES, problem, "", PLAIN]
+
+
+def test_the_page_shows_what_the_steps_alone_gain(stepping: Carried) -> None:
+    written = write_transfer(stepping)
+    held = {one.target: one.detail for one in written["findings"]}
+    assert f"Left out, each in turn: nowhere significantly worse than {STEPS}" in held
+    page = written["markdown"].read_text(encoding="utf-8")
+    head = next(line for line in page.splitlines() if line.startswith(f"| left out | {LEFT_OUT} minus {PLAIN} |"))
+    assert head.split(" | ")[2:5] == [LEFT_OUT, CARRIED, PLAIN]
+    row = next(line for line in page.splitlines() if line.startswith("| Rosenbrock |") and "**" not in line)
+    gained = np.mean([one["gained"] for one in stepping.played[FAMILIES, "Rosenbrock", "", STEPS]])
+    place = [one.strip(" |") for one in head.split(" | ")].index(STEPS)
+    assert row.split(" | ")[place].startswith(f"{gained:.2f}")
+
+
+def test_without_teachers_a_policy_begins_from_the_rates_of_plain_descent(tmp_path: Path, stepping: Carried) -> None:
+    found, transfer = stepping, stepping.transfer
     assert not found.retaught
     assert not any(kind == "teacher" for kind, _ in found.trained)
     for problem in transfer.problems:
