@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from teleport_env.agents.known_score import SCORE
 from teleport_env.agents.policies.slots import SLOTS, candidates, kind_of, serves
 from teleport_env.envs.features import NAMES
 from teleport_env.problems import PROBLEMS, Problem, problem_from
@@ -275,7 +276,7 @@ def known_of(problem: str) -> Known:
         teacher=teacher if whole and made.symmetries else None,
         training=_wider(made, training) if whole else training,
         momentum=entry.momentum and {**kind, **entry.momentum},
-        score=entry.score or {},
+        score=entry.score or SCORE.get(problem, {}),
         short=entry.short or {},
         group=entry.group or {},
     )

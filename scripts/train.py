@@ -8,7 +8,7 @@ Several problems make one policy for all of them; then --searches names slots (t
 The defaults below are the recipe of the problem that is named.
 
 Exit status: 0; 1 for what cannot be done; 2 for a command line that is not allowed; 3 for a policy that was written, but is
-worse than the best plan of its own menu or plain descent, which the file then keeps as its fallback.
+worse than the best plan of its own menu, the rule it began from or plain descent, which the file then keeps as its fallback.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def settings(words: Sequence[str] | None = None) -> Training:
 
 
 BELOW = 3
-"""Exit status of a training whose policy was written, but is worse than the best plan of its menu or plain descent."""
+"""Exit status of a training whose policy was written, but is worse than a rival, which the file keeps."""
 
 
 def second_process() -> AbstractContextManager[Executor | None]:

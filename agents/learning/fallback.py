@@ -1,7 +1,7 @@
-"""Worth of a trained policy beside the best plan of its own menu and plain descent, and what to play instead.
+"""Worth of a trained policy beside the best plan of its own menu, the rule it began from and plain descent.
 
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split.
-Where it gains less than the best of its rivals, its file keeps that rival as the fallback.
+Where it gains less than the best of its rivals, its file keeps that rival as the fallback, to be played instead.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.learning.warm_start import rule_content
 from teleport_env.agents.play import draw_instances, play_many
 from teleport_env.agents.policies.learned_moves import MovePlan, Policy
-from teleport_env.agents.tuning.own_menu import plan_from
+from teleport_env.agents.tuning.own_menu import plan_from, rule_played
 from teleport_env.agents.tuning.plans import Plan
 
 JUDGE_SEED = 20223
 """Seed of the choice of the validation instances that a policy is judged on; they chose nothing before."""
 
-PLAN, PLAIN = "the best plan of its own menu", "plain descent"
+PLAN, RULE, PLAIN = "the best plan of its own menu", "the rule that it began from", "plain descent"
 
 
 def judged(
@@ -37,7 +39,7 @@ def judged(
     for problem, (training, rate) in trainings.items():
         environment = training.policy_environment(rate)
         rivals = _rivals(training, rate, environment, plans.get(problem))
-        agents = [policy.for_problem(problem), *(plan.agent(environment) for _, plan in rivals)]
+        agents = [policy.for_problem(problem), *(agent for _, agent, _ in rivals)]
         count = training.schedule.validation_instances
         ids = draw_instances(problem, "validation", count, JUDGE_SEED)
         shared: dict[str, Any] = {"split": "validation", "budget": training.task.budget, "seed": JUDGE_SEED}
@@ -46,9 +48,8 @@ def judged(
         best = max(range(len(others)), key=others.__getitem__)
         if own >= others[best]:
             continue
-        what, plan = rivals[best]
-        content = {**asdict(plan), **({"xi": list(plan.xi)} if isinstance(plan, MovePlan) else {})}
-        fallbacks[problem] = {"plan": content, "what": what, "gained": others[best], "policy_gained": own}
+        what, _, content = rivals[best]
+        fallbacks[problem] = {**content, "what": what, "gained": others[best], "policy_gained": own}
         said[problem] = (
             f"on {problem} the policy gains {own:.2f} {training.task.unit}, and {what} {others[best]:.2f}, both on "
             "other validation instances than those that chose the policy"
@@ -61,12 +62,22 @@ def judged(
 
 def _rivals(
     training: Training, rate: float, environment: Mapping[str, Any], found: Mapping[str, Any] | None
-) -> list[tuple[str, Plan | MovePlan]]:
-    """The best plan, if one was searched for, and plain descent at the policy's base rate and at the problem's."""
-    rivals = [(PLAN, plan_from(found["plan"], environment))] if found else []
+) -> list[tuple[str, Agent, dict[str, Any]]]:
+    """The best plan, if one was searched for, the rule, if it began from one, and plain descent at the policy's base rate
+    and at the problem's; each with its agent, and with what a policy's file says of it."""
+    plans = [(PLAN, plan_from(found["plan"], environment))] if found else []
     settings = training.settings()
     usual = settings.problem.defaults("validation").learning_rate
     for one in dict.fromkeys((rate, usual)):
         plain = Plan(one) if settings.action_mode == "schedule" else MovePlan(one, (0.0,) * settings.group_dim)
-        rivals.append((PLAIN, plain))
+        plans.append((PLAIN, plain))
+    rivals: list[tuple[str, Agent, dict[str, Any]]] = [
+        (what, plan.agent(environment), {"plan": _content(plan)}) for what, plan in plans
+    ]
+    if content := rule_content(training):
+        rivals.append((RULE, rule_played(content), {"rule": content}))
     return rivals
+
+
+def _content(plan: Plan | MovePlan) -> dict[str, Any]:
+    return {**asdict(plan), **({"xi": list(plan.xi)} if isinstance(plan, MovePlan) else {})}

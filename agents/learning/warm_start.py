@@ -102,6 +102,18 @@ class _Teacher(Agent):
         return self.translated[self.agent.decide(observation, memory)]
 
 
+def rule_content(training: Training) -> dict[str, Any] | None:
+    """The rule that a training begins from, as a policy's file says it: ``rule``, ``settings`` and ``environment``."""
+    if not training.teaching.rule:
+        return None
+    own = {"searches": [], **training.teaching.rule}
+    name, rate, indices = (own.pop(key) for key in ("agent", "learning_rate", "searches"))
+    environment = training.policy_environment(rate)
+    searches = [environment["searches"][index] for index in indices]
+    del environment["rate_factors"]  # the rule has its own
+    return {"rule": name, "settings": own, "environment": {**environment, "searches": searches}}
+
+
 def rule_from(training: Training) -> Agent | None:
     """The rule that a training begins from, in the training's environment; None if it has none.
 

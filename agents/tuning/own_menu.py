@@ -141,11 +141,12 @@ def search_rules(menu: Menu) -> dict[str, Any]:
         others = [name for name in own if not name.startswith(f"{config['rule']}.")]
         return {**config, **{name: own[name].values[0] for name in others}}
 
-    found = menu.tune(Family(axes, lambda config: _rule(parts(config)), canonical=alone))
+    found = menu.tune(Family(axes, lambda config: rule_played(parts(config)), canonical=alone))
     return {**parts(found.config), **_counts(found)}
 
 
-def _rule(found: Mapping[str, Any]) -> Agent:
+def rule_played(found: Mapping[str, Any]) -> Agent:
+    """The agent that a file's ``rule``, ``settings`` and ``environment`` are."""
     return agent_from(found["rule"], **found["settings"], environment=found["environment"])
 
 
@@ -201,14 +202,19 @@ def rule_of(policy: Policy) -> Agent | None:
 
 
 def fallback_of(policy: Policy) -> Agent | None:
-    """What to play in place of a policy that its training found to be worth less: a plan of its menu, or plain descent.
+    """What to play in place of a policy that its training found to be worth less: a plan, a rule, or plain descent.
 
     Raises:
-        ValueError: The policy's file says something else than a plan.
+        ValueError: The policy's file says something else than a plan or a rule.
     """
-    found = _best(
-        policy, "fallback", lambda found: plan_from(found["plan"], policy.environment).agent(policy.environment)
-    )
+
+    def build(found: Mapping[str, Any]) -> Agent:
+        if "rule" in found:
+            check_environment(found["rule"]["environment"])
+            return rule_played(found["rule"])
+        return plan_from(found["plan"], policy.environment).agent(policy.environment)
+
+    found = _best(policy, "fallback", build)
     return found and replace(found, name=f"{policy.name}{_FALLBACK}")
 
 
@@ -233,7 +239,7 @@ def _known_rule(found: Mapping[str, Any]) -> Agent:
     check_environment(found["environment"])
     if found["rule"] not in RULES:
         raise ValueError(f"{found['rule']!r} is none of {', '.join(RULES)}")
-    return _rule(found)
+    return rule_played(found)
 
 
 def _best(policy: Policy, kind: str, build: Callable[[Any], Agent]) -> Agent | None:

@@ -34,15 +34,19 @@ def timed(settings: Mapping[str, Any], agent: Agent, played: Sequence[Played]) -
     return paces_of(alone, agent.step_actions)
 
 
-def entry(played: Sequence[Played], about: str, paces: Paces, steps: int = 1) -> dict[str, Any]:
+def entry(
+    played: Sequence[Played], about: str, paces: Paces | Sequence[Paces], steps: int | Sequence[int] = 1
+) -> dict[str, Any]:
     """One agent's episodes, in JSON's types.
 
     Args:
         played: Its episodes, one per seed.
         about: Description of the row, in a sentence.
-        paces: Paces from `timed`.
-        steps: Number of its actions that are gradient steps.
+        paces: Paces from `timed`; several where each seed plays a schedule of its own.
+        steps: Number of its actions that are gradient steps; as many as there are paces.
     """
+    each = paces if isinstance(paces, Sequence) else [paces] * len(played)
+    counts = steps if isinstance(steps, Sequence) else [steps] * len(played)
     first = played[0].rows[0]
     tolerance = Settings.build(first["problem"], split=first["split"]).tolerance
     quartiles = curve(played, first["budget"])
@@ -50,7 +54,11 @@ def entry(played: Sequence[Played], about: str, paces: Paces, steps: int = 1) ->
         "agent": first["agent"],
         "about": about,
         "rows": [row for found in played for row in found.rows],
-        "targets": [row for found in played for row in rows_of_targets(found, tolerance, paces, steps)],
+        "targets": [
+            row
+            for found, pace, count in zip(played, each, counts, strict=True)
+            for row in rows_of_targets(found, tolerance, pace, count)
+        ],
         "curve": {name: values.tolist() for name, values in quartiles.items()},
         "trace": trace(played[0], 0, first["problem"], first["agent"]),
     }

@@ -260,11 +260,11 @@ def _plays(
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
         settings = {**played, "name": one.name, "kind": one.kind, "policies": [*map(digest, texts)]}
-        plans = sum(fallback_of(policy) is not None for policy in policies_of(evidence, problem, one.name))
-        if plans:
-            evidence.about[problem, one.name] += f"; a plan plays in place of {plans} of {len(texts)} seeds"
-            settings["fallbacks"] = plans
-        settings["bare"] = one.name in (LEARNED, MOMENTUM) and not plans
+        instead = sum(fallback_of(policy) is not None for policy in policies_of(evidence, problem, one.name))
+        if instead:
+            evidence.about[problem, one.name] += f"; a plan or a rule plays in place of {instead} of {len(texts)} seeds"
+            settings["fallbacks"] = instead
+        settings["bare"] = one.name in (LEARNED, MOMENTUM) and not instead
         pieces.append(Piece(f"{problem}/played/{slug(one.name)}.json", settings, _play_policies, (settings, texts)))
     for name, (policy, text) in policies.items():
         if not plays_on(policy, problem):
@@ -306,13 +306,15 @@ def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
     """Policies of one name, one per training seed (or one for all); a policy that teleports also without doing so.
 
-    Where a training found its policy to be worse than a plan of its menu, that plan plays.
+    Where a training found its policy to be worse than a plan of its menu or the rule it began from, that plays.
     """
     played: dict[str, list[Played]] = {}
+    agents: list[Agent] = []
     for seed in range(settings["seeds"]):
         own = policy_of(texts[seed % len(texts)]).for_problem(settings["problem"])
         policy: Agent = dataclasses.replace(fallback_of(own) or own, name=settings["name"])
         found = play_one(settings, policy, seed)
+        agents.append(policy)
         played.setdefault("", []).append(found)
         if settings["bare"] and isinstance(policy, LearnedSchedule) and policy.environment.get("searches"):
             replayed = play_one(settings, without_teleports(policy, found), seed)
@@ -321,8 +323,12 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
             )
             masked = play_one(settings, Masked(policy=policy), seed)
             played.setdefault("it decides again at every step, among gradient steps alone", []).append(masked)
-    paces = timed(settings, policy, played[""])  # without teleports it decides and steps as with them
-    entries = [entry(found, about, paces, policy.step_actions) for about, found in played.items()]
+    if "fallbacks" in settings:  # seeds play different schedules, and nothing is taken out of them
+        alone = [timed(settings, agent, [found]) for agent, found in zip(agents, played[""], strict=True)]
+        entries = [entry(played[""], "", alone, [agent.step_actions for agent in agents])]
+    else:
+        paces = timed(settings, policy, played[""])  # without teleports it decides and steps as with them
+        entries = [entry(found, about, paces, policy.step_actions) for about, found in played.items()]
     for row in entries[0]["rows"]:
         row["kind"] = settings["kind"]
     if "optimizer" in policy.environment:  # whatever is left of momentum competes with no schedule of plain descent

@@ -14,10 +14,11 @@ import train as script
 from teleport_env.agents import Never
 from teleport_env.agents.comparison import report
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.learning.fallback import JUDGE_SEED, PLAIN, PLAN, judged
+from teleport_env.agents.learning.fallback import JUDGE_SEED, PLAIN, PLAN, RULE, judged
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
+from teleport_env.agents.learning.warm_start import rule_from
 from teleport_env.agents.play import draw_instances, play_many
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
@@ -149,3 +150,16 @@ def test_where_few_instances_choose_the_policy_few_choose_a_plan(tmp_path: Path)
     plan = train(Training.of(**asked)).policy.provenance["plan"]
     # 2 instances for each that is tried, and 20 others for the last few
     assert plan["episodes"] <= 2 * plan["tried"] + 20 * 8
+
+
+def test_a_rule_that_is_better_than_the_policy_it_taught_is_the_fallback() -> None:
+    rule = {"agent": "edge_of_stability", "learning_rate": 0.105, "searches": [0], "first": 1, "up": 1.3, "down": 0.5}
+    training = Training.of(**{**recipe("Booth"), **TINY}, rule=rule)
+    lower = always(1, training, 0.105)
+    policy, said = judged(lower, {"Booth": (training, 0.105)}, {})
+    fallback, taught = fallback_of(policy), rule_from(training)
+    assert fallback is not None
+    assert taught is not None
+    assert policy.provenance["fallback"]["what"] == RULE
+    assert gained(fallback) == gained(taught) == policy.provenance["fallback"]["gained"] > gained(lower)
+    assert RULE in said["Booth"]
