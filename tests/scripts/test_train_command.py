@@ -40,6 +40,10 @@ def test_flags_choose_the_recipe() -> None:
     words = ["--problem", "Rosenbrock", "--budget", "30"]
     assert settings(words) == Training.of(**recipe("Rosenbrock", budget=30.0), budget=30.0)
     assert settings(words).task.steps_per_action == 1
+    by_score = settings(["--reward", "score"])
+    assert by_score == Training.of(**recipe("Rosenbrock", reward="score"))
+    assert by_score.teaching.rule
+    assert settings(words_of(by_score, recipe("Rosenbrock", reward="score"))) == by_score
     assert settings(["--problem", "booth", "--teacher"]).task.problem == "Booth"
     with pytest.raises(ValueError, match="--whitening goes with neither"):
         settings(["--whitening", "--teacher"])

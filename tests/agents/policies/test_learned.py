@@ -21,6 +21,7 @@ import fresh
 from study.findings import SEVEN
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.study import Study, run_study
+from teleport_env.agents.known_score import SCORE
 from teleport_env.agents.learning.course import VALIDATION_SEED, Course
 from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
 from teleport_env.agents.learning.settings import Training
@@ -710,22 +711,24 @@ def test_a_policy_is_a_row_of_the_comparison(tmp_path: Path) -> None:
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("problem", SEVEN)
+@pytest.mark.parametrize("problem", sorted({*SEVEN, *SCORE}))
 def test_every_recipe_is_a_training(problem: str) -> None:
     momentum = Training.of(**{"optimizer": "momentum", **recipe(problem, "momentum")})
     assert momentum.task.on_teleport == "reset"
     assert momentum.task.searches == tuple(teacher(problem)["searches"])
     assert momentum.schedule.rollout * momentum.schedule.segment >= momentum.task.longest
     assert recipe(problem, "gd_line_search") == recipe(problem)
-    control = Training.of(**rate_only(problem))
-    assert not control.teaching.rule
-    assert not control.settings().searches
-    assert control.control
-    training = Training.of(**recipe(problem))
-    assert training.task.problem == problem
-    rule_from(training)  # its rule, if it has one, does what its actions can
-    assert training.schedule.rollout * training.schedule.segment >= training.task.longest
-    assert json.loads(json.dumps(training.policy_environment(0.1)))["rate_factors"] == list(training.task.rate_factors)
+    for reward in (None, "score"):
+        control = Training.of(**rate_only(problem, reward=reward))
+        assert not control.teaching.rule
+        assert not control.settings().searches
+        assert control.control
+        training = Training.of(**recipe(problem, reward=reward))
+        assert (training.task.problem, training.task.reward) == (problem, reward)
+        rule_from(training)  # its rule, if it has one, does what its actions can
+        assert training.schedule.rollout * training.schedule.segment >= training.task.longest
+        environment = json.loads(json.dumps(training.policy_environment(0.1)))
+        assert environment["rate_factors"] == list(training.task.rate_factors)
 
 
 @pytest.mark.parametrize(
