@@ -7,7 +7,7 @@ entry have their usual settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _FROM_A_RULE: dict[str, Any] = {
@@ -22,23 +22,61 @@ _FROM_A_RULE: dict[str, Any] = {
     "decisions": 400_000,
 }
 
+_GENTLE: dict[str, Any] = {**_FROM_A_RULE, "step_size": 4e-4, "entropy": 0.0, "trace": 0.99, "decisions": 250_000}
+"""Where a policy hardly gains on the rule that it began from."""
+
+
+_WEIGHTS, _WEIGHTS_TWICE, _GRADIENTS, _GRADIENTS_TWICE = (
+    {"search": "closed_form", "objective": objective, "sweeps": sweeps}
+    for objective in ("balance_weights", "balance_gradient")
+    for sweeps in (1, 2)
+)
+_BALANCING = {"search": "normalized_ascent", "objective": "balance_gradient", "steps": 1, "radius": 0.5}
+_ASCENT = {"search": "normalized_ascent", "objective": "gradient_norm", "steps": 1, "radius": 1.0}
+
+
+def _edge(learning_rate: float, searches: Sequence[int], **settings: Any) -> dict[str, Any]:
+    return {"agent": "edge_of_stability", "learning_rate": learning_rate, "searches": [*searches], **settings}
+
+
 SCORE: dict[str, Mapping[str, Any]] = {
+    "Quadratic": {
+        **_FROM_A_RULE,
+        "segment": 8,
+        "step_size": 3e-3,
+        "rate_factors": (1.0, 2.0, 0.5, 1.3),
+        "rule": _edge(0.95, [0], least_steps=12, up=2.0, slow=0.7),
+    },
     "Rosenbrock": {
         **_FROM_A_RULE,
         "segment": 8,
+        "step_size": 3e-3,
         "rate_factors": (1.0, 1.6, 0.25, 0.5, 1.3, 2.0),
-        "rule": {
-            "agent": "edge_of_stability",
-            "learning_rate": 0.0024,
-            "searches": [0],
-            "cooldown": 2,
-            "least_steps": 12,
-            "edge": 1.0,
-            "up": 1.6,
-            "down": 0.25,
-            "slow": 0.3,
-            "flatten": 2.0,
-        },
+        "rule": _edge(0.0024, [0], cooldown=2, least_steps=12, edge=1.0, up=1.6, down=0.25, slow=0.3, flatten=2.0),
+    },
+    "LinearNetwork": {"decisions": 500_000},
+    "MatrixCompletion": {
+        **_GENTLE,
+        "segment": 10,
+        "symmetry": "general_linear",
+        "searches": (_WEIGHTS, _GRADIENTS, _BALANCING, _ASCENT, {"search": "virtual_step"}, _WEIGHTS_TWICE),
+        "rate_factors": (1.0, 2.0, 0.25, 0.5, 1.3),
+        "rule": _edge(
+            7.0, [5, 0], which=1, looks=3, cooldown=80, least_steps=24, up=2.0, down=0.25, slow=0.0, flatten=1.5
+        ),
+    },
+    "TwoLayerRegression": {
+        **_GENTLE,
+        "segment": 15,
+        "rate_factors": (1.0, 2.0, 0.25, 0.5, 1.3),
+        "rule": _edge(0.006, [1], cooldown=12, up=2.0, down=0.25, slow=0.7, first=1, landing="same"),
+    },
+    "TensorFactorization": {
+        **_GENTLE,
+        "segment": 15,
+        "searches": (_GRADIENTS_TWICE, _WEIGHTS_TWICE, _ASCENT, _BALANCING, _WEIGHTS),
+        "rate_factors": (1.0, 1.3, 0.0625, 0.5, 2.0),
+        "rule": _edge(0.085, [3, 4], which=1, looks=1, cooldown=2, least_steps=96, edge=1.0, down=0.0625, slow=3.0),
     },
 }
 """Settings of a training by the reward ``score``, by problem; they go before those of the problem's other trainings."""
