@@ -22,7 +22,7 @@ from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.problems import PROBLEMS
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ("agents/known.py", "agents/paper.py")
+TABLES = ("agents/known.py", "agents/known_score.py", "agents/paper.py")
 # a problem made of a module lies with the modules
 OWN = ("teleport_env/problems/", "teleport_env/modules/autoencoder.py", "teleport_env/modules/__init__.py")
 TINY: dict[str, Any] = {"decisions": 64, "runs": 4, "rollout": 8, "segment": 1, "plans": 2, "rules": 2}
