@@ -54,6 +54,14 @@ SCORE: dict[str, Mapping[str, Any]] = {
         "rate_factors": (1.0, 1.6, 0.25, 0.5, 1.3, 2.0),
         "rule": _edge(0.0024, [0], cooldown=2, least_steps=12, edge=1.0, up=1.6, down=0.25, slow=0.3, flatten=2.0),
     },
+    "RosenbrockND": {
+        **_FROM_A_RULE,
+        "segment": 15,
+        "step_size": 3e-3,
+        "decisions": 500_000,
+        "rate_factors": (1.0, 2.0, 0.25, 0.5, 1.3),
+        "rule": _edge(1.5e-5, [0], cooldown=2, edge=1.0, up=2.0, down=0.25, slow=1.5, first=2),
+    },
     "LinearNetwork": {"decisions": 500_000},
     "MatrixCompletion": {
         **_GENTLE,
