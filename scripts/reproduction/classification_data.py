@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from reproduction.course import Course, play
+from reproduction.course import Begun, Course, begin, play
 from reproduction.results import Setup
 from teleport_env.agents.base import Agent
+from teleport_env.agents.schedules import Never
 from teleport_env.problems import problem_from
 
 BATCH, MINI_BATCHES, ASCENT_STEPS = 20, 4, 10
@@ -89,6 +90,11 @@ class Dataset:
 
     def play(self, agent: Agent, epochs: int, seeds: Sequence[int], **arguments: Any) -> Course:
         return play(self.problem, agent, epochs * self.epoch, instances=seeds, **{**self.arguments, **arguments})
+
+    def first_epoch(self, optimizer: str, rate: float, seeds: Sequence[int]) -> Begun:
+        """The epoch before any teleport, measured before and after."""
+        agent = Never(environment={"optimizer": optimizer, "learning_rate": rate})
+        return begin(self.problem, agent, self.epoch, instances=seeds, measure_every=self.epoch, **self.arguments)
 
 
 _RATES = {

@@ -11,10 +11,10 @@ import pandas as pd
 
 from reproduction.classification_data import ASCENT_STEPS, FORMS, MINI_BATCHES, Dataset
 from reproduction.classification_measures import effect
-from reproduction.course import Course, OneEach, play
+from reproduction.course import Begun, Course, OneEach, play
 from reproduction.pieces import play_all
+from teleport_env.agents.comparison.parallel import Task
 from teleport_env.agents.schedules import Never
-from teleport_env.envs.boundary import EnvSnapshot
 
 STILL = 1e-300
 """An ascent rate that moves nothing: what the form does by itself, which in the published one is a projection."""
@@ -69,17 +69,15 @@ def tune(
         rates[optimizer] = min(roomy(data.rates[optimizer], lasts), key=lambda rate: ends[optimizer, rate])
     ways = [(optimizer, form) for optimizer in optimizers for form in forms]
     ascents = {(optimizer, form): data.ascent_rates[form][0] for optimizer, form in ways}
-    work = _scanned if data.by_growth else _swept
-    swept = play_all(
-        {
-            (optimizer, form): (work, (data, optimizer, rates[optimizer], form, seeds, teleports))
-            for form in forms  # long pieces first: the published form, and optimizers with a state
-            for optimizer in reversed(optimizers)
-            if len(data.ascent_rates[form]) > 1
-        },
-        f"{data.label}, ascent rates",
-        jobs,
-    )
+    # long pieces first: the published form, and optimizers with a state
+    open_ways = [(o, form) for form in forms for o in reversed(optimizers) if len(data.ascent_rates[form]) > 1]
+    pieces: dict[tuple[str, str], Task]
+    if data.by_growth:
+        begun = first_epochs(data, {o: rates[o] for o, _ in open_ways}, seeds, jobs)
+        pieces = {(o, form): (_scanned, (data, o, rates[o], form, seeds, teleports, begun[o])) for o, form in open_ways}
+    else:
+        pieces = {(o, form): (_swept, (data, o, rates[o], form, seeds, teleports)) for o, form in open_ways}
+    swept = play_all(pieces, f"{data.label}, ascent rates", jobs)
     tried: list[dict[str, Any]] = []
     for optimizer in optimizers:
         common: dict[str, Any] = {"optimizer": optimizer, "symmetry": ""}
@@ -91,6 +89,12 @@ def tune(
             common = {"optimizer": optimizer, "symmetry": form, "learning_rate": rates[optimizer]}
             tried += [{**common, **row, "chosen": row["ascent_rate"] == ascents[optimizer, form]} for row in found]
     return Tuned(rates, ascents, pd.DataFrame(tried))
+
+
+def first_epochs(data: Dataset, rates: Mapping[str, float], seeds: Sequence[int], jobs: int) -> dict[str, Begun]:
+    """Optimizer -> the epoch before any teleport at its learning rate, with which all of its schedules begin."""
+    pieces = {optimizer: (data.first_epoch, (optimizer, rate, seeds)) for optimizer, rate in rates.items()}
+    return play_all(pieces, f"{data.label}, first epochs", jobs)
 
 
 def roomy(rates: Sequence[float], lasts: Sequence[bool]) -> list[float]:
@@ -139,18 +143,16 @@ def _swept(
 
 
 def _scanned(
-    data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequence[int], teleports: int
+    data: Dataset, optimizer: str, rate: float, form: str, seeds: Sequence[int], teleports: int, begun: Begun
 ) -> list[dict[str, float]]:
     """A row an ascent rate, upwards to the first that does not last, from where one epoch leads."""
     grid = (STILL, *data.ascent_rates[form])
     searches = [data.ascent(ascent, ASCENT_STEPS if ascent != STILL else 1) for ascent in grid]
     environment = {"optimizer": optimizer, "learning_rate": rate, "symmetry": form, "searches": searches}
-    begun: list[EnvSnapshot] = []
-    data.play(Never(environment=environment), 1, seeds, finish=lambda env: begun.append(env.snapshot()))
 
     def teleported(which: int, steps: int) -> Course:
-        agent = OneEach(at=0, searches=(which,) * len(seeds), times=teleports, environment=environment)
-        return play(data.problem, agent, steps, instances=seeds, resume=begun[0], **data.arguments)
+        agent = OneEach(at=data.epoch, searches=(which,) * len(seeds), times=teleports, environment=environment)
+        return play(data.problem, agent, data.epoch + steps, instances=seeds, begun=begun, **data.arguments)
 
     control = effect(teleported(0, teleports))["growth"]
     found: list[dict[str, float]] = []

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reproduction.classification_data import FORMS, MINI_BATCHES, Dataset
-from reproduction.classification_rates import STILL, Tuned
-from reproduction.course import Course
+from reproduction.classification_rates import STILL, Tuned, first_epochs
+from reproduction.course import Begun, Course
 from reproduction.pieces import play_all
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import AtSteps, Never, ResetOptimizer
@@ -62,11 +62,15 @@ def play_schedules(data: Dataset, optimizers: Sequence[str], tuned: Tuned, jobs:
     listed = [
         (optimizer, label) for label in labels for optimizer in reversed(optimizers) if label in agents[optimizer]
     ]
-    pieces = {(one, label): (played, (data, agents[one][label], label not in STAYING)) for one, label in listed}
+    begun = first_epochs(data, {name: tuned.rates[name] for name in optimizers}, range(data.seeds), jobs)
+    pieces = {
+        (one, label): (played, (data, agents[one][label], begun[one], label not in STAYING)) for one, label in listed
+    }
     found = play_all(pieces, f"{data.label}, schedules", jobs)
     return {optimizer: {label: found[optimizer, label] for label in agents[optimizer]} for optimizer in optimizers}
 
 
-def played(data: Dataset, agent: Agent, measure_jumps: bool = False) -> Course:
-    """All seeds of a schedule, measured after every epoch."""
-    return data.play(agent, data.epochs, range(data.seeds), measure_every=data.epoch, measure_jumps=measure_jumps)
+def played(data: Dataset, agent: Agent, begun: Begun | None, measure_jumps: bool = False) -> Course:
+    """All seeds of a schedule, measured after every epoch; from their first epoch on, where it is played."""
+    recorded: dict[str, Any] = {"measure_every": data.epoch, "measure_jumps": measure_jumps}
+    return data.play(agent, data.epochs, range(data.seeds), begun=begun, **recorded)

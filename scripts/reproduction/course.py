@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -82,9 +82,31 @@ class Course:
         """Whether most of the teleports moved: where they did not, the runs say nothing of teleports."""
         return bool(self.jumps) and float(np.mean([jump.moved for jump in self.jumps])) > 0.5
 
+    def then(self, rest: Course) -> Course:
+        """This course, and the one that went on from its end: of both together."""
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(self, name)[:-1], getattr(rest, name)])
+
+        numbers = (joined(name) for name in ("loss", "grad_norm", "cost", "seconds", "params"))
+        return Course(*numbers, [*self.jumps, *rest.jumps], rest.measured, rest.diverged)
+
     def measurements(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps ``(M,)`` and values ``(M, B)`` of one measurement."""
         return np.array([step for step, _ in self.measured]), np.stack([values[name] for _, values in self.measured])
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Gradient steps that several schedules begin with, played once (`begin`), to go on from.
+
+    Attributes:
+        course: Its course.
+        snapshot: The environment at its end.
+    """
+
+    course: Course
+    snapshot: EnvSnapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +147,7 @@ def play(
     measure_jumps: bool = False,
     look: Callable[[TeleportVectorEnv], Tensors] | None = None,
     begin: Callable[[TeleportVectorEnv], np.ndarray | None] | None = None,
-    resume: EnvSnapshot | None = None,
+    begun: Begun | None = None,
     finish: Callable[[TeleportVectorEnv], None] | None = None,
     **arguments: Any,
 ) -> Course:
@@ -135,7 +157,7 @@ def play(
         name: Name of the registered problem.
         agent: Agent that plays. It must ask all runs for steps, or all for teleports, at a time: a schedule by
             counts.
-        steps: Gradient steps.
+        steps: Gradient steps, those of ``begun`` included.
         instances: Ids, one per run; a repeated id is the same start with other random numbers of the searches.
         seed: Seed of those random numbers.
         watch_params: Record the parameters.
@@ -143,10 +165,13 @@ def play(
         measure_jumps: Whether to measure around every teleport too.
         look: Function of the environment whose result is recorded around every teleport.
         begin: Function from the new environment to parameters ``(B, P)`` to start from.
-        resume: A snapshot to go on from, of an environment of the same arguments; ``steps`` count from there.
+        begun: The first steps, played with the same arguments but for symmetry and searches, none of which they used.
         finish: Callback for the environment at the end.
         arguments: Keyword arguments of the environment, which go before the agent's. The budget is no limit by default: runs
             are compared after equally many steps, with their cost beside them.
+
+    Raises:
+        ValueError: The agent teleports amid ``begun``, or that is of another environment.
     """
     env = gym.make_vec(
         id_of(name),
@@ -167,13 +192,25 @@ def play(
         if start is not None:
             options["params"] = start
         observation, info = env.reset(seed=seed, options=options)
-        if resume is not None:
-            observation, info = env.restore(resume)
-        recorder.add(info, 0.0)
         state, first = None, np.ones(len(instances), dtype=bool)
-        over = np.zeros(len(instances), dtype=bool)
         taken, spent = 0, 0.0
-        if measure_every:
+        if begun is not None:
+            # a symmetry has moved nothing yet, so that the snapshot is one of this environment too
+            made_for = {**begun.snapshot.made_for, "symmetry": env.settings.symmetry}
+            observation, info = env.restore(replace(begun.snapshot, made_for=made_for))
+            recorder.measured += begun.course.measured
+            while taken < begun.course.steps:
+                action, state = agent.predict(observation, state, first)
+                if (action >= agent.step_actions).any():
+                    raise ValueError(
+                        f"agent {agent.name!r} teleports after {taken} steps: {begun.course.steps} are begun"
+                    )
+                first = np.zeros_like(first)
+                taken += env.settings.steps_per_action
+            spent = float(begun.course.seconds[-1])
+        over = env.episodes.ended.cpu().numpy()
+        recorder.add(info, spent)
+        if measure_every and begun is None:
             recorder.measured.append((0, _numbers(env)))
         while taken < steps and not over.all():
             action, state = agent.predict(observation, state, first)
@@ -205,7 +242,15 @@ def play(
             recorder.jumped(info, spent, jump)
         if finish:
             finish(env)
-        return recorder.course(info["diverged"].astype(bool))
+        course = recorder.course(info["diverged"].astype(bool))
+        return course if begun is None else begun.course.then(course)
+
+
+def begin(name: str, agent: Agent, steps: int, /, **arguments: Any) -> Begun:
+    """Play the steps before any teleport, once for all schedules that begin with them; as `play`."""
+    ends: list[EnvSnapshot] = []
+    course = play(name, agent, steps, finish=lambda env: ends.append(env.snapshot()), **arguments)
+    return Begun(course, *ends)
 
 
 STILL = 1e-3

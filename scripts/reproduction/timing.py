@@ -21,7 +21,7 @@ from reproduction.classification_data import (
     datasets,
 )
 from reproduction.classification_measures import below, final, interval, loses_half, lost_runs, paired, times
-from reproduction.classification_rates import LONGER, Tuned, tune
+from reproduction.classification_rates import LONGER, Tuned, first_epochs, tune
 from reproduction.classification_runs import played, teleporting
 from reproduction.course import Course, measured_frame
 from reproduction.pictures import COLOURS, nested, panels
@@ -71,19 +71,23 @@ def _schedules(data: Dataset) -> dict[str, dict[str, tuple[tuple[int, ...], int]
 
 def _play(data: Dataset, ascents: Mapping[str, float], rate: float, jobs: int) -> dict[tuple[str, str, str], Course]:
     """(action, panel, label) -> runs; the plain ones under empty names."""
-    agents: dict[tuple[str, str, str], Agent] = {
-        ("", "", ""): Never(environment={"optimizer": OPTIMIZER, "learning_rate": rate})
+    agents: dict[tuple[str, tuple[int, ...]], Agent] = {
+        ("", ()): Never(environment={"optimizer": OPTIMIZER, "learning_rate": rate})
     }
-    teleports = {("", "", ""): 0}
+    plays: dict[tuple[str, str, str], tuple[str, tuple[int, ...]]] = {("", "", ""): ("", ())}
     for action in SHOWN:
         for panel, schedules in _schedules(data).items():
             for label, (epochs, batches) in schedules.items():
                 at, search = data.algorithm2(epochs, batches), data.ascent(ascents[action])
-                agents[action, panel, label] = teleporting(data, OPTIMIZER, rate, action, search, at)
-                teleports[action, panel, label] = len(at)
-    longest = sorted(agents, key=lambda key: -teleports[key])
-    found = play_all({key: (played, (data, agents[key])) for key in longest}, f"{data.label}, schedules", jobs)
-    return {key: found[key] for key in agents}
+                agents[action, at] = teleporting(data, OPTIMIZER, rate, action, search, at)
+                plays[action, panel, label] = action, at  # a schedule of two panels is played once
+    first = first_epochs(data, {OPTIMIZER: rate}, range(data.seeds), jobs)[OPTIMIZER]
+    pieces = {
+        (action, at): (played, (data, agents[action, at], None if 0 in at else first))
+        for action, at in sorted(agents, key=lambda one: -len(one[1]))  # long pieces first
+    }
+    found = play_all(pieces, f"{data.label}, schedules", jobs)
+    return {key: found[one] for key, one in plays.items()}
 
 
 def _picture(data: Dataset, courses: Mapping[tuple[str, str, str], Course]) -> Figure:

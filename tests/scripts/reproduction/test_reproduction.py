@@ -48,7 +48,7 @@ from reproduction.classification_data import WITH_PROJECTION, datasets
 from reproduction.classification_measures import below, beyond, effect, interval, mishaps, paired
 from reproduction.classification_rates import choice, roomy
 from reproduction.classification_runs import ALONE, played
-from reproduction.course import Course, Jump, OneEach, longer_at_equal_loss, play
+from reproduction.course import Course, Jump, OneEach, begin, longer_at_equal_loss, play
 from reproduction.figures import details_of
 from reproduction.pieces import play_all, progress
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
@@ -85,7 +85,6 @@ from reproduction.results import (
 )
 from teleport_env.agents import AtSteps, Every, Never, paper
 from teleport_env.checks import CheckFailed, check_problem
-from teleport_env.envs.boundary import EnvSnapshot
 from teleport_env.problems.base import Evaluator
 from teleport_env.random import Streams
 from teleport_env.searches import search_from
@@ -154,7 +153,7 @@ def test_results_do_not_depend_on_the_number_of_processes() -> None:
     data = datasets(Setup(tiny=True))[0]
     agent = Never(environment={"optimizer": "adagrad", "learning_rate": 0.1})
     pieces = {
-        "digits": (played, (data, agent)),
+        "digits": (played, (data, agent, data.first_epoch("adagrad", 0.1, range(data.seeds)))),
         "Booth": (partial(play, instances=[0, 0]), ("Booth", paper("Booth").agent, 10)),
     }
     alone, beside = (play_all(pieces, "test", jobs) for jobs in (1, 2))
@@ -529,14 +528,24 @@ def test_a_refused_teleport_is_no_diverged_run() -> None:
     assert all(not jump.refused.any() for jump in gone.jumps)
 
 
-def test_a_course_goes_on_from_a_snapshot() -> None:
-    environment = {"searches": ["random"], "optimizer": "adagrad", "learning_rate": 0.1}
-    whole = play("Digits", Never(environment=environment), 6)
-    begun: list[EnvSnapshot] = []
-    play("Digits", Never(environment=environment), 4, finish=lambda env: begun.append(env.snapshot()))
-    np.testing.assert_array_equal(
-        play("Digits", Never(environment=environment), 2, resume=begun[0]).loss, whole.loss[4:]
-    )
+def test_schedules_go_on_from_shared_first_steps_with_the_same_bits() -> None:
+    """Whatever their symmetry and searches are, and whatever the optimizer remembers. A teleport amid them is refused."""
+    ascent = {"search": "gradient_ascent", "steps": 2, "rate": 1e-6, "trust_radius": None, "objective": "any"}
+    environment = {"optimizer": "adam", "learning_rate": 0.01}
+    menu = {**environment, "symmetry": "general_linear_published", "searches": [ascent]}
+    recorded: dict[str, Any] = {"instances": (3, 4), "measure_every": 2, "watch_params": True}
+    begun = begin("Digits", Never(environment=environment), 4, **recorded)
+    for steps in ((4, 5), (6,), ()):
+        agent = AtSteps(steps=steps, environment=menu)
+        whole = play("Digits", agent, 8, measure_jumps=True, **recorded)
+        course = play("Digits", agent, 8, measure_jumps=True, begun=begun, **recorded)
+        assert [jump.step for jump in course.jumps] == list(steps)
+        for name in ("loss", "grad_norm", "cost", "params", "diverged"):
+            np.testing.assert_array_equal(getattr(course, name), getattr(whole, name))
+        np.testing.assert_equal(course.measured, whole.measured)
+        np.testing.assert_equal([vars(jump) for jump in course.jumps], [vars(jump) for jump in whole.jumps])
+    with pytest.raises(ValueError, match="teleports after 3 steps: 4 are begun"):
+        play("Digits", AtSteps(steps=(3,), environment=menu), 8, begun=begun, **recorded)
 
 
 def test_comparisons_are_of_the_seeds_that_both_have() -> None:
