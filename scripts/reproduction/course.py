@@ -88,8 +88,15 @@ class Course:
         def joined(name: str) -> np.ndarray:
             return np.concatenate([getattr(self, name)[:-1], getattr(rest, name)])
 
-        numbers = (joined(name) for name in ("loss", "grad_norm", "cost", "seconds", "params"))
-        return Course(*numbers, [*self.jumps, *rest.jumps], rest.measured, rest.diverged)
+        return replace(
+            rest,
+            loss=joined("loss"),
+            grad_norm=joined("grad_norm"),
+            cost=joined("cost"),
+            seconds=joined("seconds"),
+            params=joined("params"),
+            jumps=[*self.jumps, *rest.jumps],
+        )
 
     def measurements(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps ``(M,)`` and values ``(M, B)`` of one measurement."""
