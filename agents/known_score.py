@@ -62,6 +62,16 @@ SCORE: dict[str, Mapping[str, Any]] = {
         "rate_factors": (1.0, 2.0, 0.25, 0.5, 1.3),
         "rule": _edge(1.5e-5, [0], cooldown=2, edge=1.0, up=2.0, down=0.25, slow=1.5, first=2),
     },
+    # one teleport, the one that policies took: by chance the others are asked for, and nothing is learned of the rate
+    "MatrixFactorization": {"searches": (_BALANCING,), "decisions": 700_000},
+    "MLPRegression": {
+        **_GENTLE,
+        "segment": 19,
+        "decisions": 310_000,
+        "budget_multiples": (0.15, 1.0),
+        "rule": None,
+        "warm_start": True,
+    },
     "LinearNetwork": {"decisions": 500_000},
     "MatrixCompletion": {
         **_GENTLE,

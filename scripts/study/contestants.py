@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from study.baselines import menu_of, opening_of
 from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.recipes import plan_first, rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
+from teleport_env.agents.policies.slots import serves
+from teleport_env.agents.tuning.search import Config
 from teleport_env.optimizers import Momentum, optimizer_from
+from teleport_env.problems import problem_from
+from teleport_env.searches import search_from, to_dict
 
 LEARNED = "learned"
 RATE_ONLY = "learned rate only"
@@ -43,6 +48,37 @@ class Contestant:
         """The training of one seed."""
         control = {"name": self.name, "control": self.kind != "learned", "rules": 0}
         return Training.of(**{**self.settings, **changes, **control, "seed": seed, "out": out})
+
+    def begun(self, problem: str, config: Config) -> Contestant:
+        """The same where its training begins from an edge of stability rule: from that rule with other settings.
+
+        The rule's searches join the menu, its factors the rate factors; a search that does not serve the rule's symmetry
+        leaves the menu.
+
+        Args:
+            problem: Registered name.
+            config: Settings from the tuning of the family `DISTILLED`.
+        """
+        rule = self.settings.get("rule") or {}
+        if rule.get("agent") != EDGE:
+            return self
+        menu = menu_of(problem)
+        symmetry, usual = menu[config["search"]]
+        opening = opening_of(menu, config)
+        wanted = [usual] if opening is None else [opening, usual]
+        made = problem_from(problem)
+        searches = [to_dict(search_from(one)) for one in self.settings["searches"] if serves(one, made, symmetry)]
+        searches += [one for one in wanted if one not in searches]
+        own = {name: value for name, value in config.items() if name not in ("rate", "stride", "search", "opening")}
+        factors = dict.fromkeys((1.0, config["up"], config["down"], *self.settings["rate_factors"]))
+        places = {"searches": [searches.index(one) for one in wanted], "which": len(wanted) - 1}
+        begins = {"agent": EDGE, "learning_rate": config["rate"], **places, **own}
+        chosen = {"rule": begins, "symmetry": symmetry, "searches": tuple(searches), "rate_factors": tuple(factors)}
+        return replace(self, settings={**self.settings, **chosen, "steps_per_action": config["stride"]})
+
+
+EDGE = "edge_of_stability"
+"""Registered name of the rule `study.baselines.DISTILLED`."""
 
 
 def contestants_of(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of, tune
+from study.baselines import DISTILLED, FIXED, RATE_SCHEDULE, families_of, menu_of, tune
 from study.contestants import LEARNED, MOMENTUM, Contestant, contestants_of, settings_of, train_policy
 from study.controls import Masked, without_teleports
 from study.pieces import Piece
@@ -84,14 +84,19 @@ class Protocol(Shared):
         """Gradient evaluations of an episode; None: the problem's default."""
         return self.budget.get(problem) if isinstance(self.budget, Mapping) else self.budget
 
-    def contestants(self, problem: str) -> list[Contestant]:
+    def contestants(self, problem: str, rule: Config | None = None) -> list[Contestant]:
         """Whom to train on a problem.
+
+        Args:
+            problem: Registered name.
+            rule: Settings of `DISTILLED` that its tuning found: trainings that begin from that rule begin from these.
 
         Raises:
             ValueError: ``trained`` names something else than a policy or control of the problem.
         """
         every = {one.name: one for one in contestants_of(problem, self.momentum, self.budget_of(problem), self.reward)}
-        return [every[known(f"trained on {problem}", name, every)] for name in self.trained or every]
+        chosen = [every[known(f"trained on {problem}", name, every)] for name in self.trained or every]
+        return chosen if rule is None else [one.begun(problem, rule) for one in chosen]
 
     def changes(self, problem: str) -> dict[str, Any]:
         """What the trainings on a problem have other than their recipes."""
@@ -168,15 +173,20 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         for problem in protocol.problems
         for name in families_of(problem, protocol.budget_of(problem))
     }
+    tuning = [_tuning_piece(protocol, path, *key) for path, key in tunings.items()]
+    rules: dict[str, Config] = {}
+    if protocol.reward is not None:
+        # a policy that begins from a rule begins from its own rival
+        found = protocol.complete(tuning, protocol.out, "tuning", report)
+        rules = {problem: found[path]["config"] for path, (problem, name) in tunings.items() if name == DISTILLED}
     trainings = {
         f"{problem}/trained/{slug(one.name)}-{seed}.json": (problem, one, seed)
         for problem in protocol.problems
-        for one in protocol.contestants(problem)
+        for one in protocol.contestants(problem, rules.get(problem))
         for seed in range(protocol.train_seeds)
     }
     # the longest first: a process that is done early takes the short ones
-    work = [_training_piece(protocol, path, *key) for path, key in trainings.items()]
-    work += [_tuning_piece(protocol, path, *key) for path, key in tunings.items()]
+    work = [_training_piece(protocol, path, *key) for path, key in trainings.items()] + tuning
     done = protocol.complete(work, protocol.out, "tuning and training", report)
     evidence.tuned = {key: done[path] for path, key in tunings.items()}
     for path, (problem, one, _) in trainings.items():
@@ -260,7 +270,7 @@ def _plays(
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
         settings = {**played, "name": one.name, "kind": one.kind, "policies": [*map(digest, texts)]}
-        instead = sum(fallback_of(policy) is not None for policy in policies_of(evidence, problem, one.name))
+        instead = fallbacks_of(evidence, problem, one.name)
         if instead:
             evidence.about[problem, one.name] += f"; a plan or a rule plays in place of {instead} of {len(texts)} seeds"
             settings["fallbacks"] = instead
@@ -393,6 +403,11 @@ def _take(evidence: Evidence, problem: str, found: Mapping[str, Any]) -> None:
 def policies_of(evidence: Evidence, problem: str, name: str) -> list[Policy]:
     """The trained policies of a contestant, one per seed."""
     return [policy_of(found["policy"]) for found in evidence.trained.get((problem, name), [])]
+
+
+def fallbacks_of(evidence: Evidence, problem: str, name: str) -> int:
+    """Number of seeds where a plan or a rule plays in place of a contestant's policy."""
+    return sum(fallback_of(policy) is not None for policy in policies_of(evidence, problem, name))
 
 
 def protocol_settings(evidence: Evidence) -> dict[str, Any]:

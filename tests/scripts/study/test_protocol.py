@@ -15,7 +15,7 @@ import pytest
 
 from study import pieces
 from study import protocol as full
-from study.baselines import FIXED
+from study.baselines import DISTILLED, FIXED, families_of
 from study.contestants import MOMENTUM, RATE_ONLY_MOMENTUM, contestants_of
 from study.pieces import Piece, complete, write_piece
 from study.pieces import read as read_piece
@@ -24,12 +24,16 @@ from study.protocol import Protocol, further_policies, gather, plays_on
 from study.results_page import write_results
 from teleport_env.agents.comparison.report import read_results
 from teleport_env.agents.comparison.targets import area
+from teleport_env.agents.known_score import SCORE
 from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
+from teleport_env.agents.learning.warm_start import rule_content, rule_from
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
+from teleport_env.agents.tuning.own_menu import rule_played
 from teleport_env.agents.tuning.plans import Plan
 from teleport_env.agents.tuning.search import Found
 from teleport_env.envs.features import NAMES
 from teleport_env.files import checksum
+from teleport_env.searches import search_from, to_dict
 
 TINY: dict[str, Any] = {
     "problems": ("Booth",),
@@ -224,6 +228,26 @@ def test_everything_is_tuned_and_trained_by_the_reward_that_is_asked_for(monkeyp
         for one in chosen:
             assert full._training_piece(protocol, "x.json", "Booth", one, 0).settings["reward"] == reward
     assert [*asked] == [None, "score"]
+
+
+@pytest.mark.parametrize("problem", [name for name, one in SCORE.items() if one.get("rule")])
+def test_a_training_by_the_score_begins_from_the_very_rule_that_is_its_rival(problem: str) -> None:
+    family = families_of(problem)[DISTILLED]
+    generator = np.random.default_rng(7)
+    protocol = Protocol(problems=(problem,), trained=("learned", "learned rate only"), reward="score")
+    for _ in range(4):
+        drawn = {name: axis.values[generator.integers(len(axis.values))] for name, axis in family.axes.items()}
+        config = family.canonical(drawn)
+        learned, control = protocol.contestants(problem, config)
+        training = learned.training(0, Path("x"), {"plans": 1})
+        rival, begins = family.build(config), rule_from(training)
+        assert begins is not None
+        played = rule_played(rule_content(training) or {})
+        assert dataclasses.asdict(played) == {**dataclasses.asdict(rival), "environment": played.environment}
+        same = {name: played.environment[name] for name in rival.environment if name != "searches"}
+        assert same == {name: value for name, value in rival.environment.items() if name != "searches"}
+        assert [*map(to_dict, map(search_from, played.environment["searches"]))] == rival.environment["searches"]
+        assert not control.training(0, Path("x"), {"plans": 1}).teaching.rule
 
 
 def test_a_plan_that_is_better_than_the_policy_plays_in_its_place(tmp_path: Path) -> None:
