@@ -74,7 +74,7 @@ SCORE: dict[str, Mapping[str, Any]] = {
     },
     "LinearNetwork": {"decisions": 500_000},
     "MatrixCompletion": {
-        **_GENTLE,
+        **_FROM_A_RULE,
         "segment": 10,
         "symmetry": "general_linear",
         "searches": (_WEIGHTS, _GRADIENTS, _BALANCING, _ASCENT, {"search": "virtual_step"}, _WEIGHTS_TWICE),
