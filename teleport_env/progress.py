@@ -145,9 +145,27 @@ class Blocks(NamedTuple):
 def put_columns(mine: Array, at: Array, other: Array, of: Array) -> None:
     """``mine[..., at] = other[..., of]``, in a seventh of the time where there are kernels."""
     if KERNELS is not None and isinstance(mine, np.ndarray) and mine.ndim == 2 and mine.dtype.char in "dl":
-        KERNELS.adopt(mine, at, other, of)
+        KERNELS.adopt(mine, at, other, of, False)
     else:
         mine[..., at] = other[..., of]
+
+
+def put_runs(mine: Array, at: Array, other: Array, of: Array) -> None:
+    """``mine[at] = other[of]``, where the first axis are the runs; without a copy between where there are kernels."""
+    if KERNELS is not None and isinstance(mine, np.ndarray) and mine.dtype.char in "dl":
+        (target, by_rows), (source, by_rows_too) = _matrix(mine), _matrix(other)
+        if target is not None and source is not None and by_rows == by_rows_too:
+            KERNELS.adopt(target, at, source, of, by_rows)
+            return
+    mine[at] = other[of]
+
+
+def _matrix(array: np.ndarray) -> tuple[np.ndarray | None, bool]:
+    """The same memory as a matrix, and whether its rows are the runs rather than its columns; None if it is no matrix."""
+    turned = np.moveaxis(array, 0, -1)
+    if turned.flags.c_contiguous:
+        return turned.reshape(-1, len(array)), False
+    return (array.reshape(len(array), -1), True) if array.flags.c_contiguous else (None, False)
 
 
 class Memory(NamedTuple):

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array, arrays_of
+from teleport_env.native import KERNELS
 
 __all__ = ["Streams", "seeds_of_rows"]
 
@@ -141,13 +142,24 @@ class Streams:
     def _bits(self, size: Sequence[int]) -> Array:
         """The same as an array."""
         xp, amount = arrays_of(self.device), math.prod(size)
+        if KERNELS is not None and self.device.type == "cpu":
+            return self._drawn(amount, np.int64).reshape(self.count, *size)
         counter = xp.view(torch.arange(self._position + 1, self._position + amount + 1, device=self.device))
         self._position += amount
         return _mixed(xp.view(self.keys)[:, None] + counter * _GAMMA).reshape(self.count, *size)
 
     def _units(self, size: Sequence[int]) -> Array:
         """`uniform` on ``[0, 1)``, an array of float64."""
+        if KERNELS is not None and self.device.type == "cpu":
+            return self._drawn(math.prod(size), np.float64).reshape(self.count, *size)
         return arrays_of(self.device).doubles(_shift_right(self._bits(size), 11)) * 2.0**-53
+
+    def _drawn(self, amount: int, kind: type) -> np.ndarray:
+        """`_bits` or `_units` ``(B, amount)`` in a tenth of the time."""
+        found = np.empty((self.count, amount), kind)
+        KERNELS.draw(np.ascontiguousarray(self.keys.numpy()), self._position, found)
+        self._position += amount
+        return found
 
     def uniform(
         self, low: float = 0.0, high: float = 1.0, size: Sequence[int] = (), dtype: torch.dtype = torch.float64

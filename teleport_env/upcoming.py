@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from teleport_env.progress import put_runs
 from teleport_env.random import Streams
 from teleport_env.stepping import SteppingRuns
 
@@ -89,9 +90,9 @@ def adopt(runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor
     at, of = view(rows), view(theirs)
     pairs = [(runs.keys, others.keys), (runs.instance.start, others.instance.start)]
     pairs += [(tensor, others.instance.tensors[name]) for name, tensor in runs.instance.tensors.items()]
-    for mine, other in pairs:
-        view(mine)[at] = view(other)[of]
     if runs.instance.ids is not None and others.instance.ids is not None:
-        runs.instance.ids[rows] = others.instance.ids[theirs]
+        pairs.append((runs.instance.ids, others.instance.ids))
+    for mine, other in pairs:
+        put_runs(view(mine), at, view(other), of)
     runs.books.some_diverged = True  # perhaps
     runs.changes += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sysconfig
@@ -14,6 +15,8 @@ import torch
 
 import fresh
 from teleport_env.native import KERNELS, VARIANT
+from teleport_env.progress import put_runs
+from teleport_env.random import Streams, mix
 
 needs_kernels = pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
 
@@ -72,12 +75,12 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
 @needs_kernels
 def test_runs_are_adopted_by_place() -> None:
     target, source = np.zeros((3, 6)), np.arange(15.0).reshape(3, 5)
-    KERNELS.adopt(target, np.array([5, 0]), source, np.array([1, 4]))
+    KERNELS.adopt(target, np.array([5, 0]), source, np.array([1, 4]), False)
     assert np.array_equal(target[:, [5, 0]], source[:, [1, 4]])
     assert not target[:, 1:5].any()
     for to, of in (([6, 0], [1, 4]), ([0, 1], [-1, 4]), ([0, 1], [0, 5])):
         with pytest.raises(IndexError):
-            KERNELS.adopt(target, np.array(to), source, np.array(of))
+            KERNELS.adopt(target, np.array(to), source, np.array(of), False)
     fields = np.zeros(3, np.dtype([("small", "f4"), ("numbers", "f8", (4,))]))  # not aligned
     for bad in (
         source.astype(np.int64),
@@ -89,12 +92,57 @@ def test_runs_are_adopted_by_place() -> None:
     ):
         for taker in (target, bad.copy() if bad.dtype != np.int64 else target, np.zeros_like(fields)["numbers"]):
             with pytest.raises(TypeError, match="format"):
-                KERNELS.adopt(taker, np.array([0]), bad, np.array([0]))
+                KERNELS.adopt(taker, np.array([0]), bad, np.array([0]), False)
     whole = np.zeros((3, 6), np.int64)
-    KERNELS.adopt(whole, np.array([2]), source.astype(np.int64), np.array([4]))
+    KERNELS.adopt(whole, np.array([2]), source.astype(np.int64), np.array([4]), False)
     assert np.array_equal(whole[:, 2], source[:, 4])
     with pytest.raises(ValueError, match="rows"):
-        KERNELS.adopt(target, np.array([0]), source[1:], np.array([0]))
+        KERNELS.adopt(target, np.array([0]), source[1:], np.array([0]), False)
+    rows, others = np.zeros((4, 3)), np.arange(15.0).reshape(5, 3)
+    KERNELS.adopt(rows, np.array([3, 0]), others, np.array([4, 1]), True)
+    assert np.array_equal(rows[[3, 0]], others[[4, 1]])
+    assert not rows[1:3].any()
+    for to, of in (([4], [0]), ([0], [5]), ([-1], [0])):
+        with pytest.raises(IndexError):
+            KERNELS.adopt(rows, np.array(to), others, np.array(of), True)
+    with pytest.raises(ValueError, match="columns"):
+        KERNELS.adopt(rows, np.array([0]), others[:, 1:], np.array([0]), True)
+
+
+@needs_kernels
+def test_numbers_are_drawn_as_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits and uniform numbers of few and of many streams, short and long, from wherever they have got to."""
+    for count, size in ((1, ()), (3, (2,)), (70, (7,)), (70, (8,)), (5, (3, 50)), (200, (1,)), (2, (0,))):
+        found = []
+        for kernels in (KERNELS, None):
+            monkeypatch.setattr("teleport_env.random.KERNELS", kernels)
+            streams = Streams(mix(torch.arange(2 * count))[::2])
+            found.append([streams.bits(size), streams.uniform(size=size), streams.normal(size), streams.bits()])
+        for mine, other in zip(*found, strict=True):
+            assert mine.dtype == other.dtype and torch.equal(mine, other)
+    for out in (np.empty((3, 2)), np.empty((2, 4))[:, :2], np.empty((2, 2), np.float32)):
+        with pytest.raises((ValueError, TypeError)):
+            KERNELS.draw(np.zeros(2, np.int64), 0, out)
+
+
+def test_runs_are_put_in_every_layout() -> None:
+    at, of = np.array([5, 0, 3]), np.array([2, 0, 1])
+    for shape in ((), (1,), (2,), (2, 3)):
+        for turned in (False, True):
+            for kind in (np.float64, np.int64, np.float32, bool):
+                size = math.prod(shape)
+                mine, other = (np.arange(n * size).reshape(n, *shape).astype(kind) for n in (6, 4))
+                if turned:
+                    mine, other = (np.moveaxis(np.moveaxis(a, 0, -1).copy(), -1, 0) for a in (mine, other))
+                mine[...] = 0
+                wanted = mine.copy()
+                wanted[at] = other[of]
+                put_runs(mine, at, other, of)
+                assert np.array_equal(mine, wanted)
+                if turned:  # one side alone
+                    plain = np.zeros((6, *shape), kind)
+                    put_runs(plain, at, other, of)
+                    assert np.array_equal(plain, wanted)
 
 
 class Undecided:

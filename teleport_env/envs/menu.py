@@ -33,7 +33,8 @@ class Menu:
     ) -> None:
         self.prices = torch.tensor(prices, dtype=torch.float64, device=device)
         self._steps = steps
-        self.costs = torch.cat([self.prices.new_ones(steps), self.prices]).repeat(count, 1)
+        # an action of many runs lies side by side in memory, because masks compare it with what is left of each run's budget
+        self.costs = torch.cat([self.prices.new_ones(steps), self.prices])[:, None].repeat(1, count).t()
         self._wire()
         self._move = None if move is None else torch.full((count,), move, dtype=torch.float64, device=device)
         self.cheapest = torch.zeros(count, dtype=torch.float32, device=device)

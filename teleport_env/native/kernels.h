@@ -66,6 +66,7 @@ typedef void ClassifierKernel(const Network *net, const Array *params, const Exa
 typedef void MeasureKernel(const Network *net, const Array *params, const Examples *examples, double *loss, double *right,
                            double *memory);
 
+#define DRAW_TILE 64 /* random numbers that are drawn together */
 #define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
 /* The numbers of the runs, and what a step has made new. */
 typedef struct {
@@ -170,6 +171,8 @@ typedef struct {
     void (*features)(const Sight *sight);
     int (*settle)(const Turn *turn);
     void (*adopt)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
+    void (*adopt_rows)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
+    void (*draw)(const uint64_t *keys, int64_t runs, uint64_t first, int64_t amount, uint64_t *bits, double *units);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
     ClassifierKernel *classifier;

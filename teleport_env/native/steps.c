@@ -157,12 +157,13 @@ static PyObject *settle(PyObject *module, PyObject *const *args, Py_ssize_t coun
 }
 
 /* A matrix of float64 or int64, of the format that the first of them has. */
-static int words(Borrowed *borrowed, PyObject *object, const char *name, int64_t rows, int writable, const char **format, Matrix *out) {
+static int words(Borrowed *borrowed, PyObject *object, const char *name, int64_t rows, int64_t columns, int writable,
+                 const char **format, Matrix *out) {
     Py_buffer *view = borrow(borrowed, object, name, *format, 2, writable);
     if (!view) return 0;
     *format = *view->format == 'd' ? "d" : "l";
-    if (rows >= 0 && view->shape[0] != rows) {
-        PyErr_Format(PyExc_ValueError, "%s has %zd rows and must have %lld", name, view->shape[0], (long long)rows);
+    if ((rows >= 0 && view->shape[0] != rows) || (columns >= 0 && view->shape[1] != columns)) {
+        PyErr_Format(PyExc_ValueError, "%s has %zd rows and %zd columns, which does not fit", name, view->shape[0], view->shape[1]);
         return 0;
     }
     *out = (Matrix){view->buf, view->strides[0] / (int64_t)sizeof(double), view->shape[0], view->shape[1]};
@@ -182,12 +183,38 @@ static PyObject *adopt(PyObject *module, PyObject *const *args, Py_ssize_t count
     const int64_t *to, *from;
     const char *format = "dl";
     PyObject *result = NULL;
-    if (arguments("adopt", count, 4) && words(&borrowed, args[0], "target", -1, 1, &format, &target) &&
-        words(&borrowed, args[2], "source", target.rows, 0, &format, &source) && (to = vector_of(&borrowed, args[1], "to", "l", -1, 0))) {
+    if (!arguments("adopt", count, 5)) return NULL;
+    const int by_rows = PyObject_IsTrue(args[4]);
+    if (by_rows < 0) return NULL;
+    if (words(&borrowed, args[0], "target", -1, -1, 1, &format, &target) &&
+        words(&borrowed, args[2], "source", by_rows ? -1 : target.rows, by_rows ? target.columns : -1, 0, &format, &source) &&
+        (to = vector_of(&borrowed, args[1], "to", "l", -1, 0))) {
         int64_t runs = borrowed.views[borrowed.count - 1].shape[0];
-        if ((from = vector_of(&borrowed, args[3], "from", "l", runs, 0)) && within(to, runs, target.columns) &&
-            within(from, runs, source.columns)) {
-            chosen->adopt(&target, to, &source, from, runs);
+        if ((from = vector_of(&borrowed, args[3], "from", "l", runs, 0)) && within(to, runs, by_rows ? target.rows : target.columns) &&
+            within(from, runs, by_rows ? source.rows : source.columns)) {
+            (by_rows ? chosen->adopt_rows : chosen->adopt)(&target, to, &source, from, runs);
+            result = Py_NewRef(Py_None);
+        }
+    }
+    give_back(&borrowed);
+    return result;
+}
+
+static PyObject *draw(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Borrowed borrowed = {.count = 0};
+    Py_buffer *out;
+    const uint64_t *keys;
+    PyObject *result = NULL;
+    if (!arguments("draw", count, 3)) return NULL;
+    const int64_t first = PyLong_AsLongLong(args[1]);
+    if (PyErr_Occurred()) return NULL;
+    if ((keys = vector_of(&borrowed, args[0], "keys", "l", -1, 0)) && (out = borrow(&borrowed, args[2], "out", "dl", 2, 1))) {
+        const int64_t runs = borrowed.views[0].shape[0], amount = out->shape[1];
+        if (out->shape[0] != runs || (runs > 1 && out->strides[0] != amount * out->itemsize)) {
+            PyErr_Format(PyExc_ValueError, "out has the shape (%zd, %zd), which does not fit, or is not contiguous", out->shape[0], out->shape[1]);
+        } else {
+            const int units = *out->format == 'd';
+            chosen->draw(keys, runs, (uint64_t)first, amount, units ? NULL : out->buf, units ? out->buf : NULL);
             result = Py_NewRef(Py_None);
         }
     }
@@ -206,6 +233,7 @@ PyMethodDef step_methods[] = {
     METHOD(settle,
            "settle(log_loss, loss, cost, before, now, reward, returns, actions, idle, floor, tolerance, most_cost, most_actions, pays): "
            "orders, rewards and counts after an action; whether every run goes on and has been paid"),
-    METHOD(adopt, "adopt(target, to, source, from): overwrite columns of a matrix of int64 or float64 by those of another"),
+    METHOD(adopt, "adopt(target, to, source, from, by_rows): overwrite runs, columns or rows of a matrix of int64 or float64, by others"),
+    METHOD(draw, "draw(keys, first, out): the next numbers of streams, int64 or uniform float64"),
     {NULL, NULL, 0, NULL},
 };
