@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array, Arrays
+from teleport_env.arrays import NUMPY, Array, Arrays
 from teleport_env.native import KERNELS
 
 DIVERGED_ABOVE = 1e2
@@ -142,10 +142,13 @@ class Blocks(NamedTuple):
             mine[..., rows] = theirs
 
 
-def put_columns(mine: Array, at: Array, other: Array, of: Array) -> None:
-    """``mine[..., at] = other[..., of]``, in a seventh of the time where there are kernels."""
+def put_columns(mine: Array, at: Array, other: Array, of: Array, constant: Array | None = None) -> None:
+    """``mine[..., at] = other[..., of]``, in a seventh of the time where there are kernels.
+
+    ``constant``, a bool per row of ``other``: whether all its columns agree there, which saves to look for each.
+    """
     if KERNELS is not None and isinstance(mine, np.ndarray) and mine.ndim == 2 and mine.dtype.char in "dl":
-        KERNELS.adopt(mine, at, other, of, False)
+        KERNELS.adopt(mine, at, other, of, False, constant)
     else:
         mine[..., at] = other[..., of]
 
@@ -155,14 +158,14 @@ def put_runs(mine: Array, at: Array, other: Array, of: Array) -> None:
     if KERNELS is not None and isinstance(mine, np.ndarray) and mine.dtype.char in "dl":
         (target, by_rows), (source, by_rows_too) = _matrix(mine), _matrix(other)
         if target is not None and source is not None and by_rows == by_rows_too:
-            KERNELS.adopt(target, at, source, of, by_rows)
+            KERNELS.adopt(target, at, source, of, by_rows, None)
             return
     mine[at] = other[of]
 
 
 def _matrix(array: np.ndarray) -> tuple[np.ndarray | None, bool]:
     """The same memory as a matrix, and whether its rows are the runs rather than its columns; None if it is no matrix."""
-    turned = np.moveaxis(array, 0, -1)
+    turned = array.transpose(*range(1, array.ndim), 0)
     if turned.flags.c_contiguous:
         return turned.reshape(-1, len(array)), False
     return (array.reshape(len(array), -1), True) if array.flags.c_contiguous else (None, False)
@@ -174,6 +177,16 @@ class Memory(NamedTuple):
     xp: Arrays
     columns: Sequence[Array]
     rows: Sequence[Tensor]
+
+    def constants(self) -> list[Array | None]:
+        """For each row of columns whether all runs agree in it, bit for bit; None where nothing would be saved by that."""
+        if KERNELS is None or self.xp is not NUMPY:
+            return [None] * len(self.columns)
+        return [
+            (bits == bits[:, :1]).all(axis=1) if array.ndim == 2 and array.itemsize == 8 else None
+            for array in self.columns
+            for bits in (array.view(np.int64) if array.itemsize == 8 else array,)
+        ]
 
     def read(self, rows: Tensor) -> Memory:
         """A copy of what some runs ``(R,)`` have."""
@@ -188,10 +201,10 @@ class Memory(NamedTuple):
         for tensor, new in zip(self.rows, part.rows, strict=True):
             tensor[rows] = new
 
-    def adopt(self, rows: Tensor, others: Memory, theirs: Tensor) -> None:
-        """Overwrite what some runs ``(R,)`` have by what ``theirs`` ``(R,)`` of others have."""
+    def adopt(self, rows: Tensor, others: Memory, theirs: Tensor, constants: Sequence[Array | None]) -> None:
+        """Overwrite what some runs ``(R,)`` have by what ``theirs`` ``(R,)`` of others have; ``constants``: theirs."""
         at, of = self.xp.view(rows), self.xp.view(theirs)
-        for mine, other in zip(self.columns, others.columns, strict=True):
-            put_columns(mine, at, other, of)
+        for mine, other, constant in zip(self.columns, others.columns, constants, strict=True):
+            put_columns(mine, at, other, of, constant)
         for tensor, new in zip(self.rows, others.rows, strict=True):
             tensor[rows] = new[theirs]

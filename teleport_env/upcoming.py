@@ -7,12 +7,13 @@ calls and serves for a hundred steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array
 from teleport_env.progress import put_runs
 from teleport_env.random import Streams
 from teleport_env.stepping import SteppingRuns
@@ -57,7 +58,8 @@ class Upcoming:
         if (self._first[at] < 0).any() or (offset < 0).any() or (offset >= AHEAD).any():
             self._prepare(at, wanted)
             offset = wanted - self._first[at]
-        adopt(runs, rows.to(runs.device), self._runs, torch.from_numpy(at * AHEAD + offset).to(runs.device))
+        theirs = torch.from_numpy(at * AHEAD + offset).to(runs.device)
+        adopt(runs, rows.to(runs.device), self._runs, theirs, self._constants)
         # what a row has begun it may not need again; the one after is the first that it may
         self._first_unplayed[at] = wanted + 1
 
@@ -81,11 +83,14 @@ class Upcoming:
         if len(chosen) < len(stale):
             mask = torch.from_numpy(stale).repeat_interleave(AHEAD).to(self._runs.device)
         self._runs.reset(keys, self._draw_ids(keys), mask)
+        self._constants = self._runs.memory().constants()  # most numbers of runs that have not begun are
 
 
-def adopt(runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor) -> None:
-    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind."""
-    runs.memory().adopt(rows, others.memory(), theirs)
+def adopt(
+    runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor, constants: Sequence[Array | None]
+) -> None:
+    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind; `Memory.constants`."""
+    runs.memory().adopt(rows, others.memory(), theirs, constants)
     view = runs.books.xp.view
     at, of = view(rows), view(theirs)
     pairs = [(runs.keys, others.keys), (runs.instance.start, others.instance.start)]

@@ -75,12 +75,12 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
 @needs_kernels
 def test_runs_are_adopted_by_place() -> None:
     target, source = np.zeros((3, 6)), np.arange(15.0).reshape(3, 5)
-    KERNELS.adopt(target, np.array([5, 0]), source, np.array([1, 4]), False)
+    KERNELS.adopt(target, np.array([5, 0]), source, np.array([1, 4]), False, None)
     assert np.array_equal(target[:, [5, 0]], source[:, [1, 4]])
     assert not target[:, 1:5].any()
     for to, of in (([6, 0], [1, 4]), ([0, 1], [-1, 4]), ([0, 1], [0, 5])):
         with pytest.raises(IndexError):
-            KERNELS.adopt(target, np.array(to), source, np.array(of), False)
+            KERNELS.adopt(target, np.array(to), source, np.array(of), False, None)
     fields = np.zeros(3, np.dtype([("small", "f4"), ("numbers", "f8", (4,))]))  # not aligned
     for bad in (
         source.astype(np.int64),
@@ -92,21 +92,28 @@ def test_runs_are_adopted_by_place() -> None:
     ):
         for taker in (target, bad.copy() if bad.dtype != np.int64 else target, np.zeros_like(fields)["numbers"]):
             with pytest.raises(TypeError, match="format"):
-                KERNELS.adopt(taker, np.array([0]), bad, np.array([0]), False)
+                KERNELS.adopt(taker, np.array([0]), bad, np.array([0]), False, None)
+    for constant in (np.array([True, False]), np.zeros(3)):
+        with pytest.raises((ValueError, TypeError)):
+            KERNELS.adopt(target, np.array([0]), source, np.array([0]), False, constant)
+    alike = np.array([[2.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0], [np.nan] * 5])
+    KERNELS.adopt(target, np.array([1, 3]), alike, np.array([4, 0]), False, np.array([True, False, True]))
+    assert np.array_equal(target[:, [1, 3]], alike[:, [4, 0]], equal_nan=True)
+    KERNELS.adopt(target, np.array([], np.int64), alike, np.array([], np.int64), False, np.array([True, False, True]))
     whole = np.zeros((3, 6), np.int64)
-    KERNELS.adopt(whole, np.array([2]), source.astype(np.int64), np.array([4]), False)
+    KERNELS.adopt(whole, np.array([2]), source.astype(np.int64), np.array([4]), False, None)
     assert np.array_equal(whole[:, 2], source[:, 4])
     with pytest.raises(ValueError, match="rows"):
-        KERNELS.adopt(target, np.array([0]), source[1:], np.array([0]), False)
+        KERNELS.adopt(target, np.array([0]), source[1:], np.array([0]), False, None)
     rows, others = np.zeros((4, 3)), np.arange(15.0).reshape(5, 3)
-    KERNELS.adopt(rows, np.array([3, 0]), others, np.array([4, 1]), True)
+    KERNELS.adopt(rows, np.array([3, 0]), others, np.array([4, 1]), True, None)
     assert np.array_equal(rows[[3, 0]], others[[4, 1]])
     assert not rows[1:3].any()
     for to, of in (([4], [0]), ([0], [5]), ([-1], [0])):
         with pytest.raises(IndexError):
-            KERNELS.adopt(rows, np.array(to), others, np.array(of), True)
+            KERNELS.adopt(rows, np.array(to), others, np.array(of), True, None)
     with pytest.raises(ValueError, match="columns"):
-        KERNELS.adopt(rows, np.array([0]), others[:, 1:], np.array([0]), True)
+        KERNELS.adopt(rows, np.array([0]), others[:, 1:], np.array([0]), True, None)
 
 
 @needs_kernels
@@ -119,7 +126,8 @@ def test_numbers_are_drawn_as_without_kernels(monkeypatch: pytest.MonkeyPatch) -
             streams = Streams(mix(torch.arange(2 * count))[::2])
             found.append([streams.bits(size), streams.uniform(size=size), streams.normal(size), streams.bits()])
         for mine, other in zip(*found, strict=True):
-            assert mine.dtype == other.dtype and torch.equal(mine, other)
+            assert mine.dtype == other.dtype
+            assert torch.equal(mine, other)
     for out in (np.empty((3, 2)), np.empty((2, 4))[:, :2], np.empty((2, 2), np.float32)):
         with pytest.raises((ValueError, TypeError)):
             KERNELS.draw(np.zeros(2, np.int64), 0, out)

@@ -170,7 +170,8 @@ typedef struct {
     void (*close)(const Matrix *floats, const Matrix *logs, const uint8_t *waiting);
     void (*features)(const Sight *sight);
     int (*settle)(const Turn *turn);
-    void (*adopt)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
+    void (*adopt)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count,
+                  const uint8_t *constant);
     void (*adopt_rows)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
     void (*draw)(const uint64_t *keys, int64_t runs, uint64_t first, int64_t amount, uint64_t *bits, double *units);
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;

@@ -183,7 +183,8 @@ static PyObject *adopt(PyObject *module, PyObject *const *args, Py_ssize_t count
     const int64_t *to, *from;
     const char *format = "dl";
     PyObject *result = NULL;
-    if (!arguments("adopt", count, 5)) return NULL;
+    const uint8_t *constant = NULL;
+    if (!arguments("adopt", count, 6)) return NULL;
     const int by_rows = PyObject_IsTrue(args[4]);
     if (by_rows < 0) return NULL;
     if (words(&borrowed, args[0], "target", -1, -1, 1, &format, &target) &&
@@ -191,8 +192,12 @@ static PyObject *adopt(PyObject *module, PyObject *const *args, Py_ssize_t count
         (to = vector_of(&borrowed, args[1], "to", "l", -1, 0))) {
         int64_t runs = borrowed.views[borrowed.count - 1].shape[0];
         if ((from = vector_of(&borrowed, args[3], "from", "l", runs, 0)) && within(to, runs, by_rows ? target.rows : target.columns) &&
-            within(from, runs, by_rows ? source.rows : source.columns)) {
-            (by_rows ? chosen->adopt_rows : chosen->adopt)(&target, to, &source, from, runs);
+            within(from, runs, by_rows ? source.rows : source.columns) &&
+            (args[5] == Py_None || (constant = vector_of(&borrowed, args[5], "constant", "?", target.rows, 0)))) {
+            if (by_rows)
+                chosen->adopt_rows(&target, to, &source, from, runs);
+            else
+                chosen->adopt(&target, to, &source, from, runs, constant);
             result = Py_NewRef(Py_None);
         }
     }
@@ -233,7 +238,8 @@ PyMethodDef step_methods[] = {
     METHOD(settle,
            "settle(log_loss, loss, cost, before, now, reward, returns, actions, idle, floor, tolerance, most_cost, most_actions, pays): "
            "orders, rewards and counts after an action; whether every run goes on and has been paid"),
-    METHOD(adopt, "adopt(target, to, source, from, by_rows): overwrite runs, columns or rows of a matrix of int64 or float64, by others"),
+    METHOD(adopt, "adopt(target, to, source, from, by_rows, constant): overwrite runs, columns or rows of a matrix of int64 or float64, by others; "
+           "constant: None, or for each row whether the columns agree in it"),
     METHOD(draw, "draw(keys, first, out): the next numbers of streams, int64 or uniform float64"),
     {NULL, NULL, 0, NULL},
 };
