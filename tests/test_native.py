@@ -178,7 +178,7 @@ def test_a_step_is_refused_without_parameters_and_where_a_truth_raises() -> None
 @needs_kernels
 @pytest.mark.parametrize("idles", [False, True])
 def test_an_action_is_settled(idles: bool) -> None:
-    """Everything as one would write it down; whether all go on depends on every run, what is paid on those that act."""
+    """Everything as one would write it down."""
     draw, count = np.random.default_rng(0), 40
     for case in range(60):
         loss, cost = draw.uniform(1.0, 2.0, count), draw.uniform(0.0, 5.0, count)
@@ -194,13 +194,39 @@ def test_an_action_is_settled(idles: bool) -> None:
         acts = np.ones(count, dtype=bool) if idle is None else ~idle
         pays = case % 5 != 4
         after, reward, sums, counts = np.empty(count), np.empty(count), returns.copy(), actions.copy()
-        numbers = log_loss, loss, cost, before, after, reward, sums, counts, idle
-        paid = KERNELS.settle(*numbers, 0.1, 0.9, 6.0, 7, pays)
+        diverged = np.isnan(loss)
+        if case % 7 == 1:
+            diverged[draw.integers(count)] = True
+        over_before = draw.random((2, count)) < 0.1
+        terminated, truncated = over_before.copy()
+        ended = np.empty(count, bool)
+        numbers = (
+            log_loss,
+            loss,
+            cost,
+            before,
+            after,
+            reward,
+            sums,
+            counts,
+            diverged,
+            terminated,
+            truncated,
+            ended,
+            idle,
+        )
+        some = KERNELS.settle(*numbers, 0.1, 0.9, 6.0, 7, pays)
         assert np.array_equal(after, np.maximum(log_loss, 0.1), equal_nan=True)
         assert np.array_equal(reward, np.where(acts, before - after, 0.0), equal_nan=True)
         assert np.array_equal(counts, actions + acts)
-        assert paid == (pays and bool((loss > 0.9).all() and (cost + 1.0 <= 6.0).all() and (counts < 7).all()))
-        assert np.array_equal(sums, returns + reward if paid else returns)
+        terminates = acts & ((loss <= 0.9) | diverged)
+        truncates = acts & ~terminates & ((cost + 1.0 > 6.0) | (counts >= 7))
+        assert some == (terminates | truncates).any()
+        if some:
+            assert np.array_equal(ended, terminates | truncates)
+        assert np.array_equal(terminated, over_before[0] | terminates)
+        assert np.array_equal(truncated, over_before[1] | truncates)
+        assert np.array_equal(sums, returns + reward if pays else returns, equal_nan=True)
 
 
 @needs_kernels

@@ -237,48 +237,58 @@ class Episodes:
         else:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
-        reward = self._settle(idle, together and runs.books.sane and s.reward.pays_decrease and cost_before is None)
+        pays = together and runs.books.sane and s.reward.pays_decrease and cost_before is None
+        reward, ended = self._settle(idle, pays)
         before, self._now, self._next = self._now, self._next, self._now
-        if reward is not None:  # everybody goes on
-            return Outcome(reward, self._xp.copied(self._terminated), self._xp.copied(self._truncated), None)
-        with runs.quiet():
-            return self._finish(before, cost_before, idle)
+        if not pays:
+            with runs.quiet():
+                reward = self._pay(before, ended, cost_before, idle)
+        self._some_wait |= ended is not None
+        over = None if ended is None else self._xp.tensor(ended)
+        return Outcome(reward, self._xp.copied(self._terminated), self._xp.copied(self._truncated), over)
 
-    def _settle(self, idle: Tensor | None, pays: bool) -> Array | None:
-        """Count the action and write the orders after it.
+    def _settle(self, idle: Tensor | None, pays: bool) -> tuple[Array, Array | None]:
+        """Count the action, write the orders after it, and see which episodes it ends.
 
         Args:
             idle: ``(B,)`` bool: runs that did nothing; None: all acted.
-            pays: Whether runs that go on are paid the decrease and nothing else.
+            pays: Whether runs are paid the decrease and nothing else.
 
         Returns:
-            The rewards ``(B,)``, paid, if every run goes on and is paid so; else None.
+            The rewards ``(B,)``, to be ignored where something else is paid; and ``(B,)`` bool, whose episodes ended, None
+            if there are none.
         """
         xp, s, row, cost = self._xp, self.settings, self.runs.books.row, self.runs.ledger.cost_view
-        kernels = self.runs.books.kernels
+        kernels, diverged = self.runs.books.kernels, self.runs.books.diverged
         if kernels is not None:
-            reward = np.empty(self.count)
+            reward, ended = np.empty(self.count), np.empty(self.count, dtype=bool)
             numbers = row["log_loss"], row["loss"], cost, self._now, self._next, reward, self._return_sums
+            ends = self._action_counts, diverged, self._terminated, self._truncated, ended
             stays = None if idle is None else idle.numpy()
             bounds = self._floor.item(), s.tolerance, s.budget + _SLACK, self.most_actions
-            paid = kernels.settle(*numbers, self._action_counts, stays, *bounds, pays)
-            return reward if paid else None
-        self._action_counts += 1
-        if idle is not None:
-            xp.subtract(self._action_counts, xp.view(idle.to(torch.int64)), out=self._action_counts)
-        self._write_orders(self._next)
-        if not (
-            pays
-            and float(row["loss"].min()) > s.tolerance
-            and float(cost.max()) + 1.0 <= s.budget + _SLACK
-            and int(self._action_counts.max()) < self.most_actions
-        ):
-            return None
-        reward = self._now - self._next
+            return reward, ended if kernels.settle(*numbers, *ends, stays, *bounds, pays) else None
+        with self.runs.quiet():
+            self._action_counts += 1
+            if idle is not None:
+                xp.subtract(self._action_counts, xp.view(idle.to(torch.int64)), out=self._action_counts)
+            self._write_orders(self._next)
+            reward = self._now - self._next
+            terminated = (row["loss"] <= s.tolerance) | diverged
+            truncated = (cost + 1.0 > s.budget + _SLACK) | (self._action_counts >= self.most_actions)
+        truncated &= ~terminated
         if idle is not None:
             reward[xp.view(idle)] = 0.0
-        xp.add(self._return_sums, reward, out=self._return_sums)
-        return reward
+            playing = ~xp.view(idle)
+            terminated &= playing
+            truncated &= playing
+        if pays:
+            xp.add(self._return_sums, reward, out=self._return_sums)
+        ended = terminated | truncated
+        if not bool(ended.any()):
+            return reward, None
+        xp.logical_or(self._terminated, terminated, out=self._terminated)
+        xp.logical_or(self._truncated, truncated, out=self._truncated)
+        return reward, ended
 
     def _act_apart(self, actions: Actions, idle: Tensor) -> None:
         """Do what is asked of those who are not idle."""
@@ -290,30 +300,16 @@ class Episodes:
             if bool(teleporting.any()):
                 self._teleport(teleporting, actions)
 
-    def _finish(self, before: Array, cost_before: Tensor | None, idle: Tensor | None) -> Outcome:
-        """Rewards and ends."""
-        s, runs, xp = self.settings, self.runs, self._xp
-        diverged = runs.books.diverged
-        terminated = (runs.books.row["loss"] <= s.tolerance) | diverged
-        truncated = (self.runs.ledger.cost_view + 1.0 > s.budget + _SLACK) | (self._action_counts >= self.most_actions)
-        truncated &= ~terminated
-        if idle is not None:
-            playing = ~xp.view(idle)
-            terminated &= playing
-            truncated &= playing
-        ended = terminated | truncated
-        some = bool(ended.any())
+    def _pay(self, before: Array, ended: Array | None, cost_before: Tensor | None, idle: Tensor | None) -> Array:
+        """The rewards ``(B,)``, paid."""
+        xp, s = self._xp, self.settings
         reward = self._paid(before, ended)
         if cost_before is not None:
             reward -= s.cost_weight * (self.runs.ledger.cost_view - xp.view(cost_before))
         if idle is not None:
             reward[xp.view(idle)] = 0.0
         xp.add(self._return_sums, reward, out=self._return_sums)
-        xp.logical_or(self._terminated, terminated, out=self._terminated)
-        xp.logical_or(self._truncated, truncated, out=self._truncated)
-        self._some_wait |= some
-        over = xp.tensor(ended) if some else None
-        return Outcome(reward, xp.copied(self._terminated), xp.copied(self._truncated), over)
+        return reward
 
     def _step(self, stepping: Tensor, factor: Tensor | None) -> None:
         s, runs = self.settings, self.runs
@@ -357,14 +353,14 @@ class Episodes:
         xp.log10(floored, out=found)
         return found
 
-    def _paid(self, before: Array, ended: Array) -> Array:
+    def _paid(self, before: Array, ended: Array | None) -> Array:
         """What the reward pays, ``(B,)`` in memory of its own.
 
         Raises:
             ValueError: It pays something else than a number per run.
         """
         p, xp, reward = self.runs.progress, self._xp, self.settings.reward
-        over = xp.tensor(ended)
+        over = torch.zeros_like(self.terminated) if ended is None else xp.tensor(ended)
 
         def whole() -> tuple[Tensor, Tensor]:
             if not (self.measures_apart and bool(over.any())):

@@ -54,8 +54,8 @@ class Reward(ABC):
     Attributes:
         name: Its name, for messages.
         measures: Whether it reads `Turn.whole`: the loss on the whole training set is then measured at every start.
-        pays_decrease: Whether a run that goes on is paid ``before - after`` and nothing else, which the environment then
-            pays without asking.
+        pays_decrease: Whether a run that has not diverged is paid ``before - after`` and nothing else, which the
+            environment then pays without asking.
     """
 
     name: ClassVar[str]

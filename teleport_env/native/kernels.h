@@ -106,16 +106,18 @@ typedef struct {
 } Found;
 
 typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const Found *found);
-/* What an action is paid and whether all go on: orders are logarithms of losses, floored. */
+/* What an action is paid and which episodes it ends: orders are logarithms of losses, floored. */
 typedef struct {
     int64_t runs;
     const double *log_loss, *loss, *cost, *before;
     double *now, *reward, *returns;
     int64_t *actions;
+    const uint8_t *diverged;
+    uint8_t *terminated, *truncated, *ended; /* the last is written where an episode ended */
     const uint8_t *idle; /* NULL: no run idles */
     double floor, tolerance, most_cost;
     int64_t most_actions;
-    int pays; /* whether runs that go on are paid the decrease and nothing else */
+    int pays; /* whether the decrease is all that is paid */
 } Turn;
 
 /* What features are computed from, and where they go. */

@@ -139,18 +139,22 @@ static PyObject *settle(PyObject *module, PyObject *const *args, Py_ssize_t coun
     Borrowed borrowed = {.count = 0};
     Turn t;
     PyObject *result = NULL;
-    if (!arguments("settle", count, 14)) return NULL;
-    t.floor = PyFloat_AsDouble(args[9]);
-    t.tolerance = PyFloat_AsDouble(args[10]);
-    t.most_cost = PyFloat_AsDouble(args[11]);
-    t.most_actions = PyLong_AsLongLong(args[12]);
-    t.pays = PyObject_IsTrue(args[13]);
+    if (!arguments("settle", count, 18)) return NULL;
+    t.floor = PyFloat_AsDouble(args[13]);
+    t.tolerance = PyFloat_AsDouble(args[14]);
+    t.most_cost = PyFloat_AsDouble(args[15]);
+    t.most_actions = PyLong_AsLongLong(args[16]);
+    t.pays = PyObject_IsTrue(args[17]);
     if (PyErr_Occurred()) return NULL;
     if ((t.log_loss = vector(&borrowed, args[0], "log_loss", -1, 0)) && (t.runs = borrowed.views[0].shape[0], 1) &&
         (t.loss = vector(&borrowed, args[1], "loss", t.runs, 0)) && (t.cost = vector(&borrowed, args[2], "cost", t.runs, 0)) &&
         (t.before = vector(&borrowed, args[3], "before", t.runs, 0)) && (t.now = vector(&borrowed, args[4], "now", t.runs, 1)) &&
         (t.reward = vector(&borrowed, args[5], "reward", t.runs, 1)) && (t.returns = vector(&borrowed, args[6], "returns", t.runs, 1)) &&
-        (t.actions = vector_of(&borrowed, args[7], "actions", "l", t.runs, 1)) && waiting_runs(&borrowed, args[8], t.runs, &t.idle))
+        (t.actions = vector_of(&borrowed, args[7], "actions", "l", t.runs, 1)) &&
+        (t.diverged = vector_of(&borrowed, args[8], "diverged", "?", t.runs, 0)) &&
+        (t.terminated = vector_of(&borrowed, args[9], "terminated", "?", t.runs, 1)) &&
+        (t.truncated = vector_of(&borrowed, args[10], "truncated", "?", t.runs, 1)) &&
+        (t.ended = vector_of(&borrowed, args[11], "ended", "?", t.runs, 1)) && waiting_runs(&borrowed, args[12], t.runs, &t.idle))
         result = PyBool_FromLong(chosen->settle(&t));
     give_back(&borrowed);
     return result;
@@ -236,8 +240,8 @@ PyMethodDef step_methods[] = {
     METHOD(features,
            "features(floats, integers, share, left, log_left, cheapest, thirds, terms, bounds, per_budget, log_tolerance, out)"),
     METHOD(settle,
-           "settle(log_loss, loss, cost, before, now, reward, returns, actions, idle, floor, tolerance, most_cost, most_actions, pays): "
-           "orders, rewards and counts after an action; whether every run goes on and has been paid"),
+           "settle(log_loss, loss, cost, before, now, reward, returns, actions, diverged, terminated, truncated, ended, idle, floor, "
+           "tolerance, most_cost, most_actions, pays): orders, counts, ends and rewards after an action; whether an episode ended"),
     METHOD(adopt, "adopt(target, to, source, from, by_rows, constant): overwrite runs, columns or rows of a matrix of int64 or float64, by others; "
            "constant: None, or for each row whether the columns agree in it"),
     METHOD(draw, "draw(keys, first, out): the next numbers of streams, int64 or uniform float64"),
