@@ -51,11 +51,12 @@ class Upcoming:
         """Whether these runs are of a kind that is worth it: small, so that a reset costs as much as a step."""
         return runs.small and runs.count >= 16
 
-    def play(self, runs: SteppingRuns, rows: Tensor, numbers: Tensor) -> None:
-        """Let ``runs`` play the episodes with ``numbers`` ``(R,)`` in ``rows`` ``(R,)``."""
-        at, wanted = rows.numpy(), numbers.numpy()
-        offset = wanted - self._first[at]
-        if (self._first[at] < 0).any() or (offset < 0).any() or (offset >= AHEAD).any():
+    def play(self, runs: SteppingRuns, rows: Tensor, wanted: np.ndarray) -> None:
+        """Let ``runs`` play the episodes with the numbers ``wanted`` ``(R,)`` in ``rows`` ``(R,)``."""
+        at = rows.numpy()
+        first = self._first[at]
+        offset = wanted - first
+        if np.count_nonzero((first < 0) | (offset < 0) | (offset >= AHEAD)):
             self._prepare(at, wanted)
             offset = wanted - self._first[at]
         theirs = torch.from_numpy(at * AHEAD + offset).to(runs.device)

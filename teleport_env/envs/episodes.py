@@ -132,6 +132,7 @@ class Episodes:
         self._now, self._next = xp.view(self._orders)
         self._action_counts, self._return_sums = xp.view(self.actions), xp.view(self.returns)
         self._terminated, self._truncated = xp.view(self.terminated), xp.view(self.truncated)
+        self._lowest = xp.view(self.lowest)
         self._loss_floor = max(self.settings.tolerance, SMALLEST[torch.float64])
         # through an array, because Python's own logarithm may differ in the last bit
         floor = xp.view(torch.full((1,), self._loss_floor, dtype=torch.float64, device=self.settings.device))
@@ -144,7 +145,7 @@ class Episodes:
 
     def __getstate__(self) -> dict[str, Any]:
         views = {"_xp", "_now", "_next", "_floor", "_writer", "_costs", "_mask_type"}
-        views |= {"_action_counts", "_return_sums", "_terminated", "_truncated"}
+        views |= {"_action_counts", "_return_sums", "_terminated", "_truncated", "_lowest"}
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -155,9 +156,8 @@ class Episodes:
 
     def _look(self) -> None:
         """After something else than an action: what actions count on."""
-        self._some_wait = (
-            bool(self._terminated.any()) or bool(self._truncated.any()) or bool(self.runs.books.diverged.any())
-        )
+        stopped = self._terminated, self._truncated, self.runs.books.diverged
+        self._some_wait = any(int(self._xp.count_nonzero(flags)) for flags in stopped)
         self._write_orders(self._now)
         self._costs = self._xp.view(self.menu.costs)
 
@@ -208,7 +208,7 @@ class Episodes:
         self._truncated[at] = False
         self._action_counts[at] = 0
         self._return_sums[at] = 0.0
-        self.lowest[rows] = math.inf
+        self._lowest[at] = math.inf
 
     def adopt(self, rows: Tensor, play: Callable[[], None]) -> None:
         """Start new episodes in ``rows`` ``(R,)``; ``play`` makes the runs play them (`Runs.adopt`)."""

@@ -140,10 +140,12 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         if over is None:
             infos: dict[str, Any] = self._info(numbers, None)
         else:
-            rows = over.nonzero().squeeze(1)
-            measured = (rows, episodes.measure(rows)) if episodes.measures_apart else None
+            measured = None
+            if episodes.measures_apart:
+                rows = over.nonzero().squeeze(1)
+                measured = rows, episodes.measure(rows)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
-                infos = self._same_step(over, rows, numbers, measured)
+                infos = self._same_step(over, numbers, measured)
             else:
                 infos = self._info(numbers, measured)
             if self.autoreset_mode == AutoresetMode.NEXT_STEP:
@@ -225,15 +227,17 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
 
     def _begin_next(self, mask: Tensor) -> None:
         """Start the next episodes of the rows in ``mask`` ``(num_envs,)``."""
-        self._numbers += mask
-        if not Upcoming.serves(self.episodes.runs):
+        runs = self.episodes.runs
+        if not Upcoming.serves(runs):
+            self._numbers += mask
             self._begin(mask, {})
             return
-        runs = self.episodes.runs
         upcoming = self._upcoming or Upcoming(runs, self._keys, self.episodes.draw_ids)
         self._upcoming = upcoming
-        rows = mask.nonzero().squeeze(1)
-        self.episodes.adopt(rows.to(runs.device), lambda: upcoming.play(runs, rows, self._numbers[rows]))
+        at = np.flatnonzero(mask.numpy())
+        rows, numbers = torch.from_numpy(at), self._numbers.numpy()
+        numbers[at] += 1
+        self.episodes.adopt(rows.to(runs.device), lambda: upcoming.play(runs, rows, numbers[at]))
         if self._history:
             self._history.begin(self.episodes, rows.tolist())
 
@@ -249,9 +253,10 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             self._history.begin(self.episodes, None if mask is None else mask.nonzero().squeeze(1).tolist())
 
     def _same_step(
-        self, over: Tensor, rows: Tensor, numbers: dict[str, Any], measured: tuple[Tensor, dict[str, Tensor]] | None
+        self, over: Tensor, numbers: dict[str, Any], measured: tuple[Tensor, dict[str, Tensor]] | None
     ) -> dict[str, Any]:
         """Reset the rows that are over at once; their last observation and info go into the infos."""
+        rows = over.nonzero().squeeze(1)
         last = self.episodes.observation(None if self.output == "torch" else rows)
         mask = over.cpu()
         self._begin_next(mask)
