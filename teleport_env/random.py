@@ -156,7 +156,7 @@ class Streams:
 
     def _drawn(self, amount: int, kind: type) -> np.ndarray:
         """`_bits` or `_units` ``(B, amount)`` in a tenth of the time."""
-        found = np.empty((self.count, amount), kind)
+        found: np.ndarray = np.empty((self.count, amount), kind)
         KERNELS.draw(np.ascontiguousarray(self.keys.numpy()), self._position, found)
         self._position += amount
         return found

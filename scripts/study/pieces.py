@@ -90,8 +90,9 @@ def read(path: Path, settings: Mapping[str, Any] | None = None) -> Any:
     content = content_of(path)
     now = content["settings"] if settings is None else json.loads(json.dumps(settings))
     before = content["settings"]
-    if before != now:
-        differ = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    # a setting that is None is one that there was not when the piece was made
+    differ = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if differ:
         raise ValueError(
             f"{path} was made with other settings ({', '.join(differ)}); give another folder with --out, or remove it"
         )
