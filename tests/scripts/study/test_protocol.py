@@ -197,6 +197,14 @@ def test_a_folder_of_other_settings_is_refused(made: tuple[Protocol, dict[str, A
         gather(dataclasses.replace(protocol, plans=9), quiet)
 
 
+def test_a_setting_that_did_not_exist_yet_was_none(tmp_path: Path) -> None:
+    """Regression: the piece was refused, and the message named no difference."""
+    write_piece(tmp_path / "a.json", {"count": 2}, "result")
+    assert read_piece(tmp_path / "a.json", {"count": 2, "reward": None}) == "result"
+    with pytest.raises(ValueError, match=r"other settings \(reward\)"):
+        read_piece(tmp_path / "a.json", {"count": 2, "reward": "score"})
+
+
 def test_a_tuned_schedule_belongs_to_its_menu(
     made: tuple[Protocol, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
