@@ -19,7 +19,7 @@ from teleport_env.reading import choose_some, integer, known, read_fields, refus
 from teleport_env.registration import problem_named
 from teleport_env.searches import to_dict
 
-OWN = ("steps_per_action", "symmetry", "learning_rate", "budget")
+OWN = ("steps_per_action", "symmetry", "learning_rate", "budget", "optimizer")
 """Settings of a task that one of several problems may have for itself, and those of the teaching."""
 OWN_TEACHING = ("plans", "rules", "warm_start")
 
@@ -39,7 +39,7 @@ class Task:
             (`teleport_env.agents.policies.learned_moves.DIRECTIONS`).
         searches: The menu; None: the problem's. For several problems names of slots (`SLOTS`); None: all of them.
         families: Settings of a training that one of several problems has for itself, by problem, such as
-            ``steps_per_action`` and ``symmetry``.
+            ``steps_per_action``, ``symmetry`` and ``optimizer``.
         rate_factors: Rate factors of the step actions; one of them is 1.
         steps_per_action: Gradient steps of a step action.
         learning_rate: The base; None: that of the best plan.

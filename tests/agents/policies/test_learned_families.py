@@ -32,7 +32,11 @@ from teleport_env.envs.features import INDEX
 MIXED = Training.of(
     problem=("Booth", "MatrixFactorization", "Rosenbrock"),
     searches=("balance_weights", "ascend", "look"),
-    families={"MatrixFactorization": {"symmetry": "scaling", "steps_per_action": 2, "plans": 4, "budget": 80.0}},
+    families={
+        "MatrixFactorization": {"symmetry": "scaling", "steps_per_action": 2, "plans": 4, "budget": 80.0},
+        "Rosenbrock": {"optimizer": {"optimizer": "momentum_line_search", "momentum": 0.5}},
+    },
+    optimizer="gd_line_search",
     rate_factors=(1.0, 0.5, 2.0),
     steps_per_action=1,
     budget=24.0,
@@ -90,6 +94,13 @@ def test_it_plays_each_of_its_problems(trained: LearnedSchedule, problem: str) -
     assert plan.environment["learning_rate"] == agent.environment["learning_rate"]
     played = play(problem, agent, draw_instances(problem, "validation", 4, 0), split="validation", budget=24.0)
     assert len(played.rows) == 4
+
+
+def test_optimizers_are_each_familys_own_and_go_along_to_another_problem(trained: LearnedSchedule) -> None:
+    asked = {p: trained.for_problem(p).environment["optimizer"] for p in MIXED.task.problems}
+    own = {"optimizer": "momentum_line_search", "momentum": 0.5}
+    assert asked == {"Booth": "gd_line_search", "MatrixFactorization": "gd_line_search", "Rosenbrock": own}
+    assert trained.for_problem("Quadratic", learning_rate=0.5).environment["optimizer"] == "gd_line_search"
 
 
 def test_rates_are_each_familys_own(trained: LearnedSchedule) -> None:
