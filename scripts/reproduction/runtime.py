@@ -237,21 +237,22 @@ SCATTER = 0.1
 relative ones."""
 
 
-def _residual(values: np.ndarray, times: np.ndarray) -> float:
-    """Of the relative fit of ``a + b * values`` with ``a, b >= 0``."""
-    return float(nnls(np.stack([1.0 / times, values / times], axis=1), np.ones(len(times)))[1])
+def _residual(terms: Sequence[np.ndarray], times: np.ndarray) -> float:
+    """Root mean square of the relative fit of a sum of terms whose factors are not negative."""
+    return float(nnls(np.stack([term / times for term in terms], axis=1), np.ones(len(times)))[1]) / len(times) ** 0.5
 
 
 def polynomial(widths: np.ndarray, times: np.ndarray) -> bool | None:
-    """Whether times grow as an offset and a power of the width that is one of square matrices: from 1 to `CUBE`, to
-    `WITHIN`. It must fit better than an offset and an exponential. None where neither fits, by `SCATTER`."""
+    """Whether times grow as a polynomial of the width, of a degree of at most `CUBE` as operations on square matrices do.
+    None where neither it nor an offset and an exponential fits, by `SCATTER`, or neither fits twice as well as the other."""
     share = widths / widths.max()
-    powers = {power: _residual(share**power, times) for power in np.arange(0.25, 6.0, 0.05)}
-    exponential = min(_residual(np.exp(rate * (share - 1.0)), times) for rate in np.geomspace(0.5, 50.0, 200))
-    best = min(powers, key=powers.__getitem__)
-    if min(powers[best], exponential) > SCATTER * len(times) ** 0.5:
+    powers = _residual([share**power for power in range(int(CUBE) + 1)], times)
+    exponential = min(
+        _residual([np.ones_like(share), np.exp(rate * (share - 1.0))], times) for rate in np.geomspace(0.5, 50.0, 2000)
+    )
+    if min(powers, exponential) > SCATTER or 0.5 * exponential <= powers <= 2.0 * exponential:
         return None
-    return bool(1.0 - WITHIN < best < CUBE + WITHIN and powers[best] < exponential)
+    return powers < exponential
 
 
 def bend(depths: np.ndarray, times: np.ndarray) -> float:
