@@ -243,7 +243,7 @@ def _residual(terms: Sequence[np.ndarray], times: np.ndarray) -> float:
 
 
 def polynomial(widths: np.ndarray, times: np.ndarray) -> bool | None:
-    """Whether times grow as a polynomial of the width, of a degree of at most `CUBE` as operations on square matrices do.
+    """Whether times grow as a polynomial of the width of degree `CUBE`, that of operations on square matrices.
     None where neither it nor an offset and an exponential fits, by `SCATTER`, or neither fits twice as well as the other."""
     share = widths / widths.max()
     powers = _residual([share**power for power in range(int(CUBE) + 1)], times)
