@@ -91,8 +91,9 @@ class Stall(Rule, by_rows=True):
 class Alignment(Rule, by_rows=True):
     """Teleport while the gradient is not Newton's direction.
 
-    The feature is the cosine of the last step and of the change of gradient along it. Where it is 1 the gradient norm is
-    critical on the level set and a teleport has nothing to gain (Lemma C.4). So the rule acts *below* the threshold.
+    The feature is the cosine of the last step and of the change of gradient along it. It is 1 where the gradient norm is
+    critical on the level set (Lemma C.4), and there the gradient has Newton's direction. So the rule acts *below* the
+    threshold. The shortest gradient is critical too: along the flattest direction a teleport would gain, and the rule waits.
 
     Attributes:
         threshold: Cosine.

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import fresh
-from teleport_env.native import KERNELS, VARIANT
+from teleport_env.native import KERNELS, VARIANT, is_older
 from teleport_env.progress import put_runs
 from teleport_env.random import Streams, mix
 
@@ -25,6 +25,17 @@ def test_without_kernels_on_request() -> None:
     code = "import teleport_env.native as native; print(native.KERNELS, native.VARIANT)"
     done = fresh.run(["-c", code], TELEPORT_ENV_NATIVE="0")
     assert done.stdout.split() == ["None", "None"]
+
+
+def test_kernels_older_than_a_source_are_told_from_newer_ones(tmp_path: Path) -> None:
+    """Regression: after a pull into an editable install, a missing kernel was an AttributeError amid a reset."""
+    built, source, other = (tmp_path / name for name in ("_kernels.abi3.so", "steps.c", "__init__.py"))
+    for path, time in ((built, 100), (source, 90), (other, 110)):
+        path.touch()
+        os.utime(path, (time, time))
+    assert not is_older(built)
+    os.utime(source, (101, 101))
+    assert is_older(built)
 
 
 @pytest.mark.skipif(os.environ.get("TELEPORT_ENV_NATIVE") == "0", reason="kernels are switched off")

@@ -227,8 +227,8 @@ FEATURES: tuple[Feature, ...] = (
         "alignment",
         -1.0,
         1.0,
-        "cosine of the last step and the change of gradient along it: 1 where the gradient is Newton's direction and a "
-        "teleport has nothing to gain (Lemma C.4); 0 right after a teleport",
+        "cosine of the last step and the change of gradient along it: 1 where the gradient has Newton's direction, "
+        "as where its norm is critical on the level set (Lemma C.4), longest or shortest; 0 right after a teleport",
         ("alignment",),
     ),
     Feature(

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
+from pathlib import Path
 from typing import Any
 
 
@@ -19,9 +21,25 @@ def _load() -> Any:
     if os.environ.get("TELEPORT_ENV_NATIVE") == "0":
         return None
     try:
-        return importlib.import_module("teleport_env.native._kernels")
+        module = importlib.import_module("teleport_env.native._kernels")
     except ImportError:
         return None
+    if is_older(Path(str(module.__file__))):
+        # what is new in the sources would be missing, or would take other arguments
+        warnings.warn(
+            f"the compiled kernels {module.__file__} are older than their sources, so that NumPy and torch do their work, "
+            "slower: build them anew by `pip install -e .`, or set TELEPORT_ENV_NATIVE=0",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return module
+
+
+def is_older(built: Path) -> bool:
+    """Whether a built file is older than a source beside it, as after a pull into an editable install."""
+    sources = (path for path in built.parent.iterdir() if path.suffix in {".c", ".h", ".inc"})
+    return any(path.stat().st_mtime > built.stat().st_mtime for path in sources)
 
 
 KERNELS: Any = _load()
