@@ -51,8 +51,8 @@ class Progress:
         cosine: Cosine of the gradients before and after the last step; 0 when there was none since the last teleport.
         curvature: ``<dw, dg> / |dw|^2`` of the last step: the curvature along it; 0 as above.
         alignment: ``<dw, dg> / (|dw| |dg|)``: for gradient descent the cosine of the gradient and the Hessian times the
-            gradient, by a finite difference that costs nothing (1 where its norm is
-            critical on the level set, longest or shortest: Lemma C.4); 0 as above.
+            gradient, by a finite difference that costs nothing. It is 1 where the
+            gradient norm is critical on the level set (Lemma C.4), longest or shortest; 0 as above.
         update_norm: ``|dw| / learning rate`` of the last step: for momentum the norm of its buffer.
         since_teleport: Gradient steps since the last teleport that moved; since the start if there was none.
         teleport_gain: ``log10`` of the squared gradient norm after over before the last teleport; 0 if there was none.
