@@ -13,8 +13,9 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from numbers import Integral, Real
-from types import NoneType, UnionType
+from types import FunctionType, NoneType, UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -273,9 +274,12 @@ def read_fields(what: str, made: Any) -> None:
         object.__setattr__(made, field.name, value)
 
 
+_resolved = lru_cache(maxsize=1024)(get_type_hints)
+
+
 def _hints(owner: Any) -> dict[str, Any]:
     try:
-        return get_type_hints(owner)
+        return _resolved(owner) if isinstance(owner, type | FunctionType) else get_type_hints(owner)
     except (NameError, TypeError):  # annotations that only a type checker can resolve say nothing here
         return {}
 

@@ -12,7 +12,7 @@ All intervals are percentile intervals. Values must be finite: a diverged run ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from statistics import NormalDist  # the standard library's, which this module shares its name with
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+_KEPT = 8_000_000  # numbers of a design's weights up to which they are kept; 64 MB
 _BLOCK = 200_000  # numbers that a block of resamples may hold at once; 1.6 MB stay in the cache
 
 
@@ -199,7 +200,27 @@ def _crossed_weights(
     if all(int(index.max()) == 0 for index in units):
         return
     sizes = tuple(int(index.max()) + 1 for index in units)
+    if isinstance(rng, int) and count * resamples <= _KEPT:
+        yield from _blocks_again(*(index.tobytes() for index in units), sizes, resamples, rng)
+        return
     drawn = _drawn_again(sizes, resamples, rng) if isinstance(rng, int) else _drawn(sizes, resamples, rng)
+    yield from _blocks(units, sizes, drawn, resamples)
+
+
+@lru_cache(maxsize=4)
+def _blocks_again(seeds: bytes, instances: bytes, sizes: tuple[int, ...], resamples: int, seed: int) -> list[Array]:
+    """The weights of a design, which all agents of a table have in common: they take longer than most statistics."""
+    units = [np.frombuffer(index, dtype=np.intp) for index in (seeds, instances)]
+    blocks = [*_blocks(units, sizes, _drawn_again(sizes, resamples, seed), resamples)]
+    for weights in blocks:
+        weights.setflags(write=False)
+    return blocks
+
+
+def _blocks(
+    units: Sequence[NDArray[np.intp]], sizes: tuple[int, ...], drawn: Sequence[Array], resamples: int
+) -> Iterator[Array]:
+    count = len(units[1])
     in_order = sizes[1] == count and bool((np.diff(units[1]) > 0).all())
     block = max(1, _BLOCK // count)
     for begin in range(0, resamples, block):
@@ -209,7 +230,8 @@ def _crossed_weights(
         if sizes[0] > 1:
             weights = drawn[0][rows, units[0]] * weights
         # in a sparse design the drawn seeds may never have met the drawn instances
-        yield weights[weights.any(axis=1)]
+        met = weights.any(axis=1)
+        yield np.ascontiguousarray(weights) if met.all() else weights[met]
 
 
 def ratio_of_means(
