@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from teleport_env.native import KERNELS
+
 Array: TypeAlias = Any
 """A NumPy array, or a tensor; whatever `Arrays.view` gives."""
 
@@ -81,7 +83,11 @@ class Arrays:
 
     def picked(self, array: Array, at: Array) -> Array:
         """``(..., R)`` of the entries ``at`` ``(R,)`` of the last axis, in memory of its own, row by row."""
-        return array.take(at, -1)
+        if KERNELS is None or array.ndim != 2 or array.dtype.char not in "dl":
+            return array.take(at, -1)  # which copies all of an array that is not in one piece
+        found = np.empty((len(array), len(at)), array.dtype)
+        KERNELS.adopt(found, np.arange(len(at)), array, at, False, None)
+        return found
 
     # The loops of einsum and of matmul take the matrices one by one.
 
@@ -220,7 +226,7 @@ NUMPY = Arrays()
 TORCH: Arrays = _Torch()
 
 
-_CHAIN = 8  # up to so many numbers a sum is quicker as a chain of additions
+CHAIN = 8  # up to so many numbers a sum is quicker as a chain of additions
 _BLOCK = 4096  # longer rows are summed in blocks of so many
 
 
@@ -231,7 +237,7 @@ def row_dots(xp: Arrays, a: Array, b: Array) -> Array:
     """
     products = a * b
     count = products.shape[-1]
-    if count <= _CHAIN:
+    if count <= CHAIN:
         total = products[..., 0]
         for column in range(1, count):
             total = total + products[..., column]

@@ -38,6 +38,10 @@ def _shift_right(bits: Array, count: int) -> Array:
 
 def _mixed(bits: Array) -> Array:
     """`mix` of arrays (`teleport_env.arrays`)."""
+    if KERNELS is not None and isinstance(bits, np.ndarray):
+        found = np.empty((bits.size, 1), np.int64)
+        KERNELS.draw(np.ascontiguousarray(bits).reshape(-1), -1, found)  # of the number before the first: no counter
+        return found.reshape(bits.shape)
     bits = (bits ^ _shift_right(bits, 30)) * _MIX_1
     bits = (bits ^ _shift_right(bits, 27)) * _MIX_2
     return bits ^ _shift_right(bits, 31)

@@ -237,7 +237,9 @@ class Episodes:
         else:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
-        pays = together and runs.books.sane and s.reward.pays_decrease and cost_before is None
+        pays = s.reward.pays_decrease and cost_before is None
+        if pays:
+            pays = runs.books.sane if together else not bool((runs.progress.diverged & ~idle).any())
         reward, ended = self._settle(idle, pays)
         before, self._now, self._next = self._now, self._next, self._now
         if not pays:
@@ -330,7 +332,9 @@ class Episodes:
             self.runs.teleport(torch.where(payable, actions.which, -1))
         elif actions.xi is not None:
             self.runs.move(actions.xi, payable)
-        self.runs.refuse(teleporting & ~payable)
+        refused = teleporting & ~payable
+        if bool(refused.any()):
+            self.runs.refuse(refused)
 
     @property
     def left(self) -> Tensor:

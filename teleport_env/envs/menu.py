@@ -71,7 +71,8 @@ class Menu:
         if which is None:
             assert self._move is not None
             return self._move
-        return self.offers.gather(1, which.clamp_min(0)[:, None]).squeeze(1)
+        which = which.clamp_min(0)
+        return self.prices.take(which) if self._whole else self.offers.gather(1, which[:, None]).squeeze(1)
 
     def clone(self) -> Menu:
         """A copy in memory of its own."""

@@ -106,6 +106,20 @@ typedef struct {
 } Found;
 
 typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const Found *found);
+/* A search's proposal for each run, and where the run stands; then what became of it. Pointers may be NULL where a search says
+   nothing, as the scale where rounding is none. */
+typedef struct {
+    Matrix params, gradient, start_params, start_gradient; /* (R, n), each in one piece */
+    const double *before, *after, *scale, *score, *staying, *rate_factor, *start_norm2;
+    double relative, rounding, huge;
+    int carried, tested; /* whether the loss was carried over; whether it has to be kept */
+    long long statuses[4]; /* moved, no gain, loss moved, not finite */
+    Matrix found_params, found_gradient;
+    double *loss, *change, *factor, *norm2;
+    uint8_t *moved;
+    int64_t *status;
+} Proposal;
+
 /* What an action is paid and which episodes it ends: orders are logarithms of losses, floored. */
 typedef struct {
     int64_t runs;
@@ -176,6 +190,7 @@ typedef struct {
                   const uint8_t *constant);
     void (*adopt_rows)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
     void (*draw)(const uint64_t *keys, int64_t runs, uint64_t first, int64_t amount, uint64_t *bits, double *units);
+    int (*judge)(const Proposal *proposal); /* whether all runs moved */
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
     ClassifierKernel *classifier;

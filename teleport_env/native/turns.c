@@ -126,10 +126,63 @@ static PyObject *turn_settle(PyObject *module, PyObject *const *args, Py_ssize_t
     return found_by(&call, KERNEL(settle));
 }
 
+/* A matrix in one piece. */
+static int piece(Borrowed *borrowed, PyObject *object, const char *name, const Matrix *like, int writable, Matrix *out) {
+    if (!matrix(borrowed, object, name, like ? like->rows : -1, like ? like->columns : -1, writable, out)) return 0;
+    if (out->columns > 0 && (out->rows < 2 || out->stride == out->columns)) return 1;
+    PyErr_Format(PyExc_ValueError, "%s must be in one piece and have a column at least", name);
+    return 0;
+}
+
+/* A vector, or NULL where the argument is None; 0 with an exception otherwise. */
+static int perhaps(Borrowed *borrowed, PyObject *object, const char *name, int64_t length, const double **out) {
+    *out = NULL;
+    return object == Py_None || (*out = vector(borrowed, object, name, length, 0)) != NULL;
+}
+
+static PyObject *judge(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Borrowed borrowed = {.count = 0};
+    Proposal p;
+    PyObject *result = NULL;
+    if (!arguments("judge", count, 25)) return NULL;
+    p.relative = PyFloat_AsDouble(args[11]);
+    p.rounding = PyFloat_AsDouble(args[12]);
+    p.huge = PyFloat_AsDouble(args[13]);
+    p.carried = PyObject_IsTrue(args[14]);
+    p.tested = PyObject_IsTrue(args[15]);
+    if (PyErr_Occurred() || !PyArg_ParseTuple(args[16], "LLLL", &p.statuses[0], &p.statuses[1], &p.statuses[2], &p.statuses[3])) return NULL;
+    if (piece(&borrowed, args[0], "params", NULL, 0, &p.params) && piece(&borrowed, args[1], "gradient", &p.params, 0, &p.gradient) &&
+        piece(&borrowed, args[2], "start_params", &p.params, 0, &p.start_params) &&
+        piece(&borrowed, args[3], "start_gradient", &p.params, 0, &p.start_gradient)) {
+        const int64_t runs = p.params.rows;
+        if ((p.before = vector(&borrowed, args[4], "before", runs, 0)) && (p.after = vector(&borrowed, args[5], "after", runs, 0)) &&
+            (p.scale = vector(&borrowed, args[6], "scale", runs, 0)) && perhaps(&borrowed, args[7], "score", runs, &p.score) &&
+            perhaps(&borrowed, args[8], "staying", runs, &p.staying) && perhaps(&borrowed, args[9], "rate_factor", runs, &p.rate_factor) &&
+            perhaps(&borrowed, args[10], "start_norm2", runs, &p.start_norm2) &&
+            piece(&borrowed, args[17], "found_params", &p.params, 1, &p.found_params) &&
+            piece(&borrowed, args[18], "found_gradient", &p.params, 1, &p.found_gradient) &&
+            (p.loss = vector(&borrowed, args[19], "loss", runs, 1)) && (p.change = vector(&borrowed, args[20], "change", runs, 1)) &&
+            (p.factor = vector(&borrowed, args[21], "factor", runs, 1)) && (p.norm2 = vector(&borrowed, args[22], "norm2", runs, 1)) &&
+            (p.moved = vector_of(&borrowed, args[23], "moved", "?", runs, 1)) &&
+            (p.status = vector_of(&borrowed, args[24], "status", "l", runs, 1))) {
+            if (!p.score != !p.staying)
+                PyErr_SetString(PyExc_ValueError, "score and staying belong together");
+            else
+                result = PyBool_FromLong(chosen->judge(&p));
+        }
+    }
+    give_back(&borrowed);
+    return result;
+}
+
 PyMethodDef turn_methods[] = {
     METHOD(turn_direction, "turn_direction(kind, params, gradient, *data): angles (R, d)"),
     METHOD(turn_ascend, "turn_ascend(kind, params, gradient, loss, scale, lengths, trust, shrink, sign, relative, rounding, *data)"),
     METHOD(turn_choose, "turn_choose(kind, params, gradient, loss, scale, rate, angles, cosine, sine, sign, relative, rounding, *data)"),
     METHOD(turn_settle, "turn_settle(kind, params, gradient, loss, scale, sign, relative, rounding, *data)"),
+    METHOD(judge,
+           "judge(params, gradient, start_params, start_gradient, before, after, scale, score, staying, rate_factor, start_norm2, relative, "
+           "rounding, huge, carried, tested, statuses, found_params, found_gradient, loss, change, factor, norm2, moved, status): what of a "
+           "proposal is allowed; whether all runs moved"),
     {NULL, NULL, 0, NULL},
 };

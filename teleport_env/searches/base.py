@@ -24,13 +24,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import TINY, Array, Arrays, arrays_of, row_dots
+from teleport_env.arrays import CHAIN, TINY, Array, Arrays, arrays_of, row_dots
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
+from teleport_env.native import KERNELS
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.progress import HUGE
 from teleport_env.random import Streams
@@ -264,6 +266,9 @@ class Search(ABC):
 def judged(start: Start, proposed: Candidate, tolerance: float | None = None) -> Found:
     """What the three rules at the head of this module allow of a proposal; ``tolerance``: as in `loss_kept`."""
     xp = arrays_of(start.loss.device)
+    found = _judged(start, proposed, tolerance)
+    if found is not None:
+        return found
 
     def view(tensor: Tensor) -> Array:
         return xp.view(tensor.detach())  # a user's search may have left a graph, which ends here
@@ -315,6 +320,44 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
         if passed is not None:
             status[~passed] = int(failure)
     return found
+
+
+def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found | None:
+    """`judged` by a kernel: of few float64 parameters on the CPU, each tensor in one piece; None for others."""
+    runs, size = start.params.shape
+    scored = proposed.score is not None and proposed.start_score is not None
+    scale = start.loss if start.scale is None else start.scale
+    matrices = proposed.params, proposed.gradient, start.params, start.gradient
+    vectors: tuple[Tensor | None, ...] = (
+        *(start.loss, proposed.loss, scale),
+        *((proposed.score, proposed.start_score) if scored else (None, None)),
+        *(proposed.rate_factor, start.grad_norm2),
+    )
+    tensors = [one for one in (*matrices, *vectors) if one is not None]
+    if KERNELS is None or not 0 < size <= CHAIN or not all(map(_plain, tensors)):
+        return None
+    given = [None if one is None else one.detach().numpy() for one in (*matrices, *vectors)]
+    params, gradient = np.empty((2, runs, size))
+    loss, change, factor, norm2 = np.empty((4, runs))
+    moved, status = np.empty(runs, dtype=bool), np.empty(runs, dtype=np.int64)
+    carried = proposed.loss is start.loss
+    rules = *allowance(torch.float64, tolerance), HUGE[torch.float64]
+    tested = not carried and start.symmetry.keeps_loss
+    all_moved = KERNELS.judge(
+        *(*given, *rules, carried, tested, _STATUSES, params, gradient, loss, change, factor, norm2, moved, status)
+    )
+    tensor = torch.from_numpy
+    found = Found(*map(tensor, (params, loss, gradient, moved, status, change, factor)), element=proposed.element)
+    if all_moved or start.grad_norm2 is not None:
+        found.grad_norm2 = tensor(norm2)
+    return found
+
+
+_STATUSES = tuple(map(int, (Status.MOVED, Status.NO_GAIN, Status.LOSS_MOVED, Status.NOT_FINITE)))
+
+
+def _plain(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float64 and tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 _EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
