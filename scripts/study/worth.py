@@ -37,6 +37,11 @@ class Worth:
         """Pairs of problem and agent that were played."""
         return set(zip(*(self.values.index.get_level_values(level) for level in _KEYS[:2]), strict=True))
 
+    @cached_property
+    def _by_agent(self) -> dict[tuple[str, str], Any]:
+        """The targets of each problem and agent; to look for them takes longer than what is asked of them."""
+        return dict(list(self.targets.groupby(["problem", "agent"], sort=False)))
+
     def mean(self, problem: str, agent: str, measure: str = GAINED) -> float:
         """Mean over an agent's episodes."""
         return float(self.values.loc[(problem, agent), measure].mean())
@@ -70,7 +75,7 @@ class Worth:
         return expected_time(self._episodes(problem, agent), place, column)
 
     def _episodes(self, problem: str, agent: str) -> Any:
-        return self.targets[(self.targets["problem"] == problem) & (self.targets["agent"] == agent)]
+        return self._by_agent.get((problem, agent), self.targets.iloc[:0])
 
 
 def orders(place: int) -> float:
