@@ -238,8 +238,11 @@ class Episodes:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
         pays = s.reward.pays_decrease and cost_before is None
-        if pays:
-            pays = runs.books.sane if together else not bool((runs.progress.diverged & ~idle).any())
+        if pays and together:
+            pays = runs.books.sane
+        elif pays:
+            acted = runs.everyone if idle is None else ~idle
+            pays = not bool((runs.progress.diverged & acted).any())
         reward, ended = self._settle(idle, pays)
         before, self._now, self._next = self._now, self._next, self._now
         if not pays:

@@ -347,7 +347,16 @@ def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found
         *(*given, *rules, carried, tested, _STATUSES, params, gradient, loss, change, factor, norm2, moved, status)
     )
     tensor = torch.from_numpy
-    found = Found(*map(tensor, (params, loss, gradient, moved, status, change, factor)), element=proposed.element)
+    found = Found(
+        params=tensor(params),
+        loss=tensor(loss),
+        gradient=tensor(gradient),
+        moved=tensor(moved),
+        status=tensor(status),
+        loss_change=tensor(change),
+        rate_factor=tensor(factor),
+        element=proposed.element,
+    )
     if all_moved or start.grad_norm2 is not None:
         found.grad_norm2 = tensor(norm2)
     return found
