@@ -83,6 +83,8 @@ def _accuracy(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: 
         )
     judged = {optimizer: judge(courses, slightly_worse, name) for optimizer, courses in played.items()}
     checks, because = judgement(judged)
+    if because == OUTWEIGHED:
+        because = on_projection(apart)
     return rows({"figure4.accuracy": checks}, globals() | locals())
 
 
@@ -94,15 +96,19 @@ def slightly_worse(deciding: Course, base: Course) -> bool | None:
 
 def _overfits(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: bool) -> list[Row]:
     """How far the fit goes beyond what is known, against no teleport."""
-    ratios, brief = [], []
+    ratios, brief, apart = [], [], []
     for optimizer, courses in played.items():
         base = courses["no teleport"]
         shares = [f"{label} {interval(courses[label], base, 'overfit')}" for label in (*FORMS.values(), ALONE)]
         ratios.append(f"{NAMES[optimizer]} {', '.join(shares)}")
         alone = factor(paired(courses[ALONE], base, "overfit")[0], np.inf)
-        brief.append(f"{NAMES[optimizer]} {DECIDES} {times(courses[DECIDES], base, 'overfit')}, {ALONE} {alone}")
+        brief.append(f"{NAMES[optimizer]} {times(courses[DECIDES], base, 'overfit')}, {ALONE} {alone}")
+        more = factor(*paired(courses[DECIDES], courses[ALONE], "overfit"))
+        apart.append(f"{NAMES[optimizer]} {more}")
     judged = {optimizer: judge(courses, overfits, "overfit") for optimizer, courses in played.items()}
     checks, because = judgement(judged)
+    if because == OUTWEIGHED:
+        because = on_projection(apart)
     return rows({"figure4.overfitting": checks}, globals() | locals())
 
 
@@ -140,30 +146,28 @@ def judgement(judged: Mapping[str, tuple[bool | None, str]]) -> tuple[list[bool 
 LOST = f"Fewer than {FEWEST} runs last that could be compared."
 SHORT = f"The teleports lengthen the gradient by less than {100 * (LONGER - 1):.0f} % beyond the projection."
 SAME = "Against the projection alone, the interval of the effect of the teleports covers 0."
-ALIKE = "The effect is that of the projection; that of the teleports beyond it is limited."
-OUTWEIGHED = "The projection outweighs the teleport, whose effect is in the other direction."
+ALIKE = "The effect is not limited; that of the teleports beyond the projection is."
+OUTWEIGHED = "The projection alone does more than the teleports add to it."
 OFFSET = "The effect of the teleports is not limited; the projection's has the other direction, and takes from it."
-DROWNED = "The projection outweighs the teleport, whose effect is smaller."
 
 
 def obstacle(courses: Mapping[str, Course], name: str = "training_loss", epoch: int = -1) -> str:
     """Why a verdict on a measurement cannot come from the deciding form; empty where it can. Too few runs last, its
-    teleports do not lengthen the gradient beyond its projection alone, or the interval of the measurement against the
-    projection alone covers 0. Or the projection's own effect is the larger one: there the verdict would be on the
-    projection."""
+    teleports do not lengthen the gradient beyond its projection alone, or the projection's own effect is the larger one:
+    there the verdict would be on the projection, whether the teleports add to it or not. Or the interval of what they add
+    covers 0, and no effect of the projection is shown that is larger."""
     deciding, control = courses[DECIDES], courses[ALONE]
     middle, half = paired(deciding, control, name, epoch)
-    whole, _ = paired(deciding, courses["no teleport"], name, epoch)
-    if not (np.isfinite(half) and np.isfinite(whole)):
+    alone, scatter = paired(control, courses["no teleport"], name, epoch)
+    if not (np.isfinite(half) and np.isfinite(scatter)):
         return LOST
     grown = beyond(effect(deciding), effect(control))
     if not np.median(grown[~(deciding.diverged | control.diverged)]) >= LONGER:
         return SHORT
-    if not abs(middle) > half:
-        return SAME
-    if middle * whole <= 0.0:
+    shown = abs(middle) > half
+    if abs(middle) <= abs(alone) and (shown or abs(alone) > scatter):
         return OUTWEIGHED
-    return "" if abs(middle) > abs(whole - middle) else DROWNED
+    return "" if shown else SAME
 
 
 Effects = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
@@ -255,6 +259,12 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
         more = factor(*paired(deciding, control, name, epoch))
         return f"The projection onto {BATCH} images alone gives a factor of {alone}; the teleport beyond it {more}."
 
+    def because(measured: str, name: str = "training_loss", epoch: int = -1) -> str:
+        why = whys[measured]
+        if why == OUTWEIGHED:
+            return on_projection([f"a factor of {factor(*paired(deciding, control, name, epoch))}"])
+        return why or beyond(name, epoch)
+
     early, late = (below(deciding, base, epoch) for epoch in (EARLY, -1))
     lost = loses_half(deciding)
     names = globals() | locals() | {"final": final, "interval": interval}
@@ -276,6 +286,11 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
     return rows(verdicts, names | {"claim": claim, "whys": whys})
 
 
+def on_projection(more: Sequence[str]) -> str:
+    """The reason of a row on which the projection has the larger effect, from what the teleports add to it."""
+    return f"The projection's effect is larger: the teleports add {', '.join(more)}."
+
+
 def limited(courses: Mapping[str, Course]) -> tuple[bool | None, str]:
     """Whether the effect on the validation loss is limited (`alike`), and why there is no verdict, as by `judge`. It is
     where it is one against no teleport and against the projection alone, so that no effect is a limited one. Where it is
@@ -286,7 +301,7 @@ def limited(courses: Mapping[str, Course]) -> tuple[bool | None, str]:
         return None, why
     whole, beyond = (alike(*paired(deciding, courses[base], name)) for base in ("no teleport", ALONE))
     if whole is not None and beyond is not None and whole is not beyond:
-        return None, ALIKE if beyond else OFFSET
+        return None, OFFSET if not beyond else why if why == OUTWEIGHED else ALIKE
     return (whole if whole is beyond else None), ""
 
 
@@ -387,7 +402,10 @@ def classification(setup: Setup) -> Findings:
         )
         if len(tuned.table):
             sentences.append(sweep_sentence(data.label, tuned.table))
-    note = note_of("figure4", data=found[-1], count=len(found))
+    alone = " and ".join(
+        f"{float(np.median(effect(played[optimizer][ALONE])['set'])):.3g} ({NAMES[optimizer]})" for optimizer in PAPERS
+    )
+    note = note_of("figure4", data=found[-1], count=len(found), alone=alone)
     return Findings(claims, pictures, tables, [*settings_of("figure4", found=found), *sentences], note=note)
 
 

@@ -31,9 +31,6 @@ WIDE_ASCENT_RATES = {
 }
 """Of MNIST's wide layers: from where the gradient begins to grow to where teleports are refused."""
 
-PROJECTION = f"Where runs last, the effect of the published form is that of its projection onto {BATCH} images."
-"""Why a claim is not comparable: the verdict would be on the projection, not on a teleport."""
-
 WITH_PROJECTION = f"By the published form, which also projects the weights onto {BATCH} images."
 """What a verdict by the published form is on."""
 

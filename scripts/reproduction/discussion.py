@@ -23,6 +23,7 @@ from reproduction.results import (
     Row,
     Setup,
     above,
+    both_of,
     interval_of,
     note_of,
     of_each,
@@ -130,6 +131,9 @@ def _orders(course: Course) -> np.ndarray:
     return np.where(np.isfinite(loss), np.log10(np.clip(loss, 1e-12, 1e12)), start + 2.0)
 
 
+NAMES = {"gd": "GD", "momentum": "momentum", "adagrad": "AdaGrad"}
+
+
 def _permutations(count: int, steps: int, jobs: int) -> list[Row]:
     settings: dict[str, Any] = {"symmetry": "permutation", "split": "test"}
     sampled = {**settings, "searches": [{"search": "random", "candidates": 32}]}
@@ -150,6 +154,7 @@ def _permutations(count: int, steps: int, jobs: int) -> list[Row]:
             growth = np.concatenate([jump.growth for jump in moved.jumps])
             ends[optimizer] = (_orders(moved) - _orders(plain), float(np.abs(growth - 1.0).max()))
     norms = max(change for _, change in ends.values())
+    lower = [NAMES[name] for name, (found, _) in ends.items() if sign(*interval_of(found, normal=True))]
     return rows(
         {"discussion.sampling": "not comparable", "discussion.permutations": "not comparable"},
         globals() | locals(),
@@ -157,9 +162,10 @@ def _permutations(count: int, steps: int, jobs: int) -> list[Row]:
 
 
 def _guaranteed(better: Iterable[np.ndarray]) -> list[bool | None]:
-    """Whether all runs are better, case by case (`of_each`): one counterexample is enough. No check where there are no
-    runs."""
-    return of_each([bool(runs.all())] if len(runs) else [] for runs in better)
+    """Whether all runs of all cases are better: one counterexample anywhere is enough for no guarantee. A case without runs
+    is undecided beside others that hold; no check where no case has any."""
+    checks = of_each([bool(runs.all())] if len(runs) else [] for runs in better)
+    return [both_of(*checks)] if checks else []
 
 
 class Better(NamedTuple):
@@ -182,7 +188,7 @@ def _without_exception(better: Mapping[tuple[str, str], Better]) -> str:
     cases: dict[str, list[str]] = {}
     for (label, case), found in better.items():
         if len(found.late) and found.late.all():
-            cases.setdefault(label, []).append(case)
+            cases.setdefault(label, []).append(case.split(" with ")[0])
     return "; ".join(f"{label}: {', '.join(names)}" for label, names in cases.items())
 
 

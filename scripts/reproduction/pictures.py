@@ -83,7 +83,7 @@ def band(
 def level_sets(axes: Axes, xs: np.ndarray, ys: np.ndarray, loss: np.ndarray, levels: int = 18) -> None:
     """Level sets of ``log10`` of the loss ``(len(ys), len(xs))``."""
     values = np.log10(np.maximum(loss, 1e-6))
-    axes.contour(xs, ys, values, levels=levels, colors="#B8B8B8", linewidths=0.7)
+    axes.contour(xs, ys, values, levels=levels, colors="#B8B8B8", linewidths=0.7, linestyles="solid")
     axes.grid(False)
 
 

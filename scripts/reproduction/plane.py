@@ -407,6 +407,7 @@ def gradients(setup: Setup) -> Findings:
             jumping = courses["GD + teleport"]
             for run in range(min(20, jumping.loss.shape[1])):
                 axis.plot(jumping.loss[:, run], jumping.grad_norm[:, run], color=TELEPORT, alpha=0.25, linewidth=0.7)
+            axis.plot([], [], color=TELEPORT, alpha=0.4, linewidth=0.7, label="20 other runs")
             run = _middle_run(jumping)
             axis.plot(
                 jumping.loss[:, run], jumping.grad_norm[:, run], color=TELEPORT, label="GD + teleport (median run)"

@@ -28,11 +28,8 @@ HOLDS = ("yes", "partly", "no", "not shown", "not comparable")
 """What may become of a claim. *Not shown*: the interval covers both outcomes. *Not comparable*: there is
 nothing to compare with, or what would decide does not take place, as where too few runs last."""
 
-APPROXIMATE = "yes, approximate action only"
+APPROXIMATE = "yes, first-order form only"
 """What the page says of a ``"yes"`` by the paper's approximate action, where the exact one gives another verdict."""
-
-ABOVE = "see above"
-"""The reason of a row whose words stand above its table, because several rows share them."""
 
 UNEXPLAINED = "Not known: earlier runs gave another verdict."
 """The reason of a row whose words explain another verdict."""
@@ -197,7 +194,7 @@ def tally(verdicts: Sequence[str]) -> str:
     counts = Counter(verdicts)
     only = counts[APPROXIMATE]
     told = f"{counts['yes'] + only} of {len(verdicts)} claims hold"
-    told += f" ({only} of them only with the paper's approximate action)" if only else ""
+    told += f" ({only} of them only with the paper's first-order form)" if only else ""
     others = ", ".join(f"{one} {counts[one]}" for one in HOLDS[1:] if counts[one])
     return f"{told}. The others: {others}" if others else told
 
@@ -229,13 +226,6 @@ def page(figures: Mapping[str, Section], folder: Path, images: str, template: st
             only = row["holds"] == "yes" and row.get("exact") not in (None, "", "yes")
             row["verdict"] = APPROXIMATE if only else row["holds"]
         parts.setdefault(figures[name].part, []).extend(row["verdict"] for row in shown)
-        # a reason that several rows share stands above their table
-        reasons = Counter(row["because"] for row in shown if row["holds"] == "not comparable")
-        shared = [reason for reason, count in reasons.items() if count > 1]
-        content["shared"] = [f"*Not comparable* below: {reason[:1].lower()}{reason[1:]}" for reason in shared]
-        for row in shown:
-            if row["because"] in shared and row["holds"] == "not comparable":
-                row["because"] = ABOVE
 
     def table(content: Mapping[str, Any], keys: Sequence[str], heads: Sequence[str], ours: bool) -> Table | None:
         chosen = [row for row in content["rows"] if row["ours"] is ours and row[keys[1]]]

@@ -31,6 +31,7 @@ from reproduction.results import (
     Setup,
     both_of,
     interval_of,
+    note_of,
     rows,
     settings_of,
     sign,
@@ -211,6 +212,7 @@ def runtime(setup: Setup) -> Findings:
             "figure6_overhead": spent,
         },
         settings_of("figure6", ascent=ASCENT_STEPS, period=PERIOD, steps=steps, repeats=repeats, more=more),
+        note=note_of("figure6", steps=steps, depths=depths, deep=deep),
     )
 
 
@@ -321,10 +323,11 @@ def _picture(by_width: pd.DataFrame, by_depth: pd.DataFrame, deep: int) -> Figur
         unit = float(_of(by_width, "published formulas")["step"].iloc[0])  # a gradient step of the smallest network
         for name, colour in COLOUR.items():
             wide, tall = _of(by_width, name), _of(by_depth, name)
-            axes[0].plot(wide["width"], wide["teleport"] / unit, "o-", color=colour, label=f"{name}, teleport")
-            axes[0].plot(wide["width"], wide["step"] / unit, "o:", color=colour, label=f"{name}, step", markersize=3)
-            axes[1].plot(tall["layers"], tall["teleport"] / unit, "o-", color=colour, label=name)
-            axes[2].plot(wide["width"], wide["teleport_in_steps"], "o-", color=colour, label=name)
+            code = "this package" if name == "ours" else name
+            axes[0].plot(wide["width"], wide["teleport"] / unit, "o-", color=colour, label=f"{code}, teleport")
+            axes[0].plot(wide["width"], wide["step"] / unit, "o:", color=colour, label=f"{code}, step", markersize=3)
+            axes[1].plot(tall["layers"], tall["teleport"] / unit, "o-", color=colour, label=code)
+            axes[2].plot(wide["width"], wide["teleport_in_steps"], "o-", color=colour, label=code)
         widths = np.array(sorted(set(by_width["width"])))
         last = float(_of(by_width, "published formulas")["teleport"].iloc[-1]) / unit
         axes[0].plot(widths, last * (widths / widths[-1]) ** 3.0, color="#AAAAAA", linewidth=1, label="cube")
