@@ -36,7 +36,7 @@ RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 AGENT_ORDER = (
     ("identity",),
     ("base", "in_place", "loop_inputs", "own_loop", "versions"),
-    ("schedules", "outside", "transport"),
+    ("schedules", "outside", "transport", "known_score"),
     ("together",),
     ("rules", "policies", "play", "paper"),
     ("edge_rule", "known"),
