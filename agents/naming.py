@@ -64,7 +64,8 @@ and are kept in the package, else those of the problem's roster, else those belo
 my_module:my_rule imports my_module and plays what that registers as my_rule.
 policy.json plays a policy that scripts/train.py has written, and pretrained the one that the package brings for the problem:
 its specialist where there is one, or else the generalist. Both can be asked for by these names too, and so can
-generalist_ten, and what their training found beside them: "best plan of specialist", "best rule of specialist".
+generalist_ten, generalist_eleven, and what their training found beside them: "best plan of specialist", "best rule of
+specialist".
 model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
 """
 

@@ -218,7 +218,8 @@ def test_shipped_policies_are_asked_for_by_the_names_that_tables_give_them() -> 
             == agents.LearnedSchedule.pretrained("generalist_ten").for_problem("Booth").environment
         )
     with pytest.raises(
-        ValueError, match="agent must be one of .*'specialist', 'generalist', 'generalist_ten', got 'spec'"
+        ValueError,
+        match="agent must be one of .*'specialist', 'generalist', 'generalist_eleven', 'generalist_ten', got 'spec'",
     ):
         agent_for("Booth", "spec")
 

@@ -11,6 +11,7 @@ from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import GENERALIST, PRETRAINED, SHIPPED, LearnedSchedule, shipped, shipped_for
 from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.checks import check_agent
+from teleport_env.envs.settings import Settings
 from teleport_env.problems import PROBLEMS
 
 OWN = [name for name in shipped() if name in PROBLEMS]
@@ -68,6 +69,34 @@ def test_the_generalist_of_ten_gains_more_where_the_other_was_not_trained(
     rows = [play(problem, one.for_problem(problem), ids, split="validation").rows for one in (ten, policy)]
     gained = [float(np.mean([row["gained"] for row in found])) for found in rows]
     assert gained[0] > gained[1] + 0.3
+
+
+@pytest.fixture(scope="module")
+def eleven() -> LearnedSchedule:
+    return LearnedSchedule.pretrained("generalist_eleven")
+
+
+def test_steps_of_the_generalist_of_eleven_search_for_their_rate_where_it_has_not_been(eleven: LearnedSchedule) -> None:
+    """A base rate that is off by much, which a policy of rate factors would go by, costs little."""
+    assert set(eleven.problems) == {*OWN} - {"DigitsFull"}
+    assert eleven.environment["optimizer"]["optimizer"] == "momentum_line_search"
+    assert "orders_left" not in eleven.features
+    ids = draw_instances("Autoencoder", "validation", 2, 12345)
+    usual = eleven.for_problem("Autoencoder")
+    rate = Settings.build("Autoencoder").learning_rate
+    for one in (usual, eleven.for_problem("Autoencoder", learning_rate=1000.0 * rate)):
+        rows = play("Autoencoder", one, ids, split="validation", budget=30.0).rows
+        assert all(row["gained"] > 0 and not row["diverged"] for row in rows)
+
+
+@pytest.mark.parametrize("problem", sorted({*OWN} - {"DigitsFull"}))
+def test_the_generalist_of_eleven_beats_plain_descent_and_never_diverges(eleven: LearnedSchedule, problem: str) -> None:
+    pytest.importorskip("sklearn")
+    ids = draw_instances(problem, "validation", 24, 12345)
+    agents = (eleven.for_problem(problem), agent_from("never"))
+    mine, plain = (play(problem, one, ids, split="validation").rows for one in agents)
+    assert not any(row["diverged"] for row in mine)
+    assert np.mean([row["gained"] for row in mine]) > np.mean([row["gained"] for row in plain]) + LEAD.get(problem, 0.5)
 
 
 # -- the policies for one problem ----------------------------------------------------------------------------------------
