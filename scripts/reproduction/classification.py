@@ -23,7 +23,7 @@ from reproduction.classification_measures import (
 )
 from reproduction.classification_rates import LASTING, LONGER, Tuned, tune
 from reproduction.classification_runs import ALONE, BOUNDED, RADIUS, STAYING, play_schedules
-from reproduction.course import Course, measured_frame
+from reproduction.course import Course, keeps_loss, measured_frame
 from reproduction.pictures import COLOURS, band, nested, panels
 from reproduction.results import (
     FEWEST,
@@ -189,7 +189,8 @@ def _kept(data: Dataset, effects: Effects) -> list[Row]:
         told.append(f"{label} {batch:.0e}{lost}")
         sets.append(f"{label} {_each(medians)} ({whole.min():.3g} to {whole.max():.3g})")
         if label == DECIDES:
-            checks += [batch < EXACT] if any(e["moved"].any() for e in found.values()) else []
+            moved, unkept = (np.concatenate([e[name] for e in found.values()]) for name in ("moved", "unkept"))
+            checks += keeps_loss(np.full(int(moved.any()), batch), unkept, EXACT)
     return rows(
         {"figure4.kept": checks, "figure4.whole": "not comparable"},
         globals() | locals() | {"RADIUS": RADIUS, "BATCH": BATCH},

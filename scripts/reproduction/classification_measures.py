@@ -89,8 +89,8 @@ def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
 
 def effect(course: Course) -> dict[str, np.ndarray]:
     """What the teleports that moved did together, ``(B,)`` each: the `largest` change of the loss of a batch, the factors on
-    the loss of the whole training set (where it was measured) and on the gradient norm. Also whether any moved, and how
-    many were refused."""
+    the loss of the whole training set (where it was measured) and on the gradient norm. Also whether any moved, how many were
+    refused, and whether one of these because it would have changed the loss."""
     moved = np.stack([jump.moved for jump in course.jumps])
 
     def over(values: Sequence[np.ndarray], otherwise: float) -> np.ndarray:
@@ -101,6 +101,7 @@ def effect(course: Course) -> dict[str, np.ndarray]:
         "growth": over([jump.growth for jump in course.jumps], 1.0).prod(axis=0),
         "moved": moved.any(axis=0),
         "refused": np.sum([jump.refused for jump in course.jumps], axis=0),
+        "unkept": np.any([jump.unkept for jump in course.jumps], axis=0),
     }
     if course.jumps[0].before:
         ratios = [jump.after["training_loss"] / jump.before["training_loss"] for jump in course.jumps]

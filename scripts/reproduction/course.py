@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from reproduction.results import largest
 from teleport_env.agents.base import Agent, State
 from teleport_env.envs.boundary import EnvSnapshot
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.registration import id_of
+from teleport_env.searches.base import Status
 
 Tensors = dict[str, np.ndarray]
 
@@ -34,6 +36,7 @@ class Jump:
         growth: ``(B,)``, of the gradient norm: after over before.
         left: ``(B, P)``, the parameters before it, where parameters are recorded.
         before, after: Measurements by `TeleportVectorEnv.measure` and ``look`` of `play`, where they were asked for.
+        unkept: ``(B,)`` bool, of the refused: because the move would have changed the loss.
     """
 
     step: int
@@ -44,6 +47,7 @@ class Jump:
     left: np.ndarray
     before: Tensors = field(default_factory=dict)
     after: Tensors = field(default_factory=dict)
+    unkept: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=bool))
 
 
 @dataclass
@@ -236,15 +240,17 @@ def play(
                     recorder.measured.append((taken, _numbers(env)))
                 continue
             moved = info["teleports"] > moves
+            refused = ~moved & ~gone
             jump = Jump(
                 taken,
                 moved,
-                ~moved & ~gone,
+                refused,
                 info["loss_change"],
                 info["grad_norm"] / np.maximum(norms, 1e-300),
                 recorder.params[-1] if watch_params else np.zeros((len(instances), 0)),
                 before,
                 seen(),
+                refused & (info["teleport_status"] == Status.LOSS_MOVED),
             )
             recorder.jumped(info, spent, jump)
         if finish:
@@ -312,6 +318,31 @@ def mostly(shares: np.ndarray) -> float | None:
     base."""
     known = shares[np.isfinite(shares)]
     return float(np.median(known)) if len(known) > 0.5 * len(shares) else None
+
+
+MOST = 0.95
+"""Share of the runs in which something takes place, where a claim is one of a single picture."""
+
+
+def longer_in_most(shares: np.ndarray) -> list[bool | None]:
+    """Whether the gradient is longer at more than half of the losses, in the median run and in `MOST` of the runs, by
+    `longer_at_equal_loss`; no check where too few runs share losses with the base."""
+    middle, known = mostly(shares), shares[np.isfinite(shares)]
+    return [] if middle is None else [middle > 0.5, float((known > 0.5).mean()) > MOST]
+
+
+def keeps_loss(changes: np.ndarray, unkept: np.ndarray, limit: float) -> list[bool | None]:
+    """Whether teleports leave the loss where it is: ``changes`` of those that move are below ``limit``, and none is refused
+    because it would have changed it (``unkept``). The engine moves none that does, so that the first alone cannot fail.
+    No check where there are neither."""
+    if unkept.any():
+        return [False]
+    return [largest(changes) < limit] if len(changes) else []
+
+
+def would_change(unkept: np.ndarray) -> str:
+    """How many teleports are refused because they would have changed the loss, in words after a semicolon."""
+    return f"; {unkept.sum()} more would change it and are refused" if unkept.any() else ""
 
 
 def percent(shares: np.ndarray) -> str:

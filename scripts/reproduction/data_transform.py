@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from reproduction.course import play
+from reproduction.course import keeps_loss, play, would_change
 from reproduction.pictures import COLOURS, panels
 from reproduction.pieces import play_all
 from reproduction.results import Findings, Setup, interval_of, largest, rows, settings_of
@@ -75,7 +75,7 @@ def _without_graphs(count: int, label: str) -> tuple[pd.DataFrame, np.ndarray]:
         old = action.act(action.group.inverse(transform), torch.from_numpy(env.params), instance)
         error = _distance(moved, problem.network.forward(old, fresh))
         rows.extend(
-            {"search": label, "step": STEPS, "run": run, "moved": False, "with_transform": error[run]}
+            {"search": label, "step": STEPS, "run": run, "moved": False, "unkept": False, "with_transform": error[run]}
             for run in range(count)
         )
 
@@ -96,7 +96,7 @@ def _without_graphs(count: int, label: str) -> tuple[pd.DataFrame, np.ndarray]:
         distances = _distance(after, before), _distance(bare, before)
         rows += [
             {"search": label, "step": jump.step, "run": run, "moved": bool(jump.moved[run])}
-            | {"loss_change": float(change[run])}
+            | {"loss_change": float(change[run]), "unkept": bool(jump.unkept[run])}
             | {"with_transform": distances[0][run], "without_transform": distances[1][run]}
             for run in range(count)
         ]
@@ -110,12 +110,13 @@ def _gain(losses: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
     return interval_of(np.log10(ends[1] / ends[0]), normal=True)
 
 
-def _kept(table: pd.DataFrame) -> list[tuple[float, list[bool]]]:
+def _kept(table: pd.DataFrame) -> list[tuple[float, list[bool | None]]]:
     """Largest change of the loss in the teleports that move, and of the predictions, each with the check of its claim; no
     check where nothing moves. From rows of `_play`."""
-    moved = table["moved"].astype(bool)
-    found = largest(table["loss_change"][moved].to_numpy()), largest(table["with_transform"].to_numpy())
-    return [(value, [value < 1e-9] if moved.any() else []) for value in found]
+    moved, unkept = (table[name].to_numpy(bool) for name in ("moved", "unkept"))
+    change, predictions = table["loss_change"].to_numpy()[moved], largest(table["with_transform"].to_numpy())
+    predicts: list[bool | None] = [predictions < 1e-9] if moved.any() else []
+    return [(largest(change), keeps_loss(change, unkept, 1e-9)), (predictions, predicts)]
 
 
 def data_transform(setup: Setup) -> Findings:
@@ -126,6 +127,7 @@ def data_transform(setup: Setup) -> Findings:
     table = pd.concat([frame for frame, _ in played.values()], ignore_index=True)
     jumps = table[table["step"] < STEPS]
     (change, stays), (worst, predicts) = _kept(table)
+    refused = would_change(table["unkept"].to_numpy(bool))
     bare = float(jumps["without_transform"].median())
     gains = {label: _gain(losses, plain) for label, (_, losses) in played.items()}
     claims = rows(

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
+from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -298,6 +299,18 @@ def resamples(count: int) -> tuple[np.ndarray, np.ndarray]:
     drawn = combinations_with_replacement(range(count), count)
     times = np.array([np.bincount(values, minlength=count) for values in drawn])
     return times, stats.multinomial.pmf(times, count, np.full(count, 1.0 / count))
+
+
+def subsets(count: int) -> tuple[list[list[int]], np.ndarray]:
+    """What is drawn at all in ``count`` draws with replacement from so many, which is what the least of the draws depends
+    on: all subsets, and their probabilities ``(2^count - 1,)``."""
+    sizes = range(1, count + 1)
+    chance = {
+        size: sum((-1) ** gone * comb(size, gone) * ((size - gone) / count) ** count for gone in range(size + 1))
+        for size in sizes
+    }
+    found = [list(drawn) for size in sizes for drawn in combinations(range(count), size)]
+    return found, np.array([chance[len(drawn)] for drawn in found])
 
 
 def signed(middle: float, half: float, missing: str = MISSING) -> str:

@@ -6,8 +6,8 @@ Times are processor times and ratios of one run: the schedules take turns, and t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.optimize import nnls
+from scipy.optimize import minimize_scalar, nnls
 
 from reproduction import plain
 from reproduction.classification_data import BATCH, MINI_BATCHES
@@ -36,6 +36,7 @@ from reproduction.results import (
     settings_of,
     sign,
     signed,
+    subsets,
     verdict,
     within,
 )
@@ -223,16 +224,18 @@ def _of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 DECIDES = "published formulas"
 """Whose times decide on the paper's claims, which are of its own method; ours stand beside them."""
 
-CUBE = 3.0
-"""Largest exponent of what the published eq. 11 does with square matrices: products and factorizations."""
+CUBE = 3
+"""Degree of the polynomial that is fitted: that of products and factorizations of square matrices."""
+
+DEGREES = (1.0, 8.0)
+"""Degrees of the single power with an offset that is fitted beside it, which has as many parameters as an exponential."""
 
 WITHIN = 0.25
 """Distance from an exponent that counts as the exponent: half of the way to a square root's."""
 
-BENT = 0.04
-"""Departure from a line that counts as none, over the rise: less than half of that of a square root or of the power 1.5 over
-five depths, 0.09."""
-
+BENT = 0.02
+"""Departure from a line that counts as none, over the rise: half of that of the power 1.3 over two to six layers, 0.039. That
+of ``l log l`` is 0.056."""
 
 SCATTER = 0.1
 """Residual of a fit that leaves its law undecided: the largest over the rise of a line, the root mean square of a power's
@@ -244,17 +247,49 @@ def _residual(terms: Sequence[np.ndarray], times: np.ndarray) -> float:
     return float(nnls(np.stack([term / times for term in terms], axis=1), np.ones(len(times)))[1]) / len(times) ** 0.5
 
 
+def _draws(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least times ``(D, sizes)`` of all draws of the turns with replacement, of times ``(turns, sizes)``, and their
+    probabilities ``(D,)``. A loaded machine only adds to times, so that the least decide, and draws without the quietest turns
+    say how far that rests on them."""
+    drawn, chances = subsets(len(times))
+    least, which = np.unique([times[turns].min(axis=0) for turns in drawn], axis=0, return_inverse=True)
+    return least, np.bincount(which.ravel(), chances)
+
+
+def _sure(verdicts: Sequence[bool | None], chances: np.ndarray) -> bool | None:
+    """The verdict of 97.5 % of the draws or more, which is that of the whole 95 % interval; None where there is none."""
+    share = {one: sum(chance for each, chance in zip(verdicts, chances, strict=True) if each is one) for one in (True, False)}
+    return next((one for one, found in share.items() if found >= 0.975), None)
+
+
 def polynomial(widths: np.ndarray, times: np.ndarray) -> bool | None:
-    """Whether times grow as a polynomial of the width of degree `CUBE`, that of operations on square matrices.
-    None where neither it nor an offset and an exponential fits, by `SCATTER`, or neither fits twice as well as the other."""
+    """Whether times ``(turns, sizes)`` grow as a polynomial of the width, by the least of the turns and its interval over
+    them (`_draws`). None where fewer than `FEWEST` turns, or too many draws of them, decide nothing."""
+    if len(times) < FEWEST:
+        return None
+    least, chances = _draws(times)
+    return _sure([_polynomial(widths, one) for one in least], chances)
+
+
+def _polynomial(widths: np.ndarray, times: np.ndarray) -> bool | None:
+    """Whether a polynomial fits times ``(sizes,)``: of degree `CUBE`, or an offset and a power of `DEGREES`. None where
+    neither it nor an offset and an exponential does, by `SCATTER`, or neither fits twice as well as the other."""
     share = widths / widths.max()
-    powers = _residual([share**power for power in range(int(CUBE) + 1)], times)
-    exponential = min(
-        _residual([np.ones_like(share), np.exp(rate * (share - 1.0))], times) for rate in np.geomspace(0.5, 50.0, 2000)
-    )
+    cubic = _residual([share**power for power in range(CUBE + 1)], times)
+    power = _lowest(lambda degree: _residual([np.ones_like(share), share**degree], times), DEGREES)
+    exponential = _lowest(lambda rate: _residual([np.ones_like(share), np.exp(rate * (share - 1.0))], times), (0.5, 50.0))
+    powers = min(cubic, power)
     if min(powers, exponential) > SCATTER or 0.5 * exponential <= powers <= 2.0 * exponential:
         return None
-    return powers < exponential
+    return bool(powers < exponential)
+
+
+def _lowest(values: Callable[[float], float], ends: tuple[float, float]) -> float:
+    """The least of a function between two ends, by a scan and then around its least."""
+    places = np.geomspace(*ends, 60)
+    best = int(np.argmin([values(place) for place in places]))
+    around = places[max(best - 1, 0)], places[min(best + 1, len(places) - 1)]
+    return float(minimize_scalar(values, bounds=around, method="bounded", options={"xatol": 1e-9}).fun)
 
 
 def bend(depths: np.ndarray, times: np.ndarray) -> float:
@@ -265,19 +300,38 @@ def bend(depths: np.ndarray, times: np.ndarray) -> float:
     return float(0.25 * square / (square + slope)) if square + slope > 0.1 * np.mean(times) else np.inf
 
 
-def linear(depths: np.ndarray, times: np.ndarray) -> tuple[tuple[float, float], bool | None]:
-    """The mean `bend` of times ``(turns, depths)`` and half the width of its 95 % interval over the turns (Student's), and
-    whether it lies within `BENT`; times that do not rise are those of no line. None where the interval crosses it, or where
-    a parabola does not fit the rise of the least times, by `SCATTER`."""
-    found = interval_of(np.array([bend(depths, turn) for turn in times]))
+class Bend(NamedTuple):
+    """The `bend` of the least times of the turns, and the ends of its 95 % interval over all draws of them (`_draws`)."""
+
+    least: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        low, high = (f"{100.0 * end:+.1f}" for end in (self.low, self.high))
+        return f"{100.0 * self.least:+.1f} % ({low} to {high})"
+
+
+def linear(depths: np.ndarray, times: np.ndarray) -> tuple[Bend, bool | None]:
+    """The `Bend` of times ``(turns, depths)``, and whether the whole interval lies within `BENT`; times that do not rise are
+    those of no line. None where the interval crosses it, fewer than `FEWEST` turns have none, or where a parabola does not
+    fit the rise of the least times, by `SCATTER`."""
     least = times.min(axis=0)
-    if np.isinf(bend(depths, least)):
+    middle = bend(depths, least)
+    if len(times) < FEWEST:
+        return Bend(middle, -np.inf, np.inf), None
+    drawn, chances = _draws(times)
+    bends = np.array([bend(depths, one) for one in drawn])
+    order = np.argsort(bends)
+    low, high = bends[order][np.searchsorted(chances[order].cumsum(), (0.025, 0.975))]
+    found = Bend(middle, float(low), float(high))
+    if np.isinf(middle):
         return found, False
     fit = np.polyfit(depths, least, 2)
     rise = abs(np.polyval(fit, depths[-1]) - np.polyval(fit, depths[0]))
     if np.abs(np.polyval(fit, depths) - least).max() > SCATTER * rise and np.ptp(least) > SCATTER * np.mean(least):
         return found, None
-    return found, within(*found, BENT)
+    return found, True if max(-low, high) < BENT else False if low > BENT or high < -BENT else None
 
 
 def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: int, spent: pd.DataFrame) -> list[Row]:
@@ -292,6 +346,7 @@ def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: 
         slopes[name] = _exponent(wide["width"], wide["teleport"])
         locals_[name] = np.diff(np.log(every["teleport"])) / np.diff(np.log(every["width"]))
         ratios = _of(wide_turns, name).pivot(index="turn", columns="width", values="teleport_in_steps")
+        wide_turn = _of(wide_turns, name).pivot(index="turn", columns="width", values="teleport")
         grows[name] = exponent(ratios.columns.to_numpy(), ratios.to_numpy())
         pivots = (
             _of(deep_turns, name).pivot(index="turn", columns="layers", values=what) for what in ("teleport", "step")
@@ -301,10 +356,10 @@ def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: 
         )
         lines[name] = _exponent(tall["layers"] - 1, tall["teleport"])
         checks[name] = {
-            "width": [polynomial(every["width"].to_numpy(), every["teleport"].to_numpy())],
+            "width": [polynomial(wide_turn.columns.to_numpy(), wide_turn.to_numpy())],
             "depth": [straight],
             "steps": [within(*grows[name], WITHIN), both_of(straight, also)],
-            "dominates": [bool((times[name] > PERIOD).all())],
+            "dominates": [bool((ratios.to_numpy() > PERIOD).all())],  # in every turn
             "overhead": [*significant(shares[name]).values()],
         }
     widths, repeats = [int(w) for w in _of(by_width, "ours")["width"]], wide_turns["turn"].nunique()

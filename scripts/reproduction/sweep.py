@@ -78,6 +78,7 @@ def _play(optimizer: str, symmetry: str, limit: int) -> pd.DataFrame:
             "loss_change": jump.loss_change,
             "diverged": course.diverged,
             "moved": jump.moved,
+            "unkept": jump.unkept,
             "log10_growth": np.where(jump.moved, growth, np.nan),
             "plain_steps": np.tile(still, len(cells)),
             "plain_cost": np.tile(_at(base.cost, still), len(cells)),
@@ -328,10 +329,10 @@ def _along(frame: pd.DataFrame, name: str, given: str) -> tuple[float, float]:
 
 
 def _gone(frame: pd.DataFrame) -> tuple[float, float, bool | None]:
-    """Share of the runs that diverge or whose ascent does (a refused teleport): at the smallest rate, and at the largest.
-    And whether it is larger there: with 95 % confidence by Student's interval of the differences over the seeds; more
+    """Share of the runs that diverge or whose ascent does (a teleport that is refused, but not because it would have changed
+    the loss): at the smallest rate, and at the largest. And whether it is larger there: with 95 % confidence by Student's interval of the differences over the seeds; more
     nowhere is no."""
-    lost: pd.Series = frame["diverged"].astype(bool) | ~frame["moved"].astype(bool)
+    lost: pd.Series = frame["diverged"].astype(bool) | ~(frame["moved"] | frame["unkept"]).astype(bool)
     shares = lost.groupby(frame["rate"]).mean()
     each = lost.groupby([frame["seed"], frame["rate"]]).mean().unstack()
     difference = (each.iloc[:, -1] - each.iloc[:, 0]).to_numpy()
@@ -361,7 +362,7 @@ def sweep(setup: Setup) -> Findings:
         {"figure8": _picture(tables)},
         {"figure8": pd.concat(runs, ignore_index=True), "figure8_times": pd.DataFrame(times)},
         settings_of("figure8"),
-        note=note_of("figure8"),
+        note=note_of("figure8", refused=_reasons(played)),
     )
 
 
@@ -384,6 +385,13 @@ def _rank(table: pd.DataFrame, name: str = "speedup_steps") -> float:
 def _leak(table: pd.DataFrame) -> pd.Series:
     """Mean share of the loss that the teleport took away, of the settings that count; NaN elsewhere."""
     return (-table["loss_change"]).where(table.index.isin(_usable(table).index))
+
+
+def _reasons(played: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, int]:
+    """Reason -> teleports that are refused for it."""
+    every = pd.concat(played.values())
+    refused, unkept = ~every["moved"].astype(bool), every["unkept"].astype(bool)
+    return {"not finite": int((refused & ~unkept).sum()), "loss": int(unkept.sum())}
 
 
 def _by_rate(table: pd.DataFrame, counts: pd.Series) -> str:
