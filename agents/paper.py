@@ -279,8 +279,10 @@ def paper(
             follows the images of ``problem``; where no files are found it is the publication's.
 
     Raises:
-        ValueError: There is no such experiment, no such action of it, or it has no epochs; an epoch is not one of the
-            run's, a number is not positive, or the runtime's network is not square or its rates are no numbers.
+        ValueError: There is no such experiment, no such action of it, or it has no epochs. A search does not fit the
+            problem.
+            An epoch is not one of the run's, a number is not positive, or the runtime's network is not square or its
+            rates are no numbers.
     """
     name = known("published experiment", name, _PUBLISHED)
     found, registered = _PUBLISHED[name], name.partition("/")[0]
@@ -335,7 +337,10 @@ def paper(
         **arguments,
     }
     agent = AtSteps(name=f"published {name}", steps=at, environment=environment)
-    Settings.build(registered, **environment)  # refuses values that no environment takes
+    settings = Settings.build(registered, **environment)  # refuses values that no environment takes
+    if settings.symmetry is not None:
+        for one in settings.searches:
+            one.check(settings.problem, settings.problem.symmetries[settings.symmetry])
     return Preset(problem=registered, agent=agent, steps=steps, source=found.source)
 
 

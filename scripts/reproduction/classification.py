@@ -200,16 +200,13 @@ def _kept(data: Dataset, effects: Effects) -> list[Row]:
 def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[Row]:
     told, checks = [], []
     for label in FORMS.values():
-        projects = label == DECIDES
-        net = {
-            optimizer: float(np.median(beyond(e, effects[ALONE][optimizer] if projects else {"growth": np.ones(1)})))
-            for optimizer, e in effects[label].items()
-        }
-        told.append(f"{label}{' net of the projection' if projects else ''} {_each(net)}")
+        # what is no finite number is no longer gradient
+        whole = {one: float(np.median(beyond(e, {"growth": np.ones(1)}))) for one, e in effects[label].items()}
+        told.append(f"{label} {_each(whole)}")
         if label == DECIDES:
-            checks += of_each(
-                [net[optimizer] >= LONGER] if e["moved"].any() else [] for optimizer, e in effects[label].items()
-            )
+            net = {one: float(np.median(beyond(e, effects[ALONE][one]))) for one, e in effects[label].items()}
+            told[-1] += f" (net of the projection {_each(net)})"
+            checks += of_each([whole[one] >= LONGER] if e["moved"].any() else [] for one, e in effects[label].items())
     medians = {
         label: {optimizer: float(np.median(e["growth"])) for optimizer, e in effects[label].items()}
         for label in (ALONE, BOUNDED)

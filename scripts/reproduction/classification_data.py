@@ -16,6 +16,7 @@ from reproduction.results import Setup
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Never
 from teleport_env.problems import problem_from
+from teleport_env.problems.data import mnist_files
 
 BATCH, MINI_BATCHES, ASCENT_STEPS = 20, 4, 10
 FORMS = {"general_linear_published": "published", "general_linear": "residual", "scaling": "scaling"}
@@ -133,6 +134,12 @@ def datasets(setup: Setup) -> list[Dataset]:
     ]
 
 
+def _of_test_file(settings: Mapping[str, Any]) -> str:
+    """Where the images come from, in words, if it is not MNIST's training file."""
+    images, _ = mnist_files(settings.get("folder"))
+    return " of its test file" if images.name.startswith("t10k") else ""
+
+
 def _mnist(setup: Setup) -> list[Dataset]:
     """MNIST in a list; none, with a warning, where no folder was given and the files are not there."""
     settings = {"folder": str(setup.data_dir)} if setup.data_dir else {}
@@ -146,7 +153,7 @@ def _mnist(setup: Setup) -> list[Dataset]:
         return []
     narrow = {"gd": (0.1,), "adagrad": (0.01,)}  # those of the presets
     mnist = Dataset(
-        label=f"MNIST, {images} training images",
+        label=f"MNIST, {images} training images{_of_test_file(settings)}",
         problem="MNIST",
         arguments={"problem": settings},
         epochs=80 if not setup.quick else 3,

@@ -89,8 +89,8 @@ def below(course: Course, base: Course, epoch: int = -1) -> bool | None:
 
 def effect(course: Course) -> dict[str, np.ndarray]:
     """What the teleports that moved did together, ``(B,)`` each: the `largest` change of the loss of a batch, the factors on
-    the loss of the whole training set (where it was measured) and on the gradient norm. Also whether any moved, how many were
-    refused, and whether one of these because it would have changed the loss."""
+    the loss of the whole training set (where it was measured) and on the gradient norm. Also whether any moved, how many
+    were refused, and whether one of these because it would have changed the loss."""
     moved = np.stack([jump.moved for jump in course.jumps])
 
     def over(values: Sequence[np.ndarray], otherwise: float) -> np.ndarray:

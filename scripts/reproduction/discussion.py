@@ -220,8 +220,7 @@ def discussion(setup: Setup) -> Findings:
     norms = frame.pivot(index=["case", "run"], columns="start", values="grad_norm")
     growth = {label: float((norms[label] / norms[PLAIN]).median()) for label in gains}
     lengthens, unbalances = (
-        {case: np.log10(v.loc[case, large] / v.loc[case, PLAIN]).to_numpy() for case in CASES}
-        for v in (norms, wide)
+        {case: np.log10(v.loc[case, large] / v.loc[case, PLAIN]).to_numpy() for case in CASES} for v in (norms, wide)
     )
     ranks = {case: _ranks(frame, case) for case in CASES}
     better = {(label, case): _better(frame, case, label) for label in gains for case in CASES}

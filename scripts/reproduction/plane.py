@@ -133,6 +133,7 @@ def _rises(courses: Mapping[str, Course]) -> tuple[list[bool | None], dict[str, 
         "large": large[moved],
         "most": largest(change[moved & large]),
         "refused": would_change(unkept),
+        "checks_kept": kept[0] if kept else None,
     }
 
 

@@ -13,7 +13,6 @@ import torch
 from matplotlib.figure import Figure
 
 from reproduction.course import (
-    MOST,
     Course,
     converged,
     keeps_loss,
@@ -272,6 +271,11 @@ def _longer(shares: Iterable[np.ndarray]) -> list[bool | None]:
     return of_each(map(longer_in_most, shares))
 
 
+def each_share(shares: np.ndarray) -> str:
+    """`longer_at_equal_loss` in words, run by run."""
+    return ", ".join("none" if np.isnan(share) else f"{100 * share:.0f} %" for share in shares)
+
+
 def _range(values: np.ndarray) -> str:
     return f"{100 * values.min():.0f}-{100 * values.max():.0f} %"
 
@@ -325,6 +329,7 @@ def claims(
     # at a rate chosen for it, without a teleport: over a teleport at the published rate, and over one at such a rate too
     larger = {NAMES[one]: ratio(found[False], courses[one][FIRST].loss[-1]) for one, found in tuned.items()}
     both_tuned = {NAMES[one]: ratio(found[True], found[False]) for one, found in tuned.items()}
+    no_gain = not any(sign(*found) for found in both_tuned.values())
     fresh = gap(reset, ada_first)
 
     def close(value: float, reference: float) -> bool:
@@ -542,7 +547,9 @@ def regression(setup: Setup) -> Findings:
         name: {moved: {rate: mean_loss(course) for rate, course in runs.items()} for moved, runs in each.items()}
         for name, each in swept.items()
     }
-    tuned = {name: swept[name][False][min(values[False], key=values[False].__getitem__)] for name, values in ends.items()}
+    tuned = {
+        name: swept[name][False][min(values[False], key=values[False].__getitem__)] for name, values in ends.items()
+    }
     losses = [
         (name, moved, rate, seed, loss)
         for name, each in swept.items()

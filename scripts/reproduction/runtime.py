@@ -234,8 +234,8 @@ WITHIN = 0.25
 """Distance from an exponent that counts as the exponent: half of the way to a square root's."""
 
 BENT = 0.02
-"""Departure from a line that counts as none, over the rise: half of that of the power 1.3 over two to six layers, 0.039. That
-of ``l log l`` is 0.056."""
+"""Departure from a line that counts as none, over the rise: half of that of the power 1.3 over two to six layers, 0.039.
+That of ``l log l`` is 0.056."""
 
 SCATTER = 0.1
 """Residual of a fit that leaves its law undecided: the largest over the rise of a line, the root mean square of a power's
@@ -249,7 +249,7 @@ def _residual(terms: Sequence[np.ndarray], times: np.ndarray) -> float:
 
 def _draws(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The least times ``(D, sizes)`` of all draws of the turns with replacement, of times ``(turns, sizes)``, and their
-    probabilities ``(D,)``. A loaded machine only adds to times, so that the least decide, and draws without the quietest turns
+    probabilities ``(D,)``. A loaded machine only adds to times, so that the least decide. Draws without the quietest turns
     say how far that rests on them."""
     drawn, chances = subsets(len(times))
     least, which = np.unique([times[turns].min(axis=0) for turns in drawn], axis=0, return_inverse=True)
@@ -258,7 +258,9 @@ def _draws(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _sure(verdicts: Sequence[bool | None], chances: np.ndarray) -> bool | None:
     """The verdict of 97.5 % of the draws or more, which is that of the whole 95 % interval; None where there is none."""
-    share = {one: sum(chance for each, chance in zip(verdicts, chances, strict=True) if each is one) for one in (True, False)}
+    share = {
+        one: sum(chance for each, chance in zip(verdicts, chances, strict=True) if each is one) for one in (True, False)
+    }
     return next((one for one, found in share.items() if found >= 0.975), None)
 
 
@@ -277,7 +279,9 @@ def _polynomial(widths: np.ndarray, times: np.ndarray) -> bool | None:
     share = widths / widths.max()
     cubic = _residual([share**power for power in range(CUBE + 1)], times)
     power = _lowest(lambda degree: _residual([np.ones_like(share), share**degree], times), DEGREES)
-    exponential = _lowest(lambda rate: _residual([np.ones_like(share), np.exp(rate * (share - 1.0))], times), (0.5, 50.0))
+    exponential = _lowest(
+        lambda rate: _residual([np.ones_like(share), np.exp(rate * (share - 1.0))], times), (0.5, 50.0)
+    )
     powers = min(cubic, power)
     if min(powers, exponential) > SCATTER or 0.5 * exponential <= powers <= 2.0 * exponential:
         return None

@@ -329,9 +329,9 @@ def _along(frame: pd.DataFrame, name: str, given: str) -> tuple[float, float]:
 
 
 def _gone(frame: pd.DataFrame) -> tuple[float, float, bool | None]:
-    """Share of the runs that diverge or whose ascent does (a teleport that is refused, but not because it would have changed
-    the loss): at the smallest rate, and at the largest. And whether it is larger there: with 95 % confidence by Student's interval of the differences over the seeds; more
-    nowhere is no."""
+    """Share of the runs that diverge or whose ascent does: a teleport that is refused, but not because it would have changed
+    the loss. At the smallest rate, and at the largest; and whether it is larger there, with 95 % confidence by Student's
+    interval of the differences over the seeds. More nowhere is no."""
     lost: pd.Series = frame["diverged"].astype(bool) | ~(frame["moved"] | frame["unkept"]).astype(bool)
     shares = lost.groupby(frame["rate"]).mean()
     each = lost.groupby([frame["seed"], frame["rate"]]).mean().unstack()

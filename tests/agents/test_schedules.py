@@ -349,6 +349,12 @@ def test_published_teleports_come_before_the_published_steps(name: str) -> None:
     assert info["teleports"] == len(found)
 
 
+def test_a_search_that_does_not_fit_is_refused_with_the_preset() -> None:
+    """Regression: it was refused where the environment was made, which may be much later."""
+    with pytest.raises(ValueError, match="closed_form"):
+        paper("Rosenbrock", searches=["closed_form"])
+
+
 def test_published_booth_run_ends_where_it_did() -> None:
     """9.45e-4 after ten steps: the loss shrinks by 0.1936 a step once the teleport has found the maximum, g2 = 36 L."""
     preset = paper("Booth")
