@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from reproduction.course import (
+    MOST,
     Course,
     converged,
     keeps_loss,
@@ -392,7 +393,8 @@ def claims(
     }
     found = [_faster(optimizer, courses[optimizer], epochs[optimizer]) for optimizer in courses]
     return found + rows(
-        {f"figure3.{name}": checks for name, checks in verdicts.items()}, globals() | locals() | {"percent": percent}
+        {f"figure3.{name}": checks for name, checks in verdicts.items()},
+        globals() | locals() | {"percent": percent, "MOST": MOST},
     )
 
 
