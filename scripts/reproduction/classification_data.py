@@ -137,7 +137,7 @@ def datasets(setup: Setup) -> list[Dataset]:
 def _of_test_file(settings: Mapping[str, Any]) -> str:
     """Where the images come from, in words, if it is not MNIST's training file."""
     images, _ = mnist_files(settings.get("folder"))
-    return " of its test file" if images.name.startswith("t10k") else ""
+    return " (t10k)" if images.name.startswith("t10k") else ""
 
 
 def _mnist(setup: Setup) -> list[Dataset]:
