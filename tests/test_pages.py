@@ -32,8 +32,9 @@ APPENDIX = "reproduction-details.md"
 
 
 def blocks(text: str) -> list[str]:
-    """What a page consists of after its title: pieces that blank lines separate; code is one piece."""
+    """What a page consists of after its title: pieces that blank lines or headings separate; code is one piece."""
     code = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^(#+ .*)\n(?=!)", r"\1\n\n", text, flags=re.MULTILINE)
     pieces = re.split(r"\n\s*\n", code.sub(lambda found: re.sub(r"\n\s*\n", "\n", found[0]), text))
     return [piece.strip() for piece in pieces if piece.strip()][1:]
 

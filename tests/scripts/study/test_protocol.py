@@ -81,8 +81,6 @@ def test_everyone_plays_the_same_episodes(made: tuple[Protocol, dict[str, Any]])
         "learned rate only",
         "learned rate, line search",
         "learned teleports, no rates",
-        "learned, teleports taken out",
-        "learned, teleports masked",
         "fixed schedule",
         "fixed schedule, teleports taken out",
         "rate schedule",
@@ -256,6 +254,16 @@ def test_a_training_by_the_score_begins_from_the_very_rule_that_is_its_rival(pro
         assert same == {name: value for name, value in rival.environment.items() if name != "searches"}
         assert [*map(to_dict, map(search_from, played.environment["searches"]))] == rival.environment["searches"]
         assert not control.training(0, Path("x"), {"plans": 1}).teaching.rule
+
+
+def test_a_policy_plays_without_its_teleports_too(tmp_path: Path) -> None:
+    """Where no fallback plays in its place, as in the tiny trainings above."""
+    text = LearnedSchedule.pretrained("Booth").save(tmp_path / "p.json").read_text(encoding="utf-8")
+    settings = {**Protocol(**TINY).played("Booth"), "seeds": 1, "name": "learned", "kind": "learned", "bare": True}
+    entries = full._play_policies(settings, [text])
+    names = [{row["agent"] for row in entry["rows"]} for entry in entries]
+    assert names == [{"learned"}, {"learned, teleports taken out"}, {"learned, teleports masked"}]
+    assert [any(row["teleports"] for row in entry["rows"]) for entry in entries] == [True, False, False]
 
 
 def test_a_plan_that_is_better_than_the_policy_plays_in_its_place(tmp_path: Path) -> None:
