@@ -1,4 +1,4 @@
-"""Measure speed as ratios to other environments and to bare loops; print the table and save it.
+"""Measure speed as ratios to other environments and to bare loops; print and save each row as it is measured.
 
 OMP_NUM_THREADS=1 python scripts/benchmark.py --quick --out results/benchmark
 """
@@ -6,6 +6,7 @@ OMP_NUM_THREADS=1 python scripts/benchmark.py --quick --out results/benchmark
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,8 +52,10 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(f"benchmark: {error}") from error
     rows, curves = chosen(given.only)
-    found = run(rows, curves if given.curves else (), QUICK if given.quick else FULL, console.print)
-    save(found, given.out)
+    scale = QUICK if given.quick else FULL
+    found = run(
+        rows, curves if given.curves else (), scale, partial(print, flush=True), partial(save, folder=given.out)
+    )
     console.print(terminal(table(found)))
     console.print(f"Saved as {given.out.resolve() / 'benchmark.md'} and benchmark.json")
 

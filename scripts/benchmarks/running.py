@@ -41,7 +41,11 @@ def chosen(words: Sequence[str]) -> tuple[tuple[Row, ...], tuple[Curve, ...]]:
 
 
 def run(
-    rows: Sequence[Row], curves: Sequence[Curve], scale: Scale, say: Callable[[str], object] = print
+    rows: Sequence[Row],
+    curves: Sequence[Curve],
+    scale: Scale,
+    say: Callable[[str], object] = print,
+    keep: Callable[[dict[str, Any]], object] = lambda found: None,
 ) -> dict[str, Any]:
     """Measure; returns what `save` writes.
 
@@ -49,7 +53,8 @@ def run(
         rows: The rows.
         curves: The curves.
         scale: Length and sizes of the measurement.
-        say: Callback for the name of each measurement as it begins.
+        say: Callback for the name of each measurement as it begins, and for each row as it is measured.
+        keep: Callback for everything found so far, after each measurement: an interrupted run then loses one at most.
     """
     found: dict[str, Any] = {"settings": settings(scale), "rows": [], "curves": []}
     for row in rows:
@@ -57,11 +62,23 @@ def run(
         measured = row.measure(scale)
         said = {name: getattr(row, name) for name in ("name", "against", "target", "bound")}
         found["rows"].append({**said, "reached": row.reached(measured), **asdict(measured)})
+        say(line(found["rows"][-1]))
+        keep(found)
     for curve in curves:
         say(curve.name)
         lines = {name: [[float(x), float(y)] for x, y in points] for name, points in curve.measure(scale).items()}
         found["curves"].append({"name": curve.name, "file": curve.file, "x": curve.x, "y": curve.y, "lines": lines})
+        keep(found)
     return found
+
+
+def line(record: dict[str, Any]) -> str:
+    """A measured row in one line, details included."""
+    sign, unit = ">=" if record["bound"] == "at least" else "<=", record["unit"]
+    ours, theirs = (f"{significant(record[name])} {unit}" for name in ("ours", "theirs"))
+    more = [f"{name} {significant(value)}" for name, value in record["details"].items()]
+    told = f"{significant(record['ratio'])} x (target {sign} {record['target']:g} x)", f"{ours} against {theirs}", *more
+    return "  " + "; ".join((*told, "reached" if record["reached"] else "missed"))
 
 
 def settings(scale: Scale) -> dict[str, Any]:

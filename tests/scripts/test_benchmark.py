@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,9 +112,9 @@ def test_run_and_save(tmp_path: Path) -> None:
     ]
     curves = [Curve("growth", "grown", "n", "us", lambda scale: {"a": [(1, 2), (4, 8)], "b": [(4, 3)]})]
     heard: list[str] = []
-    found = running.run(rows, curves, TINY, heard.append)
-    running.save(found, tmp_path)
-    assert len(heard) == 3
+    found = running.run(rows, curves, TINY, heard.append, partial(running.save, folder=tmp_path))
+    assert len(heard) == 5
+    assert heard[1] == "  3.00 x (target >= 2 x); 6.00 us against 2.00 us; repeats 1.00; reached"
     saved = json.loads((tmp_path / "benchmark.json").read_text())
     assert [row["reached"] for row in saved["rows"]] == [True, False]
     assert saved["settings"]["threads"]["torch"] >= 1
@@ -126,6 +127,21 @@ def test_run_and_save(tmp_path: Path) -> None:
     assert "divided by 512" in page, "sizes that are not the targets' are said to be so"
     assert (tmp_path / "grown.png").stat().st_size > 1000
     assert len(running.table(found).rows) == 2
+
+
+def test_rows_outlast_an_interrupted_run(tmp_path: Path) -> None:
+    """Regression: a run interrupted in its last row had printed and saved none of the others."""
+
+    def stopped(scale: Scale) -> Measured:
+        raise KeyboardInterrupt
+
+    heard: list[str] = []
+    rows = [Row("fast", "slow", 2.0, "at least", lambda scale: Measured(3.0, 6.0, 2.0, "us"))]
+    rows.append(Row("slow", "fast", 2.0, "at least", stopped))
+    with pytest.raises(KeyboardInterrupt):
+        running.run(rows, [], TINY, heard.append, partial(running.save, folder=tmp_path))
+    assert any("3.00 x" in line for line in heard)
+    assert [row["name"] for row in json.loads((tmp_path / "benchmark.json").read_text())["rows"]] == ["fast"]
 
 
 def test_a_figure_that_is_none_is_said_to_be_missing(tmp_path: Path) -> None:
