@@ -286,19 +286,13 @@ class Bookkeeper:
 
     # -- other changes -------------------------------------------------------------------------------------------------
 
-    def refresh(self, rows: Tensor | None = None) -> None:
-        """Make what is kept beside `Progress` agree with it, after the numbers of ``rows`` ``(R,)`` (None: all) changed."""
+    def refresh(self) -> None:
+        """Make what is kept beside `Progress` agree with it, after its numbers changed."""
         self.some_diverged = bool(self.diverged.any())
-        if rows is None:
-            self.derive(self.floats)
-            return
-        index = self.xp.view(rows)
-        part = self.floats[:, index]  # a copy
-        self.derive(part)
-        self.floats[:, index] = part
+        self.derive(self.floats)
 
     def derive(self, floats: Array) -> None:
-        """The same within ``floats`` ``(len(FLOATS), R)`` of any runs."""
+        """The same within the numbers ``floats`` ``(len(FLOATS), R)`` of any runs."""
         xp = self.xp
         for first, last, into in (
             ("loss", "grad_norm2", "log_loss"),

@@ -83,14 +83,6 @@ class Instance:
         """What ``instance[name]`` is, with the tensors of the rows as arrays of `teleport_env.arrays`."""
         return {**self.shared, **{name: xp.view(tensor) for name, tensor in self.tensors.items()}}
 
-    def put(self, rows: Tensor, other: Instance) -> None:
-        """Overwrite ``rows`` (an index or mask) by ``other``, in place."""
-        self.start[rows] = other.start
-        for name, tensor in self.tensors.items():
-            tensor[rows] = other.tensors[name]
-        if self.ids is not None and other.ids is not None:
-            self.ids[rows] = other.ids
-
     def clone(self) -> Instance:
         """A copy that shares no tensor with this one."""
         return self._each(Tensor.clone)

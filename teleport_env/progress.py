@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import NUMPY, Array, Arrays
+from teleport_env.instances import Instance
 from teleport_env.native import KERNELS
 
 DIVERGED_ABOVE = 1e2
@@ -161,6 +162,15 @@ def put_runs(mine: Array, at: Array, other: Array, of: Array) -> None:
             KERNELS.adopt(target, at, source, of, by_rows, None)
             return
     mine[at] = other[of]
+
+
+def put_instances(xp: Arrays, mine: Instance, at: Array, other: Instance, of: Array) -> None:
+    """Let runs ``at`` have the instances of others, ``of``; both arrays of ``xp``."""
+    pairs = [(mine.start, other.start), *((tensor, other.tensors[name]) for name, tensor in mine.tensors.items())]
+    if mine.ids is not None and other.ids is not None:
+        pairs.append((mine.ids, other.ids))
+    for target, source in pairs:
+        put_runs(xp.view(target), at, xp.view(source), of)
 
 
 def _matrix(array: np.ndarray) -> tuple[np.ndarray | None, bool]:

@@ -25,7 +25,7 @@ from teleport_env.ledger import FORWARD, GRADIENT, Ledger
 from teleport_env.optimizers import GradientDescent, Optimizer, State, Step, optimizer_from, row_dot
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.data import MiniBatches
-from teleport_env.progress import AT, COLUMNS, Blocks, Memory, Progress
+from teleport_env.progress import AT, COLUMNS, Blocks, Memory, Progress, put_columns, put_instances, put_runs
 from teleport_env.reading import integer, number
 
 RATE_RANGE = 1024.0
@@ -187,44 +187,59 @@ class SteppingRuns:
             batch = self._batches.indices(fresh["order_key"], torch.zeros_like(ids, device=self.device))
         evaluator = Evaluator(self.problem, fresh, batch)
         # A row's result does not depend on the layout, but a row of a matrix of columns is slow to read.
-        loss, gradient = evaluator.loss_and_gradient(start if start.shape[1] > COLUMNS else start.t().contiguous().t())
+        start = start if start.shape[1] > COLUMNS else start.t().contiguous().t()
+        loss, gradient = evaluator.loss_and_gradient(start)
         norm2, state = row_dot(gradient, gradient), self.optimizer.init(start)
         rows = None if mask is None else mask.nonzero().squeeze(1)
         at = slice(None) if rows is None else rows
         self.changes += 1  # first, so that an interrupt amid the writes is seen
+        # some runs' numbers are written apart and then put in place together: an indexed write costs as much as ten others
+        numbers = self._blocks if rows is None else Blocks.empty(len(rows), self.dtype, self.device)
+        if rows is None:
+            for memory in numbers:
+                memory.zero_()
+        p = Progress.of(numbers)
+        base = self.base_rate if learning_rate is None else torch.as_tensor(learning_rate).to(self.device)
+        p.learning_rate[:] = base
+        p.base_rate[:] = base
+        p.loss[:] = loss
+        p.initial_loss[:] = loss
+        p.grad_norm2[:] = norm2
+        p.initial_grad_norm2[:] = norm2
+        p.diverged[:] = ~((loss <= self.books.huge) & (norm2 < self.books.huge))  # so is NaN
+        with self.quiet():
+            self.books.derive(self.books.xp.view(numbers.floats))
         if rows is None:
             self.instance = fresh.clone()
             self._prepare(start)
+            self.gradient.copy_(gradient)
         else:
-            self.instance.put(rows, fresh)
-            self.params[rows] = start
+            self._put(rows, numbers, fresh, start, gradient)
         self.keys[at] = keys.to(self.device)
         for name, empty in state.items():
             self.optimizer_state[name][at] = empty
-        for memory in (*self._blocks, self.ledger.accounts):
-            memory[..., at] = 0
-        p = self.progress
-        base = self.base_rate if learning_rate is None else torch.as_tensor(learning_rate).to(self.device)
-        p.learning_rate[at] = base
-        p.base_rate[at] = base
+        self.ledger.accounts[:, at] = self.ledger.amounts(evaluator.counts)
         if rows is None or self.batch is None:
             self.batch = batch
         elif batch is not None:
             self.batch[rows] = batch
-        self.gradient[at] = gradient
-        self.ledger.charge(rows, evaluator.counts)
-        p.loss[at] = loss
-        p.initial_loss[at] = loss
-        p.grad_norm2[at] = norm2
-        p.initial_grad_norm2[at] = norm2
-        p.diverged[at] = ~((loss <= self.books.huge) & (norm2 < self.books.huge))  # so is NaN
-        self._changed(rows)
+        self.books.some_diverged = bool(self.progress.diverged.any())
 
-    def _changed(self, rows: Tensor | None = None) -> None:
-        """Numbers of ``rows`` ``(R,)`` (None: all) were changed by something else than a gradient step."""
+    def _put(self, rows: Tensor, numbers: Blocks, instance: Instance, params: Tensor, gradient: Tensor) -> None:
+        """Let ``rows`` ``(R,)`` have these numbers, instances, parameters and gradients ``(R, P)``."""
+        view = self.books.xp.view
+        at, of = view(rows), view(torch.arange(len(rows), device=self.device))
+        for memory, new in zip(self._blocks, numbers, strict=True):
+            put_columns(view(memory), at, view(new), of)
+        put_instances(self.books.xp, self.instance, at, instance, of)
+        for mine, other in ((self.params, params), (self.gradient, gradient)):
+            put_runs(view(mine), at, view(other), of)
+
+    def _changed(self) -> None:
+        """The numbers of the runs were changed by something else than a gradient step."""
         self.changes += 1
         with self.quiet():
-            self.books.refresh(rows)
+            self.books.refresh()
 
     def _prepare(self, params: Tensor) -> None:
         """Everything whose size depends on the instance, with the runs at ``params``."""

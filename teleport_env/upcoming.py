@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from teleport_env.arrays import Array
-from teleport_env.progress import put_runs
+from teleport_env.progress import put_instances, put_runs
 from teleport_env.random import Streams
 from teleport_env.stepping import SteppingRuns
 
@@ -25,7 +25,8 @@ AHEAD = 3
 class Upcoming:
     """Episodes to come, started but not played: runs like those that will play them, one row per episode.
 
-    An episode depends on its run's key and number alone, so that it does not matter when it is prepared.
+    An episode depends on its run's key and number alone, so that it does not matter when it is prepared. Episode ``m`` of
+    run ``b`` lies in row ``(m % AHEAD) B + b``: runs that end together find theirs side by side.
 
     Args:
         runs: The runs that will play them.
@@ -34,11 +35,12 @@ class Upcoming:
     """
 
     def __init__(self, runs: SteppingRuns, keys: Tensor, draw_ids: Callable[[Tensor], Tensor]) -> None:
-        self._keys, self._draw_ids = keys.clone(), draw_ids
-        self._first = np.full(len(keys), -1, dtype=np.int64)  # number of the first episode prepared; -1: none
+        self._keys, self._draw_ids, self._count = keys.clone(), draw_ids, len(keys)
+        self._prepared = np.full((AHEAD, self._count), -1, dtype=np.int64)  # numbers of the episodes there; -1: none
+        self._next = np.ones(self._count, dtype=np.int64)  # the first that a run may still need; 0 is being played
         self._runs = SteppingRuns(
             runs.problem,
-            len(keys) * AHEAD,
+            self._count * AHEAD,
             split=runs.split,
             optimizer=runs.optimizer,
             learning_rate=runs.base_rate,
@@ -54,36 +56,31 @@ class Upcoming:
     def play(self, runs: SteppingRuns, rows: Tensor, wanted: np.ndarray) -> None:
         """Let ``runs`` play the episodes with the numbers ``wanted`` ``(R,)`` in ``rows`` ``(R,)``."""
         at = rows.numpy()
-        first = self._first[at]
-        offset = wanted - first
-        if np.count_nonzero((first < 0) | (offset < 0) | (offset >= AHEAD)):
-            self._prepare(at, wanted)
-            offset = wanted - self._first[at]
-        theirs = torch.from_numpy(at * AHEAD + offset).to(runs.device)
+        slots = wanted % AHEAD
+        if np.count_nonzero(self._prepared[slots, at] != wanted):
+            self._next[at] = wanted
+            self._prepare()
+        theirs = torch.from_numpy(slots * self._count + at).to(runs.device)
         adopt(runs, rows.to(runs.device), self._runs, theirs, self._constants)
-        # what a row has begun it may not need again; the one after is the first that it may
-        self._first_unplayed[at] = wanted + 1
+        self._next[at] = wanted + 1
 
-    def _prepare(self, rows: np.ndarray, numbers: np.ndarray) -> None:
-        """Anew for these rows, and for all that have one episode left at most.
+    def _prepare(self) -> None:
+        """What is missing, for all runs that have one episode left at most.
 
         Those would soon ask for more, a few at every step; of the others more would be thrown away than is saved.
         """
-        if self._first[0] < 0:
-            self._first_unplayed = np.ones(len(self._first), dtype=np.int64)  # the episode 0 is being played
-            stale = np.ones(len(self._first), dtype=bool)
-        else:
-            stale = self._first_unplayed - self._first >= AHEAD - 1
-            stale[rows] = True
-        self._first_unplayed[rows] = numbers
-        chosen = torch.from_numpy(np.flatnonzero(stale))
-        self._first[stale] = self._first_unplayed[stale]
-        ahead = torch.from_numpy(self._first)[chosen][:, None] + torch.arange(AHEAD, device="cpu")
-        keys = Streams(self._keys[chosen].repeat_interleave(AHEAD)).fork(ahead.flatten()).keys
-        mask = None
-        if len(chosen) < len(stale):
-            mask = torch.from_numpy(stale).repeat_interleave(AHEAD).to(self._runs.device)
+        ahead = np.empty_like(self._prepared)  # the numbers that belong into the slots
+        for slot in range(AHEAD):
+            ahead[slot] = self._next + (slot - self._next) % AHEAD
+        missing = self._prepared != ahead
+        missing &= np.count_nonzero(missing, axis=0) >= AHEAD - 1
+        rows = np.flatnonzero(missing)
+        keys = self._keys[torch.from_numpy(rows % self._count)]
+        keys = Streams(keys).fork(torch.from_numpy(ahead.reshape(-1)[rows])).keys
+        everything = len(rows) == missing.size  # as at first
+        mask = None if everything else torch.from_numpy(missing.reshape(-1)).to(self._runs.device)
         self._runs.reset(keys, self._draw_ids(keys), mask)
+        self._prepared[missing] = ahead[missing]
         self._constants = self._runs.memory().constants()  # most numbers of runs that have not begun are
 
 
@@ -94,11 +91,7 @@ def adopt(
     runs.memory().adopt(rows, others.memory(), theirs, constants)
     view = runs.books.xp.view
     at, of = view(rows), view(theirs)
-    pairs = [(runs.keys, others.keys), (runs.instance.start, others.instance.start)]
-    pairs += [(tensor, others.instance.tensors[name]) for name, tensor in runs.instance.tensors.items()]
-    if runs.instance.ids is not None and others.instance.ids is not None:
-        pairs.append((runs.instance.ids, others.instance.ids))
-    for mine, other in pairs:
-        put_runs(view(mine), at, view(other), of)
+    put_runs(view(runs.keys), at, view(others.keys), of)
+    put_instances(runs.books.xp, runs.instance, at, others.instance, of)
     runs.books.some_diverged = True  # perhaps
     runs.changes += 1

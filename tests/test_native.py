@@ -77,6 +77,12 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
     ):
         with pytest.raises(ValueError, match="fit|entries"):
             KERNELS.features(*good[:place], bad, *good[place + 1 :], np.empty((1, 5), np.float32))
+    whole = np.ones(5), 2.0, None, None, np.empty((3, 5), np.int8)
+    for costs in (np.ones((3, 2)), np.ones((2, 1)), np.ones((2, 5))):
+        with pytest.raises(ValueError, match="columns|fit"):
+            KERNELS.payable(costs, *whole)
+    with pytest.raises(ValueError, match="entries"):
+        KERNELS.left(np.ones(5), 2.0, cost, cost[1:].copy(), cost)
     params.setflags(write=False)
     with pytest.raises(ValueError, match="read-only"):
         KERNELS.descend(params, np.ones((2, 5)), rate, None, False)

@@ -447,8 +447,14 @@ class Episodes:
         if self.settings.action_mode != "schedule":
             mode = self.settings.action_mode
             raise ValueError(f"action masks belong to action_mode='schedule', this is {mode!r}")
-        left = self._room - self.runs.ledger.cost_view
-        payable = self._costs <= left[:, None]
+        kernels, cost = self.runs.books.kernels, self.runs.ledger.cost_view
+        if kernels is not None:
+            found = np.empty((self._costs.shape[1], self.count), dtype=np.int8)
+            costs = self._costs.T if self.menu.common is None else self.menu.common.numpy()
+            over = (self._terminated, self._truncated) if self._some_wait else (None, None)
+            kernels.payable(costs, cost, self._room, *over, found)
+            return found.T
+        payable = self._costs <= (self._room - cost)[:, None]
         if self._some_wait:
             payable[:, 0] |= self._terminated | self._truncated
         return payable.view(self._mask_type)

@@ -82,7 +82,7 @@ class Terms:
     """
 
     def __init__(self, books: Bookkeeper, allowance: Allowance) -> None:
-        self.xp, self.integers, floats = books.xp, books.integers, books.floats
+        self.xp, self.integers, floats, self._kernels = books.xp, books.integers, books.floats, books.kernels
         xp, self.count = self.xp, floats.shape[1]
         single, like = torch.float32, floats
         self.per_budget = 1.0 / allowance.budget
@@ -104,9 +104,12 @@ class Terms:
     def look(self) -> None:
         """What is left, and its logarithm."""
         xp = self.xp
-        self.share[...] = self._budget - self._cost
-        xp.at_least(self.share, 1e-9, out=self.left)
-        xp.add(self.left, 1.0, out=self.log_left)
+        if self._kernels is not None:
+            self._kernels.left(self._cost, self._budget, self.share, self.left, self.log_left)
+        else:
+            self.share[...] = self._budget - self._cost
+            xp.at_least(self.share, 1e-9, out=self.left)
+            xp.add(self.left, 1.0, out=self.log_left)
         xp.log10(self.log_left, out=self.log_left)
 
     def allow(self) -> None:

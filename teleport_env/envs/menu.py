@@ -25,6 +25,7 @@ class Menu:
         prices: ``(searches,)`` float64.
         costs: ``(B, steps + searches)`` float64: of every action of the schedule mode.
         offers: ``(B, searches)`` float64: those of teleports, infinite for a search that an episode does not have.
+        common: ``(steps + searches, 1)`` float64: the same of a run, where all have the same; else None.
         cheapest: ``(B,)`` float32: price of the cheapest one on offer, infinite if there is none; always the same memory.
     """
 
@@ -37,6 +38,7 @@ class Menu:
         self.costs = torch.cat([self.prices.new_ones(steps), self.prices])[:, None].repeat(1, count).t()
         self._wire()
         self._move = None if move is None else torch.full((count,), move, dtype=torch.float64, device=device)
+        self.common: Tensor | None
         self.cheapest = torch.zeros(count, dtype=torch.float32, device=device)
         self._whole = True  # everybody has all searches
         self._look()
@@ -88,6 +90,7 @@ class Menu:
 
     def _look(self) -> None:
         self._whole = bool((self.offers == self.prices).all())
+        self.common = self.costs[:1].t().contiguous() if self._whole else None
         least = self._move
         if least is None:
             # beside a column of infinities, because an empty menu has no minimum

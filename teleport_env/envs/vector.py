@@ -299,9 +299,11 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             measured: The rows that were measured apart, and what came out.
             flags: ``(num_envs,)`` bool: which rows have the numbers; None: all.
         """
-        masks = np.ones((len(numbers), self.num_envs), dtype=bool)
-        if flags is not None:
-            masks &= flags
+        masks = np.empty((len(numbers), self.num_envs), dtype=bool)
+        if flags is None:
+            masks.fill(True)
+        else:
+            masks[...] = flags
         infos: dict[str, Any] = {}
         plain = (
             self.output == "numpy" and self.settings.device.type == "cpu"

@@ -185,6 +185,9 @@ typedef struct {
     int (*book)(const Booking *booking);
     void (*close)(const Matrix *floats, const Matrix *logs, const uint8_t *waiting);
     void (*features)(const Sight *sight);
+    void (*payable)(const Matrix *costs, int64_t runs, const double *cost, double room, const uint8_t *terminated,
+                    const uint8_t *truncated, uint8_t *out);
+    void (*left)(const double *cost, int64_t runs, double budget, float *share, float *left, float *more);
     int (*settle)(const Turn *turn);
     void (*adopt)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count,
                   const uint8_t *constant);

@@ -135,6 +135,51 @@ static PyObject *features(PyObject *module, PyObject *const *args, Py_ssize_t co
     return result;
 }
 
+static PyObject *payable(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Borrowed borrowed = {.count = 0};
+    Matrix costs;
+    const double *cost;
+    const uint8_t *terminated = NULL, *truncated = NULL;
+    uint8_t *out;
+    PyObject *result = NULL;
+    if (!arguments("payable", count, 6)) return NULL;
+    const double room = PyFloat_AsDouble(args[2]);
+    if (PyErr_Occurred()) return NULL;
+    if (matrix(&borrowed, args[0], "costs", -1, -1, 0, &costs) && (cost = vector(&borrowed, args[1], "cost", -1, 0))) {
+        const int64_t runs = borrowed.views[1].shape[0];
+        if (costs.columns != 1 && costs.columns != runs) {
+            PyErr_Format(PyExc_ValueError, "costs must have %lld columns or one, it has %lld", (long long)runs, (long long)costs.columns);
+        } else if ((args[3] == Py_None || ((terminated = vector_of(&borrowed, args[3], "terminated", "?", runs, 0)) &&
+                                           (truncated = vector_of(&borrowed, args[4], "truncated", "?", runs, 0)))) &&
+                   (out = table(&borrowed, args[5], "out", "b", costs.rows, runs, 1))) {
+            chosen->payable(&costs, runs, cost, room, terminated, truncated, out);
+            result = Py_NewRef(Py_None);
+        }
+    }
+    give_back(&borrowed);
+    return result;
+}
+
+static PyObject *left(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Borrowed borrowed = {.count = 0};
+    const double *cost;
+    float *share, *rest, *more;
+    PyObject *result = NULL;
+    if (!arguments("left", count, 5)) return NULL;
+    const double budget = PyFloat_AsDouble(args[1]);
+    if (PyErr_Occurred()) return NULL;
+    if ((cost = vector(&borrowed, args[0], "cost", -1, 0))) {
+        const int64_t runs = borrowed.views[0].shape[0];
+        if ((share = vector_of(&borrowed, args[2], "share", "f", runs, 1)) && (rest = vector_of(&borrowed, args[3], "left", "f", runs, 1)) &&
+            (more = vector_of(&borrowed, args[4], "more", "f", runs, 1))) {
+            chosen->left(cost, runs, budget, share, rest, more);
+            result = Py_NewRef(Py_None);
+        }
+    }
+    give_back(&borrowed);
+    return result;
+}
+
 static PyObject *settle(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     Borrowed borrowed = {.count = 0};
     Turn t;
@@ -239,6 +284,9 @@ PyMethodDef step_methods[] = {
     METHOD(close_step, "close_step(floats, logs, waiting): the decreases of loss and gradient norm, from decimal logarithms"),
     METHOD(features,
            "features(floats, integers, share, left, log_left, cheapest, thirds, terms, bounds, per_budget, log_tolerance, out)"),
+    METHOD(payable, "payable(costs, cost, room, terminated, truncated, out): which actions the rest of each budget can pay; terminated None: no "
+           "episode is over"),
+    METHOD(left, "left(cost, budget, share, left, more): what is left of the budget, at least 1e-9 of it, and one more"),
     METHOD(settle,
            "settle(log_loss, loss, cost, before, now, reward, returns, actions, diverged, terminated, truncated, ended, idle, floor, "
            "tolerance, most_cost, most_actions, pays): orders, counts, ends and rewards after an action; whether an episode ended"),

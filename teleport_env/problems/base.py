@@ -214,7 +214,7 @@ class Problem(ABC):
             raise ValueError(
                 f"instance_id {ids.tolist()} is outside split {split!r} of {self.name}, whose ids are 0..{limit - 1}"
             )
-        ids = ids.to("cpu", torch.int64, copy=True)  # `Instance.put` writes into them
+        ids = ids.to("cpu", torch.int64, copy=True)  # runs that begin anew write into them
         streams = Streams(fold_in(ids, key_of(f"{self.name}/{split}")))
         drawn = replace(self.sample(streams, len(ids), split), ids=ids)
         return self.place(drawn, split, dtype, device)

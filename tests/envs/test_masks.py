@@ -43,6 +43,29 @@ def test_the_mask_says_what_the_rest_of_the_budget_pays() -> None:
     assert info["action_mask"].tolist() == [1, 0, 0, 0], "an ended episode has the action that does nothing"
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_masks_by_kernels_are_those_without(alike: bool) -> None:
+    """Where all episodes have all searches and where they have not, and where some have ended."""
+    envs: Any = gym.make_vec(
+        "Teleport/Booth-v0", num_envs=9, budget=9.0, searches=SEARCHES, autoreset_mode="Disabled"
+    ).unwrapped
+    offered = None if alike else {"searches": np.arange(18).reshape(9, 2) % 3 > 0}
+    envs.reset(seed=0, options=offered)
+    generator, seen, books = np.random.default_rng(0), set(), envs.episodes.runs.books
+    assert (envs.episodes.menu.common is not None) == alike
+    for _ in range(10):
+        mask, kernels = envs.action_masks(), books.kernels
+        books.kernels = None
+        plain = envs.action_masks()
+        books.kernels = kernels
+        assert mask.dtype == plain.dtype == np.int8
+        assert np.array_equal(mask, plain)
+        seen |= {tuple(row) for row in mask.tolist()}
+        envs.step(generator.integers(0, 3, 9))
+    assert len(seen) > 2
+    assert envs.episodes.ended.any(), "none ended"
+
+
 def test_masks_are_found_through_wrappers() -> None:
     env = gym.wrappers.RecordEpisodeStatistics(gym.make("Teleport/Booth-v0", max_episode_steps=5))
     env.reset(seed=0)

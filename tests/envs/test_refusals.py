@@ -180,7 +180,7 @@ def test_an_interrupt_amid_the_writes_of_a_reset_needs_a_reset(
     env = face("Booth")
     env.reset(seed=4)
     with monkeypatch.context() as patch:
-        patch.setattr(env.episodes.runs.ledger, "charge", interrupt)
+        patch.setattr(env.episodes.runs.ledger, "amounts", interrupt)
         with pytest.raises(KeyboardInterrupt):
             env.reset()
     with pytest.raises(gym.error.ResetNeeded):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import NUMPY
 from teleport_env.instances import Instance
 from teleport_env.problems.analytic import AnalyticProblem, positive_range
 from teleport_env.problems.base import SPLITS, Evaluator, Problem
@@ -16,6 +18,7 @@ from teleport_env.problems.booth import Booth
 from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
+from teleport_env.progress import put_instances
 from teleport_env.random import Streams
 from teleport_env.searches import search_from
 
@@ -146,7 +149,7 @@ def test_instances_can_be_overwritten_in_place(problem: AnalyticProblem, split: 
     for tensor in fresh.tensors.values():
         tensor.fill_(7.0)
     untouched = problem.instances(ids, split)
-    instance.put(torch.tensor([1]), fresh)
+    put_instances(NUMPY, instance, np.array([1]), fresh, np.array([0]))
     for now, before in ((instance.start, untouched.start), *((instance[n], untouched[n]) for n in instance.tensors)):
         assert torch.equal(now[[0, 2]], before[[0, 2]])
         assert bool((now[1] == 7.0).all())
