@@ -140,9 +140,9 @@ class Course:
 
     def _environment(self, segment: int = 0) -> Mixture | Moves:
         task, scale = self.training.task, self.training.learner.reward_scale
-        steps = len(task.rate_factors)
+        steps, cost = len(task.rate_factors), task.divergence_cost
         parts = [
-            Shares(self._runs(game, rate=one, **goal), game.slots, game.prices, self.teleports, steps, scale)
+            Shares(self._runs(game, rate=one, **goal), game.slots, game.prices, self.teleports, steps, scale, cost)
             for game in self.games.values()
             for one in task.rate_multiples
             for goal in task.drawn(self.training.seed, segment)

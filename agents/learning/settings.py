@@ -37,6 +37,8 @@ class Teaching:
             training's; empty: no rule.
         teachers: Policies to clone before the training, on the problems they know, in place of a plan; each must play in the
             training's environment, and brings the base learning rate.
+        smoothing: Share of the probability that the clone of a plan or rule spreads over all actions. Without any the
+            policy would try nothing else; with much of it training learns what to do amid mistakes that play does not make.
         critic_segments: First segments in which only the critic learns: a cloned policy would be undone by a critic that
             knows nothing yet.
     """
@@ -46,12 +48,14 @@ class Teaching:
     warm_start: bool = False
     rule: Mapping[str, Any] | None = None
     teachers: tuple[Path, ...] = ()
+    smoothing: float = 0.1
     critic_segments: int = 0
 
     def __post_init__(self) -> None:
         read_fields("a training", self)
         for name in ("plans", "rules", "critic_segments"):
             integer(name, getattr(self, name), 0, _MOST)
+        number("smoothing", self.smoothing, least=0, most=1)
         against = [name for name in ("warm_start", "teachers") if getattr(self, name)]
         if self.rule and against:
             raise ValueError(_no_rule(against, self.rule))

@@ -15,7 +15,7 @@ from teleport_env.agents.policies.slots import SLOTS, fill
 from teleport_env.envs.features import INDEX, NAMES
 from teleport_env.envs.settings import Settings
 from teleport_env.problems import DEFAULT_PROBLEM
-from teleport_env.reading import choose_some, integer, known, read_fields, refuse
+from teleport_env.reading import choose_some, integer, known, number, read_fields, refuse
 from teleport_env.registration import problem_named
 from teleport_env.searches import to_dict
 
@@ -59,6 +59,8 @@ class Task:
         price_inputs: Further inputs: what each search costs of the budget left.
         reward: Name of the reward, by whose return policies, plans and rules are chosen, too; None: ``"log_decrease"``, and
             what is chosen gains most orders of magnitude on the whole training set.
+        divergence_cost: Charge for an episode that diverges, in training alone, in the unit of the reward. Where little is
+            left to gain the reward ``"score"``, which keeps what was reached before, gives no reason to avoid it.
         masks: Never choose what the rest of the budget cannot pay, in training and play; several problems need it.
     """
 
@@ -82,6 +84,7 @@ class Task:
     features: tuple[str, ...] = NAMES
     price_inputs: bool = False
     reward: str | None = None
+    divergence_cost: float = 0.0
     masks: bool = True
 
     def __post_init__(self) -> None:
@@ -94,6 +97,7 @@ class Task:
         if not self.rate_multiples or not all(0 < one < math.inf for one in self.rate_multiples):
             raise ValueError(f"rate_multiples must be one or more positive numbers, got {self.rate_multiples}")
         integer("goals", self.goals, 1, 4096)
+        number("divergence_cost", self.divergence_cost, least=0)
         for name in ("tolerance_multiples", "budget_multiples"):
             ends = getattr(self, name)
             if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:

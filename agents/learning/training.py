@@ -30,7 +30,8 @@ class MovesCourse(Course):
 
     def _environment(self, segment: int = 0) -> Moves:
         (game,) = self.games.values()
-        return Moves(self._runs(game), self.training.task.directions, self.training.learner.reward_scale)
+        task, scale = self.training.task, self.training.learner.reward_scale
+        return Moves(self._runs(game), task.directions, scale, task.divergence_cost)
 
     def _network(self) -> OnPolicyAlgorithm:
         start = {"log_std_init": float(np.log(self.training.learner.deviation))}

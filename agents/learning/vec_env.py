@@ -31,10 +31,13 @@ class Wider(VecEnvWrapper):
         more: Number of further numbers.
         least: Their lower bound.
         reward_scale: Factor of the rewards, for the critic's sake; the returns in infos stay what they are.
+        divergence_cost: Subtracted from the reward of an action by which a run diverged, before the scale.
     """
 
-    def __init__(self, env: SB3VecEnv, more: int, least: float, reward_scale: float) -> None:
-        self._scale = np.float32(reward_scale)
+    def __init__(
+        self, env: SB3VecEnv, more: int, least: float, reward_scale: float, divergence_cost: float = 0.0
+    ) -> None:
+        self._scale, self._divergence_cost = np.float32(reward_scale), np.float32(divergence_cost)
         low, high = (
             np.concatenate([bound.numpy(), np.full(more, end, dtype=np.float32)])
             for bound, end in ((LOW, least), (HIGH, 1.0))
@@ -62,6 +65,8 @@ class Wider(VecEnvWrapper):
             last = self.wider(np.stack([infos[row]["terminal_observation"] for row in over]), over)
             for row, one in zip(over.tolist(), last, strict=True):
                 infos[row]["terminal_observation"] = one
+                if infos[row]["diverged"]:
+                    reward[row] -= self._divergence_cost
             self.begin(over)
         return self.wider(seen, slice(None)), reward * self._scale, done, infos
 
@@ -75,15 +80,18 @@ class Moves(Wider):
         env: Environments in the group mode.
         directions: Directions, as in `teleport_env.agents.policies.learned_moves.LearnedMoves`.
         reward_scale: Factor of the rewards, as in `Wider`.
+        divergence_cost: Charge for a divergence, as in `Wider`.
     """
 
-    def __init__(self, env: SB3VecEnv, directions: tuple[str, ...], reward_scale: float) -> None:
+    def __init__(
+        self, env: SB3VecEnv, directions: tuple[str, ...], reward_scale: float, divergence_cost: float = 0.0
+    ) -> None:
         assert env.observation_space.shape is not None
         parameters = env.observation_space.shape[0] - len(NAMES) if directions else 0
         self._directions, self.width = directions, parameters * len(directions)
         self._trail = fresh_trail(env.num_envs, parameters)
         self._broke = np.zeros(env.num_envs, dtype=bool)
-        super().__init__(env, self.width, -1.0, reward_scale)
+        super().__init__(env, self.width, -1.0, reward_scale, divergence_cost)
 
     def step_async(self, actions: np.ndarray) -> None:
         asked = np.array(actions, dtype=np.float32)
@@ -116,6 +124,7 @@ class Shares(Wider):
         teleports: Number of teleports of the policy.
         steps: Number of actions that are steps.
         reward_scale: Factor of the rewards, as in `Wider`.
+        divergence_cost: Charge for a divergence, as in `Wider`.
     """
 
     def __init__(
@@ -126,11 +135,12 @@ class Shares(Wider):
         teleports: int,
         steps: int,
         reward_scale: float,
+        divergence_cost: float = 0.0,
     ) -> None:
         self._seen = (slots, prices, teleports)
         self._actions = np.full(steps + teleports, -1)  # of the policy -> of the menu; -1: none
         self._actions[[*range(steps), *(steps + slot for slot in slots)]] = np.arange(steps + len(slots))
-        super().__init__(env, teleports, 0.0, reward_scale)
+        super().__init__(env, teleports, 0.0, reward_scale, divergence_cost)
 
     def step_async(self, actions: np.ndarray) -> None:
         self.venv.step_async(self._actions[actions])

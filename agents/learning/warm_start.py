@@ -24,9 +24,6 @@ from teleport_env.searches import search_from, to_dict
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
-_SMOOTHING = 0.1
-"""Share of probability spread over all actions of a plan: a policy that is sure of everything would not try anything."""
-
 _PASSES = 30
 _BATCH = 2048
 
@@ -50,7 +47,7 @@ def shown(training: Training, teacher: Agent | Plan, instances: int) -> Demonstr
     Args:
         training: Training on the one problem.
         teacher: A policy of the training's environment, which draws its actions; a plan; or a rule, whose actions are
-            translated (`check_rule`). A tenth of what plans and rules do is anything else.
+            translated (`check_rule`). A share of what plans and rules do, `Teaching.smoothing`, is anything.
         instances: Number of instances.
     """
     ids = draw_instances(training.only, "train", instances, training.seed + 1)
@@ -74,7 +71,8 @@ def shown(training: Training, teacher: Agent | Plan, instances: int) -> Demonstr
     if isinstance(teacher, LearnedSchedule):
         return Demonstration(seen, teacher.probabilities(seen).astype(np.float32))
     chosen = np.eye(count, dtype=np.float32)[actions]
-    return Demonstration(seen, (1.0 - _SMOOTHING) * chosen + np.float32(_SMOOTHING / count))
+    smoothing = training.teaching.smoothing
+    return Demonstration(seen, (1.0 - smoothing) * chosen + np.float32(smoothing / count))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

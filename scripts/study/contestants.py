@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from study.baselines import menu_of, opening_of
+from study import keeping
+from study.baselines import families_of
+from teleport_env.agents.base import AGENTS, Agent
 from teleport_env.agents.known import known_of
 from teleport_env.agents.learning.recipes import plan_first, rate_only, recipe, whitening
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.policies.slots import serves
+from teleport_env.agents.schedules import RandomTiming
 from teleport_env.agents.tuning.search import Config
 from teleport_env.optimizers import Momentum, optimizer_from
 from teleport_env.problems import problem_from
@@ -49,36 +52,59 @@ class Contestant:
         control = {"name": self.name, "control": self.kind != "learned", "rules": 0}
         return Training.of(**{**self.settings, **changes, **control, "seed": seed, "out": out})
 
-    def begun(self, problem: str, config: Config) -> Contestant:
-        """The same where its training begins from an edge of stability rule: from that rule with other settings.
+    def begun(self, problem: str, tuned: Mapping[str, Mapping[str, Any]], budget: float | None = None) -> Contestant:
+        """The same where its training begins from a rule: from the strongest rival that a rule can say.
 
-        The rule's searches join the menu, its factors the rate factors; a search that does not serve the rule's symmetry
-        leaves the menu.
+        That is the rule or fixed schedule that gained most on the train split. Its searches join the menu, its factors the
+        rate factors; a search that does not serve its symmetry leaves the menu.
 
         Args:
             problem: Registered name.
-            config: Settings from the tuning of the family `DISTILLED`.
+            tuned: Findings of the tunings of the problem's families, by name (`teleport_env.agents.tuning.search.Found`).
+            budget: Gradient evaluations per episode, if not the problem's default.
         """
-        rule = self.settings.get("rule") or {}
-        if rule.get("agent") != EDGE:
+        if not self.settings.get("rule"):
             return self
-        menu = menu_of(problem)
-        symmetry, usual = menu[config["search"]]
-        opening = opening_of(menu, config)
-        wanted = [usual] if opening is None else [opening, usual]
-        made = problem_from(problem)
-        searches = [to_dict(search_from(one)) for one in self.settings["searches"] if serves(one, made, symmetry)]
-        searches += [one for one in wanted if one not in searches]
-        own = {name: value for name, value in config.items() if name not in ("rate", "stride", "search", "opening")}
-        factors = dict.fromkeys((1.0, config["up"], config["down"], *self.settings["rate_factors"]))
-        places = {"searches": [searches.index(one) for one in wanted], "which": len(wanted) - 1}
-        begins = {"agent": EDGE, "learning_rate": config["rate"], **places, **own}
+        families = families_of(problem, budget)
+        for name in sorted(tuned, key=lambda name: tuned[name]["gained"], reverse=True):
+            config = tuned[name]["config"]
+            agent = families[name].agent(config)
+            if (said := said_as_rule(agent, config)) is not None:
+                return self._from(problem, agent, said)
+        return self
+
+    def _from(self, problem: str, agent: Agent, said: Mapping[str, Any]) -> Contestant:
+        """The same, begun from an agent that is ``said`` as a rule."""
+        here = agent.environment
+        symmetry = here.get("symmetry", self.settings.get("symmetry"))
+        made, wanted = problem_from(problem), here["searches"]
+        searches = [*self.settings["searches"]]
+        if wanted:
+            searches = [to_dict(search_from(one)) for one in searches if serves(one, made, symmetry)]
+            searches += [one for one in wanted if one not in searches]
+        factors = dict.fromkeys((1.0, *here.get("rate_factors", ()), *self.settings["rate_factors"]))
+        begins = {**said, "learning_rate": here["learning_rate"], "searches": [searches.index(one) for one in wanted]}
         chosen = {"rule": begins, "symmetry": symmetry, "searches": tuple(searches), "rate_factors": tuple(factors)}
-        return replace(self, settings={**self.settings, **chosen, "steps_per_action": config["stride"]})
+        return replace(self, settings={**self.settings, **chosen, "steps_per_action": here["steps_per_action"]})
 
 
-EDGE = "edge_of_stability"
-"""Registered name of the rule `study.baselines.DISTILLED`."""
+def said_as_rule(agent: Agent, config: Config) -> dict[str, Any] | None:
+    """An agent as the rule of a training, but for rate and searches; None where a policy's menu cannot say it.
+
+    An optimizer of its own cannot be said, nor can teleports at random times, which no clone could learn.
+
+    Args:
+        agent: A tuned agent.
+        config: Settings that it was tuned in: those that it has itself are said even where they are the usual ones.
+    """
+    names = [name for name, made in AGENTS.items() if made is type(agent)]
+    own = {"learning_rate", "searches", "symmetry", "steps_per_action", "rate_factors"}
+    if not names or agent.kind == "reference" or agent.environment.keys() - own or isinstance(agent, RandomTiming):
+        return None
+    settings = keeping.settings_of(names[0], agent)
+    del settings["environment"]
+    settings |= {one.name: getattr(agent, one.name) for one in fields(agent) if one.name in ("which", *config)}
+    return {"agent": names[0], **settings}
 
 
 def contestants_of(
@@ -134,10 +160,14 @@ def train_policy(training: Training) -> dict[str, Any]:
 
 def settings_of(training: Training) -> dict[str, Any]:
     """What a training's result depends on: everything but where it is written."""
-    content = training.to_json()
-    # a setting that came later says nothing where it does nothing: what was trained before it goes on counting
-    idle = () if training.teaching.rule else ("rule",)
+    content, usual = training.to_json(), Training().to_json()
+    # a setting that came later says nothing where it is the usual one: what was trained before it goes on counting
+    idle = [name for name in _LATER if content[name] == usual[name] or content[name] == {}]
     return {name: value for name, value in content.items() if name not in ("out", "tensorboard", *idle)}
+
+
+_LATER = ("rule", "smoothing", "divergence_cost")
+"""Settings that there were not when the first kept trainings were made."""
 
 
 def _values(content: Any, key: str) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from study.baselines import DISTILLED, FIXED, RATE_SCHEDULE, families_of, menu_of, tune
+from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of, tune
 from study.contestants import LEARNED, MOMENTUM, Contestant, contestants_of, settings_of, train_policy
 from study.controls import Masked, without_teleports
 from study.pieces import Piece
@@ -84,19 +84,20 @@ class Protocol(Shared):
         """Gradient evaluations of an episode; None: the problem's default."""
         return self.budget.get(problem) if isinstance(self.budget, Mapping) else self.budget
 
-    def contestants(self, problem: str, rule: Config | None = None) -> list[Contestant]:
+    def contestants(self, problem: str, tuned: Mapping[str, Mapping[str, Any]] | None = None) -> list[Contestant]:
         """Whom to train on a problem.
 
         Args:
             problem: Registered name.
-            rule: Settings of `DISTILLED` that its tuning found: trainings that begin from that rule begin from these.
+            tuned: Findings of the tunings of the problem's families, by name: trainings that begin from a rule begin from
+                the best of these (`Contestant.begun`).
 
         Raises:
             ValueError: ``trained`` names something else than a policy or control of the problem.
         """
         every = {one.name: one for one in contestants_of(problem, self.momentum, self.budget_of(problem), self.reward)}
         chosen = [every[known(f"trained on {problem}", name, every)] for name in self.trained or every]
-        return chosen if rule is None else [one.begun(problem, rule) for one in chosen]
+        return chosen if tuned is None else [one.begun(problem, tuned, self.budget_of(problem)) for one in chosen]
 
     def changes(self, problem: str) -> dict[str, Any]:
         """What the trainings on a problem have other than their recipes."""
@@ -174,15 +175,16 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         for name in families_of(problem, protocol.budget_of(problem))
     }
     tuning = [_tuning_piece(protocol, path, *key) for path, key in tunings.items()]
-    rules: dict[str, Config] = {}
+    rivals: dict[str, dict[str, dict[str, Any]]] = {}
     if protocol.reward is not None:
-        # a policy that begins from a rule begins from its own rival
+        # a policy that begins from a rule begins from its strongest rival
         found = protocol.complete(tuning, protocol.out, "tuning", report)
-        rules = {problem: found[path]["config"] for path, (problem, name) in tunings.items() if name == DISTILLED}
+        for path, (problem, name) in tunings.items():
+            rivals.setdefault(problem, {})[name] = found[path]
     trainings = {
         f"{problem}/trained/{slug(one.name)}-{seed}.json": (problem, one, seed)
         for problem in protocol.problems
-        for one in protocol.contestants(problem, rules.get(problem))
+        for one in protocol.contestants(problem, rivals.get(problem))
         for seed in range(protocol.train_seeds)
     }
     # the longest first: a process that is done early takes the short ones

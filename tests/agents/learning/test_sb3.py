@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 import teleport_env
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.learning.sb3 import SB3VecEnv
+from teleport_env.agents.learning.vec_env import Shares
 from teleport_env.envs import TeleportEnv, TeleportVectorEnv
 from teleport_env.groups import SO2
 from teleport_env.ledger import Counts
@@ -382,3 +383,23 @@ def test_only_same_step_environments_are_taken() -> None:
     for seed in (-1, 1.5, "a"):
         with pytest.raises(ValueError, match="seed must be an integer of at least 0, got"):
             SB3VecEnv(made).seed(seed)  # type: ignore[arg-type]
+
+
+def test_a_divergence_is_charged_once_and_in_training_alone() -> None:
+    rewards, returns = {}, {}
+    for cost in (0.0, 3.0):
+        runs = SB3VecEnv(
+            "teleport_env:Teleport/Booth-v0", 2, learning_rate=100.0, rate_factors=(1.0, 1e-4), searches=()
+        )
+        charged = Shares(runs, (), None, 0, 2, reward_scale=0.5, divergence_cost=cost)
+        charged.seed(4)
+        charged.reset()
+        for _ in range(100):
+            _, rewards[cost], done, infos = charged.step(np.array([0, 1]))
+            if done.any():
+                break
+        assert done.tolist() == [True, False]
+        assert infos[0]["episode"]["diverged"]
+        returns[cost] = infos[0]["episode"]["r"]
+    assert returns[0.0] == returns[3.0]
+    assert (rewards[0.0] - rewards[3.0]).tolist() == [1.5, 0.0]

@@ -505,6 +505,10 @@ def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
     likeliest = shown.probabilities.argmax(axis=1)
     assert set(likeliest) == {0, 2, 4}
     assert shown.probabilities.sum(axis=1) == pytest.approx(1.0)
+    assert shown.probabilities.min() == pytest.approx(0.1 / 5)
+    surer = shown_by(RULED.changed(smoothing=0.02), rule, instances=64)
+    assert surer.probabilities.min() == pytest.approx(0.02 / 5)
+    assert (surer.probabilities.argmax(axis=1) == likeliest).all()
     # it is what the rule does: at the edge of stability the rate falls, and where a step promises little it teleports
     promise = 10.0 ** (2.0 * shown.observations[:, INDEX["rate_decrease"]].astype(np.float64))
     assert np.median(promise[likeliest == 4]) < 1.0 < np.median(promise[likeliest == 0])
