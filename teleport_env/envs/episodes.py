@@ -33,7 +33,7 @@ from teleport_env.envs.rewards import Turn
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import LineSearch
 from teleport_env.problems.base import Problem
-from teleport_env.progress import AT, SMALLEST
+from teleport_env.progress import AT, SMALLEST, Progress
 from teleport_env.random import Streams, fold_in, key_of
 from teleport_env.runs import Runs, Snapshot
 
@@ -238,19 +238,27 @@ class Episodes:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
         pays = s.reward.pays_decrease and cost_before is None
-        if pays and together:
-            pays = runs.books.sane
-        elif pays:
-            acted = runs.everyone if idle is None else ~idle
-            pays = not bool((runs.progress.diverged & acted).any())
+        lost = self._diverged(idle) if pays and not (together and runs.books.sane) else None
+        sums = None if lost is None else self._return_sums[lost]
         reward, ended = self._settle(idle, pays)
         before, self._now, self._next = self._now, self._next, self._now
-        if not pays:
+        if not pays or lost is not None:
             with runs.quiet():
-                reward = self._pay(before, ended, cost_before, idle)
+                if pays:
+                    reward[lost] = paid = self._paid(before, ended, lost)
+                    self._return_sums[lost] = sums + paid
+                else:
+                    reward = self._pay(before, ended, cost_before, idle)
         self._some_wait |= ended is not None
         over = None if ended is None else self._xp.tensor(ended)
         return Outcome(reward, self._xp.copied(self._terminated), self._xp.copied(self._truncated), over)
+
+    def _diverged(self, idle: Tensor | None) -> Array | None:
+        """Which of the runs that acted have diverged, ``(R,)``; None: none. Not all of them are paid the decrease."""
+        rows = self._xp.argwhere(
+            self.runs.books.diverged if idle is None else self.runs.books.diverged & ~self._xp.view(idle)
+        )
+        return rows[:, 0] if len(rows) else None
 
     def _settle(self, idle: Tensor | None, pays: bool) -> tuple[Array, Array | None]:
         """Count the action, write the orders after it, and see which episodes it ends.
@@ -360,33 +368,38 @@ class Episodes:
         xp.log10(floored, out=found)
         return found
 
-    def _paid(self, before: Array, ended: Array | None) -> Array:
-        """What the reward pays, ``(B,)`` in memory of its own.
+    def _paid(self, before: Array, ended: Array | None, rows: Array | None = None) -> Array:
+        """What the reward pays, in memory of its own: ``(B,)``, or ``(R,)`` to the runs ``rows`` ``(R,)``.
 
         Raises:
             ValueError: It pays something else than a number per run.
         """
-        p, xp, reward = self.runs.progress, self._xp, self.settings.reward
+        xp, reward, books, count = self._xp, self.settings.reward, self.runs.books, self.count
         over = torch.zeros_like(self.terminated) if ended is None else xp.tensor(ended)
+        orders = xp.tensor(before), xp.tensor(self._now)
+        p, lowest, spent, first = self.runs.progress, self.lowest, self.runs.ledger.cost, self.initial_full_loss
+        if rows is None:
+            torch.minimum(lowest, orders[0], out=lowest)
+        else:
+            at, count = xp.tensor(rows), len(rows)
+            p = Progress.of(books.blocks.select(at))
+            orders = orders[0][at], orders[1][at]
+            over, lowest, spent, first = (one[at] for one in (over, lowest, spent, first))
 
         def whole() -> tuple[Tensor, Tensor]:
             if not (self.measures_apart and bool(over.any())):
                 return p.initial_loss, p.loss
-            rows, final = over.nonzero().squeeze(1), p.loss.clone()
-            final[rows] = self.runs.evaluate(rows)["loss"]
-            return self.initial_full_loss, final
-
-        orders = xp.tensor(before), xp.tensor(self._now)
-        torch.minimum(self.lowest, orders[0], out=self.lowest)
-        spent, budget = self.runs.ledger.cost, self.settings.budget
+            chosen, final = over.nonzero().squeeze(1), p.loss.clone()
+            final[chosen] = self.runs.evaluate(chosen if rows is None else at[chosen])["loss"]
+            return first, final
 
         def orders_of(loss: Tensor) -> Tensor:
             return xp.tensor(self._orders_of(loss))
 
-        paid = reward.pay(Turn(p, *orders, self.lowest, spent, budget, over, orders_of, whole))
-        if not isinstance(paid, Tensor) or paid.shape != (self.count,):
+        paid = reward.pay(Turn(p, *orders, lowest, spent, self.settings.budget, over, orders_of, whole))
+        if not isinstance(paid, Tensor) or paid.shape != (count,):
             shape = tuple(paid.shape) if isinstance(paid, Tensor) else type(paid).__name__
-            raise ValueError(f"the reward {reward.name!r} must pay a tensor of shape {(self.count,)}, got {shape}")
+            raise ValueError(f"the reward {reward.name!r} must pay a tensor of shape {(count,)}, got {shape}")
         return xp.view(paid.to(torch.float64, copy=True))
 
     # -- looking -------------------------------------------------------------------------------------------------------

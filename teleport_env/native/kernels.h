@@ -109,12 +109,12 @@ typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const F
 /* A search's proposal for each run, and where the run stands; then what became of it. Pointers may be NULL where a search says
    nothing, as the scale where rounding is none. */
 typedef struct {
-    Matrix params, gradient, start_params, start_gradient; /* (R, n), each in one piece */
+    Array params, gradient, start_params, start_gradient; /* (R, n) */
     const double *before, *after, *scale, *score, *staying, *rate_factor, *start_norm2;
     double relative, rounding, huge;
     int carried, tested; /* whether the loss was carried over; whether it has to be kept */
     long long statuses[4]; /* moved, no gain, loss moved, not finite */
-    Matrix found_params, found_gradient;
+    Matrix found_params, found_gradient; /* each in one piece */
     double *loss, *change, *factor, *norm2;
     uint8_t *moved;
     int64_t *status;

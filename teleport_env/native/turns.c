@@ -127,17 +127,25 @@ static PyObject *turn_settle(PyObject *module, PyObject *const *args, Py_ssize_t
 }
 
 /* A matrix in one piece. */
-static int piece(Borrowed *borrowed, PyObject *object, const char *name, const Matrix *like, int writable, Matrix *out) {
-    if (!matrix(borrowed, object, name, like ? like->rows : -1, like ? like->columns : -1, writable, out)) return 0;
-    if (out->columns > 0 && (out->rows < 2 || out->stride == out->columns)) return 1;
-    PyErr_Format(PyExc_ValueError, "%s must be in one piece and have a column at least", name);
+static int piece(Borrowed *borrowed, PyObject *object, const char *name, const Array *like, Matrix *out) {
+    if (!matrix(borrowed, object, name, like->shape[0], like->shape[1], 1, out)) return 0;
+    if (out->rows < 2 || out->stride == out->columns) return 1;
+    PyErr_Format(PyExc_ValueError, "%s must be in one piece", name);
     return 0;
 }
 
-/* A vector, or NULL where the argument is None; 0 with an exception otherwise. */
-static int perhaps(Borrowed *borrowed, PyObject *object, const char *name, int64_t length, const double **out) {
+/* A tensor with a number per run, or NULL where the argument is None; 0 where a kernel cannot read it, or with an exception. */
+static int perhaps(PyObject *object, const char *name, int64_t runs, const double **out) {
+    Array view;
     *out = NULL;
-    return object == Py_None || (*out = vector(borrowed, object, name, length, 0)) != NULL;
+    if (object == Py_None) return 1;
+    if (!view_tensor(object, &view)) return 0;
+    if (view.ndim != 1 || view.shape[0] != runs) {
+        PyErr_Format(PyExc_ValueError, "%s must have %lld entries", name, (long long)runs);
+        return 0;
+    }
+    *out = view.data;
+    return view.stride[0] == 1 || runs == 1;
 }
 
 static PyObject *judge(PyObject *module, PyObject *const *args, Py_ssize_t count) {
@@ -151,26 +159,29 @@ static PyObject *judge(PyObject *module, PyObject *const *args, Py_ssize_t count
     p.carried = PyObject_IsTrue(args[14]);
     p.tested = PyObject_IsTrue(args[15]);
     if (PyErr_Occurred() || !PyArg_ParseTuple(args[16], "LLLL", &p.statuses[0], &p.statuses[1], &p.statuses[2], &p.statuses[3])) return NULL;
-    if (piece(&borrowed, args[0], "params", NULL, 0, &p.params) && piece(&borrowed, args[1], "gradient", &p.params, 0, &p.gradient) &&
-        piece(&borrowed, args[2], "start_params", &p.params, 0, &p.start_params) &&
-        piece(&borrowed, args[3], "start_gradient", &p.params, 0, &p.start_gradient)) {
-        const int64_t runs = p.params.rows;
-        if ((p.before = vector(&borrowed, args[4], "before", runs, 0)) && (p.after = vector(&borrowed, args[5], "after", runs, 0)) &&
-            (p.scale = vector(&borrowed, args[6], "scale", runs, 0)) && perhaps(&borrowed, args[7], "score", runs, &p.score) &&
-            perhaps(&borrowed, args[8], "staying", runs, &p.staying) && perhaps(&borrowed, args[9], "rate_factor", runs, &p.rate_factor) &&
-            perhaps(&borrowed, args[10], "start_norm2", runs, &p.start_norm2) &&
-            piece(&borrowed, args[17], "found_params", &p.params, 1, &p.found_params) &&
-            piece(&borrowed, args[18], "found_gradient", &p.params, 1, &p.found_gradient) &&
-            (p.loss = vector(&borrowed, args[19], "loss", runs, 1)) && (p.change = vector(&borrowed, args[20], "change", runs, 1)) &&
-            (p.factor = vector(&borrowed, args[21], "factor", runs, 1)) && (p.norm2 = vector(&borrowed, args[22], "norm2", runs, 1)) &&
-            (p.moved = vector_of(&borrowed, args[23], "moved", "?", runs, 1)) &&
-            (p.status = vector_of(&borrowed, args[24], "status", "l", runs, 1))) {
-            if (!p.score != !p.staying)
-                PyErr_SetString(PyExc_ValueError, "score and staying belong together");
-            else
-                result = PyBool_FromLong(chosen->judge(&p));
-        }
+    if (!only_numbers_count()) return refuse();
+    static const char *const names[] = {"params", "gradient", "start_params", "start_gradient"};
+    Array *four[] = {&p.params, &p.gradient, &p.start_params, &p.start_gradient};
+    for (int i = 0; i < 4; i++) {
+        if (!view_tensor(args[i], four[i])) return refuse();
+        if (four[i]->ndim != 2 || four[i]->shape[0] != p.params.shape[0] || four[i]->shape[1] != p.params.shape[1] || !four[i]->shape[1])
+            return PyErr_Format(PyExc_ValueError, "%s has another shape than params, which does not fit", names[i]);
     }
+    const int64_t runs = p.params.shape[0];
+    if (!perhaps(args[4], "before", runs, &p.before) || !perhaps(args[5], "after", runs, &p.after) ||
+        !perhaps(args[6], "scale", runs, &p.scale) || !perhaps(args[7], "score", runs, &p.score) ||
+        !perhaps(args[8], "staying", runs, &p.staying) || !perhaps(args[9], "rate_factor", runs, &p.rate_factor) ||
+        !perhaps(args[10], "start_norm2", runs, &p.start_norm2))
+        return refuse();
+    if (!p.before || !p.after || !p.scale || !p.score != !p.staying)
+        PyErr_SetString(PyExc_ValueError, "a proposal has losses and a scale, and score and staying belong together");
+    else if (piece(&borrowed, args[17], "found_params", &p.params, &p.found_params) &&
+             piece(&borrowed, args[18], "found_gradient", &p.params, &p.found_gradient) &&
+             (p.loss = vector(&borrowed, args[19], "loss", runs, 1)) && (p.change = vector(&borrowed, args[20], "change", runs, 1)) &&
+             (p.factor = vector(&borrowed, args[21], "factor", runs, 1)) && (p.norm2 = vector(&borrowed, args[22], "norm2", runs, 1)) &&
+             (p.moved = vector_of(&borrowed, args[23], "moved", "?", runs, 1)) &&
+             (p.status = vector_of(&borrowed, args[24], "status", "l", runs, 1)))
+        result = PyBool_FromLong(chosen->judge(&p));
     give_back(&borrowed);
     return result;
 }
@@ -183,6 +194,6 @@ PyMethodDef turn_methods[] = {
     METHOD(judge,
            "judge(params, gradient, start_params, start_gradient, before, after, scale, score, staying, rate_factor, start_norm2, relative, "
            "rounding, huge, carried, tested, statuses, found_params, found_gradient, loss, change, factor, norm2, moved, status): what of a "
-           "proposal is allowed; whether all runs moved"),
+           "proposal is allowed, tensors in and arrays out; whether all runs moved, None where the kernels do not serve"),
     {NULL, NULL, 0, NULL},
 };

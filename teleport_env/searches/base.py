@@ -323,31 +323,27 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
 
 
 def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found | None:
-    """`judged` by a kernel: of few float64 parameters on the CPU, each tensor in one piece; None for others."""
+    """`judged` by a kernel: of few float64 parameters on the CPU; None for others."""
     runs, size = start.params.shape
-    scored = proposed.score is not None and proposed.start_score is not None
-    scale = start.loss if start.scale is None else start.scale
-    matrices = proposed.params, proposed.gradient, start.params, start.gradient
-    vectors: tuple[Tensor | None, ...] = (
-        *(start.loss, proposed.loss, scale),
-        *((proposed.score, proposed.start_score) if scored else (None, None)),
-        *(proposed.rate_factor, start.grad_norm2),
-    )
-    tensors = [one for one in (*matrices, *vectors) if one is not None]
-    if KERNELS is None or not 0 < size <= CHAIN or not all(map(_plain, tensors)):
+    if KERNELS is None or not 0 < size <= CHAIN or start.loss.dtype != torch.float64:
         return None
-    given = [None if one is None else one.detach().numpy() for one in (*matrices, *vectors)]
+    scored = proposed.score is not None and proposed.start_score is not None
     params, gradient = np.empty((2, runs, size))
     loss, change, factor, norm2 = np.empty((4, runs))
     moved, status = np.empty(runs, dtype=bool), np.empty(runs, dtype=np.int64)
     carried = proposed.loss is start.loss
-    rules = *allowance(torch.float64, tolerance), HUGE[torch.float64]
-    tested = not carried and start.symmetry.keeps_loss
     all_moved = KERNELS.judge(
-        *(*given, *rules, carried, tested, _STATUSES, params, gradient, loss, change, factor, norm2, moved, status)
+        *(proposed.params, proposed.gradient, start.params, start.gradient),
+        *(start.loss, proposed.loss, start.loss if start.scale is None else start.scale),
+        *((proposed.score, proposed.start_score) if scored else (None, None)),
+        *(proposed.rate_factor, start.grad_norm2, *allowance(torch.float64, tolerance), HUGE[torch.float64]),
+        *(carried, not carried and start.symmetry.keeps_loss, _STATUSES),
+        *(params, gradient, loss, change, factor, norm2, moved, status),
     )
+    if all_moved is None:
+        return None
     tensor = torch.from_numpy
-    found = Found(
+    return Found(
         params=tensor(params),
         loss=tensor(loss),
         gradient=tensor(gradient),
@@ -356,17 +352,9 @@ def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found
         loss_change=tensor(change),
         rate_factor=tensor(factor),
         element=proposed.element,
+        grad_norm2=tensor(norm2) if all_moved or start.grad_norm2 is not None else None,
     )
-    if all_moved or start.grad_norm2 is not None:
-        found.grad_norm2 = tensor(norm2)
-    return found
 
 
 _STATUSES = tuple(map(int, (Status.MOVED, Status.NO_GAIN, Status.LOSS_MOVED, Status.NOT_FINITE)))
-
-
-def _plain(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float64 and tensor.device.type == "cpu" and tensor.is_contiguous()
-
-
 _EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
