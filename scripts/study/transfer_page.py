@@ -16,7 +16,7 @@ from study.worth import GAINED, Worth
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.plots import SETTINGS, panels
 from teleport_env.agents.comparison.statistics import Interval
-from teleport_env.agents.comparison.tables import Cell, Table, interval, listed, render, setting
+from teleport_env.agents.comparison.tables import Cell, Table, interval, listed, render
 from teleport_env.agents.comparison.targets import MEASURES
 from teleport_env.files import write
 
@@ -40,7 +40,10 @@ def write_transfer(found: Carried) -> dict[str, Any]:
     shown = {FAMILIES: _families, BUDGETS: _budgets, RATES: _rates, SIZES: _sizes, TOLERANCES: _tolerances}
     pictures = Path("images") / path.stem if transfer.page else Path()
     write(path.parent / pictures / "transfer.png", _drawn(results))
-    details = write_data(path, {"cases": results.rows(), "effort": [*_effort(found)]})
+    data = {"cases": results.rows(), "effort": [*_effort(found)]}
+    if FAMILIES in transfer.questions:
+        data["carried"] = [*_carried(found)]
+    details = write_data(path, data)
     text = render(
         "transfer.md.j2",
         TEMPLATES,
@@ -49,8 +52,7 @@ def write_transfer(found: Carried) -> dict[str, Any]:
         versions=versions_in_words(found.versions),
         findings=table_of_findings(verdicts),
         questions=[(question, shown[question](results)) for question in transfer.questions],
-        orders=_orders(results) if FAMILIES in transfer.questions else None,
-        carried=_carried(found) if FAMILIES in transfer.questions else (),
+        orders=_orders(results) if FAMILIES in transfer.questions else (),
         episodes=sum(one["episodes"] for one in found.rates.values()),
         retaught=found.retaught,
         picture=(pictures / "transfer.png").as_posix(),
@@ -254,30 +256,34 @@ def _families(results: Results) -> Table:
         yield interval(results.worth.interval(case, LEFT_OUT, "score"), 3)._replace(look="top")
         for other in (CARRIED, PLAIN, LINES):
             yield _versus(results, FAMILIES, problem, "", (LEFT_OUT, other), "score")
-        yield _versus(results, FAMILIES, problem, "", (LEFT_OUT, PLAIN), "time_score")
 
     heads = ["left out", f"**{LEFT_OUT}**: score", "minus the fixed schedule", "minus plain descent"]
-    heads += ["minus line search", "minus plain descent, in equal time"]
-    return listed(heads, ([*cells(problem)] for problem in results.found.transfer.problems))
+    return listed([*heads, "minus line search"], ([*cells(problem)] for problem in results.found.transfer.problems))
 
 
-def _orders(results: Results) -> Table:
-    """Means of all agents on the problems left out, and what the policies gain more than plain descent."""
+def _orders(results: Results) -> list[Table]:
+    """Orders gained on the problems left out: beside plain descent and the same steps, and beside agents that know them."""
     found = results.found
-    agents = list(dict.fromkeys(key[3] for key in found.played if key[0] == FAMILIES))
 
-    def cell(problem: str, agent: str) -> str:
+    def mean(problem: str, agent: str) -> str:
         if (key := (FAMILIES, problem, "", agent)) not in found.played:
             return ""
         lost = 100 * results.share(key, "diverged")
         said = f"{results.worth.mean(_case(FAMILIES, problem, ''), _named_as(key)['agent'], GAINED):.2f}"
         return f"{said} ({lost:.1f} %)" if lost else said
 
-    def cells(problem: str) -> list[Cell | str]:
-        more = _versus(results, FAMILIES, problem, "", (LEFT_OUT, PLAIN), GAINED)
-        return [problem, more, *(cell(problem, agent) for agent in agents)]
+    def table(agents: Sequence[str], rivals: Sequence[str]) -> Table:
+        def cells(problem: str) -> list[Cell | str]:
+            more = [_versus(results, FAMILIES, problem, "", (LEFT_OUT, rival), GAINED) for rival in rivals]
+            return [problem, *(mean(problem, agent) for agent in agents), *more]
 
-    return listed(["left out", f"{LEFT_OUT} minus {PLAIN}", *agents], map(cells, found.transfer.problems))
+        return listed(
+            ["left out", *agents, *(f"minus {rival}" for rival in rivals)], map(cells, found.transfer.problems)
+        )
+
+    alike = [] if found.transfer.optimizer is None else [STEPS]
+    knowing = [RULE, OWN, OWN_FIXED]
+    return [table([PLAIN, LEFT_OUT], [PLAIN, *alike]), table([LEFT_OUT, *knowing], [])]
 
 
 def _pivoted(
@@ -379,18 +385,19 @@ def _drawn(results: Results) -> bytes:
     return written.getvalue()
 
 
-def _carried(found: Carried) -> Iterator[str]:
+def _carried(found: Carried) -> Iterator[dict[str, Any]]:
     """The schedules that were carried, and where they were played."""
     kinds = [CARRIED] if found.transfer.optimizer is None else [CARRIED, CARRIED_STEPS]
     for problem in found.transfer.problems:
         place = found.grounds[problem]
         for kind in kinds:
-            config = found.tuned[kind, problem]["config"]
-            chosen = ", ".join(f"{name} {setting(value)}" for name, value in sorted(config.items()))
-            yield (
-                f"{kind}, {_others(found, problem)}: {chosen}. On {problem}: rate {place.rate:.4g}, "
-                f"{place.steps_per_action} steps per action, symmetry {place.symmetry}"
-            )
+            yield {
+                "what": kind,
+                "left out": " and ".join(found.transfer.together(problem)),
+                "played on": problem,
+                **{name: getattr(place, name) for name in ("rate", "steps_per_action", "symmetry")},
+                **found.tuned[kind, problem]["config"],
+            }
 
 
 def _effort(found: Carried) -> Iterator[dict[str, Any]]:

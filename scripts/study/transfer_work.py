@@ -21,12 +21,11 @@ from teleport_env.agents.comparison.targets import paces_of, rows_of_targets
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import teacher_of
-from teleport_env.agents.naming import agent_for
+from teleport_env.agents.naming import agent_for, best_rule
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.slots import relative, search_prices
-from teleport_env.agents.tuned_settings import read_tuned, tuned_settings
 from teleport_env.agents.tuning.search import Found
 from teleport_env.envs.settings import Settings
 from teleport_env.files import write
@@ -213,12 +212,9 @@ def tune_rule(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept_rule(problem: str, budget: float | None) -> Agent | None:
-    """The best of the rules whose tuned settings the package keeps, by the train split; None where it keeps none."""
-    kept = read_tuned(problem)
-    if kept is None or not tuned_settings(problem, budget):
-        return None
-    rules = [name for name in kept.agents if agent_for(problem, name, budget=budget).kind == "adaptive"]
-    return agent_for(problem, max(rules, key=lambda name: kept.agents[name]["gained"]), budget=budget)
+    """The best of the rules whose tuned settings the package keeps; None where it keeps none."""
+    name = best_rule(problem, budget)
+    return None if name is None else agent_for(problem, name, budget=budget)
 
 
 def play_agents(settings: Mapping[str, Any], agents: Sequence[Agent]) -> dict[str, Any]:
