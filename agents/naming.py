@@ -38,6 +38,7 @@ from teleport_env.agents.schedules import (
     RateWarmupDecay,
     Schedule,
 )
+from teleport_env.agents.tuned_settings import read_tuned, tuned_settings
 from teleport_env.agents.tuning.own_menu import fallback_of, found_in_menu, menu_baseline
 from teleport_env.envs.settings import Settings
 from teleport_env.optimizers import optimizer_from
@@ -147,7 +148,8 @@ def agent_for(
         agent: Agent = _beside(policy.for_problem(problem), name, beside[0], given)
     elif (policy := _policy(problem, name)) is not None:
         policy = policy.for_problem(problem, **given)
-        agent = fallback_of(policy) or policy
+        # a policy was judged in its own environment: in another it plays itself
+        agent = (None if given else fallback_of(policy)) or policy
     elif name.endswith(MODEL):
         if not trust:
             raise ValueError(
@@ -164,6 +166,21 @@ def agent_for(
         agent = dataclasses.replace(agent, name=called)
     check_player(problem, agent, budget)
     return agent
+
+
+def best_rule(problem: str, budget: float | None = None) -> str | None:
+    """Name of the rule as shipped: of those whose tuned settings the package keeps, the best on the train split.
+
+    Args:
+        problem: Registered name.
+        budget: Gradient evaluations per episode; None: the problem's.
+
+    Returns:
+        The name that `agent_for` takes; None where no tuned settings hold.
+    """
+    kept, settings = read_tuned(problem), tuned_settings(problem, budget)
+    rules = [name for name in settings if name in AGENTS and agent_from(name, **settings[name]).kind == "adaptive"]
+    return max(rules, key=lambda name: kept.agents[name]["gained"]) if kept and rules else None
 
 
 def _policy(problem: str, name: str) -> Policy | None:

@@ -1,7 +1,9 @@
 """Worth of a trained policy beside the best plan of its own menu, the rule it began from and plain descent.
 
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split.
-Where it gains less than the best of its rivals, its file keeps that rival as the fallback, to be played instead.
+Where it gains less than the best of its rivals, its file keeps that rival as the fallback, to be played instead. The best
+rule that the package keeps tuned is a further rival of a policy for several problems. One for a single problem has none:
+studies compare it with that rule.
 """
 
 from __future__ import annotations
@@ -13,19 +15,51 @@ from typing import Any
 from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import rule_content
+from teleport_env.agents.naming import best_rule
 from teleport_env.agents.play import draw_instances, play_many
 from teleport_env.agents.policies.learned_moves import MovePlan, Policy
+from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.agents.tuning.own_menu import plan_from, rule_played
 from teleport_env.agents.tuning.plans import Plan
+from teleport_env.agents.versions import versions
 
 JUDGE_SEED = 20223
 """Seed of the choice of the validation instances that a policy is judged on; they chose nothing before."""
 
 PLAN, RULE, PLAIN = "the best plan of its own menu", "the rule that it began from", "plain descent"
+SHIPPED_RULE = "the best rule as shipped"
+
+
+def judge(policy: Policy, instances: int) -> tuple[Policy, dict[str, str]]:
+    """A policy that was trained before, judged anew: its fallbacks are those that `judged` finds now.
+
+    Args:
+        policy: The policy, as its file has it.
+        instances: Number of validation instances per problem; more of them than the end of a training plays make a close
+            comparison surer.
+
+    Raises:
+        ValueError: The file does not say how the policy was trained.
+    """
+    provenance = {name: found for name, found in policy.provenance.items() if name not in ("fallback", "fallbacks")}
+    if "training" not in provenance:
+        raise ValueError(f"the file of the policy {policy.name!r} does not say how it was trained")
+    training, plans = Training.of(**provenance["training"]), provenance.get("plans", {})
+    if plan := provenance.get("plan"):
+        plans = {training.only: plan}
+    trainings = {
+        problem: (training.alone(problem), policy.for_problem(problem).environment["learning_rate"])
+        for problem in policy.problems
+    }
+    provenance["judged"] = {"instances": instances, "versions": versions()}
+    return judged(replace(policy, provenance=provenance), trainings, plans, instances)
 
 
 def judged(
-    policy: Policy, trainings: Mapping[str, tuple[Training, float]], plans: Mapping[str, Mapping[str, Any]]
+    policy: Policy,
+    trainings: Mapping[str, tuple[Training, float]],
+    plans: Mapping[str, Mapping[str, Any]],
+    instances: int | None = None,
 ) -> tuple[Policy, dict[str, str]]:
     """The policy with a fallback for each problem on which it is worse than a rival, and a sentence for each of these.
 
@@ -33,14 +67,17 @@ def judged(
         policy: The best of the training.
         trainings: The training on each problem alone, and its base learning rate.
         plans: Plans that the search for plans found, by problem, where it searched.
+        instances: Number of validation instances; None: as many as the training chose the policy on.
     """
     fallbacks: dict[str, dict[str, Any]] = {}
     said = {}
     for problem, (training, rate) in trainings.items():
         environment = training.policy_environment(rate)
         rivals = _rivals(training, rate, environment, plans.get(problem))
+        if len(trainings) > 1:
+            rivals += _shipped(problem, training.task.budget)
         agents = [policy.for_problem(problem), *(agent for _, agent, _ in rivals)]
-        count = training.schedule.validation_instances
+        count = training.schedule.validation_instances if instances is None else instances
         ids = draw_instances(problem, "validation", count, JUDGE_SEED)
         shared: dict[str, Any] = {"split": "validation", "budget": training.task.budget, "seed": JUDGE_SEED}
         shared["reward"] = training.task.reward
@@ -77,6 +114,16 @@ def _rivals(
     if content := rule_content(training):
         rivals.append((RULE, rule_played(content), {"rule": content}))
     return rivals
+
+
+def _shipped(problem: str, budget: float | None) -> list[tuple[str, Agent, dict[str, Any]]]:
+    """The best rule as shipped, in the form of `_rivals`, where its settings hold for the budget."""
+    name = best_rule(problem, budget)
+    if name is None:
+        return []
+    settings = tuned_settings(problem, budget)[name]
+    content = {"rule": name, "environment": settings.pop("environment"), "settings": settings}
+    return [(SHIPPED_RULE, rule_played(content), {"rule": content})]
 
 
 def _content(plan: Plan | MovePlan) -> dict[str, Any]:

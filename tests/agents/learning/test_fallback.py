@@ -1,4 +1,4 @@
-"""A policy below the best plan of its menu or plain descent says so, keeps that as its fallback, and the script warns."""
+"""A policy below one of its rivals says so and keeps that as its fallback, and the script warns."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import judge as judging
 import numpy as np
 import pytest
 import train as script
 
-from teleport_env.agents import Never
+from teleport_env.agents import Never, agent_for
 from teleport_env.agents.comparison import report
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.learning.fallback import JUDGE_SEED, PLAIN, PLAN, RULE, judged
+from teleport_env.agents.learning.fallback import JUDGE_SEED, PLAIN, PLAN, RULE, SHIPPED_RULE, judge, judged
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.learning.warm_start import rule_from
+from teleport_env.agents.naming import best_rule
 from teleport_env.agents.play import draw_instances, play_many
 from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.policies.learned_moves import load_policy
@@ -119,14 +121,38 @@ def test_a_file_keeps_the_fallback_and_a_comparison_plays_it(
         fallback_of(wrong)
 
 
-def test_one_of_several_problems_has_a_fallback_of_its_own(tmp_path: Path) -> None:
+def test_a_policy_for_several_problems_has_the_best_rule_as_shipped_for_a_rival(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tiny = {**recipe(("Booth", "Quadratic")), **TINY, "out": tmp_path, "warm_start": False, "critic_segments": 0}
-    families = {"Booth": {"learning_rate": 1e-5}}
-    found = train(Training.of(**{**tiny, "families": families}), lambda line: None)
-    policy = LearnedSchedule.load(tmp_path / "policy.json")
-    assert "Booth" in found.below
-    for problem in ("Booth", "Quadratic"):
-        assert (fallback_of(policy.for_problem(problem)) is not None) == (problem in found.below)
+    found = train(Training.of(**tiny, budget=24.0), lambda line: None)
+    path = tmp_path / "policy.json"
+    policy = LearnedSchedule.load(path)
+    content = policy.provenance["fallbacks"]["Booth"]
+    rule = agent_for("Booth", "edge_of_stability")
+    assert content["what"] == SHIPPED_RULE
+    assert f"{SHIPPED_RULE} {gained(rule):.2f}" in found.below["Booth"]
+    plays = fallback_of(policy.for_problem("Booth"))
+    assert plays is not None
+    assert gained(agent_for("Booth", str(path))) == gained(plays) == gained(rule) == content["gained"]
+    # settings that were tuned for another budget do not hold
+    assert best_rule("Quadratic", 24.0) is None
+    assert policy.provenance["fallbacks"].get("Quadratic", {"what": PLAIN})["what"] == PLAIN
+    # in another environment than it was judged in the policy plays itself
+    assert agent_for("Booth", f"{path}:learning_rate=0.1").kind == "learned"
+    # judged anew it is what it was, whatever the file said before
+    without = dataclasses.replace(policy, provenance={**policy.provenance, "fallbacks": {}})
+    without.save(path)
+    monkeypatch.setattr(
+        sys, "argv", ["judge.py", "--policy", str(path), "--out", str(tmp_path / "again.json"), "--instances", "6"]
+    )
+    judging.main()
+    assert f"on Booth the policy gains {content['policy_gained']:.2f}" in " ".join(capsys.readouterr().out.split())
+    again = LearnedSchedule.load(tmp_path / "again.json")
+    assert again.provenance["fallbacks"] == policy.provenance["fallbacks"]
+    assert again.provenance["judged"]["instances"] == 6
+    with pytest.raises(ValueError, match="does not say how it was trained"):
+        judge(dataclasses.replace(policy, provenance={}), 6)
 
 
 def test_the_script_ends_with_a_warning_and_a_status(
