@@ -65,8 +65,7 @@ and are kept in the package, else those of the problem's roster, else those belo
 my_module:my_rule imports my_module and plays what that registers as my_rule.
 policy.json plays a policy that scripts/train.py has written, and pretrained the one that the package brings for the problem:
 its specialist where there is one, or else the generalist. Both can be asked for by these names too, and so can
-generalist_ten, generalist_eleven, and what their training found beside them: "best plan of specialist", "best rule of
-specialist".
+generalist_seven, and what their training found beside them: "best plan of specialist", "best rule of specialist".
 model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
 """
 
@@ -149,7 +148,10 @@ def agent_for(
     elif (policy := _policy(problem, name)) is not None:
         policy = policy.for_problem(problem, **given)
         # a policy was judged in its own environment: in another it plays itself
-        agent = (None if given else fallback_of(policy)) or policy
+        fallback = None if given else fallback_of(policy)
+        if fallback is not None:  # it was played when it was chosen, and that of plain descent has no teleport
+            return fallback if called is None else dataclasses.replace(fallback, name=called)
+        agent = policy
     elif name.endswith(MODEL):
         if not trust:
             raise ValueError(

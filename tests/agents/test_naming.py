@@ -204,22 +204,23 @@ def test_the_help_has_every_agent_with_its_settings() -> None:
 def test_shipped_policies_are_asked_for_by_the_names_that_tables_give_them() -> None:
     """Regression: reports said "specialist" and "generalist", and both were unknown agents."""
     for name in ("specialist", "generalist"):
-        agent = agent_for("Booth", name)
+        agent = agent_for("Rosenbrock", name)
         assert agent.name == name
         assert isinstance(agent, agents.LearnedSchedule)
+    assert agent_for("Booth", "generalist").name == "generalist, fallback"
     assert agent_for("Booth", "pretrained").name == "specialist"
     with pytest.raises(
         ValueError, match="brings no specialist for Digits; it brings one for Booth, .*'generalist' plays"
     ):
         agent_for("Digits", "specialist")
-    for name in ("generalist_ten", "generalist of ten", "Generalist_Ten"):
+    for name in ("generalist_seven", "generalist of seven", "Generalist_Seven"):
         assert (
             agent_for("Booth", name).environment
-            == agents.LearnedSchedule.pretrained("generalist_ten").for_problem("Booth").environment
+            == agents.LearnedSchedule.pretrained("generalist_seven").for_problem("Booth").environment
         )
     with pytest.raises(
         ValueError,
-        match="agent must be one of .*'specialist', 'generalist', 'generalist_eleven', 'generalist_ten', got 'spec'",
+        match="agent must be one of .*'specialist', 'generalist', 'generalist_seven', got 'spec'",
     ):
         agent_for("Booth", "spec")
 
@@ -237,7 +238,7 @@ def test_every_row_of_a_comparison_can_be_asked_for_or_the_error_says_why(proble
 
 
 def test_what_a_training_did_not_find_is_not_there() -> None:
-    for name in ("best rule of specialist", "specialist, fallback", "best plan of generalist_ten"):
+    for name in ("best rule of specialist", "specialist, fallback", "best plan of generalist_seven"):
         with pytest.raises(ValueError, match=f"there is no '{name}': the training of that policy kept none"):
             agent_for("Booth", name)
     with pytest.raises(ValueError, match="'best plan of specialist' has no settings, got k"):

@@ -86,7 +86,7 @@ SCHEDULES: dict[str, Callable[[], Any]] = {
     "every": lambda: agent_from("every", k=7),
     "stall": lambda: agent_from("stall", threshold=0.2, which=1),
     "accept_if_better": lambda: agent_from("accept_if_better", which=2),
-    "learned": lambda: LearnedSchedule.pretrained().for_problem("MLPRegression"),
+    "learned": lambda: LearnedSchedule.pretrained("generalist_seven").for_problem("MLPRegression"),
 }
 
 

@@ -45,7 +45,7 @@ def always(action: int, training: Training, rate: float) -> LearnedSchedule:
     return LearnedSchedule(problems=("Booth",), features=NAMES, layers=(layer,), environment=environment)
 
 
-def test_only_a_policy_below_its_rivals_has_a_fallback() -> None:
+def test_only_a_policy_below_its_rivals_has_a_fallback(tmp_path: Path) -> None:
     training = Training.of(**{**recipe("Booth"), **TINY})
     usual = training.settings().learning_rate
     plain = always(0, training, usual)  # plain descent itself: it is not below
@@ -63,6 +63,10 @@ def test_only_a_policy_below_its_rivals_has_a_fallback() -> None:
     assert (fallback.name, fallback.kind) == ("learned, fallback", "fixed")
     assert gained(fallback) == other
     assert fallback_of(plain) is None
+    # Regression: by its name it was refused, because it names no teleport
+    path = policy.save(tmp_path / "policy.json")
+    assert gained(agent_for("Booth", str(path))) == other
+    assert agent_for("Booth", f"{path}:name=mine").name == "mine"
     # a plan that is better than both is the fallback
     content = {"learning_rate": 1.5 * usual}
     planned = gained(Plan(**content).agent(lower.environment))
@@ -139,7 +143,7 @@ def test_a_policy_for_several_problems_has_the_best_rule_as_shipped_for_a_rival(
     assert best_rule("Quadratic", 24.0) is None
     assert policy.provenance["fallbacks"].get("Quadratic", {"what": PLAIN})["what"] == PLAIN
     # in another environment than it was judged in the policy plays itself
-    assert agent_for("Booth", f"{path}:learning_rate=0.1").kind == "learned"
+    assert agent_for("Booth", f"{path}:learning_rate=0.1,name=mine").kind == "learned"
     # judged anew it is what it was, whatever the file said before
     without = dataclasses.replace(policy, provenance={**policy.provenance, "fallbacks": {}})
     without.save(path)
