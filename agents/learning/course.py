@@ -160,19 +160,21 @@ class Course:
         rule = rule_from(alone)  # rejects what is wrong with it before anything is computed
         settings = alone.settings()
         environment = alone.policy_environment(settings.learning_rate)
-        teacher = teacher_of(alone, teaching.teachers) or rule
-        rate = teacher.environment["learning_rate"] if teacher else alone.task.learning_rate
+        cloned = teacher_of(alone, teaching.teachers)
+        begins = cloned or rule
+        rate = begins.environment["learning_rate"] if begins else alone.task.learning_rate
         # where an episode takes long, few instances choose the policy, and the search would take longer than the training
         instances = min(Menu.instances, 2 * alone.schedule.validation_instances)
         kept = alone.task.learning_rate is not None
         menu = Menu(alone.only, environment, teaching.plans, alone.task.budget, kept, instances, alone.task.reward)
         if teaching.plans and problem not in self.plans:
-            self._search(
-                search_plans, menu, self.plans, first=teacher is None and (teaching.warm_start or rate is None)
-            )
+            self._search(search_plans, menu, self.plans, first=cloned is None and (teaching.warm_start or rate is None))
         if teaching.rules and settings.searches and problem not in self.rules:
             self._search(search_rules, dataclasses.replace(menu, count=teaching.rules), self.rules, first=False)
         plan = plan_from(self.plans[problem]["plan"], environment) if problem in self.plans else None
+        teacher = begins or (plan if teaching.warm_start else None)
+        if rule and isinstance(plan, Plan) and teaching.warm_start and self._gains_more(plan, rule, alone, environment):
+            teacher, rate = plan, plan.learning_rate
         slots = tuple(range(len(settings.searches)))
         if several:
             slots = tuple(slot for slot, one in enumerate(self.training.task.filled(problem)) if one is not None)
@@ -181,7 +183,16 @@ class Course:
             prices = relative(search_prices(problem, settings.searches, **alone.environment))
         ids = draw_instances(problem, "validation", alone.schedule.validation_instances, VALIDATION_SEED)
         rate = rate or (plan.learning_rate if plan else settings.learning_rate)
-        return _Game(alone, slots, prices, rate, ids, teacher or (plan if teaching.warm_start else None))
+        return _Game(alone, slots, prices, rate, ids, teacher)
+
+    def _gains_more(self, plan: Plan, rule: Agent, alone: Training, environment: Mapping[str, Any]) -> bool:
+        """Whether the best plan gains more than the rule on instances of the train split."""
+        ids = draw_instances(alone.only, "train", LESSON, alone.seed + 2)
+        shared: dict[str, Any] = {"split": "train", "budget": alone.task.budget, "reward": alone.task.reward}
+        its, other = play_many(alone.only, [plan.agent(environment), rule], ids, **shared).mean(axis=1).tolist()
+        better = its > other
+        self.report(f"The plan gains {its:.2f}, the rule {other:.2f}: the {'plan' if better else 'rule'} is cloned")
+        return bool(better)
 
     def _search(
         self,

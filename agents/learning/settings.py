@@ -31,8 +31,8 @@ class Teaching:
     Attributes:
         plans: Fixed schedules tried before the training, for the base learning rate and the teacher; 0: none.
         rules: Adaptive rules tried beforehand, for a table's sake; 0: none, as without a menu.
-        warm_start: Clone the best plan before the training.
-        rule: Clone this rule instead, which brings the base learning rate: ``agent``, ``learning_rate``, ``searches``
+        warm_start: Clone the best plan before the training; with a rule, whichever of both gains more on the train split.
+        rule: Clone this rule, which brings the base learning rate: ``agent``, ``learning_rate``, ``searches``
             (indices of the menu, in the rule's order) and the agent's settings. Its rate factors are among the
             training's; empty: no rule.
         teachers: Policies to clone before the training, on the problems they know, in place of a plan; each must play in the
@@ -56,14 +56,13 @@ class Teaching:
         for name in ("plans", "rules", "critic_segments"):
             integer(name, getattr(self, name), 0, _MOST)
         number("smoothing", self.smoothing, least=0, most=1)
-        against = [name for name in ("warm_start", "teachers") if getattr(self, name)]
-        if self.rule and against:
-            raise ValueError(_no_rule(against, self.rule))
+        if self.rule and self.teachers:
+            raise ValueError(_no_rule(["teachers"], self.rule))
 
 
 def _no_rule(against: list[str], rule: Mapping[str, Any]) -> str:
     return (
-        "a rule to clone goes without warm_start, teachers, several problems and action_mode='group'; asked for: "
+        "a rule to clone goes without teachers, several problems and action_mode='group'; asked for: "
         f"{', '.join(against)}. A recipe may bring the rule: an empty one, {{}}, leaves it out. Got {dict(rule)}"
     )
 

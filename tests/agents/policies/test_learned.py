@@ -21,6 +21,7 @@ import fresh
 from study.findings import SEVEN
 from teleport_env.agents import Agent, agent_from
 from teleport_env.agents.comparison.study import Study, run_study
+from teleport_env.agents.edge_rule import EdgeOfStability
 from teleport_env.agents.known_score import SCORE
 from teleport_env.agents.learning.course import VALIDATION_SEED, Course
 from teleport_env.agents.learning.recipes import rate_only, recipe, teacher, whitening
@@ -527,6 +528,16 @@ def test_a_rule_is_cloned_action_by_action(tmp_path: Path) -> None:
     assert mine - bare > 0.8 * (its - bare) > 2.0
 
 
+@pytest.mark.parametrize(("rate", "cloned"), [(0.0525, EdgeOfStability), (1e-6, Plan)])
+def test_the_better_of_rule_and_plan_is_cloned(rate: float, cloned: type, tmp_path: Path) -> None:
+    training = RULED.changed(rule={**RULE, "learning_rate": rate}, warm_start=True, plans=2, out=tmp_path)
+    course = Course(training, silent)
+    game = course.games["Booth"]
+    assert isinstance(game.teacher, cloned)
+    assert (game.learning_rate == rate) == (cloned is EdgeOfStability)
+    course.env.close()
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -748,7 +759,7 @@ def test_every_recipe_is_a_training(problem: str) -> None:
         ({"step_size": 0.0}, "step_size"),
         ({"temperatures": (-1.0,)}, "temperatures"),
         ({"searches": ("astrology",)}, "astrology"),
-        ({"rule": {"agent": "stall"}, "warm_start": True}, "asked for: warm_start. A recipe may bring"),
+        ({"rule": {"agent": "stall"}, "teachers": (Path("p"),)}, "asked for: teachers. A recipe may bring"),
         (
             {"rule": {"agent": "stall", "learning_rate": 0.1}, "learning_rate": 0.2},
             "rate, 0.1; learning_rate must be None",
