@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ def agent_for(
         if fallback is not None:  # it was played when it was chosen, and that of plain descent has no teleport
             return fallback if called is None else dataclasses.replace(fallback, name=called)
         agent = policy
+        if called == text:  # a policy's name stands in names of files
+            called = re.sub(r"[^\w .,:;+*()~-]+", " ", text.replace(name, Path(name).stem, 1))[:80]
     elif name.endswith(MODEL):
         if not trust:
             raise ValueError(

@@ -143,7 +143,7 @@ def test_a_policy_for_several_problems_has_the_best_rule_as_shipped_for_a_rival(
     assert best_rule("Quadratic", 24.0) is None
     assert policy.provenance["fallbacks"].get("Quadratic", {"what": PLAIN})["what"] == PLAIN
     # in another environment than it was judged in the policy plays itself
-    assert agent_for("Booth", f"{path}:learning_rate=0.1,name=mine").kind == "learned"
+    assert agent_for("Booth", f"{path}:learning_rate=0.1").kind == "learned"
     # judged anew it is what it was, whatever the file said before
     without = dataclasses.replace(policy, provenance={**policy.provenance, "fallbacks": {}})
     without.save(path)
