@@ -194,6 +194,7 @@ typedef struct {
     void (*adopt_rows)(const Matrix *target, const int64_t *to, const Matrix *source, const int64_t *from, int64_t count);
     void (*draw)(const uint64_t *keys, int64_t runs, uint64_t first, int64_t amount, uint64_t *bits, double *units);
     int (*judge)(const Proposal *proposal); /* whether all runs moved */
+    TurnKernel *settle_turns;
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
     ClassifierKernel *classifier;

@@ -123,7 +123,7 @@ static PyObject *turn_settle(PyObject *module, PyObject *const *args, Py_ssize_t
     Call call;
     if (!begin(&call, "turn_settle", args, count, 8) || (call.kind != ELLIPSE && call.kind != BOOTH)) return refuse();
     if (!settle(&call, args[3], args[4], args[5], args[6], args[7])) return refuse();
-    return found_by(&call, KERNEL(settle));
+    return found_by(&call, chosen->settle_turns);
 }
 
 /* A matrix in one piece. */

@@ -144,3 +144,20 @@ def test_a_reward_of_a_wrong_shape_is_refused(pays: Any) -> None:
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=r"the reward 'wrong' must pay a tensor of shape \(2,\)"):
         envs.step(np.zeros(2, dtype=np.int64))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_diverged_runs_are_paid_apart_and_the_others_as_ever(mixed: bool) -> None:
+    """Returns are the sums of rewards, and -2 in all where an episode diverged, in steps of all and among teleports."""
+    envs = TeleportVectorEnv("Rosenbrock", 12, autoreset_mode="Disabled", budget=30.0)
+    rates = np.where(np.arange(12) % 2, 0.05, 1e-3)
+    sums, generator = np.zeros(12), np.random.default_rng(0)
+    envs.reset(seed=0, options={"learning_rate": rates})
+    for _ in range(30):
+        reward = envs.step(generator.integers(0, 2, 12) * mixed)[1]
+        sums += reward
+        assert np.array_equal(envs.episodes.returns.numpy(), sums)
+    diverged = envs.episodes.runs.progress.diverged.numpy()
+    assert 0 < diverged.sum() < 12
+    assert np.allclose(sums[diverged], -2.0)
+    assert not np.isclose(sums[~diverged], -2.0).any()

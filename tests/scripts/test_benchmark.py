@@ -96,6 +96,8 @@ def test_waits_measure() -> None:
     assert measured.ratio == pytest.approx(measured.ours / waits.COMPARED)
     with pytest.raises(RuntimeError, match="there_is_none"):
         waits.command(waits.ROOT, "scripts/there_is_none.py")
+    _, seconds = waits.command(waits.ROOT, "-c", "while True: pass", limit=1)
+    assert 0.5 < seconds < 3.0, "what takes too long is stopped"
 
 
 def test_curves_of_steps_measure() -> None:
