@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import cloudpickle  # comes with Gymnasium
@@ -46,10 +50,18 @@ def check_backend(backend: str) -> None:
         register_ray()
 
 
-def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processes", title: str = "") -> Iterator[Any]:
+def run_tasks(
+    tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processes", title: str = "", joining: bool = False
+) -> Iterator[Any]:
     """Results of the tasks as they come, in any order, with a progress bar.
 
-    There are ``jobs`` workers; -1: one per core of the machine or of the cluster. ``backend`` is one of `BACKENDS`.
+    Args:
+        tasks: The tasks, the longest first.
+        jobs: Number of workers; -1: one per core of the machine or of the cluster.
+        backend: One of `BACKENDS`.
+        title: Words beside the bar.
+        joining: Whether this process is one of the workers. It then saves the imports of another, seconds, and hands over
+            what the others have done after each task of its own: for short tasks.
 
     Raises:
         ValueError: There is no such backend, or a registered problem or agent cannot be sent to other processes.
@@ -73,13 +85,79 @@ def run_tasks(tasks: Iterable[Task], *, jobs: int = -1, backend: str = "processe
         return
     own = None if jobs == 1 and backend == "processes" else additions()
     calls = [delayed(_quietly)(function, arguments, own) for function, arguments in chosen]
-    if backend == "processes":
+    if backend == "processes" and joining and workers(jobs) > 1:
+        results = _joining(calls, workers(jobs))
+    elif backend == "processes":
         results = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
     else:
         results = _on_ray(calls, jobs)
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("done, after"))
     with Progress(*shown, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()) as progress:
         yield from progress.track(results, description=title, total=len(calls))
+
+
+def workers(jobs: int) -> int:
+    """How many processes of this machine ``jobs`` means, which -1 leaves open."""
+    from joblib import effective_n_jobs
+
+    return int(effective_n_jobs(jobs))
+
+
+def _helpers(count: int) -> Any:
+    """So many processes beside this one; the same ones at every call. They stay for five minutes."""
+    from joblib.externals.loky import get_reusable_executor
+
+    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return get_reusable_executor(max_workers=count, timeout=300, env=single)
+
+
+def prepare(jobs: int, *modules: str) -> None:
+    """Let the processes beside this one start and import modules meanwhile; for `run_tasks` with ``joining``."""
+    count = workers(jobs) - 1
+    for _ in range(count):
+        _helpers(count).submit(_import, modules)
+
+
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        import_module(module)
+
+
+def _joining(calls: Sequence[Any], jobs: int) -> Iterator[Any]:
+    """Results of the calls, each made by whichever of ``jobs`` processes is free, this one among them."""
+    import torch
+
+    threads, helpers = torch.get_num_threads(), _helpers(jobs - 1)
+    waiting, done, lock = deque(calls), SimpleQueue[Any](), Lock()
+
+    def taken() -> Any:
+        with lock:
+            return waiting.popleft() if waiting else None
+
+    def feed(ended: Any = None) -> None:
+        if ended is not None:
+            done.put(ended)
+        call = taken()
+        if call is not None:
+            function, arguments, _ = call
+            helpers.submit(function, *arguments).add_done_callback(feed)
+
+    left = len(calls)
+    try:
+        for _ in range(jobs - 1):
+            feed()
+        while left:
+            call = taken()
+            if call is not None:
+                function, arguments, _ = call
+                yield function(*arguments)
+                left -= 1
+            while left and (call is None or not done.empty()):
+                yield done.get().result()
+                left -= 1
+    finally:
+        waiting.clear()
+        torch.set_num_threads(threads)
 
 
 def _on_ray(calls: list[Any], jobs: int) -> Iterator[Any]:

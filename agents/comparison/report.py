@@ -208,7 +208,7 @@ def write_report(
         if files or one.name not in _INTERACTIVE
     ]
     tasks = [(_drawn, (folder, drawing, files)) for drawing in (*further, *usual)]
-    saved = dict(run_tasks(tasks, jobs=jobs, title="drawing"))
+    saved = dict(run_tasks(tasks, jobs=jobs, title="drawing", joining=True))
     pictures = [
         {"title": one.title, "caption": one.caption, "file": f"{one.name}.webp", "data": saved[one.name]}
         for one in (*further, *usual)

@@ -21,7 +21,7 @@ import torch
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.described import described, sentences, settings_of, tuning_in_words
-from teleport_env.agents.comparison.parallel import Task, check_backend, run_tasks
+from teleport_env.agents.comparison.parallel import Task, check_backend, prepare, run_tasks, workers
 from teleport_env.agents.comparison.recording import record
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
@@ -198,6 +198,8 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
     began = time.perf_counter()
+    if study.backend == "processes":
+        prepare(study.jobs, __name__, decision_drawings.__module__, write_report.__module__)
     rosters = {problem: _roster(problem, study, report) for problem in study.problems}
     check_work(study.problems, ("train", study.split), study.out)
     if study.record is not None:
@@ -208,8 +210,8 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     tuned = _tune(lean, rosters, settled, report) if study.tuning_instances else {}
     report(f"Playing {sum(map(len, rosters.values()))} agents on the {study.split} split")
     shared = (study.split, study.instances, study.seeds, study.budget, study.seed)
-    # the longest first, so that no process ends long after the others: single solvers, then large problems
-    largest = sorted(study.problems, key=rows_at_once)
+    # the longest first, so that no process ends long after the others: single solvers, then large problems, long episodes
+    largest = sorted(study.problems, key=lambda p: (rows_at_once(p), -Settings.build(p, budget=study.budget).budget))
     tasks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     tasks = [
         (_reference_task, (problem, name, *shared))
@@ -220,7 +222,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     tasks += [
         (_play_task, (lean, problem, [_as_tuned(agent, tuned.get((problem, agent.name))) for agent in some]))
         for problem in largest
-        for some in _dealt(rosters[problem], rows_at_once(problem) // study.instances)
+        for some in _dealt(rosters[problem], _portion(study, problem, len(rosters[problem])))
     ]
     played: dict[tuple[str, str], list[Played]] = {}
     rows: list[dict[str, Any]] = []
@@ -423,6 +425,12 @@ def _few(study: Study, problem: str) -> int:
     return rows_at_once(problem) // (study.tuning_instances * len(NARROW))
 
 
+def _portion(study: Study, problem: str, agents: int) -> int:
+    """How many agents of a problem a task plays: as many as pay side by side, but so that no process is left without."""
+    tasks = -(-2 * workers(study.jobs) // len(study.problems))
+    return min(rows_at_once(problem) // study.instances, -(-agents // tasks))
+
+
 def _dealt(values: Sequence[Any], most: int) -> list[Sequence[Any]]:
     """Portions of at most so many."""
     return [values[begin : begin + max(1, most)] for begin in range(0, len(values), max(1, most))]
@@ -525,4 +533,4 @@ def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[
 
 
 def _run(tasks: Iterable[Task], study: Study, title: str) -> Iterator[Any]:
-    return run_tasks(tasks, jobs=study.jobs, backend=study.backend, title=title)
+    return run_tasks(tasks, jobs=study.jobs, backend=study.backend, title=title, joining=True)

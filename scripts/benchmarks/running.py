@@ -31,13 +31,18 @@ def chosen(words: Sequence[str]) -> tuple[tuple[Row, ...], tuple[Curve, ...]]:
     def has(text: str, word: str) -> bool:
         return word.lower() in text.lower()
 
-    texts = [f"{row.name} {row.against}" for row in ROWS] + [curve.name for curve in CURVES]
+    texts = [_text(row) for row in ROWS] + [curve.name for curve in CURVES]
     for word in words:
         if not any(has(text, word) for text in texts):
             raise ValueError(f"no row and no curve says {word!r}; there are: {'; '.join(texts)}")
-    rows = tuple(r for r in ROWS if not words or any(has(f"{r.name} {r.against}", word) for word in words))
+    rows = tuple(r for r in ROWS if not words or any(has(_text(r), word) for word in words))
     curves = tuple(c for c in CURVES if not words or any(has(c.name, word) for word in words))
     return rows, curves
+
+
+def _text(row: Row) -> str:
+    """Text that a row is found by: its words, and the line that is printed as it begins."""
+    return f"{row.name} {row.against}; {row.name}, against {row.against}"
 
 
 def run(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
 
 import joblib
 import pytest
+import torch
 from joblib._parallel_backends import ThreadingBackend
 
 from teleport_env.agents.comparison.parallel import run_tasks
@@ -34,6 +37,30 @@ def same_results(one: Study, other: Study) -> None:
 def test_every_task_is_done_once() -> None:
     assert sorted(run_tasks([(square, (n,)) for n in range(7)], jobs=2)) == [n * n for n in range(7)]
     assert list(run_tasks([], jobs=2)) == []
+
+
+def where(number: int) -> tuple[int, int]:
+    time.sleep(0.01)
+    return number, os.getpid()
+
+
+def fail(number: int) -> int:
+    raise ArithmeticError(number)
+
+
+def test_this_process_is_one_of_the_workers() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = list(run_tasks([(where, (n,)) for n in range(12)], jobs=2, joining=True))
+        assert torch.get_num_threads() == 2, "tasks have one thread, and what follows has its own"
+    finally:
+        torch.set_num_threads(threads)
+    assert sorted(number for number, _ in found) == list(range(12))
+    assert os.getpid() in {process for _, process in found}
+    with pytest.raises(ArithmeticError):
+        list(run_tasks([(fail, (n,)) for n in range(3)], jobs=2, joining=True))
+    assert sorted(run_tasks([(square, (n,)) for n in range(3)], jobs=2, joining=True)) == [0, 1, 4]
 
 
 def test_a_backend_that_is_none_is_refused(tmp_path: Path) -> None:
