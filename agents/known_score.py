@@ -108,7 +108,8 @@ SCORE: dict[str, Mapping[str, Any]] = {
         "searches": (_WEIGHTS, _GRADIENTS),
         "rate_factors": (1.0, 1.6, 0.25, 0.5, 0.8, 1.25),
         "divergence_cost": 1.0,
-        "decisions": 600_000,
+        "entropy": 0.003,
+        "decisions": 1_200_000,
         "rule": _edge(0.012, [0], cooldown=20, edge=1.5, up=1.6, down=0.25, slow=0.0, landing="same"),
     },
     "MatrixCompletion": {
