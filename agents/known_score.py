@@ -42,12 +42,12 @@ _FROM_A_RIVAL: dict[str, Any] = {
 and short budgets give the first evaluations, which count most, more episodes."""
 
 
-_WEIGHTS, _WEIGHTS_TWICE, _GRADIENTS = (
+_WEIGHTS, _WEIGHTS_TWICE, _GRADIENTS, _GRADIENTS_TWICE = (
     {"search": "closed_form", "objective": objective, "sweeps": sweeps}
-    for objective, sweeps in (("balance_weights", 1), ("balance_weights", 2), ("balance_gradient", 1))
+    for objective in ("balance_weights", "balance_gradient")
+    for sweeps in (1, 2)
 )
 _BALANCING = {"search": "normalized_ascent", "objective": "balance_gradient", "steps": 1, "radius": 0.5}
-_ASCENT = {"search": "normalized_ascent", "objective": "gradient_norm", "steps": 1, "radius": 1.0}
 
 
 def _edge(learning_rate: float, searches: Sequence[int], **settings: Any) -> dict[str, Any]:
@@ -113,13 +113,27 @@ SCORE: dict[str, Mapping[str, Any]] = {
         "rule": _edge(0.012, [0], cooldown=20, edge=1.5, up=1.6, down=0.25, slow=0.0, landing="same"),
     },
     "MatrixCompletion": {
-        **_FROM_A_RULE,
-        "segment": 10,
-        "symmetry": "general_linear",
-        "searches": (_WEIGHTS, _GRADIENTS, _BALANCING, _ASCENT, {"search": "virtual_step"}, _WEIGHTS_TWICE),
-        "rate_factors": (1.0, 2.0, 0.25, 0.5, 1.3),
+        **_FROM_A_RIVAL,
+        "segment": 14,
+        "budget_multiples": (0.15, 1.0),
+        "symmetry": "scaling",
+        "searches": (_WEIGHTS_TWICE, _GRADIENTS_TWICE),
+        "rate_factors": (1.0, 1.6, 0.125, 0.5, 0.8, 1.25),
+        "divergence_cost": 0.5,
+        "decisions": 800_000,
         "rule": _edge(
-            7.0, [5, 0], which=1, looks=3, cooldown=80, least_steps=24, up=2.0, down=0.25, slow=0.0, flatten=1.5
+            7.0,
+            [1, 0],
+            which=1,
+            looks=1,
+            cooldown=20,
+            least_steps=6,
+            edge=3.0,
+            up=1.6,
+            down=0.125,
+            slow=0.0,
+            flatten=1.5,
+            landing="down",
         ),
     },
     "TwoLayerRegression": {
