@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -58,6 +58,18 @@ class Outcome:
     terminated: Array
     truncated: Array
     ended: Tensor | None
+
+
+class _Part:
+    """The numbers of some runs: those that are asked for are picked, and no others."""
+
+    def __init__(self, progress: Progress, rows: Tensor) -> None:
+        self._progress, self._rows = progress, rows
+
+    def __getattr__(self, name: str) -> Tensor:
+        found: Tensor = getattr(self._progress, name)[self._rows]
+        setattr(self, name, found)
+        return found
 
 
 def _same(array: Array) -> Array:
@@ -374,7 +386,7 @@ class Episodes:
         Raises:
             ValueError: It pays something else than a number per run.
         """
-        xp, reward, books, count = self._xp, self.settings.reward, self.runs.books, self.count
+        xp, reward, count = self._xp, self.settings.reward, self.count
         over = torch.zeros_like(self.terminated) if ended is None else xp.tensor(ended)
         orders = xp.tensor(before), xp.tensor(self._now)
         p, lowest, spent, first = self.runs.progress, self.lowest, self.runs.ledger.cost, self.initial_full_loss
@@ -382,7 +394,7 @@ class Episodes:
             torch.minimum(lowest, orders[0], out=lowest)
         else:
             at, count = xp.tensor(rows), len(rows)
-            p = Progress.of(books.blocks.select(at))
+            p = cast(Progress, _Part(p, at))
             orders = orders[0][at], orders[1][at]
             over, lowest, spent, first = (one[at] for one in (over, lowest, spent, first))
 

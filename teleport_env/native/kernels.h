@@ -111,6 +111,7 @@ typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const F
 typedef struct {
     Array params, gradient, start_params, start_gradient; /* (R, n) */
     const double *before, *after, *scale, *score, *staying, *rate_factor, *start_norm2;
+    const double *squares; /* of the gradients proposed; NULL: few parameters, added up one after the other */
     double relative, rounding, huge;
     int carried, tested; /* whether the loss was carried over; whether it has to be kept */
     long long statuses[4]; /* moved, no gain, loss moved, not finite */

@@ -152,7 +152,7 @@ static PyObject *judge(PyObject *module, PyObject *const *args, Py_ssize_t count
     Borrowed borrowed = {.count = 0};
     Proposal p;
     PyObject *result = NULL;
-    if (!arguments("judge", count, 25)) return NULL;
+    if (!arguments("judge", count, 26)) return NULL;
     p.relative = PyFloat_AsDouble(args[11]);
     p.rounding = PyFloat_AsDouble(args[12]);
     p.huge = PyFloat_AsDouble(args[13]);
@@ -171,16 +171,16 @@ static PyObject *judge(PyObject *module, PyObject *const *args, Py_ssize_t count
     if (!perhaps(args[4], "before", runs, &p.before) || !perhaps(args[5], "after", runs, &p.after) ||
         !perhaps(args[6], "scale", runs, &p.scale) || !perhaps(args[7], "score", runs, &p.score) ||
         !perhaps(args[8], "staying", runs, &p.staying) || !perhaps(args[9], "rate_factor", runs, &p.rate_factor) ||
-        !perhaps(args[10], "start_norm2", runs, &p.start_norm2))
+        !perhaps(args[10], "start_norm2", runs, &p.start_norm2) || !perhaps(args[17], "squares", runs, &p.squares))
         return refuse();
     if (!p.before || !p.after || !p.scale || !p.score != !p.staying)
         PyErr_SetString(PyExc_ValueError, "a proposal has losses and a scale, and score and staying belong together");
-    else if (piece(&borrowed, args[17], "found_params", &p.params, &p.found_params) &&
-             piece(&borrowed, args[18], "found_gradient", &p.params, &p.found_gradient) &&
-             (p.loss = vector(&borrowed, args[19], "loss", runs, 1)) && (p.change = vector(&borrowed, args[20], "change", runs, 1)) &&
-             (p.factor = vector(&borrowed, args[21], "factor", runs, 1)) && (p.norm2 = vector(&borrowed, args[22], "norm2", runs, 1)) &&
-             (p.moved = vector_of(&borrowed, args[23], "moved", "?", runs, 1)) &&
-             (p.status = vector_of(&borrowed, args[24], "status", "l", runs, 1)))
+    else if (piece(&borrowed, args[18], "found_params", &p.params, &p.found_params) &&
+             piece(&borrowed, args[19], "found_gradient", &p.params, &p.found_gradient) &&
+             (p.loss = vector(&borrowed, args[20], "loss", runs, 1)) && (p.change = vector(&borrowed, args[21], "change", runs, 1)) &&
+             (p.factor = vector(&borrowed, args[22], "factor", runs, 1)) && (p.norm2 = vector(&borrowed, args[23], "norm2", runs, 1)) &&
+             (p.moved = vector_of(&borrowed, args[24], "moved", "?", runs, 1)) &&
+             (p.status = vector_of(&borrowed, args[25], "status", "l", runs, 1)))
         result = PyBool_FromLong(chosen->judge(&p));
     give_back(&borrowed);
     return result;
@@ -193,7 +193,7 @@ PyMethodDef turn_methods[] = {
     METHOD(turn_settle, "turn_settle(kind, params, gradient, loss, scale, sign, relative, rounding, *data)"),
     METHOD(judge,
            "judge(params, gradient, start_params, start_gradient, before, after, scale, score, staying, rate_factor, start_norm2, relative, "
-           "rounding, huge, carried, tested, statuses, found_params, found_gradient, loss, change, factor, norm2, moved, status): what of a "
-           "proposal is allowed, tensors in and arrays out; whether all runs moved, None where the kernels do not serve"),
+           "rounding, huge, carried, tested, statuses, squares, found_params, found_gradient, loss, change, factor, norm2, moved, status): "
+           "what of a proposal is allowed, tensors in and arrays out; whether all runs moved, None where the kernels do not serve"),
     {NULL, NULL, 0, NULL},
 };

@@ -28,13 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import CHAIN, TINY, Array, Arrays, arrays_of, row_dots
+from teleport_env.arrays import CHAIN, TINY, TORCH, Array, Arrays, arrays_of, row_dots
 from teleport_env.groups.base import Element
 from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
 from teleport_env.native import KERNELS
 from teleport_env.problems.base import Evaluator, Problem
-from teleport_env.progress import HUGE
+from teleport_env.progress import COLUMNS, HUGE
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 
@@ -325,8 +325,10 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
 def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found | None:
     """`judged` by a kernel: of few float64 parameters on the CPU; None for others."""
     runs, size = start.params.shape
-    if KERNELS is None or not 0 < size <= CHAIN or start.loss.dtype != torch.float64:
+    if KERNELS is None or not 0 < size <= COLUMNS or start.loss.dtype != torch.float64:
         return None
+    # of longer gradients the sum of squares is the library's, whose order of additions is another
+    squares = row_dots(TORCH, *(2 * [proposed.gradient.detach()])) if size > CHAIN else None
     scored = proposed.score is not None and proposed.start_score is not None
     params, gradient = np.empty((2, runs, size))
     loss, change, factor, norm2 = np.empty((4, runs))
@@ -337,7 +339,7 @@ def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found
         *(start.loss, proposed.loss, start.loss if start.scale is None else start.scale),
         *((proposed.score, proposed.start_score) if scored else (None, None)),
         *(proposed.rate_factor, start.grad_norm2, *allowance(torch.float64, tolerance), HUGE[torch.float64]),
-        *(carried, not carried and start.symmetry.keeps_loss, _STATUSES),
+        *(carried, not carried and start.symmetry.keeps_loss, _STATUSES, squares),
         *(params, gradient, loss, change, factor, norm2, moved, status),
     )
     if all_moved is None:
