@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import running, steps, waits
+from benchmarks import running, shares, steps, waits
 from benchmarks.earlier import UNHURRIED, Earlier, checkout
 from benchmarks.rows import Curve, Measured, Row, Scale, timed
 
@@ -184,3 +184,15 @@ def test_words_choose_rows() -> None:
     assert len(running.chosen([])[0]) == len(running.ROWS)
     with pytest.raises(ValueError, match="no row and no curve says 'nonsense'"):
         running.chosen(["nonsense"])
+
+
+def spin() -> int:
+    return sum(range(200_000))
+
+
+def test_shares_name_what_takes_the_time() -> None:
+    found = shares.shares(spin, 0.1)
+    assert found["spin (test_benchmark.py)"] > 0.8
+    assert max(found.values()) <= 1.0
+    shares.work_of("tenth", "Booth", TINY)()
+    shares.work_of("step", "MatrixFactorization", TINY)()
