@@ -7,9 +7,9 @@ row a number, so that a step works on several numbers at once (`teleport_env.boo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -143,34 +143,43 @@ class Blocks(NamedTuple):
             mine[..., rows] = theirs
 
 
-def put_columns(mine: Array, at: Array, other: Array, of: Array, constant: Array | None = None) -> None:
+Put: TypeAlias = "Callable[[Array, Array], None]"
+"""Puts what runs ``of`` ``(R,)`` of others have in the place of what ``at`` ``(R,)`` have."""
+
+
+def columns_put(mine: Array, other: Array, constant: Array | None = None) -> Put:
     """``mine[..., at] = other[..., of]``, in a seventh of the time where there are kernels.
 
     ``constant``, a bool per row of ``other``: whether all its columns agree there, which saves to look for each.
     """
     if KERNELS is not None and isinstance(mine, np.ndarray) and mine.ndim == 2 and mine.dtype.char in "dl":
-        KERNELS.adopt(mine, at, other, of, False, constant)
-    else:
+        return lambda at, of: KERNELS.adopt(mine, at, other, of, False, constant)
+
+    def put(at: Array, of: Array) -> None:
         mine[..., at] = other[..., of]
 
+    return put
 
-def put_runs(mine: Array, at: Array, other: Array, of: Array) -> None:
+
+def runs_put(mine: Array, other: Array) -> Put:
     """``mine[at] = other[of]``, where the first axis are the runs; without a copy between where there are kernels."""
     if KERNELS is not None and isinstance(mine, np.ndarray) and mine.dtype.char in "dl":
         (target, by_rows), (source, by_rows_too) = _matrix(mine), _matrix(other)
         if target is not None and source is not None and by_rows == by_rows_too:
-            KERNELS.adopt(target, at, source, of, by_rows, None)
-            return
-    mine[at] = other[of]
+            return lambda at, of: KERNELS.adopt(target, at, source, of, by_rows, None)
+
+    def put(at: Array, of: Array) -> None:
+        mine[at] = other[of]
+
+    return put
 
 
-def put_instances(xp: Arrays, mine: Instance, at: Array, other: Instance, of: Array) -> None:
-    """Let runs ``at`` have the instances of others, ``of``; both arrays of ``xp``."""
+def instances_put(xp: Arrays, mine: Instance, other: Instance) -> list[Put]:
+    """All of the instances; ``at`` and ``of`` are arrays of ``xp``."""
     pairs = [(mine.start, other.start), *((tensor, other.tensors[name]) for name, tensor in mine.tensors.items())]
     if mine.ids is not None and other.ids is not None:
         pairs.append((mine.ids, other.ids))
-    for target, source in pairs:
-        put_runs(xp.view(target), at, xp.view(source), of)
+    return [runs_put(xp.view(target), xp.view(source)) for target, source in pairs]
 
 
 def _matrix(array: np.ndarray) -> tuple[np.ndarray | None, bool]:
@@ -211,10 +220,9 @@ class Memory(NamedTuple):
         for tensor, new in zip(self.rows, part.rows, strict=True):
             tensor[rows] = new
 
-    def adopt(self, rows: Tensor, others: Memory, theirs: Tensor, constants: Sequence[Array | None]) -> None:
-        """Overwrite what some runs ``(R,)`` have by what ``theirs`` ``(R,)`` of others have; ``constants``: theirs."""
-        at, of = self.xp.view(rows), self.xp.view(theirs)
-        for mine, other, constant in zip(self.columns, others.columns, constants, strict=True):
-            put_columns(mine, at, other, of, constant)
-        for tensor, new in zip(self.rows, others.rows, strict=True):
-            tensor[rows] = new[theirs]
+    def puts(self, others: Memory, constants: Sequence[Array | None]) -> list[Put]:
+        """All of it; ``constants``: the others'."""
+        columns = zip(self.columns, others.columns, constants, strict=True)
+        rows = zip(self.rows, others.rows, strict=True)
+        view = self.xp.view
+        return [*(columns_put(*each) for each in columns), *(runs_put(view(mine), view(other)) for mine, other in rows)]

@@ -27,7 +27,7 @@ from teleport_env.arrays import Array
 from teleport_env.groups.base import Element, map_element
 from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator, Problem
-from teleport_env.progress import AT, SMALLEST, put_columns
+from teleport_env.progress import AT, SMALLEST, columns_put
 from teleport_env.random import Streams, fold_in
 from teleport_env.reading import known
 from teleport_env.searches import Search, search_from
@@ -233,8 +233,8 @@ class Runs(SteppingRuns):
         self._count_teleports(integers, moved, status)
         if not everyone:
             every = xp.view(torch.arange(len(rows), device=self.device))
-            put_columns(self.books.floats, at, floats, every)
-            put_columns(self.books.integers, at, integers, every)
+            columns_put(self.books.floats, floats)(at, every)
+            columns_put(self.books.integers, integers)(at, every)
         self.changes += 1
         end = 0
         for part, found in zip(parts, answers, strict=True):

@@ -25,7 +25,7 @@ from teleport_env.ledger import FORWARD, GRADIENT, Ledger
 from teleport_env.optimizers import GradientDescent, Optimizer, State, Step, optimizer_from, row_dot
 from teleport_env.problems.base import Evaluator, Problem
 from teleport_env.problems.data import MiniBatches
-from teleport_env.progress import AT, COLUMNS, Blocks, Memory, Progress, put_columns, put_instances, put_runs
+from teleport_env.progress import AT, COLUMNS, Blocks, Memory, Progress, columns_put, instances_put, runs_put
 from teleport_env.reading import integer, number
 
 RATE_RANGE = 1024.0
@@ -227,13 +227,14 @@ class SteppingRuns:
 
     def _put(self, rows: Tensor, numbers: Blocks, instance: Instance, params: Tensor, gradient: Tensor) -> None:
         """Let ``rows`` ``(R,)`` have these numbers, instances, parameters and gradients ``(R, P)``."""
-        view = self.books.xp.view
-        at, of = view(rows), view(torch.arange(len(rows), device=self.device))
-        for memory, new in zip(self._blocks, numbers, strict=True):
-            put_columns(view(memory), at, view(new), of)
-        put_instances(self.books.xp, self.instance, at, instance, of)
-        for mine, other in ((self.params, params), (self.gradient, gradient)):
-            put_runs(view(mine), at, view(other), of)
+        xp = self.books.xp
+        at, of = xp.view(rows), xp.view(torch.arange(len(rows), device=self.device))
+        puts = [columns_put(xp.view(mine), xp.view(new)) for mine, new in zip(self._blocks, numbers, strict=True)]
+        puts += [
+            runs_put(xp.view(mine), xp.view(new)) for mine, new in ((self.params, params), (self.gradient, gradient))
+        ]
+        for put in (*puts, *instances_put(xp, self.instance, instance)):
+            put(at, of)
 
     def _changed(self) -> None:
         """The numbers of the runs were changed by something else than a gradient step."""

@@ -7,14 +7,14 @@ calls and serves for a hundred steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import Array
-from teleport_env.progress import put_instances, put_runs
+from teleport_env.progress import Put, instances_put, runs_put
 from teleport_env.random import Streams
 from teleport_env.stepping import SteppingRuns
 
@@ -38,6 +38,8 @@ class Upcoming:
         self._keys, self._draw_ids, self._count = keys.clone(), draw_ids, len(keys)
         self._prepared = np.full((AHEAD, self._count), -1, dtype=np.int64)  # numbers of the episodes there; -1: none
         self._next = np.ones(self._count, dtype=np.int64)  # the first that a run may still need; 0 is being played
+        self._puts: list[Put] = []
+        self._memory: list[Any] = []  # that these put into and take from
         self._runs = SteppingRuns(
             runs.problem,
             self._count * AHEAD,
@@ -60,9 +62,33 @@ class Upcoming:
         if np.count_nonzero(self._prepared[slots, at] != wanted):
             self._next[at] = wanted
             self._prepare()
-        theirs = torch.from_numpy(slots * self._count + at).to(runs.device)
-        adopt(runs, rows.to(runs.device), self._runs, theirs, self._constants)
+        view = runs.books.xp.view
+        of, at_device = view(torch.from_numpy(slots * self._count + at).to(runs.device)), view(rows.to(runs.device))
+        for put in self._puts_into(runs):
+            put(at_device, of)
+        runs.books.some_diverged = True  # perhaps
+        runs.changes += 1
         self._next[at] = wanted + 1
+
+    def _puts_into(self, runs: SteppingRuns) -> list[Put]:
+        """What puts the episodes in place; found again where the memory of either side is another."""
+        changing = [
+            (one.instance, one.params, one.gradient, one.batch, *one.optimizer_state.values())
+            for one in (runs, self._runs)
+        ]
+        memory = [*changing[0], *changing[1], self._constants]
+        if len(memory) != len(self._memory) or any(a is not b for a, b in zip(memory, self._memory, strict=True)):
+            xp = runs.books.xp
+            self._puts = [
+                *runs.memory().puts(self._runs.memory(), self._constants),
+                runs_put(xp.view(runs.keys), xp.view(self._runs.keys)),
+                *instances_put(xp, runs.instance, self._runs.instance),
+            ]
+            self._memory = memory
+        return self._puts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_puts": [], "_memory": []}  # a copy has memory of its own
 
     def _prepare(self) -> None:
         """What is missing, for all runs that have one episode left at most.
@@ -82,16 +108,3 @@ class Upcoming:
         self._runs.reset(keys, self._draw_ids(keys), mask)
         self._prepared[missing] = ahead[missing]
         self._constants = self._runs.memory().constants()  # most numbers of runs that have not begun are
-
-
-def adopt(
-    runs: SteppingRuns, rows: Tensor, others: SteppingRuns, theirs: Tensor, constants: Sequence[Array | None]
-) -> None:
-    """Let ``rows`` ``(R,)`` of ``runs`` go on as ``theirs`` ``(R,)`` of others of the same kind; `Memory.constants`."""
-    runs.memory().adopt(rows, others.memory(), theirs, constants)
-    view = runs.books.xp.view
-    at, of = view(rows), view(theirs)
-    put_runs(view(runs.keys), at, view(others.keys), of)
-    put_instances(runs.books.xp, runs.instance, at, others.instance, of)
-    runs.books.some_diverged = True  # perhaps
-    runs.changes += 1

@@ -15,7 +15,7 @@ import torch
 
 import fresh
 from teleport_env.native import KERNELS, VARIANT, is_older
-from teleport_env.progress import put_runs
+from teleport_env.progress import runs_put
 from teleport_env.random import Streams, mix
 
 needs_kernels = pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
@@ -162,11 +162,11 @@ def test_runs_are_put_in_every_layout() -> None:
                 mine[...] = 0
                 wanted = mine.copy()
                 wanted[at] = other[of]
-                put_runs(mine, at, other, of)
+                runs_put(mine, other)(at, of)
                 assert np.array_equal(mine, wanted)
                 if turned:  # one side alone
                     plain = np.zeros((6, *shape), kind)
-                    put_runs(plain, at, other, of)
+                    runs_put(plain, other)(at, of)
                     assert np.array_equal(plain, wanted)
 
 

@@ -24,6 +24,7 @@ from teleport_env.envs.features import FEATURES
 from teleport_env.envs.vector import TeleportVectorEnv
 from teleport_env.problems import problem_from
 from teleport_env.registration import id_of
+from teleport_env.upcoming import AHEAD
 
 CARTPOLE = "CartPole-v1"
 WARM = 300  # steps before timing
@@ -61,12 +62,13 @@ def stepping(envs: gym.vector.VectorEnv, actions: list[np.ndarray], scale: Scale
 
 
 def whole(problem: str, scale: Scale) -> int:
-    """Steps of an even number of episodes: most begin and end together, and are prepared for two at a time.
+    """Steps of whole episodes: most begin and end together, and so many at a time are prepared.
 
-    A turn of any other number is quicker where fewer begin in it, and the best turn counts.
+    A turn of any other number is quicker where fewer begin in it, and the best turn counts. Of long episodes one is a turn.
     """
-    two = 2 * round(problem_from(problem).defaults("train").budget)
-    return scale.of(two * math.ceil(EPISODES / two), 1)
+    budget = round(problem_from(problem).defaults("train").budget)
+    together = budget if budget > EPISODES else AHEAD * budget
+    return scale.of(together * math.ceil(EPISODES / together), 1)
 
 
 def formerly(problem: str, count: int, scale: Scale, mode: str = "vector_entry_point") -> Earlier:

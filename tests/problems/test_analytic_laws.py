@@ -18,7 +18,7 @@ from teleport_env.problems.booth import Booth
 from teleport_env.problems.ellipse import Ellipse
 from teleport_env.problems.quadratic import Quadratic
 from teleport_env.problems.rosenbrock import Rosenbrock, RosenbrockND
-from teleport_env.progress import put_instances
+from teleport_env.progress import instances_put
 from teleport_env.random import Streams
 from teleport_env.searches import search_from
 
@@ -149,7 +149,8 @@ def test_instances_can_be_overwritten_in_place(problem: AnalyticProblem, split: 
     for tensor in fresh.tensors.values():
         tensor.fill_(7.0)
     untouched = problem.instances(ids, split)
-    put_instances(NUMPY, instance, np.array([1]), fresh, np.array([0]))
+    for put in instances_put(NUMPY, instance, fresh):
+        put(np.array([1]), np.array([0]))
     for now, before in ((instance.start, untouched.start), *((instance[n], untouched[n]) for n in instance.tensors)):
         assert torch.equal(now[[0, 2]], before[[0, 2]])
         assert bool((now[1] == 7.0).all())

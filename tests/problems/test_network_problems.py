@@ -15,7 +15,7 @@ from teleport_env.problems.digits import MNIST, Digits
 from teleport_env.problems.linear_network import LinearNetwork
 from teleport_env.problems.matrix_factorization import MatrixFactorization
 from teleport_env.problems.mlp_regression import MLPRegression
-from teleport_env.progress import put_instances
+from teleport_env.progress import instances_put
 from teleport_env.random import Streams
 from teleport_env.searches import Start, search_from
 from teleport_env.symmetries.hidden_units import HiddenUnits
@@ -173,7 +173,8 @@ def test_instances_are_not_views_of_what_the_problem_keeps():
     problem = MLPRegression()
     first = problem.instances(torch.arange(5), "paper")
     expected = first.start.clone()
-    put_instances(NUMPY, first, np.array([0]), first, np.array([4]))
+    for put in instances_put(NUMPY, first, first):
+        put(np.array([0]), np.array([4]))
     assert torch.equal(problem.instances(torch.arange(5), "paper").start, expected)
 
 
