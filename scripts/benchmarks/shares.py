@@ -23,7 +23,7 @@ import torch
 from benchmarks.rows import QUICK, Scale
 from benchmarks.steps import COORDINATES, mixed, stepping, steps, vector
 
-SECONDS = 12.0
+SECONDS = 5.0
 PERIOD = 1e-3
 LEAST = 0.02
 """Smallest share that is printed."""
