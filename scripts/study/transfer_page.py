@@ -181,9 +181,9 @@ def _of_plain_descent(results: Results) -> Iterator[Finding]:
     often = {one: share for one, share in shares.items() if share > MOST_DIVERGED}
     target = f"Left out, each in turn: diverges in at most {100 * MOST_DIVERGED:.0f} % of the episodes"
     named = ", ".join(f"{one} {100 * share:.1f} %" for one, share in often.items())
-    yield Finding(
-        target, "no" if often else "yes", f"more on {len(often)} of {len(problems)}: {named}" if often else ""
-    )
+    most = max(shares, key=shares.__getitem__)
+    detail = f"more on {len(often)} of {len(problems)}: {named}" if often else f"at most {100 * shares[most]:.1f} %"
+    yield Finding(target, "no" if often else "yes", detail)
 
 
 def _of_steps(results: Results) -> Iterator[Finding]:
