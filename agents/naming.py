@@ -58,6 +58,9 @@ SHIPPED = "pretrained"
 SPECIALIST = "specialist"
 """Name of the policy that the package brings for one problem."""
 
+SCORE_SPECIALIST = "score_specialist"
+"""Name of the one that was trained by the reward ``score``, to be early."""
+
 HOW = """\
 An agent is a name with settings: every:k=3   at_steps:steps=[4,8]   stall:patience=3,threshold=0.05
 Values are JSON. Every agent also takes what it asks of the environment: learning_rate, rate_factors, steps_per_action,
@@ -66,7 +69,8 @@ and are kept in the package, else those of the problem's roster, else those belo
 my_module:my_rule imports my_module and plays what that registers as my_rule.
 policy.json plays a policy that scripts/train.py has written, and pretrained the one that the package brings for the problem:
 its specialist where there is one, or else the generalist. Both can be asked for by these names too, and so can
-generalist_seven, and what their training found beside them: "best plan of specialist", "best rule of specialist".
+generalist_seven, score_specialist (on some problems: trained by the reward score, to be early), and what their
+training found beside them: "best plan of specialist", "best rule of specialist".
 model.zip plays a model of stable-baselines3 or sb3-contrib; its settings are those of the environment that it was made for.
 """
 
@@ -198,6 +202,13 @@ def _policy(problem: str, name: str) -> Policy | None:
             f"the package brings no specialist for {problem}; it brings one for {', '.join(specialists())}. "
             f"{GENERALIST!r} plays every problem that has a symmetry, and scripts/train.py trains a policy"
         )
+    if asked == SCORE_SPECIALIST:
+        if problem not in specialists("score"):
+            raise ValueError(
+                f"the package brings no {SCORE_SPECIALIST} for {problem}; it brings one for "
+                f"{', '.join(specialists('score'))}. scripts/train.py --reward score trains a policy"
+            )
+        return LearnedSchedule.pretrained(problem, reward="score")
     if asked in (SHIPPED, SPECIALIST):
         return shipped_for(problem)[0]
     if not asked.startswith(GENERALIST):
@@ -230,7 +241,9 @@ def _named(problem: str, name: str, given: Mapping[str, Any], tuned: bool, budge
         if given:
             raise ValueError(f"whitening has no settings, got {', '.join(given)}")
         return whitening(problem, **which)
-    name = known("agent", name, [*AGENTS, "whitening", SHIPPED, SPECIALIST, *generalists()], _ELSEWHERE)
+    name = known(
+        "agent", name, [*AGENTS, "whitening", SHIPPED, SPECIALIST, SCORE_SPECIALIST, *generalists()], _ELSEWHERE
+    )
     return with_menu(problem, _built(name, given, listed.get(name, {})))
 
 
@@ -444,6 +457,7 @@ def about(agent: Agent) -> str:
 
 _SHIPPED_ABOUT = {
     SPECIALIST: "A policy network that was trained on this problem alone and chooses each action from what it sees.",
+    SCORE_SPECIALIST: "A policy network that was trained on this problem alone to be early, by the reward score.",
     GENERALIST: "One policy network for many problems, trained on all of them together, that chooses each action.",
 }
 

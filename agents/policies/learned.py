@@ -27,7 +27,9 @@ from teleport_env.reading import known
 __all__ = ["LearnedSchedule", "shipped", "shipped_for"]
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"
-"""Folder of the policies that the package brings: one for each problem that has one, named after it, and the generalist."""
+"""Folder of the policies that the package brings: one for each problem that has one, named after it, and the generalist.
+
+A folder in it, named after a reward, has those that were trained by that reward."""
 GENERALIST = "generalist"
 PRETRAINED = SHIPPED / f"{GENERALIST}.json"
 """The policy for many problems."""
@@ -124,7 +126,7 @@ class LearnedSchedule(NetworkAgent):
         )
 
     @classmethod
-    def pretrained(cls, name: str = GENERALIST) -> LearnedSchedule:
+    def pretrained(cls, name: str = GENERALIST, reward: str | None = None) -> LearnedSchedule:
         """A policy that the package brings.
 
         Its ``provenance`` holds the command that trained it, the seed and the versions. What it gains stands in
@@ -133,11 +135,15 @@ class LearnedSchedule(NetworkAgent):
         Args:
             name: Problem that has a policy of its own, or ``"generalist"``: the policy for many problems, which plays by
                 `for_problem`.
+            reward: Reward that the policy was trained by: ``"score"``, to be early; None: the orders of magnitude gained.
 
         Raises:
             ValueError: The package brings no such policy; the names that there are.
         """
-        return cls.load(SHIPPED / f"{known('a policy that the package brings', name, shipped())}.json")
+        what = "a policy that the package brings"
+        if reward is not None:
+            what += f" for the reward {known('reward of a policy that the package brings', reward, rewards())!r}"
+        return cls.load(_folder(reward) / f"{known(what, name, shipped(reward))}.json")
 
     # -- playing -------------------------------------------------------------------------------------------------------
 
@@ -178,14 +184,23 @@ class LearnedSchedule(NetworkAgent):
         return {**super().settings(), "families": families}
 
 
-def shipped() -> list[str]:
-    """Names of the policies that the package brings."""
-    return sorted(path.stem for path in SHIPPED.glob("*.json"))
+def _folder(reward: str | None) -> Path:
+    return SHIPPED if reward is None else SHIPPED / reward
 
 
-def specialists() -> list[str]:
-    """Problems that have a shipped policy of their own."""
-    return [name for name in shipped() if not name.startswith(GENERALIST)]
+def rewards() -> list[str]:
+    """Rewards, besides the orders of magnitude gained, by which shipped policies were trained."""
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
+
+
+def shipped(reward: str | None = None) -> list[str]:
+    """Names of the policies that the package brings; of those trained by a ``reward``, if one is named."""
+    return sorted(path.stem for path in _folder(reward).glob("*.json"))
+
+
+def specialists(reward: str | None = None) -> list[str]:
+    """Problems that have a shipped policy of their own; as `shipped`."""
+    return [name for name in shipped(reward) if not name.startswith(GENERALIST)]
 
 
 def generalists() -> list[str]:

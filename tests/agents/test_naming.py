@@ -216,6 +216,10 @@ def test_shipped_policies_are_asked_for_by_the_names_that_tables_give_them() -> 
         ValueError, match="brings no specialist for Digits; it brings one for Booth, .*'generalist' plays"
     ):
         agent_for("Digits", "specialist")
+    assert agent_for("Booth", "score_specialist").name == "score_specialist"
+    assert agent_for("Booth", "best plan of score_specialist").name == "best plan of score_specialist"
+    with pytest.raises(ValueError, match="brings no score_specialist for Digits; it brings one for Booth, Ellipse, "):
+        agent_for("Digits", "score_specialist")
     for name in ("generalist_seven", "generalist of seven", "Generalist_Seven"):
         assert (
             agent_for("Booth", name).environment
@@ -223,7 +227,7 @@ def test_shipped_policies_are_asked_for_by_the_names_that_tables_give_them() -> 
         )
     with pytest.raises(
         ValueError,
-        match="agent must be one of .*'specialist', 'generalist', 'generalist_seven', got 'spec'",
+        match="agent must be one of .*'specialist', 'score_specialist', 'generalist', 'generalist_seven', got 'spec'",
     ):
         agent_for("Booth", "spec")
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 
 from teleport_env.agents import agent_for, agent_from
 from teleport_env.agents.naming import best_rule
-from teleport_env.agents.play import draw_instances, play
-from teleport_env.agents.policies.learned import GENERALIST, PRETRAINED, SHIPPED, LearnedSchedule, shipped, shipped_for
+from teleport_env.agents.play import draw_instances, play, play_many
+from teleport_env.agents.policies.learned import (
+    GENERALIST,
+    PRETRAINED,
+    SHIPPED,
+    LearnedSchedule,
+    rewards,
+    shipped,
+    shipped_for,
+)
 from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.checks import check_agent
@@ -93,7 +104,7 @@ def test_they_are_found_by_name() -> None:
 
 
 def test_all_of_them_are_small() -> None:
-    assert sum(path.stat().st_size for path in SHIPPED.glob("*.json")) < 1024 * 1024
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*.json")) < 1.25 * 1024 * 1024
 
 
 @pytest.mark.parametrize("problem", OWN)
@@ -122,3 +133,48 @@ FEW = {"DigitsFull": 2}
 
 LEAD: dict[str, float] = {"TwoLayerRegression": 0.05, "DigitsFull": 0.05}
 """Least lead over plain descent in orders of magnitude, where it is not 0.5: where teleports are worth little."""
+
+
+# -- the policies that were trained to be early --------------------------------------------------------------------------
+
+
+def test_those_trained_for_the_score_are_found_by_their_reward() -> None:
+    assert rewards() == ["score"]
+    assert {"Ellipse", "Quadratic", "Rosenbrock", "RosenbrockND", "Booth"} <= {*shipped("score")} <= {*OWN}
+    early, usual = (LearnedSchedule.pretrained("Rosenbrock", reward) for reward in ("score", None))
+    assert (early.name, usual.name) == ("score_specialist", "specialist")
+    with pytest.raises(ValueError, match=r"for the reward 'score' must be one of 'Booth', .*, got 'generalist'"):
+        LearnedSchedule.pretrained(reward="score")
+    with pytest.raises(ValueError, match=r"reward of a policy that the package brings must be .*'score', got 'scores'"):
+        LearnedSchedule.pretrained("Booth", reward="scores")
+    assert "score_specialist" not in [one.name for one in shipped_for("Rosenbrock")]
+
+
+@pytest.mark.parametrize("problem", shipped("score"))
+def test_one_trained_for_the_score_says_so_and_is_earlier_than_plain_descent(problem: str) -> None:
+    policy = agent_for(problem, "score_specialist")
+    assert isinstance(policy, LearnedSchedule)
+    assert policy.problems == (problem,)
+    assert (policy.provenance["training"]["reward"], policy.provenance["training"]["problem"]) == ("score", problem)
+    made = policy.provenance["command"]
+    assert made.startswith(f"python scripts/train.py --problem {problem} ")
+    assert " --reward score " in made
+    assert " --name score_specialist" in made
+    assert "fallback" not in policy.provenance
+    ids = draw_instances(problem, "validation", 24, 12345)
+    agents = (policy, agent_for(problem, "never"))
+    own, plain = play_many(problem, agents, ids, split="validation", reward="score").mean(axis=1)
+    assert own > 1.1 * plain
+
+
+def test_no_file_names_a_folder_of_the_machine_that_wrote_it() -> None:
+    for path in SHIPPED.rglob("*.json"):
+        provenance = json.dumps(LearnedSchedule.load(path).provenance)
+        assert not re.search(r"[\s\"'=](/|[A-Z]:\\)\w", provenance), path.name
+
+
+def test_on_rosenbrock_the_one_for_the_score_is_earlier_than_the_rule_and_the_specialist() -> None:
+    ids = draw_instances("Rosenbrock", "validation", 64, 12345)
+    agents = [agent_for("Rosenbrock", name) for name in ("score_specialist", "edge_of_stability", "specialist")]
+    own, *others = play_many("Rosenbrock", agents, ids, split="validation", reward="score").mean(axis=1)
+    assert own > max(others) + 0.3
