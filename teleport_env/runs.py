@@ -129,12 +129,17 @@ class Runs(SteppingRuns):
         Args:
             which: ``(B,)`` int64: index of the search, or -1 for the runs that do nothing.
         """
-        xp, asked = self.books.xp, self.books.xp.view(which)
-        rows = xp.argwhere(asked >= 0)[:, 0]
+        asked = self.books.xp.view(which)
+        rows = self.books.xp.argwhere(asked >= 0)[:, 0]
+        self.teleport_rows(rows, asked[rows])
+
+    def teleport_rows(self, rows: Array, asked: Array) -> None:
+        """The same of ``rows`` ``(R,)`` by the searches ``asked`` ``(R,)``, arrays of the books' library."""
+        xp = self.books.xp
         if not len(rows):
             return
-        rows = rows[xp.argsort(asked[rows], stable=True)]
-        counts = xp.bincount(asked[rows], minlength=len(self.searches)).tolist()
+        rows = rows[xp.argsort(asked, stable=True)]
+        counts = xp.bincount(asked, minlength=len(self.searches)).tolist()
         self._teleport(
             xp.tensor(rows),
             [

@@ -350,14 +350,25 @@ class Episodes:
 
     def _teleport(self, teleporting: Tensor, actions: Actions) -> None:
         """Make the teleports that can be paid, refuse the others."""
-        payable = teleporting & (self.menu.price(actions.which) <= self.left)
-        if actions.which is not None:
-            self.runs.teleport(torch.where(payable, actions.which, -1))
-        elif actions.xi is not None:
+        if actions.which is None:
+            assert actions.xi is not None
+            payable = teleporting & (self.menu.price_of_move <= self.left)
             self.runs.move(actions.xi, payable)
-        refused = teleporting & ~payable
-        if bool(refused.any()):
-            self.runs.refuse(refused)
+            refused = teleporting & ~payable
+            if bool(refused.any()):
+                self.runs.refuse(refused)
+            return
+        xp = self._xp
+        rows = xp.argwhere(xp.view(teleporting))[:, 0]
+        asked = xp.view(actions.which)[rows]
+        paid = self.menu.prices_of(xp, rows, asked) <= self._room - self.runs.ledger.cost_view[rows]
+        if bool(paid.all()):
+            self.runs.teleport_rows(rows, asked)
+            return
+        self.runs.teleport_rows(rows[paid], asked[paid])
+        refused = torch.zeros_like(teleporting)
+        refused[xp.tensor(rows[~paid])] = True
+        self.runs.refuse(refused)
 
     @property
     def left(self) -> Tensor:

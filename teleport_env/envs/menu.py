@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import Array, Arrays
 from teleport_env.searches.base import Status
 
 
@@ -68,13 +69,15 @@ class Menu:
         self.offers[rows] = self.prices if offered is None else self.prices.where(offered, torch.inf)
         self._look()
 
-    def price(self, which: Tensor | None) -> Tensor:
-        """Price ``(B,)`` of a teleport by the searches ``which`` ``(B,)``, or of a move."""
-        if which is None:
-            assert self._move is not None
-            return self._move
-        which = which.clamp_min(0)
-        return self.prices.take(which) if self._whole else self.offers.gather(1, which[:, None]).squeeze(1)
+    def prices_of(self, xp: Arrays, rows: Array, asked: Array) -> Array:
+        """Prices ``(R,)`` of teleports of ``rows`` ``(R,)`` by the searches ``asked`` ``(R,)``, arrays of ``xp``."""
+        return xp.view(self.prices)[asked] if self._whole else xp.view(self.offers)[rows, asked]
+
+    @property
+    def price_of_move(self) -> Tensor:
+        """Price ``(B,)`` of a move."""
+        assert self._move is not None
+        return self._move
 
     def clone(self) -> Menu:
         """A copy in memory of its own."""
