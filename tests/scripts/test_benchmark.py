@@ -12,6 +12,7 @@ import pytest
 from benchmarks import running, shares, steps, waits
 from benchmarks.earlier import UNHURRIED, Earlier, checkout
 from benchmarks.rows import Curve, Measured, Row, Scale, timed
+from teleport_env.upcoming import AHEAD
 
 TINY = Scale(repeats=1, seconds=1e-4, divide=512)
 
@@ -50,7 +51,7 @@ def test_a_turn_covers_whole_episodes(problem: str) -> None:
         ends.append((terminated | truncated).sum() > 32)  # most of them
     turns = [sum(ends[begin : begin + length]) for begin in range(0, length, 7)]
     assert turns[0] > 0
-    assert turns[0] % 2 == 0
+    assert turns[0] % AHEAD == 0
     assert set(turns) == {turns[0]}
 
 
