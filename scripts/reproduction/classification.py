@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ from reproduction.results import (
     rows,
     settings_of,
     sign,
+    verdict,
     within,
 )
 
@@ -83,8 +84,9 @@ def _accuracy(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: 
         )
     judged = {optimizer: judge(courses, slightly_worse, name) for optimizer, courses in played.items()}
     checks, because = judgement(judged)
+    literal = as_it_is(slightly_worse, played.values())
     if because == OUTWEIGHED:
-        because = on_projection(apart)
+        because = on_projection(apart, literal)
     return rows({"figure4.accuracy": checks}, globals() | locals())
 
 
@@ -107,8 +109,9 @@ def _overfits(data: Dataset, played: Mapping[str, Mapping[str, Course]], shown: 
         apart.append(f"{NAMES[optimizer]} {more}")
     judged = {optimizer: judge(courses, overfits, "overfit") for optimizer, courses in played.items()}
     checks, because = judgement(judged)
+    literal = as_it_is(overfits, played.values())
     if because == OUTWEIGHED:
-        because = on_projection(apart)
+        because = on_projection(apart, literal)
     return rows({"figure4.overfitting": checks}, globals() | locals())
 
 
@@ -117,6 +120,11 @@ def overfits(deciding: Course, base: Course) -> bool | None:
     better."""
     better = sign(*paired(deciding, base, "validation_loss"))
     return None if loses_half(deciding) else both_of(above(*paired(deciding, base, "overfit")), better is not True)
+
+
+def as_it_is(check: Callable[[Course, Course], bool | None], played: Iterable[Mapping[str, Course]]) -> str:
+    """`results.Row.literal`: the verdict by the deciding form, whatever its projection does."""
+    return verdict([check(courses[DECIDES], courses["no teleport"]) for courses in played])
 
 
 def judge(
@@ -257,10 +265,13 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
         more = factor(*paired(deciding, control, name, epoch))
         return f"The projection onto {BATCH} images alone gives a factor of {alone}; the teleport beyond it {more}."
 
+    def literal(measured: str) -> str:
+        return as_it_is(checked[measured], [courses])
+
     def because(measured: str, name: str = "training_loss", epoch: int = -1) -> str:
         why = whys[measured]
         if why == OUTWEIGHED:
-            return on_projection([f"a factor of {factor(*paired(deciding, control, name, epoch))}"])
+            return on_projection([f"a factor of {factor(*paired(deciding, control, name, epoch))}"], literal(measured))
         return why or beyond(name, epoch)
 
     early, late = (below(deciding, base, epoch) for epoch in (EARLY, -1))
@@ -273,20 +284,25 @@ def _played(data: Dataset, optimizer: str, courses: Mapping[str, Course], rate: 
         claim = "its effect on the validation loss is limited"
     else:
         claim = "it is detrimental for the validation loss"
-    found = {
-        "figure4.training": judge(courses, lambda *_: early, epoch=EARLY),
-        "figure4.validation": judge(courses, lambda *_: above(*loss), "validation_loss"),
+    checked: dict[str, Callable[[Course, Course], bool | None]] = {
+        "training": lambda *_: early,
+        "validation": lambda *_: alike(*loss) if optimizer == "gd" else above(*loss),
     }
-    if optimizer == "gd":
-        found["figure4.validation"] = limited(courses)
+    found = {
+        "figure4.training": judge(courses, checked["training"], epoch=EARLY),
+        "figure4.validation": limited(courses)
+        if optimizer == "gd"
+        else judge(courses, checked["validation"], "validation_loss"),
+    }
     whys = {measured.split(".")[1]: why for measured, (_, why) in found.items()}
     verdicts = {measured: judgement({optimizer: one})[0] for measured, one in found.items()}
     return rows(verdicts, names | {"claim": claim, "whys": whys})
 
 
-def on_projection(more: Sequence[str]) -> str:
-    """The reason of a row on which the projection has the larger effect, from what the teleports add to it."""
-    return f"The projection's effect is larger: the teleports add {', '.join(more)}."
+def on_projection(more: Sequence[str], literal: str) -> str:
+    """The reason of a row on which the projection has the larger effect, from what the teleports add to it and the verdict
+    on both together."""
+    return f"As it is, {literal}; the projection outweighs what teleports add: {', '.join(more)}."
 
 
 def limited(courses: Mapping[str, Course]) -> tuple[bool | None, str]:

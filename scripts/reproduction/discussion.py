@@ -42,9 +42,15 @@ from teleport_env.problems.matrix_factorization import MatrixFactorization
 CASES = {"scalar": (1, 1, 1), "5 x 5 with 10 hidden units": (5, 5, 10), "6 x 5 with 3 hidden units": (6, 5, 3)}
 """Rows, columns and hidden units: scalars, an over-parametrised problem, and one with no more units than the rank."""
 
-FACTORS = (2.0, 4.0, 8.0)
+FACTORS = tuple(2.0**power for power in range(1, 8))
+"""Multiples of the identity that are tried for `g`, 2 to 128, which are ours: the paper says "a large g"."""
+
+FLOWN = FACTORS[:4]
+"""Those that a flow starts from. Steps of the integration shorten with the square of the factor, and at the last of them the
+gradient and the imbalance are larger in most runs (`since`)."""
+
 PLAIN, UP, _LARGE = "no teleport", "up the gradient norm", "g = {:g}"
-STARTS = (PLAIN, UP, *map(_LARGE.format, FACTORS))
+STARTS = (PLAIN, UP, *map(_LARGE.format, FLOWN))
 TIMES = np.concatenate([[0.0], 10.0 ** (np.arange(-30, 4) / 10.0)])
 EARLY, LATE = TIMES.tolist().index(0.1), TIMES.tolist().index(1.0)
 """Places of the times at which losses are compared: 0.1 and 1."""
@@ -80,25 +86,43 @@ def _starts(problem: MatrixFactorization, count: int) -> dict[str, np.ndarray]:
         "MatrixFactorization", First(k=1, environment=environment), 1, instances=range(count), watch_params=True
     )
     found = {PLAIN: course.jumps[0].left, UP: course.params[0]}
+    return found | {_LARGE.format(factor): multiplied(problem, factor, count) for factor in FLOWN}
+
+
+def multiplied(problem: MatrixFactorization, factor: float, count: int) -> np.ndarray:
+    """Where ``g``, ``factor`` times the identity, takes the starts ``(B, P)``."""
     action, instance = problem.symmetries["general_linear"], problem.instances(torch.arange(count), "test")
-    for factor in FACTORS:
-        large = map_element(lambda part, by=factor: by * part, action.group.identity(count))
-        found[_LARGE.format(factor)] = action.act(large, instance.start, instance).numpy()
-    return found
+    large = map_element(lambda part: factor * part, action.group.identity(count))
+    return action.act(large, instance.start, instance).numpy()
+
+
+def _norms(problem: MatrixFactorization, params: np.ndarray) -> np.ndarray:
+    """Gradient norms ``(B,)``."""
+    instance = problem.instances(torch.arange(len(params)), "test")
+    return problem.loss_and_gradient(torch.from_numpy(params), instance)[1].norm(dim=1).numpy()
+
+
+def enlarged(case: str, count: int) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    """Factor -> ``log10`` of gradient norm and of imbalance ``(B,)`` against no teleport, for all `FACTORS`."""
+    height, width, units = CASES[case]
+    problem = MatrixFactorization(rows=height, columns=width, rank=units)
+    found = {factor: multiplied(problem, factor, count) for factor in (1.0, *FACTORS)}
+    norms, imbalances = ({f: np.log10(of(problem, at)) for f, at in found.items()} for of in (_norms, _imbalance))
+    return {f: (norms[f] - norms[1.0], imbalances[f] - imbalances[1.0]) for f in FACTORS}
 
 
 def _factorize(case: str, label: str, count: int) -> pd.DataFrame:
     """A row per run, from one of the starts."""
     height, width, units = CASES[case]
     problem, ids = MatrixFactorization(rows=height, columns=width, rank=units), np.arange(count)
-    instance, start = problem.instances(torch.from_numpy(ids), "test"), _starts(problem, count)[label]
+    start = _starts(problem, count)[label]
     losses, end = flow(problem, ids, start)
     return pd.DataFrame(
         {
             "case": case,
             "start": label,
             "run": ids,
-            "grad_norm": problem.loss_and_gradient(torch.from_numpy(start), instance)[1].norm(dim=1).numpy(),
+            "grad_norm": _norms(problem, start),
             "imbalance": _imbalance(problem, start),
             "imbalance_at_end": _imbalance(problem, end),
             **{f"loss_{place}": np.log10(np.maximum(values, _FLOOR)) for place, values in enumerate(losses)},
@@ -197,6 +221,13 @@ def _larger(orders: np.ndarray) -> list[bool | None]:
     return [above(*interval_of(orders, normal=True)), float((orders > 0.0).mean()) > MOST]
 
 
+def since(orders: Mapping[float, Sequence[np.ndarray]]) -> float | None:
+    """The least factor from which on `_larger` holds in all cases; None where it does not for the largest."""
+    held = [all(check for found in orders[factor] for check in _larger(found)) for factor in sorted(orders)]
+    last = next((place for place in reversed(range(len(held))) if not held[place]), -1) + 1
+    return sorted(orders)[last] if last < len(held) else None
+
+
 def some_of(checks: Sequence[bool | None]) -> bool | None:
     """Whether one check holds; None where none does and one is undecided."""
     return True if True in checks else None if None in checks else False
@@ -212,15 +243,16 @@ def discussion(setup: Setup) -> Findings:
     drift = float((plain["imbalance_at_end"] / plain["imbalance"] - 1.0).abs().max())
     wide = frame.pivot(index=["case", "run"], columns="start", values="imbalance")
     jump = float((wide[UP] / wide[PLAIN] - 1.0).abs().median())
-    large = _LARGE.format(FACTORS[1])
+    large = _LARGE.format(FLOWN[-1])
     gains = {
         label: {case: [_against(frame, case, label, place) for place in (EARLY, LATE)] for case in CASES}
         for label in (UP, large)
     }
     norms = frame.pivot(index=["case", "run"], columns="start", values="grad_norm")
     growth = {label: float((norms[label] / norms[PLAIN]).median()) for label in gains}
+    grown = {case: enlarged(case, count) for case in CASES}
     lengthens, unbalances = (
-        {case: np.log10(v.loc[case, large] / v.loc[case, PLAIN]).to_numpy() for case in CASES} for v in (norms, wide)
+        {factor: [grown[case][factor][which] for case in CASES] for factor in FACTORS} for which in (0, 1)
     )
     ranks = {case: _ranks(frame, case) for case in CASES}
     better = {(label, case): _better(frame, case, label) for label in gains for case in CASES}
@@ -229,8 +261,8 @@ def discussion(setup: Setup) -> Findings:
     claims = rows(
         {
             "discussion.imbalance": [drift < 1e-6, jump > 0.01],
-            "discussion.gradient": [check for found in lengthens.values() for check in _larger(found)],
-            "discussion.large": [check for found in unbalances.values() for check in _larger(found)],
+            "discussion.gradient": [check for found in lengthens[FACTORS[-1]] for check in _larger(found)],
+            "discussion.large": [check for found in unbalances[FACTORS[-1]] for check in _larger(found)],
             "discussion.guaranteed": sure,
             "discussion.local": [some_of(local)],
             "discussion.faster": rising((-middle, half) for middle, half in ranks.values()),

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from reproduction import regression_starts
 from reproduction.course import (
     MOST,
     Course,
@@ -272,6 +273,13 @@ def _longer(shares: Iterable[np.ndarray]) -> list[bool | None]:
     return of_each(map(longer_in_most, shares))
 
 
+def _fall_short(longer: Mapping[str, np.ndarray]) -> str:
+    """The seeds of which half of the losses or more do not have the longer gradient, in words."""
+    seeds = {label.split(",")[0]: np.flatnonzero(shares <= 0.5).tolist() for label, shares in longer.items()}
+    told = (f"{name}'s seed{'s' * (len(few) > 1)} {' and '.join(map(str, few))}" for name, few in seeds.items() if few)
+    return ", ".join(told)
+
+
 def each_share(shares: np.ndarray) -> str:
     """`longer_at_equal_loss` in words, run by run."""
     return ", ".join("none" if np.isnan(share) else f"{100 * share:.0f} %" for share in shares)
@@ -371,6 +379,7 @@ def claims(
         for name, played, base in named.values()
         for label in (FIRST, "published, exact")
     }
+    fall_short = _fall_short({label: shares for label, shares in longer.items() if label.endswith(FIRST)})
     verdicts: dict[str, list[bool | None]] = {
         "gd": [close(mean_loss(plain), 1.929), close(mean_loss(plain, 6), 507.7)],
         "adagrad": [close(mean_loss(ada_plain), 1.392), close(mean_loss(ada_plain, 6), 122.5)],
@@ -566,6 +575,9 @@ def regression(setup: Setup) -> Findings:
     made = []
     if steps == 300:
         made = claims(courses, epochs, swept, timed, {name: agreement(name) for name in courses})
+        best = {one: {moved: min(found, key=found.__getitem__) for moved, found in ends[one].items()} for one in ends}
+        schedules = {one: agents(one) for one in best}
+        made += regression_starts.claims(regression_starts.played(schedules, best, steps, setup.jobs), best)
     return Findings(
         made,
         {"figure3": _picture(courses, tuned, seconds)},

@@ -79,6 +79,7 @@ class Row:
         short: Result that we got, in a line, for the page; empty: the row is in the appendix alone.
         because: The reason in one sentence, for the page.
         exact: Verdict by the paper's exact action, where the approximate one decides; else empty.
+        literal: Verdict by the paper's action as it is, side effects included, where that is not comparable; else empty.
         headline: Sentence for the top of the page; it may be empty.
         ours: A question of this project's, no claim of the paper's.
     """
@@ -90,12 +91,14 @@ class Row:
     short: str = ""
     because: str = ""
     exact: str = ""
+    literal: str = ""
     headline: str = ""
     ours: bool = False
 
     def __post_init__(self) -> None:
         known("holds", self.holds, HOLDS)
-        known("exact", self.exact, ("", *HOLDS))
+        for name in ("exact", "literal"):
+            known(name, getattr(self, name), ("", *HOLDS))
 
 
 def rows(verdicts: Mapping[str, str | Sequence[bool | None]], names: Mapping[str, Any]) -> list[Row]:
@@ -190,14 +193,17 @@ class Findings:
         return files
 
 
-def tally(verdicts: Sequence[str]) -> str:
-    """How many claims hold, in words; the verdicts are of `HOLDS` or `APPROXIMATE`."""
+def tally(verdicts: Sequence[str], literal: Sequence[str] = ()) -> str:
+    """How many claims hold, in words; the verdicts are of `HOLDS` or `APPROXIMATE`, and ``literal`` are `Row.literal` of
+    those that are not comparable."""
     counts = Counter(verdicts)
     only = counts[APPROXIMATE]
     told = f"{counts['yes'] + only} of {len(verdicts)} claims hold"
     told += f" ({only} of them only with the paper's first-order form)" if only else ""
     others = ", ".join(f"{one} {counts[one]}" for one in HOLDS[1:] if counts[one])
-    return f"{told}. The others: {others}" if others else told
+    counted = Counter(literal)
+    as_it_is = ", ".join(f"{one} {counted[one]}" for one in HOLDS if counted[one])
+    return (f"{told}. The others: {others}" if others else told) + (f" (as it is: {as_it_is})" if as_it_is else "")
 
 
 class Section(Protocol):
@@ -221,12 +227,15 @@ def page(figures: Mapping[str, Section], folder: Path, images: str, template: st
     files = {name: folder / f"{name}.json" for name in figures}
     found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
     parts: dict[str, list[str]] = {}
+    literal: dict[str, list[str]] = {}
     for name, content in found.items():
         shown = [row for row in content["rows"] if row["short"] and not row["ours"]]
         for row in content["rows"]:
             only = row["holds"] == "yes" and row.get("exact") not in (None, "", "yes")
             row["verdict"] = APPROXIMATE if only else row["holds"]
         parts.setdefault(figures[name].part, []).extend(row["verdict"] for row in shown)
+        asked = (row.get("literal") for row in shown if row["holds"] == "not comparable")
+        literal.setdefault(figures[name].part, []).extend(one for one in asked if one)
 
     def table(content: Mapping[str, Any], keys: Sequence[str], heads: Sequence[str], ours: bool) -> Table | None:
         chosen = [row for row in content["rows"] if row["ours"] is ours and row[keys[1]]]
@@ -249,8 +258,8 @@ def page(figures: Mapping[str, Section], folder: Path, images: str, template: st
         Path(__file__).parent / "templates",
         work=sum(content["processor_seconds"] for content in found.values()) / 60.0,
         machines=sorted({content["machine"] for content in found.values() if content["machine"]}),
-        all_claims=tally([one for verdicts in parts.values() for one in verdicts]),
-        parts={name: tally(verdicts) for name, verdicts in parts.items() if verdicts},
+        all_claims=tally(*([one for each in found.values() for one in each] for found in (parts, literal))),
+        parts={name: tally(verdicts, literal[name]) for name, verdicts in parts.items() if verdicts},
         headlines=[row["headline"] for row in everything if row.get("headline")],
         figures=[{**content, "title": figures[name].title, **tables(content)} for name, content in found.items()],
         questions=listed(

@@ -37,6 +37,7 @@ from reproduction.results import (
     settings_of,
     sign,
     signed,
+    verdict,
 )
 from teleport_env.agents.base import Agent
 from teleport_env.agents.schedules import Never
@@ -301,6 +302,7 @@ def timing(setup: Setup) -> Findings:
     }
     lost, few = _all_lost(panels_of["when"].values()), _few(panels_of["when"].values())
     names = globals() | {"WITH_PROJECTION": WITH_PROJECTION}
+    literal = verdict(after[SHOWN[DECIDES]][1])
     found += rows({"figure5.before": after[SHOWN[DECIDES]][1] if comparable and not few else []}, names | locals())
     for panel in CLAIMS:
         told, orders, brief = [], [], []
@@ -323,13 +325,15 @@ def timing(setup: Setup) -> Findings:
             count += len(ranked)
         deciding = _of_order(panel, panels_of[panel]).values()
         few, lost = _few(deciding), _all_lost(deciding)
+        literal = verdict(checks)
         found += rows({"figure5.panel": checks if comparable and not few else []}, names | locals())
     gaps = {
         name: _overfits([course for (a, p, _), course in courses.items() if a == action and p == "mini-batches"])
         for action, name in SHOWN.items()
     }
     lost, few = _all_lost(panels_of["mini-batches"].values()), _few(panels_of["mini-batches"].values())
-    over = [above(*gaps[SHOWN[DECIDES]])] if comparable and not few else []
+    as_it_is = [above(*gaps[SHOWN[DECIDES]])]
+    over, literal = as_it_is if comparable and not few else [], verdict(as_it_is)
     ends = [
         f"{SHOWN[action]}, {label}: {100 * float(np.nanmean(_finite(final(course, 'validation_accuracy')))):.1f} %"
         for (action, panel, label), course in courses.items()

@@ -621,6 +621,12 @@ def test_figure_6_lasts_at_any_square_size(width: int, layers: int, steps: int) 
         ("Booth", {"ascent_steps": 1.5}, "ascent_steps must be an integer of at least 1, got 1.5"),
         ("Booth", {"ascent_rate": float("inf")}, "ascent_rate must be a positive number, got inf"),
         ("Booth", {"learning_rate": -1}, "learning_rate must be a positive number, got -1"),
+        (
+            "MLPRegression",
+            {"optimizer": "adagrad"},
+            "optimizer must be 'gd' for 'MLPRegression', .*, got 'adagrad'; .*learning_rate too, or play 'MLPRegression/adagrad'",
+        ),
+        ("Booth", {"optimizer": "adam"}, "optimizer must be 'gd' for 'Booth', .*, got 'adam'; give learning_rate too$"),
         ("Booth", {"optimizer": "adm"}, "optimizer must be one of .*, got 'adm'. Did you mean 'adam'"),
         ("Booth", {"learning_rat": 0.1}, "has no argument 'learning_rat'.* Did you mean 'learning_rate'"),
         (
@@ -667,6 +673,16 @@ def test_the_mnist_presets_lengthen_the_gradient_and_last(name: str) -> None:
     assert np.median(growth) >= 1.05
     late, early = (np.mean([losses[step] for step in steps], axis=0) for steps in (range(450, 520), range(300, 400)))
     assert (late < 1.2 * early).all()
+
+
+@pytest.mark.skipif(not MNIST_FOLDER, reason="TELEPORT_ENV_DATA names no folder with MNIST")
+@pytest.mark.parametrize("name", ["MNIST", "MNIST/adagrad"])
+def test_the_mnist_presets_last_to_their_end(name: str) -> None:
+    """From the first start, through all 80 epochs of 400 steps: five minutes of processor time and more."""
+    preset = paper(name, problem={"part": "t10k", "folder": MNIST_FOLDER})
+    assert preset.steps == 32_000
+    losses, _ = played(preset, 1, steps=preset.steps)
+    assert np.mean([losses[step] for step in range(preset.steps - 400, preset.steps)]) < 1e-2
 
 
 @pytest.mark.skipif(not MNIST_FOLDER, reason="TELEPORT_ENV_DATA names no folder with MNIST")

@@ -405,25 +405,34 @@ _KINDS = {
     "equation": ("equations?|formula|formula[es](?=\\s?\\()", "eqn?s?"),
     "algorithm": ("algorithms?", "algs?"),
     "table": ("tables?", "tabs?(?=[.])"),
-    "figure": ("figures?", "figs?"),
+    "figure": ("figures?", "figs?|fig\\.s"),
     "section": ("sections?|appendi(?:x|ces)|§+", "sect?s?|app"),
 }
 """How kinds are written, in full and abbreviated. The paper has no numbered theorem, definition, remark or table."""
-_DIGITS = r"(?:[A-Z]\.)?\d+(?:\.\d+)*"
+_DIGITS = r"(?:[A-Z]\.|(?-i:[A-Z]))?\d+(?:\.\d+)*"
 _PANEL = r"\(?(?-i:[a-z])\)?(?!\w)"
 _PANELS = (
     rf"(?:(?:(?-i:[a-z])(?!\w)|\s?\((?-i:[a-z])\)|,?\s\(?panels?\s{_PANEL})"
     rf"(?:\s?(?:,|-|\u2013|to\s|and\s)\s?{_PANEL})*)?"
 )
-_NUMBER = rf"(?:\({_DIGITS}{_PANELS}\)|`{_DIGITS}{_PANELS}`|{_DIGITS}{_PANELS})(?!\w)(?!\.\d)"
+_NUMBER = rf"(?:\({_DIGITS}{_PANELS}\)|`{_DIGITS}{_PANELS}`|{_DIGITS}{_PANELS})(?![^\W_])(?!\.\d)"
 _LETTER = r"(?-i:[A-Z])(?!\w|\.\w)"  # of a whole appendix
 _WORDS = [f"(?P<{kind}>{full}|(?:{short})\\.?)" for kind, (full, short) in _KINDS.items()]
 _GAP = r"[\s~*:#-]*(?:\]\[)?(?:(?:(?:nos?|nrs?)\.|numbers?\b)[\s#]*)?"
 _AND = r"\s*\(?(?:[,;&/+\u2013-]\s*|(?:and|or|to|with|through|plus|then|also|as\swell\sas|versus|vs\.?)\b\s*)+"
 _CITATION = re.compile(
-    rf"(?<![\w.])(?P<word>{'|'.join(_WORDS)})(?P<gap>{_GAP})"
+    rf"(?<![^\W_])(?<!\.)(?P<word>{'|'.join(_WORDS)})(?P<gap>{_GAP})"
     rf"(?P<list>(?:{_NUMBER}|{_LETTER})(?:{_AND}(?:{_NUMBER}|{_LETTER}))*)",
     re.IGNORECASE,
+)
+_SPELLED = {
+    word: str(number)
+    for number, word in enumerate(
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split(), start=1
+    )
+}
+_IN_WORDS = re.compile(
+    rf"\b({'|'.join(full for full, _ in _KINDS.values())})\s+({'|'.join(_SPELLED)})\b", re.IGNORECASE
 )
 _PART = re.compile(rf"(?P<digits>{_DIGITS}|{_LETTER})(?P<panels>{_PANELS})")
 _APPENDIX = re.compile(r"\((?P<list>[A-Z]\.\d+(?:\.\d+)*)\)")  # a section of the appendix, without the word
@@ -473,6 +482,7 @@ def cited_in(text: str) -> Iterator[Citation]:
     """What a text cites."""
     text = re.sub(r"\"\s*\n\s*[rf]*\"(?!\")|&nbsp;", lambda joint: " " if joint[0] == "&nbsp;" else "", text)
     text = re.sub(r"\s*\\?\n[\s#*]*", " ", text)
+    text = _IN_WORDS.sub(lambda found: f"{found[1]} {_SPELLED[found[2].lower()]}", text)
     for match in (*_CITATION.finditer(text), *_APPENDIX.finditer(text)):
         groups = match.groupdict()
         word, kind = groups.get("word", "§"), next((kind for kind in _KINDS if groups.get(kind)), "section")
@@ -624,6 +634,8 @@ def test_every_citation_is_in_the_list_and_beside_its_subject() -> None:
             )
         ),
         "symmetry groups (section b.9)",
+        *("the eigenvector, Proposition C4", "the longer gradient lasts, __proposition 5.9__", "MNIST, Figure twelve"),
+        *("MNIST, Fig.s 12", "the longer gradient lasts, Proposition nine"),
     ],
 )
 def test_wrong_numbers_are_found(text: str) -> None:

@@ -36,6 +36,7 @@ from reproduction.classification import (
     SAME,
     SHORT,
     alike,
+    as_it_is,
     judge,
     judgement,
     obstacle,
@@ -916,7 +917,7 @@ def test_what_every_teleport_does_is_said_of_those_that_move() -> None:
     from reproduction.plane import _rises
 
     def judged(**values: Any) -> str:
-        return verdict(_rises({"GD + teleport": path(values.pop("loss", [1.0, 1.0]), **values)})[0])
+        return verdict(_rises(path(values.pop("loss", [1.0, 1.0]), **values))[0])
 
     assert judged(growth=2.0) == "yes"
     assert judged(growth=2.0, moved=False) == "not comparable"
@@ -924,12 +925,12 @@ def test_what_every_teleport_does_is_said_of_those_that_move() -> None:
     assert judged(growth=np.nan, change=0.9) == "no"
     assert judged(growth=2.0, loss=[1e-9, 1e-9], change=0.9) == "partly"
     # Regression: two proposals of five that double the loss, which the engine refuses, left the loss where it was
-    assert _rises({"GD + teleport": refused_for_the_loss()})[0] == [False, False]
+    assert _rises(refused_for_the_loss())[0] == [False, False]
     # Regression: nine in ten runs whose teleports all lengthen the gradient were 99 % of the teleports
     course = path([1.0] * 11)
     course.jumps = [dataclasses.replace(course.jumps[0], step=step, growth=np.full(5, 2.0)) for step in range(10)]
     course.jumps[3].growth[0] = 0.06
-    checks, found = _rises({"GD + teleport": course})
+    checks, found = _rises(course)
     assert (checks, found["shortest"], found["in_all"].mean()) == ([False, True], 0.06, 0.8)
     assert [largest(np.array(found)) for found in ([0.1, -0.2], [0.1, np.nan], [])] == [0.2, np.inf, 0.0]
 
@@ -1021,6 +1022,20 @@ def test_a_factor_makes_larger_what_it_makes_larger_in_most_runs() -> None:
 
     assert _larger(np.repeat([0.4, -0.1], [108, 20])) == [True, False]
     assert _larger(np.full(128, 0.4)) == [True, True]
+
+
+def test_a_large_factor_is_the_largest_of_those_that_are_tried() -> None:
+    """Regression: "a large g" was judged by g = 4, between the factors that fail and those that hold."""
+    from reproduction.discussion import CASES, FACTORS, FLOWN, _larger, enlarged, since
+
+    small, large = np.repeat([0.4, -0.1], [108, 20]), np.full(128, 0.4)
+    assert since({2.0: [small], 4.0: [large], 8.0: [large]}) == 4.0
+    assert since({2.0: [large], 4.0: [small], 8.0: [large]}) == 8.0
+    assert since({2.0: [large], 4.0: [large], 8.0: [large, small]}) is None
+    assert since({4.0: [large], 2.0: [large]}) == 2.0
+    orders = {factor: found[0] for factor, found in enlarged(next(iter(CASES)), 128).items()}
+    assert list(orders) == list(FACTORS)
+    assert [all(_larger(orders[factor])) for factor in (FACTORS[1], FLOWN[-1], FACTORS[-1])] == [False, True, True]
 
 
 def test_flows_are_compared_at_the_times_that_are_named() -> None:
@@ -1403,6 +1418,28 @@ def test_a_yes_by_the_approximate_action_alone_is_counted_apart(tmp_path: Path) 
     assert f"* **Regression**: {counted}\n* One sentence.\n" in written
     assert [row[2] for row in _table(written) if len(row) == 4][1:] == ["yes", APPROXIMATE, "yes", "partly"]
     assert results.tally(["no", "no", "not shown"]) == "0 of 3 claims hold. The others: no 2, not shown 1"
+
+
+def test_what_is_not_comparable_has_its_verdict_as_it_is_beside(tmp_path: Path) -> None:
+    """The paper's action as it is may give a verdict on what its side effect makes incomparable: it is counted apart."""
+    rows = [
+        Row(claim=f"claim {number}", obtained="-", holds=holds, short="-", because="b.", literal=literal)
+        for number, (holds, literal) in enumerate((("not comparable", "no"), ("not comparable", "yes"), ("yes", "no")))
+    ]
+    Findings(rows, {"one": Figure()}, {}, ["A setting."]).write("figure4", tmp_path)
+    counted = "1 of 3 claims hold. The others: not comparable 2 (as it is: yes 1, no 1)."
+    assert f"* **Classification**: {counted}\n" in page(FIGURES, tmp_path, "images")
+    with pytest.raises(ValueError, match="literal must be one of .*got 'perhaps'"):
+        Row(claim="c", obtained="o", holds="no", literal="perhaps")
+
+
+def test_a_verdict_as_it_is_counts_the_projection_in() -> None:
+    """What `judge` refuses because the projection outweighs the teleport, `as_it_is` judges all the same."""
+    played_, control = teleported([0.5, 0.55, 0.45, 0.5, 0.51], 0.8), teleported([1.0, 1.1, 0.9, 1.0, 1.0], 0.7)
+    courses = {DECIDES: played_, ALONE: control, "no teleport": ended([0.3] * 5)}
+    assert judge(courses, below) == (None, OUTWEIGHED)
+    assert as_it_is(below, [courses]) == "no"
+    assert as_it_is(below, [{**courses, "no teleport": ended([2.0] * 5)}]) == "yes"
 
 
 def test_a_reason_is_left_out_where_the_verdict_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
