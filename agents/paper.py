@@ -120,8 +120,10 @@ _CLASSIFICATION: dict[str, Any] = {
     "The ascent rates are among 1, 2 and 5 times powers of ten and were chosen on the ten thousand test images. With the "
     "residual action the four teleports together lengthen the gradient by 5 % or more in the median of the starts 0 to 13. "
     "At this rate and at the next larger one all 14 runs last to step 520, of which 400 are before the first teleport. "
-    "Of whole runs of 32,000 steps: with SGD the first start lasts to step 8000 at least, the loss of its training images at 0.001; "
-    "the rest is played by a test where TELEPORT_ENV_DATA names the files. The growth is 1.08 with SGD and 1.10 with AdaGrad. With the exact action the rate is the least by which they lengthen it "
+    "Of whole runs of 32,000 steps: with SGD the first start lasts to step 8000 at least, the loss of its training images "
+    "at 0.001; "
+    "the rest is played by a test where TELEPORT_ENV_DATA names the files. The growth is 1.08 with SGD and 1.10 with "
+    "AdaGrad. With the exact action the rate is the least by which they lengthen it "
     "by 10 % beyond what the projection does, and whose next larger one lasts a hundred steps too, from two starts of their "
     "own. The growth beyond the projection's is 1.10 with SGD and 1.11 with AdaGrad",
 }
@@ -160,7 +162,8 @@ _PUBLISHED: dict[str, _Published] = {
         steps=300,
         at=(5,),
         search=_ascent(8, 1e-7),
-        source="Sections 6.1 and D.2, the settings: once before step 5, gradient descent. All five published starts last. Of 400 others "
+        source="Sections 6.1 and D.2, the settings: once before step 5, gradient descent. All five published starts last. "
+        "Of 400 others "
         "that are drawn alike (split 'test'), 21 diverge and 13 more teleports are refused; with the move of the released "
         "code 16 diverge, 7 of them the same, and 2 are refused; without a teleport none diverges. "
         + _OTHER_STARTS
@@ -174,7 +177,8 @@ _PUBLISHED: dict[str, _Published] = {
         steps=300,
         at=(5,),
         search=_ascent(2, 1e-5),
-        source="Sections 6.1 and D.2, the settings: once before step 5, AdaGrad. All five published starts last. Of 400 others that are "
+        source="Sections 6.1 and D.2, the settings: once before step 5, AdaGrad. All five published starts last. Of 400 "
+        "others that are "
         "drawn alike (split 'test'), 88 diverge; with the move of the released code 66 do, 64 of them the same; without a "
         "teleport none does. " + _OTHER_STARTS + "The move takes away so much of the loss that it shortens "
         "the gradient on four of the five starts, to between 0.02 and 0.67 of itself. " + _FIRST_ORDER,

@@ -257,7 +257,7 @@ def _keeps(course: Course) -> list[bool | None]:
 
 
 GENTLE = 1e-4
-"""An ascent rate on Rosenbrock's function that is ours, a thousandth of the published one: its first step does not turn round."""
+"""An ascent rate on Rosenbrock's function that is ours, a thousandth of the published one."""
 
 # the published start, and a rate that moves nothing: the same angles without the ascent
 _RANDOM_ANGLE = {"search": "gradient_ascent", "steps": 1, "rate": 1e-300, "start": "random", "objective": "any"}

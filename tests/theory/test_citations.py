@@ -425,12 +425,8 @@ _CITATION = re.compile(
     rf"(?P<list>(?:{_NUMBER}|{_LETTER})(?:{_AND}(?:{_NUMBER}|{_LETTER}))*)",
     re.IGNORECASE,
 )
-_SPELLED = {
-    word: str(number)
-    for number, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split(), start=1
-    )
-}
+_WRITTEN_OUT = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_SPELLED = {word: str(number) for number, word in enumerate(_WRITTEN_OUT, start=1)}
 _IN_WORDS = re.compile(
     rf"\b({'|'.join(full for full, _ in _KINDS.values())})\s+({'|'.join(_SPELLED)})\b", re.IGNORECASE
 )
