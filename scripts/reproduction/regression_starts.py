@@ -1,4 +1,4 @@
-"""Figure 3's schedules from other starts than the five published ones: which runs they lose, and what a teleport adds at
+"""The regression of figure 3 from other starts than the five published ones: which runs diverge, and what a teleport adds at
 learning rates that are tuned on the five."""
 
 from __future__ import annotations
