@@ -37,7 +37,16 @@ class Shipping:
     """
 
     study: Path = Path("results/score")
-    problems: tuple[str, ...] = ("Ellipse", "Quadratic", "Rosenbrock", "RosenbrockND", "Booth")
+    problems: tuple[str, ...] = (
+        "Ellipse",
+        "Quadratic",
+        "Rosenbrock",
+        "RosenbrockND",
+        "Booth",
+        "MatrixCompletion",
+        "MLPRegression",
+        "TensorFactorization",
+    )
     out: Path = SHIPPED / "score"
 
 
