@@ -105,10 +105,11 @@ def workers(jobs: int) -> int:
 
 def _helpers(count: int) -> Any:
     """So many processes beside this one; the same ones at every call. They stay for five minutes."""
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.executor import get_memmapping_executor
 
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return get_reusable_executor(max_workers=count, timeout=300, env=single)
+    # joblib's own, and not loky's below it: there is one per process, and joblib cannot go on with another's
+    return get_memmapping_executor(count, timeout=300, env=single, max_nbytes=None)
 
 
 def prepare(jobs: int, *modules: str) -> None:

@@ -198,13 +198,16 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
     began = time.perf_counter()
-    if study.backend == "processes":
-        prepare(study.jobs, __name__, decision_drawings.__module__, write_report.__module__)
-    rosters = {problem: _roster(problem, study, report) for problem in study.problems}
+    said: list[str] = []
+    rosters = {problem: _roster(problem, study, said.append) for problem in study.problems}
     check_work(study.problems, ("train", study.split), study.out)
     if study.record is not None:
         require_pyarrow()
         check_folder(study.record)
+    if study.backend == "processes":
+        prepare(study.jobs, __name__, decision_drawings.__module__, write_report.__module__)
+    for line in said:
+        report(line)
     kept = _kept(study, report)
     settled, lean = _settled(study), dataclasses.replace(study, agents=())  # agents travel to the tasks by themselves
     tuned = _tune(lean, rosters, settled, report) if study.tuning_instances else {}

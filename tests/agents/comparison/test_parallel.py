@@ -103,3 +103,10 @@ def test_ray_gives_the_results_of_processes(tmp_path: Path) -> None:
         same_results(tiny(tmp_path / "a"), tiny(tmp_path / "b", backend="ray"))
     finally:
         ray.shutdown()
+
+
+def test_processes_that_joined_leave_joblib_as_it_was() -> None:
+    """Regression: loky has one pool per process, and joblib could not go on with that of a comparison."""
+    for joining in (True, False, True):
+        found = run_tasks([(square, (n,)) for n in range(4)], jobs=2, joining=joining)
+        assert sorted(found) == [0, 1, 4, 9], joining
