@@ -90,8 +90,11 @@ def _published(problem: MLPRegression, steps: int) -> tuple[float, float]:
 
 
 def _times(sizes: Sequence[tuple[int, int]], steps: int, repeats: int) -> pd.DataFrame:
-    """A row per size, implementation and turn; one after the other, so that no time is taken beside another piece."""
-    pieces = {(*size, turn): (_turn, (*size, steps)) for size in sizes for turn in range(repeats)}
+    """A row per size, implementation and turn; one after the other, so that no time is taken beside another piece.
+
+    Every turn takes all sizes: a machine that slows down would otherwise bend the times over the sizes.
+    """
+    pieces = {(*size, turn): (_turn, (*size, steps)) for turn in range(repeats) for size in sizes}
     taken, rows = play_all(pieces, "times", 1), []
     for width, layers in sizes:
         for name in COLOUR:

@@ -238,7 +238,7 @@ CLAIMS = {
 ORDERED = {"when": "a later teleport", "how often": "a longer interval", "mini-batches": "more mini-batches"}
 
 OF_PROJECTION = {
-    "when": "a later one has fewer epochs left to recover from it",
+    "when": "a later one multiplies the loss by more",
     "how often": "at longer intervals more of it comes late",
     "mini-batches": "each mini-batch projects once more",
 }
