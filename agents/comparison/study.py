@@ -9,6 +9,7 @@ batches changes no result but the time.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import time
 from collections import Counter
@@ -200,6 +201,7 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     began = time.perf_counter()
     said: list[str] = []
     rosters = {problem: _roster(problem, study, said.append) for problem in study.problems}
+    _check_kinds(rosters)
     check_work(study.problems, ("train", study.split), study.out)
     if study.record is not None:
         require_pyarrow()
@@ -368,6 +370,17 @@ def _roster(problem: str, study: Study, report: Callable[[str], None]) -> list[A
             "name=..., and train policies with --name to tell them apart"
         )
     return roster
+
+
+def _check_kinds(rosters: Mapping[str, Sequence[Agent]]) -> None:
+    """Raise ValueError if agents of one name are of several kinds, which no table can tell apart."""
+    kinds: dict[str, str] = {}
+    for agent in itertools.chain.from_iterable(rosters.values()):
+        if kinds.setdefault(agent.name, agent.kind) != agent.kind:
+            raise ValueError(
+                f"{agent.name} is {kinds[agent.name]} on one problem and {agent.kind} on another: tables have one kind per "
+                "name. Compare these problems apart, or give the agents names"
+            )
 
 
 def _optimizer_of(problem: str, agent: Agent) -> str:

@@ -204,6 +204,8 @@ def rule_of(policy: Policy) -> Agent | None:
 def fallback_of(policy: Policy) -> Agent | None:
     """What to play in place of a policy that its training found to be worth less: a plan, a rule, or plain descent.
 
+    It is of the policy's kind, whatever it is by itself: tables have one kind per name, and it is another thing per problem.
+
     Raises:
         ValueError: The policy's file says something else than a plan or a rule.
     """
@@ -215,7 +217,7 @@ def fallback_of(policy: Policy) -> Agent | None:
         return plan_from(found["plan"], policy.environment).agent(policy.environment)
 
     found = _best(policy, "fallback", build)
-    return found and replace(found, name=f"{policy.name}{_FALLBACK}")
+    return found and replace(found, name=f"{policy.name}{_FALLBACK}", kind=policy.kind)
 
 
 _FALLBACK = ", fallback"

@@ -90,3 +90,28 @@ def test_settings_that_are_not_allowed_are_refused_at_once(name: str, wrong: str
 def test_names_match_whatever_their_case() -> None:
     found = Study(problems=("booth", "MLPREGRESSION"), split="TEST")
     assert found == Study(problems=("Booth", "MLPRegression"), split="test")
+
+
+def test_agents_of_one_name_and_several_kinds_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: they were refused when all had been played, and what was played was lost."""
+    from teleport_env.agents.comparison import study
+    from teleport_env.agents.schedules import Every, Never
+
+    named = {"Booth": Never(name="mine", kind="fixed"), "Ellipse": Every(name="mine", kind="adaptive")}
+    monkeypatch.setattr(study, "_roster", lambda problem, *rest: [named[problem]])
+    refuses(
+        "study", "mine is fixed on one problem and adaptive on another", problems=("Booth", "Ellipse"), out=tmp_path
+    )
+
+
+def test_what_plays_in_the_place_of_the_generalist_is_of_one_kind() -> None:
+    """Regression: it is a rule on most problems and plain descent on one, so that both could be in no comparison."""
+    from teleport_env.agents.comparison.study import _roster
+
+    asked = Study(problems=("Booth", "MatrixCompletion"), agents=("never",), policies=(Path("pretrained"),))
+    fallbacks = [
+        a for p in asked.problems for a in _roster(p, asked, lambda line: None) if a.name == "generalist, fallback"
+    ]
+    assert [one.kind for one in fallbacks] == ["learned", "learned"]

@@ -60,7 +60,7 @@ def test_only_a_policy_below_its_rivals_has_a_fallback(tmp_path: Path) -> None:
     }
     fallback = fallback_of(policy)
     assert fallback is not None
-    assert (fallback.name, fallback.kind) == ("learned, fallback", "fixed")
+    assert (fallback.name, fallback.kind) == ("learned, fallback", "learned")
     assert gained(fallback) == other
     assert fallback_of(plain) is None
     # Regression: by its name it was refused, because it names no teleport
