@@ -291,14 +291,14 @@ def measured_frame(courses: Iterable[tuple[Mapping[str, Any], Course]], epoch: i
     )
 
 
-def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray:
-    """Share ``(B,)`` of a run's losses from step ``since`` on at which its gradient is longer than that of ``base`` at the
-    same loss: by linear interpolation of the logarithms, over the losses that both pass. NaN where they share none, and
-    for a diverged run.
+def at_equal_loss(course: Course, base: Course, since: int) -> list[np.ndarray]:
+    """Run by run, whether the gradient is longer than that of ``base`` at the same loss, by linear interpolation of the
+    logarithms: at each of its losses from step ``since`` on that both pass. Empty where they share none, and for a
+    diverged run.
 
     ``base`` has one run for each of ``course``, or one for all.
     """
-    shares = np.full(course.loss.shape[1], np.nan)
+    longer = [np.zeros(0, dtype=bool)] * course.loss.shape[1]
     for run in np.flatnonzero(~course.diverged):
         other = run if base.loss.shape[1] > 1 else 0
         usable = np.isfinite(base.loss[:, other]) & (base.loss[:, other] > 0.0) & (base.grad_norm[:, other] > 0.0)
@@ -308,9 +308,13 @@ def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray
         usable = np.isfinite(loss) & (loss > 0.0) & (norm > 0.0)
         loss, norm = np.log(loss[usable]), np.log(norm[usable])
         shared = (loss >= known_loss.min()) & (loss <= known_loss.max())
-        if shared.any():
-            shares[run] = (norm > np.interp(loss, known_loss[order], known_norm[order]))[shared].mean()
-    return shares
+        longer[run] = (norm > np.interp(loss, known_loss[order], known_norm[order]))[shared]
+    return longer
+
+
+def longer_at_equal_loss(course: Course, base: Course, since: int) -> np.ndarray:
+    """Share ``(B,)`` of a run's losses at which its gradient is the longer one (`at_equal_loss`); NaN of none."""
+    return np.array([found.mean() if len(found) else np.nan for found in at_equal_loss(course, base, since)])
 
 
 def mostly(shares: np.ndarray) -> float | None:

@@ -16,6 +16,7 @@ from reproduction import regression_starts
 from reproduction.course import (
     MOST,
     Course,
+    at_equal_loss,
     converged,
     keeps_loss,
     longer_at_equal_loss,
@@ -273,16 +274,37 @@ def _longer(shares: Iterable[np.ndarray]) -> list[bool | None]:
     return of_each(map(longer_in_most, shares))
 
 
-def _fall_short(longer: Mapping[str, np.ndarray]) -> str:
-    """The seeds of which half of the losses or more do not have the longer gradient, in words."""
-    seeds = {label.split(",")[0]: np.flatnonzero(shares <= 0.5).tolist() for label, shares in longer.items()}
-    told = (f"{name}'s seed{'s' * (len(few) > 1)} {' and '.join(map(str, few))}" for name, few in seeds.items() if few)
-    return ", ".join(told)
+def _fall_short(longer: Mapping[str, Sequence[np.ndarray]]) -> dict[bool, str]:
+    """The seeds of which half of the losses or more do not have the longer gradient, in words: those that have it at the
+    first of these losses (True), and those that have not. By name, `at_equal_loss`."""
+    found: dict[bool, list[str]] = {}
+    for name, runs in longer.items():
+        for seed, run in enumerate(runs):
+            if len(run) and run.mean() <= 0.5:
+                found.setdefault(bool(run[0]), []).append(f"{name}'s seed {seed}")
+    return {at_first: ", ".join(seeds) for at_first, seeds in found.items()}
 
 
 def each_share(shares: np.ndarray) -> str:
-    """`longer_at_equal_loss` in words, run by run."""
-    return ", ".join("none" if np.isnan(share) else f"{100 * share:.0f} %" for share in shares)
+    """`longer_at_equal_loss` in per cent, run by run."""
+    return ", ".join("none" if np.isnan(share) else f"{100 * share:.0f}" for share in shares)
+
+
+DRAWN = 0
+"""Seed that the released code draws."""
+
+
+def _apart(
+    courses: Mapping[str, Mapping[str, Course]], longer: Mapping[str, np.ndarray]
+) -> dict[str, tuple[float, float]]:
+    """Name of an optimizer -> share of its loss at the seed `DRAWN` that the teleport takes away, and by the released form:
+    where the two are on different sides of half of the losses, of ``longer`` by optimizer and form."""
+    sides = {one: [longer[f"{NAMES[one]}, {form}"][DRAWN] > 0.5 for form in (FIRST, "released")] for one in courses}
+    return {
+        NAMES[one]: (float(leak(runs[FIRST])[DRAWN]), float(leak(runs["released"])[DRAWN]))
+        for one, runs in courses.items()
+        if sides[one][0] != sides[one][1] and runs[FIRST].teleported and runs["released"].teleported
+    }
 
 
 def _range(values: np.ndarray) -> str:
@@ -303,6 +325,7 @@ def claims(
     swept: Mapping[str, Mapping[bool, Mapping[float, Course]]],
     timed: Mapping[str, Mapping[str, Times]],
     cosines: Mapping[str, Mapping[str, np.ndarray]],
+    others: Mapping[tuple[str, str], Course],
 ) -> list[Row]:
     """The rows of figure 3, the regression.
 
@@ -312,6 +335,7 @@ def claims(
         swept: Optimizer -> with the first-order teleport -> rate -> its runs.
         timed: Optimizer -> `published.turns`.
         cosines: Optimizer -> form -> cosine ``(5,)`` of the released direction and the gradient norm's.
+        others: `regression_starts.played`.
     """
     gd, ada = courses["gd"], courses["adagrad"]
     plain, first, exact, residual = (gd[k] for k in ("no teleport", FIRST, "published, exact", "residual, exact"))
@@ -377,9 +401,17 @@ def claims(
         if played[label].teleported
         else np.full(base.loss.shape[1], np.nan)
         for name, played, base in named.values()
-        for label in (FIRST, "published, exact")
+        for label in (FIRST, "released", "published, exact")
     }
-    fall_short = _fall_short({label: shares for label, shares in longer.items() if label.endswith(FIRST)})
+    fall_short = _fall_short(
+        {
+            name: at_equal_loss(played[FIRST], base, 5)
+            for name, played, base in named.values()
+            if played[FIRST].teleported
+        }
+    )
+    drawn = {name: longer[f"{name}, released"][[DRAWN]] for name, *_ in named.values()}
+    apart = _apart(courses, longer)
     verdicts: dict[str, list[bool | None]] = {
         "gd": [close(mean_loss(plain), 1.929), close(mean_loss(plain, 6), 507.7)],
         "adagrad": [close(mean_loss(ada_plain), 1.392), close(mean_loss(ada_plain, 6), 122.5)],
@@ -397,10 +429,13 @@ def claims(
     }
     by_exact: dict[str, list[bool | None]] = {
         "grows": lengthened([played["published, exact"] for played in courses.values()]),
-        "longer": _longer(shares for label, shares in longer.items() if not label.endswith(FIRST)),
+        "longer": _longer(shares for label, shares in longer.items() if label.endswith("published, exact")),
         "time": [quick("published formulas", optimizer, "published, exact") for optimizer in courses],
     }
-    found = [_faster(optimizer, courses[optimizer], epochs[optimizer]) for optimizer in courses]
+    found = [
+        _faster(optimizer, courses[optimizer], epochs[optimizer], regression_starts.lost_in_words(others, optimizer))
+        for optimizer in courses
+    ]
     return found + rows(
         {f"figure3.{name}": checks for name, checks in verdicts.items()},
         globals() | locals() | {"percent": percent, "MOST": MOST},
@@ -423,8 +458,9 @@ def _lost_of(lost: np.ndarray) -> str:
     return f"; {lost.sum()} of {len(lost)} runs diverge" if lost.any() else ""
 
 
-def _faster(optimizer: str, played: Mapping[str, Course], epochs: Mapping[str, np.ndarray]) -> Row:
-    """The claim that a teleport improves an optimizer: its curve, and the epochs until it has converged."""
+def _faster(optimizer: str, played: Mapping[str, Course], epochs: Mapping[str, np.ndarray], elsewhere: str = "") -> Row:
+    """The claim that a teleport improves an optimizer: its curve, and the epochs until it has converged. ``elsewhere``, a
+    part of a sentence, says what is lost from other starts."""
     name, base, first = NAMES[optimizer], played["no teleport"], played[FIRST]
     with np.errstate(invalid="ignore"):  # of seeds that both lose
         fewer = {label: interval_of(epochs[label] - epochs["no teleport"]) for label in epochs}
@@ -574,10 +610,10 @@ def regression(setup: Setup) -> Findings:
     seconds = {optimizer: _timed(optimizer, steps, *least(timed[optimizer]["seconds"])) for optimizer in courses}
     made = []
     if steps == 300:
-        made = claims(courses, epochs, swept, timed, {name: agreement(name) for name in courses})
         best = {one: {moved: min(found, key=found.__getitem__) for moved, found in ends[one].items()} for one in ends}
-        schedules = {one: agents(one) for one in best}
-        made += regression_starts.claims(regression_starts.played(schedules, best, steps, setup.jobs), best)
+        others = regression_starts.played({one: agents(one) for one in best}, best, steps, setup.jobs)
+        made = claims(courses, epochs, swept, timed, {name: agreement(name) for name in courses}, others)
+        made += regression_starts.claims(others, best)
     return Findings(
         made,
         {"figure3": _picture(courses, tuned, seconds)},

@@ -54,6 +54,12 @@ def thousandths(middle: float, half: float) -> str:
     return f"{middle:+.3f} ± {half:.3f}"
 
 
+def lost_in_words(courses: Mapping[tuple[str, str], Course], optimizer: str) -> str:
+    """How many runs of `played` diverge at the published rate with a teleport and without, in words after a semicolon."""
+    plain, first = (int(courses[optimizer, label].diverged.sum()) for label in PUBLISHED_RATE[:2])
+    return f"; of {STARTS} other starts {first} diverge, {plain} without"
+
+
 def claims(courses: Mapping[tuple[str, str], Course], tuned: Mapping[str, Mapping[bool, float]]) -> list[Row]:
     """The question of ours on other starts; see `played` for ``tuned``."""
     lost = {key: int(course.diverged.sum()) for key, course in courses.items()}
@@ -61,6 +67,7 @@ def claims(courses: Mapping[tuple[str, str], Course], tuned: Mapping[str, Mappin
     gains = {one: gained(courses[one, TUNED[1]], courses[one, TUNED[0]]) for one in tuned}
     both = {one: courses[one, "first order"].diverged & courses[one, "released"].diverged for one in tuned}
     shared = {one: int(found.sum()) for one, found in both.items()}
+    alone = {one: lost[one, "first order"] - shared[one] for one in tuned}
     lower = [one for one, found in gains.items() if sign(*found)]
     higher = [one for one, found in gains.items() if sign(*found) is False]
     return rows({"figure3.starts": "not comparable"}, globals() | locals())

@@ -233,6 +233,8 @@ def page(figures: Mapping[str, Section], folder: Path, images: str, template: st
         for row in content["rows"]:
             only = row["holds"] == "yes" and row.get("exact") not in (None, "", "yes")
             row["verdict"] = APPROXIMATE if only else row["holds"]
+            beside = row.get("literal") if row["holds"] == "not comparable" else ""
+            row["verdicts"] = row["verdict"] + (f" (as it is: {beside})" if beside else "")
         parts.setdefault(figures[name].part, []).extend(row["verdict"] for row in shown)
         asked = (row.get("literal") for row in shown if row["holds"] == "not comparable")
         literal.setdefault(figures[name].part, []).extend(one for one in asked if one)
@@ -243,7 +245,7 @@ def page(figures: Mapping[str, Section], folder: Path, images: str, template: st
 
     def tables(content: Mapping[str, Any]) -> dict[str, Table | None]:
         brief = ("claim", "short", "verdict", "because"), ("claim", "what came out", "holds", "why")
-        whole = ("claim", "obtained", "verdict", "why"), ("claim", "obtained", "holds", "")
+        whole = ("claim", "obtained", "verdicts", "why"), ("claim", "obtained", "holds", "")
         asked = ("claim", "obtained", "why"), ("question", "obtained", "")
         return {
             "brief": table(content, *brief, False),

@@ -63,6 +63,8 @@ from reproduction.pieces import play_all, progress
 from reproduction.published import PUBLISHED, RELEASED, RESIDUAL, Increments, PublishedRegression
 from reproduction.regression import (
     FIRST,
+    _apart,
+    _fall_short,
     _faster,
     _longer,
     against,
@@ -609,6 +611,24 @@ def path(loss: Any, *, growth: Any = 1.0, moved: bool = True, change: float = 0.
     return Course(values, values, values, values[:, 0], none, [jump], [], ~np.isfinite(values[-1]))
 
 
+def test_seeds_that_fall_short_are_told_apart_by_where_they_begin() -> None:
+    """Regression: why they fall short was "not known" where the form of the teleport makes the difference."""
+    yes, no, none = np.array([True, False, False, False]), np.zeros(4, dtype=bool), np.zeros(0, dtype=bool)
+    assert _fall_short({"GD": [yes, ~no, none], "AdaGrad": [no, ~yes, yes]}) == {
+        True: "GD's seed 0, AdaGrad's seed 2",
+        False: "AdaGrad's seed 0",
+    }
+    forms = {FIRST: path([1.0, 1.0], change=-0.5), "released": path([1.0, 1.0], change=-0.8)}
+    shares = {"GD": (0.2, 0.4), "AdaGrad": (0.1, 1.0)}
+    longer = {
+        f"{name}, {form}": np.full(5, share)
+        for name, found in shares.items()
+        for form, share in zip(forms, found, strict=True)
+    }
+    assert _apart({"gd": forms, "adagrad": forms}, longer) == {"AdaGrad": (0.5, 0.8)}
+    assert _apart({"adagrad": {**forms, FIRST: path([1.0, 1.0], moved=False)}}, longer) == {}
+
+
 def refused_for_the_loss() -> Course:
     """Five runs of which two are refused because their teleport would have changed the loss; the others grow twofold."""
     course, lossy = path([1.0, 1.0], growth=2.0), np.arange(5) < 2
@@ -1041,6 +1061,24 @@ def test_a_large_factor_is_the_largest_of_those_that_are_tried() -> None:
     assert [all(_larger(orders[factor])) for factor in (FACTORS[1], FLOWN[-1], FACTORS[-1])] == [False, True, True]
 
 
+def test_a_factor_shortens_scalars_where_the_growing_one_stays_below_the_other() -> None:
+    """As the page says of a factor that is too small: of scalars g times the growing one, ``V`` of ``U V``, is then below
+    the other, for the gradient and for the imbalance alike."""
+    from reproduction.discussion import FACTORS, enlarged, multiplied
+    from teleport_env.problems.matrix_factorization import MatrixFactorization
+
+    problem = MatrixFactorization(rows=1, columns=1, rank=1)
+    (lower, upper), (grown, _) = (
+        [matrix.abs().flatten().numpy() for matrix in problem.layers.weights(torch.from_numpy(params))]
+        for params in (multiplied(problem, factor, 64) for factor in (1.0, 2.0))
+    )
+    np.testing.assert_allclose(grown, 2.0 * lower)
+    for factor, found in enlarged("scalar", 64).items():
+        for orders in found:
+            np.testing.assert_array_equal(orders > 0.0, factor * lower > upper)
+    assert 0 < (FACTORS[0] * lower < upper).sum() < 64
+
+
 def test_flows_are_compared_at_the_times_that_are_named() -> None:
     """Regression: what was called time 1 was 0.917."""
     from reproduction.discussion import EARLY, LATE, TIMES
@@ -1432,6 +1470,12 @@ def test_what_is_not_comparable_has_its_verdict_as_it_is_beside(tmp_path: Path) 
     Findings(rows, {"one": Figure()}, {}, ["A setting."]).write("figure4", tmp_path)
     counted = "1 of 3 claims hold. The others: not comparable 2 (as it is: yes 1, no 1)."
     assert f"* **Classification**: {counted}\n" in page(FIGURES, tmp_path, "images")
+    details = page(FIGURES, tmp_path, "images", "details.md.j2")
+    assert [row[2] for row in _table(details)][1:] == [
+        "not comparable (as it is: no)",
+        "not comparable (as it is: yes)",
+        "yes",
+    ]
     with pytest.raises(ValueError, match="literal must be one of .*got 'perhaps'"):
         Row(claim="c", obtained="o", holds="no", literal="perhaps")
 
