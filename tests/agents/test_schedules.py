@@ -678,7 +678,8 @@ def test_the_mnist_presets_lengthen_the_gradient_and_last(name: str) -> None:
 @pytest.mark.skipif(not MNIST_FOLDER, reason="TELEPORT_ENV_DATA names no folder with MNIST")
 @pytest.mark.parametrize("name", ["MNIST", "MNIST/adagrad"])
 def test_the_mnist_presets_last_to_their_end(name: str) -> None:
-    """From the first start, through all 80 epochs of 400 steps: five minutes of processor time and more."""
+    """From the first start, through all 80 epochs of 400 steps, as their source says: five minutes of processor time and
+    more."""
     preset = paper(name, problem={"part": "t10k", "folder": MNIST_FOLDER})
     assert preset.steps == 32_000
     losses, _ = played(preset, 1, steps=preset.steps)
