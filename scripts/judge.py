@@ -2,9 +2,9 @@
 
 python scripts/judge.py --policy results/train/policy.json --out results/judged/policy.json
 
-The rivals are plain descent, the best plan and the rule that its training found or began from, and, of a policy for several
-problems, the best rule that the package keeps tuned. On a problem where one of them gains more, the file keeps it, and
-compare.py plays it in the policy's place.
+The rivals are plain descent, the best plan and the rule that its training found or began from, the policy with its teleports
+masked, and, of a policy for several problems, the best rule that the package keeps tuned. Where one of them gains more on a
+problem, the file keeps it, and compare.py plays it in the policy's place. Teleports have to pay: masked, as much is enough.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ The defaults below are the recipe of the problem that is named.
 
 Exit status: 0; 1 for what cannot be done; 2 for a command line that is not allowed; 3 for a policy that was written, but is
 worse than the best plan of its own menu, the rule it began from or plain descent, which the file then keeps as its fallback.
-So it does with the best rule that the package keeps tuned, where the policy is for several problems. judge.py judges again.
+So it does with the best rule that the package keeps tuned, where the policy is for several problems, and with the policy's
+own steps where its teleports do not pay. judge.py judges again.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class Trained:
         plans: Plans that `search_plans` found, by problem, where it searched.
         history: A dict per segment: ``segment``, ``decisions``, ``gained`` (on validation instances), the same of each of
             several problems, ``entropy``, ``return`` (mean of the last 100 episodes that ended).
-        below: A sentence for each problem on which the policy gains less than one of its rivals
-            (`teleport_env.agents.learning.fallback`); the policy's file holds that as its fallback.
+        below: A sentence for each problem on which the policy gains less than one of its rivals, or no more than with its
+            teleports masked (`teleport_env.agents.learning.fallback`); the policy's file holds that as its fallback.
     """
 
     policy: Policy

@@ -1,9 +1,12 @@
-"""Worth of a trained policy beside the best plan of its own menu, the rule it began from and plain descent.
+"""Worth of a trained policy beside itself without teleports, its menu's best plan, the rule it began from and plain descent.
 
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split.
 Where it gains less than the best of its rivals, its file keeps that rival as the fallback, to be played instead. The best
 rule that the package keeps tuned is a further rival of a policy for several problems. One for a single problem has none:
 studies compare it with that rule.
+
+A policy keeps its teleports only where they pay: where it gains as much with them masked, the masked policy is the fallback.
+In the group mode that is plain descent, which is a rival anyway.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import rule_content
 from teleport_env.agents.naming import best_rule
 from teleport_env.agents.play import draw_instances, play_many
+from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.agents.policies.learned_moves import MovePlan, Policy
 from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.agents.tuning.own_menu import plan_from, rule_played
@@ -27,6 +31,7 @@ JUDGE_SEED = 20223
 """Seed of the choice of the validation instances that a policy is judged on; they chose nothing before."""
 
 PLAN, RULE, PLAIN = "the best plan of its own menu", "the rule that it began from", "plain descent"
+MASKED = "the policy with its teleports masked"
 SHIPPED_RULE = "the best rule as shipped"
 
 
@@ -73,23 +78,31 @@ def judged(
     said = {}
     for problem, (training, rate) in trainings.items():
         environment = training.policy_environment(rate)
+        alone = policy.for_problem(problem)
         rivals = _rivals(training, rate, environment, plans.get(problem))
         if len(trainings) > 1:
             rivals += _shipped(problem, training.task.budget)
-        agents = [policy.for_problem(problem), *(agent for _, agent, _ in rivals)]
+        if isinstance(alone, LearnedSchedule) and alone.environment.get("searches"):
+            # first: of rivals that are level the first plays
+            rivals.insert(0, (MASKED, Masked(policy=alone), {"masked": True}))
+        agents = [alone, *(agent for _, agent, _ in rivals)]
         count = training.schedule.validation_instances if instances is None else instances
         ids = draw_instances(problem, "validation", count, JUDGE_SEED)
         shared: dict[str, Any] = {"split": "validation", "budget": training.task.budget, "seed": JUDGE_SEED}
         shared["reward"] = training.task.reward
-        own, *others = play_many(problem, agents, ids, **shared).mean(axis=1).tolist()
+        gained = play_many(problem, agents, ids, **shared)
+        own, *others = gained.mean(axis=1).tolist()
         best = max(range(len(others)), key=others.__getitem__)
-        if own >= others[best]:
-            continue
         what, _, content = rivals[best]
+        # a policy that is level with itself without teleports plays without, unless it never teleported
+        idle = what != MASKED or (gained[0] == gained[1 + best]).all()
+        if own > others[best] or (own == others[best] and idle):
+            continue
         fallbacks[problem] = {**content, "what": what, "gained": others[best], "policy_gained": own}
+        digits = 2 if others[best] - own >= 0.01 else 5
         said[problem] = (
-            f"on {problem} the policy gains {own:.2f} {training.task.unit}, and {what} {others[best]:.2f}, both on "
-            "other validation instances than those that chose the policy"
+            f"on {problem} the policy gains {own:.{digits}f} {training.task.unit}, and {what} {others[best]:.{digits}f}, "
+            "both on other validation instances than those that chose the policy"
         )
     if not fallbacks:
         return policy, {}

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from teleport_env.agents.base import State
+from teleport_env.agents.base import Agent, State
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.settings import ENVIRONMENT, Family
 from teleport_env.agents.policies.slots import SLOTS, fill, price_shares, relative, search_prices
 from teleport_env.envs.settings import check_arguments
 from teleport_env.reading import known
 
-__all__ = ["LearnedSchedule", "shipped", "shipped_for"]
+__all__ = ["LearnedSchedule", "Masked", "shipped", "shipped_for"]
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"
 """Folder of the policies that the package brings: one for each problem that has one, named after it, and the generalist.
@@ -148,12 +148,10 @@ class LearnedSchedule(NetworkAgent):
     # -- playing -------------------------------------------------------------------------------------------------------
 
     def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        if self.families:
-            raise ValueError(
-                f"the policy {self.name!r} is for several problems: play agent.for_problem(name), for example "
-                f"for_problem({self.problems[0]!r})"
-            )
-        logits = self.logits(observation)
+        return self.choose(self.logits(observation), observation, memory)
+
+    def choose(self, logits: np.ndarray, observation: np.ndarray, memory: State) -> np.ndarray:
+        """Actions ``(B,)``: the likeliest by the logits ``(B, actions)``, or draws where the policy is stochastic."""
         if self.stochastic:
             uniform = self.streams(observation, memory).uniform(size=(logits.shape[1],)).clamp(1e-15, 1.0 - 1e-15)
             # the largest of logits and Gumbel noise is a draw from their softmax
@@ -161,7 +159,16 @@ class LearnedSchedule(NetworkAgent):
         return logits.argmax(axis=1)
 
     def logits(self, observation: np.ndarray) -> np.ndarray:
-        """Logits ``(B, actions)`` float64 for observations ``(B, F)``; -inf for teleports that cannot be paid."""
+        """Logits ``(B, actions)`` float64 for observations ``(B, F)``; -inf for teleports that cannot be paid.
+
+        Raises:
+            ValueError: This policy is for several problems, or the observation is too short to hold features.
+        """
+        if self.families:
+            raise ValueError(
+                f"the policy {self.name!r} is for several problems: play agent.for_problem(name), for example "
+                f"for_problem({self.problems[0]!r})"
+            )
         inputs = self.named(observation)
         shares = price_shares(observation, self.prices) if self.prices else None
         if self.price_inputs and shares is not None:
@@ -182,6 +189,34 @@ class LearnedSchedule(NetworkAgent):
     def settings(self) -> dict[str, Any]:
         families = {problem: dataclasses.asdict(family) for problem, family in self.families.items()}
         return {**super().settings(), "families": families}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Masked(Agent):
+    """A policy that may only choose among its gradient steps: its teleports have probability 0, and it draws as ever.
+
+    It decides on the run as it is without teleports. The environment has the policy's menu all the same: prices are among
+    the features that the policy was trained on. Until the policy would teleport, it does what the policy does, bit for bit.
+
+    Attributes:
+        policy: The policy; one for several problems must be that of one of them (`LearnedSchedule.for_problem`).
+    """
+
+    kind: str = "control"
+    policy: LearnedSchedule
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or f"{self.policy.name}, teleports masked")
+        object.__setattr__(self, "environment", self.environment or self.policy.environment)
+        super().__post_init__()
+
+    def initial_state(self, count: int) -> State:
+        return self.policy.initial_state(count)
+
+    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
+        logits = self.policy.logits(observation)
+        logits[:, self.policy.step_actions :] = -np.inf
+        return self.policy.choose(logits, observation, memory)
 
 
 def _folder(reward: str | None) -> Path:

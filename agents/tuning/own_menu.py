@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from teleport_env.agents.base import Agent, agent_from
+from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.agents.policies.learned_moves import MovePlan, Policy
 from teleport_env.agents.policies.settings import check_environment
 from teleport_env.agents.tuning.axes import period_axis, rate_axis, rule_axes
@@ -202,15 +203,20 @@ def rule_of(policy: Policy) -> Agent | None:
 
 
 def fallback_of(policy: Policy) -> Agent | None:
-    """What to play in place of a policy that its training found to be worth less: a plan, a rule, or plain descent.
+    """What to play in place of a policy that its training found to be worth less: a plan, a rule, plain descent, or the
+    policy with its teleports masked (`Masked`).
 
     It is of the policy's kind, whatever it is by itself: tables have one kind per name, and it is another thing per problem.
 
     Raises:
-        ValueError: The policy's file says something else than a plan or a rule.
+        ValueError: The policy's file says something else.
     """
 
     def build(found: Mapping[str, Any]) -> Agent:
+        if found.get("masked") is True:
+            if not isinstance(policy, LearnedSchedule):
+                raise ValueError("a policy of the group mode has no teleports to mask")
+            return Masked(policy=policy)
         if "rule" in found:
             check_environment(found["rule"]["environment"])
             return rule_played(found["rule"])

@@ -1,10 +1,10 @@
-"""Controls that need neither training nor tuning: what is left of a schedule when its teleports are taken out.
+"""A control that needs neither training nor tuning: what is left of a schedule when its teleports are taken out.
 
-* `Replay` plays the very decisions of an episode without its teleports: in order, every gradient step with the rate factor
-  that was chosen for it. Their cost is spent on further gradient steps at the rate reached, so that
-  the budget is the same. The decisions are those that were made on the run with teleports: this is open-loop.
-* `Masked` lets a policy decide again, on the run as it is without teleports, where it may only choose among gradient steps:
-  closed-loop.
+`Replay` plays the very decisions of an episode without its teleports: in order, every gradient step with the rate factor
+that was chosen for it. Their cost is spent on further gradient steps at the rate reached, so that the budget is the same.
+The decisions are those that were made on the run with teleports: this is open-loop, and no schedule that could be played on
+a run of which nothing is known. The closed-loop control is `teleport_env.agents.policies.learned.Masked`: a policy decides
+again, on the run as it is without teleports.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from teleport_env.agents.base import Agent, State
 from teleport_env.agents.play import Played
-from teleport_env.agents.policies.learned import LearnedSchedule
 from teleport_env.agents.schedules import plain_step
 
 
@@ -61,24 +60,3 @@ def without_teleports(agent: Agent, played: Played) -> Replay:
         kept = actions[(actions >= 0) & (actions < steps)]
         script[: len(kept), row] = kept
     return Replay(name=f"{agent.name}, teleports taken out", environment=agent.environment, script=script)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Masked(Agent):
-    """A policy that may only choose among its gradient steps; see the module.
-
-    The environment has the policy's menu all the same: prices are among the features it was trained on.
-
-    Attributes:
-        policy: The policy; it decides deterministically.
-    """
-
-    kind: str = "control"
-    policy: LearnedSchedule
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.name or f"{self.policy.name}, teleports masked")
-        object.__setattr__(self, "environment", self.policy.environment)
-
-    def decide(self, observation: np.ndarray, memory: State) -> np.ndarray:
-        return self.policy.logits(observation)[:, : self.policy.step_actions].argmax(axis=1)

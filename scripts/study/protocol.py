@@ -19,7 +19,7 @@ import numpy as np
 
 from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of, tune
 from study.contestants import LEARNED, MOMENTUM, Contestant, contestants_of, settings_of, train_policy
-from study.controls import Masked, without_teleports
+from study.controls import without_teleports
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
 from study.shared import Gathered, Shared, command, digest, given_policies, slug
@@ -29,7 +29,7 @@ from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.comparison.targets import paces_of
 from teleport_env.agents.play import Played, play_many
-from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
 from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.agents.tuning.search import Config
@@ -272,10 +272,13 @@ def _plays(
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
         settings = {**played, "name": one.name, "kind": one.kind, "policies": [*map(digest, texts)]}
-        instead = fallbacks_of(evidence, problem, one.name)
+        instead, masked = fallbacks_of(evidence, problem, one.name), masked_of(evidence, problem, one.name)
         if instead:
             evidence.about[problem, one.name] += f"; a plan or a rule plays in place of {instead} of {len(texts)} seeds"
-            settings["fallbacks"] = instead
+        if masked:
+            evidence.about[problem, one.name] += f"; {masked} of {len(texts)} seeds play with their teleports masked"
+        if instead + masked:
+            settings["fallbacks"] = instead + masked
         settings["bare"] = one.name in (LEARNED, MOMENTUM) and not instead
         pieces.append(Piece(f"{problem}/played/{slug(one.name)}.json", settings, _play_policies, (settings, texts)))
     for name, (policy, text) in policies.items():
@@ -285,8 +288,8 @@ def _plays(
         evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
         settings = {**played, "name": name, "kind": policy.kind, "policies": [digest(text)]}
         settings["bare"] = policy.kind == "learned"
-        if fallback_of(policy.for_problem(problem)) is not None:
-            settings |= {"fallbacks": 1, "bare": False}
+        if (fallback := fallback_of(policy.for_problem(problem))) is not None:
+            settings |= {"fallbacks": 1, "bare": settings["bare"] and isinstance(fallback, Masked)}
         pieces.append(Piece(f"{problem}/played/file-{slug(name)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in solvers_of(problem_from(problem)):
         settings = {**played, "method": scipy_name}
@@ -318,7 +321,8 @@ def _play_family(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
     """Policies of one name, one per training seed (or one for all); a policy that teleports also without doing so.
 
-    Where a training found its policy to be worse than a plan of its menu or the rule it began from, that plays.
+    Where a training found its policy to be worse than a plan of its menu, the rule it began from, or itself without
+    teleports, that plays.
     """
     played: dict[str, list[Played]] = {}
     agents: list[Agent] = []
@@ -328,19 +332,20 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
         found = play_one(settings, policy, seed)
         agents.append(policy)
         played.setdefault("", []).append(found)
-        if settings["bare"] and isinstance(policy, LearnedSchedule) and policy.environment.get("searches"):
+        if settings["bare"] and isinstance(own, LearnedSchedule) and own.environment.get("searches"):
             replayed = play_one(settings, without_teleports(policy, found), seed)
             played.setdefault("its decisions without the teleports, the freed budget spent on steps", []).append(
                 replayed
             )
-            masked = play_one(settings, Masked(policy=policy), seed)
+            masked = play_one(settings, Masked(policy=dataclasses.replace(own, name=settings["name"])), seed)
             played.setdefault("it decides again at every step, among gradient steps alone", []).append(masked)
-    if "fallbacks" in settings:  # seeds play different schedules, and nothing is taken out of them
-        alone = [timed(settings, agent, [found]) for agent, found in zip(agents, played[""], strict=True)]
-        entries = [entry(played[""], "", alone, [agent.step_actions for agent in agents])]
+    if "fallbacks" in settings:  # seeds play different schedules
+        paces = [timed(settings, agent, [found]) for agent, found in zip(agents, played[""], strict=True)]
     else:
-        paces = timed(settings, policy, played[""])  # without teleports it decides and steps as with them
-        entries = [entry(found, about, paces, policy.step_actions) for about, found in played.items()]
+        paces = [timed(settings, policy, played[""])] * len(agents)
+    # decisions and steps take as long without teleports
+    steps = [agent.step_actions for agent in agents]
+    entries = [entry(found, about, paces, steps) for about, found in played.items()]
     for row in entries[0]["rows"]:
         row["kind"] = settings["kind"]
     if "optimizer" in policy.environment:  # whatever is left of momentum competes with no schedule of plain descent
@@ -409,7 +414,13 @@ def policies_of(evidence: Evidence, problem: str, name: str) -> list[Policy]:
 
 def fallbacks_of(evidence: Evidence, problem: str, name: str) -> int:
     """Number of seeds where a plan or a rule plays in place of a contestant's policy."""
-    return sum(fallback_of(policy) is not None for policy in policies_of(evidence, problem, name))
+    played = map(fallback_of, policies_of(evidence, problem, name))
+    return sum(not isinstance(agent, Masked | None) for agent in played)
+
+
+def masked_of(evidence: Evidence, problem: str, name: str) -> int:
+    """Number of seeds where a contestant's policy plays with its teleports masked, because they did not pay."""
+    return sum(isinstance(fallback_of(policy), Masked) for policy in policies_of(evidence, problem, name))
 
 
 def protocol_settings(evidence: Evidence) -> dict[str, Any]:

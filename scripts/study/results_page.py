@@ -17,7 +17,7 @@ from study.baselines import DISTILLED, WHITENING_CYCLE, menu_of, opening_of
 from study.contestants import LEARNED, MOMENTUM, RATE_LINE_SEARCH, RATE_ONLY, WHITENED
 from study.findings import L_BFGS, Measured, findings, hindsight
 from study.page import TEMPLATES, table_of_findings, told, versions_in_words, write_data
-from study.protocol import Evidence, fallbacks_of, policies_of, protocol_settings
+from study.protocol import Evidence, fallbacks_of, masked_of, policies_of, protocol_settings
 from study.worth import orders
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.decisions import decision_drawings, watch
@@ -104,6 +104,9 @@ def write_results(evidence: Evidence) -> dict[str, Any]:
         distilled=DISTILLED,
         fallbacks=[
             f"{problem} {count}" for problem in measured.problems if (count := fallbacks_of(evidence, problem, LEARNED))
+        ],
+        masked=[
+            f"{problem} {count}" for problem in measured.problems if (count := masked_of(evidence, problem, LEARNED))
         ],
         oracles=[
             (problem, told(measured.oracle_difference(problem))) for problem in measured.problems if evidence.oracles

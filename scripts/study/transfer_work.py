@@ -23,7 +23,7 @@ from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import teacher_of
 from teleport_env.agents.naming import agent_for, best_rule
 from teleport_env.agents.play import draw_instances, play
-from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.slots import relative, search_prices
 from teleport_env.agents.tuning.search import Found
@@ -147,6 +147,8 @@ def describe(agent: Agent) -> dict[str, Any]:
         content["layers"] = hashlib.sha256(
             b"".join(part.tobytes() for layer in agent.layers for part in layer)
         ).hexdigest()
+    if isinstance(agent, Masked):
+        content["policy"] = describe(agent.policy)
     described: dict[str, Any] = json.loads(json.dumps({"class": type(agent).__name__, **content}, default=repr))
     return described
 

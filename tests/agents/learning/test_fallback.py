@@ -1,4 +1,4 @@
-"""A policy below one of its rivals says so and keeps that as its fallback, and the script warns."""
+"""A policy below one of its rivals says so and keeps that as its fallback, and the script warns; teleports must pay."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ import train as script
 from teleport_env.agents import Never, agent_for
 from teleport_env.agents.comparison import report
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.learning.fallback import JUDGE_SEED, PLAIN, PLAN, RULE, SHIPPED_RULE, judge, judged
+from teleport_env.agents.learning import fallback
+from teleport_env.agents.learning.fallback import JUDGE_SEED, MASKED, PLAIN, PLAN, RULE, SHIPPED_RULE, judge, judged
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.training import train
 from teleport_env.agents.learning.warm_start import rule_from
 from teleport_env.agents.naming import best_rule
-from teleport_env.agents.play import draw_instances, play_many
-from teleport_env.agents.policies.learned import LearnedSchedule
-from teleport_env.agents.policies.learned_moves import load_policy
+from teleport_env.agents.play import draw_instances, play, play_many
+from teleport_env.agents.policies.learned import LearnedSchedule, Masked
+from teleport_env.agents.policies.learned_moves import LearnedMoves, load_policy
 from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.agents.tuning.plans import Plan
-from teleport_env.envs.features import NAMES
+from teleport_env.envs.features import INDEX, NAMES
 
 TINY: dict[str, Any] = {"runs": 4, "rollout": 4, "segment": 1, "minibatches": 1, "decisions": 16}
 TINY |= {"validation_instances": 6, "rules": 0, "plans": 0}
@@ -58,10 +59,10 @@ def test_only_a_policy_below_its_rivals_has_a_fallback(tmp_path: Path) -> None:
         "Booth": f"on Booth the policy gains {own:.2f} orders of magnitude, and {PLAIN} {other:.2f}, both on "
         "other validation instances than those that chose the policy"
     }
-    fallback = fallback_of(policy)
-    assert fallback is not None
-    assert (fallback.name, fallback.kind) == ("learned, fallback", "learned")
-    assert gained(fallback) == other
+    plays = fallback_of(policy)
+    assert plays is not None
+    assert (plays.name, plays.kind) == ("learned, fallback", "learned")
+    assert gained(plays) == other
     assert fallback_of(plain) is None
     # Regression: by its name it was refused, because it names no teleport
     path = policy.save(tmp_path / "policy.json")
@@ -74,6 +75,101 @@ def test_only_a_policy_below_its_rivals_has_a_fallback(tmp_path: Path) -> None:
     better, _ = judged(lower, {"Booth": (training, usual)}, {"Booth": {"plan": content}})
     assert better.provenance["fallback"]["what"] == (PLAN if planned > other else PLAIN)
     assert better.provenance["fallback"]["gained"] == max(planned, other)
+
+
+def teleporting(training: Training, rate: float, search: int, **settings: Any) -> LearnedSchedule:
+    """It teleports by a search of the menu while more than three quarters of the budget are left, and steps after that."""
+    environment = training.policy_environment(rate)
+    weight = np.zeros((len(environment["rate_factors"]) + len(environment["searches"]), len(NAMES)), dtype=np.float32)
+    bias = np.full(len(weight), -900.0, dtype=np.float32)
+    bias[0], bias[-len(environment["searches"]) + search] = 0.0, -75.0
+    weight[-len(environment["searches"]) + search, INDEX["budget_left"]] = 100.0
+    return LearnedSchedule(
+        problems=("Booth",), features=NAMES, layers=((weight, bias),), environment=environment, **settings
+    )
+
+
+BEST, WASTED = {"search": "closed_form"}, {"search": "normalized_descent"}
+"""The best teleport on a level set, and one towards flat ground, which costs evaluations too."""
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_a_policy_keeps_its_teleports_only_where_they_pay(stochastic: bool, tmp_path: Path) -> None:
+    training = Training.of(**{**recipe("Booth"), **TINY, "searches": (BEST, WASTED)})
+    usual = training.settings().learning_rate
+    pays, harms = (teleporting(training, usual, search, stochastic=stochastic) for search in (0, 1))
+    for policy in (pays, harms):
+        assert all(row["teleports"] for row in play("Booth", policy, IDS, split="validation").rows)
+    trainings = {"Booth": (training, usual)}
+    assert gained(pays) > gained(Masked(policy=pays))
+    assert judged(pays, trainings, {}) == (pays, {})
+    without, said = judged(harms, trainings, {})
+    content = without.provenance["fallback"]
+    assert content == {"masked": True, "what": MASKED, "gained": content["gained"], "policy_gained": gained(harms)}
+    assert f"and {MASKED} " in said["Booth"]
+    # the file holds the policy as it was trained, and what plays are its steps alone
+    path = without.save(tmp_path / "policy.json")
+    for agent in (fallback_of(load_policy(path)), agent_for("Booth", str(path))):
+        assert isinstance(agent, Masked)
+        assert (agent.name, agent.kind) == ("learned, fallback", "learned")
+        assert gained(agent) == content["gained"] == gained(Masked(policy=harms)) > gained(harms)
+        own, control = (play("Booth", one, IDS, split="validation") for one in (agent, Masked(policy=harms)))
+        assert own.actions is not None
+        assert own.actions.max() == 0
+        np.testing.assert_array_equal(own.actions, control.actions)
+    # settings of the environment were not judged
+    assert isinstance(agent_for("Booth", f"{path}:learning_rate=0.1"), LearnedSchedule)
+    moves = of_the_group_mode()
+    with pytest.raises(
+        ValueError, match="the fallback in the file of the policy 'learned' is none: a policy of the group"
+    ):
+        fallback_of(dataclasses.replace(moves, provenance={"fallback": content}))
+
+
+def of_the_group_mode() -> LearnedMoves:
+    bias = np.zeros(2, dtype=np.float32)
+    layer = (np.zeros((2, len(NAMES)), dtype=np.float32), bias)
+    return LearnedMoves(features=NAMES, layers=(layer,), deviation=bias, environment={"action_mode": "group"})
+
+
+def play_as(monkeypatch: pytest.MonkeyPatch, gained: dict[str, tuple[list[float], list[float]]]) -> None:
+    """Let a policy, with its teleports and without, gain this on each problem, and all others 2.0 throughout."""
+
+    def scores(problem: str, agents: list[Any], ids: Any, **settings: Any) -> np.ndarray:
+        return np.array([*gained[problem], *([[2.0, 2.0]] * (len(agents) - 2))])
+
+    monkeypatch.setattr(fallback, "play_many", scores)
+
+
+def test_a_tie_takes_teleports_out_but_what_never_teleports_has_none_to_take_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training = Training.of(**{**recipe("Booth"), **TINY})
+    usual = training.settings().learning_rate
+    policy, trainings = always(0, training, usual), {"Booth": (training, usual)}
+    play_as(monkeypatch, {"Booth": ([1.0, 3.0], [2.5, 1.5])})
+    assert judged(policy, trainings, {})[0].provenance["fallback"]["what"] == MASKED
+    play_as(monkeypatch, {"Booth": ([1.0, 3.0], [1.0, 3.0])})
+    assert judged(policy, trainings, {}) == (policy, {})
+
+
+def test_teleports_are_taken_out_on_the_problem_where_they_do_not_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = LearnedSchedule.pretrained("generalist_seven")
+    whole = Training.of(**{**recipe(("Booth", "Quadratic")), **TINY, "warm_start": False, "critic_segments": 0})
+    trainings = {problem: (whole.alone(problem), 0.05) for problem in ("Booth", "Quadratic")}
+    with monkeypatch.context() as patched:
+        play_as(patched, {"Booth": ([5.0, 6.0], [5.0, 7.0]), "Quadratic": ([5.0, 6.0], [5.0, 5.0])})
+        policy, said = judged(policy, trainings, {})
+    assert said.keys() == policy.provenance["fallbacks"].keys() == {"Booth"}
+    again = load_policy(policy.save(tmp_path / "masked.json"))
+    plays = fallback_of(again.for_problem("Booth"))
+    assert isinstance(plays, Masked)
+    assert gained(plays) == gained(Masked(policy=policy.for_problem("Booth")))
+    assert fallback_of(again.for_problem("Quadratic")) is None
+    with pytest.raises(ValueError, match=r"for several problems: play agent.for_problem"):
+        Masked(policy=policy).predict(np.zeros((1, len(NAMES)), dtype=np.float32))
 
 
 def test_a_policy_is_judged_by_the_return_of_its_reward() -> None:
@@ -102,9 +198,9 @@ def test_a_file_keeps_the_fallback_and_a_comparison_plays_it(
     found = train(Training.of(**tiny), lambda line: None)
     assert set(found.below) == {"Booth"}
     policy = load_policy(tmp_path / "policy.json")
-    fallback = fallback_of(policy)
-    assert fallback is not None
-    assert gained(fallback) == policy.provenance["fallback"]["gained"] > gained(policy)
+    plays = fallback_of(policy)
+    assert plays is not None
+    assert gained(plays) == policy.provenance["fallback"]["gained"] > gained(policy)
     lines: list[str] = []
     study = Study(
         problems=("Booth",),
@@ -187,9 +283,9 @@ def test_a_rule_that_is_better_than_the_policy_it_taught_is_the_fallback() -> No
     training = Training.of(**{**recipe("Booth"), **TINY}, rule=rule)
     lower = always(1, training, 0.105)
     policy, said = judged(lower, {"Booth": (training, 0.105)}, {})
-    fallback, taught = fallback_of(policy), rule_from(training)
-    assert fallback is not None
+    plays, taught = fallback_of(policy), rule_from(training)
+    assert plays is not None
     assert taught is not None
     assert policy.provenance["fallback"]["what"] == RULE
-    assert gained(fallback) == gained(taught) == policy.provenance["fallback"]["gained"] > gained(lower)
+    assert gained(plays) == gained(taught) == policy.provenance["fallback"]["gained"] > gained(lower)
     assert RULE in said["Booth"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from study.controls import Masked, Replay, without_teleports
+from study.controls import Replay, without_teleports
 from teleport_env.agents import Every, Never, RandomElement, RandomTiming, RateAndTeleport, Stall
 from teleport_env.agents.play import draw_instances, play, play_many
-from teleport_env.agents.policies.learned import LearnedSchedule
+from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.envs.features import NAMES
 
 
@@ -72,13 +74,27 @@ def test_a_replay_of_a_schedule_without_teleports_is_that_schedule() -> None:
 
 def test_a_masked_policy_takes_the_step_that_the_policy_prefers() -> None:
     observation = np.random.default_rng(1).normal(size=(9, len(NAMES))).astype(np.float32)
-    agent = policy()
+    agent = dataclasses.replace(policy(), stochastic=False)
     bare = Masked(policy=agent)
     assert bare.predict(observation)[0].tolist() == agent.logits(observation)[:, :2].argmax(axis=1).tolist()
     assert (agent.logits(observation).argmax(axis=1) == 2).any()
     assert (bare.kind, bare.name) == ("control", "learned, teleports masked")
     ids = draw_instances("Booth", "train", 3, seed=0)
     assert max(row["teleports"] for row in play("Booth", bare, ids, split="train").rows) == 0
+
+
+def test_a_masked_policy_draws_as_the_policy_does_until_that_teleports() -> None:
+    ids = draw_instances("Booth", "train", 32, seed=0)
+    agent = policy()
+    own, bare = (play("Booth", one, ids, split="train").actions for one in (agent, Masked(policy=agent)))
+    assert own is not None
+    assert bare is not None
+    first = np.where((own == 2).any(axis=0), (own == 2).argmax(axis=0), len(own))
+    assert (first > 0).any()
+    assert {0, 1} <= {*bare.flat} <= {-1, 0, 1}  # it draws, and no teleports
+    for row, steps in enumerate(first.tolist()):
+        both = bare[:steps, row], own[: len(bare), row][:steps]
+        assert both[0].tolist() == both[1].tolist()
 
 
 def test_a_replay_is_for_its_own_runs() -> None:

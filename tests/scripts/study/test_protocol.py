@@ -286,6 +286,32 @@ def test_a_policy_plays_without_its_teleports_too(tmp_path: Path) -> None:
     assert [any(row["teleports"] for row in entry["rows"]) for entry in entries] == [True, False, False]
 
 
+def test_a_seed_whose_teleports_did_not_pay_plays_without_beside_one_that_keeps_them(tmp_path: Path) -> None:
+    """Both have their controls, and nothing is lost by taking out what is not there."""
+    own = LearnedSchedule.pretrained("Booth")
+    content = {"masked": True, "what": "the policy with its teleports masked", "gained": 1.0, "policy_gained": 0.0}
+    bare = dataclasses.replace(own, provenance={**own.provenance, "fallback": content})
+    settings = {**Protocol(**TINY).played("Booth"), "seeds": 2, "name": "learned", "kind": "learned", "bare": True}
+    texts = [one.save(tmp_path / "p.json").read_text(encoding="utf-8") for one in (own, bare)]
+    entries = full._play_policies({**settings, "fallbacks": 1}, texts)
+    by_agent = {
+        entry["rows"][0]["agent"]: [[row for row in entry["rows"] if row["seed"] == seed] for seed in (0, 1)]
+        for entry in entries
+    }
+    assert [*by_agent] == ["learned", "learned, teleports taken out", "learned, teleports masked"]
+    keeps, without = by_agent.pop("learned")
+    assert all(row["teleports"] for row in keeps)
+    assert not any(row["teleports"] for row in without)
+    assert {row["kind"] for row in keeps + without} == {"learned"}
+    for first, second in by_agent.values():
+        assert [row["gained"] for row in first] != [row["gained"] for row in keeps]
+        assert [row["gained"] for row in second] == [row["gained"] for row in without]
+    trained = {("Booth", "learned"): [{"policy": text} for text in texts]}
+    evidence = full.Evidence(Protocol(**TINY), trained=trained)
+    counts = full.fallbacks_of(evidence, "Booth", "learned"), full.masked_of(evidence, "Booth", "learned")
+    assert counts == (0, 1)
+
+
 def test_a_plan_that_is_better_than_the_policy_plays_in_its_place(tmp_path: Path) -> None:
     own = LearnedSchedule.pretrained("Booth")
     plan = {"plan": dataclasses.asdict(Plan(0.05)), "what": "plain descent", "gained": 1.0, "policy_gained": 0.0}
