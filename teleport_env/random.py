@@ -177,9 +177,9 @@ class Streams:
 
     def normals(self, count: int, size: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
         """``(B, count, *size)``: what so many draws of `normal` give, in one."""
-        tensor, units = arrays_of(self.device).tensor, self._units((count, 2, *size))
-        radius = torch.sqrt(-2.0 * torch.log1p(tensor(-units[:, :, 0])))
-        return (radius * torch.cos(tensor(2.0 * math.pi * units[:, :, 1]))).to(dtype)
+        units = arrays_of(self.device).tensor(self._units((count, 2, *size)))
+        radius = units[:, :, 0].neg().log1p_().mul_(-2.0).sqrt_()  # in place: new memory costs as much as a logarithm
+        return radius.mul_(units[:, :, 1].mul(2.0 * math.pi).cos_()).to(dtype)
 
     def integers(self, high: int, size: Sequence[int] = ()) -> Tensor:
         """``(B, *size)`` int64, uniform on ``0, ..., high - 1``; ``high`` is at most 2**53."""

@@ -87,12 +87,12 @@ class Quadratic(AnalyticProblem):
             exponent = spacing + jitter
             basis, triangle = torch.linalg.qr(generator.normal((n, n)))
             # without these signs the factor is not uniform on the group: Mezzadri, Notices of the AMS 54 (2007), eq. 5.12
-            basis = (basis * torch.sign(torch.diagonal(triangle, dim1=1, dim2=2))[:, None, :]).contiguous()
+            basis = basis.mul_(torch.sign(torch.diagonal(triangle, dim1=1, dim2=2))[:, None, :]).contiguous()
             start = generator.normal((n,))
             start = start / torch.sqrt((start * start).sum(dim=1, keepdim=True))
         eigenvalues = largest[:, None] * torch.exp(-exponent * torch.log(condition)[:, None])
         matrix = torch.bmm(basis * eigenvalues[:, None, :], basis.transpose(1, 2))
-        matrix = 0.5 * (matrix + matrix.transpose(1, 2))
+        matrix = (matrix + matrix.transpose(1, 2)).mul_(0.5)
         return Instance(start, {"matrix": matrix, "basis": basis, "eigenvalues": eigenvalues})
 
     @classmethod
