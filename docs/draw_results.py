@@ -77,7 +77,7 @@ def drawn(shown: Sequence[Panel]) -> Figure:
 
 
 SHIPPED = {"never": ("plain descent", "#111111"), "edge of stability": ("rule edge_of_stability", "#0072B2")}
-SHIPPED |= {"specialist": ("shipped specialist", LEARNED), "L-BFGS": ("L-BFGS", "#8A8A8A")}
+SHIPPED |= {"generalist": ("shipped generalist", LEARNED), "L-BFGS": ("L-BFGS", "#8A8A8A")}
 """Agents of the overview by their names in its table, with what a reader calls them and a colour."""
 
 
