@@ -199,7 +199,7 @@ def runtime(setup: Setup) -> Findings:
     """Figure 6."""
     steps = setup.pick(full=300, quick=31, tiny=11)
     repeats = setup.pick(full=FEWEST, quick=FEWEST, tiny=1)
-    more = setup.pick(full=10, quick=8, tiny=1)  # a bend is small beside the scatter of the times
+    more = setup.pick(full=10, quick=5, tiny=1)  # a bend is small beside the scatter of the times
     largest, deep = setup.pick(full=256, quick=256, tiny=8), setup.pick(full=128, quick=128, tiny=8)
     widths = [d for d in (8, 16, 32, 64, 128, 256) if 8 <= d <= largest and (d > 8 or setup.tiny)]
     depths = list(range(2, setup.pick(full=9, quick=7, tiny=3)))
