@@ -32,7 +32,7 @@ ASIDE = 12
 """Words that a parenthesis may have, where it is no source and no list of versions."""
 NOTES = ("learning-log.md", "performance-networks.md", "reproduction-details.md")
 """Logs of experiments and an appendix, whose sentences may be as long as their lists of numbers."""
-STRICT = ("README.md", "results*.md", "transfer*.md", "factorial.md", "reproduction.md")
+STRICT = ("README.md", "results*.md", "transfer*.md", "factorial*.md", "reproduction.md")
 """Pages whose sentences are counted with code and parentheses."""
 
 _COUNTED = (

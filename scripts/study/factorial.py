@@ -1,29 +1,34 @@
 """The factorial that isolates teleports: three ways to choose the rate, two optimizers, each with teleports and without.
 
-Everything is tuned alike: as many configurations or decisions for a cell with teleports as for the same cell without. Cells
-are tuned and trained on the train split, policies are kept by the validation split, and the test split is played at the end
-alone. As in the full protocol every finished piece is a file (`study.pieces`).
+Everything is tuned alike: as many configurations or decisions for a cell with teleports as for the same cell without, and
+each of the two may play what the other was tuned to (`study.factorial_pairs`). Cells are tuned and trained on the train
+split, policies are chosen on the validation split, and the test split is played at the end alone. As in the full protocol
+every finished piece is a file (`study.pieces`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.baselines import PLAIN, families_of, menu_of
+import numpy as np
+
+from study.baselines import PLAIN, menu_of
 from study.contestants import settings_of, train_policy
-from study.factorial_cells import CELLS, Cell, begun_from, trained_cells, tuned_cells
+from study.factorial_cells import CELLS, Cell, begun_from, family_of, trained_cells, tuned_cells
+from study.factorial_pairs import Pair, judging, judging_policies, masked, stripped
 from study.look_ahead import foreseen
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
 from study.shared import NEW, SEVEN, Gathered, Shared, command, digest, slug
 from teleport_env.agents.comparison.study import MOST, check_settings, check_work
 from teleport_env.agents.policies.learned_moves import policy_of
-from teleport_env.agents.tuning.tuning import Family
+from teleport_env.agents.tuning.search import Config
 from teleport_env.agents.tuning.tuning import tune as tune_family
 from teleport_env.reading import integer
 
@@ -74,7 +79,10 @@ class Factored(Gathered):
         targets: One dict per episode, see `teleport_env.agents.comparison.targets.rows_of_targets`.
         tuned: ``(problem, cell)`` to what its tuning found, as in `teleport_env.agents.tuning.search.Found`.
         trained: ``(problem, cell)`` to one dict per seed, as `train_policy` returns it.
-        oracles: ``(problem, cell)`` to the best of its configurations, per instance ``(B,)``.
+        pairs: ``(problem, cell with teleports)`` to what it and its counterpart may play, per tuning or training seed.
+        judged: Episodes that judged settings without their teleports.
+        configs: ``(problem, cell)`` to the settings that a tuned cell plays; None: a trained one.
+        oracles: ``(problem, cell)`` to the best of the configurations that it may play, per instance ``(B,)``.
         foreseen: ``(problem, teleports)`` to what the look-ahead came to, as `study.look_ahead.foreseen` has it.
     """
 
@@ -83,6 +91,9 @@ class Factored(Gathered):
     targets: list[dict[str, Any]] = field(default_factory=list)
     tuned: dict[tuple[str, Cell], dict[str, Any]] = field(default_factory=dict)
     trained: dict[tuple[str, Cell], list[dict[str, Any]]] = field(default_factory=dict)
+    pairs: dict[tuple[str, Cell], list[Pair]] = field(default_factory=dict)
+    judged: int = 0
+    configs: dict[tuple[str, Cell], Config | None] = field(default_factory=dict)
     oracles: dict[tuple[str, Cell], list[float]] = field(default_factory=dict)
     foreseen: dict[tuple[str, bool], dict[str, list[float]]] = field(default_factory=dict)
 
@@ -120,50 +131,62 @@ def gather_factorial(factorial: Factorial, report: Callable[[str], None] = print
     for (problem, cell, _), piece in trainings.items():
         found.trained.setdefault((problem, cell), []).append(done[piece.path])
 
-    plays: dict[tuple[str, str, Cell | bool | None], Piece] = {}
+    judgings: dict[tuple[str, Cell], list[Piece]] = {}
+    for problem, cell in ((problem, cell) for problem in factorial.problems for cell in CELLS if cell.teleports):
+        if (problem, cell) in found.tuned:
+            asked = tunings[problem, cell.without].settings
+            judgings[problem, cell] = [judging(asked, cell, found.tuned[problem, cell]["config"])]
+        else:
+            texts = zip(*(_texts(found, problem, one) for one in (cell.without, cell)), strict=True)
+            judgings[problem, cell] = [
+                judging_policies(trainings[problem, cell, seed].arguments[0], cell, both)
+                for seed, both in enumerate(texts)
+            ]
+    judged = factorial.complete(itertools.chain(*judgings.values()), factorial.out, "judging", report)
+    for (problem, cell), pieces in judgings.items():
+        results = [judged[piece.path] for piece in pieces]
+        if (problem, cell) in found.tuned:
+            own, teleporting = (found.tuned[problem, one]["gained"] for one in (cell.without, cell))
+            found.pairs[problem, cell] = [Pair(own, teleporting, one["gained"]) for one in results]
+            found.judged += sum(one["episodes"] for one in results)
+        else:
+            found.pairs[problem, cell] = [Pair(*gains) for gains in results]
+
+    plays: dict[tuple[str, Cell | bool | None], Piece] = {}  # None: plain descent; bool: the look-ahead
+    oracles: dict[tuple[str, Cell], list[Piece]] = {}
     for problem in factorial.problems:
         shared = factorial.episodes(problem, factorial.budget, factorial.train_seeds)
-        plays["play", problem, None] = _playing(shared, PLAIN, done[tunings[problem, None].path][0])
+        plays[problem, None] = _playing(shared, PLAIN, done[tunings[problem, None].path][0]["config"])
         for teleports in (False, True) if factorial.look_ahead else ():
             settings = {**shared, "first": factorial.look_ahead, "teleports": teleports}
             path = f"{problem}/look-ahead/{'with' if teleports else 'without'}.json"
-            plays["look ahead", problem, teleports] = Piece(path, settings, foreseen, (settings,))
+            plays[problem, teleports] = Piece(path, settings, foreseen, (settings,))
         for cell in CELLS:
-            if (problem, cell) in found.tuned:
-                plays["play", problem, cell] = _playing(shared, cell.name, found.tuned[problem, cell])
-                if factorial.oracle:
-                    candidates = found.tuned[problem, cell]["candidates"][: factorial.oracle]
-                    settings = {**shared, "family": cell.name, "candidates": candidates, "menu": menu_of(problem)}
-                    path = f"{problem}/oracle/{slug(cell.name)}.json"
-                    plays["oracle", problem, cell] = Piece(path, settings, _play_oracle, (settings,))
-            else:
-                texts = [one["policy"] for one in found.trained[problem, cell]]
-                settings = {**shared, "name": cell.name, "policies": [*map(digest, texts)]}
-                path = f"{problem}/played/{slug(cell.name)}.json"
-                plays["play", problem, cell] = Piece(path, settings, _play_policies, (settings, texts))
-    played = factorial.complete(plays.values(), factorial.out, "playing", report)
-    for (kind, problem, player), piece in plays.items():
+            playing = _playing_settings if (problem, cell) in found.tuned else _playing_policies
+            plays[problem, cell] = playing(found, shared, cell)
+            if (problem, cell) in found.tuned and factorial.oracle:
+                oracles[problem, cell] = _oracles(found, shared, cell)
+    played = factorial.complete(
+        [*plays.values(), *itertools.chain(*oracles.values())], factorial.out, "playing", report
+    )
+    for (problem, player), piece in plays.items():
         result = played[piece.path]
         if isinstance(player, bool):
             found.foreseen[problem, player] = result
-        elif kind == "oracle" and player is not None:
-            found.oracles[problem, player] = result
         else:
-            found.rows += result["rows"]
-            found.targets += result["targets"]
+            name = PLAIN if player is None else player.name  # what a cell borrows was played under another name
+            found.rows += [{**row, "agent": name} for row in result["rows"]]
+            found.targets += [{**row, "agent": name} for row in result["targets"]]
+            if player is not None:
+                found.configs[problem, player] = piece.settings.get("config")
+    for key, pieces in oracles.items():
+        found.oracles[key] = np.max([played[piece.path] for piece in pieces], axis=0).tolist()
     found.seconds = time.perf_counter() - began
     return found
 
 
 def _problem_of(factorial: Factorial, piece: Piece) -> int:
     return factorial.problems.index(piece.path.split("/")[0])
-
-
-def _family(settings: Mapping[str, Any]) -> Family:
-    problem, budget, name = settings["problem"], settings["budget"], settings["family"]
-    if name == PLAIN:
-        return families_of(problem, budget)[PLAIN]
-    return next(family for cell, family in tuned_cells(problem, budget).items() if cell.name == name)
 
 
 def _tuning(factorial: Factorial, problem: str, name: str) -> Piece:
@@ -182,33 +205,81 @@ def _tune(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A cell without teleports, then the same with them, which begins from the best of the former."""
     asked = {name: settings[name] for name in ("count", "instances", "budget")}
     problem, families = settings["problem"], tuned_cells(settings["problem"], settings["budget"])
-    found = [tune_family({problem: _family(settings)}, **asked)]
+    found = [tune_family({problem: family_of(problem, settings["budget"], settings["family"])}, **asked)]
     for cell, family in families.items():
         if cell.teleports and cell.without.name == settings["family"]:
             found.append(tune_family({problem: begun_from(family, [found[0].config])}, **asked))
     return [dataclasses.asdict(one) for one in found]
 
 
-def _playing(shared: Mapping[str, Any], name: str, tuned: Mapping[str, Any]) -> Piece:
-    settings = {**shared, "family": name, "config": tuned["config"], "menu": menu_of(shared["problem"])}
-    return Piece(f"{shared['problem']}/played/{slug(name)}.json", settings, _play_family, (settings,))
+def _texts(found: Factored, problem: str, cell: Cell) -> list[str]:
+    """The files of a cell's policies, one per training seed."""
+    return [one["policy"] for one in found.trained[problem, cell]]
+
+
+def _playing(shared: Mapping[str, Any], name: str, config: Config, mark: str = "") -> Piece:
+    settings = {**shared, "family": name, "config": config, "menu": menu_of(shared["problem"])}
+    return Piece(f"{shared['problem']}/played/{slug(name)}{mark}.json", settings, _play_family, (settings,))
+
+
+def _playing_settings(found: Factored, shared: Mapping[str, Any], cell: Cell) -> Piece:
+    """What a tuned cell plays, its own settings or its counterpart's."""
+    problem, (pair,) = shared["problem"], found.pairs[shared["problem"], cell.with_teleports]
+    if not pair.borrows(cell):
+        return _playing(shared, cell.name, found.tuned[problem, cell]["config"])
+    if cell.teleports:
+        return _playing(shared, cell.without.name, found.tuned[problem, cell.without]["config"])
+    config = found.tuned[problem, cell.with_teleports]["config"]
+    return _playing(shared, cell.name, stripped(problem, shared["budget"], cell, config), "-stripped")
+
+
+def _playing_policies(found: Factored, shared: Mapping[str, Any], cell: Cell) -> Piece:
+    """What a trained cell plays: of each training seed its own policy or its counterpart's."""
+    problem = shared["problem"]
+    borrowed = [pair.borrows(cell) for pair in found.pairs[problem, cell.with_teleports]]
+    if cell.teleports and all(borrowed):
+        cell, borrowed = cell.without, [False] * len(borrowed)
+    other = cell.without if cell.teleports else cell.with_teleports
+    pairs = zip(_texts(found, problem, cell), _texts(found, problem, other), borrowed, strict=True)
+    texts = [its if borrows else own for own, its, borrows in pairs]
+    settings = {**shared, "name": cell.name, "policies": [*map(digest, texts)]}
+    path = f"{problem}/played/{slug(cell.name)}.json"
+    if any(borrowed):
+        settings["masked"] = [borrows and not cell.teleports for borrows in borrowed]
+        path = f"{problem}/played/{slug(cell.name)}-borrowed.json"
+    return Piece(path, settings, _play_policies, (settings, texts))
+
+
+def _oracles(found: Factored, shared: Mapping[str, Any], cell: Cell) -> list[Piece]:
+    """The pieces of hindsight: as many configurations of a tuned cell as of its counterpart, which may play them too."""
+    problem, count = shared["problem"], found.factorial.oracle
+    own, teleporting = (found.tuned[problem, one]["candidates"][:count] for one in (cell.without, cell.with_teleports))
+    bare = [stripped(problem, shared["budget"], cell, one) for one in teleporting]
+    asked = [(cell.without, own, ""), (cell, teleporting, "") if cell.teleports else (cell, bare, "-stripped")]
+    pieces = []
+    for player, candidates, mark in asked:
+        settings = {**shared, "family": player.name, "candidates": candidates, "menu": menu_of(problem)}
+        path = f"{problem}/oracle/{slug(player.name)}{mark}.json"
+        pieces.append(Piece(path, settings, _play_oracle, (settings,)))
+    return pieces
 
 
 def _play_family(settings: Mapping[str, Any]) -> dict[str, Any]:
-    family = _family(settings)
+    family = family_of(settings["problem"], settings["budget"], settings["family"])
     agent = family.agent(settings["config"])
     played = [play_one(settings, agent, seed) for seed in range(settings["seeds"])]
     return entry(played, family.about, timed(settings, agent, played), agent.step_actions)
 
 
 def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
-    """Policies of a cell, one per training seed."""
-    policies = [
-        dataclasses.replace(policy_of(text).for_problem(settings["problem"]), name=settings["name"]) for text in texts
-    ]
-    played = [play_one(settings, policy, seed) for seed, policy in enumerate(policies)]
-    paces, steps = timed(settings, policies[0], played), policies[0].step_actions
-    found = entry(played, "policies, one per training seed", paces, steps)
+    """Policies of a cell, one per training seed; its counterpart's have their teleports masked."""
+    problem, bare = settings["problem"], settings.get("masked", [False] * len(texts))
+    policies = [dataclasses.replace(policy_of(text).for_problem(problem), name=settings["name"]) for text in texts]
+    agents = [masked(one) if strip else one for one, strip in zip(policies, bare, strict=True)]
+    played = [play_one(settings, agent, seed) for seed, agent in enumerate(agents)]
+    # policies of a cell and of its counterpart may have different menus
+    paces = [timed(settings, agent, [one]) for agent, one in zip(agents, played, strict=True)]
+    found = entry(played, "policies, one per training seed", paces, [agent.step_actions for agent in agents])
     for row in found["rows"]:
         row["kind"] = "learned" if "teleports" in settings["name"] else "control"
     return found
@@ -217,7 +288,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> dict[st
 def _play_oracle(settings: Mapping[str, Any]) -> list[float]:
     """In hindsight: the best of a cell's configurations, instance by instance ``(B,)``."""
     asked = {name: settings[name] for name in ("split", "budget")}
-    family = _family(settings)
+    family = family_of(settings["problem"], settings["budget"], settings["family"])
     gained = family.play(settings["problem"], settings["candidates"], instances_of(settings), seed=0, **asked)
     best: list[float] = gained.max(axis=0).tolist()
     return best

@@ -2,8 +2,8 @@
 
 A cell with teleports has all settings of the cell without, and those that say when and by which search to teleport: the
 triggers of `EdgeOfStability`, for every way to choose the rate. Its tuning begins from the best settings without, and
-every policy begins as a clone of the best fixed schedule of its own menu. So a difference is that of teleports, and not of
-a search in more dimensions.
+every policy begins as a clone of the best fixed schedule of its own menu. Each cell may play what its counterpart was
+tuned to (`study.factorial_pairs`). So a difference is that of teleports, and not of a search in more dimensions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.baselines import ARMIJO, NEUTRAL_EDGE, Families, canonical_opening, opening_of
+from study.baselines import ARMIJO, NEUTRAL_EDGE, PLAIN, Families, canonical_opening, families_of, opening_of
 from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, RATE_ONLY_MOMENTUM, Contestant, contestants_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.edge_rule import NEVER_FLATTEN, EdgeOfStability
@@ -86,6 +86,13 @@ def _cloning(one: Contestant) -> Contestant:
 def tuned_cells(problem: str, budget: float | None) -> dict[Cell, Family]:
     """What is tuned on a problem, by cell."""
     return dict(_Cells(problem, budget).families())
+
+
+def family_of(problem: str, budget: float | None, name: str) -> Family:
+    """The family of a tuned cell, or of plain descent, by name."""
+    if name == PLAIN:
+        return families_of(problem, budget)[PLAIN]
+    return next(family for cell, family in tuned_cells(problem, budget).items() if cell.name == name)
 
 
 def begun_from(family: Family, found: Sequence[Config]) -> Family:

@@ -20,7 +20,7 @@ from study.worth import GAINED, Worth
 from teleport_env.agents.comparison import statistics, summary
 from teleport_env.agents.comparison.plots import SETTINGS, panels
 from teleport_env.agents.comparison.statistics import Interval
-from teleport_env.agents.comparison.tables import Table, interval, listed, number, render
+from teleport_env.agents.comparison.tables import Table, interval, listed, number, render, significant
 from teleport_env.agents.comparison.targets import MEASURES
 from teleport_env.files import write
 
@@ -61,7 +61,7 @@ def write_factorial(found: Factored) -> dict[str, Any]:
         pairs=[(optimizer, _pairs(results, optimizer)) for optimizer in OPTIMIZERS],
         picture=images / "contributions.png",
         details=details,
-        tuned=sum(one["episodes"] for one in found.tuned.values()),
+        tuned=found.judged + sum(one["episodes"] for one in found.tuned.values()),
         decisions=sum(one["decisions"] for seeds in found.trained.values() for one in seeds),
     )
     write(path, text.rstrip() + "\n")
@@ -91,15 +91,23 @@ class Contributions:
         """The best cell by the train split, or of policies by the validation split: test instances choose nothing."""
 
         def known(cell: Cell) -> float:
-            if (problem, cell) in self.found.tuned:
-                return float(self.found.tuned[problem, cell]["gained"])
-            return float(np.mean([one["validation"] for one in self.found.trained[problem, cell]]))
+            pairs = self.found.pairs[problem, cell.with_teleports]
+            return float(np.mean([pair.known(cell) for pair in pairs]))
 
         return max((cell for cell in CELLS if cell.teleports == teleports), key=known)
 
     def contribution(self, problem: str, measure: str = GAINED) -> Interval:
         """The best cell with teleports minus the best without."""
         return self.difference(problem, self.best(problem, True), self.best(problem, False), measure)
+
+    def teleports(self, problem: str, cell: Cell) -> float:
+        """Mean number of teleports per episode of a cell."""
+        own = self.results[(self.results["problem"] == problem) & (self.results["agent"] == cell.name)]
+        return float(own["teleports"].mean())
+
+    def adds(self, problem: str, measure: str = GAINED) -> bool:
+        """Whether the best cell with teleports is better, and teleports at all."""
+        return self.contribution(problem, measure).low > 0 and self.teleports(problem, self.best(problem, True)) > 0
 
     def hindsight(self, problem: str) -> Interval | None:
         """The same of what could be had in hindsight: per instance the best of all settings with teleports, and without."""
@@ -153,7 +161,8 @@ class Contributions:
             for measure in (GAINED, "score", "time_score") if cell.teleports else ():
                 ends = self.difference(problem, cell, cell.without, measure)
                 row |= dict(zip([f"adds_{measure}{end}" for end in ("", "_low", "_high")], ends, strict=True))
-            config = self.found.tuned.get((problem, cell), {}).get("config")
+            row["borrowed"] = sum(pair.borrows(cell) for pair in self.found.pairs[problem, cell.with_teleports])
+            config = self.found.configs.get((problem, cell))
             rows.append({**row, "settings": json.dumps(config) if config else ""})
         return rows
 
@@ -170,18 +179,18 @@ def findings_of(results: Contributions) -> list[Finding]:
         found = results.contribution(problem)
         oracles = {"in hindsight": results.hindsight(problem), "looking ahead": results.foresight(problem)}
         possible = {name: one for name, one in oracles.items() if one is not None}
-        if found.low > 0:
+        if results.adds(problem):
             above.append(problem)
         elif possible and not any(one.low > 0 for one in possible.values()):
             explained.append(problem)
-        details.append(
-            f"{problem}: " + ", ".join([told(found), *(f"{name} {told(one)}" for name, one in possible.items())])
-        )
+        none = "" if results.teleports(problem, results.best(problem, True)) else " without a teleport"
+        figures = [told(found) + none, *(f"{name} {told(one)}" for name, one in possible.items())]
+        details.append(f"{problem}: {', '.join(figures)}")
     reached = len(above) >= 4 or len(above) + len(explained) == len(_NEW)
     verdict = "yes" if reached else "not measured" if len(new) < len(_NEW) else "no"
     intervals = {problem: results.contribution(problem) for problem in problems}
     below = [f"{problem} {told(one)}" for problem, one in intervals.items() if one.high < 0]
-    up = sum(one.low > 0 for one in intervals.values())
+    up = sum(map(results.adds, problems))
     scored = [problem for problem in problems if results.contribution(problem, "score").high < 0]
     timed = {problem: results.contribution(problem, "time_score") for problem in problems}
     slower = [f"{problem} {interval(one, 3, sign=True)}" for problem, one in timed.items() if one.high < 0]
@@ -210,8 +219,8 @@ def _worth(results: Contributions) -> str:
     sentences = []
     for measure, price in ((GAINED, "gradient evaluations"), ("time_score", "processor time")):
         found = {problem: results.contribution(problem, measure) for problem in results.found.factorial.problems}
-        up = [problem for problem, one in found.items() if one.low > 0]
-        unclear = [problem for problem, one in found.items() if one.low <= 0 <= one.high]
+        up = [problem for problem in found if results.adds(problem, measure)]
+        unclear = [problem for problem, one in found.items() if problem not in up and one.high >= 0]
         sentences.append(
             f"In {price} teleports are worth their price on {' and '.join(up) or 'none of these problems'}"
             + (f"; on {' and '.join(unclear)} that is not shown." if unclear else ".")
@@ -221,9 +230,10 @@ def _worth(results: Contributions) -> str:
 
 def _best(results: Contributions) -> Table:
     def cells(problem: str) -> Sequence[Any]:
-        without, teleporting = results.best(problem, False), results.best(problem, True)
-        possible = results.hindsight(problem)
-        named = [f"{number(results.mean(problem, one))} ({_short(one)})" for one in (without, teleporting)]
+        possible, named = results.hindsight(problem), []
+        for cell in (results.best(problem, False), results.best(problem, True)):
+            count = f", {significant(results.teleports(problem, cell))} teleports" * cell.teleports
+            named.append(f"{number(results.mean(problem, cell))} ({_short(cell)}{count})")
         adds = interval(results.contribution(problem), sign=True)
         return (problem, *named, adds, interval(possible, sign=True) if possible else "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,24 @@ import pytest
 
 from study.baselines import menu_of
 from study.factorial import Factored, Factorial, gather_factorial
-from study.factorial_cells import CELLS, CONTROLLER, DESCENT, Cell, begun_from, trained_cells, tuned_cells
+from study.factorial_cells import (
+    CELLS,
+    CONTROLLER,
+    DESCENT,
+    LEARNED_RATES,
+    Cell,
+    begun_from,
+    trained_cells,
+    tuned_cells,
+)
 from study.factorial_page import Contributions, findings_of, write_factorial
+from study.factorial_pairs import Pair
+from study.pieces import content_of, write_piece
+from study.shared import slug
+from teleport_env.agents.comparison.tables import significant
 from teleport_env.agents.play import draw_instances, play
+from teleport_env.agents.policies.learned import Masked
+from teleport_env.agents.policies.learned_moves import policy_of
 
 TINY: dict[str, Any] = {
     "problems": ("Booth",),
@@ -32,6 +48,7 @@ TINY: dict[str, Any] = {
     "jobs": 1,
 }
 BEST, RIVAL = Cell(CONTROLLER, DESCENT, True), Cell(CONTROLLER, DESCENT, False)
+RATES = Cell(LEARNED_RATES, DESCENT, False)
 
 
 def quiet(line: str) -> None:
@@ -75,6 +92,57 @@ def test_a_cell_with_teleports_holds_the_cell_without() -> None:
         np.testing.assert_array_equal(with_.loss, without.loss)
 
 
+def judged_as(made: Factored, out: Path, pair: Pair, changes: dict[str, Any]) -> Factored:
+    """The same with other gains of a pair of tuned cells and one of trained cells, and the former's settings changed."""
+    shutil.copytree(made.factorial.out, out)
+    names = slug(RIVAL.name), slug(RATES.name)
+    tuned, judged, masked = (
+        out / "Booth" / name
+        for name in (f"tuned/{names[0]}.json", f"stripped/{names[0]}.json", f"stripped/{names[1]}-0.json")
+    )
+    settings, (own, teleporting) = (content_of(tuned)[name] for name in ("settings", "result"))
+    changed = {**teleporting, "gained": pair.teleporting, "config": {**teleporting["config"], **changes}}
+    write_piece(tuned, settings, [{**own, "gained": pair.own}, changed])
+    write_piece(masked, content_of(masked)["settings"], dataclasses.astuple(pair))
+    if changes:
+        judged.unlink()
+        (out / "Booth" / "played" / f"{slug(BEST.name)}.json").unlink(missing_ok=True)
+    return gather_factorial(dataclasses.replace(made.factorial, out=out), quiet)
+
+
+def episodes(found: Factored, cell: Cell) -> list[tuple[float, float]]:
+    return [(row["gained"], row["teleports"]) for row in found.rows if row["agent"] == cell.name]
+
+
+def test_a_cell_with_teleports_that_makes_none_adds_nothing(made: Factored, tmp_path: Path) -> None:
+    """Regression: it was tuned for longer than the cell without, and the difference counted as that of teleports."""
+    never = {"slow": 0.0, "flatten": 4.0, "first": 0, "rate": 0.5 * made.tuned["Booth", RIVAL]["config"]["rate"]}
+    found = judged_as(made, tmp_path / "out", Pair(-50.0, 9.0, 9.0), never)
+    assert found.pairs["Booth", BEST][0].stripped > -50.0  # judged anew
+    assert episodes(found, BEST) == episodes(found, RIVAL) != episodes(made, RIVAL)
+    assert Contributions(found).difference("Booth", BEST, RIVAL) == (0.0, 0.0, 0.0)
+    assert set(found.configs["Booth", RIVAL] or ()) == set(made.tuned["Booth", RIVAL]["config"])
+    policy = policy_of(made.trained["Booth", RATES.with_teleports][0]["policy"]).for_problem("Booth")
+    ids = draw_instances("Booth", "validation", 3, made.factorial.seed)
+    masked = play("Booth", Masked(policy=policy), ids, split="validation", budget=8.0)
+    assert episodes(found, RATES) == [(row["gained"], 0) for row in masked.rows]
+
+
+def test_a_cell_with_teleports_may_play_as_the_cell_without(made: Factored, tmp_path: Path) -> None:
+    found = judged_as(made, tmp_path / "out", Pair(50.0, 9.0, 8.0), {})
+    for cell in (BEST, RATES.with_teleports):
+        assert episodes(found, cell) == episodes(found, cell.without)
+        assert found.configs["Booth", cell] == found.configs["Booth", cell.without]
+        assert Contributions(found).difference("Booth", cell, cell.without, "time_score").high == 0.0
+
+
+def test_policies_of_a_pair_are_judged_where_they_were_chosen(made: Factored) -> None:
+    for cell in made.trained.keys() - {one for one in made.trained if not one[1].teleports}:
+        (pair,), (own,), (teleporting,) = (made.pairs[cell], made.trained[cell[0], cell[1].without], made.trained[cell])
+        judged = [pair.own, pair.teleporting]
+        assert judged == pytest.approx([own["validation"], teleporting["validation"]], abs=1e-12)
+
+
 def test_policies_with_and_without_teleports_learn_alike(tmp_path: Path) -> None:
     for problem in ("Booth", "MLPRegression"):
         trainings = {cell: one.training(0, tmp_path, {}) for cell, one in trained_cells(problem, None).items()}
@@ -108,6 +176,8 @@ def test_the_page_says_what_the_episodes_say(made: Factored) -> None:
     adds = (gained[teleporting] - gained[without]).mean()
     row = next(line for line in page.splitlines() if line.startswith("| Booth |"))
     assert f"| {gained[without].mean():.2f} ({without.rates}, {without.optimizer}) |" in row
+    count = np.mean([row["teleports"] for row in made.rows if row["agent"] == teleporting.name])
+    assert f"({teleporting.rates}, {teleporting.optimizer}, {significant(count)} teleports) |" in row
     assert f"| {adds:+.2f} [".replace("+0.00", "0.00").replace("-0.00", "0.00") in row
     assert (written["markdown"].parent / "images/factorial/contributions.png").exists()
     with written["details"].open(encoding="utf-8") as file:
@@ -139,6 +209,7 @@ def shifted(made: Factored, problem: str, shift: float, oracle: float) -> Factor
         targets=[{**row, "problem": problem} for row in made.targets],
         tuned={(problem, cell): one for (_, cell), one in made.tuned.items()},
         trained={(problem, cell): one for (_, cell), one in made.trained.items()},
+        pairs={(problem, cell): one for (_, cell), one in made.pairs.items()},
         oracles=oracles,
         foreseen={(problem, on): {**one, "gained": [oracle * on] * 2} for (_, on), one in made.foreseen.items()},
     )
@@ -147,6 +218,12 @@ def shifted(made: Factored, problem: str, shift: float, oracle: float) -> Factor
 def test_verdicts_follow_the_intervals(made: Factored) -> None:
     wins = findings_of(Contributions(shifted(made, "MatrixCompletion", 1.0, 1.0)))
     assert [one.holds for one in wins][:2] == ["not measured", "yes"]  # one of five
+    assert wins[1].detail.startswith("better on 1 of 1")
+    idle = shifted(made, "MatrixCompletion", 1.0, 1.0)
+    idle.rows = [{**row, "teleports": 0} for row in idle.rows]
+    none = findings_of(Contributions(idle))
+    assert "+1.00 [+1.00, +1.00] without a teleport" in none[0].detail
+    assert none[1].detail.startswith("better on 0 of 1")
     harm = findings_of(Contributions(shifted(made, "MatrixCompletion", -1.0, -1.0)))
     assert harm[1].holds == "no"
     assert "MatrixCompletion -1.00" in harm[1].detail
