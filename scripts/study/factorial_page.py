@@ -51,7 +51,7 @@ def write_factorial(found: Factored) -> dict[str, Any]:
         scores=_scores(results),
         foreseen=_foreseen(results),
         horizons=HORIZONS,
-        worth=_worth(results),
+        worth=worth(results),
         still=[
             (problem, told(one), told(best) if (best := results.hindsight(problem)) and best.low > 0 else "")
             for problem in factorial.problems
@@ -214,17 +214,20 @@ def findings_of(results: Contributions) -> list[Finding]:
     ]
 
 
-def _worth(results: Contributions) -> str:
+def worth(results: Contributions) -> str:
     """On which problems teleports are worth their price, in each of the two prices."""
     sentences = []
+    idle = [one for one in results.found.factorial.problems if not results.teleports(one, results.best(one, True))]
     for measure, price in ((GAINED, "gradient evaluations"), ("time_score", "processor time")):
         found = {problem: results.contribution(problem, measure) for problem in results.found.factorial.problems}
         up = [problem for problem in found if results.adds(problem, measure)]
-        unclear = [problem for problem, one in found.items() if problem not in up and one.high >= 0]
+        unclear = [problem for problem, one in found.items() if problem not in (*up, *idle) and one.high >= 0]
         sentences.append(
             f"In {price} teleports are worth their price on {' and '.join(up) or 'none of these problems'}"
             + (f"; on {' and '.join(unclear)} that is not shown." if unclear else ".")
         )
+    if idle:
+        sentences.append(f"On {' and '.join(idle)} the best cell that may teleport does not.")
     return " ".join(sentences)
 
 

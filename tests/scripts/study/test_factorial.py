@@ -24,7 +24,7 @@ from study.factorial_cells import (
     trained_cells,
     tuned_cells,
 )
-from study.factorial_page import Contributions, findings_of, write_factorial
+from study.factorial_page import Contributions, findings_of, worth, write_factorial
 from study.factorial_pairs import Pair
 from study.pieces import content_of, write_piece
 from study.shared import slug
@@ -222,6 +222,7 @@ def test_verdicts_follow_the_intervals(made: Factored) -> None:
     idle = shifted(made, "MatrixCompletion", 1.0, 1.0)
     idle.rows = [{**row, "teleports": 0} for row in idle.rows]
     none = findings_of(Contributions(idle))
+    assert worth(Contributions(idle)).endswith("On MatrixCompletion the best cell that may teleport does not.")
     assert "+1.00 [+1.00, +1.00] without a teleport" in none[0].detail
     assert none[1].detail.startswith("better on 0 of 1")
     harm = findings_of(Contributions(shifted(made, "MatrixCompletion", -1.0, -1.0)))
