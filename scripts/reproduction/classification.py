@@ -206,7 +206,9 @@ def _kept(data: Dataset, effects: Effects) -> list[Row]:
 
 
 def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[Row]:
-    told, checks = [], []
+    told: list[str] = []
+    judged: list[list[bool | None]] = []
+    stated: list[list[bool | None]] = []
     for label in FORMS.values():
         # what is no finite number is no longer gradient
         whole = {one: float(np.median(beyond(e, {"growth": np.ones(1)}))) for one, e in effects[label].items()}
@@ -214,7 +216,12 @@ def _longer(data: Dataset, effects: Effects, tuned: Tuned, shown: bool) -> list[
         if label == DECIDES:
             net = {one: float(np.median(beyond(e, effects[ALONE][one]))) for one, e in effects[label].items()}
             told[-1] += f" (net of the projection {_each(net)})"
-            checks += of_each([whole[one] >= LONGER] if e["moved"].any() else [] for one, e in effects[label].items())
+            for one, each in effects[label].items():
+                alone = float(np.median(effects[ALONE][one]["growth"]))
+                check: list[bool | None] = [whole[one] >= LONGER] if each["moved"].any() else []
+                stated.append(check)
+                judged.append(check if net[one] >= LONGER and abs(np.log(alone)) < np.log(net[one]) else [])
+    checks, literal = of_each(judged), verdict(of_each(stated)) if any(stated) else ""
     medians = {
         label: {optimizer: float(np.median(e["growth"])) for optimizer, e in effects[label].items()}
         for label in (ALONE, BOUNDED)

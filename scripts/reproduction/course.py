@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest.mock import patch
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import torch
 
 from reproduction.results import largest
+from teleport_env import bookkeeping
 from teleport_env.agents.base import Agent, State
 from teleport_env.envs.boundary import EnvSnapshot
 from teleport_env.envs.vector import TeleportVectorEnv
@@ -257,6 +259,13 @@ def play(
             finish(env)
         course = recorder.course(info["diverged"].astype(bool))
         return course if begun is None else begun.course.then(course)
+
+
+def play_on(name: str, agent: Agent, steps: int, /, **arguments: Any) -> Course:
+    """As `play`, but no run ends because its loss passes the environment's limit (`progress.DIVERGED_ABOVE`), which the
+    paper's code has not: it has diverged where its numbers overflow."""
+    with patch.object(bookkeeping, "DIVERGED_ABOVE", np.inf):
+        return play(name, agent, steps, **arguments)
 
 
 def begin(name: str, agent: Agent, steps: int, /, **arguments: Any) -> Begun:

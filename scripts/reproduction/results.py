@@ -19,6 +19,7 @@ from scipy import stats
 
 from teleport_env.agents.comparison.tables import MISSING, Table, listed, render, to_json
 from teleport_env.files import draft, write
+from teleport_env.progress import DIVERGED_ABOVE
 from teleport_env.reading import known
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ def page(figures: Mapping[str, Section], folder: Path, images: str, template: st
             prose=True,
         ),
         images=images,
+        diverged_above=f"{DIVERGED_ABOVE:g}",
     )
     return filled.rstrip("\n") + "\n"
 

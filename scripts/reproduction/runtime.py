@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -319,10 +319,10 @@ class Bend(NamedTuple):
         return f"{100.0 * self.least:+.1f} % ({low} to {high})"
 
 
-def linear(depths: np.ndarray, times: np.ndarray) -> tuple[Bend, bool | None]:
-    """The `Bend` of times ``(turns, depths)``, and whether the whole interval lies within `BENT`; times that do not rise are
-    those of no line. None where the interval crosses it, fewer than `FEWEST` turns have none, or where a parabola does not
-    fit the rise of the least times, by `SCATTER`."""
+def linear(depths: np.ndarray, times: np.ndarray) -> tuple[Bend, Literal[True] | None]:
+    """The `Bend` of times ``(turns, depths)``, and whether they are linear: True where the whole interval lies within
+    `BENT` and a parabola fits the rise of the least times, by `SCATTER`. Else None, and never False: the interval has the
+    scatter of the turns of one run, and two runs gave intervals apart from each other."""
     least = times.min(axis=0)
     middle = bend(depths, least)
     if len(times) < FEWEST:
@@ -333,12 +333,11 @@ def linear(depths: np.ndarray, times: np.ndarray) -> tuple[Bend, bool | None]:
     low, high = bends[order][np.searchsorted(chances[order].cumsum(), (0.025, 0.975))]
     found = Bend(middle, float(low), float(high))
     if np.isinf(middle):
-        return found, False
+        return found, None
     fit = np.polyfit(depths, least, 2)
     rise = abs(np.polyval(fit, depths[-1]) - np.polyval(fit, depths[0]))
-    if np.abs(np.polyval(fit, depths) - least).max() > SCATTER * rise and np.ptp(least) > SCATTER * np.mean(least):
-        return found, None
-    return found, True if max(-low, high) < BENT else False if low > BENT or high < -BENT else None
+    loose = np.abs(np.polyval(fit, depths) - least).max() > SCATTER * rise and np.ptp(least) > SCATTER * np.mean(least)
+    return found, True if not loose and max(-low, high) < BENT else None
 
 
 def _rows(wide_turns: pd.DataFrame, deep_turns: pd.DataFrame, deep: int, steps: int, spent: pd.DataFrame) -> list[Row]:
