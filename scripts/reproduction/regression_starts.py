@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def played(
             environment = {**teleporting.environment, "learning_rate": tuned[optimizer][moves]}
             agent = replace(teleporting, environment=environment)
             listed[optimizer, label] = agent if moves else Never(environment={**environment, "searches": []})
-    starts = {"instances": range(STARTS), "split": "test"}
+    starts: dict[str, Any] = {"instances": range(STARTS), "split": "test"}
     pieces = {key: (partial(play, **starts), ("MLPRegression", agent, steps)) for key, agent in listed.items()}
     for optimizer, agents in schedules.items():
         for label in TELEPORTS:
