@@ -28,7 +28,7 @@ class Benchmark:
         quick: Take shorter and fewer turns, of the same sizes.
         only: Words: rows and curves whose text has one of them; none: all.
         curves: Measure the curves beside the table.
-        threads: Threads of torch.
+        threads: Threads of torch; 1 for rows against an earlier state.
         out: Folder for the results.
     """
 
@@ -39,8 +39,14 @@ class Benchmark:
     out: Path = Path("results/benchmark")
 
     def __post_init__(self) -> None:
-        chosen(self.only)  # a word that nothing has is refused before anything is measured
+        rows, _ = chosen(self.only)  # a word that nothing has is refused before anything is measured
         integer("threads", self.threads, 1, 1024)
+        earlier = [row.name for row in rows if row.commit]
+        if self.threads > 1 and earlier:
+            raise ValueError(
+                f"threads is {self.threads}, and rows against an earlier state are timed with 1: {earlier[0]} is one of "
+                f"{len(earlier)}; ask for other rows with --only"
+            )
 
 
 def main() -> None:

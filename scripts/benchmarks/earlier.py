@@ -40,18 +40,19 @@ for line in sys.stdin:
 
 @cache
 def checkout(commit: str) -> Path:
-    """The files of a commit in a temporary folder.
+    """The files of a commit in a temporary folder, which is deleted when this process exits.
 
     Raises:
         ValueError: There is no history here that has it.
     """
-    folder = Path(tempfile.mkdtemp(prefix="teleport-env-"))
     done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True)
     if done.returncode:
         raise ValueError(f"the history here does not hold the commit {commit}: {done.stderr.decode().strip()}")
+    folder = tempfile.TemporaryDirectory(prefix="teleport-env-")
+    atexit.register(folder.cleanup)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+        archive.extractall(folder.name, filter="data")
+    return Path(folder.name)
 
 
 def environment_of(folder: Path) -> dict[str, str]:
@@ -76,7 +77,7 @@ class Earlier:
             stdout=subprocess.PIPE,
             text=True,
         )
-        atexit.register(self._process.kill)
+        atexit.register(self.close)  # before its folder goes: what was registered last is called first
         self._ask({"make": source})
 
     def turn(self, calls: int) -> float:

@@ -54,6 +54,7 @@ class Measured:
         theirs: The other side, in ``unit``.
         unit: Unit such as ``"steps/s"`` or ``"us"``; figures of this machine, not to be compared with another's.
         details: More figures worth keeping, by name.
+        stopped: Whether the other side was stopped before it was done: its time and the ratio are then lower bounds.
     """
 
     ratio: float
@@ -61,6 +62,7 @@ class Measured:
     theirs: float
     unit: str
     details: Mapping[str, float] = field(default_factory=dict)
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Row:
         target: Value that ``Measured.ratio`` should reach.
         bound: Whether the ratio should be ``"at least"`` or ``"at most"`` the target.
         measure: Measures it.
+        commit: Earlier state that it is compared with, of the project's history; None: none. Such a state works with one
+            thread and is timed by its process's clock.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Row:
     target: float
     bound: Literal["at least", "at most"]
     measure: Callable[[Scale], Measured]
+    commit: str | None = None
 
     def reached(self, measured: Measured) -> bool:
         """Whether the target was reached; never by a ratio that is not a number."""

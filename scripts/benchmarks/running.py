@@ -79,11 +79,17 @@ def run(
 
 def line(record: dict[str, Any]) -> str:
     """A measured row in one line, details included."""
-    sign, unit = ">=" if record["bound"] == "at least" else "<=", record["unit"]
-    ours, theirs = (f"{significant(record[name])} {unit}" for name in ("ours", "theirs"))
+    sign, (ratio, ours, theirs) = ">=" if record["bound"] == "at least" else "<=", _figures(record)
     more = [f"{name} {significant(value)}" for name, value in record["details"].items()]
-    told = f"{significant(record['ratio'])} x (target {sign} {record['target']:g} x)", f"{ours} against {theirs}", *more
+    told = f"{ratio} (target {sign} {record['target']:g} x)", f"{ours} against {theirs}", *more
     return "  " + "; ".join((*told, "reached" if record["reached"] else "missed"))
+
+
+def _figures(record: dict[str, Any]) -> tuple[str, str, str]:
+    """Ratio, ours and theirs of a measured row; a lower bound is marked as one."""
+    least, unit = "at least " if record["stopped"] else "", record["unit"]
+    ratio, ours, theirs = (significant(record[name]) for name in ("ratio", "ours", "theirs"))
+    return f"{least}{ratio} x", f"{ours} {unit}", f"{least}{theirs} {unit}"
 
 
 def settings(scale: Scale) -> dict[str, Any]:
@@ -115,11 +121,9 @@ def table(found: dict[str, Any]) -> Table:
     """A row per comparison: what, against, target, got, ours, theirs, reached."""
 
     def cells(record: dict[str, Any]) -> list[str | Cell]:
-        sign, unit = ">=" if record["bound"] == "at least" else "<=", record["unit"]
-        figures = [f"{significant(record[name])} {unit}" for name in ("ours", "theirs")]
+        sign = ">=" if record["bound"] == "at least" else "<="
         reached = Cell("yes") if record["reached"] else Cell("NO", look="loss")
-        got = [f"{sign} {record['target']:g} x", f"{significant(record['ratio'])} x"]
-        return [record["name"], record["against"], *got, *figures, reached]
+        return [record["name"], record["against"], f"{sign} {record['target']:g} x", *_figures(record), reached]
 
     heads = ("what", "against", "target", "got", "ours", "theirs", "reached")
     return replace(listed(heads, map(cells, found["rows"]), words=2), title="Speed")

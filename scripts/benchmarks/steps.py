@@ -154,7 +154,7 @@ def tenth(problem: str, count: int, scale: Scale) -> Measured:
     envs, before = vector(problem, count), formerly(problem, count, scale)
     menu = int(envs.single_action_space.n)  # type: ignore[attr-defined]
     work: dict[str, Work] = {
-        "with": stepping(envs, mixed(count, menu), replace(scale, divide=10 * scale.divide)),
+        "with": stepping(envs, mixed(count, menu), scale),
         "without": stepping(vector(problem, count), steps(count), scale),
         "before": before,
     }
@@ -302,6 +302,7 @@ ROWS: list[Row] = [
             3.0,
             "at least",
             partial(against_former, name, 2048),
+            UNHURRIED,
         )
         for name in NETWORKS
     ],
@@ -322,6 +323,7 @@ ROWS: list[Row] = [
             400.0,
             "at least",
             partial(against_sync, "MLPRegression", 256, former=former),
+            UNHURRIED if former else None,
         )
         for former in (False, True)
     ],
@@ -332,6 +334,7 @@ ROWS: list[Row] = [
             5.0 if name in COORDINATES else 1.5,
             "at most",
             partial(tenth, name, 4096),
+            UNHURRIED,
         )
         for name in (*COORDINATES, *NETWORKS)
     ],

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from benchmarks.earlier import ONE_AT_A_TIME, ROOT, UNHURRIED, Earlier, checkout, environment_of
@@ -59,26 +59,31 @@ def command(folder: Path, *words: str, limit: int | None = None) -> tuple[float,
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def trained(problem: str, scale: Scale, *, compared: bool) -> Measured:
-    """Seconds of the processor of a training by its recipe, searches included, and of the former one."""
-    found = {}
-    folders = {"now": ROOT, **({"before": checkout(UNHURRIED)} if compared else {})}
+@cache
+def training(problem: str, scale: Scale, *, old: bool) -> tuple[float, float, float]:
+    """Seconds on the wall and of the processor of a training by its recipe, searches included, and what it gained.
+
+    Each is trained once per process: two rows speak of the present one. What is gained is not a number where the old
+    version was stopped.
+    """
+    more = ("--decisions", "2000", "--plans", "8", "--rules", "0") if scale.divide > 1 else ()
     with tempfile.TemporaryDirectory() as place:
-        for name, folder in folders.items():
-            out = Path(place) / name
-            more = ("--decisions", "2000", "--plans", "8", "--rules", "0") if scale.divide > 1 else ()
-            limit = LIMIT if name == "before" else None
-            words = ("scripts/train.py", "--problem", problem, "--out", str(out), *more)
-            wall, seconds = command(folder, *words, limit=limit)
-            told = out / "training.json"
-            score = json.loads(told.read_text(encoding="utf-8"))["gained"] if told.exists() else math.nan
-            found[name] = wall, seconds, float(score)
-    wall, seconds, score = found["now"]
-    details = {"orders of magnitude gained on validation instances": score, "seconds of the processor": seconds}
+        words = ("scripts/train.py", "--problem", problem, "--out", place, *more)
+        wall, seconds = command(checkout(UNHURRIED) if old else ROOT, *words, limit=LIMIT if old else None)
+        told = Path(place) / "training.json"
+        gained = json.loads(told.read_text(encoding="utf-8"))["gained"] if told.exists() else math.nan
+    return wall, seconds, float(gained)
+
+
+def trained(problem: str, scale: Scale, *, compared: bool) -> Measured:
+    """Seconds of the processor of a training by its recipe and of the former one, or its seconds on the wall alone."""
+    wall, seconds, gained = training(problem, scale, old=False)
+    details = {"orders of magnitude gained on validation instances": gained, "seconds of the processor": seconds}
     if not compared:
         return Measured(wall / PATIENCE, wall, PATIENCE, "s", details)
-    details["formerly gained; not a number: stopped"] = found["before"][2]
-    return Measured(found["before"][1] / seconds, seconds, found["before"][1], "s", details)
+    _, before, details["formerly gained; not a number: stopped"] = training(problem, scale, old=True)
+    stopped = math.isnan(details["formerly gained; not a number: stopped"])
+    return Measured(before / seconds, seconds, before, "s", details, stopped)
 
 
 def comparison(scale: Scale) -> Measured:
@@ -146,6 +151,7 @@ ROWS: list[Row] = [
             3.0,
             "at least",
             partial(trained, name, compared=True),
+            UNHURRIED,
         )
         for name in AGAINST_OLD
     ],
@@ -160,7 +166,14 @@ ROWS: list[Row] = [
         for name in TRAINED
     ],
     *[
-        Row(f"search for rules on {name}", "one configuration at a time", 4.0, "at least", partial(rules, name))
+        Row(
+            f"search for rules on {name}",
+            "one configuration at a time",
+            4.0,
+            "at least",
+            partial(rules, name),
+            ONE_AT_A_TIME,
+        )
         for name in ("Rosenbrock", "MLPRegression")
     ],
     Row("a comparison by its defaults", f"{COMPARED:g} seconds on the wall", 1.0, "at most", comparison),

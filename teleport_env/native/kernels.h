@@ -2,8 +2,9 @@
 
 Every kernel works on runs side by side: lane i of a vector is run i, and what is done to a run is the same operations in the
 same order whatever its neighbours are. So a run's bits depend neither on how many runs there are nor on the width of the
-vectors. Contractions to fused multiply-adds are off (see pyproject.toml), so that elementwise kernels have the bits of NumPy
-and torch.
+vectors. The kernels of units.inc are the exception: they work on a model's own weights, called by agents/in_place.py and by no
+environment, and sum along a row in an order that depends on the width. Contractions to fused multiply-adds are off (see
+pyproject.toml), so that elementwise kernels have the bits of NumPy and torch.
 
 The bodies (*.inc) are compiled once per instruction set, by the files variant_*.c, under the name KERNEL(name).
 */

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
+from benchmark import Benchmark
 
 from benchmarks import running, shares, steps, waits
-from benchmarks.earlier import UNHURRIED, Earlier, checkout
+from benchmarks.earlier import ROOT, UNHURRIED, Earlier, checkout
 from benchmarks.rows import Curve, Measured, Row, Scale, timed
 from teleport_env.upcoming import AHEAD
 
 TINY = Scale(repeats=1, seconds=1e-4, divide=512)
 
 
-try:
-    checkout(UNHURRIED)
-    HISTORY = True
-except ValueError:  # a copy without its history
-    HISTORY = False
+HISTORY = not subprocess.run(["git", "cat-file", "-e", UNHURRIED], cwd=ROOT, capture_output=True).returncode
 needs_history = pytest.mark.skipif(not HISTORY, reason="the old version is in the history, which is not here")
 
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in steps.ROWS if "former" not in row.against],
+    [row for row in steps.ROWS if row.commit is None],
     ids=lambda row: f"{row.name}, against {row.against}"[:60],
 )
-def test_rows_of_steps_measure(row: Row) -> None:
+def test_rows_of_steps_measure(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(steps, "Earlier")  # no row that says it needs no history runs an earlier state
     measured = row.measure(TINY)
     assert measured.ratio > 0
     assert math.isfinite(measured.ratio)
@@ -70,10 +70,15 @@ def test_calls_of_a_turn_are_a_multiple() -> None:
 
 
 @needs_history
-def test_an_earlier_state_is_timed_in_turns() -> None:
-    measured = steps.tenth("Booth", 1024, TINY)
-    assert measured.ratio == pytest.approx(measured.ours / measured.theirs)
-    assert min(measured.ours, measured.theirs) > 0
+@pytest.mark.parametrize(
+    "row", {row.measure.func: row for row in steps.ROWS if row.commit}.values(), ids=lambda row: row.name
+)
+def test_an_earlier_state_is_timed_in_turns(row: Row) -> None:
+    """One row of each kind."""
+    measured = row.measure(TINY)
+    over = measured.ours / measured.theirs
+    assert measured.ratio == pytest.approx(over if row.bound == "at most" else measured.ratio)
+    assert min(measured.ours, measured.theirs, measured.ratio) > 0
 
 
 @needs_history
@@ -85,6 +90,57 @@ def test_an_earlier_state_tells_what_it_found_and_fails_aloud() -> None:
     earlier.close()
     with pytest.raises(RuntimeError, match="has ended"):
         Earlier(UNHURRIED, "import nothing_of_that_name")
+
+
+@needs_history
+def test_a_checkout_ends_with_its_process() -> None:
+    """Regression: each process left its folders behind, with what they hold."""
+    source = "from benchmarks.earlier import UNHURRIED, Earlier, checkout\n"
+    source += "assert checkout(UNHURRIED) is checkout(UNHURRIED)\n"
+    source += "Earlier(UNHURRIED, 'def work(): pass')\n"
+    source += "print(checkout(UNHURRIED), (checkout(UNHURRIED) / 'teleport_env').is_dir())"
+    told = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT / "scripts", capture_output=True, text=True, check=True
+    )
+    folder, held = told.stdout.split()
+    assert held == "True"
+    assert not Path(folder).exists()
+
+
+def test_more_threads_are_refused_where_an_earlier_state_is_timed() -> None:
+    """Regression: one side was timed on the wall with two threads, the other by its process's clock with one."""
+    with pytest.raises(
+        ValueError, match=r"threads is 2, and rows against an earlier state are timed with 1: a step with"
+    ):
+        Benchmark(only=("tenth",), threads=2)
+    assert Benchmark(only=("CartPole",), threads=2).threads == 2
+
+
+def test_a_lower_bound_is_marked() -> None:
+    row = Row("now", "stopped", 3.0, "at least", lambda scale: Measured(10.0, 60.0, 600.0, "s", stopped=True))
+    heard: list[str] = []
+    found = running.run([row], [], TINY, heard.append)
+    assert heard[1] == "  at least 10.0 x (target >= 3 x); 60.0 s against at least 600 s; reached"
+    assert [str(cell) for cell in running.table(found).rows[0]][3:6] == ["at least 10.0 x", "60.0 s", "at least 600 s"]
+
+
+def test_the_present_version_trains_once_for_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: it trained anew for each row. An old version that was stopped has a lower bound."""
+    asked: list[Path] = []
+
+    def command(folder: Path, *words: str, limit: int | None = None) -> tuple[float, float]:
+        asked.append(folder)
+        if folder == waits.ROOT:
+            Path(words[-1], "training.json").write_text('{"gained": 5.0}')
+        return (30.0, 40.0) if folder == waits.ROOT else (500.0, 600.0)
+
+    monkeypatch.setattr(waits, "command", command)
+    monkeypatch.setattr(waits, "checkout", lambda commit: Path(commit))
+    waits.training.cache_clear()
+    compared, alone = (waits.trained("Booth", Scale(), compared=some) for some in (True, False))
+    waits.training.cache_clear()
+    assert asked == [waits.ROOT, Path(UNHURRIED)]
+    assert (compared.ratio, compared.stopped, alone.ratio, alone.stopped) == (15.0, True, 0.5, False)
 
 
 def test_a_commit_that_is_not_there_is_refused() -> None:
