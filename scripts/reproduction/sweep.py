@@ -252,6 +252,13 @@ def _told(share: Share) -> str:
     return f"{share.faster} of {share.settings} ({share.low} to {share.high})" if share.settings else "none"
 
 
+def _each_rate(table: pd.DataFrame) -> str:
+    """Settings that are faster in seconds, of those that count and converge, rate by rate from the smallest."""
+    ended = _ended(table)
+    counted = (ended["speedup_seconds"] > 1.0).groupby(ended["rate"]).agg(["sum", "size"])
+    return ", ".join(f"{faster}/{size}" for faster, size in counted.to_numpy()) or "none"
+
+
 def _best_steps(table: pd.DataFrame) -> str:
     usable = _usable(table)
     return (
