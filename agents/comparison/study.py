@@ -359,7 +359,7 @@ def _roster(problem: str, study: Study, report: Callable[[str], None]) -> list[A
         fallback = fallback_of(own)
         if fallback is not None:
             report(
-                f"by its training {own.name} is worse than its rivals on {problem}: {fallback.name!r} plays in its place"
+                f"On {problem} a rival was at least as good as {own.name} in training: {fallback.name!r} plays in its place"
             )
         roster += [agent for agent in (fallback or own, plan_of(own), rule_of(own)) if agent is not None]
     names = [agent.name for agent in roster]
