@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 import command_line
+from benchmarks.machine import check_kernels
 from benchmarks.rows import FULL, QUICK
 from benchmarks.running import chosen, run, save, table
 from teleport_env.agents.comparison.tables import terminal
@@ -54,6 +55,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     console = Console()
     try:
+        check_kernels()
         check_folder(given.out)
     except ValueError as error:
         raise SystemExit(f"benchmark: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 import fresh
-from teleport_env.native import KERNELS, VARIANT, is_older
+from teleport_env import native
+from teleport_env.native import KERNELS, MISSING, VARIANT, is_older
 from teleport_env.progress import runs_put
 from teleport_env.random import Streams, mix
 
@@ -36,6 +38,18 @@ def test_kernels_older_than_a_source_are_told_from_newer_ones(tmp_path: Path) ->
     assert not is_older(built)
     os.utime(source, (101, 101))
     assert is_older(built)
+
+
+@needs_kernels
+def test_why_there_are_no_kernels_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MISSING == ""
+    monkeypatch.setattr(native, "is_older", lambda built: True)
+    with pytest.warns(RuntimeWarning, match="older than their sources"):
+        assert native._load() == (None, f"the compiled kernels {KERNELS.__file__} are older than their sources")
+    monkeypatch.setitem(sys.modules, "teleport_env.native._kernels", None)
+    module, why = native._load()
+    assert module is None
+    assert why.startswith("the compiled kernels could not be loaded (")
 
 
 @pytest.mark.skipif(os.environ.get("TELEPORT_ENV_NATIVE") == "0", reason="kernels are switched off")

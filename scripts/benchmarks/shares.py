@@ -20,6 +20,7 @@ from types import FrameType
 
 import torch
 
+from benchmarks.machine import check_kernels
 from benchmarks.rows import QUICK, Scale
 from benchmarks.steps import COORDINATES, mixed, stepping, steps, vector
 
@@ -73,6 +74,7 @@ def work_of(kind: str, problem: str, scale: Scale = QUICK) -> Callable[[], objec
 def main() -> None:
     kind, name, *rest = sys.argv[1:]
     torch.set_num_threads(1)
+    check_kernels()
     if kind == "run":
         sys.argv = [name, *rest]
         found = shares(lambda: runpy.run_path(name, run_name="__main__"), 0.0)

@@ -16,24 +16,25 @@ from pathlib import Path
 from typing import Any
 
 
-def _load() -> Any:
-    """The module of the kernels, or None."""
+def _load() -> tuple[Any, str]:
+    """The module of the kernels and an empty text; or None and why there is none."""
     if os.environ.get("TELEPORT_ENV_NATIVE") == "0":
-        return None
+        return None, "TELEPORT_ENV_NATIVE is 0"
     try:
         module = importlib.import_module("teleport_env.native._kernels")
-    except ImportError:
-        return None
+    except ImportError as error:
+        return None, f"the compiled kernels could not be loaded ({error})"
     if is_older(Path(str(module.__file__))):
         # what is new in the sources would be missing, or would take other arguments
+        why = f"the compiled kernels {module.__file__} are older than their sources"
         warnings.warn(
-            f"the compiled kernels {module.__file__} are older than their sources, so that NumPy and torch do their work, "
-            "slower: build them anew by `pip install -e .`, or set TELEPORT_ENV_NATIVE=0",
+            f"{why}, so that NumPy and torch do their work, slower: build them anew by `pip install -e .`, or set "
+            "TELEPORT_ENV_NATIVE=0",
             RuntimeWarning,
             stacklevel=2,
         )
-        return None
-    return module
+        return None, why
+    return module, ""
 
 
 def is_older(built: Path) -> bool:
@@ -42,8 +43,11 @@ def is_older(built: Path) -> bool:
     return any(path.stat().st_mtime > built.stat().st_mtime for path in sources)
 
 
-KERNELS: Any = _load()
+KERNELS: Any
 """The module of the kernels; None where there are none."""
+MISSING: str
+"""Why there are none; empty where there are."""
+KERNELS, MISSING = _load()
 
 VARIANT: str | None = None if KERNELS is None else KERNELS.variant
 """The instruction set that the kernels were chosen for: ``avx512``, ``avx2`` or ``plain``; None where there are none."""

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
+import benchmark
 import pytest
 from benchmark import Benchmark
 
-from benchmarks import running, shares, steps, waits
+from benchmarks import machine, running, shares, steps, waits
 from benchmarks.earlier import ROOT, UNHURRIED, Earlier, checkout
 from benchmarks.rows import Curve, Measured, Row, Scale, timed
 from teleport_env.upcoming import AHEAD
@@ -114,6 +116,28 @@ def test_more_threads_are_refused_where_an_earlier_state_is_timed() -> None:
     ):
         Benchmark(only=("tenth",), threads=2)
     assert Benchmark(only=("CartPole",), threads=2).threads == 2
+
+
+@pytest.mark.parametrize("script", [benchmark, shares], ids=["rows", "shares"])
+def test_nothing_is_timed_without_kernels_but_on_purpose(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: where the kernels were older than their sources a benchmark timed NumPy and printed its figures."""
+    timed: list[str] = []
+    monkeypatch.setattr(machine, "KERNELS", None)
+    monkeypatch.setattr(machine, "MISSING", "the compiled kernels are older than their sources")
+    monkeypatch.setattr(benchmark, "run", lambda *_: timed.append("rows") or {"rows": []})
+    monkeypatch.setattr(shares, "shares", lambda _: timed.append("shares") or {})
+    monkeypatch.setattr(shares, "work_of", lambda *_: None)
+    words = ["--only", "memory", "--out", str(tmp_path)] if script is benchmark else ["step", "Booth"]
+    monkeypatch.setattr(sys, "argv", ["it", *words])
+    monkeypatch.delenv("TELEPORT_ENV_NATIVE", raising=False)
+    with pytest.raises((SystemExit, ValueError), match="older than their sources.*pip install.*TELEPORT_ENV_NATIVE=0"):
+        script.main()
+    assert not timed
+    monkeypatch.setenv("TELEPORT_ENV_NATIVE", "0")
+    script.main()
+    assert len(timed) == 1
 
 
 def test_a_lower_bound_is_marked() -> None:
