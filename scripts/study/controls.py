@@ -4,17 +4,18 @@
 that was chosen for it. Their cost is spent on further gradient steps at the rate reached, so that the budget is the same.
 The decisions are those that were made on the run with teleports: this is open-loop, and no schedule that could be played on
 a run of which nothing is known. The closed-loop control is `teleport_env.agents.policies.learned.Masked`: a policy decides
-again, on the run as it is without teleports.
+again, on the run as it is without teleports. A plan or a rule that plays in a policy's place has the same two controls.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from teleport_env.agents.base import Agent, State
 from teleport_env.agents.play import Played
+from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.agents.schedules import plain_step
 
 
@@ -60,3 +61,17 @@ def without_teleports(agent: Agent, played: Played) -> Replay:
         kept = actions[(actions >= 0) & (actions < steps)]
         script[: len(kept), row] = kept
     return Replay(name=f"{agent.name}, teleports taken out", environment=agent.environment, script=script)
+
+
+def masked(agent: Agent) -> Agent:
+    """An agent that decides anew at every step, among gradient steps alone; see the module.
+
+    Of a policy it is `Masked`. A plan or a rule gets an empty menu: it cannot pay for what is not there, and takes the
+    gradient step that it takes wherever it cannot pay. What is masked already stays as it is, under the name of a control.
+    """
+    name = f"{agent.name}, teleports masked"
+    if isinstance(agent, LearnedSchedule):
+        return Masked(policy=agent)
+    if isinstance(agent, Masked):
+        return replace(agent, name=name, kind="control")
+    return replace(agent, name=name, kind="control", environment={**agent.environment, "searches": []})

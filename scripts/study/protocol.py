@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of, tune
-from study.contestants import LEARNED, MOMENTUM, Contestant, contestants_of, settings_of, train_policy
-from study.controls import without_teleports
+from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, Contestant, contestants_of, settings_of, train_policy
+from study.controls import masked, without_teleports
 from study.pieces import Piece
 from study.playing import entry, instances_of, play_one, timed
 from study.shared import Gathered, Shared, command, digest, given_policies, slug
@@ -31,7 +31,7 @@ from teleport_env.agents.comparison.targets import paces_of
 from teleport_env.agents.play import Played, play_many
 from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.agents.policies.learned_moves import Policy, policy_of
-from teleport_env.agents.tuning.own_menu import fallback_of
+from teleport_env.agents.tuning.own_menu import fallback_of, plan_of
 from teleport_env.agents.tuning.search import Config
 from teleport_env.agents.tuning.tuning import Family
 from teleport_env.envs.rewards import REWARDS
@@ -153,6 +153,15 @@ class Evidence(Gathered):
     about: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
+PLANNING = {LEARNED: "fixed", RATE_ONLY: "control"}
+"""Contestants whose trainings' best plans are baselines, and the kinds of these: they compete with plain descent's policies."""
+
+
+def best_plan_of(contestant: str) -> str:
+    """Name in tables of the best plans that a contestant's trainings found."""
+    return f"best plan of {contestant}"
+
+
 def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidence:
     """Do what is not yet done, and collect all.
 
@@ -209,6 +218,7 @@ def further_policies(protocol: Protocol) -> dict[str, tuple[Policy, str]]:
     """The policies of ``protocol.policies``; see `given_policies`."""
     taken = {one.name for problem in protocol.problems for one in protocol.contestants(problem)}
     taken |= {name for problem in protocol.problems for name in families_of(problem, protocol.budget_of(problem))}
+    taken |= {*map(best_plan_of, PLANNING)}
     return given_policies(protocol.policies, taken | set(REFERENCES.values()))
 
 
@@ -272,15 +282,19 @@ def _plays(
         evidence.about[problem, one.name] = one.about
         texts = [found["policy"] for found in evidence.trained[problem, one.name]]
         settings = {**played, "name": one.name, "kind": one.kind, "policies": [*map(digest, texts)]}
-        instead, masked = fallbacks_of(evidence, problem, one.name), masked_of(evidence, problem, one.name)
+        instead, bare = fallbacks_of(evidence, problem, one.name), masked_of(evidence, problem, one.name)
         if instead:
             evidence.about[problem, one.name] += f"; a plan or a rule plays in place of {instead} of {len(texts)} seeds"
-        if masked:
-            evidence.about[problem, one.name] += f"; {masked} of {len(texts)} seeds play with their teleports masked"
-        if instead + masked:
-            settings["fallbacks"] = instead + masked
-        settings["bare"] = one.name in (LEARNED, MOMENTUM) and not instead
+        if bare:
+            evidence.about[problem, one.name] += f"; {bare} of {len(texts)} seeds play with their teleports masked"
+        if instead + bare:
+            settings["fallbacks"] = instead + bare
+        settings["bare"] = one.name in (LEARNED, MOMENTUM)
         pieces.append(Piece(f"{problem}/played/{slug(one.name)}.json", settings, _play_policies, (settings, texts)))
+        if one.name in PLANNING and all(map(plan_of, policies_of(evidence, problem, one.name))):
+            name = best_plan_of(one.name)
+            settings = {**played, "name": name, "kind": PLANNING[one.name], "policies": settings["policies"]}
+            pieces.append(Piece(f"{problem}/played/{slug(name)}.json", settings, _play_plans, (settings, texts)))
     for name, (policy, text) in policies.items():
         if not plays_on(policy, problem):
             continue
@@ -288,8 +302,8 @@ def _plays(
         evidence.about[problem, name] = f"a policy trained on {', '.join(policy.problems) or 'any problem'}, {seen}"
         settings = {**played, "name": name, "kind": policy.kind, "policies": [digest(text)]}
         settings["bare"] = policy.kind == "learned"
-        if (fallback := fallback_of(policy.for_problem(problem))) is not None:
-            settings |= {"fallbacks": 1, "bare": settings["bare"] and isinstance(fallback, Masked)}
+        if fallback_of(policy.for_problem(problem)) is not None:
+            settings["fallbacks"] = 1
         pieces.append(Piece(f"{problem}/played/file-{slug(name)}.json", settings, _play_policies, (settings, [text])))
     for scipy_name in solvers_of(problem_from(problem)):
         settings = {**played, "method": scipy_name}
@@ -322,7 +336,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
     """Policies of one name, one per training seed (or one for all); a policy that teleports also without doing so.
 
     Where a training found its policy to be worse than a plan of its menu, the rule it began from, or itself without
-    teleports, that plays.
+    teleports, that plays, and the controls are of what plays: so each control has every episode, paired.
     """
     played: dict[str, list[Played]] = {}
     agents: list[Agent] = []
@@ -337,8 +351,8 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
             played.setdefault("its decisions without the teleports, the freed budget spent on steps", []).append(
                 replayed
             )
-            masked = play_one(settings, Masked(policy=dataclasses.replace(own, name=settings["name"])), seed)
-            played.setdefault("it decides again at every step, among gradient steps alone", []).append(masked)
+            again = play_one(settings, masked(policy), seed)
+            played.setdefault("it decides again at every step, among gradient steps alone", []).append(again)
     if "fallbacks" in settings:  # seeds play different schedules
         paces = [timed(settings, agent, [found]) for agent, found in zip(agents, played[""], strict=True)]
     else:
@@ -353,6 +367,19 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
             for row in bare["rows"]:
                 row["kind"] = "reference"
     return entries
+
+
+def _play_plans(settings: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The best plan that each training found before it learned, one per seed."""
+    agents: list[Agent] = []
+    for text in texts:
+        plan = plan_of(policy_of(text))
+        assert plan is not None
+        agents.append(dataclasses.replace(plan, name=settings["name"], kind=settings["kind"]))
+    played = [play_one(settings, agent, seed) for seed, agent in enumerate(agents)]
+    paces = [timed(settings, agent, [found]) for agent, found in zip(agents, played, strict=True)]
+    about = "the best fixed schedule of a policy's own menu, which its training found before it learned"
+    return [entry(played, about, paces, [agent.step_actions for agent in agents])]
 
 
 def _play_scipy(settings: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,8 @@ from teleport_env.agents.known_score import SCORE
 from teleport_env.agents.learning.recipes import MOMENTUM as MOMENTUM_RECIPE
 from teleport_env.agents.learning.warm_start import rule_content, rule_from
 from teleport_env.agents.policies.learned import PRETRAINED, LearnedSchedule
-from teleport_env.agents.tuning.own_menu import rule_played
+from teleport_env.agents.policies.learned_moves import policy_of
+from teleport_env.agents.tuning.own_menu import fallback_of, plan_of, rule_played
 from teleport_env.agents.tuning.plans import Plan
 from teleport_env.agents.tuning.search import Found
 from teleport_env.agents.tuning.tuning import Family
@@ -84,6 +85,8 @@ def test_everyone_plays_the_same_episodes(made: tuple[Protocol, dict[str, Any]])
         "learned teleports, no rates",
         "fixed schedule",
         "fixed schedule, teleports taken out",
+        "best plan of learned",
+        "best plan of learned rate only",
         "rate schedule",
         "rate line search",
         "best of N random",
@@ -312,20 +315,74 @@ def test_a_seed_whose_teleports_did_not_pay_plays_without_beside_one_that_keeps_
     assert counts == (0, 1)
 
 
-def test_a_plan_that_is_better_than_the_policy_plays_in_its_place(tmp_path: Path) -> None:
+def beside_a_fallback(content: dict[str, Any], folder: Path) -> tuple[dict[str, list[list[dict[str, Any]]]], list[Any]]:
+    """Episodes by agent and seed where the first seed's policy plays, and a fallback in place of the second's."""
     own = LearnedSchedule.pretrained("Booth")
-    plan = {"plan": dataclasses.asdict(Plan(0.05)), "what": "plain descent", "gained": 1.0, "policy_gained": 0.0}
-    worse = dataclasses.replace(own, provenance={**own.provenance, "fallback": plan})
-    settings = {**Protocol(**TINY).played("Booth"), "seeds": 1, "name": "learned", "kind": "learned", "bare": False}
-    played = [
-        full._play_policies(settings, [policy.save(tmp_path / "p.json").read_text(encoding="utf-8")])[0]["rows"]
-        for policy in (own, worse)
-    ]
-    plain = play_one(settings, Plan(0.05).agent(own.environment), 0).rows
-    gained, instead = ([row["gained"] for row in rows] for rows in played)
-    assert instead == [row["gained"] for row in plain]
-    assert instead != gained
-    assert {(row["agent"], row["kind"]) for row in played[1]} == {("learned", "learned")}
+    worse = dataclasses.replace(own, provenance={**own.provenance, "fallback": content})
+    settings = {**Protocol(**TINY).played("Booth"), "seeds": 2, "name": "learned", "kind": "learned", "bare": True}
+    texts = [one.save(folder / "p.json").read_text(encoding="utf-8") for one in (own, worse)]
+    entries = full._play_policies({**settings, "fallbacks": 1}, texts)
+    by_agent = {
+        entry["rows"][0]["agent"]: [[row for row in entry["rows"] if row["seed"] == seed] for seed in (0, 1)]
+        for entry in entries
+    }
+    fallback = fallback_of(worse)
+    assert fallback is not None
+    return by_agent, play_one(settings, fallback, 1).rows
+
+
+def test_a_plan_that_is_better_than_the_policy_plays_in_its_place(tmp_path: Path) -> None:
+    """Regression: where a plan played in place of one seed, no seed had the controls without teleports."""
+    plan = dataclasses.asdict(Plan(0.05, every=3, which=0))
+    by_agent, alone = beside_a_fallback({"plan": plan}, tmp_path)
+    assert [*by_agent] == ["learned", "learned, teleports taken out", "learned, teleports masked"]
+    policy, instead = by_agent["learned"]
+    assert [row["gained"] for row in instead] == [row["gained"] for row in alone]
+    assert [row["gained"] for row in instead] != [row["gained"] for row in policy]
+    assert {(row["agent"], row["kind"]) for row in policy + instead} == {("learned", "learned")}
+    assert all(row["teleports"] for row in policy + instead)
+    own = LearnedSchedule.pretrained("Booth")
+    settings = {**Protocol(**TINY).played("Booth"), "seeds": 2}
+    still = play_one(settings, Plan(0.05).agent(own.environment), 1).rows
+    for name in ("learned, teleports taken out", "learned, teleports masked"):
+        first, second = by_agent[name]
+        assert not any(row["teleports"] for row in first + second)
+        assert {row["kind"] for row in first + second} == {"control"}
+        assert [row["gained"] for row in first] != [row["gained"] for row in policy]
+        assert [row["gained"] for row in second] == [row["gained"] for row in still]  # its rate is constant
+
+
+def test_a_rule_that_plays_for_a_policy_is_played_without_its_teleports_too(tmp_path: Path) -> None:
+    """It decides again, as where it cannot pay: not the decisions that it made on the run with teleports."""
+    environment = {**LearnedSchedule.pretrained("Booth").environment, "learning_rate": 0.03}
+    del environment["rate_factors"]
+    rule = {"rule": "edge_of_stability", "settings": {"cooldown": 2, "up": 1.6}, "environment": environment}
+    by_agent, alone = beside_a_fallback({"rule": rule}, tmp_path)
+    assert [row["gained"] for row in by_agent["learned"][1]] == [row["gained"] for row in alone]
+    assert all(row["teleports"] for row in alone)
+    replayed, decided = (by_agent[f"learned, teleports {how}"][1] for how in ("taken out", "masked"))
+    assert not any(row["teleports"] for row in replayed + decided)
+    settings = {**Protocol(**TINY).played("Booth"), "seeds": 2}
+    # no teleport leaves so many steps
+    guarded = rule_played({**rule, "settings": {**rule["settings"], "least_steps": 10**6}})
+    assert [row["gained"] for row in decided] == [row["gained"] for row in play_one(settings, guarded, 1).rows]
+    assert [row["gained"] for row in decided] != [row["gained"] for row in replayed]
+
+
+def test_the_best_plan_of_each_training_is_a_baseline(made: tuple[Protocol, dict[str, Any]]) -> None:
+    protocol, found = made
+    results = found["results"].set_index("agent")
+    assert set(results.loc["best plan of learned", "kind"]) == {"fixed"}
+    assert set(results.loc["best plan of learned rate only", "kind"]) == {"control"}
+    assert not results.loc["best plan of learned rate only", "teleports"].any()
+    for seed in range(2):
+        policy = policy_of(read_piece(protocol.out / f"Booth/trained/learned-{seed}.json")["policy"])
+        plan = plan_of(policy)
+        assert plan is not None
+        assert plan.name == "best plan of learned"
+        rows = play_one(protocol.played("Booth"), plan, seed).rows
+        mine = results.loc["best plan of learned"].query(f"seed == {seed}")
+        assert mine["gained"].tolist() == [row["gained"] for row in rows]
 
 
 def test_who_is_trained_and_by_which_reward_is_checked() -> None:
