@@ -154,7 +154,7 @@ class Evidence(Gathered):
 
 
 PLANNING = {LEARNED: "fixed", RATE_ONLY: "control"}
-"""Contestants whose trainings' best plans are baselines, and the kinds of these: they compete with plain descent's policies."""
+"""Contestants whose trainings bring a best plan as a baseline, and its kind: all are policies on plain descent."""
 
 
 def best_plan_of(contestant: str) -> str:
