@@ -138,7 +138,8 @@ def main() -> None:
         console.print(terminal(table))
         console.print(*menus_of(rows), "", sep="\n", markup=False, highlight=False)
     if isinstance(asked, Protocol):
-        console.print(terminal(table_of_findings(found["findings"]).only("holds", "target")))
+        targets = [one for one in found["findings"] if not one.aside]
+        console.print(terminal(table_of_findings(targets).only("holds", "target")))
         console.print(f"The page: {found['markdown'].resolve()}")
     console.print(f"Done after {time.perf_counter() - began:.0f} s, pictures included. Open {found['page'].resolve()}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from study.worth import Worth
 from teleport_env.agents.comparison import statistics, summary
 from teleport_env.agents.comparison.statistics import Interval
 from teleport_env.agents.comparison.tables import interval, number, percent
+from teleport_env.envs.rewards import Score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +158,10 @@ ORDERS = "at least +2 orders of magnitude"
 
 
 def findings(measured: Measured) -> list[Finding]:
-    """Every target of the comparison, in the order of the page; where only some are trained, those that were measured."""
+    """Every target of the comparison, in the order of the page; where only some are trained, those that were measured.
+
+    Trainings by the score have no targets by final loss: these come last there, aside.
+    """
     best = "best baseline or control"
 
     def everywhere(
@@ -190,9 +195,11 @@ def findings(measured: Measured) -> list[Finding]:
     without = "the policy without them is not worse than that cycle"
     gap = "At least 60 % of the gap from the best fixed schedule to the oracle of each instance is closed"
     rule = f"Nowhere significantly worse than {DISTILLED}, the rule that was read off learned policies"
-    every = [
+    scored = [
         _by_targets(measured, "score", "By targets, at equal cost"),
         _by_targets(measured, "time_score", "By targets, at equal processor seconds"),
+    ]
+    by_final_loss = [
         everywhere(f"{minus}, {apart}: {zero}", SEVEN, to_best(DISTILLED), _above),
         everywhere(
             f"Nowhere significantly worse than the {best}, {apart}", measured.problems, to_best(DISTILLED), _not_below
@@ -212,11 +219,12 @@ def findings(measured: Measured) -> list[Finding]:
         _momentum(measured),
         _batches(measured),
         *_generalists(measured),
-        *_divergence(measured),
-        _training_time(measured),
-        _saturation(measured),
-        _edges(measured),
     ]
+    of_the_run = [*_divergence(measured), _training_time(measured), _saturation(measured), _edges(measured)]
+    if measured.evidence.protocol.reward == Score.name:
+        every = [*scored, *of_the_run, *(dataclasses.replace(one, aside=True) for one in by_final_loss)]
+    else:
+        every = [*scored, *by_final_loss, *of_the_run]
     # what was left out on purpose is no open question
     some = measured.evidence.protocol.trained
     return [one for one in every if not (some and one.holds == "not measured")]

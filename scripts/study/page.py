@@ -42,11 +42,13 @@ class Finding:
         target: Statement of the target, in a sentence.
         holds: ``"yes"``, ``"no"``, or ``"not measured"``: nothing failed, but not all that the target names was played.
         detail: The figures.
+        aside: Whether nothing was trained for it on this page: no target there, but a figure.
     """
 
     target: str
     holds: str
     detail: str
+    aside: bool = False
 
 
 Verdict = tuple[bool | None, str]

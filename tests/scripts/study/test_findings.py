@@ -233,6 +233,19 @@ def test_the_problems_of_the_targets() -> None:
     assert set(GAPS) | set(MATRICES) < set(SEVEN)
 
 
+def test_a_training_by_the_score_has_no_targets_by_final_loss(good: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: the page by the score said "no" to targets of trainings for the final loss."""
+    assert not any(one.aside for one in findings(good))
+    monkeypatch.setattr(good.evidence, "protocol", Protocol(problems=SEVEN, reward="score", out=Path("x")))
+    found = findings(good)
+    assert [one.target[:10] for one in found[:2]] == ["By targets", "By targets"]
+    beginnings = ("Minus the best", "Nowhere significantly worse", "Better than tuned", "Minus learned rate only")
+    assert all(verdict(found, begins).aside for begins in beginnings)
+    kept = [one for one in found if not one.aside]
+    assert found[: len(kept)] == kept
+    assert not re.search("orders|worse than the best baseline", " ".join(one.target for one in kept))
+
+
 def test_scores_are_those_of_the_targets(good: Measured) -> None:
     """Learned reaches 40 of the 60 targets within reach, each at ten evaluations per order."""
     costs = np.clip(np.where(RUNGS[:60] <= 8.0, 10.0 * RUNGS[:60], 100.0), 1.0, 100.0)
