@@ -5,6 +5,9 @@ time. Then the best is refined: all its neighbours are tried, and where it lies 
 first, until no neighbour is better. So the winner lies inside the grid, or at a limit that is one by nature. The eight best
 of all are tried again on other, more instances, which choose. Everything tried is counted.
 
+After a long search the first eight may fit their few instances alone, with a better one far behind them. A thorough last
+choice is among an eighth of all that was tried, and refines the best of it on its own instances.
+
 Optuna's samplers were measured against it (``docs/design.md``) and found less at the same number of configurations.
 """
 
@@ -89,6 +92,7 @@ def search(
     neutral: Mapping[str, Any] | None = None,
     rounds: int = 24,
     first: Sequence[Config] = (),
+    thorough: bool = False,
 ) -> Search:
     """Find the best configuration; see the module.
 
@@ -103,13 +107,14 @@ def search(
             are often the best, would hardly be among many settings.
         rounds: Most rounds of the refinement.
         first: Configurations of the grid that are tried in any case, among the ``count``.
+        thorough: Whether the last choice is thorough; see the module.
 
     Raises:
         ValueError: There is nothing to choose from.
     """
     if not axes or not all(axis.values for axis in axes.values()) or count < 1:
         raise ValueError(f"a search needs axes with values and a count of at least 1, got {dict(axes)} and {count}")
-    return _Search(axes, canonical, generator, neutral or {}).run(count, few, many, rounds, first)
+    return _Search(axes, canonical, generator, neutral or {}).run(count, few, many, rounds, first, thorough)
 
 
 def run(searches: Sequence[Search], score: Callable[[Mapping[int, Round]], Mapping[int, np.ndarray]]) -> list[Found]:
@@ -145,7 +150,9 @@ class _Search:
         self.scores: dict[str, float] = {}
         self.episodes = 0
 
-    def run(self, count: int, few: np.ndarray, many: np.ndarray, rounds: int, first: Sequence[Config]) -> Search:
+    def run(
+        self, count: int, few: np.ndarray, many: np.ndarray, rounds: int, first: Sequence[Config], thorough: bool
+    ) -> Search:
         if math.prod(map(len, self.values.values())) <= count:
             whole = itertools.product(*self.values.values())
             yield from self.try_all([dict(zip(self.values, values, strict=True)) for values in whole], few)
@@ -161,9 +168,9 @@ class _Search:
         if len(many):
             # the last choice, on instances that had no part in the others
             self.scores = {}
-            yield from self.try_all(candidates[:8], many)
+            yield from self.try_all(candidates[: max(8, tried // 8) if thorough else 8], many)
             known = len(self.scores)
-            yield from self.refine(many, rounds, edges_only=True)
+            yield from self.refine(many, rounds, edges_only=not thorough)
             tried += len(self.scores) - known
         config = self.best(1)[0]
         gained = self.scores[_key(config)]

@@ -70,6 +70,7 @@ def tune_all(
     rounds: int = 24,
     settings: Mapping[str, Any] | None = None,
     reward: str | None = None,
+    thorough: bool = False,
 ) -> list[Found]:
     """The settings that gain most on the train split: on one problem, or by the mean over several.
 
@@ -82,6 +83,7 @@ def tune_all(
         rounds: Most rounds of the refinement.
         settings: Keyword arguments of the environment that shape the problem.
         reward: Name of the reward whose return chooses; None: orders gained choose.
+        thorough: Whether the last choice is thorough, as in `search`: it takes about as long as the search before it.
 
     Returns:
         What each search found; its ``episodes`` are those of all problems.
@@ -104,6 +106,7 @@ def tune_all(
             neutral=one.neutral,
             rounds=rounds,
             first=one.first,
+            thorough=thorough,
         )
 
     searches = [started(families) for families in several]

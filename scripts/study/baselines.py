@@ -20,6 +20,7 @@ from teleport_env.agents.presets import REFERENCES
 from teleport_env.agents.schedules import Cycle, Every, Never, RandomElement, RandomTiming, ResetOptimizer
 from teleport_env.agents.tuning.axes import FACTORS, period_axis, rate_axis, rule_axes
 from teleport_env.agents.tuning.plans import NEUTRAL, Plan, canonical
+from teleport_env.agents.tuning.roster import including
 from teleport_env.agents.tuning.search import Axis, Config, Found
 from teleport_env.agents.tuning.tuning import Family
 from teleport_env.agents.tuning.tuning import tune as tune_family
@@ -60,13 +61,13 @@ def tune(
         problem: Registered name.
         name: Name of the family.
         count: Configurations tried before the refinement.
-        instances: Number of instances of the train split that each is tried on; the last choice is made on ten times as
-            many others.
+        instances: Number of instances of the train split that each is tried on; the last choice, a thorough one, is made on
+            ten times as many others.
         budget: Gradient evaluations per episode, as in the comparison to come.
         reward: Name of the reward whose return chooses; None: orders gained choose.
     """
     family = families_of(problem, budget)[name]
-    return tune_family({problem: family}, count=count, instances=instances, budget=budget, reward=reward)
+    return tune_family({problem: family}, count=count, instances=instances, budget=budget, reward=reward, thorough=True)
 
 
 def symmetries_of(problem: str) -> list[str]:
@@ -102,6 +103,35 @@ def menu_of(problem: str) -> list[tuple[str, dict[str, Any]]]:
     return offered
 
 
+def known_of_rule(problem: str, menu: Sequence[tuple[str, dict[str, Any]]], agent: str) -> list[Config]:
+    """Settings of an agent that recipes of a problem begin from: a tuned baseline is no worse than what policies begin from.
+
+    Args:
+        problem: Registered name.
+        menu: `menu_of` the problem; rules that teleport by a search without a place there are left out.
+        agent: Registered name of a rule, or of a fixed schedule.
+    """
+    found: list[Config] = []
+    for one in [*_recipes(problem), recipe(problem, reward="score")]:
+        rule = dict(one.get("rule") or {})
+        if rule.pop("agent", None) != agent:
+            continue
+        here = Settings.build(problem, **{name: one[name] for name in ("symmetry", "searches") if name in one})
+        places = [(here.symmetry, to_dict(here.searches[index])) for index in rule.pop("searches", ())]
+        config = {
+            "rate": rule.pop("learning_rate"),
+            "stride": one.get("steps_per_action", here.steps_per_action),
+            **rule,
+        }
+        main = config.pop("which", 0)
+        if len(places) <= main or any(place not in menu for place in places):
+            continue
+        same = [place for place in menu if place[0] == here.symmetry]
+        config |= {"search": menu.index(places[main]), "opening": same.index(places[0]) if main else 0}
+        found.append(config)
+    return found
+
+
 def opening_of(menu: Sequence[tuple[str, dict[str, Any]]], config: Config) -> dict[str, Any] | None:
     """The search of a rule's first teleports, if it has another for them: one that serves the symmetry of the others.
 
@@ -126,6 +156,16 @@ def canonical_opening(menu: Sequence[tuple[str, dict[str, Any]]], config: Config
     if opening is not None and opening != menu[config["search"]][1]:
         return {**config, "opening": _of_its_symmetry(menu, config).index(opening)}
     return {**config, **{name: 0 for name in ("looks", "opening") if name in config}}
+
+
+def with_known(
+    axes: Mapping[str, Axis], usual: Mapping[str, Any], known: Sequence[Config]
+) -> tuple[dict[str, Axis], list[Config]]:
+    """Axes that have the values of known settings, and those settings: ``usual`` values are those that they do not name."""
+    first = [{name: one[name] if name in one else usual[name] for name in axes} for one in known]
+    for one in first:
+        axes = {name: including(axis, one[name]) for name, axis in axes.items()}
+    return dict(axes), first
 
 
 class Families:
@@ -159,6 +199,10 @@ class Families:
         if known_of(self.problem).whitening:
             families.append(self.whitening())
         return families + [self.reference(name) for name in REFERENCES]
+
+    def known(self, agent: str) -> list[Config]:
+        """See `known_of_rule`."""
+        return known_of_rule(self.problem, self.menu, agent)
 
     def here(self, config: Config, **more: Any) -> dict[str, Any]:
         """The environment that settings ask for, and whatever ``more`` there is."""
@@ -198,7 +242,11 @@ class Families:
             return Plan(config["rate"], **rest).agent(here)
 
         neutral = {name: value for name, value in NEUTRAL.items() if name in axes}
-        return Family(axes, build, name, kind, about, canonical, neutral)
+        known = (
+            [{**one, "which": one["search"]} for one in self.known("rate_and_teleport")] if teleports and rates else []
+        )
+        axes, first = with_known(axes, neutral, known)
+        return Family(axes, build, name, kind, about, canonical, neutral, first)
 
     def _teleporting(self, **axes: Axis) -> dict[str, Axis]:
         searches = Axis(tuple(range(len(self.menu))), ordered=False)
@@ -279,6 +327,8 @@ class Families:
 
         example = agent_from(name)
         about = f"the rule {example.name}"
+        usual = {**neutral, **{one: getattr(example, one) for one in own if hasattr(example, one)}}
+        axes, first = with_known(axes, usual, self.known(name))
         return Family(
             axes,
             build,
@@ -287,6 +337,7 @@ class Families:
             about,
             canonical=lambda config: canonical_opening(self.menu, config),
             neutral=neutral,
+            first=first,
         )
 
     # -- without teleports ---------------------------------------------------------------------------------------------

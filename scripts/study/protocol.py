@@ -242,6 +242,8 @@ def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Pie
         "count": protocol.plans if many else protocol.rules,
         "instances": protocol.tuning_instances,
         "budget": budget,
+        "first": [*family.first],
+        "thorough": True,
         **protocol.by_reward,
         **_menu(problem, family),
     }

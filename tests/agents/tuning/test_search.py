@@ -86,6 +86,33 @@ def test_the_last_choice_is_made_on_other_instances() -> None:
     assert found.config["rate"] == 5.0  # the eight best of the few are 5 .. 12
 
 
+def test_a_thorough_last_choice_is_among_an_eighth_and_refined_on_the_many() -> None:
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        best = 100.0 if len(ids) == len(FEW) else 40.0  # the many have another peak, beyond the eighth
+        return np.array([-abs(config["rate"] - best) for config in configs])
+
+    axes = {"rate": Axis(tuple(float(n) for n in range(1, 161)))}
+    found = {
+        thorough: search(
+            axes,
+            score,
+            count=160,
+            few=FEW,
+            many=MANY,
+            generator=np.random.default_rng(0),
+            thorough=thorough,
+            rounds=160,
+        )
+        for thorough in (False, True)
+    }
+    assert found[False].config["rate"] == 96.0  # the eight best of the few are 96 .. 104
+    assert found[True].config["rate"] == 40.0
+    once = search(
+        axes, score, count=160, few=FEW, many=MANY, generator=np.random.default_rng(0), thorough=True, rounds=0
+    )
+    assert once.config["rate"] == 90.0  # an eighth of 160 are 90 .. 110
+
+
 def test_settings_that_do_nothing_are_tried_once() -> None:
     landscape = Landscape(1.0, 4, "b")
     found = search(

@@ -12,6 +12,8 @@ from study import baselines
 from study.baselines import families_of, tune
 from study.factorial_cells import tuned_cells
 from study.findings import SEVEN
+from teleport_env.agents.base import agent_from
+from teleport_env.agents.known_score import SCORE
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.tuning import tuning
@@ -152,3 +154,24 @@ def test_first_teleports_may_be_by_another_search_of_the_same_symmetry() -> None
         assert environment["searches"][-1] == search
         assert len(environment["searches"]) == 1 + (config["looks"] > 0)
         assert all((symmetry, one) in menu for one in environment["searches"])
+
+
+@pytest.mark.parametrize("problem", [name for name, one in SCORE.items() if "rule" in one])
+def test_a_tuning_tries_what_a_policy_begins_from(problem: str) -> None:
+    begins = recipe(problem, reward="score")
+    rule = begins["rule"]
+    name = "fixed schedule" if rule["agent"] == "rate_and_teleport" else agent_from(rule["agent"]).name
+    family = families_of(problem)[name]
+    menu = Settings.build(problem, **{key: begins[key] for key in ("symmetry", "searches") if key in begins}).searches
+    wanted = [to_dict(menu[index]) for index in rule["searches"]]
+    agents = [family.agent(config) for config in family.first]
+    found = [
+        agent
+        for agent in agents
+        if [to_dict(search_from(one)) for one in agent.environment["searches"]] == wanted
+        and agent.environment["learning_rate"] == rule["learning_rate"]
+    ]
+    assert len(found) == 1
+    own = rule.keys() - {"agent", "learning_rate", "searches"}
+    assert {one: getattr(found[0], one) for one in own} == {one: rule[one] for one in own}
+    assert all(config[one] in axis.values for config in family.first for one, axis in family.axes.items())
