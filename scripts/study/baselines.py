@@ -117,6 +117,8 @@ def known_of_rule(problem: str, menu: Sequence[tuple[str, dict[str, Any]]], agen
         if rule.pop("agent", None) != agent:
             continue
         here = Settings.build(problem, **{name: one[name] for name in ("symmetry", "searches") if name in one})
+        if here.symmetry is None:
+            continue
         places = [(here.symmetry, to_dict(here.searches[index])) for index in rule.pop("searches", ())]
         config = {
             "rate": rule.pop("learning_rate"),
