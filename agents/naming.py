@@ -185,11 +185,18 @@ def best_rule(problem: str, budget: float | None = None) -> str | None:
         budget: Gradient evaluations per episode; None: the problem's.
 
     Returns:
-        The name that `agent_for` takes; None where no tuned settings hold.
+        The name that `agent_for` takes, of equals the first that the package keeps; None where no tuned settings hold.
     """
+    return next(iter(kept_rules(problem, budget)), None)
+
+
+def kept_rules(problem: str, budget: float | None = None) -> dict[str, dict[str, Any]]:
+    """Settings of the rules that the package keeps tuned, by name, the best on the train split first; as `best_rule`."""
     kept, settings = read_tuned(problem), tuned_settings(problem, budget)
+    if not kept:
+        return {}
     rules = [name for name in settings if name in AGENTS and agent_from(name, **settings[name]).kind == "adaptive"]
-    return max(rules, key=lambda name: kept.agents[name]["gained"]) if kept and rules else None
+    return {name: settings[name] for name in sorted(rules, key=lambda name: -kept.agents[name]["gained"])}
 
 
 def _policy(problem: str, name: str) -> Policy | None:

@@ -1,9 +1,9 @@
 """Worth of a trained policy beside itself without teleports, its menu's best plan, the rule it began from and plain descent.
 
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split.
-Where it gains less than the best of its rivals, its file keeps that rival as the fallback, to be played instead. The best
-rule that the package keeps tuned is a further rival of a policy for several problems. One for a single problem has none:
-studies compare it with that rule.
+Where it gains less than the best of its rivals, its file keeps that rival as the fallback, to be played instead. The rules
+that the package keeps tuned are further rivals of a policy for several problems. One for a single problem has none:
+studies compare it with the best of them.
 
 A policy keeps its teleports only where they pay: where it gains as much with them masked, the masked policy is the fallback.
 In the group mode that is plain descent, which is a rival anyway.
@@ -18,11 +18,10 @@ from typing import Any
 from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import rule_content
-from teleport_env.agents.naming import best_rule
+from teleport_env.agents.naming import kept_rules
 from teleport_env.agents.play import draw_instances, play_many
 from teleport_env.agents.policies.learned import LearnedSchedule, Masked
 from teleport_env.agents.policies.learned_moves import MovePlan, Policy
-from teleport_env.agents.tuned_settings import tuned_settings
 from teleport_env.agents.tuning.own_menu import plan_from, rule_played
 from teleport_env.agents.tuning.plans import Plan
 from teleport_env.agents.versions import versions
@@ -130,13 +129,14 @@ def _rivals(
 
 
 def _shipped(problem: str, budget: float | None) -> list[tuple[str, Agent, dict[str, Any]]]:
-    """The best rule as shipped, in the form of `_rivals`, where its settings hold for the budget."""
-    name = best_rule(problem, budget)
-    if name is None:
-        return []
-    settings = tuned_settings(problem, budget)[name]
-    content = {"rule": name, "environment": settings.pop("environment"), "settings": settings}
-    return [(SHIPPED_RULE, rule_played(content), {"rule": content})]
+    """The rules as shipped, in the form of `_rivals`, where their settings hold for the budget; the best on the train split
+    first. On an easy problem several reach the tolerance there and are equal, so that other instances have to choose."""
+    rules = []
+    for name, settings in kept_rules(problem, budget).items():
+        own = dict(settings)
+        content = {"rule": name, "environment": own.pop("environment"), "settings": own}
+        rules.append((SHIPPED_RULE, rule_played(content), {"rule": content}))
+    return rules
 
 
 def _content(plan: Plan | MovePlan) -> dict[str, Any]:
