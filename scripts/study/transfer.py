@@ -38,6 +38,7 @@ from study.transfer_work import (
     mixture,
     play_agents,
     resized,
+    shipped_too,
     sweep,
     text_of,
     train_mixture,
@@ -71,7 +72,8 @@ class Transfer(Shared):
         problems: Registered names, each of them left out once.
         questions: Names among `QUESTIONS` to ask.
         teachers: Folder of a full protocol, whose policies for single problems are played, and teach; None: train them.
-        shipped: The policies for single problems are those that the package brings; no others are trained.
+        shipped: The policies for single problems are those that the package brings; no others are trained. At other
+            tolerances the generalist plays too, and those that were trained for the score.
         teacher_seed: The first of their training seeds.
         cloned: Whether policies that leave one out begin as clones of those for single problems.
         policies: Files of further policies for several problems, shown beside those that leave one out.
@@ -496,10 +498,13 @@ class Gathering:
         if rule is None:
             config = self.found.tuned[RULE, problem]["config"]
             rule = families_of(problem, self.transfer.budget)[DISTILLED].agent(config)
+        further = shipped_too(problem) if self.transfer.shipped else {}
         for factor in self.transfer.tolerances:
             budget, variant = self.transfer.budget_of(problem), f"{factor:g}"
             found[variant, OWN] = (self.learned(problem), budget, None)
             found[variant, RULE] = ([rule], budget, None)
+            for name, agent in further.items():
+                found[variant, name] = ([agent], budget, None)
             found[variant, PLAIN] = (self.still(problem), budget, None)
         return found
 

@@ -9,9 +9,21 @@ from typing import Any
 
 import matplotlib
 
-from study.page import TEMPLATES, Finding, not_below, table_of_findings, told, versions_in_words, write_data
+from study.page import TEMPLATES, Finding, holds, not_below, table_of_findings, told, versions_in_words, write_data
 from study.transfer import BUDGETS, FAMILIES, RATES, SIZES, TOLERANCES, Carried, Key
-from study.transfer_work import CARRIED, CARRIED_STEPS, LEFT_OUT, LINES, LONGER, OWN, OWN_FIXED, PLAIN, RULE, STEPS
+from study.transfer_work import (
+    CARRIED,
+    CARRIED_STEPS,
+    LEFT_OUT,
+    LINES,
+    LONGER,
+    OWN,
+    OWN_FIXED,
+    PLAIN,
+    RULE,
+    SHIPPED_TOO,
+    STEPS,
+)
 from study.worth import GAINED, Worth
 from teleport_env.agents.comparison import summary
 from teleport_env.agents.comparison.plots import SETTINGS, panels
@@ -52,6 +64,7 @@ def write_transfer(found: Carried) -> dict[str, Any]:
         versions=versions_in_words(found.versions),
         findings=table_of_findings(verdicts),
         questions=[(question, shown[question](results)) for question in transfer.questions],
+        further=[(_titled(agent), _tolerances(results, agent)) for agent in _further(results)],
         orders=_orders(results) if FAMILIES in transfer.questions else (),
         episodes=sum(one["episodes"] for one in found.rates.values()),
         retaught=found.retaught,
@@ -204,24 +217,52 @@ def _of_tolerances(results: Results) -> Iterator[Finding]:
     """What each policy loses against the rule, down to the lowest tolerance; and all of them by targets."""
     transfer = results.found.transfer
     for problem in transfer.problems:
-        versus = {
-            variant: results.difference(TOLERANCES, problem, (variant, OWN), (variant, RULE))
-            for variant in results.variants(TOLERANCES, problem)
-        }
-        worst = min(versus, key=lambda variant: versus[variant].estimate)
-        verdict = "yes" if versus[worst].estimate >= -MOST_LOST else "no"
+        worst, verdict, said = _worst(results, problem, OWN)
         target = f"{problem}: at lower tolerances the policy loses no more than {MOST_LOST} orders against the {RULE}"
-        yield Finding(target, verdict, f"at the worst, tolerance x {worst}: {told(versus[worst])}")
-    cases = [(problem, variant) for problem in transfer.problems for variant in results.variants(TOLERANCES, problem)]
-    scores = {case: results.difference(TOLERANCES, case[0], (case[1], OWN), (case[1], RULE), "score") for case in cases}
-    above, below = ([case for case, one in scores.items() if test(one)] for test in (_wins, _loses))
-    problems = list(dict.fromkeys(problem for problem, _ in below))
-    detail = f"significantly better in {len(above)} of {len(cases)} cases, worse in {len(below)}"
-    target = (
-        f"By targets (how early each loss is reached), at all tolerances: nowhere significantly worse than the {RULE}"
-    )
-    named = f": {', '.join(problems)}" if below else ""
-    yield Finding(target, not_below(scores.values()), detail + named)
+        yield Finding(target, verdict, f"at the worst, tolerance x {worst}: {said}")
+    for agent in (further := _further(results)):
+        found = {problem: _worst(results, problem, agent) for problem in _playing(results, agent)}
+        verdicts = {verdict == "yes" for _, verdict, _ in found.values()}
+        detail = "; ".join(f"{problem} {said} (x {worst})" for problem, (worst, _, said) in found.items())
+        target = f"{_titled(agent)}: at lower tolerances no more than {MOST_LOST} orders lost against the {RULE}"
+        yield Finding(target, holds(verdicts), detail)
+    for agent in (OWN, *further):
+        problems = _playing(results, agent)
+        cases = [(problem, variant) for problem in problems for variant in results.variants(TOLERANCES, problem)]
+        scores = {
+            case: results.difference(TOLERANCES, case[0], (case[1], agent), (case[1], RULE), "score") for case in cases
+        }
+        above, below = ([case for case, one in scores.items() if test(one)] for test in (_wins, _loses))
+        where = list(dict.fromkeys(problem for problem, _ in below))
+        detail = f"significantly better in {len(above)} of {len(cases)} cases, worse in {len(below)}"
+        target = "By targets (how early each loss is reached), at all tolerances"
+        named = f": {', '.join(where)}" if below else ""
+        target = f"{'' if agent == OWN else f'{_titled(agent)}. '}{target}: nowhere significantly worse than the {RULE}"
+        yield Finding(target, not_below(scores.values()), detail + named)
+
+
+def _worst(results: Results, problem: str, agent: str) -> tuple[str, str, str]:
+    """The tolerance at which an agent loses most to the rule, whether that is little enough, and the difference."""
+    versus = {
+        variant: results.difference(TOLERANCES, problem, (variant, agent), (variant, RULE))
+        for variant in results.variants(TOLERANCES, problem)
+    }
+    worst = min(versus, key=lambda variant: versus[variant].estimate)
+    return worst, "yes" if versus[worst].estimate >= -MOST_LOST else "no", told(versus[worst])
+
+
+def _playing(results: Results, agent: str) -> list[str]:
+    """Problems on which an agent was played at other tolerances."""
+    return list(dict.fromkeys(key[1] for key in results.found.played if key[0] == TOLERANCES and key[3] == agent))
+
+
+def _further(results: Results) -> list[str]:
+    """Policies of `SHIPPED_TOO` that were played."""
+    return [agent for agent in SHIPPED_TOO if _playing(results, agent)]
+
+
+def _titled(agent: str) -> str:
+    return agent[0].upper() + agent[1:]
 
 
 def _wins(one: Interval) -> bool:
@@ -293,20 +334,25 @@ def _pivoted(
     others: Sequence[str],
     head: Callable[[str, str], str],
     measure: str,
+    policy: str = OWN,
 ) -> Table:
-    """A row per problem; a column per variant and rival: the difference in worth there."""
+    """A row per problem that a policy was played on; a column per variant and rival: the difference in worth there."""
     columns = [(variant, other) for variant in variants for other in others]
+    asked = [key for key in results.found.played if key[0] == question]
 
     def cells(problem: str) -> list[Cell | str]:
         found = results.found.played
         return [problem] + [
-            _versus(results, question, problem, variant, (OWN, other), measure)
+            _versus(results, question, problem, variant, (policy, other), measure)
             if (question, problem, variant, other) in found
             else ""
             for variant, other in columns
         ]
 
-    return listed(["problem", *(head(*one) for one in columns)], map(cells, results.found.transfer.problems))
+    played = [
+        one for one in results.found.transfer.problems if any(key[1] == one and key[3] == policy for key in asked)
+    ]
+    return listed(["problem", *(head(*one) for one in columns)], map(cells, played))
 
 
 def _budgets(results: Results) -> Table:
@@ -321,9 +367,9 @@ def _rates(results: Results) -> Table:
     return _pivoted(results, RATES, variants, [OWN_FIXED], lambda variant, _: f"x {variant}", "score")
 
 
-def _tolerances(results: Results) -> Table:
+def _tolerances(results: Results, policy: str = OWN) -> Table:
     variants = [f"{factor:g}" for factor in results.found.transfer.tolerances]
-    return _pivoted(results, TOLERANCES, variants, [RULE], lambda variant, _: f"x {variant}", GAINED)
+    return _pivoted(results, TOLERANCES, variants, [RULE], lambda variant, _: f"x {variant}", GAINED, policy)
 
 
 def _sizes(results: Results) -> Table:

@@ -21,9 +21,9 @@ from teleport_env.agents.comparison.targets import paces_of, rows_of_targets
 from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.learning.warm_start import teacher_of
-from teleport_env.agents.naming import agent_for, best_rule
+from teleport_env.agents.naming import SCORE_SPECIALIST, agent_for, best_rule
 from teleport_env.agents.play import draw_instances, play
-from teleport_env.agents.policies.learned import LearnedSchedule, Masked
+from teleport_env.agents.policies.learned import GENERALIST, LearnedSchedule, Masked, specialists
 from teleport_env.agents.policies.network import NetworkAgent
 from teleport_env.agents.policies.slots import relative, search_prices
 from teleport_env.agents.tuning.search import Found
@@ -40,6 +40,8 @@ OWN = "learned on it"
 OWN_FIXED = "fixed schedule tuned on it"
 LONGER = "fixed schedule of this budget"
 RULE = "best rule"
+SHIPPED_TOO = {"generalist": GENERALIST, "learned on it for the score": SCORE_SPECIALIST}
+"""Names in tables of further policies that the package brings, and the names by which it knows them."""
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "MatrixFactorization": {
@@ -217,6 +219,12 @@ def kept_rule(problem: str, budget: float | None) -> Agent | None:
     """The best of the rules whose tuned settings the package keeps; None where it keeps none."""
     name = best_rule(problem, budget)
     return None if name is None else agent_for(problem, name, budget=budget)
+
+
+def shipped_too(problem: str) -> dict[str, Agent]:
+    """What plays of `SHIPPED_TOO` on a problem, fallbacks in their places; those by the score are brought for some alone."""
+    kept = [name for name, one in SHIPPED_TOO.items() if one != SCORE_SPECIALIST or problem in specialists("score")]
+    return {name: agent_for(problem, SHIPPED_TOO[name]) for name in kept}
 
 
 def play_agents(settings: Mapping[str, Any], agents: Sequence[Agent]) -> dict[str, Any]:

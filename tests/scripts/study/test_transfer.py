@@ -41,6 +41,7 @@ from study.transfer_work import (
     mixture,
     resized,
 )
+from teleport_env.agents import agent_for
 from teleport_env.agents.learning import course
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import SHIPPED, LearnedSchedule
@@ -48,6 +49,7 @@ from teleport_env.agents.policies.learned_moves import policy_of
 from teleport_env.agents.schedules import Never
 from teleport_env.agents.tuning.own_menu import fallback_of
 from teleport_env.agents.tuning.tuning import TUNING_SEED
+from teleport_env.envs.settings import Settings
 from teleport_env.envs.vector import TeleportVectorEnv
 
 THREE = ("Booth", "Rosenbrock", "MatrixFactorization")
@@ -294,7 +296,16 @@ def test_shipped_policies_are_played_as_they_are(short_lessons: None, tmp_path: 
     ids = draw_instances("Booth", "validation", 2, 1)
     mine = play("Booth", LearnedSchedule.pretrained("Booth").for_problem("Booth"), ids, split="validation")
     assert [row["gained"] for row in found.played[TOLERANCES, "Booth", "1", OWN]] == mine.gained.tolist()
-    page = write_transfer(found)["markdown"].read_text(encoding="utf-8")
+    own = {"generalist": "generalist", "learned on it for the score": "score_specialist"}
+    for name, asked_for in own.items():
+        lower = {"tolerance": 1e-6 * Settings.build("Booth", split="validation").tolerance}
+        played = play("Booth", agent_for("Booth", asked_for), ids, split="validation", settings=lower)
+        assert [row["gained"] for row in found.played[TOLERANCES, "Booth", "1e-06", name]] == played.gained.tolist()
+    written = write_transfer(found)
+    page = written["markdown"].read_text(encoding="utf-8")
+    assert "### Generalist\n\n| problem | x 1 | x 1e-06 |" in page
+    assert "### Learned on it for the score\n\n| problem | x 1 | x 1e-06 |" in page
+    assert any(one.target.startswith("Generalist: at lower tolerances") for one in written["findings"])
     assert "| Booth: at lower tolerances the policy loses no more than 0.5 orders against the best rule |" in page
     with pytest.raises(ValueError, match="the package brings no policy for MNIST; it has"):
         Transfer(**{**asked, "problems": ("Booth", "MNIST")})
@@ -373,6 +384,23 @@ def test_a_policy_that_loses_at_lower_tolerances_is_named(made: tuple[Carried, S
     assert held["Booth"].holds == "yes"
     assert held["Rosenbrock"].holds == "no"
     assert held["Rosenbrock"].detail.startswith("at the worst, tolerance x 1e-06: -0.60 [")
+
+
+def test_what_the_generalist_loses_at_lower_tolerances_is_said_with_the_problem(made: tuple[Carried, Seen]) -> None:
+    found, _ = made
+    moved = {key: [dict(row) for row in rows] for key, rows in found.played.items()}
+    targets = dict(found.targets)
+    for problem, lost in (("Booth", 0.4), ("Rosenbrock", 0.6)):
+        for variant in ("1", "1e-06"):
+            base, shift = moved[TOLERANCES, problem, variant, RULE], lost if variant == "1e-06" else 0.0
+            key = TOLERANCES, problem, variant, "generalist"
+            moved[key] = [{**row, "gained": row["gained"] - shift} for row in base]
+            targets[key] = found.targets[TOLERANCES, problem, variant, RULE]
+    both = verdicts_of(Results(dataclasses.replace(found, played=moved, targets=targets)))
+    (lost_most, by_targets) = (one for one in both if one.target.startswith("Generalist"))
+    assert lost_most.holds == "no"
+    assert lost_most.detail.startswith("Booth -0.40 [-0.40, -0.40] (x 1e-06); Rosenbrock -0.60 [")
+    assert by_targets.detail == "significantly better in 0 of 4 cases, worse in 0"
 
 
 def test_verdicts_follow_the_intervals(made: tuple[Carried, Seen]) -> None:
