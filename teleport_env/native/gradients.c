@@ -219,6 +219,19 @@ static PyObject *measure(PyObject *module, PyObject *const *args, Py_ssize_t cou
     return found;
 }
 
+static PyObject *spectra(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Array basis, eigenvalues, matrix;
+    if (!arguments("spectra", count, 2)) return NULL;
+    if (!only_numbers_count() || !view_tensor(args[0], &basis) || !view_tensor(args[1], &eigenvalues) || basis.ndim != 3) return refuse();
+    const int64_t runs = basis.shape[0], n = basis.shape[1];
+    if (runs < 1 || n < 1 || n > LARGEST_SPECTRUM || basis.shape[2] != n || basis.stride[1] != n || basis.stride[2] != 1 ||
+        !is_matrix(&eigenvalues, n) || eigenvalues.shape[0] != runs)
+        return refuse();
+    PyObject *found = new_tensor(runs, n * n, 0, &matrix);
+    if (found) chosen->spectra(&basis, &eigenvalues, &matrix);
+    return found;
+}
+
 PyMethodDef gradient_methods[] = {
     METHOD(rosenbrock, "rosenbrock(params, gradient, curvature)"),
     METHOD(ellipse, "ellipse(params, gradient, curvatures)"),
@@ -227,5 +240,6 @@ PyMethodDef gradient_methods[] = {
     METHOD(network, "network(params, gradient, packed, inputs or None, targets)"),
     METHOD(classifier, "classifier(params, gradient, packed, images, labels, batch)"),
     METHOD(measure, "measure(params, packed, images, labels): mean cross-entropy, share that is right"),
+    METHOD(spectra, "spectra(normals, eigenvalues): matrices (B, n n) with these eigenvalues; the normal numbers become the eigenvectors"),
     {NULL, NULL, 0, NULL},
 };

@@ -69,6 +69,7 @@ typedef void MeasureKernel(const Network *net, const Array *params, const Exampl
 
 #define DRAW_TILE 64 /* random numbers that are drawn together */
 #define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
+#define LARGEST_SPECTRUM 16  /* and up to which one is drawn without LAPACK */
 /* The numbers of the runs, and what a step has made new. */
 typedef struct {
     Matrix floats;
@@ -201,6 +202,7 @@ typedef struct {
     NetworkKernel *network;
     ClassifierKernel *classifier;
     MeasureKernel *measure;
+    void (*spectra)(const Array *basis, const Array *eigenvalues, const Array *matrix);
     /* of doubles, then of floats: find factors; multiply tensors by a power (1, -1, 2 or -2) of them */
     void (*find_units[2])(const Units *units, const UnitSearch *search);
     void (*scale_units[2])(const Units *units, void *const *tensors, const double *table, int power);

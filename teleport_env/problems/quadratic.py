@@ -10,6 +10,7 @@ from torch import Tensor
 
 from teleport_env.arrays import Array, library
 from teleport_env.instances import Batch, Instance
+from teleport_env.native import KERNELS
 from teleport_env.problems.analytic import AFFINE_SEARCHES, AnalyticProblem, Seen, log_uniform, positive_range
 from teleport_env.problems.base import Defaults
 from teleport_env.problems.compiled import compiled
@@ -20,6 +21,26 @@ PAPER_SEARCHES = ({"search": "closed_form"}, {"search": "normalized_ascent", "st
 """The menu: the steepest point of the level set is known, so nothing is left to chance."""
 
 _KERNEL = compiled("quadratic", lambda problem, instance, batch: (instance["matrix"],))
+
+
+def _drawn(normals: Tensor, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvectors and matrix ``(B, n, n)`` each, from normal numbers of that shape, which are used up.
+
+    The eigenvectors are the factor ``Q`` of a decomposition ``Q R`` for which the diagonal of ``R`` is positive. That of any
+    other is not uniform on the group: Mezzadri, Notices of the AMS 54 (2007), eq. 5.12.
+    """
+    matrix = None if KERNELS is None else KERNELS.spectra(normals, eigenvalues)
+    if matrix is not None:
+        return normals, matrix.view(normals.shape)
+    basis, triangle = torch.linalg.qr(normals)
+    basis = basis.mul_(torch.sign(torch.diagonal(triangle, dim1=1, dim2=2))[:, None, :]).contiguous()
+    return basis, _matrix(basis, eigenvalues)
+
+
+def _matrix(basis: Tensor, eigenvalues: Tensor) -> Tensor:
+    """The symmetric matrix with these eigenvectors (the columns) and eigenvalues."""
+    matrix = torch.bmm(basis * eigenvalues[:, None, :], basis.transpose(1, 2))
+    return (matrix + matrix.transpose(1, 2)).mul_(0.5)
 
 
 class Quadratic(AnalyticProblem):
@@ -74,25 +95,19 @@ class Quadratic(AnalyticProblem):
         n = self.dimension
         spacing = torch.arange(n, dtype=torch.float64, device=generator.device).expand(count, n) / (n - 1)
         if split == "paper":
-            exponent = spacing
             condition = torch.full_like(spacing[:, 0], math.sqrt(self.condition[0] * self.condition[1]))
-            largest = torch.ones_like(condition)
+            eigenvalues = torch.exp(-spacing * torch.log(condition)[:, None])
             basis = torch.eye(n, dtype=torch.float64, device=generator.device).repeat(count, 1, 1)
-            start = torch.full_like(basis[:, 0], 1.0 / math.sqrt(n))
-        else:
-            condition = log_uniform(generator, self.condition)
-            largest = log_uniform(generator, self.largest)
-            jitter = generator.uniform(-0.4, 0.4, (n,)) / (n - 1)
-            jitter[:, [0, -1]] = 0.0  # both ends stay, so that the condition number is what it says
-            exponent = spacing + jitter
-            basis, triangle = torch.linalg.qr(generator.normal((n, n)))
-            # without these signs the factor is not uniform on the group: Mezzadri, Notices of the AMS 54 (2007), eq. 5.12
-            basis = basis.mul_(torch.sign(torch.diagonal(triangle, dim1=1, dim2=2))[:, None, :]).contiguous()
-            start = generator.normal((n,))
-            start = start / torch.sqrt((start * start).sum(dim=1, keepdim=True))
-        eigenvalues = largest[:, None] * torch.exp(-exponent * torch.log(condition)[:, None])
-        matrix = torch.bmm(basis * eigenvalues[:, None, :], basis.transpose(1, 2))
-        matrix = (matrix + matrix.transpose(1, 2)).mul_(0.5)
+            start = torch.full_like(spacing, 1.0 / math.sqrt(n))
+            return Instance(start, {"matrix": _matrix(basis, eigenvalues), "basis": basis, "eigenvalues": eigenvalues})
+        condition = log_uniform(generator, self.condition)
+        largest = log_uniform(generator, self.largest)
+        jitter = generator.uniform(-0.4, 0.4, (n,)) / (n - 1)
+        jitter[:, [0, -1]] = 0.0  # both ends stay, so that the condition number is what it says
+        eigenvalues = largest[:, None] * torch.exp(-(spacing + jitter) * torch.log(condition)[:, None])
+        basis, matrix = _drawn(generator.normal((n, n)), eigenvalues)
+        start = generator.normal((n,))
+        start = start / torch.sqrt((start * start).sum(dim=1, keepdim=True))
         return Instance(start, {"matrix": matrix, "basis": basis, "eigenvalues": eigenvalues})
 
     @classmethod

@@ -24,6 +24,7 @@ from teleport_env.problems import (
     Quadratic,
     Rosenbrock,
     RosenbrockND,
+    quadratic,
 )
 from teleport_env.problems.base import Problem
 from teleport_env.problems.compiled import compiled
@@ -247,3 +248,24 @@ def test_what_does_not_fit_is_not_served() -> None:
         assert KERNELS.ellipse(*arguments) is None
     with pytest.raises(TypeError, match="takes 3 arguments"):
         KERNELS.ellipse(w, True)
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 10, 16, 17])
+def test_a_quadratic_form_is_drawn_as_lapack_draws_it(dimension: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its eigenvectors with their signs, alone and in company."""
+    problem, ids = Quadratic(dimension), torch.arange(1001)
+    drawn = problem.instances(ids, "train")
+    basis, matrix = drawn["basis"], drawn["matrix"]
+    for rows in (torch.tensor([7]), torch.arange(992, 1001)):
+        alone = problem.instances(ids[rows], "train")
+        assert all(torch.equal(tensor, drawn[name][rows]) for name, tensor in alone.tensors.items())
+    assert torch.equal(matrix, matrix.transpose(1, 2))
+    torch.testing.assert_close(
+        basis @ basis.transpose(1, 2), torch.eye(dimension, dtype=torch.float64).expand_as(basis)
+    )
+    torch.testing.assert_close(basis * drawn["eigenvalues"][:, None, :], matrix @ basis, rtol=0.0, atol=1e-14)
+    monkeypatch.setattr(quadratic, "KERNELS", None)
+    wanted = problem.instances(ids, "train")
+    for name, atol in (("basis", 1e-11), ("matrix", 1e-13), ("eigenvalues", 0.0)):
+        torch.testing.assert_close(drawn[name], wanted[name], rtol=0.0, atol=atol)
+    assert torch.equal(drawn.start, wanted.start)
