@@ -55,17 +55,19 @@ class Upcoming:
         """Whether these runs are of a kind that is worth it: small, so that a reset costs as much as a step."""
         return runs.small and runs.count >= 16
 
-    def play(self, runs: SteppingRuns, rows: Tensor, wanted: np.ndarray) -> None:
-        """Let ``runs`` play the episodes with the numbers ``wanted`` ``(R,)`` in ``rows`` ``(R,)``."""
-        at = rows.numpy()
-        slots = wanted % AHEAD
-        if np.count_nonzero(self._prepared[slots, at] != wanted):
+    def prepare(self, at: np.ndarray, wanted: np.ndarray) -> None:
+        """See to it that the episodes with the numbers ``wanted`` ``(R,)`` of the runs ``at`` ``(R,)`` can be played."""
+        if np.count_nonzero(self._prepared[wanted % AHEAD, at] != wanted):
             self._next[at] = wanted
             self._prepare()
-        view = runs.books.xp.view
-        of, at_device = view(torch.from_numpy(slots * self._count + at).to(runs.device)), view(rows.to(runs.device))
+
+    def play(self, runs: SteppingRuns, at: np.ndarray, wanted: np.ndarray) -> None:
+        """Let ``runs`` play them, once they are prepared."""
+        view, device = runs.books.xp.view, runs.device
+        of = view(torch.from_numpy(wanted % AHEAD * self._count + at).to(device))
+        rows = view(torch.from_numpy(at).to(device))
         for put in self._puts_into(runs):
-            put(at_device, of)
+            put(rows, of)
         runs.books.some_diverged = True  # perhaps
         runs.changes += 1
         self._next[at] = wanted + 1

@@ -223,32 +223,47 @@ class Episodes:
         self._lowest[at] = math.inf
 
     def adopt(self, rows: Tensor, play: Callable[[], None]) -> None:
-        """Start new episodes in ``rows`` ``(R,)``; ``play`` makes the runs play them (`Runs.adopt`)."""
+        """Start new episodes in ``rows`` ``(R,)``, which are all whose episodes are over.
+
+        Args:
+            rows: The rows.
+            play: Makes the runs play them.
+        """
         play()
         self._clear(rows)
-        self._look()
+        at = self._xp.view(rows)
+        if self.settings.dtype == torch.float64:
+            self._now[at] = self._xp.at_least(self.runs.books.row["log_loss"][at], self._floor)
+        else:
+            self._now[at] = self._orders_of(self.runs.progress.loss[rows])
+        self._some_wait = bool(self.runs.books.diverged[at].any())
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
-    def act(self, actions: Actions, waiting: Tensor | None = None) -> Outcome:
+    def act(self, actions: Actions, waiting: Tensor | None = None, begin: Callable[[], None] | None = None) -> Outcome:
         """Do what is asked.
 
         Args:
             actions: Requests, one per run.
             waiting: ``(B,)`` bool: runs that do nothing this time, as those do whose episode is over.
+            begin: Starts new episodes in those that wait, all whose episodes are over; None: that has been done. It is called
+                when the others have acted: what it overwrites may take part in a step, which costs less than to keep it.
         """
         s, runs = self.settings, self.runs
         cost = runs.ledger.cost
         cost_before = cost.clone() if s.cost_weight else None
-        together = actions.step is None and not self._some_wait and s.steps_per_action == 1
+        together = actions.step is None and not (self._some_wait and begin is None) and s.steps_per_action == 1
         if together:
-            # no episode is over, and no budget was too small for another step, or it would be
+            # no other episode is over, and no budget was too small for another step, or it would be
             left = self.left if isinstance(runs.optimizer, LineSearch) else None
-            runs.step(None if waiting is None else ~waiting, actions.factor, left)
+            stays = None if begin is not None and left is None else waiting
+            runs.step(None if stays is None else ~stays, actions.factor, left)
             idle = waiting
         else:
             idle = self.ended if waiting is None else self.ended | waiting
             self._act_apart(actions, idle)
+        if begin is not None:
+            begin()
         pays = s.reward.pays_decrease and cost_before is None
         lost = self._diverged(idle) if pays and not (together and runs.books.sane) else None
         sums = None if lost is None else self._return_sums[lost]

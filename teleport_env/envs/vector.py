@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -125,13 +126,14 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         if isinstance(actions, np.ndarray) and actions.dtype == np.int64 and actions.shape == (self.num_envs,):
             asked = None if np.count_nonzero(actions) else self._read.zeros  # most often: nothing to read
         asked = asked or self._read(actions)  # an action that is refused changes nothing
+        begin: Callable[[], None] | None = None
         if self._some_pending:
             pending = self._pending.clone()
-            self._begin_next(pending)
-            self._pending[:] = False
-            self._some_pending = False
-        waiting = None if pending is None else pending.to(self.settings.device)
-        outcome = episodes.act(asked, waiting)
+            begin = self._next(pending)
+            if not Upcoming.serves(episodes.runs):
+                begin()
+                begin = None
+        outcome = episodes.act(asked, None if pending is None else pending.to(self.settings.device), begin)
         over = outcome.ended
         if self._history:
             still = (~episodes.ended if over is None else ~episodes.ended | over).nonzero().squeeze(1).tolist()
@@ -225,19 +227,28 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         self._numbers[rows] = 0
         self._upcoming = None
 
-    def _begin_next(self, mask: Tensor) -> None:
-        """Start the next episodes of the rows in ``mask`` ``(num_envs,)``."""
+    def _next(self, mask: Tensor) -> Callable[[], None]:
+        """What starts the next episodes of the rows in ``mask`` ``(num_envs,)``, prepared where that is worth it."""
         runs = self.episodes.runs
         if not Upcoming.serves(runs):
-            self._numbers += mask
-            self._begin(mask, {})
-            return
+            return partial(self._begin_next, mask)
         upcoming = self._upcoming or Upcoming(runs, self._keys, self.episodes.draw_ids)
         self._upcoming = upcoming
         at = np.flatnonzero(mask.numpy())
-        rows, numbers = torch.from_numpy(at), self._numbers.numpy()
-        numbers[at] += 1
-        self.episodes.adopt(rows.to(runs.device), lambda: upcoming.play(runs, rows, numbers[at]))
+        numbers = self._numbers.numpy()[at] + 1
+        upcoming.prepare(at, numbers)
+        return partial(self._adopt_next, upcoming, at, numbers)
+
+    def _begin_next(self, mask: Tensor) -> None:
+        self._numbers += mask
+        self._begin(mask, {})
+
+    def _adopt_next(self, upcoming: Upcoming, at: np.ndarray, numbers: np.ndarray) -> None:
+        rows, runs = torch.from_numpy(at), self.episodes.runs
+        self._numbers.numpy()[at] = numbers
+        self.episodes.adopt(rows.to(runs.device), lambda: upcoming.play(runs, at, numbers))
+        self._pending[:] = False
+        self._some_pending = False
         if self._history:
             self._history.begin(self.episodes, rows.tolist())
 
@@ -259,7 +270,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         rows = over.nonzero().squeeze(1)
         last = self.episodes.observation(None if self.output == "torch" else rows)
         mask = over.cpu()
-        self._begin_next(mask)
+        self._next(mask)()
         infos = self._info(self.episodes.numbers(), None)
         flags = mask.numpy()
         if self.output == "torch":
