@@ -246,7 +246,7 @@ class Episodes:
         Args:
             actions: Requests, one per run.
             waiting: ``(B,)`` bool: runs that do nothing this time, as those do whose episode is over.
-            begin: Starts new episodes in those that wait, all whose episodes are over; None: that has been done. It is called
+            begin: Starts new episodes in those that wait, all whose episodes are over; None: that is done. It is called
                 when the others have acted: what it overwrites may take part in a step, which costs less than to keep it.
         """
         s, runs = self.settings, self.runs
