@@ -227,7 +227,7 @@ class Episodes:
 
         Args:
             rows: The rows.
-            play: Makes the runs play them.
+            play: Call that makes the runs play them.
         """
         play()
         self._clear(rows)
@@ -246,8 +246,8 @@ class Episodes:
         Args:
             actions: Requests, one per run.
             waiting: ``(B,)`` bool: runs that do nothing this time, as those do whose episode is over.
-            begin: Starts new episodes in those that wait, all whose episodes are over; None: that is done. It is called
-                when the others have acted: what it overwrites may take part in a step, which costs less than to keep it.
+            begin: Call that starts new episodes in those that wait, all whose episodes are over; None: that is done.
+                It comes when the others have acted. What it overwrites may step along, which costs less than to keep it.
         """
         s, runs = self.settings, self.runs
         cost = runs.ledger.cost
