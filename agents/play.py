@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import gymnasium as gym
@@ -186,6 +187,7 @@ def play_all(
     settings: Mapping[str, Any] | None = None,
     observations: bool = False,
     rows: int | None = None,
+    actions: int | None = None,
 ) -> list[Played]:
     """Play one episode per agent and instance, with one thread of torch, so that episodes do not depend on their company.
 
@@ -199,6 +201,7 @@ def play_all(
         settings: Further keyword arguments of the environment; the agent's own go before them.
         observations: Keep what every action was decided on.
         rows: Episodes side by side, at most; None: `rows_at_once`.
+        actions: Actions after which episodes are left, at most; None: they are played to their ends.
 
     Returns:
         One for each agent. The ``seconds`` of its episodes are their share of the processor time of those that played beside
@@ -212,6 +215,7 @@ def play_all(
         refuse("instance_ids", "a list of one or more integers", instance_ids)
     check_arguments("settings", settings or {})
     seed, rows = integer("seed", seed, 0), None if rows is None else integer("rows", rows, 1)
+    actions = None if actions is None else integer("actions", actions, 1)
     flag("observations", observations)
     agents = [as_agent(agent) for agent in agents]
     for agent in agents:
@@ -219,7 +223,8 @@ def play_all(
             agent.check_actions(Settings.build(problem, **{"split": split, **(settings or {}), **agent.environment}))
     found: dict[int, Played] = {}
     asked: dict[str, Any] = {"split": split, "budget": budget, "seed": seed, "settings": settings, "most": rows}
-    for numbers, episodes_of_all, course in _played(problem, agents, instance_ids, observations=observations, **asked):
+    asked |= {"observations": observations, "actions": actions}
+    for numbers, episodes_of_all, course in _played(problem, agents, instance_ids, **asked):
         for place, number in enumerate(numbers):
             mine = slice(place * len(instance_ids), (place + 1) * len(instance_ids))
             found[number] = _one_of(episodes_of_all[mine], {name: values[:, mine] for name, values in course.items()})
@@ -263,6 +268,7 @@ def _played(
     course: bool = True,
     observations: bool = False,
     reward: str | None = None,
+    actions: int | None = None,
 ) -> Iterator[tuple[list[int], list[dict[str, Any]], dict[str, np.ndarray]]]:
     """For each environment: which agents played in it, their episodes as rows, and the course ``(T, B)`` of them."""
     imposed = {name: value for name, value in (("budget", budget), ("reward", reward)) if value is not None}
@@ -286,7 +292,8 @@ def _played(
         options = {**ensemble.options, "instance_id": ids}
         with torch.no_grad():
             since = began
-            for moment in episodes(env, ensemble, seed=seeds * len(players), options=options):
+            course_of_all = episodes(env, ensemble, seed=seeds * len(players), options=options)
+            for moment in islice(course_of_all, None if actions is None else actions + 1):
                 took = (time.process_time() - since) / len(ids)
                 for name in _RECORDED if course else ():
                     kept[name].append(moment.info[name])

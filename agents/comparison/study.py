@@ -27,7 +27,7 @@ from teleport_env.agents.comparison.recording import record
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
 from teleport_env.agents.comparison.solvers import solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
-from teleport_env.agents.comparison.targets import paces_of, rows_of_targets, timed_actions, with_scores
+from teleport_env.agents.comparison.targets import paces_of, paid_kinds, rows_of_targets, timed_actions, with_scores
 from teleport_env.agents.known import compared
 from teleport_env.agents.naming import SHIPPED, parse, players
 from teleport_env.agents.outside import Outside, as_agent
@@ -55,9 +55,9 @@ __all__ = ["Study", "run_study"]
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
 
-TIMED, ENOUGH = 3, 8
+TIMED, ENOUGH = 3, 16
 """Episodes that an agent plays once more, one at a time, to find its processor seconds per gradient evaluation, at most; it
-plays no more once each kind of action was timed so often."""
+stops once each kind of action was timed so often."""
 
 WATCHED = 64
 """Episodes from which the pictures of a policy's decisions are drawn."""
@@ -496,23 +496,25 @@ def _play_task(study: Study, problem: str, agents: Sequence[Agent]) -> list[_Fou
 
 
 def play_alone(problem: str, agent: Agent, ids: Any, played: Sequence[Played], **shared: Any) -> list[Played]:
-    """A few episodes of an agent by itself, since those that share a batch share its time.
+    """A few episodes of an agent by itself, since those that share a batch share its time, each up to its last action that
+    is still to be timed.
 
     Args:
         problem: Registered name.
         agent: Agent that plays.
         ids: Instances to take the episodes from.
-        played: Results of its play, which show what kinds of actions are to be timed.
+        played: Results of its play on all of them, which show what kinds of actions are to be timed, and when they come.
         shared: Further arguments of `play`.
     """
-    kinds = {kind for one in played for kind in timed_actions(one, agent.step_actions)}
+    missing = Counter({kind: ENOUGH for one in played for kind in timed_actions(one, agent.step_actions)})
     found: list[Played] = []
-    counts: Counter[int] = Counter()
     for place in range(min(TIMED, len(ids))):
-        found.append(play(problem, agent, ids[place : place + 1], **shared))
-        counts.update({kind: len(values) for kind, values in timed_actions(found[-1], agent.step_actions).items()})
-        if all(counts[kind] >= ENOUGH for kind in kinds):
-            break
+        last = 0
+        for number, kind in paid_kinds(played[0], place, agent.step_actions):
+            if missing[kind] > 0:
+                missing[kind], last = missing[kind] - 1, number
+        if last:
+            found.append(play(problem, agent, ids[place : place + 1], actions=last, **shared))
     return found
 
 

@@ -124,6 +124,13 @@ def timed_actions(played: Played, steps: int = 1) -> dict[int, list[float]]:
     return {kind: (played.seconds[mine] / paid[mine]).tolist() for kind, mine in each}
 
 
+def paid_kinds(played: Played, place: int, steps: int = 1) -> list[tuple[int, int]]:
+    """Number, from 1 on, and kind of each action of the episode at ``place`` that cost something."""
+    assert played.actions is not None
+    paid = np.flatnonzero(np.diff(played.cost[:, place]) > 0)
+    return list(zip((paid + 1).tolist(), _kinds(played.actions[paid, place], steps).tolist(), strict=True))
+
+
 def _kinds(actions: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
     return np.maximum(actions - steps + 1, GRADIENT_STEP)
 

@@ -188,9 +188,11 @@ def test_a_trained_policy_is_played_where_it_knows_the_problem_and_its_decisions
     assert "ours" not in set(run_study(without, report=lambda line: None)["results"]["agent"])
 
 
-@pytest.mark.parametrize(("agent", "episodes"), [(Never(), 1), (agent_from("first", k=4), 2), (agent_from("first"), 3)])
-def test_an_agent_is_timed_until_each_of_its_actions_was_seen_often_enough(agent: Any, episodes: int) -> None:
+@pytest.mark.parametrize(
+    ("agent", "actions"), [(Never(), [16]), (agent_from("first", k=6), [22, 11, 7]), (agent_from("first"), [17, 1, 1])]
+)
+def test_an_agent_is_timed_until_each_of_its_actions_was_seen_often_enough(agent: Any, actions: list[int]) -> None:
     ids = draw_instances("Booth", "test", 5, seed=0)
-    shared: dict[str, Any] = {"split": "test", "budget": 30.0}
+    shared: dict[str, Any] = {"split": "test", "budget": 40.0}
     alone = study_module.play_alone("Booth", agent, ids, [play("Booth", agent, ids, **shared)], **shared)
-    assert len(alone) == episodes
+    assert [len(one.cost) - 1 for one in alone] == actions
