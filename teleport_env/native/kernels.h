@@ -99,6 +99,8 @@ typedef struct {
     double trust, shrink;
     const double *rate; /* of a choice: NULL, or learning rates by which the next step's loss is judged */
     Array angles, cosine, sine; /* (R, K, d) */
+    int64_t reaches; /* of a choice along the direction of ascent, in place of angles: so many lengths, their cosines and sines */
+    const double *reach, *reach_cosine, *reach_sine;
 } Turns;
 
 /* What came of it. */

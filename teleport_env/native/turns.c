@@ -119,6 +119,38 @@ static PyObject *turn_choose(PyObject *module, PyObject *const *args, Py_ssize_t
     return turns->angles.shape[1] ? found_by(&call, KERNEL(choose)) : refuse();
 }
 
+/* The choice along the direction of ascent: of the lengths of `reach` (K,), with their cosines and sines. */
+static PyObject *turn_ahead(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Call call;
+    if (!begin(&call, "turn_ahead", args, count, 12)) return refuse();
+    Turns *turns = &call.turns;
+    Array three[3];
+    if (!settle(&call, args[3], args[4], args[9], args[10], args[11])) return refuse();
+    if (!(turns->rate = numbers(args[5], turns->params.shape[0]))) return refuse();
+    for (int i = 0; i < 3; i++)
+        if (!view_tensor(args[6 + i], &three[i]) || three[i].ndim != 1 || three[i].shape[0] != three[0].shape[0] || three[i].stride[0] != 1)
+            return refuse();
+    turns->reaches = three[0].shape[0];
+    turns->reach = three[0].data;
+    turns->reach_cosine = three[1].data;
+    turns->reach_sine = three[2].data;
+    return turns->reaches ? found_by(&call, KERNEL(choose)) : refuse();
+}
+
+/* Random vectors (R, K, n) become tangents, in place; the cosines (R, K) of the angles to them and the tangents' lengths are written. */
+static PyObject *turn_tangents(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Call call;
+    if (!begin(&call, "turn_tangents", args, count, 6)) return refuse();
+    Turns *turns = &call.turns;
+    const Array *angles = &turns->angles, *two[] = {&turns->cosine, &turns->sine};
+    if (!view_tensor(args[3], &turns->angles) || !view_tensor(args[4], &turns->cosine) || !view_tensor(args[5], &turns->sine)) return refuse();
+    if (angles->ndim != 3 || angles->shape[0] != turns->params.shape[0] || angles->shape[2] != turns->params.shape[1]) return refuse();
+    for (int i = 0; i < 2; i++)
+        if (two[i]->ndim != 2 || two[i]->shape[0] != angles->shape[0] || two[i]->shape[1] != angles->shape[1]) return refuse();
+    KERNEL(tangents)(call.kind, turns, call.data, NULL);
+    Py_RETURN_TRUE;
+}
+
 static PyObject *turn_settle(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     Call call;
     if (!begin(&call, "turn_settle", args, count, 8) || (call.kind != ELLIPSE && call.kind != BOOTH)) return refuse();
@@ -190,6 +222,8 @@ PyMethodDef turn_methods[] = {
     METHOD(turn_direction, "turn_direction(kind, params, gradient, *data): angles (R, d)"),
     METHOD(turn_ascend, "turn_ascend(kind, params, gradient, loss, scale, lengths, trust, shrink, sign, relative, rounding, *data)"),
     METHOD(turn_choose, "turn_choose(kind, params, gradient, loss, scale, rate, angles, cosine, sine, sign, relative, rounding, *data)"),
+    METHOD(turn_ahead, "turn_ahead(kind, params, gradient, loss, scale, rate, reach, cosine, sine, sign, relative, rounding, *data)"),
+    METHOD(turn_tangents, "turn_tangents(kind, params, gradient, drawn, cosine, length, *data): writes all three, True"),
     METHOD(turn_settle, "turn_settle(kind, params, gradient, loss, scale, sign, relative, rounding, *data)"),
     METHOD(judge,
            "judge(params, gradient, start_params, start_gradient, before, after, scale, score, staying, rate_factor, start_norm2, relative, "

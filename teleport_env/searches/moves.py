@@ -24,6 +24,7 @@ from teleport_env.ledger import Counts
 from teleport_env.optimizers import row_dot
 from teleport_env.problems.base import Evaluator
 from teleport_env.searches.base import Candidate, Start
+from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.plane_rotation import Turning
 from teleport_env.symmetries.base import Symmetry
 
@@ -180,7 +181,8 @@ def random_candidates(start: Start, count: int, scale: float, begins: bool = Fal
         start.evaluator.charge(random_price(symmetry, count))
         turning = Turning(symmetry.sphere, start.evaluator)
         with torch.no_grad():
-            angles = turning.random(turning.xp.view(start.params.detach()), start.streams, count, scale, begins)
+            params, turns = turning.xp.view(start.params.detach()), Turns.of(start)
+            angles = turning.random(params, start.streams, count, scale, begins, turns)
         return TurnedCandidates(start, turning, turning.xp.tensor(angles))
     start.evaluator.charge(Counts(flops=count * symmetry.group.exp_flops))
     sample = symmetry.group.sample_start if begins else symmetry.group.sample

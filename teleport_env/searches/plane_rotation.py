@@ -15,6 +15,7 @@ Everything is elementwise work on a few numbers per run, and so written on array
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from teleport_env.arrays import TINY, TORCH, Array, arrays_of, row_dots
 from teleport_env.problems.base import Evaluator
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Sphere
+
+if TYPE_CHECKING:
+    from teleport_env.searches.fast.turns import Turns
 
 
 class Turning:
@@ -119,11 +123,19 @@ class Turning:
             (along,) = torch.autograd.grad((sphere.backward(u, instance) * covector).sum(), u)
         return xp.tensor(self._along(xp.view(u.detach()), xp.view(along)))
 
-    def random(self, params: Array, streams: Streams, count: int, scale: float, begins: bool = False) -> Array:
+    def random(
+        self,
+        params: Array,
+        streams: Streams,
+        count: int,
+        scale: float,
+        begins: bool = False,
+        turns: Turns | None = None,
+    ) -> Array:
         """``(R, K, d)``, ``K = count`` random rotations of `Group.sample` (or with ``begins`` `sample_start`).
 
         In space they are those of `SO.sample`: they move ``u`` uniformly on the sphere from ``scale = 1`` on, and below it
-        by a normal tangent vector of deviation ``scale`` in every direction.
+        by a normal tangent vector of deviation ``scale`` in every direction. ``turns``: the kernels for these runs.
         """
         xp, dtype = self.xp, self.xp.tensor(params).dtype
         if self._in_plane:
@@ -131,16 +143,26 @@ class Turning:
                 return xp.view(streams.uniform(0.0, math.pi * scale, (count, 1), dtype))
             bound = math.pi * min(scale, 1.0)
             return xp.view(streams.uniform(-bound, bound, (count, 1)))
-        drawn = xp.view(streams.normals(count, (self._sphere.dimension,), dtype))
-        tiny, u = TINY[params.dtype], self.coordinates(params)[:, None, :]
+        drawn = streams.normals(count, (self._sphere.dimension,), dtype)
+        if scale < 1.0:
+            return scale * self._tangents(params, xp.view(drawn))[0]
+        found = None if turns is None else turns.tangents(drawn)
+        if found is None:
+            tangent, cosine, length = self._tangents(params, xp.view(drawn))
+        else:
+            tangent, cosine, length = map(xp.view, (drawn, *found))
+        # The angle between u and a uniform direction; its cosine's last bits decide nothing, but must not leave [-1, 1].
+        angle = 0.5 * math.pi - xp.arcsin(xp.at_most(xp.at_least(cosine, -1.0), 1.0))
+        return tangent * (angle / xp.at_least(length, TINY[tangent.dtype]))[..., None]
+
+    def _tangents(self, params: Array, drawn: Array) -> tuple[Array, Array, Array]:
+        """Of vectors ``(R, K, n)`` what is tangent to the sphere at the runs; the cosines ``(R, K)`` of the angles to the
+        vectors, and the lengths ``(R, K)`` of the tangents."""
+        xp, tiny, u = self.xp, TINY[params.dtype], self.coordinates(params)[:, None, :]
         radius = xp.at_least(xp.sqrt(row_dots(xp, u, u)), tiny)
         tangent = self._tangent(u, drawn) / radius[..., None]
-        if scale < 1.0:
-            return scale * tangent
-        # The angle between u and a uniform direction; its cosine's last bits decide nothing, but must not leave [-1, 1].
         cosine = row_dots(xp, u, drawn) / (radius * xp.at_least(xp.sqrt(row_dots(xp, drawn, drawn)), tiny))
-        angle = 0.5 * math.pi - xp.arcsin(xp.at_most(xp.at_least(cosine, -1.0), 1.0))
-        return tangent * (angle / xp.at_least(xp.sqrt(row_dots(xp, tangent, tangent)), tiny))[..., None]
+        return tangent, cosine, xp.sqrt(row_dots(xp, tangent, tangent))
 
     def _along(self, u: Array, slope: Array) -> Array:
         """A derivative ``(R, n)`` in the coordinates as a direction."""

@@ -26,6 +26,7 @@ from teleport_env.searches.directions import (
     require_reach,
     require_resting_data,
     unit,
+    uses_hessian,
 )
 from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.moves import (
@@ -268,11 +269,13 @@ class VirtualStep(Search):
         require_reach(self, symmetry, self.retract, max(self.radii))
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
-        count = 2 * len(self.radii)
-        moves = times(count, along_price(symmetry, self.retract, gradient=False))
-        scored = best_of_price(symmetry, count, objective_named(self.objective))
-        fitted = Counts(forward=float(self.fit_rate))
-        return direction_price(symmetry, self.derivative) + moves + scored + fitted + verify_price(symmetry, False)
+        return self._looking(symmetry) + Counts(forward=float(self.fit_rate)) + verify_price(symmetry, False)
+
+    def _looking(self, symmetry: Symmetry) -> Counts:
+        """Price of the best candidate by its old rate."""
+        moves = times(2 * len(self.radii), along_price(symmetry, self.retract, gradient=False))
+        scored = best_of_price(symmetry, 2 * len(self.radii), objective_named(self.objective))
+        return direction_price(symmetry, self.derivative) + moves + scored
 
     def propose(self, start: Start) -> Candidate:
         def promises(loss: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
@@ -280,21 +283,29 @@ class VirtualStep(Search):
 
         rank = promises if self.fit_rate else None
         objective = objective_named(self.objective)
+        turns = None if self.fit_rate or uses_hessian(start.symmetry, self.derivative) else Turns.of(start)
+        found = None if turns is None else turns.ahead(self._signed, objective.sign, self.loss_tolerance)
+        if found is not None:
+            start.evaluator.charge(self._looking(start.symmetry))
+            return verified(start, found, False)
         candidate = best_of(start, self._candidates(start), objective, self.loss_tolerance, rank)
         if self.fit_rate:
             self._try_rate(start, candidate)
         return verified(start, candidate, False)
 
+    @property
+    def _signed(self) -> tuple[float, ...]:
+        return tuple(sign * rho for rho in self.radii for sign in (1.0, -1.0))
+
     def _candidates(self, start: Start) -> Candidates:
         """``2 len(radii)`` per run: ``+rho, -rho`` for one radius after the other."""
-        signed = [sign * rho for rho in self.radii for sign in (1.0, -1.0)]
         xp = arrays_of(start.params.device)
         direction = unit(xp, xp.view(ascent_direction(start, at_start(start), self.derivative)))
         # A direction that is not finite leaves NaN in the gradients below; the exponential need not see it.
         usable = abs(direction.sum(1)) < math.inf
         if not bool(usable.all()):
             direction = xp.where(usable[:, None], direction, 0.0)
-        steps = xp.stack([by * direction for by in signed], 1)
+        steps = xp.stack([by * direction for by in self._signed], 1)
         return candidates_along(start, xp.tensor(steps), self.retract)
 
     def _fit(self, start: Start, loss: Tensor, gradient: Tensor, following: Tensor) -> tuple[Tensor, Tensor]:

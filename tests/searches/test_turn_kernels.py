@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import CHAIN
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems import problem_from
 from teleport_env.problems.base import Problem
@@ -99,6 +100,15 @@ def test_a_run_has_the_same_bits_alone_and_among_others(name: str, search: Any) 
         assert torch.equal(alone.params[0], together.params[row])
         assert torch.equal(alone.gradient[0], together.gradient[row])
         assert torch.equal(alone.progress.loss[0], together.progress.loss[row])
+
+
+@needs_kernels
+def test_directions_of_a_virtual_step_and_of_random_candidates_have_kernels_of_their_own() -> None:
+    for name, size in (("RosenbrockND", 8), ("Quadratic", 10)):
+        for search, kernel in (("virtual_step", "turn_ahead"), ("random", "turn_tangents")):
+            with mock.patch.object(turns, "KERNELS", mock.Mock(wraps=turns.KERNELS)) as kernels:
+                runs_after(problem_from(name), search, [0, 1])
+            assert getattr(kernels, kernel).called == (size <= CHAIN)
 
 
 class Shifted(Booth):

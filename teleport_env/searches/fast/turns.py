@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from teleport_env.arrays import CHAIN
 from teleport_env.native import KERNELS
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Start, allowance
@@ -29,6 +30,14 @@ def _served(kind: type[Problem]) -> bool:
     bases = kind.__mro__
     owners = [next((at for at, base in enumerate(bases) if name in vars(base)), len(bases)) for name in _FORMULAS]
     return owners[0] <= min(owners)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _reached(reach: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Angles with their cosines and sines, ``(K,)`` each; not to be written to."""
+    angles = torch.tensor(reach, dtype=torch.float64, device="cpu")
+    return angles, torch.cos(angles), torch.sin(angles)
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,28 @@ class Turns:
         turned = (angles, torch.cos(angles), torch.sin(angles)) if in_plane else (angles, None, None)
         rate = self.start.learning_rate if by_next_step else None
         return self._found("turn_choose", (rate, *turned, sign), tolerance)
+
+    def ahead(self, reach: tuple[float, ...], sign: float, tolerance: float | None) -> Candidate | None:
+        """The best of the points that turns of these lengths along the direction of ascent lead to; not charged.
+
+        The loss of the next step decides, as `VirtualStep` has it.
+        """
+        if self.start.params.shape[1] > CHAIN:  # the lengths of longer directions are the library's sums
+            return None
+        return self._found("turn_ahead", (self.start.learning_rate, *_reached(reach), sign), tolerance)
+
+    def tangents(self, drawn: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Make tangents of random vectors ``(R, K, n)``, in place; see `Turning.random`.
+
+        Returns:
+            Cosines ``(R, K)`` of the angles to them, and lengths ``(R, K)`` of the tangents; None where nothing was done.
+        """
+        if drawn.shape[2] > CHAIN:
+            return None
+        cosine, length = drawn.new_empty(2, *drawn.shape[:2])
+        standing = self.start.params, self.start.gradient
+        done = KERNELS.turn_tangents(self.kind, *standing, drawn, cosine, length, *self.data)
+        return None if done is None else (cosine, length)
 
     def extreme(self, sign: float, tolerance: float | None) -> Candidate | None:
         """The point of the longest gradient, or the shortest for a negative sign (`optimal_element`); not charged.
