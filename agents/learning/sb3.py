@@ -92,6 +92,32 @@ class SB3VecEnv(VecEnv):
         self.reset_infos = _row_infos(infos, np.arange(self.num_envs))
         return observation
 
+    @property
+    def reset_infos(self) -> list[dict[str, Any]]:
+        """How the episode of each row began; made of arrays when it is read, since hardly anybody does."""
+        rows = np.flatnonzero(self._fresh)
+        if len(rows):
+            for row, info in zip(rows.tolist(), _row_infos(self._begun, rows), strict=True):
+                self._reset_infos[row] = info
+            self._fresh[:] = False
+        return self._reset_infos
+
+    @reset_infos.setter
+    def reset_infos(self, infos: list[dict[str, Any]]) -> None:
+        self._reset_infos = infos
+        self._begun: dict[str, np.ndarray] = {}
+        self._fresh = np.zeros(len(infos), dtype=bool)
+
+    def _keep_beginnings(self, infos: dict[str, Any], rows: np.ndarray) -> None:
+        """Keep how the episodes of some rows began, for `reset_infos`."""
+        began = {name: values for name, values in infos.items() if name.removeprefix("_") not in _FINAL}
+        if self._begun.keys() != began.keys():
+            self._reset_infos = self.reset_infos
+            self._begun = {name: np.empty_like(values) for name, values in began.items()}
+        for name, values in began.items():
+            self._begun[name][rows] = values[rows]
+        self._fresh[rows] = True
+
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions ``(num_envs,)`` or ``(num_envs, 1 + d)`` for `step_wait`."""
         self._actions = np.asarray(actions)
@@ -118,10 +144,10 @@ class SB3VecEnv(VecEnv):
     def _end(self, over: np.ndarray, rows: list[dict[str, Any]], infos: dict[str, Any], truncated: np.ndarray) -> None:
         """Put into ``rows`` how the episodes ``over`` ended, and keep how the next began."""
         elapsed = round(time.time() - self._began, 6)
-        last, first, final = _row_infos(infos["final_info"], over), _row_infos(infos, over), infos["final_obs"]
+        self._keep_beginnings(infos, over)
+        last, final = _row_infos(infos["final_info"], over), infos["final_obs"]
         columns = (values[over].tolist() for values in (truncated, self._returns, self._lengths))
-        for row, info, begun, late, gained, length in zip(over.tolist(), last, first, *columns, strict=True):
-            self.reset_infos[row] = begun
+        for row, info, late, gained, length in zip(over.tolist(), last, *columns, strict=True):
             info["terminal_observation"] = final[row]
             info["TimeLimit.truncated"] = late
             told = {name: info[name] for name in ("diverged", "teleports")}
@@ -232,6 +258,7 @@ class _Nothing(dict[str, Any]):
 
 
 _NOTHING = _Nothing()
+_FINAL = ("final_obs", "final_info")
 
 
 def _entries(values: np.ndarray) -> list[Any]:
@@ -244,7 +271,7 @@ def _row_infos(infos: dict[str, Any], rows: np.ndarray) -> list[dict[str, Any]]:
     whole, partial = {}, {}
     for name, values in infos.items():
         present = infos.get("_" + name)
-        if present is None or name in ("final_obs", "final_info"):
+        if present is None or name in _FINAL:
             continue
         has = present[rows]
         if has.all():

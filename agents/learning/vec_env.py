@@ -51,9 +51,17 @@ class Wider(VecEnvWrapper):
     def begin(self, rows: slice | np.ndarray) -> None:
         """Forget the episodes of some rows: others begin there."""
 
+    @property
+    def reset_infos(self) -> list[dict[str, Any]]:
+        """Those of the runs."""
+        return self.venv.reset_infos
+
+    @reset_infos.setter
+    def reset_infos(self, infos: list[dict[str, Any]]) -> None:  # by the base class, before there are any
+        pass
+
     def reset(self) -> np.ndarray:
         seen: Any = self.venv.reset()
-        self.reset_infos = self.venv.reset_infos
         self.begin(slice(None))
         return self.wider(seen, slice(None))
 
