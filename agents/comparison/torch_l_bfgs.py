@@ -66,7 +66,7 @@ def minimize(loss_and_gradient: Callable[[Vector], tuple[float, Vector]], start:
 
 
 def _direction(gradient: Tensor, memory: Iterable[tuple[Tensor, Tensor, float]], scale: float) -> Tensor:
-    """Minus the estimated inverse Hessian times a gradient ``(P,)``.
+    """Minus the product of the estimated inverse Hessian and a gradient ``(P,)``.
 
     Args:
         gradient: ``(P,)``.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
-import re
 import resource
 import signal
 import subprocess
@@ -13,6 +13,7 @@ import tempfile
 import time
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.earlier import ONE_AT_A_TIME, ROOT, UNHURRIED, Earlier, checkout, environment_of
 from benchmarks.rows import Measured, Row, Scale
@@ -126,20 +127,21 @@ def work():
 
 
 def rules(problem: str, scale: Scale) -> Measured:
-    """Seconds of the processor to search rules, now and one configuration at a time; 1 among the details: the same found."""
+    """Seconds of the processor to search rules, now and one configuration at a time; and whether the winner is the same."""
     source = RULES.format(problem=problem, count=max(8, 128 // scale.divide))
     names: dict[str, object] = {}
     exec(source, names)
     work = names["work"]
     assert callable(work)
     began = time.process_time()
-    now = repr(work())
+    now: Any = work()
     seconds = time.process_time() - began
     before = Earlier(ONE_AT_A_TIME, source)
     former, told = before.told()
     before.close()
-    tried = re.findall(r"\d+", told)[-1]
-    details = {"the same was found": float(now == told), "configurations tried": float(tried)}
+    then = ast.literal_eval(told)
+    details = {"the same winner": float(now[:2] == then[:2]), "configurations tried": float(then[3])}
+    details |= {"orders that the winner gains": now[2], "that the former gained": then[2]}
     return Measured(former / seconds, seconds, former, "s", details)
 
 
