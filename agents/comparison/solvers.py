@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from teleport_env.agents.comparison.counted import Counted, Finished
-from teleport_env.agents.comparison.torch_l_bfgs import minimize
 from teleport_env.ledger import GRADIENT
 from teleport_env.problems.base import Problem
 
@@ -83,11 +82,11 @@ def _again(objective: Counted) -> Iterator[Vector]:
 
 def _scipy(method: str, options: dict[str, Any], objective: Counted) -> None:
     """A minimizer of SciPy, which sees losses and gradients alone."""
-    solve = optimize().minimize
+    minimize = optimize().minimize
     extra = {"hessp": objective.hessian_vector} if objective.keep_graph else {}
     for x in _again(objective):
         with np.errstate(all="ignore"):
-            solve(objective.loss_and_gradient, x, jac=True, method=method, options=dict(options), **extra)
+            minimize(objective.loss_and_gradient, x, jac=True, method=method, options=dict(options), **extra)
 
 
 def _l_bfgs(pairs: int) -> Callable[[Counted], None]:
@@ -99,7 +98,17 @@ def _torch_l_bfgs(pairs: int) -> Callable[[Counted], None]:
     def run(objective: Counted) -> None:
         """The minimizer of torch, with a strong Wolfe search; it sees losses and gradients alone."""
         for x in _again(objective):
-            minimize(objective.loss_and_gradient, x, pairs)
+            weights = torch.from_numpy(x.copy()).requires_grad_(True)
+            settings: dict[str, Any] = {"max_iter": _MOST, "max_eval": _MOST, "history_size": pairs}
+            settings |= {"tolerance_grad": 0.0, "tolerance_change": 0.0, "line_search_fn": "strong_wolfe"}
+            solver = torch.optim.LBFGS([weights], **settings)
+
+            def closure(weights: torch.Tensor = weights) -> torch.Tensor:
+                loss, gradient = objective.loss_and_gradient(weights.detach().numpy())
+                weights.grad = torch.from_numpy(gradient)
+                return torch.tensor(loss, dtype=torch.float64)
+
+            solver.step(closure)
 
     return run
 
@@ -182,11 +191,11 @@ def _project(objective: Counted) -> None:
         best = problem.block_minimum(problem.blocks - 1, torch.from_numpy(x.copy())[None], instance)
         return objective.loss_and_gradient(best[0].numpy())
 
-    solve = optimize().minimize
+    minimize = optimize().minimize
     options = {"ftol": 0.0, "gtol": 0.0, "maxiter": _MOST, "maxfun": _MOST}
     for x in _again(objective):
         with np.errstate(all="ignore"):
-            solve(projected, x, jac=True, method="L-BFGS-B", options=options)
+            minimize(projected, x, jac=True, method="L-BFGS-B", options=options)
 
 
 def _has_residuals(problem: Problem) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from torch import Tensor
 from teleport_env.agents.comparison.references import play_reference
 from teleport_env.agents.comparison.solvers import SOLVERS, solvers_of
 from teleport_env.agents.comparison.study import Study, run_study
-from teleport_env.agents.comparison.torch_l_bfgs import minimize
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.problems.base import Problem
@@ -179,42 +176,6 @@ def test_the_iterates_are_scipys_own() -> None:
     )
     played = play_reference("l_bfgs", problem, instance, 10.0, 0.0)
     np.testing.assert_allclose(played["trace_loss"][0, 1:], np.minimum.accumulate(visited[:10]), rtol=1e-12)
-
-
-@pytest.mark.parametrize("kind", [Valley, Bowl])
-@pytest.mark.parametrize("pairs", [2, 10])
-def test_the_minimizer_of_torch_visits_the_points_of_torchs_own(kind: type[Bowl], pairs: int) -> None:
-    start = draw(kind(), 1).start[0]
-
-    def visits(play: Callable[[Callable[[np.ndarray], tuple[float, np.ndarray]]], None]) -> list[bytes]:
-        problem = kind()
-        instance = draw(problem, 1)
-
-        def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
-            if len(problem.points) == 60:
-                raise StopIteration
-            loss, gradient = problem.loss_and_gradient(torch.tensor(x)[None], instance)
-            return float(loss), gradient[0].numpy()
-
-        with contextlib.suppress(StopIteration):
-            play(evaluate)
-        return problem.points
-
-    def by_torch(evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]]) -> None:
-        weights = start.clone().requires_grad_(True)
-        rest: dict[str, Any] = {"max_iter": 10**9, "max_eval": 10**9, "tolerance_grad": 0.0, "tolerance_change": 0.0}
-        solver = torch.optim.LBFGS([weights], history_size=pairs, line_search_fn="strong_wolfe", **rest)
-
-        def closure() -> Tensor:
-            loss, gradient = evaluate(weights.detach().numpy())
-            weights.grad = torch.from_numpy(gradient)
-            return torch.tensor(loss, dtype=torch.float64)
-
-        solver.step(closure)  # type: ignore[arg-type]
-
-    ours, theirs = visits(lambda evaluate: minimize(evaluate, start.numpy(), pairs)), visits(by_torch)
-    assert ours == theirs
-    assert len(ours) > 20
 
 
 def test_mini_batches_are_not_played() -> None:
