@@ -1,6 +1,7 @@
 """Shares of processor time by function, from samples of the stack every millisecond: what a step or a script spends it on.
 
 PYTHONPATH=.:scripts OMP_NUM_THREADS=1 python -m benchmarks.shares step Ellipse
+PYTHONPATH=.:scripts OMP_NUM_THREADS=1 python -m benchmarks.shares step MLPRegression 256
 PYTHONPATH=.:scripts OMP_NUM_THREADS=1 python -m benchmarks.shares tenth RosenbrockND
 PYTHONPATH=.:scripts OMP_NUM_THREADS=1 python -m benchmarks.shares run scripts/train.py --problem Quadratic
 
@@ -62,12 +63,15 @@ def shares(work: Callable[[], object], seconds: float = SECONDS) -> dict[str, fl
     return {name: count / total for name, count in counts.most_common()}
 
 
-def work_of(kind: str, problem: str, scale: Scale = QUICK) -> Callable[[], object]:
-    """A ``step`` of 4096 runs of a coordinate problem or 2048 of another, or one in which a ``tenth`` of 4096 teleports."""
+def work_of(kind: str, problem: str, scale: Scale = QUICK, count: int | None = None) -> Callable[[], object]:
+    """A ``step``, or one in which a random ``tenth`` of the runs teleports.
+
+    Without a ``count`` of runs 4096, but for the steps of networks, which are of 2048.
+    """
     if kind == "tenth":
-        envs = vector(problem, scale.of(4096))
+        envs = vector(problem, scale.of(count or 4096))
         return stepping(envs, mixed(envs.num_envs, int(envs.single_action_space.n)), scale)  # type: ignore[attr-defined]
-    count = scale.of(4096 if problem in COORDINATES else 2048)
+    count = scale.of(count or (4096 if problem in COORDINATES else 2048))
     return stepping(vector(problem, count), steps(count), scale)
 
 
@@ -79,7 +83,7 @@ def main() -> None:
         sys.argv = [name, *rest]
         found = shares(lambda: runpy.run_path(name, run_name="__main__"), 0.0)
     else:
-        found = shares(work_of(kind, name))
+        found = shares(work_of(kind, name, count=int(rest[0]) if rest else None))
     for function, share in found.items():
         if share >= LEAST:
             print(f"{share:6.1%}  {function}")

@@ -85,10 +85,11 @@ class Booth(AnalyticProblem):
         c, d = sa * large * cb - ca * small * sb, sa * large * sb + ca * small * cb
         x, y = generator.uniform(-5.0, 5.0), generator.uniform(-5.0, 5.0)
         dx, dy = on_circle(generator, generator.uniform(4.0, 10.0))
-        linear = torch.stack((a, b, c, d), dim=1).reshape(count, 2, 2)
-        offset = torch.stack((a * x + b * y, c * x + d * y), dim=1)
-        start = torch.stack((x + dx, y + dy), dim=1)
-        return Instance(start, {"map": runs_innermost(linear), "offset": runs_innermost(offset)})
+        # one entry of many runs lies side by side, as `runs_innermost` would lay it
+        linear = torch.stack((a, b, c, d)).view(2, 2, count).movedim(2, 0)
+        offset = torch.stack((a * x + b * y, c * x + d * y)).t()
+        start = torch.stack((x + dx, y + dy)).t()
+        return Instance(start, {"map": linear, "offset": offset})
 
     @staticmethod
     def _mapped(params: Array, instance: Seen) -> Array:

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -128,7 +129,7 @@ def test_nothing_is_timed_without_kernels_but_on_purpose(
     monkeypatch.setattr(machine, "MISSING", "the compiled kernels are older than their sources")
     monkeypatch.setattr(benchmark, "run", lambda *_: timed.append("rows") or {"rows": []})
     monkeypatch.setattr(shares, "shares", lambda _: timed.append("shares") or {})
-    monkeypatch.setattr(shares, "work_of", lambda *_: None)
+    monkeypatch.setattr(shares, "work_of", lambda *_, **__: None)
     words = ["--only", "memory", "--out", str(tmp_path)] if script is benchmark else ["step", "Booth"]
     monkeypatch.setattr(sys, "argv", ["it", *words])
     monkeypatch.delenv("TELEPORT_ENV_NATIVE", raising=False)
@@ -277,3 +278,4 @@ def test_shares_name_what_takes_the_time() -> None:
     assert max(found.values()) <= 1.0
     shares.work_of("tenth", "Booth", TINY)()
     shares.work_of("step", "MatrixFactorization", TINY)()
+    shares.work_of("step", "MLPRegression", replace(TINY, divide=1), count=3)()
