@@ -1,8 +1,7 @@
 """What is known to work where a training is by the reward ``score``: a rule to begin from, tuned by the score as well.
 
 The score counts the first evaluations most, so that every step is a decision there. The rules were tuned on the train split
-as the protocol's are, 48 configurations and their refinement, by the return of the reward. Problems without an
-entry have their usual settings.
+as the protocol's are, by the return of the reward. Problems without an entry have their usual settings.
 """
 
 from __future__ import annotations
@@ -57,8 +56,10 @@ def _edge(learning_rate: float, searches: Sequence[int], **settings: Any) -> dic
 SCORE: dict[str, Mapping[str, Any]] = {
     "Quadratic": {
         **_FROM_A_RULE,
-        "segment": 8,
+        "segment": 12,
         "step_size": 3e-3,
+        "trace": 0.95,
+        "decisions": 1_000_000,
         "rate_factors": (1.0, 2.0, 0.5, 1.3),
         "rule": _edge(0.95, [0], least_steps=12, up=2.0, slow=0.7),
     },
@@ -73,12 +74,35 @@ SCORE: dict[str, Mapping[str, Any]] = {
         **_FROM_A_RULE,
         "segment": 15,
         "step_size": 3e-3,
-        "decisions": 500_000,
+        "trace": 0.95,
+        "decisions": 1_000_000,
         "rate_factors": (1.0, 2.0, 0.25, 0.5, 1.3),
         "rule": _edge(1.5e-5, [0], cooldown=2, edge=1.0, up=2.0, down=0.25, slow=1.5, first=2),
     },
-    # one teleport, the one that policies took: by chance the others are asked for, and nothing is learned of the rate
-    "MatrixFactorization": {"searches": (_BALANCING,), "decisions": 700_000},
+    # a clone of the rule is worse than the rule: fine factors, and steps long enough to leave what was cloned
+    "Booth": {
+        **_FROM_A_RULE,
+        "segment": 12,
+        "step_size": 4e-3,
+        "entropy": 0.005,
+        "trace": 0.95,
+        "decisions": 1_200_000,
+        "rate_factors": (1.0, 0.7, 0.5, 0.85, 1.3, 1.15),
+        "rule": _edge(
+            0.105, [4], cooldown=3, least_steps=6, up=1.0, down=0.7, slow=0.0, flatten=2.0, first=1, landing="same"
+        ),
+    },
+    "MatrixFactorization": {
+        **_FROM_A_RULE,
+        "segment": 15,
+        "step_size": 3e-3,
+        "trace": 0.95,
+        "decisions": 1_200_000,
+        "symmetry": "scaling",
+        "searches": (_BALANCING, _WEIGHTS),
+        "rate_factors": (1.0, 1.3, 0.5, 0.25, 0.7, 1.6, 2.0),
+        "rule": _edge(0.15, [1], cooldown=40, up=1.3, slow=0.7, flatten=4.0),
+    },
     "MLPRegression": {
         **_FROM_A_RIVAL,
         "step_size": 3e-4,
@@ -102,14 +126,17 @@ SCORE: dict[str, Mapping[str, Any]] = {
     },
     "LinearNetwork": {
         **_FROM_A_RIVAL,
+        **_FROM_A_RULE,
+        "warm_start": False,
         "segment": 20,
+        "step_size": 3e-3,
+        "trace": 0.95,
+        "decisions": 1_200_000,
         "budget_multiples": (0.1, 1.0),
         "symmetry": "general_linear",
         "searches": (_WEIGHTS, _GRADIENTS),
         "rate_factors": (1.0, 1.6, 0.25, 0.5, 0.8, 1.25),
-        "divergence_cost": 1.0,
-        "entropy": 0.003,
-        "decisions": 1_200_000,
+        "divergence_cost": 0.5,
         "rule": _edge(0.012, [0], cooldown=20, edge=1.5, up=1.6, down=0.25, slow=0.0, landing="same"),
     },
     "MatrixCompletion": {
@@ -151,7 +178,7 @@ SCORE: dict[str, Mapping[str, Any]] = {
         "smoothing": 0.2,
         "searches": (_WEIGHTS_TWICE,),
         "rate_factors": (1.0, 0.8, 1.25),
-        "decisions": 400_000,
+        "decisions": 300_000,
         "rule": {
             "agent": "accept_if_better",
             "learning_rate": 0.68,
