@@ -43,9 +43,8 @@ class Shipping:
         "Rosenbrock",
         "RosenbrockND",
         "Booth",
+        "MatrixFactorization",
         "MatrixCompletion",
-        "MLPRegression",
-        "TensorFactorization",
     )
     out: Path = SHIPPED / "score"
 
