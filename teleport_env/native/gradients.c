@@ -4,6 +4,7 @@ Each is called as f(params, gradient, data...) and returns the loss if `gradient
 gradient in the layout of the parameters. The result is None where the kernels do not serve. */
 #include "tensors.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -232,6 +233,63 @@ static PyObject *spectra(PyObject *module, PyObject *const *args, Py_ssize_t cou
     return found;
 }
 
+/* The inverse of one matrix a (n, n), which is used up, by Gauss and Jordan with row pivots; NaN where a pivot vanishes, where an entry
+is not finite, or where the condition number in the 1-norm exceeds 1 / DBL_EPSILON. */
+static void invert(double *a, double *inverse, int64_t n) {
+    double columns[2] = {0.0, 0.0}; /* the 1-norms */
+    int regular = 1;
+    for (int64_t j = 0; j < n; j++) {
+        double sum = 0.0;
+        for (int64_t i = 0; i < n; i++) sum += fabs(a[i * n + j]);
+        columns[0] = fmax(columns[0], sum);
+    }
+    for (int64_t i = 0; i < n * n; i++) inverse[i] = i % (n + 1) ? 0.0 : 1.0;
+    for (int64_t k = 0; k < n && regular; k++) {
+        int64_t best = k;
+        for (int64_t i = k + 1; i < n; i++)
+            if (fabs(a[i * n + k]) > fabs(a[best * n + k])) best = i;
+        const double pivot = a[best * n + k];
+        regular = pivot != 0.0;
+        for (int64_t j = 0; j < n; j++) {
+            const double above = a[best * n + j], beside = inverse[best * n + j];
+            a[best * n + j] = a[k * n + j];
+            inverse[best * n + j] = inverse[k * n + j];
+            a[k * n + j] = above / pivot;
+            inverse[k * n + j] = beside / pivot;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            const double factor = a[i * n + k];
+            if (i == k || factor == 0.0) continue;
+            for (int64_t j = k + 1; j < n; j++) a[i * n + j] -= factor * a[k * n + j];
+            for (int64_t j = 0; j < n; j++) inverse[i * n + j] -= factor * inverse[k * n + j];
+        }
+    }
+    for (int64_t j = 0; j < n; j++) {
+        double sum = 0.0;
+        for (int64_t i = 0; i < n; i++) sum += fabs(inverse[i * n + j]);
+        regular = regular && isfinite(sum);
+        columns[1] = fmax(columns[1], sum);
+    }
+    if (!regular || !(columns[0] * columns[1] <= 1.0 / DBL_EPSILON))
+        for (int64_t i = 0; i < n * n; i++) inverse[i] = NAN;
+}
+
+static PyObject *inverses(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Array from, to;
+    if (!arguments("inverses", count, 1)) return NULL;
+    if (!only_numbers_count() || !view_tensor(args[0], &from) || from.ndim != 3) return refuse();
+    const int64_t runs = from.shape[0], n = from.shape[1];
+    if (runs < 1 || n < 1 || n > LARGEST_INVERSE || from.shape[2] != n) return refuse();
+    PyObject *found = new_tensor(runs, n * n, 0, &to);
+    double a[LARGEST_INVERSE * LARGEST_INVERSE];
+    for (int64_t run = 0; found && run < runs; run++) {
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < n; j++) a[i * n + j] = from.data[run * from.stride[0] + i * from.stride[1] + j * from.stride[2]];
+        invert(a, to.data + run * n * n, n);
+    }
+    return found;
+}
+
 PyMethodDef gradient_methods[] = {
     METHOD(rosenbrock, "rosenbrock(params, gradient, curvature)"),
     METHOD(ellipse, "ellipse(params, gradient, curvatures)"),
@@ -241,5 +299,6 @@ PyMethodDef gradient_methods[] = {
     METHOD(classifier, "classifier(params, gradient, packed, images, labels, batch)"),
     METHOD(measure, "measure(params, packed, images, labels): mean cross-entropy, share that is right"),
     METHOD(spectra, "spectra(normals, eigenvalues): matrices (B, n n) with these eigenvalues; the normal numbers become the eigenvectors"),
+    METHOD(inverses, "inverses(matrices): (B, n n), NaN where a matrix is numerically singular"),
     {NULL, NULL, 0, NULL},
 };

@@ -70,6 +70,7 @@ typedef void MeasureKernel(const Network *net, const Array *params, const Exampl
 #define DRAW_TILE 64 /* random numbers that are drawn together */
 #define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
 #define LARGEST_SPECTRUM 16  /* and up to which one is drawn without LAPACK */
+#define LARGEST_INVERSE 8    /* rows of a matrix up to which it is inverted without LAPACK */
 /* The numbers of the runs, and what a step has made new. */
 typedef struct {
     Matrix floats;

@@ -183,6 +183,27 @@ def test_singular_matrices_have_nan_for_an_inverse() -> None:
     assert torch.equal(inverse_or_nan(1e-200 * matrix[:1]), 1e200 * matrix[:1])
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 8])
+def test_small_inverses_by_the_kernel_are_those_of_lapack(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any layout, with zeros for first pivots, and NaN in the same rows."""
+    matrix = Streams(torch.arange(40)).normal((n, n))
+    matrix[:4, 0, 0] = 0.0
+    matrix[1] = torch.nan
+    matrix[2, :, -1] = 0.0
+    matrix[3] *= 1e-150
+    found = [inverse_or_nan(matrix), inverse_or_nan(matrix.mT.contiguous().mT)]
+    monkeypatch.setattr(matrix_module, "KERNELS", None)
+    expected = inverse_or_nan(matrix)
+    assert torch.isnan(expected[[1, 2]]).all()
+    assert n == 1 or torch.isfinite(expected[[0, 3]]).all()
+    error = 1e-12 if n > 1 else 0.0
+    for inverse in found:
+        torch.testing.assert_close(inverse, found[0], rtol=0.0, atol=0.0, equal_nan=True)
+        scale = expected.abs().amax(dim=(1, 2), keepdim=True)
+        assert torch.equal(torch.isnan(inverse), torch.isnan(expected))
+        assert float(((inverse - expected) / scale).nan_to_num().abs().max()) <= error
+
+
 def test_gradients_pass_beside_singular_rows() -> None:
     matrix = torch.stack((torch.eye(2), torch.zeros(2, 2), torch.full((2, 2), torch.nan))).to(torch.float64)
     matrix.requires_grad_(True)
