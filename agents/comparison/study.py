@@ -55,7 +55,7 @@ __all__ = ["Study", "run_study"]
 MOST = 1_000_000
 """Largest count that a comparison takes, of instances, seeds or configurations."""
 
-TIMED, ENOUGH = 3, 16
+TIMED, ENOUGH = 3, 8
 """Episodes that an agent plays once more, one at a time, to find its processor seconds per gradient evaluation, at most; it
 stops once each kind of action was timed so often."""
 
@@ -503,8 +503,9 @@ def play_alone(problem: str, agent: Agent, ids: Any, played: Sequence[Played], *
         problem: Registered name.
         agent: Agent that plays.
         ids: Instances to take the episodes from.
-        played: Results of its play on all of them, which show what kinds of actions are to be timed, and when they come.
-        shared: Further arguments of `play`.
+        played: Results of its play on all of them, by one seed or several, which show what kinds of actions are to be timed.
+            The first is played again, and shows when they come: it has to be of this agent.
+        shared: Further arguments of `play`, but for the seed.
     """
     missing = Counter({kind: ENOUGH for one in played for kind in timed_actions(one, agent.step_actions)})
     found: list[Played] = []
@@ -514,7 +515,8 @@ def play_alone(problem: str, agent: Agent, ids: Any, played: Sequence[Played], *
             if missing[kind] > 0:
                 missing[kind], last = missing[kind] - 1, number
         if last:
-            found.append(play(problem, agent, ids[place : place + 1], actions=last, **shared))
+            seed = played[0].rows[place]["seed"]
+            found.append(play(problem, agent, ids[place : place + 1], seed=seed, actions=last, **shared))
     return found
 
 

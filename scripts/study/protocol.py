@@ -358,7 +358,7 @@ def _play_policies(settings: Mapping[str, Any], texts: Sequence[str]) -> list[di
     if "fallbacks" in settings:  # seeds play different schedules
         paces = [timed(settings, agent, [found]) for agent, found in zip(agents, played[""], strict=True)]
     else:
-        paces = [timed(settings, policy, played[""])] * len(agents)
+        paces = [timed(settings, agents[0], played[""])] * len(agents)
     # decisions and steps take as long without teleports
     steps = [agent.step_actions for agent in agents]
     entries = [entry(found, about, paces, steps) for about, found in played.items()]

@@ -189,10 +189,22 @@ def test_a_trained_policy_is_played_where_it_knows_the_problem_and_its_decisions
 
 
 @pytest.mark.parametrize(
-    ("agent", "actions"), [(Never(), [16]), (agent_from("first", k=6), [22, 11, 7]), (agent_from("first"), [17, 1, 1])]
+    ("agent", "actions"), [(Never(), [8]), (agent_from("first", k=3), [11, 5, 3]), (agent_from("first"), [9, 1, 1])]
 )
 def test_an_agent_is_timed_until_each_of_its_actions_was_seen_often_enough(agent: Any, actions: list[int]) -> None:
     ids = draw_instances("Booth", "test", 5, seed=0)
     shared: dict[str, Any] = {"split": "test", "budget": 40.0}
     alone = study_module.play_alone("Booth", agent, ids, [play("Booth", agent, ids, **shared)], **shared)
     assert [len(one.cost) - 1 for one in alone] == actions
+
+
+def test_an_agent_that_draws_is_timed_in_the_episodes_that_it_played() -> None:
+    ids = draw_instances("Booth", "test", 5, seed=0)
+    shared: dict[str, Any] = {"split": "test", "budget": 40.0}
+    agent = agent_from("random_timing", probability=0.3)
+    for seed in range(4):
+        played = play("Booth", agent, ids, seed=seed, **shared)
+        assert played.actions is not None
+        for place, one in enumerate(study_module.play_alone("Booth", agent, ids, [played], **shared)):
+            assert one.actions is not None
+            assert one.actions[:, 0].tolist() == played.actions[: len(one.actions), place].tolist()
