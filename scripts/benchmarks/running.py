@@ -16,6 +16,7 @@ from benchmarks.rows import Curve, Row, Scale
 from teleport_env.agents.comparison.tables import Cell, Table, listed, render, significant, to_json
 from teleport_env.agents.versions import versions
 from teleport_env.files import draft, write
+from teleport_env.native import VARIANT
 
 ROWS: tuple[Row, ...] = (*steps.ROWS, *waits.ROWS, *networks.ROWS)
 CURVES: tuple[Curve, ...] = (*steps.CURVES, *networks.CURVES)
@@ -93,7 +94,7 @@ def _figures(record: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def settings(scale: Scale) -> dict[str, Any]:
-    """What the figures depend on: threads, versions, machine and scale."""
+    """What the figures depend on: threads, versions, machine, kernels and scale."""
     return {
         "threads": {
             "torch": torch.get_num_threads(),
@@ -103,6 +104,7 @@ def settings(scale: Scale) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": processor(),
         "device": "cpu",
+        "kernels": VARIANT or "none",
         "versions": versions(),
         "scale": asdict(scale),
     }

@@ -78,7 +78,10 @@ def work_of(kind: str, problem: str, scale: Scale = QUICK, count: int | None = N
 def main() -> None:
     kind, name, *rest = sys.argv[1:]
     torch.set_num_threads(1)
-    check_kernels()
+    try:
+        check_kernels()
+    except ValueError as error:
+        raise SystemExit(f"shares: {error}") from error
     if kind == "run":
         sys.argv = [name, *rest]
         found = shares(lambda: runpy.run_path(name, run_name="__main__"), 0.0)

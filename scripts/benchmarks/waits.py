@@ -127,7 +127,10 @@ def work():
 
 
 def rules(problem: str, scale: Scale) -> Measured:
-    """Seconds of the processor to search rules, now and one configuration at a time; and whether the winner is the same."""
+    """Seconds of the processor to search rules, now and one configuration at a time.
+
+    The details say whether both sides tried as many configurations, and whether the winner is the same.
+    """
     source = RULES.format(problem=problem, count=max(8, 128 // scale.divide))
     names: dict[str, object] = {}
     exec(source, names)
@@ -140,7 +143,8 @@ def rules(problem: str, scale: Scale) -> Measured:
     former, told = before.told()
     before.close()
     then = ast.literal_eval(told)
-    details = {"the same winner": float(now[:2] == then[:2]), "configurations tried": float(then[3])}
+    details = {"the same winner": float(now[:2] == then[:2]), "as many configurations": float(now[3] == then[3])}
+    details |= {"configurations tried": float(now[3]), "formerly tried": float(then[3])}
     details |= {"orders that the winner gains": now[2], "that the former gained": then[2]}
     return Measured(former / seconds, seconds, former, "s", details)
 
