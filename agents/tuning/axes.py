@@ -7,9 +7,12 @@ from teleport_env.agents.tuning.search import Axis
 SHARES = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3)
 """Times, as shares of the budget."""
 
+_CLOSE = 1.02
+"""Factor between neighbours of a thorough refinement: learned policies have factors as fine."""
+
 FACTORS: dict[str, Axis] = {
-    "up": Axis((1.0, 1.1, 1.3, 2.0, 4.0), factor=2.0, low=1.0, high=64.0),
-    "down": Axis((0.25, 0.5, 0.7, 0.9, 1.0), factor=2.0, low=1.0 / 64.0, high=1.0),
+    "up": Axis((1.0, 1.1, 1.3, 2.0, 4.0), factor=2.0, low=1.0, high=64.0, closest=_CLOSE),
+    "down": Axis((0.25, 0.5, 0.7, 0.9, 1.0), factor=2.0, low=1.0 / 64.0, high=1.0, closest=_CLOSE),
 }
 """Rate factors of a plan."""
 
@@ -18,7 +21,8 @@ _BIG = 2.0**12
 
 def rate_axis(base: float) -> Axis:
     """Learning rates from a sixteenth of a base to 16 times it; on from there up to 4096 times, and down to the inverse."""
-    return Axis(tuple(base * 2.0**k for k in range(-4, 5)), factor=2.0, low=base / _BIG, high=base * _BIG)
+    rates = tuple(base * 2.0**k for k in range(-4, 5))
+    return Axis(rates, factor=2.0, low=base / _BIG, high=base * _BIG, closest=_CLOSE)
 
 
 def period_axis(budget: float, stride: int = 1) -> Axis:
@@ -63,9 +67,9 @@ def rule_axes(budget: float, searches: int = 1) -> dict[str, dict[str, Axis]]:
             "after": Axis((1, 2, 5, 10), factor=2.0, low=1, high=most),
         },
         "edge_of_stability": {
-            "edge": Axis((0.8, 1.0, 1.2, 1.5, 2.0), factor=1.5, low=0.2, high=4.0),
-            "up": Axis((1.0, 1.3, 1.6, 2.0), factor=2.0, low=1.0, high=64.0),
-            "down": Axis((0.25, 0.5, 0.7), factor=2.0, low=1.0 / 64.0, high=1.0),
+            "edge": Axis((0.8, 1.0, 1.2, 1.5, 2.0), factor=1.5, low=0.2, high=4.0, closest=_CLOSE),
+            "up": Axis((1.0, 1.3, 1.6, 2.0), factor=2.0, low=1.0, high=64.0, closest=_CLOSE),
+            "down": Axis((0.25, 0.5, 0.7), factor=2.0, low=1.0 / 64.0, high=1.0, closest=_CLOSE),
             "slow": Axis((0.0, 0.3, 0.7, 1.0, 1.5), factor=2.0, high=1e4),
             "flatten": Axis((1.5, 2.0, 4.0)),
             "first": Axis((0, 1, 2), factor=2.0, high=64),

@@ -41,6 +41,8 @@ class Axis:
         low: No extension below.
         high: No extension above.
         finest: The refinement halves the steps beside the best value down to this one; 0: it halves none.
+        closest: A thorough refinement puts geometric means beside the best value, down to neighbours that differ by this
+            factor; 0: it puts none.
     """
 
     values: tuple[Any, ...]
@@ -49,15 +51,25 @@ class Axis:
     low: float = -math.inf
     high: float = math.inf
     finest: float = 0.0
+    closest: float = 0.0
 
     def beyond(self, value: Any, up: bool) -> Any:
-        """The next value beyond an end, or None where there is none."""
+        """The next value beyond an end, the limit at the furthest, or None where there is none."""
         if not self.factor or not value:
             return None
         further = value * self.factor if up else value / self.factor
         if isinstance(value, int):
             further = max(round(further), value + 1) if up else min(round(further), value - 1)
-        return further if self.low <= further <= self.high else None
+        further = type(value)(min(max(further, self.low), self.high))
+        return further if (further > value) == up and further != value else None
+
+    def between(self, low: Any, high: Any, thorough: bool) -> Any:
+        """The value that a refinement puts between two, or None where they are close enough."""
+        if self.finest and high - low >= 2 * self.finest:
+            return (low + high) / 2
+        if thorough and self.closest and low > 0 and high / low >= self.closest**2:
+            return math.sqrt(low * high)
+        return None
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,7 @@ def search(
     rounds: int = 24,
     first: Sequence[Config] = (),
     thorough: bool = False,
+    together: Sequence[Sequence[str]] = (),
 ) -> Search:
     """Find the best configuration; see the module.
 
@@ -108,13 +121,15 @@ def search(
         rounds: Most rounds of the refinement.
         first: Configurations of the grid that are tried in any case, among the ``count``.
         thorough: Whether the last choice is thorough; see the module.
+        together: Groups of settings that act together. A variation may draw a group anew, and where a group has no more than
+            64 combinations the refinement tries them all.
 
     Raises:
         ValueError: There is nothing to choose from.
     """
     if not axes or not all(axis.values for axis in axes.values()) or count < 1:
         raise ValueError(f"a search needs axes with values and a count of at least 1, got {dict(axes)} and {count}")
-    return _Search(axes, canonical, generator, neutral or {}).run(count, few, many, rounds, first, thorough)
+    return _Search(axes, canonical, generator, neutral or {}, together).run(count, few, many, rounds, first, thorough)
 
 
 def run(searches: Sequence[Search], score: Callable[[Mapping[int, Round]], Mapping[int, np.ndarray]]) -> list[Found]:
@@ -144,6 +159,7 @@ class _Search:
     canonical: Callable[[Config], Config]
     generator: np.random.Generator
     neutral: Mapping[str, Any]
+    together: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         self.values = {name: list(axis.values) for name, axis in self.axes.items()}
@@ -170,7 +186,7 @@ class _Search:
             self.scores = {}
             yield from self.try_all(candidates[: max(8, tried // 8) if thorough else 8], many)
             known = len(self.scores)
-            yield from self.refine(many, rounds, edges_only=not thorough)
+            yield from self.refine(many, rounds, edges_only=not thorough, thorough=thorough)
             tried += len(self.scores) - known
         config = self.best(1)[0]
         gained = self.scores[_key(config)]
@@ -211,7 +227,14 @@ class _Search:
     def varied(self, parents: Sequence[Config]) -> Config:
         child = dict(parents[int(self.generator.integers(len(parents)))])
         size = min(len(self.axes), int(self.generator.integers(1, 3)))
-        for name in self.generator.choice(list(self.axes), size=size, replace=False).tolist():
+        units = [(name,) for name in self.axes] + [tuple(group) for group in self.together]
+        for unit in (units[place] for place in self.generator.choice(len(units), size=size, replace=False).tolist()):
+            if len(unit) > 1:
+                child |= {
+                    name: self.values[name][int(self.generator.integers(len(self.values[name])))] for name in unit
+                }
+                continue
+            (name,) = unit
             values = self.values[name]
             if self.axes[name].ordered and self.generator.integers(2):
                 place = values.index(child[name]) + (1 if self.generator.integers(2) else -1)
@@ -222,7 +245,9 @@ class _Search:
 
     # -- refinement ----------------------------------------------------------------------------------------------------
 
-    def refine(self, ids: np.ndarray, rounds: int, edges_only: bool = False) -> Generator[Round, np.ndarray, None]:
+    def refine(
+        self, ids: np.ndarray, rounds: int, edges_only: bool = False, thorough: bool = False
+    ) -> Generator[Round, np.ndarray, None]:
         for _ in range(rounds):
             best = self.best(1)[0]
             neighbours: list[Config] = []
@@ -233,16 +258,20 @@ class _Search:
                 near = self.near(best, name) if axis.ordered else values
                 near = further if edges_only else near
                 neighbours += [{**best, name: value} for value in near if value != best[name]]
+            for group in () if edges_only else self.together:
+                combinations = list(itertools.product(*(self.values[name] for name in group)))
+                if len(combinations) <= 64:
+                    neighbours += [{**best, **dict(zip(group, values, strict=True))} for values in combinations]
             yield from self.try_all(neighbours, ids)
-            if self.best(1)[0] == best and (edges_only or not self.halve(best)):
+            if self.best(1)[0] == best and (edges_only or not self.halve(best, thorough)):
                 return
 
-    def halve(self, best: Config) -> bool:
+    def halve(self, best: Config, thorough: bool) -> bool:
         """Put values between the best and its neighbours; whether there was room for any."""
         sizes = sum(map(len, self.values.values()))
         for name, axis in self.axes.items():
-            pairs = itertools.pairwise(self.near(best, name)) if axis.finest else ()
-            middle = [(a + b) / 2 for a, b in pairs if b - a >= 2 * axis.finest]
+            pairs = itertools.pairwise(self.near(best, name)) if axis.ordered else ()
+            middle = [value for low, high in pairs if (value := axis.between(low, high, thorough)) is not None]
             self.values[name] = sorted({*self.values[name], *middle}) if middle else self.values[name]
         return sum(map(len, self.values.values())) > sizes
 

@@ -35,6 +35,7 @@ class Family:
         canonical: Clears settings that do nothing, so that nothing is tried twice.
         neutral: Values at which a setting does nothing, as in `search`.
         first: Settings that are tried in any case.
+        together: Groups of settings that act together, as in `search`.
     """
 
     axes: Mapping[str, Axis]
@@ -45,6 +46,7 @@ class Family:
     canonical: Callable[[Config], Config] = lambda config: config
     neutral: Mapping[str, Any] = field(default_factory=dict)
     first: Sequence[Config] = ()
+    together: Sequence[Sequence[str]] = ()
 
     def agent(self, config: Config) -> Agent:
         """The agent with some settings."""
@@ -71,6 +73,7 @@ def tune_all(
     settings: Mapping[str, Any] | None = None,
     reward: str | None = None,
     thorough: bool = False,
+    starts: int = 1,
 ) -> list[Found]:
     """The settings that gain most on the train split: on one problem, or by the mean over several.
 
@@ -85,13 +88,16 @@ def tune_all(
         reward: Name of the reward whose return chooses; None: orders gained choose.
         thorough: Whether the last choice is thorough, as in `search`: it takes about as long as the search before it.
 
+        starts: Number of searches of each family, which draw other configurations; the one whose last choice gained most
+            counts, with what all of them played.
+
     Returns:
         What each search found; its ``episodes`` are those of all problems.
     """
     problems = dict.fromkeys(problem for families in several for problem in families)
     ids = {p: draw_instances(p, "train", (1 + finals) * instances, TUNING_SEED, settings) for p in problems}
 
-    def started(families: Mapping[str, Family]) -> Search:
+    def started(families: Mapping[str, Family], start: int) -> Search:
         numbers = np.arange(min(len(ids[problem]) for problem in families))
         # a split that has no others is chosen on again
         many = (numbers[instances:] if len(numbers) > instances else numbers) if finals else numbers[:0]
@@ -101,24 +107,29 @@ def tune_all(
             count=count,
             few=numbers[:instances],
             many=many,
-            generator=np.random.default_rng(np.random.SeedSequence(TUNING_SEED)),
+            generator=np.random.default_rng(np.random.SeedSequence((TUNING_SEED, start) if start else TUNING_SEED)),
             canonical=one.canonical,
             neutral=one.neutral,
             rounds=rounds,
             first=one.first,
             thorough=thorough,
+            together=one.together,
         )
 
-    searches = [started(families) for families in several]
+    searches = [started(families, start) for start in range(starts) for families in several]
 
     def score(asked: Mapping[int, Round]) -> dict[int, np.ndarray]:
         gained: dict[int, list[np.ndarray]] = {number: [] for number in asked}
         for problem in problems:
-            mine = {number: one for number, one in asked.items() if problem in several[number]}
+            mine = {number: one for number, one in asked.items() if problem in several[number % len(several)]}
             # searches of one round may stand at other instances: the few, or those of the last choice
             for chosen in {one[1].tobytes(): one[1] for one in mine.values()}.values():
                 same = [number for number, one in mine.items() if np.array_equal(one[1], chosen)]
-                agents = [several[number][problem].build(config) for number in same for config in mine[number][0]]
+                agents = [
+                    several[number % len(several)][problem].build(config)
+                    for number in same
+                    for config in mine[number][0]
+                ]
                 ends = np.cumsum([len(mine[number][0]) for number in same])
                 shared: dict[str, Any] = {"split": "train", "budget": budget, "seed": TUNING_SEED, "reward": reward}
                 scores = play_many(problem, agents, ids[problem][chosen], **shared).mean(axis=1)
@@ -127,7 +138,10 @@ def tune_all(
         return {number: np.mean(values, axis=0) for number, values in gained.items()}
 
     found = run(searches, score)
-    return [
-        dataclasses.replace(one, episodes=one.episodes * len(families))
-        for one, families in zip(found, several, strict=True)
-    ]
+    best: list[Found] = []
+    for number, families in enumerate(several):
+        mine = found[number :: len(several)]
+        one = max(mine, key=lambda each: each.gained)
+        episodes = sum(each.episodes for each in mine) * len(families)
+        best.append(dataclasses.replace(one, tried=sum(each.tried for each in mine), episodes=episodes))
+    return best

@@ -53,7 +53,14 @@ def families_of(problem: str, budget: float | None = None) -> dict[str, Family]:
 
 
 def tune(
-    problem: str, name: str, *, count: int, instances: int, budget: float | None = None, reward: str | None = None
+    problem: str,
+    name: str,
+    *,
+    count: int,
+    instances: int,
+    budget: float | None = None,
+    reward: str | None = None,
+    starts: int = 1,
 ) -> Found:
     """The best agent of a family on the train split.
 
@@ -65,9 +72,11 @@ def tune(
             ten times as many others.
         budget: Gradient evaluations per episode, as in the comparison to come.
         reward: Name of the reward whose return chooses; None: orders gained choose.
+        starts: Number of searches, each of so many configurations; the best counts.
     """
     family = families_of(problem, budget)[name]
-    return tune_family({problem: family}, count=count, instances=instances, budget=budget, reward=reward, thorough=True)
+    asked: dict[str, Any] = {"budget": budget, "reward": reward, "starts": starts, "thorough": True}
+    return tune_family({problem: family}, count=count, instances=instances, **asked)
 
 
 def symmetries_of(problem: str) -> list[str]:
@@ -340,6 +349,7 @@ class Families:
             canonical=lambda config: canonical_opening(self.menu, config),
             neutral=neutral,
             first=first,
+            together=(("looks", "opening"), ("search", "looks", "opening")) if "looks" in own else (),
         )
 
     # -- without teleports ---------------------------------------------------------------------------------------------

@@ -15,15 +15,12 @@ from typing import Any
 
 import torch
 
-from study.baselines import FIXED, RATE_SCHEDULE, families_of, menu_of
+from study.baselines import FIXED, RATE_SCHEDULE, families_of
 from teleport_env.agents.base import AGENTS, Agent, agent_from
-from teleport_env.agents.known import known_of
-from teleport_env.agents.learning.recipes import recipe
 from teleport_env.agents.presets import roster, whitening
 from teleport_env.agents.schedules import Schedule
 from teleport_env.agents.tuned_settings import FOLDER, TunedSettings, circumstances
 from teleport_env.agents.tuning.axes import rate_axis
-from teleport_env.agents.tuning.roster import including
 from teleport_env.agents.tuning.search import Axis, Config
 from teleport_env.agents.tuning.tuning import Family, tune_all
 from teleport_env.agents.versions import versions
@@ -31,7 +28,6 @@ from teleport_env.envs.settings import Settings
 from teleport_env.problems import PROBLEMS
 from teleport_env.reading import integer, read_fields
 from teleport_env.registration import problem_named
-from teleport_env.searches import search_from, to_dict
 
 SLOW = ("DigitsFull", "Autoencoder")
 """Problems whose tuning takes more than minutes, unless it tries little."""
@@ -84,10 +80,6 @@ def families(problem: str) -> dict[str, Family]:
         for name, times in {"every": period, "first": Axis((1, 2, 3, 5, 8))}.items():
             axes = {**{key: axis for key, axis in timed.axes.items() if key != "probability"}, "k": times}
             found[name] = Family(axes, _timed(name, timed))
-    if (known_of(problem).training or {}).get("rule"):
-        name, config = _known_rule(problem)
-        axes = {key: including(axis, config[key]) for key, axis in found[name].axes.items()}
-        found[name] = dataclasses.replace(found[name], axes=axes, first=[config])
     if "whitening" in roster(problem, tuned=False):
         cycle = whitening(problem, tuned=False)
         found["whitening"] = Family(
@@ -95,24 +87,6 @@ def families(problem: str) -> dict[str, Family]:
             lambda c: dataclasses.replace(cycle, environment={**cycle.environment, "learning_rate": c["rate"]}),
         )
     return {name: found[name] for name in roster(problem, tuned=False)}
-
-
-def _known_rule(problem: str) -> tuple[str, Config]:
-    """The rule that a training on the problem begins from, tuned before: its registered name and its configuration."""
-    training = recipe(problem)
-    rule = {"looks": 0, "which": 0, **training["rule"]}
-    own = [(training["symmetry"], to_dict(search_from(training["searches"][place]))) for place in rule["searches"]]
-    menu = menu_of(problem)
-    config = {
-        **{key: value for key, value in rule.items() if key not in ("agent", "searches", "which", "learning_rate")},
-        "rate": rule["learning_rate"],
-        "stride": training["steps_per_action"],
-        "search": menu.index(own[rule["which"]]),
-        "opening": [one for one in menu if one[0] == own[0][0]].index(own[0]),
-    }
-    usual = agent_from(rule["agent"])
-    axes = families_of(problem)[usual.name].axes
-    return rule["agent"], {key: config[key] if key in config else getattr(usual, key) for key in axes}
 
 
 def _scheduled(family: Family, name: str, times: tuple[str, ...]) -> Family:

@@ -49,6 +49,7 @@ class Protocol(Shared):
         train_seeds: Trainings of each policy and control, and plays of each baseline with other numbers for the searches.
         plans: Configurations tried in each family of fixed schedules, controls and references, before the refinement.
         rules: Configurations tried in each family of rules and of random teleports.
+        starts: Number of searches of each family, each of so many configurations. The best counts.
         oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried; 0:
             there are no oracles.
         budget: Gradient evaluations per episode, of all problems or by problem; None, or not named: the problem's default.
@@ -62,6 +63,7 @@ class Protocol(Shared):
     train_seeds: int = 5
     plans: int = 1000
     rules: int = 300
+    starts: int = 1
     oracle: int | None = None
     budget: float | Mapping[str, float] | None = None
     momentum: bool = True
@@ -70,7 +72,7 @@ class Protocol(Shared):
     out: Path = Path("results/full")
 
     def __post_init__(self) -> None:
-        check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, tuning_instances=1)
+        check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, starts=1, tuning_instances=1)
         for name in ("train_decisions", "oracle"):
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name), 0 if name == "oracle" else 1, MOST**2)
@@ -243,6 +245,7 @@ def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Pie
         "instances": protocol.tuning_instances,
         "budget": budget,
         "first": [*family.first],
+        "starts": protocol.starts,
         "thorough": True,
         **protocol.by_reward,
         **_menu(problem, family),
@@ -256,7 +259,7 @@ def _menu(problem: str, family: Family) -> dict[str, Any]:
 
 
 def _tune(settings: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {name: settings[name] for name in ("count", "instances", "budget", "reward") if name in settings}
+    rest = {name: settings[name] for name in ("count", "starts", "instances", "budget", "reward") if name in settings}
     return dataclasses.asdict(tune(settings["problem"], settings["family"], **rest))
 
 

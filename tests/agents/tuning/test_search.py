@@ -193,3 +193,37 @@ def test_some_configurations_are_tried_in_any_case() -> None:
     search(AXES, peak, count=16, few=FEW, many=MANY[:0], generator=np.random.default_rng(0), rounds=0, first=wanted)
     assert peak.configs[:2] == wanted
     assert 12 <= len(peak.configs) <= 16
+
+
+def test_a_grid_grows_to_a_limit_that_its_factor_does_not_hit() -> None:
+    share = Axis((0.25, 0.5, 0.7), factor=2.0, low=0.2, high=1.0)
+    assert (share.beyond(0.7, True), share.beyond(1.0, True)) == (1.0, None)
+    assert (share.beyond(0.25, False), share.beyond(0.2, False)) == (0.2, None)
+    count = Axis((3, 8), factor=2.0, low=2, high=13)
+    assert (count.beyond(8, True), count.beyond(13, True)) == (13, None)
+    assert (count.beyond(3, False), count.beyond(2, False)) == (2, None)
+
+
+def test_a_thorough_refinement_is_finer_than_the_grid() -> None:
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        return np.array([-abs(np.log(config["rate"] / 1.15)) for config in configs])
+
+    axes = {"rate": Axis((0.5, 1.0, 2.0), closest=1.02)}
+    shared: dict[str, Any] = {"count": 3, "few": FEW, "many": MANY}
+    coarse = search(axes, score, generator=np.random.default_rng(0), **shared)
+    assert coarse.config["rate"] == 1.0
+    fine = search(axes, score, generator=np.random.default_rng(0), thorough=True, **shared)
+    assert 1 / 1.02 <= fine.config["rate"] / 1.15 <= 1.02
+
+
+@pytest.mark.parametrize("together", [(), (("a", "b"),)])
+def test_settings_that_act_together_are_tried_together(together: tuple[tuple[str, str], ...]) -> None:
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        # either alone is worse, both at once are best
+        return np.array([3.0 if (c["a"], c["b"]) == (3, 3) else -c["a"] - c["b"] for c in configs])
+
+    axes = {name: Axis((0, 1, 2, 3)) for name in "ab"}
+    first = [{"a": 0, "b": 0}]
+    asked: dict[str, Any] = {"few": FEW, "many": MANY[:0], "generator": np.random.default_rng(0), "first": first}
+    found = search(axes, score, count=2, together=together, **asked)
+    assert (found.config == {"a": 3, "b": 3}) == bool(together)

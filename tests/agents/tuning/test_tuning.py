@@ -94,3 +94,15 @@ def test_plans_are_said_in_words() -> None:
         move.in_words({}) == "learning rate 0.1; a teleport by xi = (0.25, -1) every 3 steps, the first after 2 steps"
     )
     assert MovePlan(0.1, (0.25,)).in_words({}) == "learning rate 0.1; no teleports"
+
+
+def test_of_several_searches_the_best_counts_and_all_are_counted() -> None:
+    family = Family(
+        {"rate": Axis(tuple(0.001 * 1.3**k for k in range(40)))},
+        lambda config: Never(environment={"learning_rate": config["rate"]}),
+    )
+    shared: dict[str, Any] = {"count": 8, "instances": 3, "rounds": 1}
+    one, three = (tune({"Booth": family}, starts=starts, **shared) for starts in (1, 3))
+    assert three.gained >= one.gained
+    assert three.tried > 2 * one.tried
+    assert three.episodes > 2 * one.episodes
