@@ -80,6 +80,18 @@ SCORE: dict[str, Mapping[str, Any]] = {
         "rule": _edge(1.5e-5, [0], cooldown=2, edge=1.0, up=2.0, down=0.25, slow=1.5, first=2),
     },
     # a clone of the rule is worse than the rule: fine factors, and steps long enough to leave what was cloned
+    "Ellipse": {
+        **_FROM_A_RULE,
+        "segment": 12,
+        "step_size": 4e-3,
+        "entropy": 0.005,
+        "trace": 0.95,
+        "decisions": 1_200_000,
+        "rate_factors": (1.0, 0.7, 0.5, 0.85, 1.3, 1.15, 1.14, 0.915),
+        "rule": _edge(
+            0.0775, [4], cooldown=12, least_steps=6, edge=0.97, up=1.14, down=0.915, slow=0.7, flatten=4.0, first=1
+        ),
+    },
     "Booth": {
         **_FROM_A_RULE,
         "segment": 12,

@@ -272,7 +272,7 @@ def test_a_training_by_the_score_begins_from_its_strongest_rival(problem: str) -
 
 
 def test_what_was_trained_before_a_setting_existed_goes_on_counting() -> None:
-    one = contestants_of("Ellipse", reward="score")[0]
+    one = contestants_of("DigitsFull", reward="score")[0]
     usual = settings_of(one.training(0, Path("x"), {}))
     assert not {"rule", "smoothing", "divergence_cost"} & usual.keys()
     changed = settings_of(one.training(0, Path("x"), {"smoothing": 0.0, "divergence_cost": 1.0}))
