@@ -46,6 +46,9 @@ NEUTRAL_EDGE: dict[str, Any] = {
 }
 """Values at which the many settings of `EdgeOfStability` do nothing."""
 
+TOGETHER = (("looks", "opening"), ("search", "looks", "opening"))
+"""Settings of `EdgeOfStability` that act together: which search its first teleports are by, and how many these are."""
+
 
 def families_of(problem: str, budget: float | None = None) -> dict[str, Family]:
     """The families of a problem by name: teleporting ones where it has a symmetry, layers' rates where it has layers."""
@@ -349,7 +352,7 @@ class Families:
             canonical=lambda config: canonical_opening(self.menu, config),
             neutral=neutral,
             first=first,
-            together=(("looks", "opening"), ("search", "looks", "opening")) if "looks" in own else (),
+            together=TOGETHER if "looks" in own else (),
         )
 
     # -- without teleports ---------------------------------------------------------------------------------------------

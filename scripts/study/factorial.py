@@ -41,6 +41,7 @@ class Factorial(Shared):
         problems: Registered names, each of a problem with a symmetry.
         train_seeds: Trainings of each learned cell, and plays of each tuned one with other numbers for the searches.
         rules: Configurations tried in each tuned cell, before the refinement.
+        starts: Number of searches of each tuned cell, each of so many configurations. The best counts.
         oracle: Configurations of each tuned cell that the oracles choose among in hindsight, the best on the train split
             first; 0: no oracles.
         look_ahead: Instances that the look-ahead plays, the first of those that all play; 0: no look-ahead.
@@ -51,13 +52,14 @@ class Factorial(Shared):
     problems: tuple[str, ...] = (*SEVEN, *NEW)
     train_seeds: int = 3
     rules: int = 300
+    starts: int = 1
     oracle: int = 64
     look_ahead: int = 64
     budget: float | None = None
     out: Path = Path("results/factorial")
 
     def __post_init__(self) -> None:
-        check_settings(self, instances=2, train_seeds=1, rules=8, tuning_instances=1)
+        check_settings(self, instances=2, train_seeds=1, rules=8, starts=1, tuning_instances=1)
         for name in ("oracle", "look_ahead"):
             integer(name, getattr(self, name), 0, MOST)
         if self.train_decisions is not None:
@@ -197,13 +199,15 @@ def _tuning(factorial: Factorial, problem: str, name: str) -> Piece:
         "instances": factorial.tuning_instances,
         "budget": factorial.budget,
         "menu": menu_of(problem),
+        "starts": factorial.starts,
+        "thorough": True,
     }
     return Piece(f"{problem}/tuned/{slug(name)}.json", settings, _tune, (settings,))
 
 
 def _tune(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A cell without teleports, then the same with them, which begins from the best of the former."""
-    asked = {name: settings[name] for name in ("count", "instances", "budget")}
+    asked = {name: settings[name] for name in ("count", "instances", "budget", "starts", "thorough")}
     problem, families = settings["problem"], tuned_cells(settings["problem"], settings["budget"])
     found = [tune_family({problem: family_of(problem, settings["budget"], settings["family"])}, **asked)]
     for cell, family in families.items():

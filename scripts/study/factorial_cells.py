@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.baselines import ARMIJO, NEUTRAL_EDGE, PLAIN, Families, canonical_opening, families_of, opening_of
+from study.baselines import ARMIJO, NEUTRAL_EDGE, PLAIN, TOGETHER, Families, canonical_opening, families_of, opening_of
 from study.contestants import LEARNED, MOMENTUM, RATE_ONLY, RATE_ONLY_MOMENTUM, Contestant, contestants_of
 from teleport_env.agents.base import Agent
 from teleport_env.agents.edge_rule import NEVER_FLATTEN, EdgeOfStability
@@ -119,7 +119,7 @@ class _Cells(Families):
         axes: dict[str, Axis] = {"rate": self.rate, "stride": self.stride}
         axes |= {name: rules[name] for name in _RATE_SETTINGS} if cell.rates == CONTROLLER else ARMIJO
         if cell.optimizer == HEAVY_BALL:
-            axes["momentum"] = Axis((0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
+            axes["momentum"] = Axis((0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99), finest=0.005)
         neutral: dict[str, Any] = {}
         if cell.teleports:
             axes["search"] = Axis(tuple(range(len(self.menu))), ordered=False)
@@ -138,6 +138,7 @@ class _Cells(Families):
             f"rates by {cell.rates}, on {cell.optimizer}, {'with' if cell.teleports else 'without'} teleports",
             self._canonical,
             neutral,
+            together=TOGETHER if cell.teleports else (),
         )
 
     def _agent(self, cell: Cell, config: Config) -> Agent:
