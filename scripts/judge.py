@@ -27,11 +27,13 @@ class Judging:
         policy: File of the policy.
         out: File to write.
         instances: Number of validation instances per problem.
+        tolerance_multiples: Multiples of the tolerance that it is judged at, by the mean; None: those of its training.
     """
 
     policy: Path = Path("results/train/policy.json")
     out: Path = Path("results/judged/policy.json")
     instances: int = 256
+    tolerance_multiples: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         integer("instances", self.instances, 1, 1_000_000)
@@ -44,7 +46,7 @@ def main() -> None:
         from teleport_env.agents.learning.fallback import judge
         from teleport_env.agents.policies.learned_moves import load_policy
 
-        policy, said = judge(load_policy(judging.policy), judging.instances)
+        policy, said = judge(load_policy(judging.policy), judging.instances, judging.tolerance_multiples)
         policy.save(judging.out)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"judge: {error}")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.algorithm import MaskedPolicy, build, generators, writer
-from teleport_env.agents.learning.fallback import judged
+from teleport_env.agents.learning.fallback import gained_over_tolerances, judged
 from teleport_env.agents.learning.recipes import command, recipe
 from teleport_env.agents.learning.sb3 import SB3VecEnv
 from teleport_env.agents.learning.settings import Training
@@ -362,16 +362,8 @@ class Course:
             for multiple in self.training.task.rate_multiples:
                 rate = multiple * agent.environment["learning_rate"]
                 agents.append(dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate}))
-        settings: dict[str, Any] = {"budget": game.training.task.budget, "seed": VALIDATION_SEED}
-        settings["reward"] = game.training.task.reward
-        usual = game.training.settings().tolerance
-        gained = [
-            play_many(
-                problem, agents, game.ids, split="validation", settings={"tolerance": multiple * usual}, **settings
-            )
-            for multiple in dict.fromkeys(self.training.task.tolerance_multiples)
-        ]
-        return np.mean(gained, axis=0).reshape(len(policies), -1).mean(axis=1)
+        gained = gained_over_tolerances(game.training, problem, agents, game.ids, VALIDATION_SEED)
+        return gained.mean(axis=1).reshape(len(policies), -1).mean(axis=1)
 
     def _layers(self) -> Layers:
         """Weights and biases of the policy's network, copies."""

@@ -1,9 +1,9 @@
 """Worth of a trained policy beside itself without teleports, its menu's best plan, the rule it began from and plain descent.
 
-A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split.
-Where it gains less than the best of its rivals, its file keeps that rival as the fallback, to be played instead. The rules
-that the package keeps tuned are further rivals of a policy for several problems. One for a single problem has none:
-studies compare it with the best of them.
+A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split, at
+both ends of the tolerances that it met. Where it gains less than the best of its rivals, its file keeps that rival as the
+fallback, to be played instead. The rules that the package keeps tuned are further rivals of a policy for several problems.
+One for a single problem has none: studies compare it with the best of them.
 
 A policy keeps its teleports only where they pay: where it gains as much with them masked, the masked policy is the fallback.
 In the group mode that is plain descent, which is a rival anyway.
@@ -11,9 +11,11 @@ In the group mode that is plain descent, which is a rival anyway.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
+
+import numpy as np
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.learning.settings import Training
@@ -34,13 +36,34 @@ MASKED = "the policy with its teleports masked"
 SHIPPED_RULE = "the best rule as shipped"
 
 
-def judge(policy: Policy, instances: int) -> tuple[Policy, dict[str, str]]:
+def gained_over_tolerances(
+    training: Training, problem: str, agents: Sequence[Agent], ids: np.ndarray, seed: int
+) -> np.ndarray:
+    """What agents gain on validation instances ``(agents, instances)``, in the unit of a training on one problem.
+
+    That is the mean over both ends of the training's tolerances: a policy without a finish line is not chosen at one.
+    """
+    task, usual = training.task, training.settings().tolerance
+    shared: dict[str, Any] = {"split": "validation", "budget": task.budget, "reward": task.reward, "seed": seed}
+    return np.mean(
+        [
+            play_many(problem, agents, ids, settings={"tolerance": multiple * usual}, **shared)
+            for multiple in dict.fromkeys(task.tolerance_multiples)
+        ],
+        axis=0,
+    )
+
+
+def judge(
+    policy: Policy, instances: int, tolerance_multiples: tuple[float, float] | None = None
+) -> tuple[Policy, dict[str, str]]:
     """A policy that was trained before, judged anew: its fallbacks are those that `judged` finds now.
 
     Args:
         policy: The policy, as its file has it.
         instances: Number of validation instances per problem; more of them than the end of a training plays make a close
             comparison surer.
+        tolerance_multiples: Multiples of the tolerance that it is judged at, by the mean; None: those of the training.
 
     Raises:
         ValueError: The file does not say how the policy was trained.
@@ -49,13 +72,16 @@ def judge(policy: Policy, instances: int) -> tuple[Policy, dict[str, str]]:
     if "training" not in provenance:
         raise ValueError(f"the file of the policy {policy.name!r} does not say how it was trained")
     training, plans = Training.of(**provenance["training"]), provenance.get("plans", {})
+    if tolerance_multiples is not None:
+        training = replace(training, task=replace(training.task, tolerance_multiples=tolerance_multiples))
     if plan := provenance.get("plan"):
         plans = {training.only: plan}
     trainings = {
         problem: (training.alone(problem), policy.for_problem(problem).environment["learning_rate"])
         for problem in policy.problems
     }
-    provenance["judged"] = {"instances": instances, "versions": versions()}
+    multiples = list(training.task.tolerance_multiples)
+    provenance["judged"] = {"instances": instances, "tolerance_multiples": multiples, "versions": versions()}
     return judged(replace(policy, provenance=provenance), trainings, plans, instances)
 
 
@@ -87,9 +113,7 @@ def judged(
         agents = [alone, *(agent for _, agent, _ in rivals)]
         count = training.schedule.validation_instances if instances is None else instances
         ids = draw_instances(problem, "validation", count, JUDGE_SEED)
-        shared: dict[str, Any] = {"split": "validation", "budget": training.task.budget, "seed": JUDGE_SEED}
-        shared["reward"] = training.task.reward
-        gained = play_many(problem, agents, ids, **shared)
+        gained = gained_over_tolerances(training, problem, agents, ids, JUDGE_SEED)
         own, *others = gained.mean(axis=1).tolist()
         best = max(range(len(others)), key=others.__getitem__)
         what, _, content = rivals[best]
