@@ -49,7 +49,8 @@ class Protocol(Shared):
         train_seeds: Trainings of each policy and control, and plays of each baseline with other numbers for the searches.
         plans: Configurations tried in each family of fixed schedules, controls and references, before the refinement.
         rules: Configurations tried in each family of rules and of random teleports.
-        starts: Number of searches of each family, each of so many configurations. The best counts.
+        starts: Number of searches of each family, each of so many configurations, of all problems or by problem; not
+            named: 1. The best counts.
         oracle: Candidates that the oracles choose among, the best on the train split first; None: all that were tried; 0:
             there are no oracles.
         budget: Gradient evaluations per episode, of all problems or by problem; None, or not named: the problem's default.
@@ -63,7 +64,7 @@ class Protocol(Shared):
     train_seeds: int = 5
     plans: int = 1000
     rules: int = 300
-    starts: int = 1
+    starts: int | Mapping[str, int] = 1
     oracle: int | None = None
     budget: float | Mapping[str, float] | None = None
     momentum: bool = True
@@ -72,19 +73,29 @@ class Protocol(Shared):
     out: Path = Path("results/full")
 
     def __post_init__(self) -> None:
-        check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, starts=1, tuning_instances=1)
+        check_settings(self, instances=2, train_seeds=1, plans=8, rules=8, tuning_instances=1)
         for name in ("train_decisions", "oracle"):
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name), 0 if name == "oracle" else 1, MOST**2)
         if self.reward is not None:
             known("reward", self.reward, REWARDS)
-        strangers = sorted(set(self.budget) - set(self.problems)) if isinstance(self.budget, Mapping) else []
-        if strangers:
-            raise ValueError(f"budget names {', '.join(strangers)}, but the problems are {', '.join(self.problems)}")
+        for name in ("budget", "starts"):
+            given = getattr(self, name)
+            strangers = sorted(set(given) - set(self.problems)) if isinstance(given, Mapping) else []
+            if strangers:
+                raise ValueError(
+                    f"{name} names {', '.join(strangers)}, but the problems are {', '.join(self.problems)}"
+                )
+        for problem in self.problems:
+            integer("starts", self.starts_of(problem), 1, MOST)
 
     def budget_of(self, problem: str) -> float | None:
         """Gradient evaluations of an episode; None: the problem's default."""
         return self.budget.get(problem) if isinstance(self.budget, Mapping) else self.budget
+
+    def starts_of(self, problem: str) -> int:
+        """Number of searches of each family."""
+        return self.starts.get(problem, 1) if isinstance(self.starts, Mapping) else self.starts
 
     def contestants(self, problem: str, tuned: Mapping[str, Mapping[str, Any]] | None = None) -> list[Contestant]:
         """Whom to train on a problem.
@@ -245,7 +256,7 @@ def _tuning_piece(protocol: Protocol, path: str, problem: str, name: str) -> Pie
         "instances": protocol.tuning_instances,
         "budget": budget,
         "first": [*family.first],
-        "starts": protocol.starts,
+        "starts": protocol.starts_of(problem),
         "thorough": True,
         **protocol.by_reward,
         **_menu(problem, family),

@@ -500,6 +500,17 @@ def test_budgets_may_differ_by_problem() -> None:
         Protocol(problems=problems, budget={"Boot": 3.0})
 
 
+def test_searches_may_differ_by_problem() -> None:
+    found = Protocol(problems=("Booth", "Rosenbrock"), starts={"Booth": 4})
+    assert [found.starts_of(problem) for problem in found.problems] == [4, 1]
+    assert Protocol(problems=("Booth",), starts=3).starts_of("Booth") == 3
+    with pytest.raises(ValueError, match="starts names Boot, but the problems are Booth"):
+        Protocol(problems=("Booth",), starts={"Boot": 3})
+    for wrong in (0, {"Booth": 0}, {"Booth": 2.5}):
+        with pytest.raises(ValueError, match="starts"):
+            Protocol(problems=("Booth",), starts=wrong)
+
+
 def test_at_a_short_budget_every_step_is_a_decision() -> None:
     for budget, stride in ((None, 4), (80.0, 4), (41.0, 4), (40.0, 1), (20.0, 1)):
         found = Protocol(problems=("Rosenbrock",), budget=budget).contestants("Rosenbrock")
