@@ -81,6 +81,10 @@ class Arrays:
         """An array of one number, in the precision of ``like`` and beside it."""
         return np.full(shape, value, like.dtype)
 
+    def beside(self, like: Array, array: np.ndarray) -> Array:
+        """A NumPy array as one of these, on the device of ``like``."""
+        return array
+
     def picked(self, array: Array, at: Array) -> Array:
         """``(..., R)`` of the entries ``at`` ``(R,)`` of the last axis, in memory of its own, row by row."""
         if KERNELS is None or array.ndim != 2 or array.dtype.char not in "dl":
@@ -177,6 +181,9 @@ class _Torch(Arrays):
 
     def full(self, like: Array, *shape: int, value: float) -> Array:
         return torch.full(shape, value, dtype=like.dtype, device=like.device)
+
+    def beside(self, like: Array, array: np.ndarray) -> Array:
+        return torch.from_numpy(array).to(like.device)
 
     def picked(self, array: Array, at: Array) -> Array:
         return array[..., at]

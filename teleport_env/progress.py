@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.arrays import NUMPY, Array, Arrays
+from teleport_env.arrays import Array, Arrays
 from teleport_env.instances import Instance
 from teleport_env.native import KERNELS
 
@@ -197,16 +198,6 @@ class Memory(NamedTuple):
     columns: Sequence[Array]
     rows: Sequence[Tensor]
 
-    def constants(self) -> list[Array | None]:
-        """For each row of columns whether all runs agree in it, bit for bit; None where nothing would be saved by that."""
-        if KERNELS is None or self.xp is not NUMPY:
-            return [None] * len(self.columns)
-        return [
-            (bits == bits[:, :1]).all(axis=1) if array.ndim == 2 and array.itemsize == 8 else None
-            for array in self.columns
-            for bits in (array.view(np.int64) if array.itemsize == 8 else array,)
-        ]
-
     def read(self, rows: Tensor) -> Memory:
         """A copy of what some runs ``(R,)`` have."""
         at = self.xp.view(rows)
@@ -221,8 +212,8 @@ class Memory(NamedTuple):
             tensor[rows] = new
 
     def puts(self, others: Memory, constants: Sequence[Array | None]) -> list[Put]:
-        """All of it; ``constants``: the others'."""
-        columns = zip(self.columns, others.columns, constants, strict=True)
+        """All of it; ``constants``: for the first columns, in which rows all others agree (`columns_put`)."""
+        columns = zip_longest(self.columns, others.columns, constants)
         rows = zip(self.rows, others.rows, strict=True)
         view = self.xp.view
         return [*(columns_put(*each) for each in columns), *(runs_put(view(mine), view(other)) for mine, other in rows)]

@@ -195,7 +195,8 @@ class SteppingRuns:
         self.changes += 1  # first, so that an interrupt amid the writes is seen
         # some runs' numbers are written apart and then put in place together: an indexed write costs as much as ten others
         numbers = self._blocks if rows is None else Blocks.empty(len(rows), self.dtype, self.device)
-        if rows is None:
+        # runs that have done nothing have no other numbers than those that follow
+        if rows is None and self.books.integers.any():
             for memory in numbers:
                 memory.zero_()
         p = Progress.of(numbers)

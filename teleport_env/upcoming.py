@@ -8,18 +8,33 @@ calls and serves for a hundred steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from teleport_env.progress import Put, instances_put, runs_put
+from teleport_env.arrays import Array
+from teleport_env.ledger import Counts
+from teleport_env.progress import FLOATS, INTEGERS, Put, instances_put, runs_put
 from teleport_env.random import Streams
 from teleport_env.stepping import SteppingRuns
 
 AHEAD = 3
 """Episodes per run that are prepared: a run may diverge at once more than once before the others have ended."""
+
+_OWN = {"loss", "grad_norm2", "log_loss", "log_grad_norm2", "grad_norm", "limit"}
+_OWN |= {f"{log}initial_{name}" for log in ("", "log_") for name in ("loss", "grad_norm2")}
+CONSTANTS = [
+    np.array([name not in _OWN for name in FLOATS]),
+    np.ones(len(INTEGERS), dtype=bool),
+    None,
+    np.ones(1 + len(fields(Counts)), dtype=bool),
+]
+"""Numbers, as `SteppingRuns.memory` has them, in which all agree that have not begun, so that one run's serve for all.
+
+None: not to be looked for."""
 
 
 class Upcoming:
@@ -37,7 +52,6 @@ class Upcoming:
     def __init__(self, runs: SteppingRuns, keys: Tensor, draw_ids: Callable[[Tensor], Tensor]) -> None:
         self._keys, self._draw_ids, self._count = keys.clone(), draw_ids, len(keys)
         self._prepared = np.full((AHEAD, self._count), -1, dtype=np.int64)  # numbers of the episodes there; -1: none
-        self._next = np.ones(self._count, dtype=np.int64)  # the first that a run may still need; 0 is being played
         self._puts: list[Put] = []
         self._memory: list[Any] = []  # that these put into and take from
         self._runs = SteppingRuns(
@@ -55,22 +69,27 @@ class Upcoming:
         """Whether these runs are of a kind that is worth it: small, so that a reset costs as much as a step."""
         return runs.small and runs.count >= 16
 
-    def prepare(self, at: np.ndarray, wanted: np.ndarray) -> None:
-        """See to it that the episodes with the numbers ``wanted`` ``(R,)`` of the runs ``at`` ``(R,)`` can be played."""
-        if np.count_nonzero(self._prepared[wanted % AHEAD, at] != wanted):
-            self._next[at] = wanted
-            self._prepare()
+    def prepare(self, numbers: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Rows ``(R,)`` of the next episodes of the runs ``at`` ``(R,)``, which are prepared where they were not.
 
-    def play(self, runs: SteppingRuns, at: np.ndarray, wanted: np.ndarray) -> None:
-        """Let ``runs`` play them, once they are prepared."""
-        view, device = runs.books.xp.view, runs.device
-        of = view(torch.from_numpy(wanted % AHEAD * self._count + at).to(device))
-        rows = view(torch.from_numpy(at).to(device))
+        Args:
+            numbers: ``(B,)``: those of the episodes that all runs play or have played last.
+            at: The runs whose next episodes begin.
+        """
+        wanted = numbers[at] + 1
+        of: np.ndarray = wanted % AHEAD * self._count + at
+        if np.count_nonzero(self._prepared.take(of) != wanted):
+            self._prepare(numbers + 1)
+        return of
+
+    def play(self, runs: SteppingRuns, at: Array, of: Array) -> bool:
+        """Let the runs ``at`` ``(R,)`` play the episodes in the rows ``of`` ``(R,)``; whether some may begin diverged."""
         for put in self._puts_into(runs):
-            put(rows, of)
-        runs.books.some_diverged = True  # perhaps
+            put(at, of)
+        diverged = self._runs.books.some_diverged
+        runs.books.some_diverged |= diverged
         runs.changes += 1
-        self._next[at] = wanted + 1
+        return diverged
 
     def _puts_into(self, runs: SteppingRuns) -> list[Put]:
         """What puts the episodes in place; found again where the memory of either side is another."""
@@ -78,11 +97,11 @@ class Upcoming:
             (one.instance, one.params, one.gradient, one.batch, *one.optimizer_state.values())
             for one in (runs, self._runs)
         ]
-        memory = [*changing[0], *changing[1], self._constants]
+        memory = [*changing[0], *changing[1]]
         if len(memory) != len(self._memory) or any(a is not b for a, b in zip(memory, self._memory, strict=True)):
             xp = runs.books.xp
             self._puts = [
-                *runs.memory().puts(self._runs.memory(), self._constants),
+                *runs.memory().puts(self._runs.memory(), CONSTANTS),
                 runs_put(xp.view(runs.keys), xp.view(self._runs.keys)),
                 *instances_put(xp, runs.instance, self._runs.instance),
             ]
@@ -92,14 +111,14 @@ class Upcoming:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_puts": [], "_memory": []}  # a copy has memory of its own
 
-    def _prepare(self) -> None:
-        """What is missing, for all runs that have one episode left at most.
+    def _prepare(self, following: np.ndarray) -> None:
+        """What is missing, for all runs that have one episode left at most; ``following`` ``(B,)``: their next ones.
 
         Those would soon ask for more, a few at every step; of the others more would be thrown away than is saved.
         """
         ahead = np.empty_like(self._prepared)  # the numbers that belong into the slots
         for slot in range(AHEAD):
-            ahead[slot] = self._next + (slot - self._next) % AHEAD
+            ahead[slot] = following + (slot - following) % AHEAD
         missing = self._prepared != ahead
         missing &= np.count_nonzero(missing, axis=0) >= AHEAD - 1
         rows = np.flatnonzero(missing)
@@ -109,4 +128,3 @@ class Upcoming:
         mask = None if everything else torch.from_numpy(missing.reshape(-1)).to(self._runs.device)
         self._runs.reset(keys, self._draw_ids(keys), mask)
         self._prepared[missing] = ahead[missing]
-        self._constants = self._runs.memory().constants()  # most numbers of runs that have not begun are

@@ -36,6 +36,7 @@ from teleport_env.problems.base import Problem
 from teleport_env.progress import AT, SMALLEST, Progress
 from teleport_env.random import Streams, fold_in, key_of
 from teleport_env.runs import Runs, Snapshot
+from teleport_env.upcoming import Upcoming
 
 PARAMS_BOUND = 1e6
 """Parameters are clipped to this in observations: a diverged run's stay finite."""
@@ -201,7 +202,7 @@ class Episodes:
     ) -> None:
         """Start new episodes; as `Runs.reset`, and ``offered`` ``(R, searches)`` bool: the searches that each has."""
         self.runs.reset(keys, ids, mask, **further)
-        rows = slice(None) if mask is None else mask.nonzero().squeeze(1)
+        rows = slice(None) if mask is None else self._xp.view(mask.nonzero().squeeze(1))
         if not self._priced:
             prices = [self.runs.price(search) for search in self.settings.searches]
             move = None if self.settings.action_mode == "schedule" else self.runs.price_of_move()
@@ -213,30 +214,23 @@ class Episodes:
             self.initial_full_loss[rows] = self.runs.evaluate(which)["loss"]
         self._look()
 
-    def _clear(self, rows: Tensor | slice, offered: Tensor | None = None) -> None:
-        self.menu.begin(rows, offered)
-        at = rows if isinstance(rows, slice) else self._xp.view(rows)
+    def _clear(self, at: Array | slice, offered: Tensor | None = None) -> None:
+        self.menu.begin(at, offered)
         self._terminated[at] = False
         self._truncated[at] = False
         self._action_counts[at] = 0
         self._return_sums[at] = 0.0
         self._lowest[at] = math.inf
 
-    def adopt(self, rows: Tensor, play: Callable[[], None]) -> None:
-        """Start new episodes in ``rows`` ``(R,)``, which are all whose episodes are over.
-
-        Args:
-            rows: The rows.
-            play: Call that makes the runs play them.
-        """
-        play()
-        self._clear(rows)
-        at = self._xp.view(rows)
+    def adopt(self, upcoming: Upcoming, rows: np.ndarray, of: np.ndarray) -> None:
+        """Start the episodes ``of`` ``(R,)`` that were prepared, in ``rows`` ``(R,)``: all whose episodes are over."""
+        at = self._xp.beside(self._now, rows)
+        self._some_wait = upcoming.play(self.runs, at, self._xp.beside(self._now, of))
+        self._clear(at)
         if self.settings.dtype == torch.float64:
             self._now[at] = self._xp.at_least(self.runs.books.row["log_loss"][at], self._floor)
         else:
-            self._now[at] = self._orders_of(self.runs.progress.loss[rows])
-        self._some_wait = bool(self.runs.books.diverged[at].any())
+            self._now[at] = self._orders_of(self.runs.progress.loss[at])
 
     # -- acting --------------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Menu:
     def __repr__(self) -> str:
         return f"Menu({self.offers.tolist()})"
 
-    def begin(self, rows: Tensor | slice, offered: Tensor | None) -> None:
+    def begin(self, rows: Array | slice, offered: Tensor | None) -> None:
         """Episodes of ``rows`` ``(R,)`` begin.
 
         Args:

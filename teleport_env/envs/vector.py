@@ -76,11 +76,12 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         self._read = ActionReader(self.settings, num_envs)
         self._keys = torch.zeros(num_envs, dtype=torch.int64, device="cpu")
         self._numbers = torch.zeros(num_envs, dtype=torch.int64, device="cpu")  # of the episode since the key was drawn
-        self._pending = torch.zeros(num_envs, dtype=torch.bool, device="cpu")  # over, to be reset by the next step
-        self._some_pending = False
+        self._pending: Tensor | None = None  # over, to be reset by the next step; None: none
         self._upcoming: Upcoming | None = None  # of the keys there are
         self._started = False
         self._history = History(self.settings, num_envs) if render_mode else None
+        # most of the time there is nothing to convert
+        self._plain = output == "numpy" and self.settings.device.type == "cpu"
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
 
@@ -121,14 +122,13 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
                 return self.step(actions)
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
-        episodes, pending = self.episodes, None
+        episodes, pending = self.episodes, self._pending
         asked = None
         if isinstance(actions, np.ndarray) and actions.dtype == np.int64 and actions.shape == (self.num_envs,):
             asked = None if np.count_nonzero(actions) else self._read.zeros  # most often: nothing to read
         asked = asked or self._read(actions)  # an action that is refused changes nothing
         begin: Callable[[], None] | None = None
-        if self._some_pending:
-            pending = self._pending.clone()
+        if pending is not None:
             begin = self._next(pending)
             if not Upcoming.serves(episodes.runs):
                 begin()
@@ -151,7 +151,7 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             else:
                 infos = self._info(numbers, measured)
             if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-                self._pending, self._some_pending = over.cpu(), True
+                self._pending = over.cpu()
         reward, terminated, truncated = map(self._give, (outcome.reward, outcome.terminated, outcome.truncated))
         if self.output == "torch":
             reward = reward.to(torch.float32)
@@ -183,8 +183,8 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         super()._load(snapshot)
         self._upcoming = None
         if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-            self._pending = self.episodes.ended.cpu()
-            self._some_pending = bool(self._pending.any())
+            ended = self.episodes.ended.cpu()
+            self._pending = ended if bool(ended.any()) else None
 
     @own_modes()
     def measure(self) -> dict[str, Any]:
@@ -234,23 +234,19 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             return partial(self._begin_next, mask)
         upcoming = self._upcoming or Upcoming(runs, self._keys, self.episodes.draw_ids)
         self._upcoming = upcoming
-        at = np.flatnonzero(mask.numpy())
-        numbers = self._numbers.numpy()[at] + 1
-        upcoming.prepare(at, numbers)
-        return partial(self._adopt_next, upcoming, at, numbers)
+        at = mask.numpy().nonzero()[0]
+        return partial(self._adopt_next, upcoming, at, upcoming.prepare(self._numbers.numpy(), at))
 
     def _begin_next(self, mask: Tensor) -> None:
         self._numbers += mask
         self._begin(mask, {})
 
-    def _adopt_next(self, upcoming: Upcoming, at: np.ndarray, numbers: np.ndarray) -> None:
-        rows, runs = torch.from_numpy(at), self.episodes.runs
-        self._numbers.numpy()[at] = numbers
-        self.episodes.adopt(rows.to(runs.device), lambda: upcoming.play(runs, at, numbers))
-        self._pending[:] = False
-        self._some_pending = False
+    def _adopt_next(self, upcoming: Upcoming, at: np.ndarray, of: np.ndarray) -> None:
+        self._numbers.numpy()[at] += 1
+        self.episodes.adopt(upcoming, at, of)
+        self._pending = None
         if self._history:
-            self._history.begin(self.episodes, rows.tolist())
+            self._history.begin(self.episodes, at.tolist())
 
     def _begin(self, mask: Tensor | None, options: dict[str, Any]) -> None:
         rows = slice(None) if mask is None else mask
@@ -258,8 +254,9 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         chosen = torch.arange(self.num_envs, device="cpu")[rows]
         device_mask = None if mask is None else mask.to(self.settings.device)
         self.episodes.reset(keys, mask=device_mask, **self._beginnings(options, keys, chosen))
-        self._pending[rows] = False
-        self._some_pending = bool(self._pending.any())
+        if self._pending is not None:
+            pending = self._pending if mask is None else self._pending & ~mask
+            self._pending = None if mask is None or not bool(pending.any()) else pending
         if self._history:
             self._history.begin(self.episodes, None if mask is None else mask.nonzero().squeeze(1).tolist())
 
@@ -285,6 +282,8 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
         return infos
 
     def _observation(self) -> Any:
+        if self._plain and self.settings.observation == "features":
+            return self.episodes.feature_rows().T
         return self._give(self.episodes.observation())
 
     def _out(self, value: Tensor) -> Any:
@@ -310,18 +309,12 @@ class TeleportVectorEnv(Boundary, VectorEnv[Any, Any, Any]):
             measured: The rows that were measured apart, and what came out.
             flags: ``(num_envs,)`` bool: which rows have the numbers; None: all.
         """
-        masks = np.empty((len(numbers), self.num_envs), dtype=bool)
-        if flags is None:
-            masks.fill(True)
+        mask = np.ones(self.num_envs, dtype=bool) if flags is None else flags.copy()  # all names share it
+        if self._plain:
+            infos = numbers | dict.fromkeys(["_" + name for name in numbers], mask)
         else:
-            masks[...] = flags
-        infos: dict[str, Any] = {}
-        plain = (
-            self.output == "numpy" and self.settings.device.type == "cpu"
-        )  # most of the time, and nothing to convert
-        for (name, value), mask in zip(numbers.items(), masks, strict=True):
-            infos[name] = value if plain else self._give(value)
-            infos["_" + name] = mask if plain else self._give(mask)
+            infos = {name: self._give(value) for name, value in numbers.items()}
+            infos |= dict.fromkeys(["_" + name for name in numbers], self._give(mask))
         if measured is not None:
             rows, values = measured
             present = torch.zeros(self.num_envs, dtype=torch.bool, device="cpu")

@@ -14,6 +14,7 @@ The bodies (*.inc) are compiled once per instruction set, by the files variant_*
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "rows.h"
 
@@ -133,7 +134,7 @@ typedef struct {
     double *now, *reward, *returns;
     int64_t *actions;
     const uint8_t *diverged;
-    uint8_t *terminated, *truncated, *ended; /* the last is written where an episode ended */
+    uint8_t *terminated, *truncated, *ended;
     const uint8_t *idle; /* NULL: no run idles */
     double floor, tolerance, most_cost;
     int64_t most_actions;
