@@ -207,9 +207,9 @@ def test_shipped_policies_are_asked_for_by_the_names_that_tables_give_them() -> 
         agent = agent_for("Rosenbrock", name)
         assert agent.name == name
         assert isinstance(agent, agents.LearnedSchedule)
-    assert agent_for("Booth", "generalist").name == "generalist, fallback"
+    assert agent_for("Quadratic", "generalist").name == "generalist, fallback"
     # Regression: the text itself is no name that a policy may have, so that it had no settings
-    asked = agent_for("Booth", "generalist:learning_rate=0.1")
+    asked = agent_for("Quadratic", "generalist:learning_rate=0.1")
     assert (asked.name, asked.environment["learning_rate"]) == ("generalist:learning_rate 0.1", 0.1)
     assert agent_for("Booth", "pretrained").name == "specialist"
     with pytest.raises(

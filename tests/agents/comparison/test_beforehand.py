@@ -110,7 +110,7 @@ def test_what_plays_in_the_place_of_the_generalist_is_of_one_kind() -> None:
     """Regression: a rule in its place had a rule's kind, so that it could be in no comparison with the policy itself."""
     from teleport_env.agents.comparison.study import _roster
 
-    asked = Study(problems=("Booth", "Ellipse"), agents=("never",), policies=(Path("pretrained"),))
+    asked = Study(problems=("Quadratic", "RosenbrockND"), agents=("never",), policies=(Path("pretrained"),))
     fallbacks = [
         a for p in asked.problems for a in _roster(p, asked, lambda line: None) if a.name == "generalist, fallback"
     ]

@@ -74,7 +74,7 @@ def test_rules_that_play_in_its_place_are_those_that_are_kept_tuned(policy: Lear
     fallbacks = policy.provenance["fallbacks"]
     assert policy.provenance["judged"]["instances"] >= 1024
     rules = {problem: found["rule"] for problem, found in fallbacks.items() if "rule" in found}
-    assert {*fallbacks} == {*rules} == {"Ellipse", "Quadratic", "RosenbrockND", "Booth", "MatrixFactorization"}
+    assert {*fallbacks} == {*rules} == {"Quadratic", "RosenbrockND", "MatrixFactorization"}
     for problem, rule in rules.items():
         name, kept = rule["rule"], read_tuned(problem)
         assert kept is not None
@@ -83,17 +83,18 @@ def test_rules_that_play_in_its_place_are_those_that_are_kept_tuned(policy: Lear
         assert agent_for(problem, "generalist").environment == agent_for(problem, name).environment
 
 
-def test_of_rules_that_are_equal_on_the_train_split_validation_instances_choose(policy: LearnedSchedule) -> None:
-    """Regression: the first of five equal rules was the only rival on Ellipse, and another one was better."""
+def test_at_lower_tolerances_it_gains_more_than_all_rules_that_are_equal_on_the_train_split() -> None:
+    """Regression: the first of five equal rules was the only rival on Ellipse, and at the usual tolerance alone."""
     kept = read_tuned("Ellipse")
     assert kept is not None
-    first, other = best_rule("Ellipse"), policy.provenance["fallbacks"]["Ellipse"]["rule"]["rule"]
-    assert first != other
-    assert kept.agents[first]["gained"] == kept.agents[other]["gained"]
-    ids = draw_instances("Ellipse", "validation", 512, 12345)
-    agents = [agent_for("Ellipse", name) for name in ("generalist", first)]
-    mine, its = play_many("Ellipse", agents, ids, split="validation", seed=0).mean(axis=1)
-    assert mine > its
+    best = kept.agents[best_rule("Ellipse")]["gained"]
+    equal = [name for name in kept_rules("Ellipse") if kept.agents[name]["gained"] == best]
+    assert len(equal) > 1
+    ids = draw_instances("Ellipse", "validation", 256, 12345)
+    agents = [agent_for("Ellipse", name) for name in ("generalist", *equal)]
+    settings = {"tolerance": 1e-6 * Settings.build("Ellipse").tolerance}
+    mine, *its = play_many("Ellipse", agents, ids, split="validation", seed=0, settings=settings).mean(axis=1)
+    assert mine > max(its) + 0.5
 
 
 def test_it_is_an_agent_like_all_others(policy: LearnedSchedule) -> None:
