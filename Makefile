@@ -56,7 +56,7 @@ explore-picture: .venv-browser ## take the picture of docs/explorer.md
 	@test -d $@ || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $@ playwright
 
 compare: venv ## play tuned teleport schedules, and write results/compare/report.html
-	$(BIN)/python scripts/compare.py --out results/compare $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py --out results/compare $(ARGS)
 	@echo "The report: $(CURDIR)/results/compare/report.html"
 
 tuned: venv ## tune the agents of comparisons anew, for an hour; writes agents/tuned; ARGS="--problems Booth" for one problem

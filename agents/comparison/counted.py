@@ -89,16 +89,15 @@ class Counted:
             raise Finished
         self.pay(GRADIENT)
         self.gradients += 1
-        params = torch.tensor(x, dtype=torch.float64)[None]
         if self.keep_graph:
             with torch.enable_grad():
-                weights = params.requires_grad_(True)
+                weights = torch.tensor(x[None], dtype=torch.float64, requires_grad=True)
                 loss = self.problem.loss(weights, self.instance, None)
                 (graph,) = torch.autograd.grad(loss.sum(), weights, create_graph=True)
             point = Point(float(loss.detach()), graph.detach()[0].numpy().copy(), weights, graph)
         else:
-            loss, gradient = self.problem.loss_and_gradient(params, self.instance, None)
-            point = Point(float(loss), gradient[0].numpy().copy())
+            loss, gradient = self.problem.loss_and_gradient(torch.from_numpy(x[None]), self.instance, None)
+            point = Point(float(loss), gradient.numpy()[0].copy())
         self.known[key] = point
         if len(self.known) > _REMEMBERED:
             self.known.popitem(last=False)

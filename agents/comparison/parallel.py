@@ -11,12 +11,17 @@ Workers know the problems and agents that this process has registered, and impor
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from ctypes import CDLL
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -103,25 +108,58 @@ def workers(jobs: int) -> int:
     return int(effective_n_jobs(jobs))
 
 
+_copies: ProcessPoolExecutor | None = None
+"""Copies of this process, as long as `beside` has some."""
+
+
+@contextmanager
+def beside(jobs: int, *modules: str) -> Iterator[None]:
+    """Processes that are ready for `run_tasks` with ``joining``, and have imported modules.
+
+    They are copies of this process where it can be copied, which saves them the imports. A copy has one thread: what another
+    thread held at that moment, such as a lock, it would wait for without end. So they are made at once, and only if this
+    process has a single thread, and on Linux. Else other processes start, and import modules meanwhile.
+    """
+    global _copies
+    count = workers(jobs) - 1
+    for module in modules:
+        import_module(module)
+    if count and sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1:
+        with ProcessPoolExecutor(count, get_context("fork"), _end_with_parent) as _copies:
+            _copies.submit(int)  # the first task is what makes them
+            try:
+                yield
+            finally:
+                _copies = None
+    else:
+        for _ in range(count):
+            _helpers(count).submit(_import, modules)
+        yield
+
+
+def _end_with_parent() -> None:
+    """For a copy: to wait for tasks of a process that was killed would take forever."""
+    parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+
+
 def _helpers(count: int) -> Any:
-    """So many processes beside this one; the same ones at every call. They stay for five minutes."""
+    """So many processes beside this one: its copies, or else the same ones at every call, which stay for five minutes."""
     from joblib.executor import get_memmapping_executor
 
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     # joblib's own, and not loky's below it: there is one per process, and joblib cannot go on with another's
-    return get_memmapping_executor(count, timeout=300, env=single, max_nbytes=None)
-
-
-def prepare(jobs: int, *modules: str) -> None:
-    """Let the processes beside this one start and import modules meanwhile; for `run_tasks` with ``joining``."""
-    count = workers(jobs) - 1
-    for _ in range(count):
-        _helpers(count).submit(_import, modules)
+    return _copies or get_memmapping_executor(count, timeout=300, env=single, max_nbytes=None)
 
 
 def _import(modules: Sequence[str]) -> None:
     for module in modules:
         import_module(module)
+
+
+def _unpickled(call: bytes) -> Any:
+    function, arguments, _ = cloudpickle.loads(call)
+    return function(*arguments)
 
 
 def _joining(calls: Sequence[Any], jobs: int) -> Iterator[Any]:
@@ -140,8 +178,7 @@ def _joining(calls: Sequence[Any], jobs: int) -> Iterator[Any]:
             done.put(ended)
         call = taken()
         if call is not None:
-            function, arguments, _ = call
-            helpers.submit(function, *arguments).add_done_callback(feed)
+            helpers.submit(_unpickled, cloudpickle.dumps(call)).add_done_callback(feed)
 
     left = len(calls)
     try:

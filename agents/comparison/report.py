@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["read_results", "write_report"]
+__all__ = ["drawn", "read_results", "write_report"]
 
 SMALL_SVG = 400_000
 """Pictures whose SVG is larger, in bytes, are written as PNG alone."""
@@ -110,29 +110,36 @@ def _drawings(
     return [Drawing(name, *_TOLD[name], drawings[name]) for name in _TOLD if name in drawings]
 
 
-def _drawn(folder: Path, drawing: Drawing, files: bool) -> tuple[str, bytes]:
-    """The drawing's name and its picture for the page, which is written too, and with ``files`` as PNG and small SVG."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was drawn: the bytes of its files by their names' endings, ``webp`` the one for the page."""
+
+    name: str
+    title: str
+    caption: str
+    files: Mapping[str, bytes]
+
+
+def drawn(drawing: Drawing, more: bool) -> Picture:
+    """A picture for the page, and with ``more`` as PNG and small SVG too."""
     figure = drawing.draw()
     # no dates and no program versions: equal results give equal files
     page, png, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    found = {}
     if drawing.name not in _INTERACTIVE:
         compressed = {"quality": 60, "method": 2}  # 4 is a twentieth smaller and takes a quarter longer
         resolution = _PIXELS / figure.get_figwidth()
         _lay_out(figure, resolution)
         figure.savefig(page, format="webp", dpi=resolution, pil_kwargs=compressed)
-        write(folder / f"{drawing.name}.webp", page.getvalue())
-    if files:
+        found["webp"] = page.getvalue()
+    if more:
         if drawing.name in _INTERACTIVE:
             _lay_out(figure, figure.dpi)
         figure.savefig(png, format="png", metadata={"Software": None})
         with matplotlib.rc_context({"svg.hashsalt": "teleport_env"}):
             figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        write(folder / f"{drawing.name}.png", png.getvalue())
-        vector = folder / f"{drawing.name}.svg"
-        vector.unlink(missing_ok=True)
-        if svg.tell() <= SMALL_SVG:
-            write(vector, svg.getvalue())
-    return drawing.name, page.getvalue()
+        found |= {"png": png.getvalue(), "svg": svg.getvalue()}
+    return Picture(drawing.name, drawing.title, drawing.caption, found)
 
 
 def _lay_out(figure: Figure, resolution: float) -> None:
@@ -177,6 +184,7 @@ def write_report(
     targets: pd.DataFrame | None = None,
     about: Mapping[str, str] | None = None,
     files: bool = False,
+    pictures: Sequence[Picture] = (),
 ) -> Path:
     """Write ``results.csv``, ``targets.csv.gz``, ``settings.json``, ``report.html`` and its pictures.
 
@@ -195,6 +203,7 @@ def write_report(
         targets: One row per episode with its costs to targets (`targets.rows_of_targets`); None: they are not known.
         about: A sentence on each agent, by name.
         files: Write every picture as PNG and as SVG too, those among them that the page draws by itself.
+        pictures: Pictures that were drawn before (`drawn`); they come first.
 
     Returns:
         The path of the page.
@@ -219,12 +228,20 @@ def write_report(
         for one in _drawings(results, table, curves, list(traces or ()), shown)
         if files or one.name not in _INTERACTIVE
     ]
-    tasks = [(_drawn, (folder, drawing, files)) for drawing in (*further, *usual)]
-    saved = dict(run_tasks(tasks, jobs=jobs, title="drawing", joining=True))
-    pictures = [
-        {"title": one.title, "caption": one.caption, "file": f"{one.name}.webp", "data": saved[one.name]}
-        for one in (*further, *usual)
-        if one.name not in _INTERACTIVE
+    tasks = [(drawn, (drawing, files)) for drawing in (*further, *usual)]
+    saved = {one.name: one for one in run_tasks(tasks, jobs=jobs, title="drawing", joining=True)}
+    pictures = [*pictures, *(saved[one.name] for one in (*further, *usual))]
+    for picture in pictures:
+        for ending, data in picture.files.items():
+            file = folder / f"{picture.name}.{ending}"
+            if ending == "svg" and len(data) > SMALL_SVG:
+                file.unlink(missing_ok=True)
+            else:
+                write(file, data)
+    embedded = [
+        {"title": one.title, "caption": one.caption, "file": f"{one.name}.webp", "data": one.files["webp"]}
+        for one in pictures
+        if "webp" in one.files
     ]
-    page = render_page(results, table, curves, targets, pictures, settings, about or {})
+    page = render_page(results, table, curves, targets, embedded, settings, about or {})
     return write(folder / "report.html", page)

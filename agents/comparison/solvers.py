@@ -10,6 +10,7 @@ No solver has a stopping rule of its own before the last digit: budget and toler
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -94,21 +95,28 @@ def _l_bfgs(pairs: int) -> Callable[[Counted], None]:
     return partial(_scipy, "L-BFGS-B", options)
 
 
+class _LBFGS(torch.optim.LBFGS):
+    """Torch's own; to take its parameters without what keeps a compiler off saves the import of that compiler, seconds."""
+
+    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
+
+
 def _torch_l_bfgs(pairs: int) -> Callable[[Counted], None]:
     def run(objective: Counted) -> None:
         """The minimizer of torch, with a strong Wolfe search; it sees losses and gradients alone."""
         for x in _again(objective):
-            weights = torch.from_numpy(x.copy()).requires_grad_(True)
+            weights = torch.from_numpy(x.copy())
             settings: dict[str, Any] = {"max_iter": _MOST, "max_eval": _MOST, "history_size": pairs}
             settings |= {"tolerance_grad": 0.0, "tolerance_change": 0.0, "line_search_fn": "strong_wolfe"}
-            solver = torch.optim.LBFGS([weights], **settings)
 
+            @torch.inference_mode(mode=False)
             def closure(weights: torch.Tensor = weights) -> torch.Tensor:
-                loss, gradient = objective.loss_and_gradient(weights.detach().numpy())
+                loss, gradient = objective.loss_and_gradient(weights.numpy())
                 weights.grad = torch.from_numpy(gradient)
                 return torch.tensor(loss, dtype=torch.float64)
 
-            solver.step(closure)
+            with torch.inference_mode():  # calls of torch take three quarters of their time
+                _LBFGS([weights], **settings).step(closure)
 
     return run
 

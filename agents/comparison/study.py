@@ -15,17 +15,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from teleport_env.agents.base import Agent
 from teleport_env.agents.comparison.described import described, sentences, settings_of, tuning_in_words
-from teleport_env.agents.comparison.parallel import Task, check_backend, prepare, run_tasks, workers
+from teleport_env.agents.comparison.parallel import Task, beside, check_backend, run_tasks, workers
 from teleport_env.agents.comparison.recording import record
 from teleport_env.agents.comparison.references import REFERENCES, play_solver
-from teleport_env.agents.comparison.solvers import solvers_of
+from teleport_env.agents.comparison.solvers import optimize, solvers_of
 from teleport_env.agents.comparison.summary import COLUMNS, import_pandas
 from teleport_env.agents.comparison.targets import paces_of, paid_kinds, rows_of_targets, timed_actions, with_scores
 from teleport_env.agents.known import compared
@@ -49,6 +50,9 @@ from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.problems.base import SPLITS
 from teleport_env.reading import entries, integer, known, read_fields, refuse
 from teleport_env.registration import problem_named
+
+if TYPE_CHECKING:
+    from teleport_env.agents.comparison.report import Picture
 
 __all__ = ["Study", "run_study"]
 
@@ -193,8 +197,17 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         ValueError: An unknown problem or agent, or a folder that cannot be written to, before anything is computed.
         FileNotFoundError: A problem's data are missing, before anything is computed.
     """
+    if find_spec("pandas") is None:
+        import_pandas()  # says what to install. Where it is, it waits: it starts a thread
+    if study.references:
+        optimize()
+    drawing = (f"{__package__}.{name}" for name in ("decisions", "report"))
+    with beside(study.jobs if study.backend == "processes" else 1, __name__, *drawing):
+        return _run_study(study, report)
+
+
+def _run_study(study: Study, report: Callable[[str], None]) -> dict[str, Any]:
     pandas = import_pandas()
-    from teleport_env.agents.comparison.decisions import decision_drawings
     from teleport_env.agents.comparison.report import write_report
     from teleport_env.agents.comparison.summary import oracle_rows, summary_table
 
@@ -206,8 +219,6 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     if study.record is not None:
         require_pyarrow()
         check_folder(study.record)
-    if study.backend == "processes":
-        prepare(study.jobs, __name__, decision_drawings.__module__, write_report.__module__)
     for line in said:
         report(line)
     kept = _kept(study, report)
@@ -229,10 +240,21 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         for problem in largest
         for some in _dealt(rosters[problem], _portion(study, problem, len(rosters[problem])))
     ]
+    # pictures of decisions last: one process draws them while another makes tables of what was played
+    ids = {p: draw_instances(p, study.split, min(WATCHED, study.instances), study.seed) for p in study.problems}
+    learned = [(p, one) for p, roster in rosters.items() for one in roster if isinstance(one, NetworkAgent)]
+    watching = [(_watch_task, (p, policy, ids[p], study.split, study.budget, study.pictures)) for p, policy in learned]
     played: dict[tuple[str, str], list[Played]] = {}
+    pictures: dict[tuple[str, str], list[Picture]] = {}
     rows: list[dict[str, Any]] = []
     ladders: list[dict[str, Any]] = []
-    for some in _run(tasks, study, "playing"):
+    done, left = _run([*tasks, *watching], study, "playing and drawing"), len(tasks)
+    while left:
+        some = next(done)
+        if isinstance(some, dict):
+            pictures |= some
+            continue
+        left -= 1
         for key, found, more, costs in some:
             if found:
                 played[key] = found
@@ -271,11 +293,8 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
     }
     pairs = zip(summary["problem"], summary["agent"], strict=True)
     summary["settings"] = [settings_of(playing.get(pair)) for pair in pairs]
-    ids = {p: draw_instances(p, study.split, min(WATCHED, study.instances), study.seed) for p in study.problems}
-    learned = [(p, one) for p, roster in rosters.items() for one in roster if isinstance(one, NetworkAgent)]
-    watching = [(_watch_task, (p, policy, ids[p], study.split, study.budget)) for p, policy in learned]
-    watched = dict(_run(watching, study, "watching policies"))
-    drawings = [one for p, policy in learned for one in decision_drawings(p, watched[p, policy.name])]
+    for some in done:
+        pictures |= some
     page = write_report(
         study.out,
         results,
@@ -283,11 +302,11 @@ def run_study(study: Study, report: Callable[[str], None] = print) -> dict[str, 
         traces,
         settings,
         table=summary,
-        further=drawings,
         jobs=study.jobs,
         targets=targets,
         about=sentences(playing.values()),
         files=study.pictures,
+        pictures=[picture for p, policy in learned for picture in pictures[p, policy.name]],
     )
     return {"results": results, "summary": summary, "settings": settings, "page": page}
 
@@ -533,11 +552,15 @@ def _reference_task(problem: str, name: str, split: str, *arguments: Any) -> lis
     return [_with_targets(key, played, played, split)]
 
 
-def _watch_task(problem: str, policy: Agent, ids: Any, split: str, budget: float | None) -> Any:
-    """The names, and what `watch` has seen."""
-    from teleport_env.agents.comparison.decisions import watch
+def _watch_task(
+    problem: str, policy: Agent, ids: Any, split: str, budget: float | None, more: bool
+) -> dict[tuple[str, str], list[Picture]]:
+    """The pictures of what a policy decides, under the problem's name and its own."""
+    from teleport_env.agents.comparison.decisions import decision_drawings, watch
+    from teleport_env.agents.comparison.report import drawn
 
-    return (problem, policy.name), watch(problem, policy, ids, split=split, budget=budget)
+    drawings = decision_drawings(problem, watch(problem, policy, ids, split=split, budget=budget))
+    return {(problem, policy.name): [drawn(one, more) for one in drawings]}
 
 
 def _curves(study: Study, played: dict[tuple[str, str], list[Played]]) -> tuple[Any, list[dict[str, Any]]]:

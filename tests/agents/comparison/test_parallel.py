@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 import types
@@ -61,6 +63,41 @@ def test_this_process_is_one_of_the_workers() -> None:
     with pytest.raises(ArithmeticError):
         list(run_tasks([(fail, (n,)) for n in range(3)], jobs=2, joining=True))
     assert sorted(run_tasks([(square, (n,)) for n in range(3)], jobs=2, joining=True)) == [0, 1, 4]
+
+
+COPIES = """
+import os, signal, sys, time
+from multiprocessing import active_children
+from teleport_env.agents.comparison.parallel import beside, run_tasks
+
+def where(number):
+    time.sleep(0.05)
+    return number, os.getpid(), "late" in sys.modules
+
+with beside(3):
+    copies = {one.pid for one in active_children()}
+    sys.modules["late"] = sys
+    found = list(run_tasks([(where, (n,)) for n in range(12)], jobs=3, joining=True))
+    assert sorted(n for n, *_ in found) == list(range(12))
+    assert {process for _, process, _ in found} == {os.getpid(), *copies} and len(copies) == 2
+    assert {process for _, process, late in found if late} == {os.getpid()}
+    print(*copies, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not copied")
+def test_copies_of_this_process_are_workers_and_end_with_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COPIES], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    for process in done.stdout.splitlines()[-1].split():
+        status, patience = Path(f"/proc/{process}/stat"), 100
+        while status.exists() and ") Z " not in status.read_text() and patience:
+            time.sleep(0.1)
+            patience -= 1
+        assert patience, "the copy is still there"
 
 
 def test_a_backend_that_is_none_is_refused(tmp_path: Path) -> None:
