@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import torch
@@ -84,7 +84,12 @@ def main() -> None:
         raise SystemExit(f"shares: {error}") from error
     if kind == "run":
         sys.argv = [name, *rest]
-        found = shares(lambda: runpy.run_path(name, run_name="__main__"), 0.0)
+
+        def script() -> None:
+            with suppress(SystemExit):  # a script may end so
+                runpy.run_path(name, run_name="__main__")
+
+        found = shares(script, 0.0)
     else:
         found = shares(work_of(kind, name, count=int(rest[0]) if rest else None))
     for function, share in found.items():

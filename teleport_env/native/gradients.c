@@ -9,7 +9,7 @@ gradient in the layout of the parameters. The result is None where the kernels d
 #include <string.h>
 
 typedef struct {
-    Array params, gradient, loss, data[2];
+    Array params, gradient, loss, data[3];
     PyObject *loss_out, *gradient_out;
 } Call;
 
@@ -119,13 +119,11 @@ static int read_network(PyObject *packed, Network *net) {
     return 1;
 }
 
-/* Memory for a tile of runs, aligned to a vector and kept from call to call, which the interpreter's lock guards; NULL with
+/* Memory for a tile of so many vectors, aligned to one and kept from call to call, which the interpreter's lock guards; NULL with
 an exception. */
-static double *network_memory(const Network *net) {
+static double *tile_memory(int64_t vectors) {
     static double *memory = NULL;
     static int64_t room = 0;
-    int64_t vectors = net->parameters + (2 * net->widest + 1) * net->samples; /* one for labels */
-    for (int64_t l = 0; l <= net->layers; l++) vectors += net->widths[l] * net->samples;
     const int64_t needed = vectors * LANES;
     if (needed > room) {
         free(memory);
@@ -135,6 +133,12 @@ static double *network_memory(const Network *net) {
     }
     const uintptr_t vector = LANES * sizeof(double);
     return (double *)(((uintptr_t)memory + vector - 1) / vector * vector);
+}
+
+static double *network_memory(const Network *net) {
+    int64_t vectors = net->parameters + (2 * net->widest + 1) * net->samples; /* one for labels */
+    for (int64_t l = 0; l <= net->layers; l++) vectors += net->widths[l] * net->samples;
+    return tile_memory(vectors);
 }
 
 /* Whether a network on so many examples is small enough. */
@@ -160,6 +164,25 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t cou
     double *memory = network_memory(&net);
     if (!memory || !make_room(&call, args[1])) return NULL;
     chosen->network(&net, &call.params, inputs, targets, call.loss.data, gradient_of(&call), memory);
+    return results(&call);
+}
+
+static PyObject *factors(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Call call;
+    Factors f;
+    if (!arguments("factors", count, 8)) return NULL;
+    const Array *targets = call.data, *floor = call.data + 1, *observed = args[4] == Py_None ? NULL : call.data + 2;
+    PyObject *const tensors[] = {args[0], args[1], args[2], args[3], args[observed ? 4 : 2]};
+    f.rank = PyLong_AsLongLong(args[5]), f.height = PyLong_AsLongLong(args[6]), f.scale = PyFloat_AsDouble(args[7]);
+    if (PyErr_Occurred() || !begin(&call, "factors", tensors, 5, 3) || targets->ndim != 3 || floor->ndim != 1) return refuse();
+    f.rows = targets->shape[1], f.columns = targets->shape[2];
+    if (f.rank < 1 || f.height < 0 || f.rows < 1 || f.columns < 1 || f.rank > MOST_PRODUCTS / f.rows / f.columns ||
+        (f.height && f.columns % f.height) || !is_data(targets, f.rows, f.columns) || (observed && !is_data(observed, f.rows, f.columns)) ||
+        call.params.shape[1] != f.rank * (f.rows + (f.height ? f.height + f.columns / f.height : f.columns)))
+        return refuse();
+    double *memory = tile_memory(call.params.shape[1] + 2 * (f.rank + f.rows) * f.columns);
+    if (!memory || !make_room(&call, args[1])) return NULL;
+    chosen->factors(&f, &call.params, targets, floor, observed, call.loss.data, gradient_of(&call), memory);
     return results(&call);
 }
 
@@ -290,15 +313,39 @@ static PyObject *inverses(PyObject *module, PyObject *const *args, Py_ssize_t co
     return found;
 }
 
+static int is_square(const Array *array) {
+    const int64_t n = array->shape[1];
+    return array->ndim == 3 && array->shape[2] == n && array->stride[1] == n && array->stride[2] == 1;
+}
+
+static PyObject *balances(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Array a, b, logs, basis;
+    if (!arguments("balances", count, 3)) return NULL;
+    const double most = PyFloat_AsDouble(args[2]);
+    if (PyErr_Occurred() || !only_numbers_count() || !view_tensor(args[0], &a) || !view_tensor(args[1], &b)) return refuse();
+    const int64_t runs = a.shape[0], n = a.shape[1];
+    if (runs < 1 || n < 1 || n > LARGEST_BALANCE || !is_square(&a) || !is_square(&b) || b.shape[0] != runs || b.shape[1] != n)
+        return refuse();
+    PyObject *both[2] = {new_tensor(runs, n, 0, &logs), NULL};
+    if (both[0]) both[1] = new_tensor(runs, n * n, 0, &basis);
+    if (both[1]) chosen->balances(&a, &b, most, &logs, &basis);
+    PyObject *found = both[1] ? PyTuple_Pack(2, both[0], both[1]) : NULL;
+    Py_XDECREF(both[0]);
+    Py_XDECREF(both[1]);
+    return found;
+}
+
 PyMethodDef gradient_methods[] = {
     METHOD(rosenbrock, "rosenbrock(params, gradient, curvature)"),
     METHOD(ellipse, "ellipse(params, gradient, curvatures)"),
     METHOD(booth, "booth(params, gradient, map, offset)"),
     METHOD(quadratic, "quadratic(params, gradient, matrix)"),
     METHOD(network, "network(params, gradient, packed, inputs or None, targets)"),
+    METHOD(factors, "factors(params, gradient, targets, floor, observed or None, rank, height of a tensor's pages or 0, scale)"),
     METHOD(classifier, "classifier(params, gradient, packed, images, labels, batch)"),
     METHOD(measure, "measure(params, packed, images, labels): mean cross-entropy, share that is right"),
     METHOD(spectra, "spectra(normals, eigenvalues): matrices (B, n n) with these eigenvalues; the normal numbers become the eigenvectors"),
     METHOD(inverses, "inverses(matrices): (B, n n), NaN where a matrix is numerically singular"),
+    METHOD(balances, "balances(a, b, most): logarithms (B, n), within most, and eigenvectors (B, n n) of the S for which tr(S^-1 a) + tr(S b) is least"),
     {NULL, NULL, 0, NULL},
 };

@@ -11,6 +11,7 @@ The bodies (*.inc) are compiled once per instruction set, by the files variant_*
 #ifndef TELEPORT_ENV_KERNELS_H
 #define TELEPORT_ENV_KERNELS_H
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,6 +59,18 @@ typedef struct {
     int64_t count, batch_stride[2];
 } Examples;
 
+/* Models of low rank: an upper matrix (rows, rank) times a lower one (rank, columns). The parameters are the lower, then the upper one. Or
+the lower one has the outer products of two more factors, (rank, height) and (rank, columns / height), and the parameters are the
+transposed upper one and these. */
+typedef struct {
+    int64_t rank, rows, columns, height; /* 0: a matrix and not a tensor */
+    double scale; /* of the sum of squares */
+} Factors;
+
+/* Loss and gradient of the squared error, on the entries where `observed`, unless it is NULL, is 1, less the floor. */
+typedef void FactorKernel(const Factors *factors, const Array *params, const Array *targets, const Array *floor, const Array *observed,
+                          double *loss, const Array *gradient, double *memory);
+
 #define PORTION 16 /* examples of a whole set that are worked through together */
 
 /* The same for networks that classify a mini-batch. */
@@ -72,6 +85,7 @@ typedef void MeasureKernel(const Network *net, const Array *params, const Exampl
 #define LARGEST_QUADRATIC 64 /* dimensions up to which a form is evaluated without the library's products */
 #define LARGEST_SPECTRUM 16  /* and up to which one is drawn without LAPACK */
 #define LARGEST_INVERSE 8    /* rows of a matrix up to which it is inverted without LAPACK */
+#define LARGEST_BALANCE 8    /* and up to which a pair of them is balanced */
 /* The numbers of the runs, and what a step has made new. */
 typedef struct {
     Matrix floats;
@@ -204,9 +218,11 @@ typedef struct {
     TurnKernel *settle_turns;
     GradientKernel *rosenbrock, *ellipse, *booth, *quadratic;
     NetworkKernel *network;
+    FactorKernel *factors;
     ClassifierKernel *classifier;
     MeasureKernel *measure;
     void (*spectra)(const Array *basis, const Array *eigenvalues, const Array *matrix);
+    void (*balances)(const Array *a, const Array *b, double most, const Array *logs, const Array *basis);
     /* of doubles, then of floats: find factors; multiply tensors by a power (1, -1, 2 or -2) of them */
     void (*find_units[2])(const Units *units, const UnitSearch *search);
     void (*scale_units[2])(const Units *units, void *const *tensors, const double *table, int power);

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from teleport_env.instances import Batch, Instance
 from teleport_env.problems.base import Problem
+from teleport_env.problems.compiled import compiled
 from teleport_env.random import Streams, fold_in, key_of
 
 STARTS = 6
@@ -28,6 +29,10 @@ SWEEPS = 200
 
 _SETTLED = 1e-13  # relative change of the error in a sweep
 _FOUND: dict[Any, Mapping[str, Tensor]] = {}  # what equal problems need alike, sought once in a process
+
+
+_KERNEL = compiled("factors", lambda problem, instance, batch: problem.factor_arguments(instance))
+_PARTS = ("error", "error_and_gradient")
 
 
 class FactorModel(Problem):
@@ -64,9 +69,19 @@ class FactorModel(Problem):
     def error_and_gradient(self, params: Tensor, instance: Instance) -> tuple[Tensor, Tensor]:
         """The same with its gradient ``(B, P)``, without a graph."""
 
+    def factor_arguments(self, instance: Instance) -> tuple[Any, ...] | None:
+        """What the kernel of such models needs; None where it would not compute what this problem's methods do."""
+        return None
+
+    def _has_parts_of(self, owner: type[Any]) -> bool:
+        """Whether the errors are those of a class, and no part of them is replaced."""
+        return all(getattr(type(self), part) is getattr(owner, part) and part not in vars(self) for part in _PARTS)
+
+    @_KERNEL
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
         return self.error(params, instance) - instance["floor"]
 
+    @_KERNEL
     def loss_and_gradient(self, params: Tensor, instance: Instance, batch: Batch = None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             error, gradient = self.error_and_gradient(params, instance)

@@ -153,6 +153,11 @@ class MatrixCompletion(FactorModel):
             flat = flat + params * (2.0 * self.ridge / self.num_observed)
         return self._mean(residual, params), flat
 
+    def factor_arguments(self, instance: Instance) -> tuple[Any, ...] | None:
+        if self.ridge > 0 or not self._has_parts_of(MatrixCompletion):
+            return None
+        return instance["target"], instance["floor"], instance["observed"], self.rank, 0, 1.0 / self.num_observed
+
     def evaluate(self, params: Tensor, instance: Instance) -> dict[str, Tensor]:
         """``loss``, and ``validation_loss``, the mean squared error on the hidden entries where there are any."""
         found = super().evaluate(params, instance)

@@ -131,6 +131,11 @@ class TensorFactorization(FactorModel):
         ]
         return residual.square().flatten(1).sum(dim=1), torch.cat([part.flatten(1) for part in parts], dim=1)
 
+    def factor_arguments(self, instance: Instance) -> tuple[Any, ...] | None:
+        if not self._has_parts_of(TensorFactorization):
+            return None
+        return instance["target"], instance["floor"], None, self.rank, SIDE, 1.0
+
     def gradient_flops(self, instance: Instance, batch_size: int | None = None) -> float:
         """Three products of the size of the model, a multiplication and an addition each, and the work on the pages."""
         pages = self.rank * SIDE * SIDE

@@ -26,7 +26,8 @@ For positive scalings ``S`` is diagonal, ``a`` and ``b`` are vectors, and all of
 exact in the box, and for the weights it is ``d_i = sqrt(|U_i| / |V_i|)``.
 
 Everything is row-independent bit for bit in float64, `torch.linalg.eigh` included: LAPACK takes the matrices one by one
-(measured for k = 1 to 64; tests/searches/test_pair_algebra.py repeats it).
+(measured for k = 1 to 64; tests/searches/test_pair_algebra.py repeats it). Minima of matrices with up to eight rows come
+from a kernel (``teleport_env/native/balances.inc``), eight at a time.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from torch import Tensor
 from teleport_env.arrays import TINY, TORCH, Array, Arrays, arrays_of
 from teleport_env.groups.base import Group, single, where
 from teleport_env.ledger import Counts
+from teleport_env.native import KERNELS
 from teleport_env.searches.base import Start
 from teleport_env.symmetries.base import Pair, Symmetry
 from teleport_env.symmetries.networks import product
@@ -180,15 +182,20 @@ def _relative(a: Tensor, b: Tensor, radius: float) -> Spectrum:
 
 
 def _minimum(a: Tensor, b: Tensor, radius: float) -> Spectrum:
+    found = None if KERNELS is None else KERNELS.balances(a.contiguous(), b.contiguous(), 2.0 * radius)
+    if found is not None:
+        return Spectrum(found[0], found[1].view(a.shape))
     eps, tiny = torch.finfo(a.dtype).eps, torch.finfo(a.dtype).tiny
     # The eigenbasis of S does not depend on the scales of a and b, so each is taken in its own.
     size_a, size_b = _size(a), _size(b)
     scaled_a, scaled_b = a / size_a, b / size_b
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     # With b = K K' and c = K' a K:  S = K^-T c^(1/2) K^-1  solves  S b S = a. The ridge lets a rank-deficient b pass.
-    lower, info = torch.linalg.cholesky_ex(scaled_b + 64.0 * a.shape[-1] * eps * identity)
+    # Where a lacks rank, eigenvalues of c would be rounding without it, and their roots, 1e-8, would turn the basis.
+    ridge = 64.0 * a.shape[-1] * eps * identity
+    lower, info = torch.linalg.cholesky_ex(scaled_b + ridge)
     lower = torch.where((info == 0)[:, None, None], lower, torch.nan)
-    values, vectors = eigh_or_nan(product(lower.mT, product(scaled_a, lower)))
+    values, vectors = eigh_or_nan(product(lower.mT, product(scaled_a + ridge, lower)))
     safe = torch.where(_is_finite(lower)[:, None, None], lower, identity)
     turned = torch.linalg.solve_triangular(safe.mT, vectors, upper=True)
     mean = product(turned * torch.sqrt(values.clamp_min(0.0))[:, None, :], turned.mT)

@@ -19,11 +19,13 @@ from teleport_env.problems import (
     Booth,
     Ellipse,
     LinearNetwork,
+    MatrixCompletion,
     MatrixFactorization,
     MLPRegression,
     Quadratic,
     Rosenbrock,
     RosenbrockND,
+    TensorFactorization,
     quadratic,
 )
 from teleport_env.problems.base import Problem
@@ -46,7 +48,15 @@ NETWORKS = (
     MLPRegression(activation="relu", widths=(2, 13, 3), samples=9, bias=True),
     MLPRegression(activation="identity", widths=(4, 32, 1), samples=1),
 )
-EVERY = EXACT + FORMS + NETWORKS  # those that are not exact are sums of products
+FACTORS = (
+    MatrixCompletion(),
+    MatrixCompletion(rows=8, rank=1),
+    MatrixCompletion(rows=9, rank=5, observed=1.0),
+    TensorFactorization(),
+    TensorFactorization(images=2, rank=1),
+    TensorFactorization(images=7, rank=6),
+)
+EVERY = EXACT + FORMS + NETWORKS + FACTORS  # those that are not exact are sums of products
 
 
 def label(problem: Problem) -> str:
@@ -212,6 +222,22 @@ def test_networks_with_parts_of_their_own_are_not_bypassed() -> None:
     assert patched.network_arguments(instance) is None
     assert MLPRegression(activation="tanh").network_arguments(instance) is None
     assert MLPRegression(widths=(2,) * 20).network_arguments(instance) is None
+
+
+@pytest.mark.parametrize("problem", [MatrixCompletion(), TensorFactorization()], ids=label)
+def test_models_of_low_rank_are_served_unless_a_part_is_replaced(problem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = problem.instances(torch.arange(3), "train")
+    data = problem.factor_arguments(instance)
+    assert KERNELS.factors(instance.start, True, *data) is not None
+    monkeypatch.setattr(problem, "error", lambda params, instance: params.sum(dim=1), raising=True)
+    assert problem.factor_arguments(instance) is None
+    assert torch.equal(loss_of(problem, instance.start, instance), instance.start.sum(dim=1) - instance["floor"])
+    assert MatrixCompletion(ridge=0.1).factor_arguments(instance) is None
+    for place, unfit in ((0, data[0][:2]), (0, data[0].mT), (1, data[0]), (3, data[3] + 1), (4, 7), (3, 0), (4, -1)):
+        others = [*data[:place], unfit, *data[place + 1 :]]
+        assert KERNELS.factors(instance.start, True, *others) is None
+    with pytest.raises(TypeError, match="takes 8 arguments"):
+        KERNELS.factors(instance.start, True, *data[1:])
 
 
 def test_packed_networks_that_make_no_sense_are_refused() -> None:

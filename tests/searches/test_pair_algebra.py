@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from teleport_env.native import KERNELS
 from teleport_env.random import Streams
+from teleport_env.searches import pair_algebra
 from teleport_env.searches.pair_algebra import PAIR_OBJECTIVES, Spectrum, grams, solve
 from teleport_env.symmetries.base import Pair
 
@@ -46,6 +48,37 @@ def test_the_minimum_is_the_geometric_mean(objective: str) -> None:
     a, b = random_grams(5, 4, 7, 6)
     s = matrix(solve(objective, a, b, radius=50.0))
     torch.testing.assert_close(s @ b @ s, a, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.skipif(KERNELS is None, reason="the package was built without a C compiler")
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 2), (3, 5, 4), (6, 7, 6), (8, 8, 9), (6, 4, 7), (6, 7, 4), (6, 4, 4), (8, 1, 2)]
+)
+def test_the_kernel_finds_a_minimum_as_low_as_lapacks(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = random_grams(203, *shape)
+    found = solve("balance_gradient", a, b, RADIUS)
+    least = value(a, b, matrix(found))
+    monkeypatch.setattr(pair_algebra, "KERNELS", None)
+    wanted = solve("balance_gradient", a, b, RADIUS)
+    off = torch.log(least / value(a, b, matrix(wanted)))
+    if shape[0] > min(shape[1:]):  # the bound decides in a basis that depends on rounding
+        assert float(off.abs().max()) < 0.1
+        assert abs(float(off.mean())) < 2e-3
+    else:
+        assert float(off.abs().max()) < 1e-10
+        torch.testing.assert_close(found.log.sort().values, wanted.log.sort().values, rtol=0.0, atol=1e-6)
+    identity = torch.eye(shape[0], dtype=a.dtype).expand_as(a)
+    assert found.basis is not None
+    torch.testing.assert_close(found.basis.mT @ found.basis, identity, rtol=0.0, atol=1e-14)
+
+
+def test_without_full_rank_neither_matrix_is_treated_apart() -> None:
+    """Regression: a ridge on one of them alone left eigenvalues of rounding, so that minima were percents too high."""
+    a, b = random_grams(200, 6, 2, 2)
+    one, other = (value(*both, matrix(solve("balance_gradient", *both, RADIUS))) for both in ((a, b), (b, a)))
+    assert abs(float(torch.log(one / other).mean())) < 2e-3
 
 
 @pytest.mark.parametrize("objective", BALANCES)
