@@ -362,7 +362,7 @@ class Course:
             for multiple in self.training.task.rate_multiples:
                 rate = multiple * agent.environment["learning_rate"]
                 agents.append(dataclasses.replace(agent, environment={**agent.environment, "learning_rate": rate}))
-        gained = gained_over_tolerances(game.training, problem, agents, game.ids, VALIDATION_SEED)
+        gained = gained_over_tolerances(game.training, problem, agents, game.ids, VALIDATION_SEED).mean(axis=0)
         return gained.mean(axis=1).reshape(len(policies), -1).mean(axis=1)
 
     def _layers(self) -> Layers:

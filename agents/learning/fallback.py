@@ -3,6 +3,7 @@
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split, at
 both ends of the tolerances that it met. Where it gains less than the best of its rivals, its file keeps that rival as the
 fallback, to be played instead. The rules that the package keeps tuned are further rivals of a policy for several problems.
+It has to gain as much as each of them at both ends: much more at one does not pay for less at the other.
 One for a single problem has none: studies compare it with the best of them.
 
 A policy keeps its teleports only where they pay: where it gains as much with them masked, the masked policy is the fallback.
@@ -39,18 +40,18 @@ SHIPPED_RULE = "the best rule as shipped"
 def gained_over_tolerances(
     training: Training, problem: str, agents: Sequence[Agent], ids: np.ndarray, seed: int
 ) -> np.ndarray:
-    """What agents gain on validation instances ``(agents, instances)``, in the unit of a training on one problem.
+    """What agents gain on validation instances ``(ends, agents, instances)``, in the unit of a training on one problem.
 
-    That is the mean over both ends of the training's tolerances: a policy without a finish line is not chosen at one.
+    That is at both ends of the training's tolerances, or at the one that it has: a policy without a finish line is not
+    chosen at one.
     """
     task, usual = training.task, training.settings().tolerance
     shared: dict[str, Any] = {"split": "validation", "budget": task.budget, "reward": task.reward, "seed": seed}
-    return np.mean(
+    return np.array(
         [
             play_many(problem, agents, ids, settings={"tolerance": multiple * usual}, **shared)
             for multiple in dict.fromkeys(task.tolerance_multiples)
-        ],
-        axis=0,
+        ]
     )
 
 
@@ -113,14 +114,19 @@ def judged(
         agents = [alone, *(agent for _, agent, _ in rivals)]
         count = training.schedule.validation_instances if instances is None else instances
         ids = draw_instances(problem, "validation", count, JUDGE_SEED)
-        gained = gained_over_tolerances(training, problem, agents, ids, JUDGE_SEED)
+        by_end = gained_over_tolerances(training, problem, agents, ids, JUDGE_SEED)
+        gained = by_end.mean(axis=0)
         own, *others = gained.mean(axis=1).tolist()
         best = max(range(len(others)), key=others.__getitem__)
-        what, _, content = rivals[best]
         # a policy that is level with itself without teleports plays without, unless it never teleported
-        idle = what != MASKED or (gained[0] == gained[1 + best]).all()
+        idle = rivals[best][0] != MASKED or (gained[0] == gained[1 + best]).all()
         if own > others[best] or (own == others[best] and idle):
-            continue
+            worse = [end for end in by_end.mean(axis=2).tolist() if _below(end, rivals)]
+            if not worse:
+                continue
+            own, *others = worse[0]
+            best = _below(worse[0], rivals)[0]
+        what, _, content = rivals[best]
         fallbacks[problem] = {**content, "what": what, "gained": others[best], "policy_gained": own}
         digits = 2 if others[best] - own >= 0.01 else 5
         said[problem] = (
@@ -131,6 +137,13 @@ def judged(
         return policy, {}
     entry = {"fallbacks": fallbacks} if len(trainings) > 1 else {"fallback": fallbacks[problem]}
     return replace(policy, provenance={**policy.provenance, **entry}), said
+
+
+def _below(gained: Sequence[float], rivals: Sequence[tuple[str, Agent, dict[str, Any]]]) -> list[int]:
+    """Places of the rules as shipped that gain more than the policy, which is the first in ``gained``; the best first."""
+    own, *others = gained
+    rules = [place for place, (what, _, _) in enumerate(rivals) if what == SHIPPED_RULE and others[place] > own]
+    return sorted(rules, key=lambda place: -others[place])
 
 
 def _rivals(

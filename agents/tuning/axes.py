@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from teleport_env.agents.edge_rule import NEVER_FLATTEN
 from teleport_env.agents.tuning.search import Axis
 
 SHARES = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3)
@@ -70,12 +73,15 @@ def rule_axes(budget: float, searches: int = 1) -> dict[str, dict[str, Axis]]:
             "edge": Axis((0.8, 1.0, 1.2, 1.5, 2.0), factor=1.5, low=0.2, high=4.0, closest=_CLOSE),
             "up": Axis((1.0, 1.3, 1.6, 2.0), factor=2.0, low=1.0, high=64.0, closest=_CLOSE),
             "down": Axis((0.25, 0.5, 0.7), factor=2.0, low=1.0 / 64.0, high=1.0, closest=_CLOSE),
-            "slow": Axis((0.0, 0.3, 0.7, 1.0, 1.5), factor=2.0, high=1e4),
-            "flatten": Axis((1.5, 2.0, 4.0)),
+            "slow": Axis((0.0, 0.3, 0.7, 1.0, 1.5), factor=2.0, high=1e4, closest=_CLOSE),
+            "flatten": Axis((1.5, 2.0, 4.0), factor=1.5, low=0.25, high=NEVER_FLATTEN, closest=_CLOSE),
             "first": Axis((0, 1, 2), factor=2.0, high=64),
             "looks": Axis((0, 1, 3), factor=2.0, high=64),
             "opening": Axis(tuple(range(searches)), ordered=False),
             "landing": Axis(("up", "same", "down"), ordered=False),
         },
     }
-    return {name: {**axes, **shared} for name, axes in own.items()}
+    found = {name: {**axes, **shared} for name, axes in own.items()}
+    # nearly everywhere the strongest rival of policies, so that all its numbers are tuned in small steps
+    found["edge_of_stability"] |= {name: dataclasses.replace(axis, closest=_CLOSE) for name, axis in shared.items()}
+    return found

@@ -42,7 +42,7 @@ class Axis:
         high: No extension above.
         finest: The refinement halves the steps beside the best value down to this one; 0: it halves none.
         closest: A thorough refinement puts geometric means beside the best value, down to neighbours that differ by this
-            factor; 0: it puts none.
+            factor, or by 1 between integers; 0: it puts none.
     """
 
     values: tuple[Any, ...]
@@ -68,7 +68,10 @@ class Axis:
         if self.finest and high - low >= 2 * self.finest:
             return (low + high) / 2
         if thorough and self.closest and low > 0 and high / low >= self.closest**2:
-            return math.sqrt(low * high)
+            middle = math.sqrt(low * high)
+            whole = min(max(round(middle), low + 1), high - 1)
+            # no integer lies between neighbours
+            return (whole if whole > low else None) if isinstance(low, int) else middle
         return None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import train as script
 
-from teleport_env.agents import Never, agent_for
+from teleport_env.agents import Agent, Never, agent_for
 from teleport_env.agents.comparison import report
 from teleport_env.agents.comparison.study import Study, run_study
 from teleport_env.agents.learning import fallback
@@ -254,6 +254,31 @@ def test_a_policy_for_several_problems_has_the_best_rule_as_shipped_for_a_rival(
     assert again.provenance["judged"]["instances"] == 6
     with pytest.raises(ValueError, match="does not say how it was trained"):
         judge(dataclasses.replace(policy, provenance={}), 6)
+
+
+@pytest.mark.parametrize(("rule", "plays"), [((12.5, 1.0), True), ((12.0, 1.0), False)])
+def test_a_policy_for_several_problems_gains_as_much_as_each_rule_as_shipped_at_both_ends(
+    rule: tuple[float, float], plays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = {**recipe(("Booth", "Quadratic")), **TINY, "warm_start": False, "critic_segments": 0}
+    training = Training.of(**tiny)
+    policy = LearnedSchedule.pretrained("generalist")
+    trainings = {"Booth": (training.alone("Booth"), 0.105), "Quadratic": (training.alone("Quadratic"), 0.01)}
+
+    def of_ends(alone: Training, problem: str, agents: list[Agent], ids: np.ndarray, seed: int) -> np.ndarray:
+        found = np.zeros((2, len(agents), len(ids)))
+        found[:, 0] = [[12.0], [9.0]]
+        if problem == "Booth":
+            found[0, -1], found[1, -1] = rule
+        return found
+
+    monkeypatch.setattr(fallback, "gained_over_tolerances", of_ends)
+    found, said = judged(policy, trainings, {}, 4)
+    named = found.provenance["fallbacks"] if said else {}
+    assert (set(named) == {"Booth"}) == plays
+    if plays:
+        assert (named["Booth"]["gained"], named["Booth"]["policy_gained"]) == (12.5, 12.0)
+        assert named["Booth"]["what"] == SHIPPED_RULE
 
 
 def test_the_script_ends_with_a_warning_and_a_status(

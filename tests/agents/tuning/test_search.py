@@ -216,6 +216,19 @@ def test_a_thorough_refinement_is_finer_than_the_grid() -> None:
     assert 1 / 1.02 <= fine.config["rate"] / 1.15 <= 1.02
 
 
+def test_a_thorough_refinement_reaches_every_integer() -> None:
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        return np.array([-abs(config["steps"] - 17) for config in configs])
+
+    axes = {"steps": Axis((1, 12, 20), closest=1.02)}
+    shared: dict[str, Any] = {"count": 3, "few": FEW, "many": MANY, "generator": np.random.default_rng(0)}
+    assert search(axes, score, **shared).config["steps"] == 20
+    found = search(axes, score, thorough=True, **shared).config["steps"]
+    assert found == 17
+    assert isinstance(found, int)
+    assert axes["steps"].between(2, 3, True) is None
+
+
 @pytest.mark.parametrize("together", [(), (("a", "b"),)])
 def test_settings_that_act_together_are_tried_together(together: tuple[tuple[str, str], ...]) -> None:
     def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
