@@ -177,23 +177,33 @@ def test_a_lower_bound_is_marked() -> None:
     assert [str(cell) for cell in running.table(found).rows[0]][3:6] == ["at least 10.0 x", "60.0 s", "at least 600 s"]
 
 
-def test_the_present_version_trains_once_for_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regression: it trained anew for each row. An old version that was stopped has a lower bound."""
-    asked: list[Path] = []
+@pytest.mark.parametrize("former", [(4.0, 4.5), (9.0,), None])
+def test_a_training_is_timed_up_to_the_score_of_the_former_one(
+    former: tuple[float, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old version that was stopped has a lower bound; one that gained more is compared with the training in full."""
+    asked: list[str] = []
 
     def command(folder: Path, *words: str, limit: int | None = None) -> tuple[float, float]:
-        asked.append(folder)
-        if folder == waits.ROOT:
-            Path(words[-1], "training.json").write_text('{"gained": 5.0}')
+        gained = (3.0, 5.0, 7.0) if folder == waits.ROOT else former
+        if "-c" in words:
+            asked.append(words[1])
+            return 10.0, 12.0
+        if gained is not None:
+            history = json.dumps({"history": [{"gained": one} for one in gained]})
+            Path(words[words.index("--out") + 1], "training.json").write_text(history)
         return (30.0, 40.0) if folder == waits.ROOT else (500.0, 600.0)
 
     monkeypatch.setattr(waits, "command", command)
     monkeypatch.setattr(waits, "checkout", lambda commit: Path(commit))
     waits.training.cache_clear()
-    compared, alone = (waits.trained("Booth", Scale(), compared=some) for some in (True, False))
+    compared, alone = waits.trained("Booth", Scale()), waits.waited("Booth", Scale())
     waits.training.cache_clear()
-    assert asked == [waits.ROOT, Path(UNHURRIED)]
-    assert (compared.ratio, compared.stopped, alone.ratio, alone.stopped) == (15.0, True, 0.5, False)
+    assert (compared.ratio, compared.stopped) == ((50.0, False) if asked else (15.0, former is None))
+    assert bool(asked) == (former == (4.0, 4.5))
+    assert all("until=2" in source and "Booth" in source for source in asked)
+    assert (compared.details["segments timed"], compared.details["gained by then"]) == ((2, 5) if asked else (3, 7))
+    assert (alone.ratio, alone.details["orders of magnitude gained on validation instances"]) == (0.5, 7.0)
 
 
 def test_a_commit_that_is_not_there_is_refused() -> None:
