@@ -74,7 +74,7 @@ def test_rules_that_play_in_its_place_are_those_that_are_kept_tuned(policy: Lear
     fallbacks = policy.provenance["fallbacks"]
     assert policy.provenance["judged"]["instances"] >= 1024
     rules = {problem: found["rule"] for problem, found in fallbacks.items() if "rule" in found}
-    assert {*fallbacks} == {*rules} == {"Quadratic", "RosenbrockND", "MatrixFactorization"}
+    assert {*fallbacks} == {*rules} == {"Ellipse", "Booth", "Quadratic", "RosenbrockND", "MatrixFactorization"}
     for problem, rule in rules.items():
         name, kept = rule["rule"], read_tuned(problem)
         assert kept is not None
