@@ -34,7 +34,7 @@ PATIENCE = 60.0
 def command(folder: Path, *words: str, limit: int | None = None) -> tuple[float, float]:
     """Seconds on the wall and of the processor that a script of a checkout takes.
 
-    A training that says that its policy is below a rival is done.
+    A training that says that its policy gains less than a rival is done.
 
     Args:
         folder: The checkout.
