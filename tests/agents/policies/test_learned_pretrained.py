@@ -83,19 +83,22 @@ def test_rules_that_play_in_its_place_are_those_that_are_kept_tuned(policy: Lear
         assert agent_for(problem, "generalist").environment == agent_for(problem, name).environment
 
 
-def test_of_rules_that_are_equal_on_the_train_split_the_best_plays(policy: LearnedSchedule) -> None:
-    """Regression: the first of five equal rules was the only rival on Ellipse. The network is better at low tolerances."""
+def test_at_lower_tolerances_its_network_gains_more_than_all_rules_that_are_equal_on_the_train_split(
+    policy: LearnedSchedule,
+) -> None:
+    """Which is not enough to play there: at the ordinary tolerance the best of these rules gains a little more."""
     kept = read_tuned("Ellipse")
     assert kept is not None
     best = kept.agents[best_rule("Ellipse")]["gained"]
     equal = [name for name in kept_rules("Ellipse") if kept.agents[name]["gained"] == best]
     assert len(equal) > 1
     ids = draw_instances("Ellipse", "validation", 256, 12345)
-    agents = [policy.for_problem("Ellipse"), *(agent_for("Ellipse", name) for name in ("generalist", *equal))]
+    agents = [policy.for_problem("Ellipse"), *(agent_for("Ellipse", name) for name in equal)]
     settings = {"tolerance": 1e-6 * Settings.build("Ellipse").tolerance}
-    network, mine, *its = play_many("Ellipse", agents, ids, split="validation", seed=0, settings=settings).mean(axis=1)
-    assert network > mine + 0.5
-    assert mine == max(its) > min(its) + 0.5
+    mine, *its = play_many("Ellipse", agents, ids, split="validation", seed=0, settings=settings).mean(axis=1)
+    assert mine > max(its) + 0.5
+    rule = policy.provenance["fallbacks"]["Ellipse"]["rule"]["rule"]
+    assert rule in equal
 
 
 def test_it_is_an_agent_like_all_others(policy: LearnedSchedule) -> None:
