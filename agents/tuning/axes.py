@@ -82,6 +82,6 @@ def rule_axes(budget: float, searches: int = 1) -> dict[str, dict[str, Axis]]:
         },
     }
     found = {name: {**axes, **shared} for name, axes in own.items()}
-    # nearly everywhere the strongest rival of policies, so that all its numbers are tuned in small steps
+    # nearly everywhere the best rival of policies, so that all its numbers are tuned in small steps
     found["edge_of_stability"] |= {name: dataclasses.replace(axis, closest=_CLOSE) for name, axis in shared.items()}
     return found

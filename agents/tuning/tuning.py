@@ -36,6 +36,8 @@ class Family:
         neutral: Values at which a setting does nothing, as in `search`.
         first: Settings that are tried in any case.
         together: Groups of settings that act together, as in `search`.
+        polish: A thorough tuning ends with a polish, as in `search`, on so many times the instances of the last choice; 0:
+            it has none.
     """
 
     axes: Mapping[str, Axis]
@@ -47,6 +49,7 @@ class Family:
     neutral: Mapping[str, Any] = field(default_factory=dict)
     first: Sequence[Config] = ()
     together: Sequence[Sequence[str]] = ()
+    polish: int = 0
 
     def agent(self, config: Config) -> Agent:
         """The agent with some settings."""
@@ -95,12 +98,15 @@ def tune_all(
         What each search found; its ``episodes`` are those of all problems.
     """
     problems = dict.fromkeys(problem for families in several for problem in families)
-    ids = {p: draw_instances(p, "train", (1 + finals) * instances, TUNING_SEED, settings) for p in problems}
+    most = max((one.polish for families in several for one in families.values() if thorough), default=0)
+    drawn = (1 + finals * max(1, most)) * instances
+    ids = {p: draw_instances(p, "train", drawn, TUNING_SEED, settings) for p in problems}
 
     def started(families: Mapping[str, Family], start: int) -> Search:
         numbers = np.arange(min(len(ids[problem]) for problem in families))
         # a split that has no others is chosen on again
-        many = (numbers[instances:] if len(numbers) > instances else numbers) if finals else numbers[:0]
+        others = numbers[instances : (1 + finals) * instances]
+        many = (others if len(others) else numbers) if finals else numbers[:0]
         one = next(iter(families.values()))
         return search(
             one.axes,
@@ -114,6 +120,7 @@ def tune_all(
             first=one.first,
             thorough=thorough,
             together=one.together,
+            polish=numbers[instances:] if one.polish and thorough else None,
         )
 
     searches = [started(families, start) for start in range(starts) for families in several]

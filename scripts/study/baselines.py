@@ -353,6 +353,8 @@ class Families:
             neutral=neutral,
             first=first,
             together=TOGETHER if "looks" in own else (),
+            # nearly everywhere the best rival of policies, which a policy begins from
+            polish=4 if "looks" in own else 0,
         )
 
     # -- without teleports ---------------------------------------------------------------------------------------------

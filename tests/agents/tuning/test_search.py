@@ -12,6 +12,7 @@ from teleport_env.agents.tuning import search as searching
 from teleport_env.agents.tuning.search import Axis, Config, Found, Round, run
 
 FEW, MANY = np.arange(4), np.arange(4, 24)
+MORE = np.arange(1000, 1040)
 
 
 def search(axes: Mapping[str, Axis], score: Callable[[Any, np.ndarray], np.ndarray], **settings: Any) -> Found:
@@ -214,6 +215,36 @@ def test_a_thorough_refinement_is_finer_than_the_grid() -> None:
     assert coarse.config["rate"] == 1.0
     fine = search(axes, score, generator=np.random.default_rng(0), thorough=True, **shared)
     assert 1 / 1.02 <= fine.config["rate"] / 1.15 <= 1.02
+
+
+def test_a_polish_leaves_a_ridge_where_one_setting_at_a_time_is_stuck() -> None:
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        # good along a = b, best at 5; the number of instances is part of it, to tell them apart
+        return -len(ids) + np.array([-4 * abs(np.log(c["a"] / c["b"])) - abs(np.log(c["a"] / 5)) for c in configs])
+
+    axes = {name: Axis((1.0, 2.0), low=0.5, high=4.0 * np.sqrt(2), closest=1.02) for name in "ab"} | {"n": Axis((0, 3))}
+    shared: dict[str, Any] = {"count": 8, "few": FEW, "many": MANY, "thorough": True}
+    stuck = search(axes, score, generator=np.random.default_rng(0), **shared)
+    found = search(axes, score, generator=np.random.default_rng(0), polish=MORE, **shared)
+    assert stuck.config["a"] == 2.0
+    assert found.config["a"] == pytest.approx(5.0, rel=0.02)
+    assert found.config["n"] in (0, 3), "what has no closest value stays on its grid"
+    assert found.gained == score([found.config], MORE)[0]
+    assert found.episodes > stuck.episodes
+
+
+def test_a_polish_keeps_to_the_limits_and_to_integers() -> None:
+    seen: list[Config] = []
+
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        seen.extend(configs)
+        return np.array([c["steps"] + c["slow"] for c in configs], dtype=float)
+
+    axes = {"steps": Axis((1, 7), low=1, high=12, closest=1.02), "slow": Axis((0.0, 0.5), high=2.0, closest=1.02)}
+    shared: dict[str, Any] = {"count": 4, "few": FEW, "many": MANY, "thorough": True, "polish": MORE}
+    found = search(axes, score, generator=np.random.default_rng(0), **shared).config
+    assert found == {"steps": 12, "slow": 2.0}
+    assert all(type(c["steps"]) is int and 1 <= c["steps"] <= 12 and 0.0 <= c["slow"] <= 2.0 for c in seen)
 
 
 def test_a_thorough_refinement_reaches_every_integer() -> None:
