@@ -3,7 +3,8 @@
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split, at
 both ends of the tolerances that it met. Where it gains less than the best of its rivals, its file keeps that rival as the
 fallback, to be played instead. The rules that the package keeps tuned are further rivals of a policy for several problems.
-It has to gain as much as each of them at both ends: much more at one does not pay for less at the other.
+Among it and them that one plays which loses least to the best of them at either end: much more at one does not pay for less
+at the other.
 One for a single problem has none: studies compare it with the best of them.
 
 A policy keeps its teleports only where they pay: where it gains as much with them masked, the masked policy is the fallback.
@@ -121,11 +122,13 @@ def judged(
         # a policy that is level with itself without teleports plays without, unless it never teleported
         idle = rivals[best][0] != MASKED or (gained[0] == gained[1 + best]).all()
         if own > others[best] or (own == others[best] and idle):
-            worse = [end for end in by_end.mean(axis=2).tolist() if _below(end, rivals)]
-            if not worse:
-                continue
-            own, *others = worse[0]
-            best = _below(worse[0], rivals)[0]
+            rules = [1 + place for place, (of, _, _) in enumerate(rivals) if of == SHIPPED_RULE]
+            ends = by_end.mean(axis=2)
+            lost = (ends[:, rules].max(axis=1, initial=-np.inf)[:, None] - ends[:, [0, *rules]]).max(axis=0)
+            if not lost.argmin():
+                continue  # of what loses as little the policy plays
+            own, *others = ends[(ends[:, rules].max(axis=1) - ends[:, 0]).argmax()].tolist()
+            best = rules[int(lost.argmin()) - 1] - 1
         what, _, content = rivals[best]
         fallbacks[problem] = {**content, "what": what, "gained": others[best], "policy_gained": own}
         digits = 2 if others[best] - own >= 0.01 else 5
@@ -137,13 +140,6 @@ def judged(
         return policy, {}
     entry = {"fallbacks": fallbacks} if len(trainings) > 1 else {"fallback": fallbacks[problem]}
     return replace(policy, provenance={**policy.provenance, **entry}), said
-
-
-def _below(gained: Sequence[float], rivals: Sequence[tuple[str, Agent, dict[str, Any]]]) -> list[int]:
-    """Places of the rules as shipped that gain more than the policy, which is the first in ``gained``; the best first."""
-    own, *others = gained
-    rules = [place for place, (what, _, _) in enumerate(rivals) if what == SHIPPED_RULE and others[place] > own]
-    return sorted(rules, key=lambda place: -others[place])
 
 
 def _rivals(

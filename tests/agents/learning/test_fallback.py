@@ -256,9 +256,16 @@ def test_a_policy_for_several_problems_has_the_best_rule_as_shipped_for_a_rival(
         judge(dataclasses.replace(policy, provenance={}), 6)
 
 
-@pytest.mark.parametrize(("rule", "plays"), [((12.5, 1.0), True), ((12.0, 1.0), False)])
-def test_a_policy_for_several_problems_gains_as_much_as_each_rule_as_shipped_at_both_ends(
-    rule: tuple[float, float], plays: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("best", "other", "plays"),
+    [
+        ((12.5, 8.5), (11.0, 8.0), True),  # the policy loses 0.5, and this rule nothing to any
+        ((12.5, 8.5), (11.0, 9.5), False),  # each loses 0.5 or more: the policy to the best at the first end
+        ((12.0, 1.0), (0.0, 0.0), False),
+    ],
+)
+def test_of_a_policy_for_several_problems_and_the_rules_as_shipped_the_one_that_loses_least_at_either_end_plays(
+    best: tuple[float, float], other: tuple[float, float], plays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = {**recipe(("Booth", "Quadratic")), **TINY, "warm_start": False, "critic_segments": 0}
     training = Training.of(**tiny)
@@ -269,7 +276,7 @@ def test_a_policy_for_several_problems_gains_as_much_as_each_rule_as_shipped_at_
         found = np.zeros((2, len(agents), len(ids)))
         found[:, 0] = [[12.0], [9.0]]
         if problem == "Booth":
-            found[0, -1], found[1, -1] = rule
+            found[:, -1], found[:, -2] = np.array([best, other])[:, :, None]
         return found
 
     monkeypatch.setattr(fallback, "gained_over_tolerances", of_ends)

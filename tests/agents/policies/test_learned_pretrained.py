@@ -74,7 +74,7 @@ def test_rules_that_play_in_its_place_are_those_that_are_kept_tuned(policy: Lear
     fallbacks = policy.provenance["fallbacks"]
     assert policy.provenance["judged"]["instances"] >= 1024
     rules = {problem: found["rule"] for problem, found in fallbacks.items() if "rule" in found}
-    assert {*fallbacks} == {*rules} == {"Ellipse", "Booth", "Quadratic", "RosenbrockND", "MatrixFactorization"}
+    assert {*fallbacks} == {*rules} == {"Booth", "Quadratic", "RosenbrockND", "MatrixFactorization"}
     for problem, rule in rules.items():
         name, kept = rule["rule"], read_tuned(problem)
         assert kept is not None
@@ -86,7 +86,7 @@ def test_rules_that_play_in_its_place_are_those_that_are_kept_tuned(policy: Lear
 def test_at_lower_tolerances_its_network_gains_more_than_all_rules_that_are_equal_on_the_train_split(
     policy: LearnedSchedule,
 ) -> None:
-    """Which is not enough to play there: at the ordinary tolerance the best of these rules gains a little more."""
+    """Regression: the first of five equal rules was the only rival on Ellipse, and at the usual tolerance alone."""
     kept = read_tuned("Ellipse")
     assert kept is not None
     best = kept.agents[best_rule("Ellipse")]["gained"]
@@ -97,8 +97,7 @@ def test_at_lower_tolerances_its_network_gains_more_than_all_rules_that_are_equa
     settings = {"tolerance": 1e-6 * Settings.build("Ellipse").tolerance}
     mine, *its = play_many("Ellipse", agents, ids, split="validation", seed=0, settings=settings).mean(axis=1)
     assert mine > max(its) + 0.5
-    rule = policy.provenance["fallbacks"]["Ellipse"]["rule"]["rule"]
-    assert rule in equal
+    assert "Ellipse" not in policy.provenance["fallbacks"]
 
 
 def test_it_is_an_agent_like_all_others(policy: LearnedSchedule) -> None:
