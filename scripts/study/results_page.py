@@ -162,13 +162,13 @@ def _scores(measured: Measured) -> Table:
         timed = measured.best_by(problem, "time_score")
         best = f"{number(measured.worth.mean(problem, other, 'score'), 3)} ({other})" if other else ""
         score = interval(measured.worth.interval(problem, LEARNED, "score"), 3)._replace(look="top") if learned else ""
-        versus = [
+        equal_cost, in_time = (
             interval(measured.worth.difference(problem, LEARNED, one, measure), 3, sign=True) if learned and one else ""
             for one, measure in ((other, "score"), (timed, "time_score"))
-        ]
-        return (problem, best, score, *versus)
+        )
+        return (problem, best, score, equal_cost, f"{in_time} ({timed})" if in_time else "")
 
-    heads = ("problem", "best baseline or control", "learned", "minus the best", "the same in equal time")
+    heads = ("problem", "best baseline or control", "learned", "minus the best", "in equal time, minus the best there")
     return listed(heads, map(cells, measured.problems))
 
 

@@ -261,6 +261,14 @@ def test_scores_are_those_of_the_targets(good: Measured) -> None:
     assert verdict(missed, "By targets, at equal cost").holds == "no"
 
 
+def test_the_table_of_scores_names_the_rival_in_equal_time(good: Measured) -> None:
+    """Regression: the column read as if its rival were the one at equal cost."""
+    rows = tables.markdown(_scores(good)).splitlines()[2:]
+    assert len(rows) == len(good.problems)
+    for problem, row in zip(good.problems, rows, strict=True):
+        assert f"({good.best_by(problem, 'time_score')}) |" in row.rpartition("] ")[2]
+
+
 def test_one_episode_is_no_evidence() -> None:
     """Regression: an interval that there is too little for was an error, or a verdict."""
     one = measured(("Booth",), instances=1, seeds=1)
