@@ -93,8 +93,7 @@ static PyObject *quadratic(PyObject *module, PyObject *const *args, Py_ssize_t c
 
 /* -- networks ------------------------------------------------------------------------------------------------------ */
 
-/* A network from what Python packed: int64 bias and widths, then slope and scale; 0 with an exception. */
-static int read_network(PyObject *packed, Network *net) {
+int read_network(PyObject *packed, Network *net) {
     char *bytes;
     Py_ssize_t length;
     if (PyBytes_AsStringAndSize(packed, &bytes, &length) < 0) return 0;
@@ -119,9 +118,7 @@ static int read_network(PyObject *packed, Network *net) {
     return 1;
 }
 
-/* Memory for a tile of so many vectors, aligned to one and kept from call to call, which the interpreter's lock guards; NULL with
-an exception. */
-static double *tile_memory(int64_t vectors) {
+double *tile_memory(int64_t vectors) {
     static double *memory = NULL;
     static int64_t room = 0;
     const int64_t needed = vectors * LANES;

@@ -86,6 +86,7 @@ typedef void MeasureKernel(const Network *net, const Array *params, const Exampl
 #define LARGEST_SPECTRUM 16  /* and up to which one is drawn without LAPACK */
 #define LARGEST_INVERSE 8    /* rows of a matrix up to which it is inverted without LAPACK */
 #define LARGEST_BALANCE 8    /* and up to which a pair of them is balanced */
+#define LARGEST_CHAIN 4096   /* parameters of a chain of layers, of which eight runs fit into the cache */
 /* The numbers of the runs, and what a step has made new. */
 typedef struct {
     Matrix floats;
@@ -124,6 +125,25 @@ typedef struct {
     Array params, gradient;
     double *loss, *score, *start_score;
 } Found;
+
+/* A search over the general linear group on a chain of layers without biases. Elements are matrices (k, k), one per hidden layer. */
+typedef struct {
+    Network net;
+    int64_t squares; /* entries of all elements */
+    Array params, gradient;
+    int64_t steps; /* of an ascent, of these lengths, with trust, shrink and sign as in `Turns`; or passes over the pairs */
+    const double *lengths;
+    double trust, shrink, sign; /* of passes: within which the logarithms of the eigenvalues of g'g stay */
+    int on_weights; /* of passes: whether the weights are balanced, and not the gradient */
+} Chain;
+
+/* What came of it; the loss is kept. */
+typedef struct {
+    Array params, gradient, elements;
+    double *score, *start_score;
+} Chained;
+
+typedef void ChainKernel(const Chain *chain, const Chained *found, double *memory);
 
 typedef void TurnKernel(int kind, const Turns *turns, const Array *data, const Found *found);
 /* A search's proposal for each run, and where the run stands; then what became of it. Pointers may be NULL where a search says
@@ -223,6 +243,7 @@ typedef struct {
     MeasureKernel *measure;
     void (*spectra)(const Array *basis, const Array *eigenvalues, const Array *matrix);
     void (*balances)(const Array *a, const Array *b, double most, const Array *logs, const Array *basis);
+    ChainKernel *chain_ascend, *chain_balance;
     /* of doubles, then of floats: find factors; multiply tensors by a power (1, -1, 2 or -2) of them */
     void (*find_units[2])(const Units *units, const UnitSearch *search);
     void (*scale_units[2])(const Units *units, void *const *tensors, const double *table, int power);

@@ -22,8 +22,8 @@ static void choose(void) {
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, -1, NULL, NULL, NULL, NULL, NULL};
 
 /* The functions, by the file that checks their arguments. */
-extern PyMethodDef step_methods[], gradient_methods[], turn_methods[], unit_methods[];
-static PyMethodDef *const all_methods[] = {step_methods, gradient_methods, turn_methods, unit_methods};
+extern PyMethodDef step_methods[], gradient_methods[], turn_methods[], chain_methods[], unit_methods[];
+static PyMethodDef *const all_methods[] = {step_methods, gradient_methods, turn_methods, chain_methods, unit_methods};
 
 PyMODINIT_FUNC PyInit__kernels(void) {
     choose();

@@ -25,4 +25,11 @@ void *dense_numbers(PyObject *object, int bits, int64_t entries);
 /* A new tensor (runs,), or (runs, entries), with runs side by side if `columns`, else entries; NULL with an exception. */
 PyObject *new_tensor(int64_t runs, int64_t entries, int columns, Array *view);
 
+/* A network from what Python packed: int64 bias and widths, then slope and scale; 0 with an exception. */
+int read_network(PyObject *packed, Network *net);
+
+/* Memory for a tile of so many vectors, aligned to one and kept from call to call, which the interpreter's lock guards; NULL with
+an exception. */
+double *tile_memory(int64_t vectors);
+
 #endif

@@ -22,6 +22,7 @@ from teleport_env.searches.directions import (
     require_reach,
     uses_hessian,
 )
+from teleport_env.searches.fast.chains import Chains
 from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.moves import (
     known_price,
@@ -197,13 +198,10 @@ class NormalizedAscent(Search):
     def propose(self, start: Start) -> Candidate:
         sign = -1.0 if self.objective == "balance_gradient" else 1.0
         relative = self.objective == "relative"
-        turns = Turns.of(start)
-        if turns is not None and not uses_hessian(start.symmetry, self.derivative):
-            lengths = [self.radius * self.decay**step for step in range(self.steps)]
-            found = turns.ascended(lengths, self.trust_radius, self.shrink, sign, self.loss_tolerance)
-            if found is not None:
-                start.evaluator.charge(trail_price(start.symmetry, self.steps, self.derivative, self.retract))
-                return verified(start, found, self.verify)
+        found = None if relative or uses_hessian(start.symmetry, self.derivative) else self._compiled(start, sign)
+        if found is not None:
+            start.evaluator.charge(trail_price(start.symmetry, self.steps, self.derivative, self.retract))
+            return verified(start, found, self.verify)
         trail = trail_of(start, self.derivative, judged=True)
         xp = arrays_of(start.loss.device)
         place = tried = trail.begin()
@@ -240,6 +238,15 @@ class NormalizedAscent(Search):
         point = trail.end(place)
         point.score, point.start_score = xp.tensor(score), xp.tensor(start_score)
         return verified(start, point, self.verify)
+
+    def _compiled(self, start: Start, sign: float) -> Candidate | None:
+        """By a kernel, where there is one."""
+        walk = [self.radius * self.decay**step for step in range(self.steps)], self.trust_radius, self.shrink, sign
+        turns = Turns.of(start)
+        if turns is not None:
+            return turns.ascended(*walk, self.loss_tolerance)
+        chains = Chains.of(start) if self.retract else None
+        return None if chains is None else chains.ascended(*walk)
 
 
 def _score(xp: Arrays, norm2: Array | None, sign: float) -> Array:

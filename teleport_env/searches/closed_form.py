@@ -10,6 +10,7 @@ import torch
 from teleport_env.ledger import Counts
 from teleport_env.problems.base import Problem
 from teleport_env.searches.base import Candidate, Search, Start
+from teleport_env.searches.fast.chains import Chains
 from teleport_env.searches.fast.turns import Turns
 from teleport_env.searches.moves import at_start, move, move_price, verified, verify_price
 from teleport_env.searches.objectives import objective_named
@@ -69,26 +70,31 @@ class ClosedForm(Search):
         return Sweeps(self.objective, self.trust_radius, self.sweeps)
 
     def price(self, problem: Problem, symmetry: Symmetry) -> Counts:
+        return self._price(symmetry) + verify_price(symmetry, self.verify)
+
+    def _price(self, symmetry: Symmetry) -> Counts:
         form = form_of(symmetry, self._sweeps)
         if form is not None:
-            return form.price() + verify_price(symmetry, self.verify)
+            return form.price()
         work = self._sweeps.flops(symmetry) if symmetry.acts_on_pairs else symmetry.optimum_flops
-        return Counts(flops=work) + move_price(symmetry) + verify_price(symmetry, self.verify)
+        return Counts(flops=work) + move_price(symmetry)
 
     def propose(self, start: Start) -> Candidate:
-        form = form_of(start.symmetry, self._sweeps)
         with torch.no_grad():
-            found = self._turned(start) or self._moved(start) if form is None else form.propose(start)
+            found = self._compiled(start)
+            if found is not None:
+                start.evaluator.charge(self._price(start.symmetry))
+            else:
+                form = form_of(start.symmetry, self._sweeps)
+                found = self._moved(start) if form is None else form.propose(start)
         return verified(start, found, self.verify)
 
-    def _turned(self, start: Start) -> Candidate | None:
-        """By a kernel, where there is one."""
-        turns = Turns.of(start)
-        sign = -1.0 if self.objective == "balance_gradient" else 1.0
-        found = None if turns is None else turns.extreme(sign, self.loss_tolerance)
-        if found is not None:
-            start.evaluator.charge(Counts(flops=start.symmetry.optimum_flops) + move_price(start.symmetry))
-        return found
+    def _compiled(self, start: Start) -> Candidate | None:
+        """By a kernel, where there is one; not charged."""
+        turns, chains = Turns.of(start), Chains.of(start)
+        if turns is not None:
+            return turns.extreme(-1.0 if self.objective == "balance_gradient" else 1.0, self.loss_tolerance)
+        return None if chains is None else chains.balanced(self._sweeps)
 
     def _moved(self, start: Start) -> Candidate:
         """Moved as a whole by the symmetry itself, so that rounding in the sweeps does not matter."""
