@@ -1,11 +1,12 @@
 """Worth of a trained policy beside itself without teleports, its menu's best plan, the rule it began from and plain descent.
 
 A policy is chosen on validation instances, which favours it there. So it is judged on other instances of the same split, at
-both ends of the tolerances that it met. Where it gains less than the best of its rivals, its file keeps that rival as the
-fallback, to be played instead. The rules that the package keeps tuned are further rivals of a policy for several problems.
-Among it and them that one plays which loses least to the best of them at either end: much more at one does not pay for less
-at the other.
-One for a single problem has none: studies compare it with the best of them.
+both ends of the tolerances that it met. Where it gains less than the best of its rivals, in the mean of both, its file keeps
+that rival as the fallback, to be played instead.
+
+The rules that the package keeps tuned are further rivals of a policy for several problems. Of it and all its rivals that one
+plays which loses least to the best of these rules at the worse end: much more at one does not pay for less at the other.
+A policy for a single problem has no such rivals: studies compare it with the best of them.
 
 A policy keeps its teleports only where they pay: where it gains as much with them masked, the masked policy is the fallback.
 In the group mode that is plain descent, which is a rival anyway.
@@ -116,24 +117,22 @@ def judged(
         count = training.schedule.validation_instances if instances is None else instances
         ids = draw_instances(problem, "validation", count, JUDGE_SEED)
         by_end = gained_over_tolerances(training, problem, agents, ids, JUDGE_SEED)
-        gained = by_end.mean(axis=0)
-        own, *others = gained.mean(axis=1).tolist()
-        best = max(range(len(others)), key=others.__getitem__)
+        gained, ends = by_end.mean(axis=0), by_end.mean(axis=2)
+        rules = [1 + place for place, (of, _, _) in enumerate(rivals) if of == SHIPPED_RULE]
+        # less is better: what is lost to the best of the rules as shipped at the worse end, or minus the mean over both ends
+        worth = (ends[:, rules].max(axis=1)[:, None] - ends).max(axis=0) if rules else -gained.mean(axis=1)
+        best = int(worth[1:].argmin())
         # a policy that is level with itself without teleports plays without, unless it never teleported
         idle = rivals[best][0] != MASKED or (gained[0] == gained[1 + best]).all()
-        if own > others[best] or (own == others[best] and idle):
-            rules = [1 + place for place, (of, _, _) in enumerate(rivals) if of == SHIPPED_RULE]
-            ends = by_end.mean(axis=2)
-            lost = (ends[:, rules].max(axis=1, initial=-np.inf)[:, None] - ends[:, [0, *rules]]).max(axis=0)
-            if not lost.argmin():
-                continue  # of what loses as little the policy plays
-            own, *others = ends[(ends[:, rules].max(axis=1) - ends[:, 0]).argmax()].tolist()
-            best = rules[int(lost.argmin()) - 1] - 1
+        if worth[0] < worth[1 + best] or (worth[0] == worth[1 + best] and idle):
+            continue
+        at = [(ends[:, rules].max(axis=1) - ends[:, 0]).argmax()] if rules else slice(None)
+        own, rival = ends[at].mean(axis=0)[[0, 1 + best]].tolist()
         what, _, content = rivals[best]
-        fallbacks[problem] = {**content, "what": what, "gained": others[best], "policy_gained": own}
-        digits = 2 if others[best] - own >= 0.01 else 5
+        fallbacks[problem] = {**content, "what": what, "gained": rival, "policy_gained": own}
+        digits = 2 if abs(rival - own) >= 0.01 else 5
         said[problem] = (
-            f"on {problem} the policy gains {own:.{digits}f} {training.task.unit}, and {what} {others[best]:.{digits}f}, "
+            f"on {problem} the policy gains {own:.{digits}f} {training.task.unit}, and {what} {rival:.{digits}f}, "
             "both on other validation instances than those that chose the policy"
         )
     if not fallbacks:

@@ -298,6 +298,9 @@ class _Search:
             former = best
             if self.best(1)[0] == best:
                 size /= 2
+        drawn = [json.loads(key) for key in self.scores]
+        for name in closest:  # an edge is now one of all that was tried
+            self.values[name] = sorted({*self.values[name], *(config[name] for config in drawn)})
 
     def moved(self, config: Config, step: Mapping[str, float]) -> Config:
         """Settings times the exponential of a step, within their limits; one that is 0 may be drawn anew."""
@@ -306,10 +309,10 @@ class _Search:
             axis, value = self.axes[name], config[name]
             if one and not value:
                 value = self.values[name][int(self.generator.integers(len(self.values[name])))]
-            further = value * math.exp(one)
-            child[name] = type(value)(
-                min(max(round(further) if isinstance(value, int) else further, axis.low), axis.high)
-            )
+            # an order of magnitude beyond the grid's ends lies an edge
+            low, high = max(axis.low, self.values[name][0] / 10), min(axis.high, 10 * self.values[name][-1])
+            further = min(max(value * math.exp(min(one, 99.0)), low), high)
+            child[name] = type(value)(round(further) if isinstance(value, int) else further)
         return child
 
     def halve(self, best: Config, thorough: bool) -> bool:

@@ -105,8 +105,8 @@ def tune_all(
     def started(families: Mapping[str, Family], start: int) -> Search:
         numbers = np.arange(min(len(ids[problem]) for problem in families))
         # a split that has no others is chosen on again
-        others = numbers[instances : (1 + finals) * instances]
-        many = (others if len(others) else numbers) if finals else numbers[:0]
+        others = numbers[instances:] if len(numbers) > instances else numbers
+        many = others[: finals * instances]
         one = next(iter(families.values()))
         return search(
             one.axes,
@@ -120,7 +120,7 @@ def tune_all(
             first=one.first,
             thorough=thorough,
             together=one.together,
-            polish=numbers[instances:] if one.polish and thorough else None,
+            polish=others if one.polish and thorough and finals else None,
         )
 
     searches = [started(families, start) for start in range(starts) for families in several]

@@ -288,6 +288,27 @@ def test_of_a_policy_for_several_problems_and_the_rules_as_shipped_the_one_that_
         assert named["Booth"]["what"] == SHIPPED_RULE
 
 
+def test_a_rival_that_gains_more_in_the_mean_and_loses_more_at_one_end_does_not_play(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regression: where the policy had the lower mean, the rival with the highest one played, whatever it lost."""
+    tiny = {**recipe(("Booth", "Quadratic")), **TINY, "warm_start": False, "critic_segments": 0}
+    training = Training.of(**tiny)
+
+    def of_ends(alone: Training, problem: str, agents: list[Agent], ids: np.ndarray, seed: int) -> np.ndarray:
+        found = np.zeros((2, len(agents), len(ids)))
+        found[:, 0] = [[11.5], [11.5]]  # loses 0.5 to a rule
+        found[:, -1] = [[12.0], [9.0]]
+        found[:, -2] = [[7.0], [20.0]]  # the highest mean, and loses 5
+        found[:, -3] = [[8.0], [20.0]]  # so does plain descent
+        found[1, -2:] = [[9.0], [12.0]]
+        return found
+
+    monkeypatch.setattr(fallback, "gained_over_tolerances", of_ends)
+    policy = LearnedSchedule.pretrained("generalist")
+    assert judged(policy, {"Booth": (training.alone("Booth"), 0.105)}, {}, 4) == (policy, {})
+
+
 def test_the_script_ends_with_a_warning_and_a_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

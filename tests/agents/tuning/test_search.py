@@ -244,7 +244,21 @@ def test_a_polish_keeps_to_the_limits_and_to_integers() -> None:
     shared: dict[str, Any] = {"count": 4, "few": FEW, "many": MANY, "thorough": True, "polish": MORE}
     found = search(axes, score, generator=np.random.default_rng(0), **shared).config
     assert found == {"steps": 12, "slow": 2.0}
+    assert search(axes, score, generator=np.random.default_rng(0), **shared).edges == ()
     assert all(type(c["steps"]) is int and 1 <= c["steps"] <= 12 and 0.0 <= c["slow"] <= 2.0 for c in seen)
+
+
+def test_what_a_polish_ends_at_is_an_edge_where_nothing_beyond_was_tried() -> None:
+    """Regression: it lay on no grid, and so at no end of one."""
+
+    def score(configs: list[Config], ids: np.ndarray) -> np.ndarray:
+        return np.array([c["rate"] for c in configs])
+
+    axes = {"rate": Axis((1.0, 2.0), factor=2.0, closest=1.02)}
+    shared: dict[str, Any] = {"count": 2, "few": FEW, "many": MANY, "rounds": 1, "polish": MORE}
+    found = search(axes, score, generator=np.random.default_rng(0), **shared)
+    assert found.config["rate"] >= 40.0
+    assert found.edges == ("rate",)
 
 
 def test_a_thorough_refinement_reaches_every_integer() -> None:

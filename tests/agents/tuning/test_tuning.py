@@ -106,3 +106,13 @@ def test_of_several_searches_the_best_counts_and_all_are_counted() -> None:
     assert three.gained >= one.gained
     assert three.tried > 2 * one.tried
     assert three.episodes > 2 * one.episodes
+
+
+def test_without_a_last_choice_there_is_no_polish_either() -> None:
+    """Regression: it had no instances, and divided by their number."""
+    axes = {"rate": Axis(RATES, closest=1.02)}
+    family = Family(axes, lambda c: Never(environment={"learning_rate": c["rate"]}), name="plain", polish=2)
+    settings: dict[str, Any] = {"count": 4, "instances": 4, "budget": 12.0, "thorough": True}
+    alone = tune({"Booth": family}, finals=0, **settings)
+    assert alone.config["rate"] in RATES
+    assert tune({"Booth": family}, finals=1, **settings).episodes > alone.episodes
