@@ -126,7 +126,10 @@ typedef struct {
     double *loss, *score, *start_score;
 } Found;
 
-/* A search over the general linear group on a chain of layers without biases. Elements are matrices (k, k), one per hidden layer. */
+enum { BALANCE, LARGEST, RELATIVE }; /* objectives of the closed form */
+
+/* A search over the general linear group on a chain of layers without biases, or over positive scalings of a network's hidden units. An
+element is a matrix (k, k) per hidden layer, or a factor per unit. */
 typedef struct {
     Network net;
     int64_t squares; /* entries of all elements */
@@ -134,7 +137,7 @@ typedef struct {
     int64_t steps; /* of an ascent, of these lengths, with trust, shrink and sign as in `Turns`; or passes over the pairs */
     const double *lengths;
     double trust, shrink, sign; /* of passes: within which the logarithms of the eigenvalues of g'g stay */
-    int on_weights; /* of passes: whether the weights are balanced, and not the gradient */
+    int on_weights, objective; /* of passes: whether the weights are at stake, and not the gradient */
 } Chain;
 
 /* What came of it; the loss is kept. */
@@ -206,8 +209,6 @@ typedef struct {
     void *scratch;  /* the widest row */
 } Units;
 
-enum { BALANCE, LARGEST, RELATIVE };
-
 /* A search for the best factors. Out come the table of the factors by slot, and squared norms of weights and gradients, each
    before and after the move. Tensors that are NULL count as zeros. */
 typedef struct {
@@ -243,7 +244,7 @@ typedef struct {
     MeasureKernel *measure;
     void (*spectra)(const Array *basis, const Array *eigenvalues, const Array *matrix);
     void (*balances)(const Array *a, const Array *b, double most, const Array *logs, const Array *basis);
-    ChainKernel *chain_ascend, *chain_balance;
+    ChainKernel *chain_ascend, *chain_balance, *scaling_ascend, *scaling_settle;
     /* of doubles, then of floats: find factors; multiply tensors by a power (1, -1, 2 or -2) of them */
     void (*find_units[2])(const Units *units, const UnitSearch *search);
     void (*scale_units[2])(const Units *units, void *const *tensors, const double *table, int power);

@@ -94,7 +94,7 @@ class ClosedForm(Search):
         turns, chains = Turns.of(start), Chains.of(start)
         if turns is not None:
             return turns.extreme(-1.0 if self.objective == "balance_gradient" else 1.0, self.loss_tolerance)
-        return None if chains is None else chains.balanced(self._sweeps)
+        return None if chains is None else chains.settled(self._sweeps)
 
     def _moved(self, start: Start) -> Candidate:
         """Moved as a whole by the symmetry itself, so that rounding in the sweeps does not matter."""

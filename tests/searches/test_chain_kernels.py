@@ -1,10 +1,9 @@
-"""Compiled searches over the general linear group on chains of layers find what the same searches on arrays find."""
+"""Compiled searches over the hidden layers of small networks find what the same searches on arrays find."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 from unittest import mock
 
@@ -23,6 +22,7 @@ from teleport_env.searches.fast import chains
 from teleport_env.symmetries.base import Symmetry
 from teleport_env.symmetries.networks import Layers, product
 from teleport_env.symmetries.pairs import LinearPairs
+from teleport_env.symmetries.positive_scaling import ScalingSymmetry
 
 SEARCHES: tuple[Any, ...] = (
     {"search": "closed_form", "objective": "balance_gradient"},
@@ -33,23 +33,32 @@ SEARCHES: tuple[Any, ...] = (
     {"search": "normalized_ascent", "steps": 6, "radius": 1.9, "shrink": 0.3, "objective": "balance_gradient"},
     {"search": "normalized_ascent", "steps": 5, "trust_radius": 0.9},
 )
+LARGEST: tuple[Any, ...] = (
+    {"search": "closed_form", "objective": "gradient_norm", "sweeps": 3},
+    {"search": "closed_form", "objective": "relative", "trust_radius": 0.5},
+)
+"""Of scalings alone."""
 WIDTHS = ((4, 3, 5), (9, 8, 9), (1, 1, 1), (6, 4, 4, 6), (5, 3, 3, 3, 6))
+CHAINS = [("general_linear", False, search) for search in SEARCHES]
+CHAINS += [("scaling", bias, search) for bias in (False, True) for search in (*SEARCHES, *LARGEST)]
 
 needs_kernels = pytest.mark.skipif(not hasattr(chains.KERNELS, "chain_ascend"), reason="built without kernels")
 
 
 class Chain(Problem):
-    """The product of a chain of layers; its gradient is never asked for where it is carried over, and may be any."""
+    """The outputs of a chain of layers; its gradient is never asked for where it is carried over, and may be any."""
 
     name = "Chain"
 
     def __init__(self, layers: Layers, gradient_rank: int | None = None) -> None:
         self.layers = layers
-        self._symmetry = LinearPairs(layers, gradient_rank=gradient_rank)
+        self._symmetries: dict[str, Symmetry] = {"scaling": ScalingSymmetry(layers)}
+        if not layers.bias:
+            self._symmetries["general_linear"] = LinearPairs(layers, gradient_rank=gradient_rank)
 
     @property
     def symmetries(self) -> Mapping[str, Symmetry]:
-        return {"general_linear": self._symmetry}
+        return self._symmetries
 
     @property
     def num_params(self) -> int:
@@ -59,18 +68,27 @@ class Chain(Problem):
         raise NotImplementedError
 
     def loss(self, params: Tensor, instance: Instance, batch: Batch = None) -> Tensor:
-        lowest, *others = self.layers.weights(params)
-        return reduce(lambda below, weight: product(weight, below), others, lowest).square().flatten(1).sum(1)
+        values = torch.eye(self.layers.widths[0], dtype=params.dtype).expand(len(params), -1, -1)
+        for weight in self.layers.weights(params):
+            width = values.shape[1]
+            values = product(weight[:, :, :width], values) + weight[:, :, width:].sum(2, keepdim=True)
+        return values.square().flatten(1).sum(1)
 
     def gradient_flops(self, instance: Any, batch_size: int | None = None) -> float:
         return 1000.0
 
 
 def start_on(
-    widths: tuple[int, ...], runs: int = 21, dtype: torch.dtype = torch.float64, rank: int | None = None
+    widths: tuple[int, ...],
+    symmetry: str = "general_linear",
+    *,
+    runs: int = 21,
+    bias: bool = False,
+    dtype: torch.dtype = torch.float64,
+    rank: int | None = None,
 ) -> Start:
     """Random weights and gradients of all sizes."""
-    problem = Chain(Layers(widths), rank)
+    problem = Chain(Layers(widths, bias), rank)
     generator = torch.Generator().manual_seed(len(widths))
 
     def drawn() -> Tensor:
@@ -80,9 +98,9 @@ def start_on(
     params = drawn()
     instance = Instance(params)
     rate = torch.full((runs,), 0.1, dtype=dtype)
-    symmetry, streams = problem.symmetries["general_linear"], Streams.from_seeds(range(runs))
+    streams, evaluator = Streams.from_seeds(range(runs)), Evaluator(problem, instance)
     loss = problem.loss(params, instance)
-    return Start(params, loss, drawn(), rate, symmetry, Evaluator(problem, instance), streams)
+    return Start(params, loss, drawn(), rate, problem.symmetries[symmetry], evaluator, streams)
 
 
 def found_from(start: Start, search: Any) -> tuple[Found, Counts]:
@@ -102,13 +120,13 @@ def rows_of(start: Start, rows: slice) -> Start:
 
 
 @needs_kernels
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(("symmetry", "bias", "search"), CHAINS)
 @pytest.mark.parametrize("widths", WIDTHS)
-def test_the_same_points_at_the_same_price(widths: tuple[int, ...], search: Any) -> None:
-    start = start_on(widths)
+def test_the_same_points_at_the_same_price(widths: tuple[int, ...], symmetry: str, bias: bool, search: Any) -> None:
+    start = start_on(widths, symmetry, bias=bias)
     with mock.patch.object(chains, "KERNELS", mock.Mock(wraps=chains.KERNELS)) as kernels:
         found, counts = found_from(start, search)
-    assert kernels.chain_ascend.called or kernels.chain_balance.called
+    assert len(kernels.method_calls) == 1
     plain, formerly = on_arrays(start, search)
     assert torch.equal(found.status, plain.status)
     assert bool((found.status == Status.MOVED).any())
@@ -129,7 +147,7 @@ def test_the_same_points_at_the_same_price(widths: tuple[int, ...], search: Any)
 @pytest.mark.parametrize("widths", [(2, 8, 1), (5, 3, 4, 2, 6)])
 def test_where_many_elements_are_best_one_as_good_is_found(widths: tuple[int, ...], search: Any) -> None:
     """Gram matrices that lack rank leave the basis to rounding, and which element of those as good it is."""
-    start = start_on(widths, 200)
+    start = start_on(widths, runs=200)
     found, plain = found_from(start, search)[0], on_arrays(start, search)[0]
     name = "params" if search["objective"] == "balance_weights" else "gradient"
     before, here, there = (getattr(one, name).square().sum(1).log() for one in (start, found, plain))
@@ -138,10 +156,10 @@ def test_where_many_elements_are_best_one_as_good_is_found(widths: tuple[int, ..
 
 
 @needs_kernels
-@pytest.mark.parametrize("search", SEARCHES)
-def test_the_point_is_that_of_the_element(search: Any) -> None:
+@pytest.mark.parametrize(("symmetry", "bias", "search"), CHAINS)
+def test_the_point_is_that_of_the_element(symmetry: str, bias: bool, search: Any) -> None:
     """Weights and gradient are moved by it, so that products along the chain stay, and with them the loss."""
-    start = start_on((5, 3, 4, 2, 6))
+    start = start_on((5, 3, 4, 2, 6), symmetry, bias=bias)
     found, _ = found_from(start, search)
     assert found.element is not None
     moved = start.symmetry.act(found.element, start.params, start.evaluator.instance)
@@ -152,9 +170,9 @@ def test_the_point_is_that_of_the_element(search: Any) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("search", SEARCHES)
-def test_a_run_has_the_same_bits_alone_and_among_others(search: Any) -> None:
-    start = start_on((5, 3, 4, 2, 6))
+@pytest.mark.parametrize(("symmetry", "bias", "search"), CHAINS)
+def test_a_run_has_the_same_bits_alone_and_among_others(symmetry: str, bias: bool, search: Any) -> None:
+    start = start_on((5, 3, 4, 2, 6), symmetry, bias=bias)
     together, _ = found_from(start, search)
     for row in (0, 7, 20):
         alone, _ = found_from(rows_of(start, slice(row, row + 1)), search)
@@ -163,9 +181,9 @@ def test_a_run_has_the_same_bits_alone_and_among_others(search: Any) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("search", SEARCHES)
-def test_numbers_out_of_bounds_fail_alone(search: Any) -> None:
-    start, sound = start_on((4, 3, 5)), start_on((4, 3, 5))
+@pytest.mark.parametrize(("symmetry", "bias", "search"), CHAINS)
+def test_numbers_out_of_bounds_fail_alone(symmetry: str, bias: bool, search: Any) -> None:
+    start, sound = (start_on((4, 3, 5), symmetry, bias=bias) for _ in range(2))
     for row, value in enumerate((torch.nan, torch.inf, 1e200, 0.0)):
         start.params[row], start.gradient[row] = value, value
     found, _ = found_from(start, search)
@@ -178,9 +196,9 @@ def test_numbers_out_of_bounds_fail_alone(search: Any) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("search", [SEARCHES[0], SEARCHES[4]])
-def test_what_lies_otherwise_in_memory_is_read_alike(search: Any) -> None:
-    start = start_on((4, 3, 5))
+@pytest.mark.parametrize(("symmetry", "bias", "search"), CHAINS[::3])
+def test_what_lies_otherwise_in_memory_is_read_alike(symmetry: str, bias: bool, search: Any) -> None:
+    start = start_on((4, 3, 5), symmetry, bias=bias)
     turned = replace(start, params=start.params.T.contiguous().T, gradient=start.gradient.T.contiguous().T)
     assert torch.equal(found_from(start, search)[0].params, found_from(turned, search)[0].params)
 
@@ -194,10 +212,22 @@ def test_what_lies_otherwise_in_memory_is_read_alike(search: Any) -> None:
         (start_on((4, 3, 5), dtype=torch.float32), SEARCHES[4]),
         (start_on((4, 3, 5)), {**SEARCHES[4], "retract": False}),
         (start_on((4, 3, 5)), {**SEARCHES[4], "objective": "relative"}),
-        (start_on((4, 3, 5)), {"search": "closed_form", "objective": "gradient_norm"}),
+        (start_on((4, 3, 5)), LARGEST[0]),
+        (start_on((4, 3, 5), "scaling"), {**SEARCHES[4], "retract": False}),
+        (start_on((70, 60, 5), "scaling"), SEARCHES[1]),
         (start_on((9, 8, 9), rank=2), SEARCHES[0]),  # gradients span half of the layer, where the search takes place
     ],
-    ids=["wide", "wide, balanced", "float32", "exponential", "relative", "largest", "spans"],
+    ids=[
+        "wide",
+        "wide, balanced",
+        "float32",
+        "exponential",
+        "relative",
+        "largest",
+        "exponential, scaled",
+        "many",
+        "spans",
+    ],
 )
 def test_what_kernels_do_not_serve_is_found_on_arrays(start: Start, search: Any) -> None:
     found, plain = found_from(start, search)[0], on_arrays(start, search)[0]
@@ -208,14 +238,12 @@ def test_what_kernels_do_not_serve_is_found_on_arrays(start: Start, search: Any)
 @needs_kernels
 def test_environments_take_the_kernels() -> None:
     """Of these problems all searches that are offered by default are compiled."""
-    for name in ("MatrixFactorization", "LinearNetwork"):
-        problem = problem_from(name)
-        for search in problem.defaults("train").searches:
-            layers = problem.symmetries["general_linear"].layers
-            assert layers is not None
-            start = start_on(layers.widths)
-            with (
-                mock.patch.object(chains.Chains, "_candidate", side_effect=StopIteration),
-                pytest.raises(StopIteration),
-            ):
+    for name in ("MatrixFactorization", "LinearNetwork", "MLPRegression", "TwoLayerRegression", "MatrixCompletion"):
+        defaults = problem_from(name).defaults("train")
+        symmetry = problem_from(name).symmetries[str(defaults.symmetry)]
+        assert symmetry.layers is not None
+        start = start_on(symmetry.layers.widths, symmetry.name, bias=symmetry.layers.bias, runs=3)
+        for search in defaults.searches:
+            with mock.patch.object(chains, "KERNELS", mock.Mock(wraps=chains.KERNELS)) as kernels:
                 found_from(start, search)
+            assert len(kernels.method_calls) == 1
