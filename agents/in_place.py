@@ -18,7 +18,7 @@ from torch import Tensor
 
 from teleport_env.arrays import TINY
 from teleport_env.groups.base import Element
-from teleport_env.native import KERNELS
+from teleport_env.native import KERNELS, OBJECTIVES
 from teleport_env.progress import HUGE
 from teleport_env.searches import Search
 from teleport_env.searches.base import Status
@@ -27,8 +27,6 @@ from teleport_env.symmetries.base import Symmetry
 
 POWERS = {"covector": -1, "covector squared": -2, "vector": 1, "vector squared": 2}
 """What a scaling by ``F`` makes of the kinds of tensors in `teleport_env.agents.transport`: it multiplies by ``F^power``."""
-
-_OBJECTIVES = {"balance_weights": 0, "balance_gradient": 0, "gradient_norm": 1, "relative": 2}
 
 
 class Squares(NamedTuple):
@@ -74,7 +72,7 @@ class UnitsInPlace:
     @staticmethod
     def serves(search: Search) -> bool:
         """Whether the best factors of a search are known here."""
-        return type(search) is ClosedForm and search.objective in _OBJECTIVES and not search.verify
+        return type(search) is ClosedForm and search.objective in OBJECTIVES and not search.verify
 
     def find(self, search: Search) -> Squares | None:
         """Find the factors of a search that `serves`; None where the kernel cannot read the tensors."""
@@ -83,7 +81,7 @@ class UnitsInPlace:
             *self._layout,
             tuple([p.data for p in self._params]),
             tuple([p.grad for p in self._params]),
-            _OBJECTIVES[search.objective],
+            OBJECTIVES[search.objective],
             search.objective == "balance_weights",
             search.sweeps if len(self._widths) > 1 else 1,
             float(search.trust_radius),

@@ -120,13 +120,15 @@ def judged(
         gained, ends = by_end.mean(axis=0), by_end.mean(axis=2)
         rules = [1 + place for place, (of, _, _) in enumerate(rivals) if of == SHIPPED_RULE]
         # less is better: what is lost to the best of the rules as shipped at the worse end, or minus the mean over both ends
-        worth = (ends[:, rules].max(axis=1)[:, None] - ends).max(axis=0) if rules else -gained.mean(axis=1)
-        best = int(worth[1:].argmin())
+        lost, at = -gained.mean(axis=1), [*range(len(ends))]
+        if rules:
+            by_rules = ends[:, rules].max(axis=1, keepdims=True) - ends
+            lost, at = by_rules.max(axis=0), [int(by_rules[:, 0].argmax())]
+        best = int(lost[1:].argmin())
         # a policy that is level with itself without teleports plays without, unless it never teleported
         idle = rivals[best][0] != MASKED or (gained[0] == gained[1 + best]).all()
-        if worth[0] < worth[1 + best] or (worth[0] == worth[1 + best] and idle):
+        if lost[0] < lost[1 + best] or (lost[0] == lost[1 + best] and idle):
             continue
-        at = [(ends[:, rules].max(axis=1) - ends[:, 0]).argmax()] if rules else slice(None)
         own, rival = ends[at].mean(axis=0)[[0, 1 + best]].tolist()
         what, _, content = rivals[best]
         fallbacks[problem] = {**content, "what": what, "gained": rival, "policy_gained": own}

@@ -49,5 +49,8 @@ MISSING: str
 """Why there are none; empty where there are."""
 KERNELS, MISSING = _load()
 
+OBJECTIVES = {"balance_weights": 0, "balance_gradient": 0, "gradient_norm": 1, "relative": 2}
+"""The number by which kernels know an objective of the closed form (``BALANCE`` and on in ``kernels.h``)."""
+
 VARIANT: str | None = None if KERNELS is None else KERNELS.variant
 """The instruction set that the kernels were chosen for: ``avx512``, ``avx2`` or ``plain``; None where there are none."""

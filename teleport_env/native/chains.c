@@ -4,8 +4,6 @@ Each is called as f(params, gradient, packed, ...), with the chain packed like a
 serve. */
 #include "tensors.h"
 
-static PyObject *refuse(void) { return PyErr_Occurred() ? NULL : Py_NewRef(Py_None); }
-
 /* Whether everything is a tensor that a kernel can read; elements are matrices, or else factors. */
 static int begin(Chain *chain, PyObject *const *args, int matrices) {
     *chain = (Chain){.squares = 0};
@@ -61,6 +59,8 @@ static PyObject *settle(PyObject *const *args, Py_ssize_t count, int matrices) {
     chain.steps = PyLong_AsLongLong(args[5]);
     chain.trust = PyFloat_AsDouble(args[6]);
     chain.sign = chain.objective == BALANCE ? -1.0 : 1.0;
+    if (!PyErr_Occurred() && chain.objective != BALANCE && chain.objective != LARGEST && chain.objective != RELATIVE)
+        PyErr_Format(PyExc_ValueError, "objective must be %d, %d or %d, got %d", BALANCE, LARGEST, RELATIVE, chain.objective);
     if (PyErr_Occurred() || chain.steps < 1 || (matrices && chain.objective != BALANCE)) return refuse();
     return found_by(&chain, matrices ? chosen->chain_balance : chosen->scaling_settle);
 }

@@ -23,8 +23,6 @@ static int begin(Call *call, const char *name, PyObject *const *args, Py_ssize_t
     return runs > 0 && entries > 0;
 }
 
-static PyObject *refuse(void) { return PyErr_Occurred() ? NULL : Py_NewRef(Py_None); }
-
 /* Memory for the results, NULL with an exception; `results` hands them over. */
 static int make_room(Call *call, PyObject *wanted) {
     const Array *params = &call->params;

@@ -148,6 +148,8 @@ typedef struct {
     int64_t shape[2], strides[2];
 } Piece;
 
+PyObject *refuse(void) { return PyErr_Occurred() ? NULL : Py_NewRef(Py_None); }
+
 static void let_go(Managed *self) { free(self); }
 
 PyObject *new_tensor(int64_t runs, int64_t entries, int columns, Array *view) {

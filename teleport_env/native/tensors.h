@@ -25,6 +25,9 @@ void *dense_numbers(PyObject *object, int bits, int64_t entries);
 /* A new tensor (runs,), or (runs, entries), with runs side by side if `columns`, else entries; NULL with an exception. */
 PyObject *new_tensor(int64_t runs, int64_t entries, int columns, Array *view);
 
+/* What a function returns that does not serve: None, or NULL where there is an exception. */
+PyObject *refuse(void);
+
 /* A network from what Python packed: int64 bias and widths, then slope and scale; 0 with an exception. */
 int read_network(PyObject *packed, Network *net);
 

@@ -51,8 +51,6 @@ static int begin(Call *call, const char *name, PyObject *const *args, Py_ssize_t
     return data[2].ndim == 2 && data[2].shape[1] == n;
 }
 
-static PyObject *refuse(void) { return PyErr_Occurred() ? NULL : Py_NewRef(Py_None); }
-
 /* Numbers of the search, and where the runs stand. */
 static int settle(Call *call, PyObject *loss, PyObject *scale, PyObject *sign, PyObject *relative, PyObject *rounding) {
     Turns *turns = &call->turns;

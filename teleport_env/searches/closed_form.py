@@ -91,9 +91,10 @@ class ClosedForm(Search):
 
     def _compiled(self, start: Start) -> Candidate | None:
         """By a kernel, where there is one; not charged."""
-        turns, chains = Turns.of(start), Chains.of(start)
+        turns = Turns.of(start)
         if turns is not None:
             return turns.extreme(-1.0 if self.objective == "balance_gradient" else 1.0, self.loss_tolerance)
+        chains = Chains.of(start)
         return None if chains is None else chains.settled(self._sweeps)
 
     def _moved(self, start: Start) -> Candidate:

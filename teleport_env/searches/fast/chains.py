@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from teleport_env.native import KERNELS
+from teleport_env.native import KERNELS, OBJECTIVES
 from teleport_env.problems.compiled import packed
 from teleport_env.searches.base import Candidate, Start
 from teleport_env.searches.fast.linear_chain import reduced
@@ -23,8 +23,6 @@ from teleport_env.symmetries.activations import Identity
 from teleport_env.symmetries.networks import Layers
 from teleport_env.symmetries.pairs import LinearChain
 from teleport_env.symmetries.positive_scaling import Scalings
-
-_OBJECTIVES = {"balance_weights": 0, "balance_gradient": 0, "gradient_norm": 1, "relative": 2}
 
 
 @lru_cache(maxsize=64)
@@ -74,7 +72,7 @@ class Chains:
         if not (sweeps.on_weights or self._whole):
             return None
         passes = sweeps.count_of(len(self.shortcut.layers.hidden))
-        what = _OBJECTIVES[sweeps.objective], sweeps.on_weights, passes, 2.0 * sweeps.trust_radius
+        what = OBJECTIVES[sweeps.objective], sweeps.on_weights, passes, 2.0 * sweeps.trust_radius
         return self._found("settle", *what)
 
     def _found(self, what: str, *settings: Any) -> Candidate | None:
