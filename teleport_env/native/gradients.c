@@ -119,14 +119,14 @@ int read_network(PyObject *packed, Network *net) {
 double *tile_memory(int64_t vectors) {
     static double *memory = NULL;
     static int64_t room = 0;
-    const int64_t needed = vectors * LANES;
+    const int64_t needed = vectors * MOST_LANES;
     if (needed > room) {
         free(memory);
         room = 0;
-        if (!(memory = malloc((size_t)(needed + LANES) * sizeof(double)))) return (double *)PyErr_NoMemory();
+        if (!(memory = malloc((size_t)(needed + MOST_LANES) * sizeof(double)))) return (double *)PyErr_NoMemory();
         room = needed;
     }
-    const uintptr_t vector = LANES * sizeof(double);
+    const uintptr_t vector = MOST_LANES * sizeof(double);
     return (double *)(((uintptr_t)memory + vector - 1) / vector * vector);
 }
 

@@ -38,7 +38,7 @@ typedef struct {
 typedef void GradientKernel(const Array *params, const Array *data, double *loss, const Array *gradient);
 
 /* A feed-forward network, with a squared error, scale / 2 times the sum of squares, or a mean cross-entropy. */
-#define LANES 8 /* runs worked through together */
+#define MOST_LANES 8 /* the most runs of a tile */
 #define MOST_LAYERS 16
 #define MOST_PRODUCTS (1 << 17) /* parameters times samples, beyond which one run alone is quicker by the library's products */
 typedef struct {
@@ -86,7 +86,7 @@ typedef void MeasureKernel(const Network *net, const Array *params, const Exampl
 #define LARGEST_SPECTRUM 16  /* and up to which one is drawn without LAPACK */
 #define LARGEST_INVERSE 8    /* rows of a matrix up to which it is inverted without LAPACK */
 #define LARGEST_BALANCE 8    /* and up to which a pair of them is balanced */
-#define LARGEST_CHAIN 4096   /* parameters of a chain of layers, of which eight runs fit into the cache */
+#define LARGEST_CHAIN 4096   /* parameters of a chain of layers, of which a tile of runs fits into the cache */
 /* The numbers of the runs, and what a step has made new. */
 typedef struct {
     Matrix floats;
@@ -158,7 +158,7 @@ typedef struct {
     double relative, rounding, huge;
     int carried, tested; /* whether the loss was carried over; whether it has to be kept */
     long long statuses[4]; /* moved, no gain, loss moved, not finite */
-    Matrix found_params, found_gradient; /* each in one piece */
+    Matrix found_params, found_gradient; /* each in one piece; written unless all runs moved */
     double *loss, *change, *factor, *norm2;
     uint8_t *moved;
     int64_t *status;

@@ -34,7 +34,7 @@ from teleport_env.instances import Batch, Instance
 from teleport_env.ledger import Counts
 from teleport_env.native import KERNELS
 from teleport_env.problems.base import Evaluator, Problem
-from teleport_env.progress import COLUMNS, HUGE
+from teleport_env.progress import HUGE
 from teleport_env.random import Streams
 from teleport_env.symmetries.base import Symmetry
 
@@ -323,9 +323,9 @@ def judged(start: Start, proposed: Candidate, tolerance: float | None = None) ->
 
 
 def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found | None:
-    """`judged` by a kernel: of few float64 parameters on the CPU; None for others."""
+    """`judged` by a kernel: of float64 on the CPU; None for others."""
     runs, size = start.params.shape
-    if KERNELS is None or not 0 < size <= COLUMNS or start.loss.dtype != torch.float64:
+    if KERNELS is None or not size or start.loss.dtype != torch.float64:
         return None
     # of longer gradients the sum of squares is the library's, whose order of additions is another
     squares = row_dots(TORCH, *(2 * [proposed.gradient.detach()])) if size > CHAIN else None
@@ -346,9 +346,9 @@ def _judged(start: Start, proposed: Candidate, tolerance: float | None) -> Found
         return None
     tensor = torch.from_numpy
     return Found(
-        params=tensor(params),
+        params=proposed.params.detach() if all_moved else tensor(params),
         loss=tensor(loss),
-        gradient=tensor(gradient),
+        gradient=proposed.gradient.detach() if all_moved else tensor(gradient),
         moved=tensor(moved),
         status=tensor(status),
         loss_change=tensor(change),

@@ -27,7 +27,7 @@ exact in the box, and for the weights it is ``d_i = sqrt(|U_i| / |V_i|)``.
 
 Everything is row-independent bit for bit in float64, `torch.linalg.eigh` included: LAPACK takes the matrices one by one
 (measured for k = 1 to 64; tests/searches/test_pair_algebra.py repeats it). Minima of matrices with up to eight rows come
-from a kernel (``teleport_env/native/balances.inc``), eight at a time.
+from a kernel (``teleport_env/native/balances.inc``), a few at a time.
 """
 
 from __future__ import annotations

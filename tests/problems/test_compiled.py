@@ -107,7 +107,8 @@ def test_kernels_agree_with_torch(problem: Problem, count: int) -> None:
         else:
             sound = torch.isfinite(wanted_loss)
             assert torch.equal(torch.isfinite(loss), sound), name
-            assert ((gradient - wanted).abs() <= 4e-15 * size)[sound].all(), name
+            # residuals that cancel amplify rounding, also the library's, which differs between processors
+            assert ((gradient - wanted).abs() <= 1e-14 * size)[sound].all(), name
             assert ((loss - wanted_loss).abs() <= 4e-15 * wanted_loss)[sound].all(), name
         if count > 1 and hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):  # what kernels see tensors by
             assert (gradient.stride(0) == 1) == (name == "columns")

@@ -64,7 +64,7 @@ def proposal(draw: np.random.Generator, runs: int, size: int) -> tuple[Start, Ca
 def test_the_kernel_judges_as_numpy_does(monkeypatch: pytest.MonkeyPatch) -> None:
     draw, seen = np.random.default_rng(0), set()
     for case in range(150):
-        start, proposed = proposal(draw, int(draw.integers(0, 20)), 1 + case % 16)
+        start, proposed = proposal(draw, int(draw.integers(0, 20)), 1 + case % 16 if case % 5 else 17 + case)
         tolerance = None if draw.random() < 0.6 else 1e-5
         answers = []
         for kernels in (KERNELS, None):

@@ -1,6 +1,6 @@
 """Compiled searches over the hidden layers of small networks: by invertible matrices, or by positive scalings.
 
-A kernel does for eight runs at a time what `NormalizedAscent` and the sweeps of `ClosedForm` do on arrays, at the same
+A kernel does for a few runs at a time what `NormalizedAscent` and the sweeps of `ClosedForm` do on arrays, at the same
 price: one call in place of a hundred (``teleport_env/native/chains.inc`` and ``scalings.inc``). Sums agree to rounding.
 """
 
