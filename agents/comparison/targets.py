@@ -109,7 +109,8 @@ def paces_of(alone: Sequence[Played], steps: int = 1) -> dict[int, float]:
     for played in alone:
         for kind, values in timed_actions(played, steps).items():
             found.setdefault(kind, []).extend(values)
-    paces = {kind: float(np.median(values)) for kind, values in found.items() if values}
+    # a clock too coarse for single actions, as on some systems, is right in the mean; one that saw nothing says nothing
+    paces = {kind: float(np.median(values) or np.mean(values) or np.nan) for kind, values in found.items() if values}
     # an agent that was seen to do nothing but teleport has no other pace for its steps
     paces.setdefault(GRADIENT_STEP, float(np.median([*paces.values()])) if paces else float("nan"))
     return paces

@@ -192,6 +192,16 @@ def test_a_table_is_joined_by_problem_and_agent() -> None:
     assert joined.loc[1, "reached"] == 1.0
 
 
+def test_a_clock_too_coarse_for_single_episodes_gives_their_mean_pace() -> None:
+    """Regression: the median was 0, seconds were divided by it, and NumPy warned in the reader's terminal."""
+    bare = played([ONE] * 4, [COSTS] * 4)
+    ticks = [0.0, 0.0, 0.0, 0.016]
+    rows = [{**row, "seconds": seconds, "cost": 8.0} for row, seconds in zip(bare.rows, ticks, strict=True)]
+    assert paces_of([dataclasses.replace(bare, rows=rows)]) == {0: pytest.approx(0.0005)}
+    still = [{**row, "seconds": 0.0} for row in rows]
+    assert np.isnan(paces_of([dataclasses.replace(bare, rows=still)])[0])
+
+
 def test_the_pace_of_a_solver_is_that_of_the_middle_episode() -> None:
     rows: list[dict[str, Any]] = [
         {"seconds": s, "cost": c} for s, c in ((1.0, 2.0), (9.0, 1.0), (0.4, 1.0), (0.0, 0.0))
