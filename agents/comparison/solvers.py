@@ -10,7 +10,6 @@ No solver has a stopping rule of its own before the last digit: budget and toler
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from teleport_env.agents.comparison.counted import Counted, Finished
+from teleport_env.agents.eager import eager
 from teleport_env.ledger import GRADIENT
 from teleport_env.problems.base import Problem
 
@@ -95,12 +95,6 @@ def _l_bfgs(pairs: int) -> Callable[[Counted], None]:
     return partial(_scipy, "L-BFGS-B", options)
 
 
-class _LBFGS(torch.optim.LBFGS):
-    """Torch's own; to take its parameters without what keeps a compiler off saves the import of that compiler, seconds."""
-
-    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
-
-
 def _torch_l_bfgs(pairs: int) -> Callable[[Counted], None]:
     def run(objective: Counted) -> None:
         """The minimizer of torch, with a strong Wolfe search; it sees losses and gradients alone."""
@@ -116,7 +110,7 @@ def _torch_l_bfgs(pairs: int) -> Callable[[Counted], None]:
                 return torch.tensor(loss, dtype=torch.float64)
 
             with torch.inference_mode():  # calls of torch take three quarters of their time
-                _LBFGS([weights], **settings).step(closure)
+                eager(torch.optim.LBFGS)([weights], **settings).step(closure)
 
     return run
 

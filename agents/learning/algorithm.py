@@ -17,6 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
+from teleport_env.agents.eager import eager
 from teleport_env.agents.learning.settings import Training
 from teleport_env.envs.features import INDEX
 
@@ -52,7 +53,9 @@ class MaskedPolicy(ActorCriticPolicy):
 
     def __init__(self, *arguments: Any, teleports: int = 0, **settings: Any) -> None:
         self.teleports = teleports
-        super().__init__(*arguments, **settings)
+        # stable-baselines3 gives this epsilon to torch's own class alone
+        usual = {"optimizer_class": eager(torch.optim.Adam), "optimizer_kwargs": {"eps": 1e-5}}
+        super().__init__(*arguments, **{**usual, **settings})
 
     @property
     def actor(self) -> nn.Sequential:
