@@ -35,7 +35,7 @@ RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 # The same within `agents/`, whose own module of that name shows what stands in it.
 AGENT_ORDER = (
     ("identity",),
-    ("base", "in_place", "loop_inputs", "own_loop", "versions"),
+    ("base", "eager", "in_place", "loop_inputs", "own_loop", "versions"),
     ("schedules", "outside", "transport", "known_score"),
     ("together",),
     ("rules", "policies", "play", "paper"),
