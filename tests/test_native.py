@@ -16,7 +16,7 @@ import torch
 
 import fresh
 from teleport_env import native
-from teleport_env.native import KERNELS, MISSING, VARIANT, is_older
+from teleport_env.native import KERNELS, MISSING, VARIANT, VARIANTS, is_older
 from teleport_env.progress import runs_put
 from teleport_env.random import Streams, mix
 
@@ -60,9 +60,51 @@ def test_kernels_are_there_where_they_can_be_built() -> None:
         assert KERNELS is not None
 
 
+STEPS = """
+import hashlib
+import gymnasium as gym
+import numpy as np
+import torch
+import teleport_env
+from teleport_env.native import VARIANT
+torch.set_num_threads(1)
+print(VARIANT)
+models = ("MatrixFactorization", "LinearNetwork", "MLPRegression", "MatrixCompletion", "TensorFactorization")
+for name in ("Quadratic", *models):
+    seen = hashlib.sha256()
+    for count in (1, 3, 9):
+        env = gym.make_vec(f"Teleport/{name}-v0", num_envs=count, vectorization_mode="vector_entry_point", optimizer="adam")
+        env.reset(seed=count)
+        draw = np.random.default_rng(count)
+        for _ in range(6):
+            env.step(draw.integers(env.single_action_space.n, size=count))
+        seen.update(np.ascontiguousarray(env.unwrapped.params).tobytes())
+    print(name, seen.hexdigest())
+"""
+"""Adam's updates are sums over rows, and the menus' searches work on tiles of runs."""
+
+
 @needs_kernels
-def test_the_instruction_set_is_named() -> None:
-    assert VARIANT in ("avx512", "avx2", "plain")
+def test_instruction_sets_have_the_same_bits() -> None:
+    """A set decides how many runs share a vector, and how many vectors a sum goes through."""
+    assert VARIANT in VARIANTS
+    lesser = VARIANTS[VARIANTS.index(VARIANT) :]
+    told = {name: fresh.run(["-c", STEPS], TELEPORT_ENV_NATIVE=name) for name in lesser}
+    for name, done in told.items():
+        chosen, *bits = done.stdout.splitlines()
+        assert chosen == name, done.stderr
+        assert bits == told["plain"].stdout.splitlines()[1:]
+
+
+@needs_kernels
+@pytest.mark.parametrize("asked", ["yes", "avx512"])
+def test_an_instruction_set_that_there_is_not_is_refused(asked: str) -> None:
+    done = fresh.run(["-c", "import teleport_env.native"], TELEPORT_ENV_NATIVE=asked)
+    if asked == VARIANT:
+        assert done.returncode == 0
+    else:
+        assert "TELEPORT_ENV_NATIVE" in done.stderr
+        assert repr(asked) in done.stderr
 
 
 @needs_kernels

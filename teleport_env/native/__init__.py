@@ -4,7 +4,8 @@ A kernel takes NumPy arrays, checks their types and shapes, and writes into memo
 tensors, where torch has ``torch.Tensor.__dlpack_c_exchange_api__`` (2.6 has not). Kernels exist for
 float64 on the CPU alone. What is elementwise has the same bits with and without them; sums of products agree to rounding.
 
-Set ``TELEPORT_ENV_NATIVE=0`` before the first import to do without them.
+Set ``TELEPORT_ENV_NATIVE=0`` before the first import to do without them. A name of `VARIANTS` in place of 0 asks for the
+kernels of that instruction set.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+VARIANTS = ("avx512", "avx2", "plain")
+"""Names of the instruction sets that kernels are compiled for; ``plain`` is that of every processor."""
+
 
 def _load() -> tuple[Any, str]:
     """The module of the kernels and an empty text; or None and why there is none."""
-    if os.environ.get("TELEPORT_ENV_NATIVE") == "0":
+    asked = os.environ.get("TELEPORT_ENV_NATIVE", "")
+    if asked == "0":
         return None, "TELEPORT_ENV_NATIVE is 0"
+    if asked not in ("", "1", *VARIANTS):
+        raise ValueError(f"TELEPORT_ENV_NATIVE must be 0, 1, {' or '.join(VARIANTS)}, or unset, got {asked!r}")
     try:
         module = importlib.import_module("teleport_env.native._kernels")
     except ImportError as error:
@@ -34,6 +41,10 @@ def _load() -> tuple[Any, str]:
             stacklevel=2,
         )
         return None, why
+    if asked in VARIANTS and module.variant != asked:
+        raise ValueError(
+            f"TELEPORT_ENV_NATIVE is {asked!r}, which this processor or compiler does not have; it has {module.variant!r}"
+        )
     return module, ""
 
 
@@ -53,4 +64,4 @@ OBJECTIVES = {"balance_weights": 0, "balance_gradient": 0, "gradient_norm": 1, "
 """The number by which kernels know an objective of the closed form (``BALANCE`` and on in ``kernels.h``)."""
 
 VARIANT: str | None = None if KERNELS is None else KERNELS.variant
-"""The instruction set that the kernels were chosen for: ``avx512``, ``avx2`` or ``plain``; None where there are none."""
+"""The instruction set of the kernels, one of `VARIANTS`; None where there are none."""

@@ -1,5 +1,8 @@
-/* The module teleport_env.native._kernels: the kernels of the best instruction set there is. */
+/* The module teleport_env.native._kernels: the kernels of the best instruction set there is, or of a lesser one that is asked for. */
 #include "arguments.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 extern const Kernels kernels_plain;
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -10,8 +13,11 @@ const Kernels *chosen = &kernels_plain;
 
 static void choose(void) {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+    const char *asked = getenv("TELEPORT_ENV_NATIVE");
+    const int plain = asked && !strcmp(asked, "plain"), narrow = asked && !strcmp(asked, "avx2");
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+    if (plain) return;
+    if (!narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd"))
         chosen = &kernels_avx512;
     else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
