@@ -195,7 +195,6 @@ class Runs(SteppingRuns):
         batch = None if self.batch is None else self.batch[slice(None) if everyone else rows]
         keys = fold_in(tensor(view(self.keys)[at]), tensor(integers[AT["attempts"]]))
         lowest = floats[AT["base_rate"]] / RATE_RANGE
-        points: list[tuple[Tensor, Tensor]] = []
         answers: list[Found] = []
         changes = xp.empty(floats, 4, len(rows), dtype=self.dtype)
         moved, status = (xp.empty(floats, len(rows), dtype=dtype) for dtype in (torch.bool, torch.int64))
@@ -225,14 +224,16 @@ class Runs(SteppingRuns):
             with self.quiet():
                 found = part.find(start)
             self.ledger.charge(None if everyone else rows[here], evaluator.counts)
-            points.append((found.params, found.gradient))
+            if len(parts) > 1:  # a search may keep its tensors, and write to them when it is asked the next time
+                params[here], gradient[here] = found.params, found.gradient
+            else:
+                params, gradient = found.params, found.gradient
             answers.append(found)
             norm2 = row_dot(found.gradient, found.gradient) if found.grad_norm2 is None else found.grad_norm2
             for target, new in zip(changes, (found.loss, norm2, found.loss_change, found.rate_factor), strict=True):
                 target[here] = view(new)
             moved[here], status[here] = view(found.moved), view(found.status)
-        for memory, places in zip((self.params, self.gradient), zip(*points, strict=True), strict=True):
-            view(memory)[at] = view(places[0] if len(places) == 1 else torch.cat(places))
+        view(self.params)[at], view(self.gradient)[at] = view(params), view(gradient)
         with self.quiet():
             self._book_teleports(floats, changes, moved)
         self._count_teleports(integers, moved, status)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from teleport_env.agents.comparison.counted import Counted, Finished
-from teleport_env.agents.eager import eager
+from teleport_env.agents.eager import LBFGS
 from teleport_env.ledger import GRADIENT
 from teleport_env.problems.base import Problem
 
@@ -110,7 +110,7 @@ def _torch_l_bfgs(pairs: int) -> Callable[[Counted], None]:
                 return torch.tensor(loss, dtype=torch.float64)
 
             with torch.inference_mode():  # calls of torch take three quarters of their time
-                eager(torch.optim.LBFGS)([weights], **settings).step(closure)
+                LBFGS([weights], **settings).step(closure)
 
     return run
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from teleport_env.agents.eager import eager
+from teleport_env.agents.eager import Adam
 from teleport_env.agents.learning.settings import Training
 from teleport_env.envs.features import INDEX
 
@@ -53,9 +53,7 @@ class MaskedPolicy(ActorCriticPolicy):
 
     def __init__(self, *arguments: Any, teleports: int = 0, **settings: Any) -> None:
         self.teleports = teleports
-        # stable-baselines3 gives this epsilon to torch's own class alone
-        usual = {"optimizer_class": eager(torch.optim.Adam), "optimizer_kwargs": {"eps": 1e-5}}
-        super().__init__(*arguments, **{**usual, **settings})
+        super().__init__(*arguments, **settings)
 
     @property
     def actor(self) -> nn.Sequential:
@@ -100,6 +98,8 @@ def build(
             "activation_fn": nn.Tanh,
             "features_extractor_class": Inputs,
             "features_extractor_kwargs": {"names": training.task.features, "shares": more},
+            "optimizer_class": Adam,
+            "optimizer_kwargs": {"eps": 1e-5},  # stable-baselines3 gives it to torch's own class alone
             **settings,
         },
     }

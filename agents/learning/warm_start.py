@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from teleport_env.agents.base import Agent, State, agent_from
-from teleport_env.agents.eager import eager
+from teleport_env.agents.eager import Adam
 from teleport_env.agents.learning.settings import Training
 from teleport_env.agents.play import draw_instances, play
 from teleport_env.agents.policies.learned import LearnedSchedule
@@ -219,7 +219,7 @@ def _fit(
     network: nn.Module, count: int, loss: Callable[[torch.Tensor], torch.Tensor], generator: torch.Generator
 ) -> None:
     """Adam on the loss of some of ``count`` examples at a time, with a rate that falls linearly."""
-    optimizer = eager(torch.optim.Adam)(network.parameters(), lr=3e-3)
+    optimizer = Adam(network.parameters(), lr=3e-3)
     for number in range(_PASSES):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1.0 - number / _PASSES)

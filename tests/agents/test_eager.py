@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
-import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 import fresh
-from teleport_env.agents.eager import eager
-from teleport_env.agents.learning.algorithm import MaskedPolicy
+from teleport_env.agents.eager import LBFGS, Adam
+from teleport_env.agents.learning.algorithm import MaskedPolicy, build
+from teleport_env.agents.learning.sb3 import SB3VecEnv
+from teleport_env.agents.learning.settings import Training
 
 TRAINING = """
 import sys
@@ -25,10 +26,12 @@ print("torch._dynamo" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD, torch.optim.LBFGS])
-def test_an_eager_optimizer_steps_as_torchs_own(kind: type[torch.optim.Optimizer]) -> None:
+@pytest.mark.parametrize(("kind", "own"), [(torch.optim.Adam, Adam), (torch.optim.LBFGS, LBFGS)])
+def test_an_eager_optimizer_steps_as_torchs_own(
+    kind: type[torch.optim.Optimizer], own: type[torch.optim.Optimizer]
+) -> None:
     ends = []
-    for made in (kind, eager(kind)):
+    for made in (kind, own):
         weights = torch.tensor([3.0, -2.0], dtype=torch.float64, requires_grad=True)
         optimizer = made([weights], lr=0.1)  # type: ignore[call-arg]
 
@@ -50,8 +53,13 @@ def test_a_training_does_not_import_the_compiler(tmp_path: Path) -> None:
     assert done.stdout == "\nFalse\n", done.stderr
 
 
-def test_the_policys_optimizer_has_the_settings_of_stable_baselines3() -> None:
-    spaces = gym.spaces.Box(-1.0, 1.0, (3,), np.float32), gym.spaces.Discrete(2)
-    own, usual = (kind(*spaces, lambda _: 1e-3).optimizer for kind in (MaskedPolicy, ActorCriticPolicy))
-    assert own.defaults == usual.defaults
-    assert isinstance(own, torch.optim.Adam)
+@pytest.mark.parametrize("kind", [MaskedPolicy, ActorCriticPolicy])
+def test_the_policys_optimizer_has_the_settings_of_stable_baselines3(kind: type[ActorCriticPolicy]) -> None:
+    """And a policy with it can be pickled, as by ``policy.save``."""
+    training = Training.of(problem="Booth", out=Path("unused"), runs=8)
+    env = SB3VecEnv("Teleport/Booth-v0", 8)
+    policy = build(training, kind, env, 0, {}).policy
+    usual = ActorCriticPolicy(env.observation_space, env.action_space, lambda _: training.learner.step_size).optimizer
+    assert isinstance(policy.optimizer, Adam)
+    assert policy.optimizer.defaults == usual.defaults
+    assert isinstance(pickle.loads(pickle.dumps(policy.optimizer)), Adam)
