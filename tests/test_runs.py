@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,6 +12,8 @@ import torch
 from teleport_env.problems import PROBLEMS, problem_from
 from teleport_env.random import Streams
 from teleport_env.runs import Runs
+from teleport_env.searches.base import Candidate, Start
+from teleport_env.searches.sampling import RandomSampling
 
 NAMES = [name for name in PROBLEMS if name != "MNIST"]
 
@@ -241,3 +243,28 @@ def test_errors() -> None:
     runs = Runs(problem, 2, learning_rate=0.1)
     with pytest.raises(RuntimeError, match="first reset"):
         runs.reset(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.tensor([True, False]))
+
+
+class Lent(RandomSampling):
+    """Proposes in memory that it keeps, and overwrites the next time."""
+
+    kind = "lent"
+    memory: ClassVar[dict[tuple[int, ...], torch.Tensor]] = {}
+
+    def propose(self, start: Start) -> Candidate:
+        found = super().propose(start)
+        params = self.memory.setdefault(tuple(found.params.shape), torch.empty_like(found.params))
+        return dataclasses.replace(found, params=params.copy_(found.params))
+
+
+def test_a_search_that_stands_twice_in_a_menu_may_keep_its_tensors() -> None:
+    ends = []
+    for kind in (RandomSampling, Lent):
+        runs = build(
+            "Booth",
+            4,
+            searches=[kind(objective="any", candidates=1, scale=0.1), kind(objective="any", candidates=1, scale=0.3)],
+        )
+        runs.teleport(torch.tensor([0, 1, 0, 1]))
+        ends.append(runs.params.clone())
+    assert torch.equal(*ends)
