@@ -196,11 +196,16 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         for problem in protocol.problems
         for name in families_of(problem, protocol.budget_of(problem))
     }
-    tuning = [_tuning_piece(protocol, path, *key) for path, key in tunings.items()]
+    # the longest first, here and below: a process that is done early takes the short ones
+    polished, short = [], []
+    for path, (problem, name) in tunings.items():
+        family = families_of(problem, protocol.budget_of(problem))[name]
+        (polished if family.polish else short).append(_tuning_piece(protocol, path, problem, name))
+    short.reverse()  # problems are listed from the small to the large
     rivals: dict[str, dict[str, dict[str, Any]]] = {}
     if protocol.reward is not None:
         # a policy that begins from a rule begins from its strongest rival
-        found = protocol.complete(tuning, protocol.out, "tuning", report)
+        found = protocol.complete(polished + short, protocol.out, "tuning", report)
         for path, (problem, name) in tunings.items():
             rivals.setdefault(problem, {})[name] = found[path]
     trainings = {
@@ -209,19 +214,19 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         for one in protocol.contestants(problem, rivals.get(problem))
         for seed in range(protocol.train_seeds)
     }
-    # the longest first: a process that is done early takes the short ones
-    work = [_training_piece(protocol, path, *key) for path, key in trainings.items()] + tuning
-    done = protocol.complete(work, protocol.out, "tuning and training", report)
+    training = [_training_piece(protocol, path, *key) for path, key in trainings.items()]
+    done = protocol.complete(polished + training + short, protocol.out, "tuning and training", report)
     evidence.tuned = {key: done[path] for path, key in tunings.items()}
     for path, (problem, one, _) in trainings.items():
         evidence.trained.setdefault((problem, one.name), []).append(done[path])
 
     report(f"Playing on the {protocol.split} split")
     plays = [piece for problem in protocol.problems for piece in _plays(protocol, problem, evidence, policies)]
-    played = protocol.complete(plays, protocol.out, "playing", report)
-    for piece, entries in zip(plays, played.values(), strict=True):
+    oracles = [piece for piece in plays if "/oracle/" in piece.path]
+    played = protocol.complete([*oracles, *plays], protocol.out, "playing", report)
+    for piece in plays:
         problem = piece.path.split("/")[0]
-        for one in entries:
+        for one in played[piece.path]:
             _take(evidence, problem, one)
     evidence.seconds = time.perf_counter() - began
     return evidence
