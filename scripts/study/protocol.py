@@ -197,7 +197,8 @@ def gather(protocol: Protocol, report: Callable[[str], None] = print) -> Evidenc
         for name in families_of(problem, protocol.budget_of(problem))
     }
     # the longest first, here and below: a process that is done early takes the short ones
-    polished, short = [], []
+    polished: list[Piece] = []
+    short: list[Piece] = []
     for path, (problem, name) in tunings.items():
         family = families_of(problem, protocol.budget_of(problem))[name]
         (polished if family.polish else short).append(_tuning_piece(protocol, path, problem, name))
